@@ -1,0 +1,66 @@
+"""Writing files so that a reader, or a restarted job, never meets half of one."""
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path):
+    """A binary file object whose content appears at `path` at once when the block ends, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a result is for the group that the umask allows.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path, content: str | bytes) -> None:
+    with atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path, value) -> None:
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def file_hash(path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def workspace(folder, made_from: str) -> Path:
+    """A folder for a job's bulk output, which Snakemake does not know and so does not delete.
+
+    What an earlier attempt of the same job left there stays, to be continued; what was made from other inputs
+    (another `made_from`) is thrown away.
+    """
+    folder = Path(folder)
+    mark = folder / ".made_from"
+    if not (mark.exists() and mark.read_text() == made_from):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomic(mark, made_from)
+    return folder

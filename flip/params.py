@@ -1,0 +1,211 @@
+"""Resolve params.yaml into frozen parameters, and explain what is wrong with it.
+
+    python -m flip.params show --scale tiny --variant flip-50
+    python -m flip.params freeze --scale tiny --variant flip-50 --out results/tiny/flip-50/params.yaml
+"""
+
+import argparse
+import difflib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from flip.files import write_atomic
+from flip.schema import Params, Section, Table, Tradeoff
+
+# Two results are the same experiment when all of this agrees.
+IDENTITY = {"variant", "resources"}
+TOP = {"scale", "base", "models", "scales", "variants", "tables", "tradeoff"}
+# A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
+SHARED = {"source", "world", "download", "shards", "evaluate", "bootstrap", "cost", "resources", "seeds"}
+
+
+class ParameterError(ValueError):
+    """params.yaml, or a frozen copy, is not what the schema asks for."""
+
+
+def merge(base, delta):
+    """`base` with the keys of `delta` replaced; mappings are merged key by key."""
+    if not (isinstance(base, dict) and isinstance(delta, dict)):
+        return delta
+    return base | {key: merge(base.get(key), value) for key, value in delta.items()}
+
+
+def nearest(name, known) -> str:
+    """A sentence that lists what is allowed, the closest name first."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(sorted(map(str, known)))}"
+
+
+def _at(tree, location):
+    for key in location:
+        tree = tree[key]
+    return tree
+
+
+def _known_keys(schema, location):
+    """Field names of the section at `location`; steps that are no field (list items) are skipped."""
+    for key in location:
+        field = schema.model_fields.get(key) if isinstance(schema, type) else None
+        if field is None:
+            continue
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), schema)
+    return schema.model_fields
+
+
+def explain(error: ValidationError, tree: dict, schema, where: str) -> str:
+    """Each fault of `tree` as a line: key, value, what is allowed."""
+    lines = []
+    for fault in error.errors():
+        path = fault["loc"]
+        key = ".".join(map(str, path)) or where
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key}: missing; add it to params.yaml")
+        else:
+            value = "" if isinstance(fault["input"], dict) else f" (value: {fault['input']!r})"
+            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{value}")
+    return f"{where}:\n  " + "\n  ".join(lines)
+
+
+def check(schema: type[Section], tree: dict, where: str):
+    """`tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number."""
+    try:
+        return TypeAdapter(schema).validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise ParameterError(explain(error, tree, schema, where)) from None
+
+
+@dataclass(frozen=True)
+class Project:
+    """params.yaml as it stands, for one scale."""
+
+    tree: dict
+    scale: str
+
+    @cached_property
+    def variants(self) -> dict[str, Params]:
+        """Every variant, resolved and checked."""
+        return {name: self.resolve(name) for name in self.tree["variants"]}
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        tables = {
+            name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()
+        }
+        for name, table in tables.items():
+            self._must_know(table.variants, f"tables.{name}.variants")
+        return tables
+
+    @cached_property
+    def tradeoff(self) -> Tradeoff:
+        tradeoff = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff")
+        for name, variants in tradeoff.curves.items():
+            self._must_know(variants, f"tradeoff.curves.{name}")
+        return tradeoff
+
+    def _must_know(self, variants, where):
+        for variant in variants:
+            if variant not in self.tree["variants"]:
+                raise ParameterError(
+                    f"params.yaml, {where}: unknown variant '{variant}'; {nearest(variant, self.tree['variants'])}"
+                )
+
+    def resolve(self, variant: str) -> Params:
+        """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`."""
+        self._must_know([variant], "variants")
+        delta = dict(self.tree["variants"][variant] or {})
+        where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
+        if shared := SHARED & delta.keys():
+            raise ParameterError(
+                f"{where}: {', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
+            )
+        tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
+        tuning = tree.pop("tuning", {})
+        if start := delta.get("start"):
+            self._must_know([start], f"variants.{variant}.start")
+            if "start" in (self.tree["variants"][start] or {}):
+                raise ParameterError(f"{where}: start '{start}' is itself tuned; name a variant that is not")
+            tree = merge(merge(tree, self.tree["variants"][start] or {}), tuning)
+        tree = merge(tree, delta)
+        models = self.tree["models"]
+        if tree.get("model") not in models:
+            raise ParameterError(f"{where}: unknown model '{tree.get('model')}'; {nearest(tree.get('model'), models)}")
+        tree |= {"scale": self.scale, "variant": variant, "model": models[tree["model"]]}
+        return check(Params, tree, where)
+
+    def check(self) -> "Project":
+        """Everything that can be wrong before a job starts.
+
+        Raises:
+            ParameterError: naming the key, the value, what is allowed.
+        """
+        seen = {}
+        for name, params in self.variants.items():
+            identity = params.model_dump_json(exclude=IDENTITY)
+            if identity in seen:
+                raise ParameterError(
+                    f"params.yaml, variants: '{seen[identity]}' and '{name}' resolve to the same parameters; "
+                    "remove one, and name the other in the tables"
+                )
+            seen[identity] = name
+        _ = self.tables, self.tradeoff
+        return self
+
+
+def read_project(path="params.yaml", scale: str | None = None) -> Project:
+    """params.yaml at `scale` (its own `scale` key by default), not yet checked.
+
+    Raises:
+        ParameterError: unknown or missing top-level keys, unknown scale.
+    """
+    tree = yaml.safe_load(Path(path).read_text()) or {}
+    for key in tree.keys() - TOP:
+        raise ParameterError(f"{path}: unknown key '{key}'; {nearest(key, TOP)}")
+    for key in TOP - tree.keys():
+        raise ParameterError(f"{path}: missing key '{key}'")
+    scale = scale or tree["scale"]
+    if scale not in tree["scales"]:
+        raise ParameterError(f"{path}: unknown scale '{scale}'; {nearest(scale, tree['scales'])}")
+    return Project(tree, scale)
+
+
+def load(path) -> Params:
+    """Frozen parameters from the file that `freeze` wrote."""
+    return check(Params, yaml.safe_load(Path(path).read_text()), str(path))
+
+
+def dump(params: Params) -> str:
+    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.params", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("show", "print a variant's parameters"), ("freeze", "write them to a file")):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--params", default="params.yaml", help="default: params.yaml")
+        command.add_argument("--scale", help="default: the scale that params.yaml names")
+        command.add_argument("--variant", required=True)
+        if name == "freeze":
+            command.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(argv)
+    try:
+        text = dump(read_project(options.params, options.scale).resolve(options.variant))
+    except ParameterError as error:
+        parser.exit(1, f"{error}\n")
+    if options.command == "show":
+        print(text, end="")
+    else:
+        write_atomic(options.out, text)
+
+
+if __name__ == "__main__":
+    main()
