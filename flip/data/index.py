@@ -1,0 +1,72 @@
+"""Where each sample lies in a tar: an array beside the file, so that reading a sample needs no walk through headers."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from flip.files import atomic
+
+BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded to
+
+
+def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
+    """Samples of a webdataset tar by key, keys sorted: {key: {extension: (offset, size)}} in bytes.
+
+    Raises:
+        ValueError: the file is no tar, or ends within a member.
+    """
+    samples = {}
+    size = Path(tar).stat().st_size
+    try:
+        with tarfile.open(tar, "r:") as file:
+            for member in file:
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("unexpected end of data")
+                key, extension = member.name.split(".", 1)
+                samples.setdefault(key, {})[extension] = member.offset_data, member.size
+                file.members = []  # tarfile keeps every header it has seen
+    except tarfile.TarError as error:
+        raise ValueError(f"{tar}: not a whole tar ({error}); delete it and run its stage again") from None
+    return dict(sorted(samples.items()))
+
+
+def index_path(tar) -> Path:
+    return Path(tar).with_suffix(".index.npy")
+
+
+def write_index(tar) -> int:
+    """Writes the index of a shard and gives its number of samples.
+
+    Raises:
+        ValueError: as `members`.
+    """
+    rows = [(*sample["jpg"], *sample["txt"]) for sample in members(tar).values()]
+    with atomic(index_path(tar)) as file:
+        np.save(file, np.array(rows, dtype=np.int64).reshape(-1, 4))
+    return len(rows)
+
+
+def tar_size(index: np.ndarray) -> int:
+    """Bytes of the shard that an index describes: its last member, two empty blocks, padding."""
+    end = int((index[:, 2] + index[:, 3]).max(initial=0))
+    blocks = -(-end // BLOCK) + 2
+    return -(-blocks * BLOCK // RECORD) * RECORD
+
+
+def read_index(tar) -> np.ndarray:
+    """int64 [samples, 4], memory-mapped: offset and size of the jpg, offset and size of the txt, in bytes.
+
+    Raises:
+        ValueError: the shard or its index is missing, or the shard has another size than when it was indexed.
+    """
+    path = index_path(tar)
+    again = f"delete the folder {Path(tar).parent} and {Path(tar).parent}.json, then run the pipeline again"
+    for file in (Path(tar), path):
+        if not file.exists():
+            raise ValueError(f"{file}: missing; {again}")
+    index = np.load(path, mmap_mode="r")
+    expected, found = tar_size(index), Path(tar).stat().st_size
+    if expected != found:
+        raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not the shard of {path}; {again}")
+    return index

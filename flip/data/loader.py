@@ -1,0 +1,154 @@
+"""From tar shards to batches: an exact, endless order, memory-mapped reading, and pixels that stay bytes.
+
+Which pair stands at which position of the training order follows from the manifest, the seed and the position alone.
+So a run resumes at any position at no cost, and any number of processes reads the same global batches.
+"""
+
+import mmap
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+
+from flip.data.index import read_index
+from flip.model.masking import uniform
+from flip.schema import Augmentation
+
+
+class Order:
+    """The training order: shards shuffled per epoch, samples shuffled among `window` neighbouring shards.
+
+    Memory is that of one window's permutation, whatever the data's size.
+    """
+
+    def __init__(self, counts: list[int], seed: int, window: int):
+        self.counts = np.asarray(counts)
+        self.total = int(self.counts.sum())
+        self.seed, self.window = seed, window
+        self._epoch = lru_cache(maxsize=2)(self._epoch)
+        self._permutation = lru_cache(maxsize=2)(self._permutation)
+
+    def _epoch(self, epoch: int):
+        """This epoch's order of shards, and where each window of them ends (in samples)."""
+        shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
+        ends = self.counts[shards].cumsum()
+        return shards, ends[np.minimum(np.arange(self.window, len(shards) + self.window, self.window), len(ends)) - 1]
+
+    def _permutation(self, epoch: int, window: int):
+        """(shard, item) of each sample of a window: int64 [samples, 2]."""
+        shards = self._epoch(epoch)[0][window * self.window : (window + 1) * self.window]
+        pairs = np.concatenate([np.column_stack([np.full(n, s), np.arange(n)]) for s, n in zip(shards, self.counts[shards], strict=True)])
+        return np.random.default_rng([self.seed, epoch, window]).permutation(pairs)
+
+    def at(self, position: int) -> tuple[int, int]:
+        """Shard and item of the pair at a position of the training order."""
+        epoch, offset = divmod(position, self.total)
+        ends = self._epoch(epoch)[1]
+        window = int(np.searchsorted(ends, offset, side="right"))
+        start = int(ends[window - 1]) if window else 0
+        shard, item = self._permutation(epoch, window)[offset - start]
+        return int(shard), int(item)
+
+
+class Shard:
+    """One tar file, memory-mapped."""
+
+    def __init__(self, path):
+        self.index = read_index(path)
+        with open(path, "rb") as file:
+            self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __getitem__(self, item: int) -> tuple[bytes, str]:
+        """JPEG bytes and caption."""
+        jpeg, jpeg_size, text, text_size = self.index[item]
+        return self.bytes[jpeg : jpeg + jpeg_size], self.bytes[text : text + text_size].decode()
+
+
+def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height, width of a random crop: area and aspect drawn as in Inception's (and torchvision's).
+
+    `draws` holds uniform numbers [tries, 4]; if no try fits inside the picture, the largest centred crop of an
+    allowed aspect is taken.
+    """
+    low, high = augmentation.crop_area
+    shortest, longest = np.log(augmentation.crop_aspect)
+    for area, aspect, y, x in draws:
+        area = height * width * (low + (high - low) * area)
+        aspect = np.exp(shortest + (longest - shortest) * aspect)
+        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
+    aspect = min(max(width / height, augmentation.crop_aspect[0]), augmentation.crop_aspect[1])
+    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+    """[height, width, 3] -> [side, side, 3]; pixel areas are averaged when shrinking, so that nothing aliases."""
+    shrinks = image.shape[0] > side and image.shape[1] > side
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+class Loader:
+    """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64 [batch].
+
+    `broken` counts pictures that could not be decoded; each is replaced by the next pair of its shard.
+    """
+
+    TRIES = 10
+
+    def __init__(self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int):
+        self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
+        self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
+        self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
+        self.broken = 0
+        # A batch may straddle two windows; more open files than that are never of use.
+        self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
+
+    def _pair(self, position: int) -> tuple[np.ndarray, str]:
+        number, item = self.order.at(position)
+        shard = self.shard(number)
+        for offset in range(len(shard.index)):
+            jpeg, caption = shard[(item + offset) % len(shard.index)]
+            try:
+                return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True), caption
+            except ValueError:
+                self.broken += 1
+        raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
+
+    def _augment(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        top, left, height, width = crop_box(*image.shape[:2], self.augmentation, draws[1:].reshape(-1, 4))
+        image = resize(image[top : top + height, left : left + width], self.side)
+        return image[:, ::-1] if self.augmentation.flip and draws[0] < 0.5 else image
+
+    def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
+        """The pairs at positions start .. start + size - 1."""
+        positions = torch.arange(start, start + size)
+        draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
+        images = np.empty((size, self.side, self.side, 3), dtype=np.uint8)
+        texts = []
+        for row, position in enumerate(range(start, start + size)):
+            image, text = self._pair(position)
+            images[row] = self._augment(image, draws[row])
+            texts.append(text)
+        ids = torch.from_numpy(self.tokenizer(texts))
+        return {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
+
+    def batches(self, start: int, size: int, workers: int):
+        """Endless batches from position `start` on, prepared ahead by `workers` threads."""
+        if not workers:
+            while True:
+                yield self.batch(start, size)
+                start += size
+        with ThreadPoolExecutor(workers) as pool:
+            ahead = deque()
+            while True:
+                while len(ahead) <= workers:
+                    ahead.append(pool.submit(self.batch, start, size))
+                    start += size
+                yield ahead.popleft().result()

@@ -1,0 +1,128 @@
+"""Captions to token ids: WordPiece trained on the captions, CLIP's BPE, or bert-base-uncased.
+
+    python -m flip.data.tokenizer --params data/tiny/params.yaml --manifest data/tiny/manifest.json \\
+        --shards data/tiny/shards --out data/tiny/tokenizer.json
+
+As in FLIP's release, BERT's tokenizers add no [CLS] and no [SEP]; CLIP's keeps its start and end tokens.
+"""
+
+import argparse
+import json
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from flip.data.loader import Shard
+from flip.files import read_json, write_json
+from flip.model.text import PAD
+from flip.params import load
+from flip.schema import Params
+
+TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
+
+
+class Tokenizer:
+    """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD."""
+
+    def __init__(self, path, slots: int):
+        stored = read_json(path)
+        self.slots = slots
+        self.vocabulary = stored["vocabulary"]
+        self._encode = _clip_encoder() if stored["kind"] == "clip" else _fast_encoder(stored["definition"], slots)
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        ids = np.full((len(texts), self.slots), PAD, dtype=np.int64)
+        for row, tokens in zip(ids, self._encode(texts), strict=True):
+            kept = tokens[: self.slots]
+            row[: len(kept)] = kept
+        return ids
+
+
+def _fast_encoder(definition: dict, slots: int):
+    from tokenizers import Tokenizer as Fast
+
+    fast = Fast.from_str(json.dumps(definition))
+    fast.no_padding()
+    fast.enable_truncation(slots)
+    return lambda texts: [e.ids for e in fast.encode_batch(texts, add_special_tokens=False)]
+
+
+def _clip_encoder():
+    from open_clip import SimpleTokenizer
+
+    clip = SimpleTokenizer()
+    return lambda texts: [[clip.sot_token_id, *clip.encode(text), clip.eot_token_id] for text in texts]
+
+
+def captions(manifest: dict, folder: Path):
+    """The training captions, shard by shard."""
+    for entry in manifest["shards"]:
+        shard = Shard(folder / entry["name"])
+        for item in range(entry["samples"]):
+            yield shard[item][1]
+
+
+def train_wordpiece(texts, vocabulary: int) -> dict:
+    """A lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, learned from an iterator of texts."""
+    # Several threads count ties in another order, and the vocabulary would differ from run to run.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+    fast = Fast(models.WordPiece(unk_token="[UNK]"))
+    fast.normalizer = normalizers.BertNormalizer(lowercase=True)
+    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=["[UNK]"], show_progress=False)
+    fast.train_from_iterator(texts, trainer)
+    return json.loads(fast.to_str())
+
+
+def _bert(path: str) -> dict:
+    from transformers import AutoTokenizer
+
+    try:
+        return json.loads(AutoTokenizer.from_pretrained(path, use_fast=True).backend_tokenizer.to_str())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"tokenizer.path: no tokenizer at '{path}' ({error}); give a folder that holds tokenizer.json or vocab.txt, "
+            "or a hub name where the network allows it"
+        ) from None
+
+
+def build(params: Params, texts) -> dict:
+    """What tokenizer.json holds; `texts` is only read where a vocabulary is learned.
+
+    Raises:
+        ValueError: a bert tokenizer that is not there, or no path to it.
+    """
+    kind = params.tokenizer.kind
+    if kind == "clip":
+        from open_clip import SimpleTokenizer
+
+        return {"kind": kind, "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
+    if kind == "bert" and not params.tokenizer.path:
+        raise ValueError("tokenizer.path is null; tokenizer.kind 'bert' needs a folder or a hub name")
+    definition = (
+        _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
+    )
+    return {"kind": kind, "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.tokenizer", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters")
+    parser.add_argument("--manifest", required=True, help="data/<scale>/manifest.json")
+    parser.add_argument("--shards", type=Path, required=True, help="folder with the shards")
+    parser.add_argument("--out", required=True, help="tokenizer.json")
+    options = parser.parse_args(argv)
+    texts = islice(captions(read_json(options.manifest), options.shards), TRAINING_CAPTIONS)
+    try:
+        write_json(options.out, build(load(options.params), texts))
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Mean squared error on the removed patches (MAE, section 3)."""
+
+import torch
+from torch import Tensor
+
+from flip.model.vision import MEAN, STD, patchify
+from flip.schema import Params
+
+
+class Reconstruction:
+    def __init__(self, params: Params):
+        self.patch = params.model.patch
+        self.weight = params.reconstruction.weight
+        self.normalize = params.reconstruction.normalize
+
+    def targets(self, images: Tensor) -> Tensor:
+        """Pixels [batch, patches, patch * patch * 3] of uint8 images, normalised per patch if so configured."""
+        mean, std = (torch.tensor(x, device=images.device).repeat(self.patch**2) for x in (MEAN, STD))
+        pixels = (patchify(images, self.patch) - mean) / std
+        if not self.normalize:
+            return pixels
+        return (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+
+    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)
+        removed = outputs["removed"]
+        return {"reconstruction": self.weight * (error * removed).sum() / removed.sum()}

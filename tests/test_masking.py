@@ -1,0 +1,80 @@
+"""Masks: every patch is kept or removed once, none is favoured, and neither the batch nor its split changes them."""
+
+import pytest
+import torch
+
+from flip.model.masking import complementary, mask_patches, mask_tokens, random_bits, uniform
+
+POSITIONS = torch.arange(1000, 1400)
+
+
+def test_splitmix_is_the_published_generator():
+    # Reference outputs of SplitMix64 with seed 1234567 (the generator's own test vector), top 63 bits.
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    gamma, mask = 0x9E3779B97F4A7C15, 2**64 - 1
+    from flip.model import masking
+
+    start = (1234567 + gamma) & mask
+    signed = start - 2**64 if start >= 2**63 else start
+    x = torch.arange(3) * masking._GAMMA + signed
+    for bits, factor in masking._MIX:
+        x = (x ^ masking._shift(x, bits)) * factor
+    x = masking._shift(x ^ masking._shift(x, 31), 1)
+    assert x.tolist() == [p >> 1 for p in published]
+
+
+def test_restore_undoes_keep():
+    order = mask_patches(0, POSITIONS, 64, 16)
+    full = order.ids_restore.argsort(dim=1)
+    assert torch.equal(full[:, :16], order.ids_keep)
+    assert torch.equal(full.sort(dim=1).values, torch.arange(64).expand(400, 64))
+
+
+def test_every_patch_is_kept_equally_often():
+    order = mask_patches(0, torch.arange(20000), 16, 4)
+    kept = torch.bincount(order.ids_keep.flatten(), minlength=16) / 20000
+    assert (kept - 0.25).abs().max() < 5 * (0.25 * 0.75 / 20000) ** 0.5
+
+
+def test_masks_do_not_depend_on_the_batch():
+    whole = mask_patches(7, POSITIONS, 64, 16).ids_keep
+    halves = [mask_patches(7, part, 64, 16).ids_keep for part in POSITIONS.split(137)]
+    assert torch.equal(whole, torch.cat(halves))
+    assert not torch.equal(whole, mask_patches(8, POSITIONS, 64, 16).ids_keep)
+    assert len({tuple(row.tolist()) for row in whole}) == len(whole)
+
+
+def test_streams_are_independent_and_uniform():
+    a, b = (uniform(0, stream, torch.arange(5000), 4) for stream in ("image", "text"))
+    assert 0 <= a.min()
+    assert a.max() < 1
+    assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) < 0.04
+    assert (torch.histc(a, 10, 0, 1) / a.numel() - 0.1).abs().max() < 0.012
+    assert random_bits(0, "image", torch.tensor([2**40]), 3).min() >= 0
+
+
+@pytest.mark.parametrize(("kept", "views"), [(32, 2), (16, 4), (48, 2), (64, 1)])
+def test_complementary_views_cover_every_patch(kept, views):
+    order = mask_patches(0, POSITIONS[:8], 64, kept)
+    parts = complementary(order, kept)
+    assert len(parts) == views
+    assert torch.equal(parts[0], order.ids_keep)
+    assert all(part.shape == (8, kept) for part in parts)
+    for row in torch.cat(parts, dim=1):
+        assert set(row.tolist()) == set(range(64))
+
+
+def test_prioritized_masking_removes_padding_first():
+    lengths = torch.arange(1, 33)
+    valid = torch.arange(32) < lengths[:, None]
+    kept = mask_tokens(0, torch.arange(32), valid, 16, "prioritized")
+    words = valid.gather(1, kept).sum(1)
+    assert torch.equal(words, lengths.clamp(max=16))
+
+
+def test_random_text_masking_keeps_order_and_ignores_padding():
+    valid = torch.arange(32) < torch.full((4000, 1), 8)
+    kept = mask_tokens(0, torch.arange(4000), valid, 16, "random")
+    assert (kept.diff(dim=1) > 0).all()
+    share = valid.gather(1, kept).sum() / 4000
+    assert abs(share - 4) < 0.1  # half of eight words survive

@@ -1,0 +1,252 @@
+"""The towers, the decoder and the losses equal public implementations with the same weights; padding and removed
+patches have no influence; mask ratio 0 is CLIP bit for bit."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flip.model.masking import mask_patches
+from flip.model.text import PAD
+from flip.model.two_towers import TwoTowers
+from flip.model.vision import MEAN, STD, patchify, sincos_positions
+from flip.objectives import Contrastive, Reconstruction, objectives
+
+VOCABULARY = 100
+
+
+def build(params):
+    torch.manual_seed(0)
+    model = TwoTowers(params, VOCABULARY).double()
+    for parameter in model.parameters():  # biases and gains away from their initial 0 and 1
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def pictures(count, side=64):
+    return torch.randint(0, 256, (count, side, side, 3), generator=torch.Generator().manual_seed(1)).byte()
+
+
+def captions(lengths):
+    ids = torch.randint(0, VOCABULARY, (len(lengths), 32), generator=torch.Generator().manual_seed(2))
+    return ids.masked_fill(torch.arange(32) >= torch.tensor(lengths)[:, None], PAD)
+
+
+def batch(count=6):
+    lengths = [1 + 5 * i % 32 for i in range(count)]
+    return {"images": pictures(count), "ids": captions(lengths), "positions": torch.arange(50, 50 + count)}
+
+
+def copy_block(block, other, qkv, out, norms, mlp):
+    """Copies one of our blocks into modules of another library, named as attributes."""
+
+    def put(source, target):
+        target.weight.data.copy_(source.weight)
+        target.bias.data.copy_(source.bias)
+
+    def get(path):
+        module = other
+        for name in path.split("."):
+            module = getattr(module, name)
+        return module
+
+    if isinstance(qkv, str):
+        put(block.attention.qkv, get(qkv))
+    else:
+        for i, name in enumerate(qkv):
+            width = block.attention.out.in_features
+            get(name).weight.data.copy_(block.attention.qkv.weight[i * width : (i + 1) * width])
+            get(name).bias.data.copy_(block.attention.qkv.bias[i * width : (i + 1) * width])
+    put(block.attention.out, get(out))
+    for ours, theirs in zip((block.norm1, block.norm2), norms, strict=True):
+        put(ours, get(theirs))
+    for ours, theirs in zip((block.mlp[0], block.mlp[2]), mlp, strict=True):
+        put(ours, get(theirs))
+
+
+def test_vision_tower_equals_timm(change):
+    from timm.models.vision_transformer import VisionTransformer
+
+    tower = build(change()).vision
+    theirs = VisionTransformer(
+        img_size=64, patch_size=8, embed_dim=96, depth=4, num_heads=3, class_token=False, global_pool="avg",
+        fc_norm=False, num_classes=0, pre_norm=False,
+    ).double()  # fmt: skip
+    theirs.pos_embed.data.copy_(tower.positions[None])
+    theirs.patch_embed.proj.weight.data.copy_(tower.embed.weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2))
+    theirs.patch_embed.proj.bias.data.copy_(tower.embed.bias)
+    for ours, other in zip(tower.transformer.blocks, theirs.blocks, strict=True):
+        copy_block(ours, other, "attn.qkv", "attn.proj", ("norm1", "norm2"), ("mlp.fc1", "mlp.fc2"))
+    theirs.norm.load_state_dict(tower.transformer.norm.state_dict())
+    images = pictures(3)
+    pixels = (images.double() - tower.mean[:3]) / tower.std[:3]
+    torch.testing.assert_close(tower(images), theirs.forward_features(pixels.permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
+
+
+def test_text_tower_equals_transformers(change):
+    from transformers import SiglipTextConfig
+    from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
+
+    tower = build(change()).text
+    config = SiglipTextConfig(
+        hidden_size=64, intermediate_size=256, num_attention_heads=2, hidden_act="gelu", attn_implementation="sdpa"
+    )
+    ids = captions([1, 5, 32, 17])
+    valid = ids != PAD
+    x = tower.embed(ids.clamp(min=0)) + tower.positions.weight
+    mask = torch.zeros(4, 1, 32, 32, dtype=torch.float64).masked_fill(~valid[:, None, None, :], -torch.inf)
+    for ours in tower.transformer.blocks:
+        theirs = SiglipEncoderLayer(config).double()
+        theirs.layer_norm1.eps = theirs.layer_norm2.eps = 1e-6
+        copy_block(
+            ours, theirs, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], "self_attn.out_proj",
+            ("layer_norm1", "layer_norm2"), ("mlp.fc1", "mlp.fc2"),
+        )  # fmt: skip
+        x = theirs(x, attention_mask=mask)
+        x = x[0] if isinstance(x, tuple) else x
+    x = tower.transformer.norm(x) * valid[:, :, None]
+    torch.testing.assert_close(tower(ids), x.sum(1) / valid.sum(1, keepdim=True), rtol=1e-6, atol=1e-8)
+
+
+def test_positions_equal_transformers():
+    from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
+
+    torch.testing.assert_close(sincos_positions(96, 8), build_2d_sinusoidal_position_embedding(8, 8, 96))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_reconstruction_equals_transformers_vitmae(change, normalize):
+    """Their whole model gives pixels, mask and loss; ours gives the same loss for the same pixels and mask."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    params = change("flip-75-mae", {"reconstruction": {"normalize": normalize, "weight": 0.5}})
+    config = ViTMAEConfig(
+        image_size=64, patch_size=8, norm_pix_loss=normalize, hidden_size=32, num_hidden_layers=1, intermediate_size=64,
+        num_attention_heads=2, decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
+        decoder_intermediate_size=64,
+    )  # fmt: skip
+    images = pictures(4)
+    mean, std = (torch.tensor(x, dtype=torch.float64) for x in (MEAN, STD))
+    pixels = ((images - mean) / std).permute(0, 3, 1, 2)
+    theirs = ViTMAEForPreTraining(config).double()(pixels)
+    outputs = {"prediction": theirs.logits, "removed": theirs.mask.bool()}
+    loss = Reconstruction(params)({"images": images}, outputs)["reconstruction"]
+    torch.testing.assert_close(loss.double(), 0.5 * theirs.loss, rtol=1e-5, atol=0)
+
+
+def test_decoder_puts_each_patch_back(change):
+    """With kept patches as they are and no blocks in between, what comes out at a place is what was kept there."""
+    model = build(change("flip-75-mae"))
+    decoder = model.decoder
+    decoder.transformer = torch.nn.Identity()
+    order = mask_patches(0, torch.arange(3), 64, 16)
+    encoded = torch.randn(3, 16, 96, dtype=torch.float64)
+    pixels = decoder(encoded, order.ids_restore)
+    expected = decoder.predict(decoder.embed(encoded) + decoder.positions[order.ids_keep])
+    torch.testing.assert_close(pixels.take_along_dim(order.ids_keep[:, :, None], 1), expected)
+
+
+def test_contrastive_equals_open_clip_with_gradients():
+    from open_clip.loss import ClipLoss
+
+    def outputs():
+        generator = torch.Generator().manual_seed(3)
+        image, text = (
+            F.normalize(torch.randn(12, 16, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
+            for _ in range(2)
+        )
+        return {"image": image, "text": text, "scale": torch.tensor(14.0, dtype=torch.float64, requires_grad=True)}
+
+    ours, theirs = outputs(), outputs()
+    loss = Contrastive()({}, ours)["contrastive"]
+    expected = ClipLoss()(theirs["image"], theirs["text"], theirs["scale"])
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    for name in ours:
+        torch.testing.assert_close(ours[name].grad, theirs[name].grad, rtol=1e-10, atol=1e-14)
+
+
+def test_contrastive_equals_the_reference_value():
+    """Ten digits of a value computed independently, from inputs that anyone can write down."""
+    rows, columns = torch.arange(8.0, dtype=torch.float64)[:, None], torch.arange(16.0, dtype=torch.float64)
+
+    def unit(phase):
+        wave = torch.sin(0.7 * rows + 1.3 * columns + phase) + 0.25 * torch.cos(2.1 * rows * columns + phase)
+        return F.normalize(wave, dim=1)
+
+    text = F.normalize(unit(0.4) + 0.1 * unit(1.9), dim=1)
+    for scale, expected in ((1 / 0.07, 0.9644506265), (10, 0.8655342506)):
+        outputs = {"image": unit(0.0), "text": text, "scale": torch.tensor(scale, dtype=torch.float64)}
+        assert Contrastive()({}, outputs)["contrastive"].item() == pytest.approx(expected, abs=1e-10)
+
+
+def test_mask_ratio_zero_is_clip_bit_for_bit(change):
+    """One code path: a kept set of all patches in their order gives the very same bits."""
+    model = TwoTowers(change("clip"), VOCABULARY)
+    images = pictures(4)
+    everything = torch.arange(64).expand(4, 64)
+    assert torch.equal(model.encode_image(images), model.encode_image(images, everything))
+    assert [type(o).__name__ for o in objectives(change("clip"))] == ["Contrastive"]
+    assert model.decoder is None
+
+
+def test_removed_patches_have_no_influence(change):
+    params = change("flip-50")
+    model = TwoTowers(params, VOCABULARY)
+    images = pictures(4)
+    order = mask_patches(0, torch.arange(4), 64, 32)
+    removed = (order.ids_restore >= 32).unflatten(1, (8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    painted = images.clone()
+    painted[removed] = 255 - painted[removed]
+    assert torch.equal(model.encode_image(images, order.ids_keep), model.encode_image(painted, order.ids_keep))
+    assert not torch.equal(model.encode_image(images), model.encode_image(painted))
+
+
+def test_padding_has_no_influence(change):
+    """The same caption alone, beside longer ones, and with more padding slots gives the same feature."""
+    model = build(change())
+    ids = captions([7, 32, 3])
+    alone = model.encode_text(ids[:1, :7])
+    torch.testing.assert_close(model.encode_text(ids)[:1], alone, rtol=1e-12, atol=1e-14)
+
+
+def test_no_gradient_from_padding_and_empty_captions(change):
+    model = build(change())
+    model.encode_text(captions([3, 0, 5])).sum().backward()
+    gradient = model.text.positions.weight.grad
+    assert gradient.isfinite().all()
+    assert (gradient[5:] == 0).all()
+    assert (gradient[:5] != 0).any(dim=1).all()
+    assert (model.encode_text(captions([0, 0])) == 0).all()
+
+
+def test_temperature_is_clipped_without_gradient(change):
+    model = TwoTowers(change(), VOCABULARY)
+    assert model.scale.item() == pytest.approx(1 / 0.07)
+    model.log_scale.data.fill_(6.0)
+    assert model.scale.item() == pytest.approx(100)
+    model.scale.backward()
+    assert model.log_scale.grad == 0
+
+
+def test_patchify_reads_row_by_row():
+    image = torch.arange(4 * 4 * 3).reshape(1, 4, 4, 3)
+    first = patchify(image, 2)[0, 1]
+    assert first.tolist() == [*range(6, 12), *range(18, 24)]
+
+
+@pytest.mark.parametrize(
+    ("model", "vision", "text", "total"),
+    [("b16", 86, 53, 141), ("l16", 303, 109, 414), ("l14", 303, 109, 414), ("h14", 631, 334, 967)],
+)
+def test_sizes_are_those_of_table_9(project, model, vision, text, total):
+    """Millions of parameters with BERT's vocabulary, without allocating them."""
+    tree = project.tree
+    params = project.resolve("clip").model_copy(update={"model": type(project.resolve("clip").model)(**tree["models"][model])})
+    with torch.device("meta"):
+        towers = TwoTowers(params, 30523)
+    count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731
+    fixed = towers.vision.positions.numel() / 1e6  # the paper counts positions
+    assert count(towers.vision) + fixed == pytest.approx(vision, rel=0.01)
+    assert count(towers.text) == pytest.approx(text, rel=0.01)
+    assert count(towers) + fixed == pytest.approx(total, rel=0.01)
