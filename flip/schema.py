@@ -240,6 +240,7 @@ class Bootstrap(Section):
 
 class Cost(Section):
     rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3)
+    batch: Count = Field(description="pairs per measured step at most: what one device holds")
 
 
 class Job(Section):

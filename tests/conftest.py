@@ -28,3 +28,51 @@ def change(project):
         return check(Params, merge(tree, delta or {}), "test")
 
     return changed
+
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "white": (240, 240, 240)}
+SMALL = {
+    "model": {"image": 16, "patch": 4, "embedding": 16, "tokens": 8,
+              "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2}},
+    "reconstruction": {"layers": 1, "width": 16, "heads": 2},
+    "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "warmup_samples": 40, "base_lr": 0.05, "shuffle_shards": 2},
+    "evaluate": {"batch": 16},
+    "cost": {"rounds": 3, "batch": 16},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """Three shards of plain coloured pictures with captions, their manifest and a tokenizer."""
+    import numpy as np
+    import simplejpeg
+    import webdataset
+
+    from flip.data.index import write_index
+    from flip.data.tokenizer import train_wordpiece
+    from flip.files import file_hash, write_json
+
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    captions, shards = [], []
+    (folder / "shards" / "0000").mkdir(parents=True)
+    for number, count in enumerate((40, 37, 43)):
+        name = f"0000/{number:05d}.tar"
+        with webdataset.TarWriter(str(folder / "shards" / name), mtime=0) as tar:
+            for item in range(count):
+                colour = list(COLOURS)[random.integers(4)]
+                height, width = random.integers(18, 30, 2)
+                picture = np.tile(np.array(COLOURS[colour], np.uint8), (height, width, 1))
+                picture += random.integers(0, 15, picture.shape, dtype=np.uint8)
+                captions.append(f"{colour} picture {number} {item}")
+                jpeg = simplejpeg.encode_jpeg(picture, quality=95)
+                tar.write({"__key__": f"0000-{number:03d}{item:06d}", "jpg": jpeg, "txt": captions[-1]})
+        path = folder / "shards" / name
+        write_index(path)
+        shards.append({"name": name, "samples": count, "sha256": file_hash(path), "bytes": path.stat().st_size})
+    definition = train_wordpiece(iter(captions), 100)
+    vocabulary = len(definition["model"]["vocab"])
+    write_json(folder / "tokenizer.json", {"kind": "wordpiece", "vocabulary": vocabulary, "definition": definition})
+    write_json(folder / "manifest.json", {"id": "f" * 64, "samples": len(captions), "shards": shards})
+    (folder / "captions.txt").write_text("\n".join(captions))
+    return folder

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
@@ -181,10 +181,8 @@ def main(argv=None):
         parser.exit(1, f"{error}\n")
     with web:
         print(f"{address(web)} is a proxy for http://world.test/; stop it with Ctrl-C", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             web.serve_forever()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+# Set-up happens by itself, once, in .venv; `make help` lists the targets.
+SCALE ?= tiny
+RUN = .venv/bin/python -m
+PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup ablations test lint format lock
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/ready ## virtual environment with the pinned packages and this one
+
+ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
+	$(RUN) snakemake ablations --config scale=$(SCALE)
+
+test: .venv/ready lint ## formatting, then every test
+	$(RUN) pytest
+
+lint: .venv/ready ## formatting and lint of Python and Snakemake files
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	.venv/bin/snakefmt --check Snakefile rules
+
+format: .venv/ready ## put files into the project's format
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+	.venv/bin/snakefmt Snakefile rules
+
+lock: .venv/ready ## pin what envs/requirements.in resolves to today
+	$(RUN) pip install --upgrade -r envs/requirements.in
+	(sed -n '/^#/p' envs/requirements.txt; $(RUN) pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//') > envs/requirements.new
+	mv envs/requirements.new envs/requirements.txt
+
+# The newest Python that every pinned package runs on (img2dataset: below 3.13).
+.venv/ready: envs/requirements.txt pyproject.toml
+	@for python in python3.11 python3.12 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then break; fi; done; \
+	  $$python -c 'import sys; sys.exit("flip needs Python 3.11 or 3.12; this is " + sys.version) if not (3, 11) <= sys.version_info < (3, 13) else None' \
+	  && $$python -m venv .venv
+	$(RUN) pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch .venv/ready

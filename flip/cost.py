@@ -1,0 +1,139 @@
+"""What each variant's training step costs: counted FLOPs, time per sample as a ratio, peak memory.
+
+    python -m flip.cost --params results/tiny/*/params.yaml --data data/tiny --out results/tiny/cost.json
+
+The variants take turns, round by round, so that a noisy machine slows them all; time is reported as the median over
+rounds of the ratio to the first one. A timed step includes preparing its batch.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from flip.files import read_json, write_json
+from flip.params import load
+from flip.pretrain import keep_memory, pick_device
+from flip.schema import Params
+from flip.train.loop import Run, build_loader, build_model, device_name
+
+# Parameters that do not change what a step costs.
+FREE = {"variant": True, "start": True, "seeds": True, "train": {"epochs", "epochs_scale", "base_lr", "warmup_samples"}}
+
+
+class Step:
+    """One variant's training step on real data, at a batch of at most `cost.batch`."""
+
+    def __init__(self, params: Params, data: Path, manifest: dict, device: str):
+        self.batch = min(params.train.global_batch, params.cost.batch)
+        self.params = params.model_copy(
+            update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
+        )
+        self.loader = build_loader(self.params, data, manifest, seed=0)
+        self.device = device
+
+    def run(self) -> Run:
+        model = build_model(self.params, self.loader.tokenizer.vocabulary, 0, self.device)
+        return Run(self.params, self.loader, model, 10**9, 0)
+
+    def flops_per_sample(self) -> float:
+        """Forward and backward; a multiplication and an addition count as two."""
+        run = self.run()
+        with FlopCounterMode(display=False) as counter:
+            run.step(next(run.batches()))
+        return counter.get_total_flops() / self.batch
+
+    def seconds_per_sample(self, samples: int) -> float:
+        """Mean over at least `samples` pairs, after a step that warms up."""
+        run = self.run()
+        batches = run.batches()
+        run.step(next(batches))
+        steps = -(-samples // self.batch)
+        self._finish()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            run.step(next(batches))
+        self._finish()
+        return (time.perf_counter() - begin) / (steps * self.batch)
+
+    def _finish(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak_memory(self) -> int:
+        """Bytes that model, optimizer and two steps need; on a CPU those of a process of its own."""
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            self._two_steps()
+            return torch.cuda.max_memory_allocated()
+        # Forked before any thread pool is up: the child starts with what is loaded, and counts what it adds.
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.apply(self._grown)
+
+    def _grown(self) -> int:
+        before = resident()
+        self._two_steps()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+    def _two_steps(self):
+        run = self.run()
+        batches = run.batches()
+        for _ in range(2):
+            run.step(next(batches))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict]:
+    """Costs by name; the first is the reference of the ratios."""
+    largest = max(step.batch for step in steps.values())
+    memory = {name: step.peak_memory() for name, step in steps.items()}
+    flops = {name: step.flops_per_sample() for name, step in steps.items()}
+    seconds = {name: [] for name in steps}
+    for _ in tqdm(range(rounds), unit="round", desc="cost"):
+        for name, step in steps.items():
+            seconds[name].append(step.seconds_per_sample(largest))
+    reference = next(iter(seconds.values()))
+    return {
+        name: {
+            "batch": step.batch,
+            "flops_per_sample": flops[name],
+            "seconds_per_sample": statistics.median(seconds[name]),
+            "relative_rounds": [a / b for a, b in zip(seconds[name], reference, strict=True)],
+            "peak_memory_bytes": memory[name],
+        }
+        for name, step in steps.items()
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.cost", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", nargs="+", required=True, help="frozen parameters, the reference first")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", required=True, help="cost.json")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    variants = [load(path) for path in options.params]
+    device, manifest = pick_device(), read_json(options.data / "manifest.json")
+    same = {params.model_dump_json(exclude=FREE): params for params in reversed(variants)}
+    steps = {key: Step(params, options.data, manifest, device) for key, params in reversed(same.items())}
+    costs = measure(steps, variants[0].cost.rounds)
+    by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}
+    facts = {"device": device_name(device), "threads": options.threads, "rounds": variants[0].cost.rounds}
+    write_json(options.out, facts | {"variants": by_variant})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""One part of the URL table to pictures, by img2dataset, and an account of what did not arrive.
+
+    python -m flip.data.download --params data/tiny/params.yaml --table data/tiny/table/0000.parquet \\
+        --out data/tiny/download/0000.json --made-from TEXT
+
+The pictures lie beside the account, in the folder of its name. A job that was killed continues: img2dataset skips
+the shards that have their statistics, the others are downloaded again from their start.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from flip.data.index import members
+from flip.data.serve import child, end_with_parent, serving
+from flip.files import file_hash, read_json, workspace, write_json
+from flip.params import load
+from flip.schema import Download, Params
+
+# img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
+CLASSES = {
+    "not found": r"HTTP Error (404|410)",
+    "forbidden": r"HTTP Error (401|402|403|451)|X-Robots-Tag",
+    "time-out": r"timed out|HTTP Error (408|504)",
+    "truncated": r"IncompleteRead",
+    "too small": r"image too small",
+    "too elongated": r"aspect ratio too large",
+    "no readable picture": r"Image decoding error|OpenCV",
+    "connection": r"urlopen error|Errno|[Cc]onnection|SSL",
+}
+
+
+def failure(message: str) -> str:
+    """The class of a failure that img2dataset describes by `message`."""
+    return next((name for name, pattern in CLASSES.items() if re.search(pattern, message)), "other")
+
+
+def img2dataset_options(table: Path, folder: Path, options: Download) -> dict:
+    return {
+        "url_list": str(table.absolute()),
+        "output_folder": str(folder.absolute()),
+        "input_format": "parquet",
+        "url_col": "url",
+        "caption_col": "caption",
+        "save_additional_columns": ["row"],
+        "output_format": "webdataset",
+        "number_sample_per_shard": options.samples_per_shard,
+        "processes_count": options.processes,
+        "thread_count": options.threads,
+        "timeout": options.timeout,
+        "retries": options.retries,
+        "image_size": options.image_size,
+        "resize_mode": "keep_ratio",
+        "resize_only_if_bigger": True,
+        "min_image_size": options.min_image_size,
+        "max_aspect_ratio": options.max_aspect_ratio,
+        "encode_format": "jpg",
+        "encode_quality": options.quality,
+        "extract_exif": False,
+        "compute_hash": "sha256",
+        "incremental_mode": "incremental",
+    }
+
+
+def run_child() -> None:
+    """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
+    options = json.loads(sys.stdin.readline())
+    end_with_parent()
+    from img2dataset import download
+
+    download(**options)
+
+
+class Shards:
+    """img2dataset's shards of one part: which are to be there, and which are whole."""
+
+    def __init__(self, table: Path, folder: Path, per_shard: int):
+        self.folder, self.rows, self.per_shard = folder, pq.read_metadata(table).num_rows, per_shard
+        self.numbers = range(math.ceil(self.rows / per_shard))
+
+    def path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"{number:05d}{suffix}"
+
+    def has_statistics(self, number: int) -> bool:
+        return self.path(number, "_stats.json").exists()
+
+    def is_whole(self, number: int) -> bool:
+        """Whether statistics, account and pictures agree, which a full disk or a kill can prevent."""
+        rows = min(self.per_shard, self.rows - number * self.per_shard)
+        try:
+            stats = read_json(self.path(number, "_stats.json"))
+            statuses = pq.read_table(self.path(number, ".parquet"), columns=["status"])["status"]
+            pictures = members(self.path(number, ".tar"))
+        except (OSError, ValueError, pa.ArrowException):
+            return False
+        return stats["count"] == rows and len(pictures) == pc.sum(pc.equal(statuses, "success")).as_py()
+
+    def discard(self, number: int) -> None:
+        for suffix in ("_stats.json", ".parquet", ".tar"):
+            self.path(number, suffix).unlink(missing_ok=True)
+
+    def discard_incomplete(self) -> None:
+        for number in self.numbers:
+            if not self.is_whole(number):
+                self.discard(number)
+
+    def missing(self) -> list[int]:
+        return [number for number in self.numbers if not self.has_statistics(number)]
+
+    def account(self) -> dict:
+        """{"wanted", "arrived", "failed": {class: count}}; a row that img2dataset forgot counts as "other"."""
+        arrived, failed = 0, Counter()
+        for number in self.numbers:
+            table = pq.read_table(self.path(number, ".parquet"), columns=["status", "error_message"])
+            for group in table.group_by(["status", "error_message"]).aggregate([([], "count_all")]).to_pylist():
+                if group["status"] == "success":
+                    arrived += group["count_all"]
+                else:
+                    failed[failure(group["error_message"])] += group["count_all"]
+        if forgotten := self.rows - arrived - failed.total():
+            failed["other"] += forgotten
+        return {"wanted": self.rows, "arrived": arrived, "failed": dict(sorted(failed.items()))}
+
+
+def show_progress(shards: Shards, stop: threading.Event) -> None:
+    """Counts shards until `stop`."""
+    with tqdm(total=len(shards.numbers), desc="download", unit="shard", disable=None) as bar:
+        while not stop.wait(1):
+            bar.update(len(shards.numbers) - len(shards.missing()) - bar.n)
+
+
+def fetch(params: Params, table: Path, shards: Shards, log: Path) -> None:
+    """Runs img2dataset on what is missing, in the world's web if that is the source; its words go to `log`."""
+    options = img2dataset_options(table, shards.folder, params.download)
+    environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
+    world = params.source.table == "world"
+    web = serving(params.world, params.download.timeout) if world else nullcontext()
+    code = "from flip.data.download import run_child; run_child()"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with web as proxy, open(log, "a") as output:
+        if world:
+            environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
+        stop = threading.Event()
+        progress = threading.Thread(target=show_progress, args=(shards, stop))
+        progress.start()
+        try:
+            with child(code, options, stdout=output, stderr=output, env=environment) as process:
+                process.wait()
+        finally:
+            stop.set()
+            progress.join()
+
+
+def last_error(log: Path) -> str:
+    """The last line of a log that speaks of a failure."""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if re.search(r"[Ee]rror|failed|Killed", line)), "")
+
+
+def download(params: Params, table, out, made_from: str, log=None) -> dict:
+    """Downloads a part of the URL table into the folder beside `out`, and writes the account to `out`.
+
+    Raises:
+        ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
+    """
+    table, out = Path(table), Path(out)
+    # img2dataset matches shards by number only: pictures of another table must not stay.
+    folder = workspace(out.with_suffix(""), f"{made_from} {file_hash(table)}")
+    log = Path(log) if log else folder / "img2dataset.log"
+    shards = Shards(table, folder, params.download.samples_per_shard)
+    shards.discard_incomplete()
+    if shards.missing():
+        fetch(params, table, shards, log)
+        shards.discard_incomplete()
+    if missing := shards.missing():
+        raise ValueError(
+            f"{folder}: img2dataset left {len(missing)} of {len(shards.numbers)} shards unfinished "
+            f"({last_error(log) or 'it gave no reason'}); see {log}, check the free space of the disk, then run the "
+            "same command again: finished shards are kept"
+        )
+    account = shards.account()
+    if not account["arrived"]:
+        for number in shards.numbers:
+            shards.discard(number)
+        causes = ", ".join(f"{count} {name}" for name, count in account["failed"].items())
+        raise ValueError(
+            f"{table}: no picture arrived of {account['wanted']} ({causes}); try a URL of the table by hand, check the "
+            "network, then run the same command again"
+        )
+    write_json(out, account)
+    return account
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.download", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters (data/<scale>/params.yaml)")
+    parser.add_argument("--table", required=True, help="one part of the URL table")
+    parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
+    parser.add_argument("--made-from", default="", help="pictures that were made from something else are thrown away")
+    parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the pictures")
+    options = parser.parse_args(argv)
+    started = time.monotonic()
+    try:
+        account = download(load(options.params), options.table, options.out, options.made_from, options.log)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"{account['arrived']} of {account['wanted']} pictures arrived in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

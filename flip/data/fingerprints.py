@@ -1,0 +1,145 @@
+"""What is needed to recognise pictures: hashes of each one's bytes and of its looks.
+
+    python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
+    python -m flip.data.fingerprints --tests data/tiny/tests/fine/revision.json ... \\
+        --out data/tiny/tests/fingerprints.parquet
+"""
+
+import argparse
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import simplejpeg
+from tqdm import tqdm
+
+from flip.data.index import members
+from flip.files import atomic, read_json
+
+SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
+HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
+# No `looks` means that the picture cannot be decoded.
+PART = pa.schema([("key", pa.string()), ("row", pa.int64()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
+TESTS = pa.schema([("set", pa.string()), *HASHES])
+PICTURES = {"jpg", "jpeg", "png", "webp"}
+
+_frequency, _position = np.ogrid[:LOW, :SIDE]
+COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)
+
+
+def looks(thumbnails: np.ndarray) -> np.ndarray:
+    """Perceptual hash: grey pictures uint8 [n, 32, 32] -> uint8 [n, 32] (256 bits).
+
+    A bit per low frequency of the cosine transform, set if it is above the picture's median: scaling and
+    recompression move few of them, see `duplicates.DISTANCE`.
+    """
+    frequencies = (COSINES @ thumbnails.astype(np.float32) @ COSINES.T).reshape(len(thumbnails), LOW * LOW)
+    return np.packbits(frequencies > np.median(frequencies, axis=1, keepdims=True), axis=1)
+
+
+def grey(picture: bytes) -> np.ndarray | None:
+    """uint8 [height, width]; None if the picture is broken or cut."""
+    if not simplejpeg.is_jpeg(picture):
+        return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
+    try:
+        return simplejpeg.decode_jpeg(picture, colorspace="GRAY")[:, :, 0]
+    except ValueError:
+        return None
+
+
+def hashed(pictures: list[bytes]) -> list[bytes | None]:
+    """`looks` of each encoded picture, None for a broken one."""
+    images = [grey(picture) for picture in pictures]
+    whole = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None]
+    hashes = iter(looks(np.stack(whole)) if whole else [])
+    return [None if image is None else next(hashes).tobytes() for image in images]
+
+
+def read(tar, places) -> list[bytes]:
+    """Members of a tar by (offset, size)."""
+    contents = []
+    with open(tar, "rb") as file:
+        for offset, size in places:
+            file.seek(offset)
+            contents.append(file.read(size))
+    return contents
+
+
+def chunks(items: list, size: int = 512):
+    """Slices that bound how many pictures are in memory."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def part_tables(tar: Path, part: str):
+    """Fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the whole data set."""
+    account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
+    known = {row["key"]: row for row in account.to_pylist()}
+    for samples in chunks(list(members(tar).items())):
+        values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
+        rows = [
+            known[key]
+            | {
+                "key": f"{part}-{key}",
+                "sha256": bytes.fromhex(known[key]["sha256"]),
+                "looks": value,
+                "captioned": sample["txt"][1] > 0,
+            }
+            for (key, sample), value in zip(samples, values, strict=True)
+        ]
+        yield pa.Table.from_pylist(rows, schema=PART)
+
+
+def test_tables(tar: Path, name: str):
+    """Fingerprints of one tar of a test set."""
+    places = [place for files in members(tar).values() for kind, place in files.items() if kind in PICTURES]
+    for some in chunks(places):
+        pictures = read(tar, some)
+        rows = [
+            {"set": name, "sha256": sha256(picture).digest(), "looks": value}
+            for picture, value in zip(pictures, hashed(pictures), strict=True)
+        ]
+        yield pa.Table.from_pylist(rows, schema=TESTS)
+
+
+def of_part(download: Path):
+    """Tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
+    part = download.stem
+    for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
+        yield from part_tables(tar, part)
+
+
+def of_tests(revisions: list[Path]):
+    """Tables of all test sets' fingerprints; each set lies beside its revision or where that says."""
+    for revision in revisions:
+        folder = revision.parent if (revision.parent / "test").exists() else Path(read_json(revision)["source"])
+        for tar in tqdm(sorted((folder / "test").glob("*.tar")), desc=revision.parent.name, unit="tar", disable=None):
+            yield from test_tables(tar, revision.parent.name)
+
+
+def write(tables, schema: pa.Schema, out) -> None:
+    with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.fingerprints", description=__doc__.splitlines()[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--download", type=Path, help="account of a downloaded part; the pictures lie beside it")
+    what.add_argument("--tests", type=Path, nargs="+", help="revision.json of each test set")
+    parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
+    options = parser.parse_args(argv)
+    try:
+        if options.tests:
+            write(of_tests(options.tests), TESTS, options.out)
+        else:
+            write(of_part(options.download), PART, options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What the training data is, and what became of the rest: the parts' accounts in one manifest and one ledger.
+
+    python -m flip.data.manifest --shards data/tiny/shards/*.json --manifest data/tiny/manifest.json \\
+        --ledger data/tiny/ledger.json
+"""
+
+import argparse
+import json
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+
+from flip.files import read_json, write_json
+
+COUNTS = ("wanted", "arrived", "decoded", "used")
+
+
+def added(ledgers: list[dict]) -> dict:
+    """The sum of ledgers."""
+    lost = sum((Counter(ledger["lost"]) for ledger in ledgers), Counter())
+    return {name: sum(ledger[name] for ledger in ledgers) for name in COUNTS} | {"lost": dict(sorted(lost.items()))}
+
+
+def check(ledger: dict, where) -> None:
+    """Raises a ValueError if pictures have vanished, or come from nowhere."""
+    accounted = ledger["used"] + sum(ledger["lost"].values())
+    if ledger["wanted"] != accounted:
+        raise ValueError(
+            f"{where}: {ledger['wanted']} wanted, but {accounted} used or lost; run its shards stage again"
+        )
+
+
+def merge(paths: list) -> tuple[dict, dict]:
+    """Manifest and ledger of the parts that the shards stage described.
+
+    The manifest's id is a hash of the shards' names, sizes and contents in order: equal data, equal id.
+
+    Raises:
+        ValueError: a part's counts do not add up, or no pair is left.
+    """
+    parts = {Path(path).stem: read_json(path) for path in sorted(paths)}
+    for part, account in parts.items():
+        check(account["ledger"], f"part {part}")
+    shards = [shard for account in parts.values() for shard in account["shards"]]
+    ledgers = {part: account["ledger"] for part, account in parts.items()}
+    ledger = {"total": added(list(ledgers.values())), "parts": ledgers}
+    if not shards:
+        raise ValueError(
+            f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see source.filters"
+        )
+    identity = sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+    return {"id": identity, "samples": ledger["total"]["used"], "shards": shards}, ledger
+
+
+def as_text(ledger: dict) -> str:
+    """The ledger's total as a table: count, share of what was wanted, class; the largest loss first."""
+    total = ledger["total"]
+    losses = sorted(total["lost"].items(), key=lambda item: -item[1])
+    rows = [(name, total[name]) for name in COUNTS] + [(f"lost: {name}", count) for name, count in losses]
+    return "\n".join(f"{count:>12,} {count / total['wanted']:>7.2%}  {name}" for name, count in rows)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.manifest", description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", nargs="+", required=True, help="the shards stage's account of every part")
+    parser.add_argument("--manifest", required=True, help="the shards, in order (JSON)")
+    parser.add_argument("--ledger", required=True, help="wanted, arrived, decoded, used, lost (JSON)")
+    options = parser.parse_args(argv)
+    try:
+        manifest, ledger = merge(options.shards)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    write_json(options.manifest, manifest)
+    write_json(options.ledger, ledger)
+    print(as_text(ledger))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
+
+    python -m flip.data.table --params data/tiny/params.yaml --out-folder data/tiny/table
+
+Everything streams: memory holds one batch, a thousand rows per part, and 8 bytes per row of a random sample.
+"""
+
+import argparse
+import csv
+import glob
+from contextlib import ExitStack
+from functools import reduce
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from flip.data import world
+from flip.files import atomic
+from flip.params import load
+from flip.schema import Filters, Params, Source
+
+SCHEMA = pa.schema([("url", pa.string()), ("caption", pa.string()), ("row", pa.int64())])
+BATCH = 65_536
+ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
+
+
+def columns(source: Source) -> dict[str, pa.DataType]:
+    """The columns that the source must have, and the types they are read as."""
+    filters = source.filters
+    wanted = {source.url_column: pa.string(), source.caption_column: pa.string()}
+    for choice in filter(None, (filters.language, filters.unsafe)):
+        wanted[choice.column] = pa.string()
+    if filters.similarity:
+        wanted[filters.similarity.column] = pa.float64()
+    if filters.size:
+        wanted |= {filters.size.width_column: pa.float64(), filters.size.height_column: pa.float64()}
+    return wanted
+
+
+def asked_by(source: Source, column: str) -> str:
+    """The key of params.yaml that names a column."""
+    if column == source.url_column:
+        return "source.url_column"
+    if column == source.caption_column:
+        return "source.caption_column"
+    filters = source.filters.model_dump(exclude_none=True)
+    return next(
+        f"source.filters.{name}.{key}"
+        for name, keys in filters.items()
+        for key, value in keys.items()
+        if value == column
+    )
+
+
+def require(source: Source, where, there) -> None:
+    """Raises a ValueError if one of the source's columns is not `there`."""
+    for column in columns(source):
+        if column not in there:
+            raise ValueError(
+                f"{where}: no column '{column}'; there are: {', '.join(map(str, there))}; "
+                f"set {asked_by(source, column)} in params.yaml"
+            )
+
+
+def world_batches(params: Params):
+    """The world's URL table."""
+    require(params.source, "the world's URL table", [params.source.url_column, params.source.caption_column])
+    rows = world.urls(params.world)
+    names = [params.source.url_column, params.source.caption_column]
+    while chunk := list(islice(rows, BATCH)):
+        yield pa.table(list(zip(*chunk, strict=True)), names=names)
+
+
+def parquet_batches(source: Source, path: str):
+    wanted = columns(source)
+    with pq.ParquetFile(path) as file:
+        require(source, path, file.schema_arrow.names)
+        for batch in file.iter_batches(BATCH, columns=list(wanted)):
+            yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
+
+
+def header(source: Source, path: str, first: list[str]) -> list[str] | None:
+    """Column names for a file that has none in its first line; None if it has.
+
+    CC12M's columns are URL, caption and CC3M's are caption, URL; the first line shows which.
+    """
+    urls = [position for position, text in enumerate(first) if text.startswith(("http://", "https://"))]
+    if len(first) == 2 and len(urls) == 1:
+        names = [source.caption_column] * 2
+        names[urls[0]] = source.url_column
+        require(source, path, names)
+        return names
+    require(source, path, first)
+    return None
+
+
+def text_batches(source: Source, path: str):
+    """Batches of a .tsv, .tsv.gz or .csv file."""
+    tabs = ".csv" not in Path(path).suffixes
+    delimiter = "\t" if tabs else ","
+    with pa.input_stream(path) as file:
+        lines = file.read(1 << 20).decode("utf-8-sig", errors="replace").splitlines() or [""]
+    names = header(source, path, lines[0].split("\t") if tabs else next(csv.reader(lines[:1]), []))
+    wanted = columns(source)
+    parse = pa.csv.ParseOptions(delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs)
+    convert = pa.csv.ConvertOptions(
+        column_types=wanted, include_columns=list(wanted), null_values=[""], strings_can_be_null=True
+    )
+    try:
+        with pa.csv.open_csv(path, pa.csv.ReadOptions(column_names=names), parse, convert) as reader:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}; mend or remove the line") from None
+
+
+def source_batches(params: Params):
+    """Tables of the source's columns, `row` (position in the source) added, in order.
+
+    Raises:
+        ValueError: no such file, unknown kind of file, a missing column.
+    """
+    source = params.source
+    if source.table == "world":
+        batches = world_batches(params)
+    else:
+        paths = sorted(glob.glob(source.table, recursive=True))
+        if not paths:
+            raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
+        batches = (batch for path in paths for batch in file_batches(source, path))
+    row = 0
+    for batch in batches:
+        yield batch.append_column("row", pa.array(np.arange(row, row + len(batch))))
+        row += len(batch)
+
+
+def file_batches(source: Source, path: str):
+    if path.endswith(".parquet"):
+        return parquet_batches(source, path)
+    if path.endswith((".tsv", ".tsv.gz", ".csv")):
+        return text_batches(source, path)
+    raise ValueError(f"source.table: {path} is of no known kind; allowed: .parquet, .tsv, .tsv.gz, .csv")
+
+
+def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
+    """Which rows have a URL and pass every filter; an unknown value does not pass."""
+    tests = [pc.not_equal(batch[url], "")]
+    for choice in filter(None, (filters.language, filters.unsafe)):
+        tests.append(pc.is_in(batch[choice.column], pa.array(choice.keep)))
+    if filters.similarity:
+        tests.append(pc.greater_equal(batch[filters.similarity.column], filters.similarity.at_least))
+    if size := filters.size:
+        sides = batch[size.width_column], batch[size.height_column]
+        shorter, longer = pc.min_element_wise(*sides, skip_nulls=False), pc.max_element_wise(*sides, skip_nulls=False)
+        tests.append(pc.greater_equal(shorter, size.min_side))
+        if size.max_aspect_ratio:
+            tests.append(pc.less_equal(longer, pc.multiply(shorter, size.max_aspect_ratio)))
+    return pc.fill_null(reduce(pc.and_, tests), False)
+
+
+def filtered(params: Params):
+    """url, caption, row of what passes the filters, batch by batch."""
+    source = params.source
+    for batch in source_batches(params):
+        kept = batch.filter(passes(batch, source.filters, source.url_column))
+        yield pa.table([kept[source.url_column], kept[source.caption_column], kept["row"]], schema=SCHEMA)
+
+
+def scramble(rows: np.ndarray) -> np.ndarray:
+    """A fixed pseudo-random number (uint64) per row, different for different rows (SplitMix64's finalizer)."""
+    x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def threshold(params: Params) -> np.uint64:
+    """The largest pseudo-random number among the `source.sample` smallest."""
+    size = params.source.sample
+    smallest = np.empty(0, np.uint64)
+    for batch in filtered(params):
+        smallest = np.concatenate([smallest, scramble(batch["row"].to_numpy())])
+        if len(smallest) > 2 * size + BATCH:
+            smallest = np.partition(smallest, size)[:size]
+    return np.sort(smallest)[:size].max(initial=0)
+
+
+def chosen(params: Params):
+    """What is to be downloaded, batch by batch."""
+    if params.source.sample is None:
+        yield from filtered(params)
+        return
+    limit = threshold(params)
+    for batch in filtered(params):
+        yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
+
+
+def collected(batches, rows: int):
+    """The same rows in tables of at least `rows`, the last one excepted."""
+    held = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_tables(held)
+            held = []
+    yield pa.concat_tables([SCHEMA.empty_table(), *held])
+
+
+def write_parts(params: Params, folder) -> int:
+    """Deals the rows one by one to `<folder>/<part>.parquet`; gives their number.
+
+    Raises:
+        ValueError: as `source_batches`; or fewer rows are left than there are parts.
+    """
+    parts, total = params.download.parts, 0
+    paths = [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
+    with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
+        writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), SCHEMA)) for p in paths]
+        for table in collected(chosen(params), parts * ROWS_PER_PART):
+            for part, writer in enumerate(writers):
+                mine = np.arange((part - total) % parts, len(table), parts)
+                if len(mine):
+                    writer.write_table(table.take(mine))
+            total += len(table)
+            bar.update(len(table))
+        if total < parts:
+            raise ValueError(
+                f"source.table '{params.source.table}': {total} rows left for download.parts = {parts}; "
+                "relax source.filters, or lower download.parts"
+            )
+    return total
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.table", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters (data/<scale>/params.yaml)")
+    parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")
+    options = parser.parse_args(argv)
+    try:
+        params = load(options.params)
+        total = write_parts(params, options.out_folder)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"{total} rows in {params.download.parts} parts")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Evaluate one variant's weights on every test set of its scale.
+
+    python -m flip.evaluate --params results/tiny/flip-50/params.yaml --data data/tiny \\
+        --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
+
+Writes metrics.json (percent) and outcomes.npz (per test item, for intervals).
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flip.data.tokenizer import Tokenizer
+from flip.evaluate import retrieval, zeroshot
+from flip.evaluate.encoders import Ensemble, Full, Masked
+from flip.evaluate.sets import read_set
+from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.model.two_towers import TwoTowers
+from flip.params import load
+from flip.pretrain import pick_device
+from flip.provenance import git_state, versions
+from flip.schema import Params
+from flip.train.checkpoint import load_weights
+
+
+def set_folder(params: Params, data: Path, name: str) -> Path:
+    """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
+    place = params.evaluate.sets[name]
+    return data / "tests" / name if place == "world" else Path(place)
+
+
+def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`."""
+    params, found = model.params, {}
+    for name in params.evaluate.sets:
+        folder = set_folder(params, data, name)
+        loader, classes, templates = read_set(folder, params.model.image, params.evaluate.batch)
+        if classes is None:
+            scores = retrieval.outcomes(Full(model), tokenize, loader, device, params.evaluate.batch)
+            found |= {f"{name}-{metric}": values for metric, values in scores.items()}
+        else:
+            found[name] = zeroshot.outcomes(Full(model), tokenize, loader, classes, templates, device)
+    if params.masking.image:
+        loader, classes, templates = read_set(set_folder(params, data, "fine"), params.model.image, params.evaluate.batch)
+        for metric, encoder in (("fine-masked", Masked(model, seed)), ("fine-ensemble", Ensemble(model, seed))):
+            found[metric] = zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters of the variant")
+    parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
+    parser.add_argument("--weights", required=True, help="safetensors file")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    try:
+        params, device = load(options.params), pick_device()
+        tokenizer = Tokenizer(options.data / "tokenizer.json", params.model.tokens)
+        model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
+        load_weights(options.weights, model)
+        found = evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), options.data, options.seed, device)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **found)
+    write_atomic(options.out / "outcomes.npz", packed.getvalue())
+    sets = {name: read_json(options.data / "tests" / name / "revision.json") for name in params.evaluate.sets}
+    facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}, "sets": sets}
+    facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
+    write_json(options.out / "metrics.json", facts | {"seed": options.seed, "git": git_state(), "versions": versions()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What clip-benchmark asks a model for, for full pictures and for masked ones (FLIP, Table 1d)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flip.model.masking import complementary, mask_patches
+from flip.model.two_towers import TwoTowers
+
+
+class Full:
+    """Pictures as they are."""
+
+    def __init__(self, model: TwoTowers):
+        self.model = model
+        self.encode_text = model.encode_text
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self.model.encode_image(images)
+
+
+class Masked(Full):
+    """Pictures masked as in training; picture i of a set always has the same mask."""
+
+    def __init__(self, model: TwoTowers, seed: int):
+        super().__init__(model)
+        self.seed = seed
+        self.seen = 0
+
+    def views(self, count: int, device) -> list[Tensor]:
+        """Complementary ids_keep [count, kept] for the next pictures of the set; the first is the training's mask."""
+        params = self.model.params
+        positions = torch.arange(self.seen, self.seen + count, device=device)
+        self.seen += count
+        order = mask_patches(self.seed, positions, params.model.patches, params.kept_patches)
+        return complementary(order, params.kept_patches)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self.model.encode_image(images, self.views(len(images), images.device)[0])
+
+
+class Ensemble(Masked):
+    """The mean of the unit features of complementary masked views (how the paper combines them is not stated)."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        views = self.views(len(images), images.device)
+        return sum(F.normalize(self.model.encode_image(images, ids_keep), dim=-1) for ids_keep in views) / len(views)

@@ -1,0 +1,36 @@
+"""Test sets, read by clip-benchmark from local folders in its webdataset layout."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from clip_benchmark.datasets.builder import build_dataset  # isort: skip
+
+
+def to_square(image: Image.Image, side: int) -> torch.Tensor:
+    """uint8 [side, side, 3]: the centred square of the shorter side, bicubic (FLIP's evaluation has no margin)."""
+    width, height = image.size
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    return torch.from_numpy(np.array(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC, box=box)))
+
+
+def read_set(folder, side: int, batch: int):
+    """The set's loader of (images, targets or captions), its class names and its prompt templates.
+
+    Raises:
+        ValueError: a folder without the layout.
+    """
+    folder = Path(folder)
+    if not (folder / "test" / "nshards.txt").exists():
+        raise ValueError(
+            f"{folder}: no test/nshards.txt; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset "
+            "layout (clip_benchmark_export_wds writes one)"
+        )
+    dataset = build_dataset(f"wds/{folder.name}", root=str(folder), transform=lambda image: to_square(image, side))
+    loader = torch.utils.data.DataLoader(dataset.batched(batch), batch_size=None)
+    return loader, dataset.classes, dataset.templates

@@ -1,0 +1,77 @@
+"""Where a result comes from: source files, commit, versions."""
+
+import ast
+import subprocess
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "img2dataset", "webdataset", "clip-benchmark", "open_clip_torch", "tokenizers", "snakemake")
+ROOT = Path(__file__).parent
+# What these say reaches a job through its frozen parameters.
+PARAMETERS = {"flip.params", "flip.schema"}
+
+
+@cache
+def _source(module: str) -> Path | None:
+    path = ROOT.parent / Path(*module.split("."))
+    found = (path.with_suffix(".py"), path / "__main__.py", path / "__init__.py")
+    return next((p for p in found if p.exists()), None)
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that a module imports, wherever in it the import stands."""
+    names = set()
+    for node in ast.walk(ast.parse(_source(module).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(n for n in names if n.startswith("flip.") and n not in PARAMETERS and _source(n))
+
+
+@cache
+def sources(module: str) -> tuple[Path, ...]:
+    """The files of this package that `python -m module` runs, found by following its imports without running it."""
+    seen, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += _imports(name)
+    return tuple(sorted({_source(name) for name in seen}))
+
+
+@cache
+def source_hash(module: str) -> str:
+    """Changes when a file that the module imports, itself included, changes."""
+    digest = sha256()
+    for path in sources(module):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_state() -> dict:
+    """Commit and whether tracked files differ from it; nothing outside a repository."""
+
+    def git(*words):
+        done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit = git("rev-parse", "HEAD")
+    except FileNotFoundError:
+        commit = None
+    return {"commit": commit, "changed": commit and bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    installed = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed

@@ -1,0 +1,66 @@
+"""Percentile bootstrap over test items and seeds, for many metrics at once."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+# Item counts held at once: 64 MB of float64.
+BLOCK = 1 << 23
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and what it is in each resample [resamples]; the difference of two is paired."""
+
+    value: float
+    resampled: np.ndarray
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(self.value - other.value, self.resampled - other.resampled)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The percentile interval that holds `confidence` of the resamples."""
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(self.resampled, [tail, 1 - tail])
+        return float(low), float(high)
+
+
+def generator(name: str) -> np.random.Generator:
+    """The same random numbers for the same name, everywhere."""
+    return np.random.default_rng(np.frombuffer(sha256(name.encode()).digest(), np.uint32))
+
+
+def _counts(items: int, resamples: int, rng):
+    """Blocks [rows, items]: how often each item is drawn when `items` are drawn with replacement."""
+    rows = max(1, BLOCK // items)
+    for start in range(0, resamples, rows):
+        block = min(rows, resamples - start)
+        drawn = rng.integers(0, items, (block, items)) + items * np.arange(block)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=block * items).reshape(block, items).astype(float)
+
+
+def estimates(outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamples: int) -> dict:
+    """Percentages with their resamples.
+
+    Args:
+        outcomes: (variant, metric) -> [seeds, items], 1 for a correct item and 0 for a wrong one; the items are those
+            of one test set, so a resample draws the same items for all: differences are paired.
+        test_set: its name seeds the draw of items; a variant's name seeds the draw of its seeds.
+        resamples: how many.
+
+    Returns:
+        (variant, metric) -> Estimate in percent.
+    """
+    stacked = np.concatenate(list(outcomes.values())).astype(float)
+    items = stacked.shape[1]
+    blocks = _counts(items, resamples, generator(f"items of {test_set}"))
+    means = np.concatenate([counts @ stacked.T for counts in blocks]) * (100 / items)
+    result, column = {}, 0
+    for (variant, metric), values in outcomes.items():
+        seeds = len(values)
+        weights = generator(f"seeds of {variant}").multinomial(seeds, [1 / seeds] * seeds, resamples) / seeds
+        resampled = (means[:, column : column + seeds] * weights).sum(1)
+        result[variant, metric] = Estimate(100 * float(values.mean(dtype=float)), resampled)
+        column += seeds
+    return result

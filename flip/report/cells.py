@@ -1,0 +1,191 @@
+"""A table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from flip.report.bootstrap import Estimate
+from flip.report.costs import cost, relative
+from flip.report.labels import labels
+from flip.report.results import Results, test_set
+from flip.schema import Table
+
+PAPER = Path(__file__).with_name("paper.yaml")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row; percentages and points. What there is nothing to compare with is None."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    reference: str | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    paper: float | None = None
+    paper_difference: float | None = None
+
+    @property
+    def agrees(self) -> str | None:
+        """Whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
+        if self.difference is None or self.paper_difference is None:
+            return None
+        if self.difference_low <= 0 <= self.difference_high:
+            return "within noise"
+        return "yes" if self.difference * self.paper_difference > 0 else "no"
+
+
+@dataclass(frozen=True)
+class Row:
+    variant: str
+    label: str
+    cells: list[Cell]
+    cost: dict[str, float]
+    paper_cost: dict[str, float]
+    evidence: dict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of params.yaml with its numbers."""
+
+    name: str
+    title: str
+    rows: list[Row]
+    sets: dict[str, dict]
+    notes: list[str]
+
+    def records(self) -> list[dict]:
+        """Long form: one record per cell."""
+        return [
+            {"table": self.name, "variant": row.variant, "label": row.label}
+            | asdict(cell)
+            | {"agrees": cell.agrees}
+            | row.cost
+            | {f"paper_{name}": row.paper_cost.get(name) for name in ("relative_flops", "relative_time")}
+            | row.evidence
+            | {f"test_{key}": self.sets[test_set(cell.metric, self.sets)][key] for key in ("samples", "chance", "sha256")}
+            for row in self.rows
+            for cell in row.cells
+        ]
+
+    def wide(self) -> list[dict]:
+        """One record per row."""
+        numbers = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper")
+        return [
+            {"variant": row.variant, "label": row.label}
+            | {
+                key: value
+                for cell in row.cells
+                for key, value in {
+                    cell.metric: cell.value,
+                    **{f"{cell.metric}_{name}": getattr(cell, name) for name in numbers},
+                    f"{cell.metric}_agrees": cell.agrees,
+                }.items()
+            }
+            | row.cost
+            | row.evidence
+            for row in self.rows
+        ]
+
+
+def read_paper() -> dict:
+    return yaml.safe_load(PAPER.read_text())
+
+
+def chance(test: dict) -> float | None:
+    """Accuracy of guessing, percent; None where there are no classes."""
+    return 100 / test["classes"] if test.get("classes") else None
+
+
+class Builder:
+    """Makes tables of results; resamples once for all of them."""
+
+    def __init__(self, results: Results):
+        self.results = results
+        self.paper = read_paper()
+
+    @cached_property
+    def estimates(self) -> dict[tuple[str, str], Estimate]:
+        return self.results.estimates()
+
+    def baseline(self, variant: str, table: Table) -> str:
+        """What a row is compared with: the row it was tuned from, else the first with its mask ratio, else the first."""
+        runs = self.results.runs
+        if runs[variant].params.start in table.variants:
+            return runs[variant].params.start
+        mask = runs[variant].params.masking.image
+        alike = next(name for name in table.variants if runs[name].params.masking.image == mask)
+        return alike if alike != variant else table.variants[0]
+
+    def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
+        """A way of inference is compared with the plain one in the same row, all else with the row's baseline."""
+        plain = test_set(metric, self.results.sets)
+        if plain != metric and plain in table.metrics:
+            return variant, plain
+        other = self.baseline(variant, table)
+        return None if other == variant else (other, metric)
+
+    def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
+        confidence = self.results.bootstrap.confidence
+        estimate = self.estimates[variant, metric]
+        low, high = estimate.interval(confidence)
+        printed = paper.get(variant, {}).get(metric)
+        cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
+        if reference := self.reference(variant, metric, table):
+            difference = estimate - self.estimates[reference]
+            low, high = difference.interval(confidence)
+            other = paper.get(reference[0], {}).get(reference[1])
+            cell |= {
+                "reference": reference[0] if reference[1] == metric else reference[1],
+                "difference": difference.value,
+                "difference_low": low,
+                "difference_high": high,
+                "paper_difference": None if None in (printed, other) else round(printed - other, 1),
+            }
+        return Cell(**cell)
+
+    def evidence(self, variant: str) -> dict:
+        run, results = self.results.runs[variant], self.results
+        return {
+            "steps": run.training[0]["steps"],
+            "seconds": round(sum(one["seconds"] for one in run.training) / len(run.training), 1),
+            "seeds": " ".join(map(str, run.params.seeds)),
+            "manifest": results.manifest["id"],
+            "pictures": results.manifest["samples"],
+            "share_used": results.share_used,
+            "git": " ".join(sorted({one["git"] for one in run.metrics})),
+            "weights": " ".join(one["weights"] for one in run.metrics),
+        }
+
+    def row(self, variant: str, label: str, table: Table, paper: dict) -> Row:
+        printed = {key: value for key, value in paper.get(variant, {}).items() if key.startswith("relative_")}
+        return Row(
+            variant=variant,
+            label=label,
+            cells=[self.cell(variant, metric, table, paper) for metric in table.metrics],
+            cost=relative(cost(variant, self.results), cost(table.variants[0], self.results)),
+            paper_cost=printed,
+            evidence=self.evidence(variant),
+        )
+
+    def table(self, name: str) -> Comparison:
+        table, sets = self.results.project.tables[name], self.results.sets
+        paper = self.paper["tables"].get(name, {})
+        texts = labels([self.results.runs[variant].params for variant in table.variants])
+        used = dict.fromkeys(test_set(metric, sets) for metric in table.metrics)
+        return Comparison(
+            name=name,
+            title=table.title,
+            rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
+            sets={test: sets[test] | {"chance": chance(sets[test])} for test in used},
+            notes=self.paper["notes"].get(name, []),
+        )
+
+    def tables(self) -> list[Comparison]:
+        return [self.table(name) for name in self.results.project.tables]

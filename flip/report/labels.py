@@ -1,0 +1,43 @@
+"""What distinguishes the rows of a table, read from their frozen parameters."""
+
+from flip.schema import Params
+
+# Facts in the field's words; each replaces the keys named beside it.
+FACTS = {
+    "image mask": (lambda p: f"{100 * p.masking.image:g}%", ["masking.image"]),
+    "text mask": (
+        lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
+        ["masking.text", "masking.text_policy"],
+    ),
+    "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
+    "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
+    "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
+    "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
+    "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
+    "tuned from": (lambda p: p.start or "", ["start"]),
+}
+# No part of the recipe.
+IGNORED = {"variant", "scale", "resources"}
+
+
+def _flat(tree: dict, prefix="") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
+    return flat
+
+
+def facts(params: Params) -> dict[str, str]:
+    """All that can distinguish a row, as text; what has no word of its own goes by its key."""
+    covered = {key for _, keys in FACTS.values() for key in keys}
+    others = _flat(params.model_dump(mode="json", exclude=IGNORED))
+    return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
+        key: value for key, value in others.items() if key not in covered
+    }
+
+
+def labels(rows: list[Params]) -> list[str]:
+    """For each row the facts in which not all rows are alike."""
+    known = [facts(row) for row in rows]
+    differing = [fact for fact in known[0] if len({row[fact] for row in known}) > 1]
+    return [", ".join(f"{fact} {row[fact]}" for fact in differing if row[fact]) for row in known]

@@ -1,0 +1,171 @@
+"""What the runs of one scale left behind, read and checked for being comparable."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flip.files import read_json
+from flip.params import Project, load
+from flip.report.bootstrap import Estimate, estimates
+from flip.schema import Params
+
+
+def _found(path) -> Path:
+    if not Path(path).exists():
+        raise ValueError(f"{path}: missing; `snakemake ablations` makes it")
+    return Path(path)
+
+
+def _same(what: str, identities: dict[str, str]) -> None:
+    """Raises unless all origins have one identity."""
+    (first, expected), *others = identities.items()
+    for origin, identity in others:
+        if identity != expected:
+            raise ValueError(
+                f"{what}: {first} has {expected[:12]} and {origin} has {identity[:12]}; results of different {what} "
+                "do not belong in one table; `snakemake ablations` makes those that are out of date again"
+            )
+
+
+def test_set(metric: str, sets) -> str:
+    """The test set that a metric is measured on: 'fine' for 'fine-masked'.
+
+    Raises:
+        ValueError: the metric belongs to none of the sets.
+    """
+    names = [name for name in sets if metric == name or metric.startswith(f"{name}-")]
+    if not names:
+        raise ValueError(f"metric '{metric}': begins with none of the test sets {', '.join(sets)}; see tables in params.yaml")
+    return max(names, key=len)
+
+
+def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
+    """Means over the captions of each picture, which stand side by side: pictures are what is independent."""
+    return outcomes if len(outcomes) % pictures else outcomes.reshape(pictures, -1).mean(1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant, all its seeds; lists have one entry per seed."""
+
+    params: Params
+    metrics: list[dict]
+    training: list[dict]
+    logs: list[pd.DataFrame]
+    folders: list[Path]
+
+    @property
+    def samples(self) -> int:
+        """Pairs seen in training, without those of the run that this one starts from."""
+        return self.training[0]["samples"]
+
+    @property
+    def sets(self) -> dict:
+        return self.metrics[0]["sets"]
+
+    def outcomes(self, metric: str) -> np.ndarray:
+        """[seeds, pictures]: 1 right, 0 wrong.
+
+        Raises:
+            ValueError: the metric was not measured, or its outcomes do not add up to it.
+        """
+        pictures = self.sets[test_set(metric, self.sets)]["samples"]
+        rows = []
+        for folder, metrics in zip(self.folders, self.metrics, strict=True):
+            with np.load(_found(folder / "outcomes.npz")) as file:
+                if metric not in file or metric not in metrics["metrics"]:
+                    raise ValueError(f"{folder}: no metric '{metric}'; known: {', '.join(sorted(metrics['metrics']))}")
+                row = file[metric]
+            if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
+                raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; run `snakemake ablations`")
+            rows.append(per_picture(row, pictures))
+        return np.stack(rows)
+
+
+def _read_run(folder: Path, scale: str) -> Run:
+    params = load(_found(folder / "params.yaml"))
+    if params.scale != scale:
+        raise ValueError(f"{folder / 'params.yaml'}: its scale is '{params.scale}', the tables' is '{scale}'")
+    folders = [folder / f"seed-{seed}" for seed in params.seeds]
+    return Run(
+        params=params,
+        metrics=[read_json(_found(seed / "metrics.json")) for seed in folders],
+        training=[read_json(_found(seed / "training.json")) for seed in folders],
+        logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
+        folders=folders,
+    )
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the tables are made of."""
+
+    project: Project
+    runs: dict[str, Run]
+    cost: dict
+    manifest: dict
+    ledger: dict
+
+    @property
+    def bootstrap(self):
+        return next(iter(self.runs.values())).params.bootstrap
+
+    @property
+    def sets(self) -> dict:
+        return next(iter(self.runs.values())).sets
+
+    @property
+    def share_used(self) -> float:
+        return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
+
+    def check(self) -> "Results":
+        """Refuses runs on other data or other test sets, and a ledger that does not add up."""
+        trained, evaluated = {"manifest.json": self.manifest["id"]}, {}
+        for run in self.runs.values():
+            for folder, training, metrics in zip(run.folders, run.training, run.metrics, strict=True):
+                trained |= {f"{folder}/training.json": training["manifest"], f"{folder}/metrics.json": metrics["manifest"]}
+                evaluated[str(folder)] = metrics
+        _same("training data", trained)
+        for name in self.sets:
+            _same(f"test set '{name}'", {k: v["sets"][name]["sha256"] for k, v in evaluated.items()})
+        total = self.ledger["total"]
+        if total["wanted"] != total["used"] + sum(total["lost"].values()):
+            raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
+        return self
+
+    def estimates(self) -> dict[tuple[str, str], Estimate]:
+        """(variant, metric) -> Estimate, of all tables and the trade-off figure."""
+        tradeoff = self.project.tradeoff
+        wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
+        wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
+        groups = defaultdict(dict)
+        for variant, metric in dict.fromkeys(wanted):
+            values = self.runs[variant].outcomes(metric)
+            groups[test_set(metric, self.sets), values.shape[1]][variant, metric] = values
+        found = {}
+        for (name, _), outcomes in groups.items():
+            found |= estimates(outcomes, name, self.bootstrap.resamples)
+        return found
+
+
+def read_results(project: Project, data, folder) -> Results:
+    """The results of every variant that a table or the trade-off figure names, and of those they start from.
+
+    Raises:
+        ValueError: a file is missing, or the runs are not comparable.
+    """
+    data, folder = Path(data), Path(folder)
+    lists = [table.variants for table in project.tables.values()] + list(project.tradeoff.curves.values())
+    names = dict.fromkeys(variant for variants in lists for variant in variants)
+    runs = {name: _read_run(folder / name, project.scale) for name in names}
+    starts = {run.params.start for run in runs.values()} - runs.keys() - {None}
+    return Results(
+        project=project,
+        runs=runs | {name: _read_run(folder / name, project.scale) for name in sorted(starts)},
+        cost=read_json(_found(folder / "cost.json")),
+        manifest=read_json(_found(data / "manifest.json")),
+        ledger=read_json(_found(data / "ledger.json")),
+    ).check()

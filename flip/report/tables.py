@@ -1,0 +1,100 @@
+"""Make the ablation tables, the trade-off figure and the page of one scale.
+
+    python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --out results/tiny/tables
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from flip.files import write_atomic
+from flip.params import read_project
+from flip.report import formats, page, tradeoff
+from flip.report.cells import Builder, Comparison
+from flip.report.results import read_results
+
+DIGITS = 4
+
+
+def csv(records: list[dict]) -> str:
+    return pd.DataFrame(records).round(DIGITS).to_csv(index=False)
+
+
+def markdown_cell(cell) -> str:
+    parts = [f"**{formats.value(cell)}**"]
+    if cell.difference is not None:
+        parts.append(f"{formats.difference(cell)} vs {cell.reference}")
+    if cell.paper is not None:
+        parts.append(f"paper {formats.paper(cell)}")
+    if cell.agrees:
+        parts.append(f"agrees with the paper: {cell.agrees}")
+    return "<br>".join(parts)
+
+
+def markdown_row(row) -> list[str]:
+    costs = [
+        (formats.times(row.cost["relative_flops"]), row.paper_cost.get("relative_flops")),
+        (formats.spread(row.cost, "relative_time"), row.paper_cost.get("relative_time")),
+        (formats.spread(row.cost, "relative_total_time"), None),
+        (f"{formats.times(row.cost['relative_memory'])} ({formats.megabytes(row.cost['peak_memory_bytes'])})", None),
+    ]
+    return [
+        f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
+        *map(markdown_cell, row.cells),
+        *(text if printed is None else f"{text}<br>paper {formats.times(printed)}" for text, printed in costs),
+        f"{row.cost['samples']:,}",
+        row.evidence["seeds"],
+    ]
+
+
+def markdown(table: Comparison) -> str:
+    """The table with its evidence, for GitHub."""
+    head = ["row", *(f"{cell.metric}, %" for cell in table.rows[0].cells)]
+    head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen", "seeds"]
+    lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
+    evidence = table.rows[0].evidence
+    notes = [
+        f"Trained on {evidence['pictures']:,} pictures ({evidence['share_used']:.1%} of those wanted), "
+        f"manifest `{evidence['manifest'][:12]}`. Tested on {formats.test_sets(table.sets)}.",
+        *table.notes,
+    ]
+    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def write(project, data, results, out) -> None:
+    """Everything under `out`; the page last, so that it is there only when the rest is.
+
+    Raises:
+        ValueError: an input is missing or inconsistent.
+    """
+    found = read_results(project, data, results)
+    builder = Builder(found)
+    tables = builder.tables()
+    curves = tradeoff.curves(found, builder.estimates)
+    for table in tables:
+        write_atomic(out / f"{table.name}.csv", csv(table.wide()))
+        write_atomic(out / f"{table.name}.md", markdown(table))
+    write_atomic(out / "tables.csv", csv([record for table in tables for record in table.records()]))
+    for kind in ("svg", "png"):
+        write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
+    write_atomic(out / "index.html", page.render(found, tables, curves))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.report.tables", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", default="params.yaml", help="names the tables; default: params.yaml")
+    parser.add_argument("--scale", required=True, help="scale whose results these are")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and ledger.json")
+    parser.add_argument("--results", type=Path, required=True, help="folder with cost.json and one folder per variant")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the CSV and Markdown files, figure and page")
+    options = parser.parse_args(argv)
+    try:
+        write(read_project(options.params, options.scale), options.data, options.results, options.out)
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Accuracy against training time, one curve per mask ratio (FLIP, Figures 1 and 3)."""
+
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from flip.report.bootstrap import Estimate
+from flip.report.costs import cost, relative
+from flip.report.results import Results
+
+# Okabe and Ito's palette, told apart with any colour vision; shapes tell them apart in print.
+STYLES = [("#0072B2", "o"), ("#D55E00", "s"), ("#007A5A", "^"), ("#A0428B", "D"), ("#7A5C00", "v")]
+# The same bytes from the same numbers; text stays text.
+SETTINGS = {"svg.hashsalt": "flip", "svg.fonttype": "none", "font.size": 10.5, "axes.spines.top": False}
+METADATA = {"svg": dict.fromkeys(["Creator", "Date", "Format", "Type"]), "png": {"Software": None}}
+
+
+@dataclass(frozen=True)
+class Point:
+    variant: str
+    epochs: float
+    time: float
+    estimate: Estimate
+    low: float
+    high: float
+
+
+def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
+    """Curves in the order of params.yaml; times are relative to the last run of the first one."""
+    tradeoff = results.project.tradeoff
+    baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
+
+    def point(variant):
+        estimate = estimates[variant, tradeoff.metric]
+        return Point(
+            variant=variant,
+            epochs=results.runs[variant].params.train.total_epochs,
+            time=relative(cost(variant, results), baseline)["relative_total_time"],
+            estimate=estimate,
+            low=estimate.interval(results.bootstrap.confidence)[0],
+            high=estimate.interval(results.bootstrap.confidence)[1],
+        )
+
+    return {label: [point(variant) for variant in names] for label, names in tradeoff.curves.items()}
+
+
+def time_to(accuracy: float, times, accuracies) -> float | None:
+    """When straight lines between the points first reach `accuracy`; None if they do not."""
+    for i, reached in enumerate(accuracies):
+        if reached >= accuracy:
+            if i == 0:
+                return times[0]
+            share = (accuracy - accuracies[i - 1]) / (reached - accuracies[i - 1])
+            return times[i - 1] + share * (times[i] - times[i - 1])
+    return None
+
+
+def speedups(found: dict[str, list[Point]]) -> list[dict]:
+    """For each curve but the first: how much sooner it reaches the accuracy of the first one's last run.
+
+    `speedup` is None where a curve does not get there; `first` says that its shortest run is there already, so that
+    the speed-up is a lower bound; `share` is the share of resamples in which it gets there.
+    """
+    (_, base), *others = found.items()
+    target, rows = base[-1].estimate, []
+    for label, points in others:
+        times = [point.time for point in points]
+        time = time_to(target.value, times, [point.estimate.value for point in points])
+        best = np.max([point.estimate.resampled for point in points], axis=0)
+        rows.append(
+            {
+                "label": label,
+                "speedup": None if time is None else base[-1].time / time,
+                "first": time == times[0],
+                "share": float(np.mean(best >= target.resampled)),
+            }
+        )
+    return rows
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The heights, in their order, moved up where needed to be `gap` apart."""
+    placed, last = [0.0] * len(heights), -np.inf
+    for i in sorted(range(len(heights)), key=heights.__getitem__):
+        placed[i] = last = max(heights[i], last + gap)
+    return placed
+
+
+def _draw_curve(axes, points, color, marker):
+    times, values = [p.time for p in points], [p.estimate.value for p in points]
+    bars = [[p.estimate.value - p.low for p in points], [p.high - p.estimate.value for p in points]]
+    axes.errorbar(times, values, yerr=bars, color=color, marker=marker, markersize=7, capsize=3, linewidth=1.8)
+    for point in points:
+        axes.annotate(
+            f"{point.epochs:g}", (point.time, point.estimate.value), (6, -12), textcoords="offset points",
+            color=color, fontsize=9,
+        )  # fmt: skip
+
+
+def draw(found: dict[str, list[Point]], metric: str, kind: str) -> bytes:
+    """The figure as 'svg' or 'png'."""
+    with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
+        figure = Figure(figsize=(5.4, 4), layout="constrained")
+        axes = figure.add_subplot()
+        lows, highs = zip(*[(p.low, p.high) for points in found.values() for p in points], strict=True)
+        ends = [points[-1].estimate.value for points in found.values()]
+        right = max(point.time for points in found.values() for point in points)
+        heights = _apart(ends, (max(highs) - min(lows)) / 14)
+        for i, ((label, points), height) in enumerate(zip(found.items(), heights, strict=True)):
+            color, marker = STYLES[i % len(STYLES)]
+            _draw_curve(axes, points, color, marker)
+            axes.annotate(
+                label, (points[-1].time, ends[i]), (1.08 * right, height), color=color, fontweight="bold",
+                va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35},
+            )  # fmt: skip
+        axes.set_xlim(0, 1.06 * right)
+        axes.grid(alpha=0.25)
+        first = next(iter(found.values()))[-1].variant
+        axes.set_xlabel(f"training time relative to {first}; small numbers: epochs")
+        axes.set_ylabel(f"{metric}, zero-shot accuracy, %")
+        file = io.BytesIO()
+        figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])
+    return file.getvalue()

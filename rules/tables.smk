@@ -1,0 +1,24 @@
+# The tables: metrics and costs of all variants -> comparisons, figure, page.
+# Needs the metrics, logs and costs of every run and the data's ledger.
+# Gives results/<scale>/tables/.
+
+
+rule tables:
+    """The ablation tables, the trade-off figure and the page that shows them."""
+    input:
+        metrics=[f"{run}/metrics.json" for run in RUNS],
+        training=[f"{run}/training.json" for run in RUNS],
+        cost="results/{scale}/cost.json",
+        manifest="data/{scale}/manifest.json",
+        ledger="data/{scale}/ledger.json",
+    output:
+        page="results/{scale}/tables/index.html",
+        table="results/{scale}/tables/tables.csv",
+    params:
+        made_from=made_from("tables"),
+        definitions=digest(PROJECT.tree["tables"], PROJECT.tree["tradeoff"]),
+    log:
+        "logs/tables/{scale}.log",
+    shell:
+        "{PYTHON} -m flip.report.tables --scale {wildcards.scale} --data data/{wildcards.scale}"
+        " --results results/{wildcards.scale} --out results/{wildcards.scale}/tables 2> {log:q}"

@@ -1,0 +1,120 @@
+"""The loader reads each pair once per epoch in an order that only the seed decides, resumes anywhere, and gives the
+pixels that a plain decoder gives."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flip.data.loader import Loader, Order, Shard, crop_box, resize
+from flip.data.tokenizer import Tokenizer
+from flip.files import read_json
+from flip.schema import Augmentation
+
+PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
+
+
+@pytest.fixture
+def loader(small_data):
+    def make(seed=0, augmentation=PLAIN, window=2):
+        tokenizer = Tokenizer(small_data / "tokenizer.json", 8)
+        manifest = read_json(small_data / "manifest.json")
+        return Loader(manifest, small_data / "shards", tokenizer, 16, augmentation, seed, window)
+
+    return make
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 10])
+def test_each_epoch_holds_each_pair_once_and_in_another_order(window):
+    order = Order([3, 1, 4, 1, 5], seed=0, window=window)
+    epochs = [[order.at(14 * epoch + i) for i in range(14)] for epoch in range(3)]
+    everything = {(shard, item) for shard, count in enumerate([3, 1, 4, 1, 5]) for item in range(count)}
+    assert all(set(epoch) == everything for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_order_mixes_a_window_of_shards_and_no_more():
+    order = Order([100] * 10, seed=0, window=2)
+    windows = [{order.at(i)[0] for i in range(start, start + 200)} for start in range(0, 1000, 200)]
+    assert [len(shards) for shards in windows] == [2] * 5
+    assert set().union(*windows) == set(range(10))
+
+
+def test_order_of_400_million_pairs_is_found_at_once():
+    order = Order([10_000] * 40_000, seed=0, window=16)
+    assert order.at(399_999_999) != order.at(400_000_000)
+    assert sum(a.nbytes for a in order._epoch(0)) < 1e6
+
+
+def test_batches_do_not_depend_on_where_reading_starts_or_on_threads(loader):
+    whole = loader().batch(0, 48)
+    for workers in (0, 2):
+        batches = loader().batches(16, 16, workers)
+        for start in (16, 32):
+            part = next(batches)
+            for name in whole:
+                assert torch.equal(part[name], whole[name][start : start + 16])
+        batches.close()
+
+
+def test_another_seed_is_another_order(loader):
+    assert not torch.equal(loader(0).batch(0, 48)["ids"], loader(1).batch(0, 48)["ids"])
+
+
+def test_captions_belong_to_their_pictures(loader, small_data):
+    from tests.conftest import COLOURS
+
+    data = loader()
+    vocabulary = read_json(small_data / "tokenizer.json")["definition"]["model"]["vocab"]
+    words = {index: word for word, index in vocabulary.items()}
+    batch = data.batch(0, 60)
+    for image, ids in zip(batch["images"], batch["ids"], strict=True):
+        mean = image.float().mean((0, 1)).numpy()
+        nearest = min(COLOURS, key=lambda colour: np.abs(mean - COLOURS[colour]).sum())
+        assert words[int(ids[0])] == nearest
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
+def test_shards_are_plain_webdataset(small_data):
+    import webdataset
+
+    path = small_data / "shards" / "0000" / "00001.tar"
+    theirs = list(webdataset.WebDataset(str(path), shardshuffle=False))
+    ours = Shard(path)
+    assert [(s["jpg"], s["txt"].decode()) for s in theirs] == [ours[i] for i in range(len(ours.index))]
+
+
+def test_crops_stay_inside_and_keep_their_limits():
+    augmentation = Augmentation(crop_area=(0.5, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
+    draws = np.random.default_rng(0).random((500, 10, 4))
+    for (height, width), tries in zip(np.random.default_rng(1).integers(40, 200, (500, 2)), draws, strict=True):
+        top, left, h, w = crop_box(height, width, augmentation, tries)
+        assert 0 <= top <= top + h <= height
+        assert 0 <= left <= left + w <= width
+        assert 0.70 < w / h < 1.43
+    # A picture too narrow for any crop gives its largest centred part.
+    assert crop_box(400, 30, augmentation, draws[0]) == (180, 0, 40, 30)
+
+
+def test_resize_is_close_to_an_antialiased_bicubic():
+    random = np.random.default_rng(0)
+    image = np.kron(random.integers(0, 255, (12, 12, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    reference = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
+    assert np.abs(resize(image, 64).astype(int) - reference).mean() < 5
+
+
+def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
+    data = loader()
+    plain = Shard.__getitem__
+    number, item = data.order.at(0)
+
+    def broken(self, i):
+        jpeg, caption = plain(self, i)
+        cut = self is data.shard(number) and i == item
+        return (jpeg[:20] if cut else jpeg), caption
+
+    expected = plain(data.shard(number), (item + 1) % len(data.shard(number).index))[1]
+    monkeypatch.setattr(Shard, "__getitem__", broken)
+    batch = data.batch(0, 4)
+    assert torch.equal(batch["ids"][0], torch.from_numpy(data.tokenizer([expected]))[0])
+    assert data.broken == 1

@@ -1,0 +1,184 @@
+"""Training learns, repeats bit for bit, and a run that is killed ends with the weights of one that was not."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flip.files import read_json, write_atomic
+from flip.params import dump
+from flip.train.checkpoint import load_weights, save_weights
+from flip.train.loop import Run, build_loader, build_model, count_steps
+from flip.train.optimizer import learning_rate, parameter_groups
+from tests.conftest import SMALL
+
+
+def make_run(params, data, seed=0):
+    manifest = read_json(data / "manifest.json")
+    loader = build_loader(params, data, manifest, seed)
+    model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed)
+
+
+def advance(run, steps):
+    batches = run.batches()
+    losses = [run.step(next(batches)) for _ in range(steps)]
+    batches.close()
+    return losses
+
+
+def weights(run):
+    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("variant", ["clip", "flip-75", "text-random", "text-prioritized", "flip-75-mae"])
+def test_every_variant_learns(change, small_data, variant):
+    """The plain colours of the little set are told apart within a few epochs."""
+    run = make_run(change(variant, SMALL), small_data)
+    losses = [step["contrastive"].item() for step in advance(run, 45)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_a_resumed_run_has_the_same_bits(change, small_data):
+    params = change("flip-75-mae", SMALL)
+    whole = make_run(params, small_data)
+    advance(whole, 9)
+    first = make_run(params, small_data)
+    advance(first, 4)
+    second = make_run(params, small_data)
+    second.restore(first.state())
+    advance(second, 5)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(second)[name]), name
+    assert not all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(first).values(), strict=True))
+
+
+def test_seeds_differ_and_repeat(change, small_data):
+    a, b, c = (make_run(change("flip-50", SMALL), small_data, seed) for seed in (0, 0, 1))
+    for run in (a, b, c):
+        advance(run, 2)
+    assert torch.equal(weights(a)["log_scale"], weights(b)["log_scale"])
+    assert not torch.equal(weights(a)["log_scale"], weights(c)["log_scale"])
+
+
+def test_the_batch_split_does_not_change_the_reconstruction(change, small_data):
+    """Masks follow the sample, not the batch: the mean over two halves is the loss of the whole."""
+    run = make_run(change("flip-75-mae", SMALL), small_data)
+    whole = run.loader.batch(0, 16)
+    halves = [run.loader.batch(start, 8) for start in (0, 8)]
+    loss = [run.losses(part)["reconstruction"] for part in (whole, *halves)]
+    torch.testing.assert_close(loss[0], (loss[1] + loss[2]) / 2, rtol=1e-5, atol=0)
+
+
+def test_schedule_warms_up_and_falls_to_zero(change):
+    train = change().train
+    total = 100 * train.warmup_samples
+    assert learning_rate(train, 0, total) == 0
+    assert learning_rate(train, train.warmup_samples // 2, total) == pytest.approx(train.peak_lr / 2)
+    assert learning_rate(train, train.warmup_samples, total) == pytest.approx(train.peak_lr)
+    middle = (total + train.warmup_samples) // 2
+    assert learning_rate(train, middle, total) == pytest.approx(train.peak_lr / 2)
+    assert learning_rate(train, total, total) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_papers_learning_rates_come_out(project):
+    from flip.params import read_project
+
+    paper = read_project("params.yaml", "laion400m").variants
+    rates = [paper[name].train.peak_lr for name in ("clip", "flip-50", "flip-75")]
+    assert rates == pytest.approx([2.56e-4, 5.12e-4, 1.024e-3])
+    assert [paper[name].kept_patches for name in ("clip", "flip-50", "flip-75")] == [196, 98, 49]
+    assert paper["flip-75-tuned"].train.peak_lr == pytest.approx(1.024e-5)
+
+
+def test_gains_biases_positions_and_temperature_do_not_decay(change, small_data):
+    model = make_run(change("flip-75-mae", SMALL), small_data).model
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, plain = ({names[id(p)] for p in group["params"]} for group in parameter_groups(model, 0.2))
+    assert decayed | plain == set(names.values())
+    assert "log_scale" in plain
+    assert "text.positions.weight" in plain
+    assert all(name.endswith("weight") and "norm" not in name for name in decayed)
+
+
+def test_a_batch_larger_than_the_data_is_refused(change, small_data):
+    with pytest.raises(ValueError, match=r"train.batch x train.batch_scale = 128 .*\(120 pairs\).*allowed: 1 to 120"):
+        count_steps(change("clip", {"train": {"batch": 128}}), 120)
+
+
+def test_a_warmup_without_end_is_refused(change):
+    with pytest.raises(ValueError, match="train.warmup_samples = 6400"):
+        count_steps(change(), 1000)
+
+
+def test_weights_of_another_shape_are_refused(change, small_data, tmp_path):
+    run = make_run(change("flip-50", SMALL), small_data)
+    save_weights(tmp_path / "w.safetensors", run.model)
+    other = build_model(change("flip-50", SMALL | {"model": {**SMALL["model"], "embedding": 24}}), 50, 0, "cpu")
+    with pytest.raises(ValueError, match=r"w.safetensors: '.*' has shape .*, the model asks for"):
+        load_weights(tmp_path / "w.safetensors", other)
+    (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_weights(tmp_path / "w.safetensors", run.model)
+
+
+def test_tuning_leaves_the_decoder_behind(change, small_data, tmp_path):
+    run = make_run(change("flip-75-mae", SMALL), small_data)
+    save_weights(tmp_path / "w.safetensors", run.model)
+    plain = make_run(change("flip-75", SMALL), small_data).model
+    with pytest.raises(ValueError, match=r"no place for: decoder"):
+        load_weights(tmp_path / "w.safetensors", plain)
+    load_weights(tmp_path / "w.safetensors", plain, strict=False)
+    assert torch.equal(plain.vision.embed.weight, run.model.vision.embed.weight)
+
+
+@pytest.fixture
+def command(change, small_data, tmp_path):
+    delta = {**SMALL, "train": {**SMALL["train"], "epochs": 15.0, "checkpoint_minutes": 1e-9}}
+    write_atomic(tmp_path / "params.yaml", dump(change("flip-50", delta)))
+
+    def words(name):
+        return [sys.executable, "-m", "flip.pretrain", "--params", tmp_path / "params.yaml", "--data", small_data,
+                "--seed", "0", "--checkpoints", tmp_path / name / "checkpoints", "--out", tmp_path / name]  # fmt: skip
+
+    return words
+
+
+def interrupt(words, signal_number, checkpoint, seconds):
+    """Starts a run, waits until it has written a checkpoint and then some, and sends a signal."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        began = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > began):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        assert process.poll() is None, process.stderr.read()
+        os.kill(process.pid, signal_number)
+        message = process.communicate()[1]
+    return process.returncode, message
+
+
+def test_killed_twice_equals_never_killed(command, tmp_path):
+    """SIGKILL, then SIGTERM, then to the end: weights and log are those of an undisturbed run, bit for bit."""
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint.pt"
+    assert interrupt(command("killed"), signal.SIGKILL, checkpoint, 0.05)[0] == -signal.SIGKILL
+    code, message = interrupt(command("killed"), signal.SIGTERM, checkpoint, 0.05)
+    assert code == 143
+    assert "start again to go on from there" in message
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    whole, killed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    logs = [pd.read_csv(tmp_path / name / "log.csv").drop(columns="samples_per_second") for name in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*logs)
+    assert not checkpoint.exists()
+    facts = read_json(tmp_path / "killed" / "training.json")
+    assert facts["samples"] == facts["steps"] * 8 == 15 * 120
