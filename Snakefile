@@ -22,7 +22,7 @@ localrules:
 rule ablations:
     default_target: True
     input:
-        f"results/{SCALE}/tables/index.html",
+        f"tables/{SCALE}/index.html",
 
 
 # The training data, the test sets and the tokenizer.

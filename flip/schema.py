@@ -290,7 +290,7 @@ class Params(Section):
         return int(self.model.tokens * (1 - self.masking.text))
 
     @model_validator(mode="after")
-    def something_is_kept(self):
+    def is_possible(self):
         for side, kept, slots in (
             ("image", self.kept_patches, self.model.patches),
             ("text", self.kept_tokens, self.model.tokens),
@@ -298,6 +298,12 @@ class Params(Section):
             if kept < 1:
                 limit = 1 - 1 / slots
                 raise ValueError(f"masking.{side} keeps none of the {slots} slots; allowed: 0 to {limit:.4f}")
+        batch = self.train.global_batch
+        if self.source.table == "world" and batch > self.world.pictures:
+            raise ValueError(
+                f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to {self.world.pictures}, "
+                "the world.pictures"
+            )
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError("reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0")
         return self

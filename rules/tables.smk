@@ -1,6 +1,6 @@
 # The tables: metrics and costs of all variants -> comparisons, figure, page.
 # Needs the metrics, logs and costs of every run and the data's ledger.
-# Gives results/<scale>/tables/.
+# Gives tables/<scale>/.
 
 
 rule tables:
@@ -12,8 +12,8 @@ rule tables:
         manifest="data/{scale}/manifest.json",
         ledger="data/{scale}/ledger.json",
     output:
-        page="results/{scale}/tables/index.html",
-        table="results/{scale}/tables/tables.csv",
+        page="tables/{scale}/index.html",
+        table="tables/{scale}/tables.csv",
     params:
         made_from=made_from("tables"),
         definitions=digest(PROJECT.tree["tables"], PROJECT.tree["tradeoff"]),
@@ -21,4 +21,4 @@ rule tables:
         "logs/tables/{scale}.log",
     shell:
         "{PYTHON} -m flip.report.tables --scale {wildcards.scale} --data data/{wildcards.scale}"
-        " --results results/{wildcards.scale} --out results/{wildcards.scale}/tables 2> {log:q}"
+        " --results results/{wildcards.scale} --out tables/{wildcards.scale} 2> {log:q}"

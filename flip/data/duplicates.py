@@ -21,7 +21,7 @@ from flip.files import atomic
 from flip.params import load
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
-DISTANCE = 7  # bits of 256
+DISTANCE = 20  # bits of 256
 WINDOW = 16  # neighbours that each picture is compared with, among those that share a word
 FILE = 40  # bits of an ordinal that count rows within a file
 REASONS = ["in a test set", "exact duplicate", "near duplicate"]

@@ -45,7 +45,7 @@ def setup(results: Results) -> dict[str, str]:
 
 def _bins(log, column: str) -> np.ndarray:
     """The column's means over at most POINTS equal stretches of training."""
-    return np.array([part.mean() for part in np.array_split(log[column], min(POINTS, len(log)))])
+    return np.array([part.mean() for part in np.array_split(log[column].to_numpy(), min(POINTS, len(log)))])
 
 
 def training_curves(results: Results) -> list[dict]:
@@ -142,6 +142,6 @@ def render(results: Results, tables, curves) -> str:
         figure=figure(curves, results.project.tradeoff.metric),
         training=training_curves(results),
         size=(WIDTH, HEIGHT),
-        seeds={len(run.params.seeds) for run in results.runs.values()},
+        many_seeds=any(len(run.params.seeds) > 1 for run in results.runs.values()),
         versions=versions(results),
     )

@@ -1,0 +1,75 @@
+"""Synthetic results in the layout of the pipeline, for the tests of tables and page."""
+
+import numpy as np
+
+from flip.files import write_atomic, write_json
+from flip.params import dump
+
+ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "sketch": 1000}
+CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "sketch": 128}
+METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", "sketch"]
+MANIFEST = "5e" * 32
+
+
+def outcomes(metric, variant, ease):
+    """Correct where the item's ease, common to all variants, is low enough: accuracies near a skill of the variant's."""
+    rng = np.random.default_rng(sum(map(ord, f"{metric}{variant}")))
+    skill = 0.35 + 0.2 * rng.random() - 0.1 * metric.endswith("-masked")
+    return (ease + 0.2 * rng.random(len(ease)) < skill).astype(np.float32)
+
+
+def write_run(folder, params, manifest=MANIFEST, sets_from="00"):
+    """One variant's results; `samples` follow from its epochs on 10,000 pairs."""
+    write_atomic(folder / "params.yaml", dump(params))
+    name, batch = params.variant, params.train.global_batch
+    samples = int(10000 * params.train.total_epochs) // batch * batch
+    for seed in params.seeds:
+        place = folder / f"seed-{seed}"
+        found = {}
+        for metric in METRICS:
+            test = metric.split("-")[0]
+            captions = 5 if metric == "retrieval-image-r1" else 1
+            ease = np.random.default_rng(ITEMS[test] + captions).random(ITEMS[test] * captions)
+            found[metric] = outcomes(metric, f"{name}{seed}", ease)
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(place / "outcomes.npz", **found)
+        sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
+        metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
+        write_json(
+            place / "metrics.json",
+            {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32, "git": "c0ffee", "versions": {"torch": "2.13.0"}},
+        )  # fmt: skip
+        steps = samples // batch
+        training = {"samples": samples, "steps": steps, "seconds": 61.5, "loss": 1.5, "device": "CPU", "manifest": manifest}
+        write_json(place / "training.json", training)
+        seen = np.arange(1, steps + 1) * batch
+        lines = [f"{n},{np.log(batch) * (0.4 + 0.6 * np.exp(-n / 20000)):.4f},0.001,14.3,1000.0" for n in seen]
+        write_atomic(place / "log.csv", "samples,loss,lr,scale,samples_per_second\n" + "\n".join(lines) + "\n")
+
+
+def write_cost(folder, variants):
+    """FLOPs as if half were the image encoder's kept share; rounds with a common trend that the ratios do not see."""
+    rows = {}
+    for name, params in variants.items():
+        share = 0.1 + 0.9 * (1 - params.masking.image)
+        rows[name] = {
+            "batch": params.train.global_batch, "flops_per_sample": 4e8 * share, "seconds_per_sample": 2e-3 * share,
+            "relative_rounds": [share * jitter for jitter in (0.98, 1.0, 1.03)] if share < 1 else [1.0, 1.0, 1.0],
+            "peak_memory_bytes": int(5e8 * share * params.train.batch_scale),
+        }  # fmt: skip
+    write_json(folder / "cost.json", {"device": "CPU", "threads": 1, "rounds": 3, "variants": rows})
+
+
+def write_data(folder):
+    lost = {"not found": 480, "forbidden": 120, "timed out": 40, "not a picture": 130, "exact duplicate": 200, "in a test set": 60}
+    total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": 10970, "lost": lost}
+    write_json(folder / "manifest.json", {"id": MANIFEST, "samples": 10970, "shards": []})
+    write_json(folder / "ledger.json", {"total": total, "parts": {"0000": total}})
+
+
+def write_world(root, project):
+    """data/ and results/ under `root` for all variants of a project."""
+    write_data(root / "data")
+    for name, params in project.variants.items():
+        write_run(root / "results" / name, params)
+    write_cost(root / "results", project.variants)

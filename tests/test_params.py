@@ -1,0 +1,127 @@
+"""params.yaml resolves to what it says; each way of getting it wrong is named with what is allowed; the paper's recipe
+is there to the letter; and nothing on the way to a dry run needs torch."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ruamel.yaml import YAML
+
+from flip.params import ParameterError, Project, dump, load, merge, read_project
+
+SCALES = ("tiny", "gpu", "cc12m", "laion400m")
+
+
+def broken(project, path, value):
+    """The project with one value replaced."""
+    tree = copy.deepcopy(project.tree)
+    place = tree
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+    place[path[-1]] = value
+    return Project(tree, "tiny")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_resolves(scale):
+    project = read_project("params.yaml", scale).check()
+    assert len(project.variants) == len({p.model_dump_json() for p in project.variants.values()})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["base", "train", "bacth"], 1, r"train.bacth: unknown key; did you mean 'batch'\? known: base_lr, batch"),
+        (["base", "masking", "image"], "half", r"masking.image: Input should be a valid number .*'half'"),
+        (["base", "train", "weight_decay"], "1e-3", r"train.weight_decay: Input should be a valid number .*'1e-3'"),
+        (["base", "masking", "image"], 1.5, r"masking.image: .*less than or equal to 1 .*1.5"),
+        (["base", "masking", "text_policy"], "some", r"masking.text_policy: Input should be 'random' or 'prioritized'"),
+        (["variants", "clip", "masking"], {"image": 0.99}, r"masking.image keeps none of the 64 slots; allowed: 0 to 0.98"),
+        (["variants", "clip"], {"source": {"sample": 5}}, r"variant 'clip'.*source belongs to the whole scale; move it"),
+        (["variants", "twin"], {"masking": {"image": 0.5}, "train": {"batch_scale": 2}}, "'flip-50' and 'twin' resolve to"),
+        (["variants", "flip-50-tuned", "start"], "flop-50", r"start: unknown variant 'flop-50'; did you mean 'flip-50'\?"),
+        (["variants", "flip-50-tuned", "start"], "flip-75-tuned", "is itself tuned"),
+        (["tables", "a", "variants"], ["clip", "flop-50"], r"tables.a.variants: unknown variant 'flop-50'; did you mean"),
+        (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
+        (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
+        (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
+        (["models", "tiny", "patch"], 7, "image 64 is not a multiple of patch 7"),
+        (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
+        (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
+        (["base", "evaluate", "sets"], {"coarse": "world"}, "has no 'fine'"),
+        (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
+        (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
+        (["scales", "tiny", "train", "batch"], 20000, r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 12000"),
+    ],
+)
+def test_mistakes_are_named(project, path, value, message):
+    with pytest.raises(ParameterError, match=message):
+        broken(project, path, value).check()
+
+
+def test_an_unknown_scale_or_top_level_key_is_named(tmp_path):
+    with pytest.raises(ParameterError, match=r"unknown scale 'tinny'; did you mean 'tiny'\?"):
+        read_project("params.yaml", "tinny")
+    (tmp_path / "params.yaml").write_text("scael: tiny\n")
+    with pytest.raises(ParameterError, match=r"unknown key 'scael'; did you mean 'scale'\?"):
+        read_project(tmp_path / "params.yaml")
+
+
+def test_merge_replaces_leaves_and_keeps_the_rest():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+    assert merge(base, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}, "d": 4}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+
+
+def test_frozen_parameters_read_back_the_same(project, tmp_path):
+    for name, params in project.variants.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(dump(params))
+        assert load(path) == params
+
+
+def test_tuning_starts_where_its_variant_ended(project):
+    start, tuned = project.variants["flip-75"], project.variants["flip-75-tuned"]
+    assert tuned.masking.image == 0
+    assert tuned.train.global_batch == start.train.global_batch
+    assert tuned.train.epochs < start.train.epochs
+    assert tuned.train.base_lr < start.train.base_lr
+    assert tuned.model == start.model
+
+
+def test_laion400m_is_the_papers_recipe():
+    """Tables 9 and 10, and the batches of Table 1a."""
+    variants = read_project("params.yaml", "laion400m").variants
+    params = variants["clip"]
+    train, model = params.train, params.model
+    assert (train.betas, train.weight_decay, train.base_lr, train.epochs) == ((0.9, 0.95), 0.2, 4e-6, 6.4)
+    assert (train.warmup_samples, train.temperature, train.max_scale, train.precision) == (51_200_000, 0.07, 100, "float32")
+    assert (model.image, model.patch, model.embedding, model.tokens) == (224, 16, 768, 32)
+    assert tuple(model.vision.model_dump().values()) == (24, 1024, 16)
+    assert tuple(model.text.model_dump().values()) == (12, 768, 12)
+    assert [variants[v].train.global_batch for v in ("clip", "flip-50", "flip-75")] == [16384, 32768, 65536]
+    assert params.augmentation.crop_area == (0.5, 1.0)
+    tuned = variants["flip-50-tuned"].train
+    assert (tuned.epochs, tuned.base_lr, tuned.warmup_samples) == (0.32, 4e-8, 25_600_000)
+
+
+def test_both_yaml_versions_read_the_same_values():
+    """Snakemake reads YAML 1.1, DVC 1.2."""
+    old = yaml.safe_load(Path("params.yaml").read_text())
+    new = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
+    assert old == new
+
+
+def test_resolving_imports_no_torch():
+    code = "import sys, flip.params, flip.provenance; assert not {'torch', 'snakemake', 'dvc'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command_explains_and_fails_without_a_traceback():
+    words = [sys.executable, "-m", "flip.params", "show", "--variant", "flop-50"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("params.yaml, variants: unknown variant 'flop-50'; did you mean 'flip-50'?")
