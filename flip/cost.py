@@ -74,13 +74,25 @@ class Step:
             self._two_steps()
             return torch.cuda.max_memory_allocated()
         # Forked before any thread pool is up: the child starts with what is loaded, and counts what it adds.
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            return pool.apply(self._grown)
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=self._send_growth, args=(sender,))
+        child.start()
+        sender.close()
+        try:
+            return receiver.recv()
+        except EOFError:
+            raise ValueError(
+                f"variant '{self.params.variant}': two steps of {self.batch} pairs did not end (out of memory?); lower "
+                "cost.batch in params.yaml"
+            ) from None
+        finally:
+            child.join()
 
-    def _grown(self) -> int:
+    def _send_growth(self, sender):
         before = resident()
         self._two_steps()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 
     def _two_steps(self):
         run = self.run()
@@ -125,6 +137,14 @@ def main(argv=None):
     options = parser.parse_args(argv)
     keep_memory()
     torch.set_num_threads(options.threads)
+    try:
+        measure_all(options)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+def measure_all(options) -> None:
+    """Measures each way of training once and writes the costs of every variant."""
     variants = [load(path) for path in options.params]
     device, manifest = pick_device(), read_json(options.data / "manifest.json")
     same = {params.model_dump_json(exclude=FREE): params for params in reversed(variants)}

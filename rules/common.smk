@@ -63,11 +63,11 @@ def digest(*facts) -> str:
 
 def made_from(stage):
     """A function for a rule's `params`: digest of the sections and sources that the stage reads for a variant."""
-    module, sections = STAGES[stage]
+    source, sections = STAGES[stage]
 
     def of_variant(wildcards):
         params = PROJECT.variants[wildcards.get("variant", BASELINE)]
-        return digest(params.model_dump_json(include=set(sections)), source_hash(module))
+        return digest(params.model_dump_json(include=set(sections)), source_hash(source))
 
     return of_variant
 

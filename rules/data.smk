@@ -10,9 +10,9 @@ rule freeze_data:
     """Write down the parameters of the data at {wildcards.scale}."""
     output:
         "data/{scale}/params.yaml",
+    localrule: True
     params:
         made_from=frozen,
-    localrule: True
     shell:
         "{PYTHON} -m flip.params freeze --scale {wildcards.scale} --variant {BASELINE} --out {output:q}"
 
@@ -25,14 +25,14 @@ rule table:
         source=[] if BASE.source.table == "world" else sorted(glob(BASE.source.table)),
     output:
         expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
-    params:
-        made_from=made_from("table"),
     log:
         "logs/table/{scale}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("table"),
     shell:
         "{PYTHON} -m flip.data.table --params {input.params:q} --out-folder data/{wildcards.scale}/table 2> {log:q}"
 
@@ -44,14 +44,14 @@ rule download:
         table="data/{scale}/table/{part}.parquet",
     output:
         "data/{scale}/download/{part}.json",
-    params:
-        made_from=made_from("download"),
     log:
         "logs/download/{scale}/{part}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("download"),
     shell:
         "{PYTHON} -m flip.data.download --params {input.params:q} --table {input.table:q} --out {output:q}"
         " --made-from {params.made_from} --log {log:q} 2>> {log:q}"
@@ -63,14 +63,14 @@ rule fingerprints:
         "data/{scale}/download/{part}.json",
     output:
         "data/{scale}/fingerprints/{part}.parquet",
-    params:
-        made_from=made_from("fingerprints"),
     log:
         "logs/fingerprints/{scale}/{part}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("fingerprints"),
     shell:
         "{PYTHON} -m flip.data.fingerprints --download {input:q} --out {output:q} 2> {log:q}"
 
@@ -81,14 +81,14 @@ rule test_sets:
         params=ancient("data/{scale}/params.yaml"),
     output:
         "data/{scale}/tests/{set}/revision.json",
-    params:
-        made_from=made_from("test_sets"),
     log:
         "logs/test_sets/{scale}/{set}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("test_sets"),
     shell:
         "{PYTHON} -m flip.data.testsets --params {input.params:q} --set {wildcards.set}"
         " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
@@ -100,14 +100,14 @@ rule test_fingerprints:
         expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
     output:
         "data/{scale}/tests/fingerprints.parquet",
-    params:
-        made_from=made_from("fingerprints"),
     log:
         "logs/test_fingerprints/{scale}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("fingerprints"),
     shell:
         "{PYTHON} -m flip.data.fingerprints --tests {input:q} --out {output:q} 2> {log:q}"
 
@@ -120,14 +120,14 @@ rule duplicates:
         fingerprints=expand("data/{{scale}}/fingerprints/{part}.parquet", part=PARTS),
     output:
         "data/{scale}/duplicates/{bucket}.parquet",
-    params:
-        made_from=made_from("duplicates"),
     log:
         "logs/duplicates/{scale}/{bucket}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("duplicates"),
     shell:
         "{PYTHON} -m flip.data.duplicates --params {input.params:q} --bucket {wildcards.bucket} --tests {input.tests:q}"
         " --fingerprints {input.fingerprints:q} --out {output:q} 2> {log:q}"
@@ -142,14 +142,14 @@ rule shards:
         duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
     output:
         "data/{scale}/shards/{part}.json",
-    params:
-        made_from=made_from("shards"),
     log:
         "logs/shards/{scale}/{part}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("shards"),
     shell:
         "{PYTHON} -m flip.data.shards --params {input.params:q} --download {input.download:q}"
         " --fingerprints {input.fingerprints:q} --duplicates {input.duplicates:q} --out {output:q} 2> {log:q}"
@@ -162,11 +162,11 @@ rule manifest:
     output:
         manifest="data/{scale}/manifest.json",
         ledger="data/{scale}/ledger.json",
-    params:
-        made_from=made_from("manifest"),
     log:
         "logs/manifest/{scale}.log",
     localrule: True
+    params:
+        made_from=made_from("manifest"),
     shell:
         "{PYTHON} -m flip.data.manifest --shards {input:q} --manifest {output.manifest:q} --ledger {output.ledger:q}"
         " 2> {log:q}"
@@ -179,14 +179,14 @@ rule tokenizer:
         manifest="data/{scale}/manifest.json",
     output:
         "data/{scale}/tokenizer.json",
-    params:
-        made_from=made_from("tokenizer"),
     log:
         "logs/tokenizer/{scale}.log",
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+    params:
+        made_from=made_from("tokenizer"),
     shell:
         "{PYTHON} -m flip.data.tokenizer --params {input.params:q} --manifest {input.manifest:q}"
         " --shards data/{wildcards.scale}/shards --out {output:q} 2> {log:q}"

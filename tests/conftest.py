@@ -4,8 +4,11 @@ import copy
 import os
 
 import pytest
+import torch
 
 import flip.torchvision_operators  # noqa: F401  (before anything that imports torchvision)
+
+torch.set_num_threads(1)  # forked children (flip.cost) must not inherit a thread pool
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

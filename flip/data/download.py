@@ -75,6 +75,15 @@ def img2dataset_options(table: Path, folder: Path, options: Download) -> dict:
     }
 
 
+def identity(params: Params, table: Path, made_from: str) -> str:
+    """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
+
+    Pictures of real URLs do not depend on this code: editing it must not download millions of them again.
+    """
+    options = params.download.model_dump_json(exclude={"parts", "processes", "threads"})
+    return f"{file_hash(table)} {options} {made_from if params.source.table == 'world' else ''}"
+
+
 def run_child() -> None:
     """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
     options = json.loads(sys.stdin.readline())
@@ -177,8 +186,7 @@ def download(params: Params, table, out, made_from: str, log=None) -> dict:
         ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
     """
     table, out = Path(table), Path(out)
-    # img2dataset matches shards by number only: pictures of another table must not stay.
-    folder = workspace(out.with_suffix(""), f"{made_from} {file_hash(table)}")
+    folder = workspace(out.with_suffix(""), identity(params, table, made_from))
     log = Path(log) if log else folder / "img2dataset.log"
     shards = Shards(table, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
@@ -209,7 +217,7 @@ def main(argv=None):
     parser.add_argument("--params", required=True, help="frozen parameters (data/<scale>/params.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")
     parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
-    parser.add_argument("--made-from", default="", help="pictures that were made from something else are thrown away")
+    parser.add_argument("--made-from", default="", help="pictures of a world made from something else go")
     parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the pictures")
     options = parser.parse_args(argv)
     started = time.monotonic()

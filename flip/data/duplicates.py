@@ -5,8 +5,11 @@
         --out data/tiny/duplicates/0.parquet
 
 Of equal pictures the first by key stays. Equal bytes meet in the bucket of their SHA-256. Pictures that look alike
-share, unless more than `DISTANCE` bits differ, one of the 8 words of their perceptual hash, and meet in the bucket
-of that word.
+share one of the 8 words of their perceptual hash, or most likely do, and meet in the bucket of that word.
+
+Measured on 1,200 pictures of the world: no two were nearer than 72 bits of 256; copies at 0.8 times the size and
+JPEG quality 85 were 4 bits away (median; at most 22), and 99.4 % of them were found. Hashes see no colour: pictures of
+one plain colour count as alike, whatever the colour, and so do recoloured copies.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Where each sample lies in a tar: an array beside the file, so that reading a sample needs no walk through headers."""
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -16,18 +17,21 @@ def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
     Raises:
         ValueError: the file is no tar, or ends within a member.
     """
-    samples = {}
-    size = Path(tar).stat().st_size
-    try:
-        with tarfile.open(tar, "r:") as file:
-            for member in file:
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError("unexpected end of data")
-                key, extension = member.name.split(".", 1)
-                samples.setdefault(key, {})[extension] = member.offset_data, member.size
-                file.members = []  # tarfile keeps every header it has seen
-    except tarfile.TarError as error:
-        raise ValueError(f"{tar}: not a whole tar ({error}); delete it and run its stage again") from None
+    samples, end = {}, 0
+    with open(tar, "rb") as raw:
+        try:
+            with tarfile.open(fileobj=raw, mode="r:") as file:
+                for member in file:
+                    key, extension = member.name.split(".", 1)
+                    samples.setdefault(key, {})[extension] = member.offset_data, member.size
+                    end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+                    file.members = []  # tarfile keeps every header it has seen
+        except tarfile.TarError:
+            end = raw.seek(0, os.SEEK_END)
+        # Past its first member, tarfile takes a damaged or missing header for the end of the file.
+        raw.seek(end)
+        if raw.read(2 * BLOCK) != bytes(2 * BLOCK):
+            raise ValueError(f"{tar}: not a whole tar; delete it and run the stage that makes it again")
     return dict(sorted(samples.items()))
 
 

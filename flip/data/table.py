@@ -108,7 +108,7 @@ def text_batches(source: Source, path: str):
         lines = file.read(1 << 20).decode("utf-8-sig", errors="replace").splitlines() or [""]
     names = header(source, path, lines[0].split("\t") if tabs else next(csv.reader(lines[:1]), []))
     wanted = columns(source)
-    parse = pa.csv.ParseOptions(delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs)
+    parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs)
     convert = pa.csv.ConvertOptions(
         column_types=wanted, include_columns=list(wanted), null_values=[""], strings_can_be_null=True
     )

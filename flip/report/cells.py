@@ -6,10 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import Results, test_set
+from flip.report.results import Results, set_of
 from flip.schema import Table
 
 PAPER = Path(__file__).with_name("paper.yaml")
@@ -60,6 +61,10 @@ class Comparison:
     sets: dict[str, dict]
     notes: list[str]
 
+    def tested(self, cell: Cell) -> dict:
+        """The test set of a cell."""
+        return self.sets[set_of(cell.metric, self.sets)]
+
     def records(self) -> list[dict]:
         """Long form: one record per cell."""
         return [
@@ -69,7 +74,8 @@ class Comparison:
             | row.cost
             | {f"paper_{name}": row.paper_cost.get(name) for name in ("relative_flops", "relative_time")}
             | row.evidence
-            | {f"test_{key}": self.sets[test_set(cell.metric, self.sets)][key] for key in ("samples", "chance", "sha256")}
+            | {"chance": self.tested(cell)["chance"]}
+            | {f"test_{key}": self.tested(cell)[key] for key in ("samples", "sha256")}
             for row in self.rows
             for cell in row.cells
         ]
@@ -103,6 +109,11 @@ def chance(test: dict) -> float | None:
     return 100 / test["classes"] if test.get("classes") else None
 
 
+def rounded(record: dict) -> dict:
+    """Floats to four digits, once, so that files and page round the same number."""
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
+
+
 class Builder:
     """Makes tables of results; resamples once for all of them."""
 
@@ -115,7 +126,7 @@ class Builder:
         return self.results.estimates()
 
     def baseline(self, variant: str, table: Table) -> str:
-        """What a row is compared with: the row it was tuned from, else the first with its mask ratio, else the first."""
+        """A row compares with the one it was tuned from, else the first of its mask ratio, else the first of all."""
         runs = self.results.runs
         if runs[variant].params.start in table.variants:
             return runs[variant].params.start
@@ -125,7 +136,7 @@ class Builder:
 
     def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
         """A way of inference is compared with the plain one in the same row, all else with the row's baseline."""
-        plain = test_set(metric, self.results.sets)
+        plain = set_of(metric, self.results.sets)
         if plain != metric and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
@@ -148,7 +159,7 @@ class Builder:
                 "difference_high": high,
                 "paper_difference": None if None in (printed, other) else round(printed - other, 1),
             }
-        return Cell(**cell)
+        return Cell(**rounded(cell))
 
     def evidence(self, variant: str) -> dict:
         run, results = self.results.runs[variant], self.results
@@ -159,7 +170,7 @@ class Builder:
             "manifest": results.manifest["id"],
             "pictures": results.manifest["samples"],
             "share_used": results.share_used,
-            "git": " ".join(sorted({one["git"] for one in run.metrics})),
+            "git": ", ".join(sorted({formats.commit(one["git"]) for one in run.metrics})),
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
@@ -169,7 +180,7 @@ class Builder:
             variant=variant,
             label=label,
             cells=[self.cell(variant, metric, table, paper) for metric in table.metrics],
-            cost=relative(cost(variant, self.results), cost(table.variants[0], self.results)),
+            cost=rounded(relative(cost(variant, self.results), cost(table.variants[0], self.results))),
             paper_cost=printed,
             evidence=self.evidence(variant),
         )
@@ -178,7 +189,7 @@ class Builder:
         table, sets = self.results.project.tables[name], self.results.sets
         paper = self.paper["tables"].get(name, {})
         texts = labels([self.results.runs[variant].params for variant in table.variants])
-        used = dict.fromkeys(test_set(metric, sets) for metric in table.metrics)
+        used = dict.fromkeys(set_of(metric, sets) for metric in table.metrics)
         return Comparison(
             name=name,
             title=table.title,

@@ -11,12 +11,14 @@ from flip.report.results import Results
 class Cost:
     """Costs of one variant; a run that starts from another includes that one in its totals.
 
-    Times are relative to the cost report's reference variant, one per interleaved round: [rounds].
+    Times are relative to the cost report's reference variant, one per interleaved round: [rounds]. `batch` is the one
+    that time and memory were measured with.
     """
 
     flops: float
     time: np.ndarray
     memory: int
+    batch: int
     samples: int
     total_flops: float
     total_time: np.ndarray
@@ -39,7 +41,7 @@ def cost(variant: str, results: Results) -> Cost:
         samples += before.samples
         total_flops += before.total_flops
         total_time = total_time + before.total_time
-    return Cost(flops, time, measured["peak_memory_bytes"], samples, total_flops, total_time)
+    return Cost(flops, time, measured["peak_memory_bytes"], measured["batch"], samples, total_flops, total_time)
 
 
 def _spread(name: str, ratios: np.ndarray) -> dict[str, float]:
@@ -55,5 +57,6 @@ def relative(this: Cost, baseline: Cost) -> dict[str, float]:
         **_spread("relative_total_time", this.total_time / baseline.total_time),
         "relative_memory": this.memory / baseline.memory,
         "peak_memory_bytes": this.memory,
+        "measured_batch": this.batch,
         "samples": this.samples,
     }

@@ -24,18 +24,34 @@ def paper(cell) -> str:
 
 
 def times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}×"
+    return "" if ratio is None else f"{ratio:.2f}x"
+
+
+def around(cost: dict, name: str) -> str:
+    """The range of a relative time over the rounds, or nothing where two digits show none."""
+    low, high = f"{cost[f'{name}_low']:.2f}", f"{cost[f'{name}_high']:.2f}"
+    return "" if low == high else f"[{low}, {high}]"
 
 
 def spread(cost: dict, name: str) -> str:
-    """The median of a relative time; the rounds' range where there is one."""
-    low, high = cost[f"{name}_low"], cost[f"{name}_high"]
-    text = times(cost[name])
-    return text if low == high else f"{text} [{low:.2f}, {high:.2f}]"
+    """The median of a relative time, and its range."""
+    return f"{times(cost[name])} {around(cost, name)}".strip()
+
+
+def seeds(rows) -> str:
+    """'Seeds: 0 1', row by row where they differ."""
+    by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]
+    alike = len({row.evidence["seeds"] for row in rows}) == 1
+    return f"Seeds: {rows[0].evidence['seeds']}" if alike else f"Seeds by row: {', '.join(by_row)}"
 
 
 def megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
+
+
+def commit(git: dict) -> str:
+    """The commit that a result was made with."""
+    return (git["commit"] or "outside a repository") + (" with changes" if git["changed"] else "")
 
 
 def test_sets(sets: dict) -> str:

@@ -10,6 +10,7 @@ from flip.report import formats, tradeoff
 from flip.report.cells import chance, read_paper
 from flip.report.results import Results
 
+TAGS = {"yes": ("yes", "agrees"), "no": ("no", "disagrees"), "within noise": ("noise", "within noise")}
 # Points of a training curve, pixels of its drawing.
 POINTS, WIDTH, HEIGHT = 120, 200, 80
 
@@ -75,23 +76,22 @@ def headline(tables, speedups) -> list[str]:
     first, sentences = tables[0], []
     for row in first.rows[1:]:
         cell, cost = row.cells[0], row.cost
+        ratios = [formats.times(cost["relative_flops"]), formats.times(cost["relative_time"])]
         text = (
-            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {cell.metric} against {cell.reference}, at "
-            f"{formats.times(cost['relative_flops'])} the FLOPs and {formats.times(cost['relative_time'])} the time per sample"
+            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {cell.metric} against "
+            f"{cell.reference}, with {ratios[0]} the FLOPs and {ratios[1]} the time per sample"
         )
         if cell.paper_difference is not None:
             printed = [formats.times(row.paper_cost.get(f"relative_{name}")) for name in ("flops", "time")]
             text += f". The paper: {cell.paper_difference:+.1f} points, {printed[0]} and {printed[1]}"
         sentences.append(f"{text}.")
     for one in speedups:
-        reached = f"a run with at least the baseline's accuracy occurs in {one['share']:.0%} of the resamples"
-        if one["speedup"] is None:
-            sentences.append(f"{one['label']} does not reach the unmasked baseline's accuracy ({reached}).")
-        else:
-            bound = "at least " if one["first"] else ""
-            sentences.append(
-                f"{one['label']} reaches the unmasked baseline's accuracy {bound}{one['speedup']:.1f}× sooner ({reached})."
-            )
+        share = f"some run of the curve reaches it in {one['share']:.0%} of the resamples"
+        text = f"{one['label']} does not reach the accuracy of {one['baseline']}"
+        if one["speedup"] is not None:
+            ratio = f"{'at least ' if one['first'] else ''}{one['speedup']:.1f}x"
+            text = f"{one['label']} reaches the accuracy of {one['baseline']} with a speed-up of {ratio}"
+        sentences.append(f"{text} ({share}).")
     return sentences
 
 
@@ -118,7 +118,7 @@ def versions(results: Results) -> list[tuple[str, str]]:
     found = {}
     for run in results.runs.values():
         for one in run.metrics:
-            for name, version in ({"flip commit": one["git"]} | one["versions"]).items():
+            for name, version in ({"flip commit": formats.commit(one["git"])} | one["versions"]).items():
                 found.setdefault(name, set()).add(str(version))
     return [(name, ", ".join(sorted(values))) for name, values in sorted(found.items())]
 
@@ -126,7 +126,11 @@ def versions(results: Results) -> list[tuple[str, str]]:
 def render(results: Results, tables, curves) -> str:
     """index.html."""
     environment = Environment(
-        loader=PackageLoader("flip.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("flip.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"times": formats.times, "megabytes": formats.megabytes}
     here, paper = setup(results), read_paper()
@@ -139,6 +143,9 @@ def render(results: Results, tables, curves) -> str:
         setup=[(name, text, here[name]) for name, text in paper["setup"].items()],
         headline=headline(tables, tradeoff.speedups(curves)),
         agreement=agreement(tables),
+        tags=TAGS,
+        curves=curves,
+        metric=results.project.tradeoff.metric,
         figure=figure(curves, results.project.tradeoff.metric),
         training=training_curves(results),
         size=(WIDTH, HEIGHT),

@@ -15,7 +15,7 @@ from flip.schema import Params
 
 def _found(path) -> Path:
     if not Path(path).exists():
-        raise ValueError(f"{path}: missing; `snakemake ablations` makes it")
+        raise ValueError(f"{path}: missing; run `snakemake ablations`, which makes it")
     return Path(path)
 
 
@@ -30,7 +30,7 @@ def _same(what: str, identities: dict[str, str]) -> None:
             )
 
 
-def test_set(metric: str, sets) -> str:
+def set_of(metric: str, sets) -> str:
     """The test set that a metric is measured on: 'fine' for 'fine-masked'.
 
     Raises:
@@ -38,7 +38,7 @@ def test_set(metric: str, sets) -> str:
     """
     names = [name for name in sets if metric == name or metric.startswith(f"{name}-")]
     if not names:
-        raise ValueError(f"metric '{metric}': begins with none of the test sets {', '.join(sets)}; see tables in params.yaml")
+        raise ValueError(f"metric '{metric}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
     return max(names, key=len)
 
 
@@ -72,7 +72,7 @@ class Run:
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
         """
-        pictures = self.sets[test_set(metric, self.sets)]["samples"]
+        pictures = self.sets[set_of(metric, self.sets)]["samples"]
         rows = []
         for folder, metrics in zip(self.folders, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
@@ -80,7 +80,7 @@ class Run:
                     raise ValueError(f"{folder}: no metric '{metric}'; known: {', '.join(sorted(metrics['metrics']))}")
                 row = file[metric]
             if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
-                raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; run `snakemake ablations`")
+                raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
             rows.append(per_picture(row, pictures))
         return np.stack(rows)
 
@@ -126,11 +126,13 @@ class Results:
         trained, evaluated = {"manifest.json": self.manifest["id"]}, {}
         for run in self.runs.values():
             for folder, training, metrics in zip(run.folders, run.training, run.metrics, strict=True):
-                trained |= {f"{folder}/training.json": training["manifest"], f"{folder}/metrics.json": metrics["manifest"]}
+                trained[f"{folder}/training.json"] = training["manifest"]
+                trained[f"{folder}/metrics.json"] = metrics["manifest"]
                 evaluated[str(folder)] = metrics
         _same("training data", trained)
         for name in self.sets:
-            _same(f"test set '{name}'", {k: v["sets"][name]["sha256"] for k, v in evaluated.items()})
+            tested = {place: one["sets"].get(name, {}).get("sha256", "none") for place, one in evaluated.items()}
+            _same(f"test set '{name}'", tested)
         total = self.ledger["total"]
         if total["wanted"] != total["used"] + sum(total["lost"].values()):
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
@@ -144,7 +146,7 @@ class Results:
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
             values = self.runs[variant].outcomes(metric)
-            groups[test_set(metric, self.sets), values.shape[1]][variant, metric] = values
+            groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
         found = {}
         for (name, _), outcomes in groups.items():
             found |= estimates(outcomes, name, self.bootstrap.resamples)

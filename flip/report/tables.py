@@ -1,6 +1,6 @@
 """Make the ablation tables, the trade-off figure and the page of one scale.
 
-    python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --out results/tiny/tables
+python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --out results/tiny/tables
 """
 
 import argparse
@@ -14,11 +14,9 @@ from flip.report import formats, page, tradeoff
 from flip.report.cells import Builder, Comparison
 from flip.report.results import read_results
 
-DIGITS = 4
-
 
 def csv(records: list[dict]) -> str:
-    return pd.DataFrame(records).round(DIGITS).to_csv(index=False)
+    return pd.DataFrame(records).to_csv(index=False)
 
 
 def markdown_cell(cell) -> str:
@@ -33,30 +31,32 @@ def markdown_cell(cell) -> str:
 
 
 def markdown_row(row) -> list[str]:
+    size = f"{formats.megabytes(row.cost['peak_memory_bytes'])} at batch {row.cost['measured_batch']:,}"
+    memory = f"{formats.times(row.cost['relative_memory'])} ({size})"
     costs = [
         (formats.times(row.cost["relative_flops"]), row.paper_cost.get("relative_flops")),
         (formats.spread(row.cost, "relative_time"), row.paper_cost.get("relative_time")),
         (formats.spread(row.cost, "relative_total_time"), None),
-        (f"{formats.times(row.cost['relative_memory'])} ({formats.megabytes(row.cost['peak_memory_bytes'])})", None),
+        (memory, None),
     ]
     return [
         f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
         *map(markdown_cell, row.cells),
         *(text if printed is None else f"{text}<br>paper {formats.times(printed)}" for text, printed in costs),
         f"{row.cost['samples']:,}",
-        row.evidence["seeds"],
     ]
 
 
 def markdown(table: Comparison) -> str:
     """The table with its evidence, for GitHub."""
     head = ["row", *(f"{cell.metric}, %" for cell in table.rows[0].cells)]
-    head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen", "seeds"]
+    head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen"]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     evidence = table.rows[0].evidence
     notes = [
         f"Trained on {evidence['pictures']:,} pictures ({evidence['share_used']:.1%} of those wanted), "
-        f"manifest `{evidence['manifest'][:12]}`. Tested on {formats.test_sets(table.sets)}.",
+        f"manifest `{evidence['manifest'][:12]}`. Tested on {formats.test_sets(table.sets)}. "
+        f"{formats.seeds(table.rows)}.",
         *table.notes,
     ]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -88,7 +88,7 @@ def main(argv=None):
     parser.add_argument("--scale", required=True, help="scale whose results these are")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and ledger.json")
     parser.add_argument("--results", type=Path, required=True, help="folder with cost.json and one folder per variant")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the CSV and Markdown files, figure and page")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the CSV and Markdown files, the page")
     options = parser.parse_args(argv)
     try:
         write(read_project(options.params, options.scale), options.data, options.results, options.out)

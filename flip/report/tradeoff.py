@@ -73,6 +73,7 @@ def speedups(found: dict[str, list[Point]]) -> list[dict]:
         rows.append(
             {
                 "label": label,
+                "baseline": base[-1].variant,
                 "speedup": None if time is None else base[-1].time / time,
                 "first": time == times[0],
                 "share": float(np.mean(best >= target.resampled)),
@@ -89,21 +90,21 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     return placed
 
 
-def _draw_curve(axes, points, color, marker):
+def _draw_curve(axes, points, color, marker, below):
     times, values = [p.time for p in points], [p.estimate.value for p in points]
     bars = [[p.estimate.value - p.low for p in points], [p.high - p.estimate.value for p in points]]
     axes.errorbar(times, values, yerr=bars, color=color, marker=marker, markersize=7, capsize=3, linewidth=1.8)
+    # Neighbouring curves write on opposite sides, so that the numbers of close points stay apart.
+    place, side = (((-6, 6), "right"), ((6, -12), "left"))[below]
     for point in points:
-        axes.annotate(
-            f"{point.epochs:g}", (point.time, point.estimate.value), (6, -12), textcoords="offset points",
-            color=color, fontsize=9,
-        )  # fmt: skip
+        at = (point.time, point.estimate.value)
+        axes.annotate(f"{point.epochs:g}", at, place, textcoords="offset points", ha=side, color=color, fontsize=9)
 
 
 def draw(found: dict[str, list[Point]], metric: str, kind: str) -> bytes:
     """The figure as 'svg' or 'png'."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
-        figure = Figure(figsize=(5.4, 4), layout="constrained")
+        figure = Figure(figsize=(4.8, 3.8), layout="constrained")
         axes = figure.add_subplot()
         lows, highs = zip(*[(p.low, p.high) for points in found.values() for p in points], strict=True)
         ends = [points[-1].estimate.value for points in found.values()]
@@ -111,15 +112,15 @@ def draw(found: dict[str, list[Point]], metric: str, kind: str) -> bytes:
         heights = _apart(ends, (max(highs) - min(lows)) / 14)
         for i, ((label, points), height) in enumerate(zip(found.items(), heights, strict=True)):
             color, marker = STYLES[i % len(STYLES)]
-            _draw_curve(axes, points, color, marker)
+            _draw_curve(axes, points, color, marker, below=i % 2)
             axes.annotate(
-                label, (points[-1].time, ends[i]), (1.08 * right, height), color=color, fontweight="bold",
+                label, (points[-1].time, ends[i]), (1.13 * right, height), color=color, fontweight="bold",
                 va="center", annotation_clip=False, arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35},
             )  # fmt: skip
         axes.set_xlim(0, 1.06 * right)
         axes.grid(alpha=0.25)
         first = next(iter(found.values()))[-1].variant
-        axes.set_xlabel(f"training time relative to {first}; small numbers: epochs")
+        axes.set_xlabel(f"training time, {first} = 1 (small: epochs)")
         axes.set_ylabel(f"{metric}, zero-shot accuracy, %")
         file = io.BytesIO()
         figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])

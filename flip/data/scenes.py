@@ -1,0 +1,128 @@
+"""What the world's pictures show: things of drawn attributes, their places and the background.
+
+Every draw comes from a stream named after its purpose, so that changing one share of the world moves nothing else.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from flip.schema import World
+
+SHAPES = (
+    "ball", "star", "heart", "triangle", "square", "cross", "moon", "arrow",
+    "ring", "house", "tree", "fish", "mug", "key", "mushroom", "boat",
+)  # fmt: skip
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+TEXTURES = ("plain", "striped", "dotted", "checked")
+BACKGROUNDS = ("plain", "grass", "sand", "water", "night", "snow", "brick", "wood")
+
+COARSE = SHAPES
+FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+
+# Where the second thing lies, seen from the first, when the first is ... the second.
+RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1), "on": (0, 1)}
+TURN = 25  # degrees that things are turned by at most, either way
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object; lengths in units of the picture's shorter side, from its centre, y downwards."""
+
+    shape: str
+    colour: str
+    texture: str
+    size: float
+    x: float
+    y: float
+    angle: float  # degrees
+    mirrored: bool
+    tilt: tuple[float, float] = (0.0, 0.0)  # degrees about the vertical and the horizontal axis
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture before it is drawn; the first thing is the main one."""
+
+    things: tuple[Thing, ...]
+    relation: str | None  # of the first thing to the second
+    background: str
+    width: int  # pixels
+    height: int
+    look: str  # names the stream of what captions do not tell: light, tone, noise
+
+    @property
+    def main(self) -> Thing:
+        return self.things[0]
+
+    @property
+    def alike(self) -> bool:
+        """Several things of one kind: captions count them."""
+        return len(self.things) > 1 and self.relation is None
+
+
+def stream(world: World, *purpose) -> Random:
+    """Random numbers that depend on the world's seed and the purpose only, the same in every process."""
+    return Random("/".join(map(str, (world.seed, *purpose))))
+
+
+def draw_thing(random: Random, size: tuple[float, float], shape: str | None = None, colour: str | None = None) -> Thing:
+    """A thing at the centre, all attributes drawn independently unless given."""
+    drawn = random.choice(SHAPES), random.choice(COLOURS)
+    return Thing(
+        shape=shape or drawn[0],
+        colour=colour or drawn[1],
+        texture=random.choice(TEXTURES),
+        size=random.uniform(*size),
+        x=0.0,
+        y=0.0,
+        angle=random.uniform(-TURN, TURN),
+        mirrored=random.random() < 0.5,
+    )
+
+
+def beside(thing: Thing, main: Thing, direction: tuple[int, int], gap: float, slip: float) -> Thing:
+    """`thing` moved to one side of `main`, `slip` off the axis."""
+    far = (thing.size + main.size) / 2 + gap
+    dx, dy = direction
+    return replace(thing, x=main.x + dx * far + dy * slip, y=main.y + dy * far + dx * slip)
+
+
+def centred(things: list[Thing], random: Random) -> tuple[Thing, ...]:
+    """The group moved to a random place of the central square, which evaluation crops to."""
+    move = {}
+    for axis in ("x", "y"):
+        low = min(getattr(thing, axis) - thing.size / 2 for thing in things)
+        high = max(getattr(thing, axis) + thing.size / 2 for thing in things)
+        slack = max(0.0, 1 - (high - low)) / 2
+        move[axis] = random.uniform(-slack, slack) - (low + high) / 2
+    return tuple(replace(thing, x=thing.x + move["x"], y=thing.y + move["y"]) for thing in things)
+
+
+def draw_scene(random: Random, look: str, count: int | None = None, shape=None, colour=None) -> Scene:
+    """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
+    drawn = random.choices((1, 2, 3), (0.45, 0.4, 0.15))[0]
+    count = count or drawn
+    alike = random.random() < 0.2 and count > 1
+    main = draw_thing(random, (0.5, 0.72) if count == 1 else (0.44, 0.58), shape, colour)
+    things = [main]
+    relation = random.choice(tuple(RELATIONS))
+    directions = [
+        RELATIONS[relation],
+        random.choice(((1, 0), (-1, 0)) if RELATIONS[relation][1] else ((0, 1), (0, -1))),
+    ]
+    for direction in directions[: count - 1]:
+        thing = draw_thing(random, (0.24, 0.34))
+        if alike:
+            thing = replace(thing, shape=main.shape, colour=main.colour, texture=main.texture)
+        touching = relation == "on" and len(things) == 1 and not alike
+        gap = -0.03 if touching else random.uniform(0.02, 0.07)
+        things.append(beside(thing, main, direction, gap, random.uniform(-0.08, 0.08)))
+    short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
+    return Scene(
+        things=centred(things, random),
+        relation=relation if count > 1 and not alike else None,
+        background=random.choice(BACKGROUNDS),
+        width=round(short * max(1, aspect)),
+        height=round(short * max(1, 1 / aspect)),
+        look=look,
+    )

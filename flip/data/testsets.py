@@ -1,0 +1,197 @@
+"""Writes one of the world's test sets in clip-benchmark's webdataset layout, or checks one that lies elsewhere.
+
+    python -m flip.data.testsets --params data/tiny/params.yaml --set fine --out data/tiny/tests/fine
+
+revision.json comes last and says which pictures, labels, class names and prompts the set has.
+"""
+
+import argparse
+import io
+import shutil
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+
+from tqdm import tqdm
+
+from flip.data.index import members
+from flip.data.shifts import SETS, captions_of, classes, jpeg_of, label, size
+from flip.files import atomic, file_hash, write_atomic, write_json
+from flip.params import load, nearest
+from flip.schema import World
+
+NAMES, PROMPTS, KIND = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
+TEMPLATES = (
+    "{c}",
+    "a {c}",
+    "the {c}",
+    "photo of a {c}",
+    "picture of a {c}",
+    "stock photo of {c}",
+    "a {c} on a plain background",
+)
+
+
+def annotation(world: World, name: str, index: int) -> tuple[str, str]:
+    """Extension and content of what stands beside a picture: its class, or five captions, a line each."""
+    if name == "retrieval":
+        return "txt", "\n".join(captions_of(world, index))
+    return "cls", str(label(name, index))
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """A member without a time or an owner, so that equal pictures make equal files."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def write_pictures(world: World, name: str, out: Path) -> None:
+    count = size(world, name)
+    with atomic(out / "test" / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for index in tqdm(range(count), desc=name, unit="picture", disable=None):
+            extension, text = annotation(world, name, index)
+            add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index))
+            add(tar, f"{index:06d}.{extension}", text.encode())
+    write_atomic(out / "test" / "nshards.txt", "1\n")
+
+
+def write_set(world: World, name: str, out: Path) -> None:
+    """The world's test set in the folder `out`.
+
+    Raises:
+        ValueError: the world has no such set.
+    """
+    if name not in SETS:
+        raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
+    write_pictures(world, name, out)
+    if name == "retrieval":
+        write_atomic(out / KIND, "retrieval\n")
+    else:
+        write_atomic(out / NAMES, "\n".join(classes(name)) + "\n")
+        write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")
+
+
+def present(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: missing; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset layout "
+            "(clip_benchmark_export_wds writes one)"
+        )
+    return path
+
+
+def lines(path: Path) -> list[str]:
+    """The file's lines, none of them empty.
+
+    Raises:
+        ValueError: no such file.
+    """
+    return [line for line in present(path).read_text().splitlines() if line.strip()]
+
+
+def tars(folder: Path) -> list[Path]:
+    """The set's tars, all of them there.
+
+    Raises:
+        ValueError: one is missing, or nshards.txt is no number.
+    """
+    path = folder / "test" / "nshards.txt"
+    count = present(path).read_text().strip()
+    if not count.isdigit() or int(count) < 1:
+        raise ValueError(f"{path}: '{count}' is no number of tars; write how many test/<number>.tar there are")
+    return [present(folder / "test" / f"{number}.tar") for number in range(int(count))]
+
+
+def labels(tar: Path) -> list[int]:
+    """Classes of the tar's pictures.
+
+    Raises:
+        ValueError: a picture without a .cls file, or one that holds no number.
+    """
+    found = []
+    with open(tar, "rb") as file:
+        for key, files in members(tar).items():
+            offset, length = files.get("cls", (0, 0))
+            file.seek(offset)
+            text = file.read(length).decode(errors="replace").strip()
+            if not text.isdigit():
+                raise ValueError(f"{tar}: {key}.cls is '{text}', not the number of a class; export the set again")
+            found.append(int(text))
+    return found
+
+
+def check_classes(folder: Path) -> int:
+    """The number of classes, after a look at prompts and labels.
+
+    Raises:
+        ValueError: they do not belong together.
+    """
+    names, prompts = lines(folder / NAMES), lines(folder / PROMPTS)
+    if not prompts or any("{c}" not in prompt for prompt in prompts):
+        raise ValueError(f"{folder / PROMPTS}: {prompts}; each line needs {{c}} where the class name goes")
+    highest = max(label for tar in tars(folder) for label in labels(tar))
+    if highest + 1 != len(names):
+        raise ValueError(
+            f"{folder}: {len(names)} lines in {NAMES}, but labels from 0 to {highest} in the tars; "
+            f"{highest + 1} class names are needed, so take both from the same export"
+        )
+    return len(names)
+
+
+def is_retrieval(folder: Path) -> bool:
+    path = folder / KIND
+    return path.exists() and path.read_text().strip().lower() == "retrieval"
+
+
+def revision(folder: Path, name: str, source: str) -> dict:
+    """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
+
+    Raises:
+        ValueError: the folder is not in clip-benchmark's layout.
+    """
+    files, count = tars(folder), 0
+    if not is_retrieval(folder):
+        count = check_classes(folder)
+        files = [*files, folder / NAMES, folder / PROMPTS]
+    digest = sha256("\n".join(file_hash(file) for file in files).encode())
+    samples = sum(len(members(tar)) for tar in tars(folder))
+    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source}
+
+
+def clear(out: Path) -> None:
+    """Removes what an earlier run left: with other parameters it may have been a set of another kind."""
+    shutil.rmtree(out / "test", ignore_errors=True)
+    for name in (NAMES, PROMPTS, KIND):
+        (out / name).unlink(missing_ok=True)
+
+
+def make(params, name: str, out: Path) -> None:
+    """Writes or checks the set that evaluate.sets names, then writes its revision.
+
+    Raises:
+        ValueError: an unknown set, or a folder that is not in clip-benchmark's layout.
+    """
+    if name not in params.evaluate.sets:
+        raise ValueError(f"evaluate.sets has no '{name}'; {nearest(name, params.evaluate.sets)}")
+    source = params.evaluate.sets[name]
+    clear(out)
+    if source == "world":
+        write_set(params.world, name, out)
+    write_json(out / "revision.json", revision(out if source == "world" else Path(source), name, source))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.data.testsets", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters (data/<scale>/params.yaml)")
+    parser.add_argument("--set", required=True, help="a role of evaluate.sets")
+    parser.add_argument("--out", type=Path, required=True, help="the set's folder")
+    options = parser.parse_args(argv)
+    try:
+        make(load(options.params), options.set, options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flip.params import load
+from flip.report import page, tables, tradeoff
+from flip.report.bootstrap import Estimate
+from flip.report.cells import Builder, Cell, read_paper
+from flip.report.costs import cost, relative
+from flip.report.labels import labels
+from flip.report.results import per_picture, read_results, set_of
+from tests import results_world as world
+
+# FLIP, Table 1, copied by hand: table, variant, metric, value.
+TABLE_1 = """
+a clip fine 68.6           a flip-50 fine 69.6           a flip-75 fine 68.2
+a clip relative_flops 1.00 a flip-50 relative_flops 0.52 a flip-75 relative_flops 0.28
+a clip relative_time 1.00  a flip-50 relative_time 0.50  a flip-75 relative_time 0.33
+b flip-50-small-batch fine 68.5 b flip-50 fine 69.6              b flip-50-large-batch fine 70.4
+b flip-75-small-batch fine 65.8 b flip-75-medium-batch fine 67.3 b flip-75 fine 68.2
+c flip-75 fine 68.2          c text-random fine 66.0          c text-prioritized fine 67.8
+c flip-75 relative_time 1.00 c text-random relative_time 0.92 c text-prioritized relative_time 0.92
+d flip-50 fine-masked 66.4 d flip-50 fine-ensemble 68.1 d flip-50 fine 69.6
+d flip-75 fine-masked 60.9 d flip-75 fine-ensemble 65.1 d flip-75 fine 68.2
+e flip-50 fine 69.6 e flip-50-tuned fine 70.1 e flip-75 fine 68.2 e flip-75-tuned fine 69.5
+f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae fine 67.9
+"""
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory, project):
+    root = tmp_path_factory.mktemp("pipeline")
+    world.write_world(root, project)
+    return root / "data", root / "results"
+
+
+@pytest.fixture(scope="session")
+def results(project, folders):
+    return read_results(project, *folders)
+
+
+@pytest.fixture(scope="session")
+def builder(results):
+    return Builder(results)
+
+
+@pytest.fixture(scope="session")
+def written(project, folders):
+    out = folders[1] / "tables"
+    tables.write(project, *folders, out)
+    return out
+
+
+def change_json(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.fixture
+def fresh(tmp_path, project):
+    """A copy to spoil: (data, results)."""
+    world.write_world(tmp_path, project)
+    return tmp_path / "data", tmp_path / "results"
+
+
+def test_papers_numbers_are_those_of_its_table_1(project):
+    printed = {
+        (table, variant, metric): value
+        for table, variant, metric, value in np.reshape(TABLE_1.split(), (-1, 4)).tolist()
+    }
+    kept = {
+        (table, variant, metric): f"{value:.2f}" if metric.startswith("relative_") else f"{value:.1f}"
+        for table, rows in read_paper()["tables"].items()
+        for variant, row in rows.items()
+        for metric, value in row.items()
+    }
+    assert kept == printed
+    for table, variant, _ in kept:
+        assert variant in project.tables[table].variants
+
+
+# Costs
+
+
+def test_costs_are_relative_to_the_first_row_round_by_round(results):
+    """clip: 4e8 FLOPs, rounds of 1; flip-50: 0.55 of that, rounds 0.98, 1, 1.03 times; equal epochs."""
+    found = relative(cost("flip-50", results), cost("clip", results))
+    assert found["relative_flops"] == pytest.approx(0.55)
+    assert [found[f"relative_time{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.55, 0.539, 0.5665])
+    assert found["relative_total_time"] == pytest.approx(0.55)
+    assert found["relative_memory"] == pytest.approx(0.55 * 2)
+    # Both lose or gain the same share in a round, so against each other they do not vary.
+    other = relative(cost("flip-75", results), cost("flip-50", results))
+    assert other["relative_time"] == other["relative_time_low"] == pytest.approx(0.325 / 0.55)
+
+
+def test_total_time_counts_samples_and_the_training_that_a_row_starts_from(results):
+    """64,000 samples masked, then 3,200 (0.32 epochs of 10,000 in batches of 128) with whole pictures."""
+    tuned, start, clip = (cost(name, results) for name in ("flip-50-tuned", "flip-50", "clip"))
+    assert (start.samples, tuned.samples) == (64000, 67200)
+    assert tuned.total_flops == pytest.approx(4e8 * (0.55 * 64000 + 1.0 * 3200))
+    assert relative(tuned, clip)["relative_total_time"] == pytest.approx((0.55 * 64000 + 3200) / 64000)
+    assert relative(tuned, clip)["relative_time"] == 1
+    double = relative(cost("flip-50-double", results), clip)
+    assert double["relative_total_time"] == pytest.approx(2 * 0.55)
+
+
+def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
+    measured = json.loads((fresh[1] / "cost.json").read_text())
+    del measured["variants"]["flip-75"]
+    (fresh[1] / "cost.json").write_text(json.dumps(measured))
+    with pytest.raises(ValueError, match=r"cost\.json: no variant 'flip-75'; .*snakemake"):
+        cost("flip-75", read_results(project, *fresh))
+
+
+# Rows and references
+
+
+def test_rows_compare_with_what_the_paper_compares_them_with(builder, project):
+    found = {
+        (name, variant, metric): builder.reference(variant, metric, table)
+        for name, table in project.tables.items()
+        for variant in table.variants
+        for metric in table.metrics
+    }
+    assert found["a", "clip", "fine"] is None
+    assert found["a", "flip-75", "fine"] == ("clip", "fine")
+    assert found["b", "flip-50-large-batch", "fine"] == ("flip-50-small-batch", "fine")
+    assert found["b", "flip-75", "fine"] == ("flip-75-small-batch", "fine")
+    assert found["c", "text-random", "fine"] == ("flip-75", "fine")
+    assert found["d", "flip-75", "fine-masked"] == ("flip-75", "fine")
+    assert found["e", "flip-75-tuned", "fine"] == ("flip-75", "fine")
+    assert found["f", "flip-75-mae", "fine"] == ("flip-75", "fine")
+
+
+def test_labels_name_what_differs_and_nothing_else(project):
+    def of(*names):
+        return labels([project.variants[name] for name in names])
+
+    assert of("clip", "flip-50") == ["image mask 0%, batch 64", "image mask 50%, batch 128"]
+    assert of("flip-75", "text-prioritized") == ["text mask 0%", "text mask 50% prioritized"]
+    assert of("flip-50", "flip-50-mae") == ["reconstruction weight 0", "reconstruction weight 1"]
+    assert of("clip", "clip-half") == ["epochs 6.4", "epochs 3.2"]
+    assert of("flip-50", "flip-50-tuned")[1].endswith("tuned from flip-50")
+    assert of("clip") == [""]
+
+
+def test_a_key_without_a_word_of_its_own_is_shown_by_its_name(change):
+    rows = [change("clip"), change("clip", {"train": {"weight_decay": 0.1}})]
+    assert labels(rows) == ["train.weight_decay 0.2", "train.weight_decay 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "paper", "verdict"),
+    [
+        (0.2, 2, 1, "yes"),
+        (0.2, 2, -1, "no"),
+        (-2, -0.2, -0.1, "yes"),
+        (-0.2, 2, 1, "within noise"),
+        (-0.2, 2, -1, "within noise"),
+    ],
+)
+def test_agreement_is_in_sign_and_only_beyond_noise(low, high, paper, verdict):
+    middle = (low + high) / 2
+    cell = Cell("fine", 50, 48, 52, "clip", middle, low, high, 69.6, paper)
+    assert cell.agrees == verdict
+    assert Cell("fine", 50, 48, 52, "clip", middle, low, high).agrees is None
+
+
+def test_captions_of_a_picture_count_as_one_observation():
+    np.testing.assert_allclose(per_picture(np.array([1, 0, 1, 1]), 2), [0.5, 1])
+    np.testing.assert_allclose(per_picture(np.array([1, 0, 1]), 2), [1, 0, 1])
+
+
+def test_metrics_belong_to_the_longest_set_that_begins_them():
+    assert set_of("fine-masked", ["fine", "coarse"]) == "fine"
+    assert set_of("fine-art-r1", ["fine", "fine-art"]) == "fine-art"
+    with pytest.raises(ValueError, match="'finest': of none of the test sets fine"):
+        set_of("finest", ["fine"])
+
+
+# Trade-off
+
+
+def test_time_to_an_accuracy_lies_on_the_line_between_two_points():
+    assert tradeoff.time_to(50, [1, 3], [40, 60]) == 2
+    assert tradeoff.time_to(30, [1, 3], [40, 60]) == 1
+    assert tradeoff.time_to(70, [1, 3], [40, 60]) is None
+    assert tradeoff.time_to(60, [1, 3], [40, 60]) == 3
+
+
+def test_speed_up_is_the_baselines_time_over_the_curves():
+    def point(name, time, value):
+        return tradeoff.Point(name, 1, time, Estimate(value, np.full(4, value)), value - 1, value + 1)
+
+    found = tradeoff.speedups(
+        {
+            "none": [point("half", 0.5, 40), point("clip", 1, 50)],
+            "some": [point("s", 0.2, 40), point("t", 0.4, 60)],
+            "early": [point("u", 0.25, 55)],
+            "never": [point("w", 0.2, 10)],
+        }
+    )
+    assert [one["speedup"] for one in found] == [pytest.approx(1 / 0.3), 4, None]
+    assert [one["first"] for one in found] == [False, True, False]
+    assert [one["share"] for one in found] == [1, 1, 0]
+
+
+# Refusals
+
+
+def test_rows_trained_on_other_data_are_refused(project, fresh):
+    change_json(fresh[1] / "flip-75" / "seed-0" / "metrics.json", manifest="0" * 64)
+    with pytest.raises(ValueError, match=r"training data.*5e5e5e5e5e5e.*flip-75.*000000000000.*snakemake ablations"):
+        read_results(project, *fresh)
+
+
+def test_results_of_an_earlier_manifest_are_refused(project, fresh):
+    change_json(fresh[0] / "manifest.json", id="1" * 64)
+    with pytest.raises(ValueError, match=r"training data: manifest\.json has 1111"):
+        read_results(project, *fresh)
+
+
+def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
+    world.write_run(fresh[1] / "flip-50", project.variants["flip-50"], sets_from="99")
+    with pytest.raises(ValueError, match=r"test set 'fine'.*flip-50.*999999999999"):
+        read_results(project, *fresh)
+
+
+@pytest.mark.parametrize("name", ["clip/params.yaml", "flip-50-half/seed-0/log.csv", "cost.json"])
+def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
+    (fresh[1] / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake ablations`"):
+        read_results(project, *fresh)
+
+
+def test_a_metric_that_its_outcomes_do_not_give_is_refused(project, fresh):
+    path = fresh[1] / "clip" / "seed-0" / "metrics.json"
+    metrics = json.loads(path.read_text())["metrics"]
+    change_json(path, metrics=metrics | {"fine": 99.0})
+    with pytest.raises(ValueError, match=r"clip/seed-0: outcomes\.npz and metrics\.json differ in 'fine'"):
+        read_results(project, *fresh).estimates()
+
+
+def test_a_ledger_that_does_not_add_up_is_refused(project, fresh):
+    total = json.loads((fresh[0] / "ledger.json").read_text())["total"]
+    change_json(fresh[0] / "ledger.json", total=total | {"used": 10000})
+    with pytest.raises(ValueError, match="12000 wanted are not 10000 used plus those lost"):
+        read_results(project, *fresh)
+
+
+def test_results_of_another_scale_are_refused(project, fresh):
+    path = fresh[1] / "clip" / "params.yaml"
+    path.write_text(path.read_text().replace("scale: tiny", "scale: gpu"))
+    with pytest.raises(ValueError, match="its scale is 'gpu', the tables' is 'tiny'"):
+        read_results(project, *fresh)
+
+
+# Files
+
+
+def test_the_long_table_opens_in_pandas_with_one_record_per_cell(project, written):
+    frame = pd.read_csv(written / "tables.csv")
+    assert len(frame) == sum(len(table.variants) * len(table.metrics) for table in project.tables.values())
+    assert not frame.duplicated(["table", "variant", "metric"]).any()
+    assert (frame.low <= frame.value).all()
+    assert (frame.value <= frame.high).all()
+    cell = frame.set_index(["table", "variant", "metric"]).loc["a", "flip-50", "fine"]
+    assert (cell.paper, cell.paper_difference, cell.paper_relative_flops) == (69.6, 1.0, 0.52)
+    assert cell.chance == pytest.approx(100 / 128)
+    assert cell.share_used == pytest.approx(10970 / 12000, abs=1e-4)
+    assert cell.manifest == world.MANIFEST
+
+
+def test_differences_are_those_of_the_values(written):
+    frame = pd.read_csv(written / "tables.csv").set_index(["table", "variant", "metric"])
+    for (table, _, metric), cell in frame[frame.difference.notna()].iterrows():
+        other = (table, cell.name[1], cell.reference) if cell.reference == "fine" else (table, cell.reference, metric)
+        assert cell.difference == pytest.approx(cell.value - frame.loc[other].value, abs=2e-4)
+        assert cell.difference_low <= cell.difference <= cell.difference_high
+
+
+def test_each_table_is_written_as_csv_and_markdown(project, written):
+    for name, table in project.tables.items():
+        frame = pd.read_csv(written / f"{name}.csv")
+        assert list(frame.variant) == table.variants
+        assert {f"{metric}_low" for metric in table.metrics} <= set(frame.columns)
+        text = (written / f"{name}.md").read_text()
+        assert "10,970 pictures (91.4% of those wanted), manifest `5e5e5e5e5e5e`" in text
+        assert all(f"{frame[metric][0]:.1f} [" in text for metric in table.metrics)
+        assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_the_same_results_give_the_same_bytes(project, folders, written, tmp_path):
+    tables.write(project, *folders, tmp_path)
+    names = sorted(path.name for path in written.iterdir())
+    assert names == sorted(path.name for path in tmp_path.iterdir())
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes(), name
+
+
+def test_seeds_are_averaged(project, fresh):
+    for name, params in project.variants.items():
+        world.write_run(fresh[1] / name, params.model_copy(update={"seeds": [0, 1]}))
+    results = read_results(project, *fresh)
+    metrics = [json.loads((fresh[1] / "clip" / f"seed-{s}" / "metrics.json").read_text())["metrics"] for s in (0, 1)]
+    expected = (metrics[0]["fine"] + metrics[1]["fine"]) / 2
+    assert results.estimates()["clip", "fine"].value == pytest.approx(expected)
+    assert load(fresh[1] / "clip" / "params.yaml").seeds == [0, 1]
+    assert Builder(results).table("a").rows[0].evidence["seeds"] == "0 1"
+
+
+def test_the_command_ends_with_one_line_where_an_input_is_missing(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        tables.main(
+            ["--scale", "tiny", "--data", "none", "--results", str(tmp_path), "--out", str(tmp_path / "tables")]
+        )
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "tables").exists()
+
+
+def test_the_report_needs_no_torch():
+    code = "import sys, flip.report.tables; sys.exit('torch' in sys.modules or 'flip.model' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_are_counted_as_in_the_papers_table_9(project):
+    """L/16: 303 M in the image encoder, 109 M in the text encoder."""
+    assert page.encoder(24, 1024, 3 * 16**2).endswith("about 303 M parameters")
+    assert page.encoder(12, 768, 30522 + 32).endswith("about 108 M parameters")

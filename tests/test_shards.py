@@ -1,0 +1,259 @@
+"""Proves that duplicates and test pictures are found wherever their buckets and parts are, that nothing vanishes from
+the ledger, and that shards are reproducible to the byte and refused once they are cut."""
+
+import gc
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from flip.data import duplicates, fingerprints, manifest, shards
+from flip.data.index import index_path, members, read_index, write_index
+from flip.files import write_json
+
+
+def picture(number: int, height: int = 90, width: int = 120) -> np.ndarray:
+    """A smooth coloured pattern of its own."""
+    coarse = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+@pytest.fixture
+def download(tmp_path):
+    """download(part, [(jpeg, caption), ...], failed): the files that img2dataset and the download stage leave."""
+
+    def make(part, samples, failed=None):
+        folder = tmp_path / "download" / part
+        folder.mkdir(parents=True)
+        keys = [f"{number:07d}" for number in range(len(samples))]
+        rows = [
+            {"key": key, "row": 10 * number, "url": f"http://world.test/{key}.jpg", "sha256": sha256(body).hexdigest()}
+            for number, (key, (body, _)) in enumerate(zip(keys, samples, strict=True))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "00000.parquet")
+        with webdataset.TarWriter(str(folder / "00000.tar")) as tar:
+            for key, (body, caption) in reversed(list(zip(keys, samples, strict=True))):  # img2dataset keeps no order
+                tar.write({"__key__": key, "jpg": body, "txt": caption, "json": {}})
+        failed = failed or {}
+        account = {"wanted": len(samples) + sum(failed.values()), "arrived": len(samples), "failed": failed}
+        write_json(folder.with_suffix(".json"), account)
+        return folder.with_suffix(".json")
+
+    return make
+
+
+@pytest.fixture
+def tests_of(tmp_path):
+    """tests_of([picture, ...]): fingerprints of a test set of PNGs."""
+
+    def make(images):
+        (tmp_path / "fine" / "test").mkdir(parents=True)
+        with webdataset.TarWriter(str(tmp_path / "fine" / "test" / "0.tar"), encoder=False) as tar:
+            for number, image in enumerate(images):
+                tar.write({"__key__": f"s{number:07d}", "png": cv2.imencode(".png", image)[1].tobytes(), "cls": b"0"})
+        write_json(tmp_path / "fine" / "revision.json", {"set": "fine"})
+        out = tmp_path / "tests.parquet"
+        fingerprints.main(["--tests", str(tmp_path / "fine" / "revision.json"), "--out", str(out)])
+        return out
+
+    return make
+
+
+@pytest.fixture
+def stages(tmp_path, tests_of):
+    """stages([account, ...], test pictures, buckets): reasons by key, and the accounts of the shards stage."""
+
+    def run(accounts, test_pictures=(), buckets=1, per_shard=3):
+        tests = tests_of(list(test_pictures))
+        hashes = [tmp_path / f"{account.stem}.parquet" for account in accounts]
+        for account, out in zip(accounts, hashes, strict=True):
+            fingerprints.main(["--download", str(account), "--out", str(out)])
+        drop = [tmp_path / f"bucket-{bucket}.parquet" for bucket in range(buckets)]
+        for bucket, out in enumerate(drop):
+            duplicates.write_bucket(tests, hashes, bucket, buckets, out)
+        reasons = {}
+        for account in accounts:
+            reasons |= shards.duplicates_of(account.stem, drop)
+        written = [tmp_path / "shards" / account.name for account in accounts]
+        for account, out, known in zip(accounts, written, hashes, strict=True):
+            shards.write_part(account, known, drop, out, per_shard)
+        return reasons, written
+
+    return run
+
+
+@pytest.mark.parametrize("buckets", [1, 5])
+def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
+    images = [picture(number) for number in range(12)]
+    smaller = cv2.resize(images[1], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    first = download("0000", [(jpeg(image), "x") for image in images[:8]])
+    second = download(
+        "0001",
+        [
+            (jpeg(images[0]), "same bytes"),
+            (jpeg(smaller, 70), "looks alike"),
+            (jpeg(images[8]), "new"),
+            (jpeg(images[9], 60), "in a test set"),
+        ],
+    )
+    reasons, _ = stages([first, second], test_pictures=[images[9], images[11]], buckets=buckets)
+    assert reasons == {
+        "0001-0000000": "exact duplicate",
+        "0001-0000001": "near duplicate",
+        "0001-0000003": "in a test set",
+    }
+
+
+def test_first_copy_that_can_be_used_stays(download, stages):
+    body = jpeg(picture(0))
+    reasons, _ = stages([download("0000", [(body, ""), (body, "kept"), (body, "copy"), (body, "copy")])])
+    assert reasons == {"0000-0000002": "exact duplicate", "0000-0000003": "exact duplicate"}
+
+
+def test_pairs_equal_those_of_a_double_loop():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 2**32, (200, 8), dtype=np.uint32)
+    hashes[100:] = hashes[:100]
+    for row in hashes[100:]:
+        for bit in random.choice(256, random.integers(0, 40), replace=False):
+            row[bit // 32] ^= np.uint32(1) << np.uint32(bit % 32)
+    ordinals = random.permutation(1000)[:200]
+    found = {tuple(pair) for word in range(8) for pair in duplicates.pairs(ordinals, hashes, word, 20).tolist()}
+    expected = set()
+    for a in range(200):
+        for b in range(a):
+            bits = sum(int(x ^ y).bit_count() for x, y in zip(hashes[a], hashes[b], strict=True))
+            if bits <= 20 and (hashes[a] == hashes[b]).any():
+                expected.add(tuple(sorted((int(ordinals[a]), int(ordinals[b])))))
+    assert len(expected) > 10
+    assert found == expected
+
+
+def test_every_bucket_gets_a_share_and_nothing_is_in_two():
+    values = np.arange(10_000, dtype=np.uint32)
+    shares = np.array([duplicates.falls_in(values, bucket, 7) for bucket in range(7)])
+    assert (shares.sum(axis=0) == 1).all()
+    assert (shares.mean(axis=1) > 0.1).all()
+
+
+def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
+    images = [picture(number) for number in range(40)]
+    copies = [jpeg(cv2.resize(image, (100, 75), interpolation=cv2.INTER_AREA), 70) for image in images]
+    bits = [
+        np.unpackbits(np.frombuffer(b"".join(fingerprints.hashed(some)), np.uint8).reshape(-1, 32), axis=1)
+        for some in ([jpeg(image) for image in images], copies)
+    ]
+    distance = (bits[0][:, None] != bits[1][None]).sum(axis=-1)
+    assert np.diag(distance).max() <= duplicates.DISTANCE
+    assert (distance + 256 * np.eye(40)).min() > 2 * duplicates.DISTANCE
+
+
+def test_ledger_accounts_for_every_picture(download, stages):
+    whole = [jpeg(picture(number)) for number in range(6)]
+    broken = whole[5][: len(whole[5]) // 2]
+    samples = [(whole[0], "a"), (whole[1], ""), (broken, "b"), (whole[0], "c"), (whole[2], "d"), (b"", "e")]
+    reasons, written = stages([download("0000", samples, {"not found": 3}), download("0001", [(whole[3], "f")])])
+    assert reasons == {"0000-0000003": "exact duplicate"}
+    data, ledger = manifest.merge(written)
+    assert ledger["parts"]["0000"] == {
+        "wanted": 9,
+        "arrived": 6,
+        "decoded": 4,
+        "used": 2,
+        "lost": {"broken": 2, "exact duplicate": 1, "no caption": 1, "not found": 3},
+    }
+    assert ledger["total"]["used"] == data["samples"] == 3
+    assert "10 100.00%  wanted" in manifest.as_text(ledger)
+
+
+def test_vanished_pictures_are_an_error(download, stages):
+    _, (written,) = stages([download("0000", [(jpeg(picture(0)), "a")])])
+    account = json.loads(written.read_text())
+    write_json(written, account | {"ledger": account["ledger"] | {"wanted": 2}})
+    with pytest.raises(ValueError, match="part 0000: 2 wanted, but 1 used or lost"):
+        manifest.merge([written])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
+def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, stages, tmp_path):
+    samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(7)]
+    _, (written,) = stages([download("0000", samples)], per_shard=3)
+    data, _ = manifest.merge([written])
+    assert [(shard["name"], shard["samples"]) for shard in data["shards"]] == [
+        ("0000/00000.tar", 3),
+        ("0000/00001.tar", 3),
+        ("0000/00002.tar", 1),
+    ]
+    paths = [str(tmp_path / "shards" / shard["name"]) for shard in data["shards"]]
+    read = list(webdataset.WebDataset(paths, shardshuffle=False))
+    gc.collect()
+    assert [sample["__key__"] for sample in read] == [f"0000-{number:07d}" for number in range(7)]
+    assert [(sample["jpg"], sample["txt"].decode()) for sample in read] == samples
+    for path in paths:
+        content = Path(path).read_bytes()
+        for jpg, jpg_size, txt, txt_size in read_index(path):
+            assert (content[jpg : jpg + jpg_size], content[txt : txt + txt_size].decode()) in samples
+
+
+def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(download, stages, tmp_path):
+    samples = [(jpeg(picture(number)), f"caption {number}") for number in range(5)]
+    account = download("0000", samples)
+    _, (written,) = stages([account])
+    before = manifest.merge([written])[0]["id"]
+    (written.with_suffix("") / "00007.tar").write_bytes(b"left by a killed job")
+    (written.with_suffix("") / "00001.tar").write_bytes(b"cut")
+    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, 3)
+    assert manifest.merge([written])[0]["id"] == before
+    assert not (written.with_suffix("") / "00007.tar").exists()
+
+
+def test_fingerprints_of_another_download_are_refused(download, stages, tmp_path):
+    account = download("0000", [(jpeg(picture(0)), "a"), (jpeg(picture(1)), "b")])
+    stages([account])
+    known = pq.read_table(tmp_path / "0000.parquet")
+    pq.write_table(known.slice(1), tmp_path / "0000.parquet")
+    with pytest.raises(ValueError, match="0000-0000000 has no fingerprint"):
+        shards.write_part(account, tmp_path / "0000.parquet", [], tmp_path / "again.json", 3)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A whole shard of three pairs, with its index."""
+    path = tmp_path / "0000" / "00000.tar"
+    shards.write_shard(path, ({"__key__": str(n), "jpg": jpeg(picture(n)), "txt": b"caption"} for n in range(3)))
+    return path
+
+
+@pytest.mark.parametrize("lost", [1, 10_240, 20_000])
+def test_cut_shard_is_refused(shard, lost):
+    whole = shard.read_bytes()
+    assert len(read_index(shard)) == 3
+    shard.write_bytes(whole[:-lost])
+    with pytest.raises(ValueError, match=rf"00000.tar: {len(whole)} bytes expected, {len(whole) - lost} found.*run"):
+        read_index(shard)
+
+
+@pytest.mark.parametrize("place", ["header", "jpg", "end"])
+def test_tar_cut_anywhere_is_no_tar(shard, place):
+    jpg, _, txt, txt_size = read_index(shard)[2].tolist()
+    shard.write_bytes(shard.read_bytes()[: {"header": txt - 300, "jpg": jpg + 10, "end": txt + txt_size}[place]])
+    with pytest.raises(ValueError, match=r"00000.tar: not a whole tar"):
+        members(shard)
+    with pytest.raises(ValueError, match=r"00000.tar: not a whole tar"):
+        write_index(shard)
+
+
+def test_missing_index_is_named(shard):
+    index_path(shard).unlink()
+    with pytest.raises(ValueError, match=r"00000.index.npy: missing; delete the folder"):
+        read_index(shard)

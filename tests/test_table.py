@@ -1,0 +1,144 @@
+"""Proves that the URL table reads the formats of public data sets, keeps exactly what the filters and the sample ask
+for, loses no row and names the key to change when it cannot go on."""
+
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flip.data import table
+from flip.data.world import urls
+
+URLS = [f"http://example.org/{number}.jpg" for number in range(6)]
+CAPTIONS = ['a "quoted" caption', "null", "a, b", "snow", "été", "six"]
+
+
+def rows_of(folder) -> list[dict]:
+    """The rows of all parts, in the order of the source."""
+    parts = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    return pa.concat_tables(parts).sort_by("row").to_pylist()
+
+
+@pytest.fixture
+def rows(change, tmp_path):
+    """rows(source, parts): the rows that are left of a source."""
+
+    def made(source, parts=1):
+        params = change(delta={"source": source, "download": {"parts": parts}, "world": {"pictures": 500}})
+        table.write_parts(params, tmp_path / "table")
+        return rows_of(tmp_path / "table")
+
+    return made
+
+
+@pytest.fixture
+def laion(tmp_path):
+    """A table in LAION's layout; the last row passes every filter of these tests, each other row fails one."""
+    columns = {
+        "URL": URLS,
+        "TEXT": CAPTIONS,
+        "LANGUAGE": ["de", "en", "en", "en", None, "en"],
+        "NSFW": ["UNLIKELY", "NSFW", "UNLIKELY", "UNLIKELY", "UNLIKELY", "UNSURE"],
+        "similarity": [0.4, 0.4, 0.29, 0.4, 0.4, 0.3],
+        "WIDTH": [100, 100, 100, 301, 100, 300],
+        "HEIGHT": [100, 100, 100, 100, 100, 100],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "laion.parquet")
+    return {"table": str(tmp_path / "laion.parquet"), "url_column": "URL", "caption_column": "TEXT"}
+
+
+def test_every_row_of_the_world_is_dealt_to_one_part(change, tmp_path):
+    params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}})
+    assert table.write_parts(params, tmp_path) == 500
+    assert [(row["url"], row["caption"]) for row in rows_of(tmp_path)] == list(urls(params.world))
+    assert [row["row"] for row in rows_of(tmp_path)] == list(range(500))
+    assert [len(pq.read_table(path)) for path in sorted(tmp_path.glob("*.parquet"))] == [167, 167, 166]
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["CC12M", "CC3M"])
+@pytest.mark.parametrize("suffix", [".tsv", ".tsv.gz"])
+def test_headless_tsv_shows_which_column_is_the_url(rows, tmp_path, swapped, suffix):
+    pairs = list(zip(URLS, CAPTIONS, strict=True))
+    text = "".join("\t".join(reversed(pair) if swapped else pair) + "\n" for pair in pairs)
+    path = tmp_path / f"source{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+    assert [(row["url"], row["caption"]) for row in rows({"table": str(path)})] == pairs
+
+
+def test_several_files_are_one_table(rows, tmp_path):
+    for number in range(2):
+        text = "caption,url\n" + "".join(
+            f'"{c.replace(chr(34), 2 * chr(34))}",{u}\n' for u, c in zip(URLS, CAPTIONS, strict=True)
+        )
+        (tmp_path / f"{number}.csv").write_text(text)
+    found = rows({"table": str(tmp_path / "*.csv")}, parts=2)
+    assert [row["caption"] for row in found] == CAPTIONS * 2
+    assert [row["row"] for row in found] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("filters", "kept"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"language": {"column": "LANGUAGE", "keep": ["en"]}}, [1, 2, 3, 5]),
+        ({"unsafe": {"column": "NSFW", "keep": ["UNLIKELY", "UNSURE"]}}, [0, 2, 3, 4, 5]),
+        ({"similarity": {"column": "similarity", "at_least": 0.3}}, [0, 1, 3, 4, 5]),
+        ({"size": {"width_column": "WIDTH", "height_column": "HEIGHT", "max_aspect_ratio": 3.0}}, [0, 1, 2, 4, 5]),
+        ({"size": {"width_column": "WIDTH", "height_column": "HEIGHT", "min_side": 100}}, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_filters_keep_what_passes(rows, laion, filters, kept):
+    found = rows(laion | {"filters": filters})
+    assert [row["row"] for row in found] == kept
+    assert [row["caption"] for row in found] == [CAPTIONS[row] for row in kept]
+
+
+def test_rows_without_url_are_no_rows(rows, tmp_path):
+    pq.write_table(pa.table({"url": [URLS[0], None, ""], "caption": ["a", "b", "c"]}), tmp_path / "t.parquet")
+    assert [row["caption"] for row in rows({"table": str(tmp_path / "t.parquet")})] == ["a"]
+
+
+def test_sample_is_random_exact_and_nested(rows, monkeypatch):
+    large = {row["row"] for row in rows({"sample": 200})}
+    monkeypatch.setattr(table, "BATCH", 16)
+    small = {row["row"] for row in rows({"sample": 50})}
+    assert (len(large), len(small)) == (200, 50)
+    assert small < large
+    assert 150 < np.mean(sorted(small)) < 350
+    assert len(rows({"sample": 501})) == 500
+
+
+def test_pseudo_random_numbers_do_not_repeat():
+    assert len(np.unique(table.scramble(np.arange(100_000)))) == 100_000
+
+
+def test_missing_column_names_file_columns_and_key(rows, laion):
+    with pytest.raises(ValueError, match=r"laion.parquet: no column 'url'; there are: URL, TEXT.*source.url_column"):
+        rows(laion | {"url_column": "url"})
+    similarity = {"similarity": {"column": "score", "at_least": 0.3}}
+    with pytest.raises(ValueError, match=r"no column 'score'.*source.filters.similarity.column"):
+        rows(laion | {"filters": similarity})
+    with pytest.raises(ValueError, match=r"the world's URL table: no column 'score'"):
+        rows({"filters": similarity})
+
+
+def test_tsv_with_other_columns_is_no_headless_tsv(rows, tmp_path):
+    (tmp_path / "t.tsv").write_text("text\tlink\nsnow\thttp://example.org/1.jpg\n")
+    with pytest.raises(ValueError, match="no column 'url'; there are: text, link"):
+        rows({"table": str(tmp_path / "t.tsv")})
+
+
+def test_ragged_line_names_the_file(rows, tmp_path):
+    (tmp_path / "t.tsv").write_text(f"{URLS[0]}\ta\n{URLS[1]}\tb\tc\n")
+    with pytest.raises(ValueError, match=r"t.tsv: CSV parse error.*Expected 2 columns, got 3"):
+        rows({"table": str(tmp_path / "t.tsv")})
+
+
+def test_nothing_left_is_an_error_and_leaves_nothing(rows, laion, tmp_path):
+    with pytest.raises(ValueError, match=r"0 rows left for download.parts = 1; relax source.filters"):
+        rows(laion | {"filters": {"similarity": {"column": "similarity", "at_least": 0.9}}})
+    assert not list((tmp_path / "table").iterdir())
+    with pytest.raises(ValueError, match="no such file"):
+        rows({"table": str(tmp_path / "none*.parquet")})

@@ -1,0 +1,108 @@
+"""Snakefile, params.yaml and dvc.yaml tell one story: a dry run plans every stage of every variant and imports no
+torch; a change re-runs what depends on it and nothing else; the README's and the Makefile's commands are real."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+FILES = ("Snakefile", "params.yaml", "dvc.yaml", "rules", "flip", "profiles", "slurm", ".dvc", ".dvcignore", ".gitignore")
+
+
+def snakemake(folder, *words, check=True):
+    """Runs Snakemake in a folder; gives what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output
+    return output
+
+
+def planned(output):
+    """Jobs by rule, from a dry run's table."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if name != "total"}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in FILES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("scale", ["tiny", "gpu"])
+def test_a_dry_run_plans_every_variant(copy, project, scale):
+    from flip.params import read_project
+
+    params = read_project("params.yaml", scale).variants
+    jobs = planned(snakemake(copy, "-n", "ablations", "--config", f"scale={scale}"))
+    assert jobs["pretrain"] == jobs["evaluate"] == jobs["freeze"] == len(params)
+    assert jobs["download"] == jobs["shards"] == params["clip"].download.parts
+    assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
+
+
+def test_a_mistake_in_params_yaml_stops_before_any_job(copy):
+    path = copy / "params.yaml"
+    path.write_text(path.read_text().replace("crop_area", "crop_aera", 1))
+    output = snakemake(copy, "-n", check=False)
+    assert "augmentation.crop_aera: unknown key; did you mean 'crop_area'?" in output
+    assert "Traceback" not in output
+
+
+def test_a_dry_run_imports_no_torch(copy):
+    code = (
+        "import sys; from snakemake.cli import main\n"
+        "try: main(['-n', '--quiet', 'all'])\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'img2dataset', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dvc_stages_follow_params_and_call_snakemake(project):
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    commands = [stage.get("do", stage)["cmd"] for stage in stages.values()]
+    assert all(command.startswith("snakemake ") and "--config scale=${scale}" in command for command in commands)
+    assert stages["variant"]["foreach"] == "${variants}"
+    listed = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(listed.stdout.split()) == {"data", "tables", *(f"variant@{name}" for name in project.variants)}
+
+
+def test_every_stage_of_the_workflow_is_a_module():
+    from flip.provenance import sources
+
+    stages = re.findall(r'\("(flip[\w.]*)", ', (ROOT / "rules" / "common.smk").read_text())
+    assert len(stages) >= 10
+    for module in stages:
+        assert sources(module)
+        subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True)
+
+
+def test_sources_follow_imports():
+    from flip.provenance import sources
+
+    def names(module):
+        return {str(path.relative_to(ROOT)) for path in sources(module)}
+
+    assert {"flip/pretrain.py", "flip/train/loop.py", "flip/model/text.py", "flip/objectives/contrastive.py"} <= names(
+        "flip.pretrain"
+    )
+    assert not {name for name in names("flip.pretrain") if "report" in name or "evaluate" in name}
+    assert "flip/data/serve.py" in names("flip.data.download")
+    assert not {name for name in names("flip.report.tables") if "model" in name or "train" in name}
+
+
+def test_make_help_lists_each_target():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} == targets

@@ -1,0 +1,243 @@
+"""The embedded world: a row's picture, caption and fault depend on the parameters and its number alone, attributes are
+independent of each other, colours do not give away shapes, and every share is what params.yaml says."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from hashlib import sha256
+from itertools import combinations
+
+import cv2
+import numpy as np
+import pytest
+
+from flip.data import world
+from flip.data.captions import BACKGROUND_WORDS, COLOUR_WORDS, SHAPE_WORDS, TEXTURE_WORDS
+from flip.data.render import decode, draw
+from flip.data.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
+from flip.data.shapes import placed
+from flip.data.shifts import SETS, jpeg_of, scene_of
+from flip.params import check, dump, merge
+from flip.schema import World
+
+PAIRS = list(combinations(("shape", "colour", "texture", "background", "count"), 2))
+DIGEST = """
+import json, sys
+from hashlib import sha256
+from flip.data.world import caption, fault, jpeg
+from flip.schema import World
+world = World.model_validate_json(sys.argv[1])
+rows = [(sha256(jpeg(world, row)).hexdigest(), caption(world, row), fault(world, row)) for row in range(60)]
+print(sha256(json.dumps(rows).encode()).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(project):
+    return project.resolve("clip").world
+
+
+@pytest.fixture(scope="module")
+def scenes(tiny):
+    return [world.scene(tiny, row) for row in range(4000)]
+
+
+def changed(tiny, delta):
+    return check(World, merge(tiny.model_dump(mode="json"), delta), "test")
+
+
+def is_share(count, total, share):
+    """Whether a count is within 4.5 standard deviations of the binomial's mean."""
+    return abs(count - total * share) <= 4.5 * (total * share * (1 - share)) ** 0.5
+
+
+def test_rows_are_the_same_in_another_process(tiny):
+    rows = [(sha256(world.jpeg(tiny, r)).hexdigest(), world.caption(tiny, r), world.fault(tiny, r)) for r in range(60)]
+    here = sha256(json.dumps(rows).encode()).hexdigest()
+    command = [sys.executable, "-c", DIGEST, tiny.model_dump_json()]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == here
+
+
+def test_order_of_asking_does_not_matter(tiny):
+    forwards = [world.jpeg(tiny, row) for row in range(20)]
+    assert [world.jpeg(tiny, row) for row in reversed(range(20))] == forwards[::-1]
+
+
+def test_another_seed_is_another_world(tiny):
+    other = changed(tiny, {"seed": tiny.seed + 1})
+    assert all(world.jpeg(tiny, row) != world.jpeg(other, row) for row in range(20))
+
+
+def test_a_share_moves_only_what_it_is_the_share_of(tiny):
+    other = changed(tiny, {"wrong_captions": 0.5, "faults": {"not_found": 0.3}})
+    rows = range(300)
+    assert all(world.scene(tiny, row) == world.scene(other, row) for row in rows)
+    right = [row for row in rows if world.described(other, row) == row]
+    assert all(world.described(tiny, row) == row for row in right)
+    assert [world.caption(tiny, row) for row in right] == [world.caption(other, row) for row in right]
+    fewer = changed(tiny, {"duplicates": 0.0})
+    own = [row for row in rows if world.origin(tiny, row) == row]
+    assert [world.scene(tiny, row) for row in own] == [world.scene(fewer, row) for row in own]
+
+
+def test_urls_and_rows_belong_together(tiny):
+    assert [world.row_of(world.url(row)) for row in (0, 7, 12345678901)] == [0, 7, 12345678901]
+    pairs = list(world.urls(changed(tiny, {"pictures": 5})))
+    assert pairs[3] == ("http://world.test/000000003.jpg", world.caption(changed(tiny, {"pictures": 5}), 3))
+    with pytest.raises(ValueError, match=r"is no URL of this world; one is http://world\.test/000000000\.jpg"):
+        world.row_of("http://elsewhere.test/000000001.jpg")
+
+
+def test_class_lists_are_long_enough_and_unique():
+    assert len(COARSE) == len(set(COARSE)) == 16
+    assert len(FINE) == len(set(FINE)) == 128
+    words = [word for words in SHAPE_WORDS.values() for word in words]
+    assert len(words) == len(set(words)), "a word names two shapes"
+    assert set(SHAPE_WORDS) == set(SHAPES)
+    assert set(COLOUR_WORDS) == set(COLOURS)
+    assert set(TEXTURE_WORDS) == set(TEXTURES)
+    assert set(BACKGROUND_WORDS) == set(BACKGROUNDS)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_attributes_are_independent(scenes, first, second):
+    def value(scene, name):
+        return {"background": scene.background, "count": len(scene.things)}.get(name) or getattr(scene.main, name)
+
+    pairs = [(value(scene, first), value(scene, second)) for scene in scenes if not scene.look.startswith("0/test")]
+    rows, columns = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
+    table = np.array([[Counter(pairs)[row, column] for column in columns] for row in rows], float)
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    freedom = (len(rows) - 1) * (len(columns) - 1)
+    chi_square = ((table - expected) ** 2 / expected).sum()
+    assert chi_square < freedom + 5 * (2 * freedom) ** 0.5
+
+
+def histogram(scene):
+    hsv = cv2.cvtColor(draw(scene), cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, [12, 3, 3], [0, 180, 0, 256, 0, 256]).ravel()
+    return np.sqrt(counts / counts.sum())
+
+
+def linear_accuracy(features, targets, train):
+    """Accuracy of a ridge regression onto one-hot classes, on what it was not fitted to."""
+    goal = np.eye(targets.max() + 1)[targets]
+    x = np.hstack([features, np.ones((len(features), 1))])
+    weights = np.linalg.solve(x[:train].T @ x[:train] + 0.01 * np.eye(x.shape[1]), x[:train].T @ goal[:train])
+    return ((x[train:] @ weights).argmax(1) == targets[train:]).mean()
+
+
+def test_colours_do_not_give_away_the_shape(tiny):
+    drawn = [draw_scene(stream(tiny, "histogram", n), f"histogram {n}") for n in range(2400)]
+    features = np.stack([histogram(scene) for scene in drawn])
+    shapes = np.array([SHAPES.index(scene.main.shape) for scene in drawn])
+    colours = np.array([COLOURS.index(scene.main.colour) for scene in drawn])
+    assert linear_accuracy(features, shapes, 1600) < 2 / len(SHAPES)
+    assert linear_accuracy(features, colours, 1600) > 4 / len(COLOURS)
+
+
+def test_the_main_thing_is_large_and_within_the_central_square(tiny):
+    for number in range(300):
+        scene = draw_scene(stream(tiny, "places", number), "places")
+        short = min(scene.width, scene.height)
+        main = np.concatenate(placed(scene.main, scene.width, scene.height)) / 16
+        assert np.ptp(main, axis=0).max() > 0.28 * short
+        away = np.abs(main - (scene.width / 2, scene.height / 2)).max()
+        assert away < 0.58 * short
+        assert 96 <= short <= 200
+        assert 0.69 < scene.width / scene.height < 1.51
+        assert decode(world.jpeg(tiny, number)).shape[2] == 3
+
+
+def test_relations_hold_in_the_picture(scenes):
+    told = [scene for scene in scenes if scene.relation]
+    assert {scene.relation for scene in told} == set(RELATIONS)
+    for scene in told:
+        first, second = scene.things[:2]
+        dx, dy = second.x - first.x, second.y - first.y
+        along = dx if scene.relation.endswith("of") else dy
+        assert abs(along) > abs(dy if along == dx else dx)
+        assert (along > 0) == (scene.relation in ("left of", "above", "on"))
+
+
+def test_things_without_a_relation_are_alike(scenes):
+    groups = [scene.things for scene in scenes if scene.alike]
+    assert groups
+    assert all(len({(t.shape, t.colour, t.texture) for t in things}) == 1 for things in groups)
+
+
+def test_wrong_captions_describe_another_row(tiny):
+    described = [world.described(tiny, row) for row in range(tiny.pictures)]
+    wrong = [row for row, other in enumerate(described) if row != other]
+    assert is_share(len(wrong), tiny.pictures, tiny.wrong_captions)
+    assert all(0 <= other < tiny.pictures for other in described)
+
+
+def test_duplicates_and_leaked_rows(tiny):
+    origins = [world.origin(tiny, row) for row in range(tiny.pictures)]
+    leaked = [row for row, source in enumerate(origins) if isinstance(source, tuple)]
+    twice = [row for row, source in enumerate(origins) if not isinstance(source, tuple) and source != row]
+    assert all(origins[row] < row for row in twice)
+    # A duplicate of a leaked row is one more row from a test set.
+    assert is_share(len(twice) + len(leaked), tiny.pictures, tiny.duplicates + tiny.leaked)
+    same = [world.jpeg(tiny, row) == world.jpeg(tiny, origins[row]) for row in twice]
+    assert is_share(sum(same), len(same), 0.5)
+    assert world.scene(tiny, twice[0]) == world.scene(tiny, origins[twice[0]])
+    copies = [world.jpeg(tiny, row) == jpeg_of(tiny, *origins[row]) for row in leaked]
+    assert 0 < sum(copies) < len(copies)
+    assert {origins[row][0] for row in leaked} == set(SETS)
+
+
+def test_no_duplicates_no_leaks(tiny):
+    clean = changed(tiny, {"duplicates": 0.0, "leaked": 0.0, "wrong_captions": 0.0})
+    assert all(world.origin(clean, row) == world.described(clean, row) == row for row in range(3000))
+
+
+def test_faults_have_their_shares(tiny):
+    shares = tiny.faults.model_dump()
+    found = Counter(world.fault(tiny, row) for row in range(20000))
+    assert all(is_share(found[name], 20000, share) for name, share in shares.items())
+    assert is_share(found[None], 20000, 1 - sum(shares.values()))
+
+
+def mentions(caption, words):
+    return any(word in caption.lower() for word in words)
+
+
+def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
+    captions = [world.caption(tiny, row) for row in range(len(scenes))]
+    lengths = [len(caption.split()) for caption in captions]
+    assert min(lengths) == 3
+    assert 15 < max(lengths) <= 20
+    assert 5 < np.mean(lengths) < 9
+    vocabulary = {word.strip(".,:!()#|-").lower() for caption in captions for word in caption.split()}
+    assert 150 < len({word for word in vocabulary if not any(letter.isdigit() for letter in word)}) < 300
+    right = [row for row in range(len(scenes)) if world.described(tiny, row) == row]
+    shapes = [mentions(captions[row], SHAPE_WORDS[scenes[row].main.shape]) for row in right]
+    colours = [mentions(captions[row], COLOUR_WORDS[scenes[row].main.colour]) for row in right]
+    assert np.mean(shapes) > 0.85
+    assert 0.7 < np.mean(colours) < 0.9
+    assert len({caption.lower() for caption in captions}) > 0.9 * len(captions)
+
+
+def test_test_pictures_are_not_rows(tiny):
+    rows = {sha256(world.jpeg(tiny, row)).digest() for row in range(300) if isinstance(world.origin(tiny, row), int)}
+    tests = {sha256(jpeg_of(tiny, name, index)).digest() for name in SETS for index in range(20)}
+    assert len(tests) == 20 * len(SETS)
+    assert not rows & tests
+
+
+def test_test_scenes_show_their_class(tiny):
+    assert [scene_of(tiny, "coarse", index).main.shape for index in range(16)] == list(COARSE)
+    fine = [scene_of(tiny, "fine", index).main for index in range(128)]
+    assert [f"{thing.colour} {thing.shape}" for thing in fine] == list(FINE)
+
+
+def test_the_sheet_shows_rows_and_sets(tmp_path, project):
+    (tmp_path / "params.yaml").write_text(dump(project.resolve("clip")))
+    for name in (None, "retrieval", "sketch"):
+        out = tmp_path / f"{name}.png"
+        some = ["--set", name] if name else []
+        world.main(["sheet", "--params", str(tmp_path / "params.yaml"), "--count", "10", "--out", str(out), *some])
+        assert cv2.imread(str(out)).shape == (2 * 215, 8 * 170, 3)
