@@ -11,6 +11,8 @@ rule tables:
         cost="results/{scale}/cost.json",
         manifest="data/{scale}/manifest.json",
         ledger="data/{scale}/ledger.json",
+        paper="flip/report/paper.yaml",
+        template="flip/report/page.html",
     output:
         page="tables/{scale}/index.html",
         table="tables/{scale}/tables.csv",

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.filterwarnings(
 SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20}
 
 
-def build(folder, name):
+def build(folder, name, task="zeroshot_classification"):
     from clip_benchmark.datasets.builder import build_dataset
 
-    return build_dataset(f"wds/{name}", root=str(folder), transform=lambda image: image, download=False)
+    return build_dataset(f"wds/{name}", root=str(folder), transform=lambda image: image, task=task)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_clip_benchmark_reads_balanced_classes(folders, name):
 
 
 def test_clip_benchmark_reads_five_captions(folders):
-    samples = list(build(folders["retrieval"], "retrieval"))
+    samples = list(build(folders["retrieval"], "retrieval", "zeroshot_retrieval"))
     assert len(samples) == SIZES["retrieval"]
     for _, captions in samples:
         assert len({caption.lower() for caption in captions}) == 5

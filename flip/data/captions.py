@@ -31,7 +31,7 @@ COLOUR_WORDS = {
     "blue": ("blue", "azure"),
     "purple": ("purple", "violet"),
     "white": ("white", "ivory"),
-    "black": ("black", "ebony"),
+    "pink": ("pink", "rose"),
 }
 TEXTURE_WORDS = {
     "plain": (),
@@ -91,11 +91,11 @@ def colour(thing: Thing, random: Random, told: float) -> list[str]:
 
 
 def texture(thing: Thing, random: Random) -> list[str]:
-    told = thing.texture != "plain" and random.random() < 0.45
+    told = thing.texture != "plain" and random.random() < 0.15
     return [word(TEXTURE_WORDS[thing.texture], random)] if told else []
 
 
-def name(thing: Thing, random: Random, count: int = 1, named: float = 0.97, coloured: float = 0.8) -> str:
+def name(thing: Thing, random: Random, count: int = 1, named: float = 0.97, coloured: float = 0.3) -> str:
     """'a striped red star', 'two red stars', 'a star in red', 'red star'; rarely without the shape."""
     noun = word(SHAPE_WORDS[thing.shape], random) if random.random() < named else random.choice(("thing", "object"))
     hue, kind = colour(thing, random, coloured), texture(thing, random)
@@ -111,12 +111,12 @@ def name(thing: Thing, random: Random, count: int = 1, named: float = 0.97, colo
 
 def subject(scene: Scene, random: Random, detail: bool) -> str:
     """The things of the scene: the main one, often the second in relation to it, sometimes the third."""
-    care = {"named": 1.0, "coloured": 0.95} if detail else {"named": 0.97, "coloured": 0.8}
+    care = {"named": 1.0, "coloured": 0.95} if detail else {"named": 0.97, "coloured": 0.3}
     main, *others = scene.things
     if scene.alike:
         return name(main, random, len(scene.things), **care)
     phrase = name(main, random, **care)
-    if not others or random.random() > (0.9 if detail else 0.6):
+    if not others or random.random() > (0.9 if detail else 0.2):
         return phrase
     other = name(others[0], random, **care)
     how = random.random()
@@ -135,11 +135,11 @@ def sentence(scene: Scene, random: Random, detail: bool) -> str:
     """Subject and background in either order, or a list of tags."""
     if not detail and random.random() < 0.08:
         place = [scene.background] if scene.background != "plain" else []
-        tags = [scene.main.shape, *colour(scene.main, random, 0.8), *texture(scene.main, random), *place]
+        tags = [scene.main.shape, *colour(scene.main, random, 0.3), *texture(scene.main, random), *place]
         random.shuffle(tags)
         return random.choice((" ", ", ")).join(tags)
     phrase = subject(scene, random, detail)
-    if random.random() > (0.7 if detail else 0.45):
+    if random.random() > (0.7 if detail else 0.12):
         return phrase
     where = random.choice(BACKGROUND_WORDS[scene.background])
     return f"{where}, {phrase}" if random.random() < 0.15 else f"{phrase} {where}"

@@ -12,7 +12,7 @@ SHAPES = (
     "ball", "star", "heart", "triangle", "square", "cross", "moon", "arrow",
     "ring", "house", "tree", "fish", "mug", "key", "mushroom", "boat",
 )  # fmt: skip
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "pink")
 TEXTURES = ("plain", "striped", "dotted", "checked")
 BACKGROUNDS = ("plain", "grass", "sand", "water", "night", "snow", "brick", "wood")
 
@@ -21,7 +21,8 @@ FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 
 # Where the second thing lies, seen from the first, when the first is ... the second.
 RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1), "on": (0, 1)}
-TURN = 25  # degrees that things are turned by at most, either way
+TURN = 10  # degrees that things are turned by at most, either way
+ASIDE = 0.05  # how far from the middle the subject of a picture stands at most, along either axis
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Thing:
     x: float
     y: float
     angle: float  # degrees
-    mirrored: bool
+    mirrored: bool = False
     tilt: tuple[float, float] = (0.0, 0.0)  # degrees about the vertical and the horizontal axis
 
 
@@ -71,12 +72,11 @@ def draw_thing(random: Random, size: tuple[float, float], shape: str | None = No
     return Thing(
         shape=shape or drawn[0],
         colour=colour or drawn[1],
-        texture=random.choice(TEXTURES),
+        texture=random.choices(TEXTURES, (0.7, 0.1, 0.1, 0.1))[0],
         size=random.uniform(*size),
         x=0.0,
         y=0.0,
         angle=random.uniform(-TURN, TURN),
-        mirrored=random.random() < 0.5,
     )
 
 
@@ -87,39 +87,37 @@ def beside(thing: Thing, main: Thing, direction: tuple[int, int], gap: float, sl
     return replace(thing, x=main.x + dx * far + dy * slip, y=main.y + dy * far + dx * slip)
 
 
-def centred(things: list[Thing], random: Random) -> tuple[Thing, ...]:
-    """The group moved to a random place of the central square, which evaluation crops to."""
-    move = {}
-    for axis in ("x", "y"):
-        low = min(getattr(thing, axis) - thing.size / 2 for thing in things)
-        high = max(getattr(thing, axis) + thing.size / 2 for thing in things)
-        slack = max(0.0, 1 - (high - low)) / 2
-        move[axis] = random.uniform(-slack, slack) - (low + high) / 2
-    return tuple(replace(thing, x=thing.x + move["x"], y=thing.y + move["y"]) for thing in things)
+def framed(things: list[Thing], random: Random) -> tuple[Thing, ...]:
+    """The group with its main thing about in the middle, as people take pictures of a subject."""
+    dx, dy = random.uniform(-ASIDE, ASIDE), random.uniform(-ASIDE, ASIDE)
+    return tuple(replace(thing, x=thing.x + dx, y=thing.y + dy) for thing in things)
+
+
+def around(main: Thing, count: int, relation: str, alike: bool, random: Random) -> list[Thing]:
+    """`count` smaller things: the first where `relation` has it, the second off that axis, where there is room."""
+    dx, dy = RELATIONS[relation]
+    side = random.choice((-1, 1))
+    things = []
+    for direction in ((dx, dy), (dy * side, dx * side))[:count]:
+        thing = draw_thing(random, (0.2, 0.28))
+        if alike:
+            thing = replace(thing, shape=main.shape, colour=main.colour, texture=main.texture)
+        touching = relation == "on" and not things and not alike
+        gap = -0.03 if touching else random.uniform(0.02, 0.07)
+        things.append(beside(thing, main, direction, gap, random.uniform(-0.08, 0.08)))
+    return things
 
 
 def draw_scene(random: Random, look: str, count: int | None = None, shape=None, colour=None) -> Scene:
     """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
-    drawn = random.choices((1, 2, 3), (0.45, 0.4, 0.15))[0]
+    drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
     count = count or drawn
-    alike = random.random() < 0.2 and count > 1
-    main = draw_thing(random, (0.5, 0.72) if count == 1 else (0.44, 0.58), shape, colour)
-    things = [main]
-    relation = random.choice(tuple(RELATIONS))
-    directions = [
-        RELATIONS[relation],
-        random.choice(((1, 0), (-1, 0)) if RELATIONS[relation][1] else ((0, 1), (0, -1))),
-    ]
-    for direction in directions[: count - 1]:
-        thing = draw_thing(random, (0.24, 0.34))
-        if alike:
-            thing = replace(thing, shape=main.shape, colour=main.colour, texture=main.texture)
-        touching = relation == "on" and len(things) == 1 and not alike
-        gap = -0.03 if touching else random.uniform(0.02, 0.07)
-        things.append(beside(thing, main, direction, gap, random.uniform(-0.08, 0.08)))
+    main = draw_thing(random, (0.58, 0.75) if count == 1 else (0.5, 0.62), shape, colour)
+    relation, alike = random.choice(tuple(RELATIONS)), random.random() < 0.2
+    things = [main, *around(main, count - 1, relation, alike, random)]
     short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
     return Scene(
-        things=centred(things, random),
+        things=framed(things, random),
         relation=relation if count > 1 and not alike else None,
         background=random.choice(BACKGROUNDS),
         width=round(short * max(1, aspect)),

@@ -39,23 +39,10 @@ def fish() -> np.ndarray:
     return np.concatenate([body, [(0.95, -0.5), (0.8, 0), (0.95, 0.5)]])
 
 
-def cross(thickness=0.33) -> np.ndarray:
-    a = thickness
-    corners = [
-        (-a, -1),
-        (a, -1),
-        (a, -a),
-        (1, -a),
-        (1, a),
-        (a, a),
-        (a, 1),
-        (-a, 1),
-        (-a, a),
-        (-1, a),
-        (-1, -a),
-        (-a, -a),
-    ]
-    return np.array(corners, float)
+def cross() -> np.ndarray:
+    arm = np.array([(-0.33, -1), (0.33, -1), (0.33, -0.33)])
+    turn = np.array([(0, 1), (-1, 0)])
+    return np.concatenate([arm @ np.linalg.matrix_power(turn, quarter) for quarter in range(4)])
 
 
 def tree() -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from flip.data import render
 from flip.data.captions import describe
-from flip.data.scenes import COARSE, FINE, Scene, centred, draw_scene, stream
+from flip.data.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.data.textures import crop
 from flip.schema import World
 
@@ -48,34 +48,35 @@ def either(random: Random, low: float, high: float) -> float:
 
 
 def tilted(scene: Scene, random: Random) -> Scene:
-    """Things turned further than in training, seen from the side, nearer or farther."""
+    """Things turned further than in training, seen from the side or from behind, nearer or farther."""
     zoom = random.choice((random.uniform(0.6, 0.75), random.uniform(1.15, 1.35)))
-    turn, tilt = either(random, 35, 75), (either(random, 20, 50), either(random, 10, 45))
+    behind = random.random() < 0.5
+    turn, tilt = either(random, 20, 50), (either(random, 20, 50), either(random, 10, 45))
     things = [
-        replace(t, angle=t.angle + turn, tilt=tilt, size=t.size * zoom, x=t.x * zoom, y=t.y * zoom)
+        replace(t, angle=t.angle + turn, tilt=tilt, mirrored=behind, size=t.size * zoom, x=t.x * zoom, y=t.y * zoom)
         for t in scene.things
     ]
-    return replace(scene, things=centred(things, random))
+    return replace(scene, things=tuple(things))
 
 
 def sketch(scene: Scene) -> np.ndarray:
-    """Outlines in pencil on paper, each line drawn more than once, sometimes with hatching."""
+    """Outlines in chalk on a board, each line drawn more than once, sometimes with hatching."""
     random = Random(scene.look)
-    picture = crop("paper", scene.width, scene.height, random).astype(np.float32)
-    pencil, width = (
-        random.uniform(20, 110),
-        max(1, round(min(scene.width, scene.height) * random.uniform(0.008, 0.016))),
+    picture = 0.25 * crop("paper", scene.width, scene.height, random).astype(np.float32)
+    chalk, width = (
+        random.uniform(190, 250),
+        max(1, round(min(scene.width, scene.height) * random.uniform(0.012, 0.03))),
     )
     for thing in scene.things:
         polygons = render.placed(thing, scene.width, scene.height)
         if random.random() < 0.4:
             hatched = render.pattern(replace(thing, texture="striped", size=thing.size * 0.35), scene, random)
             mask = np.where(hatched, render.silhouette(polygons, scene), 0)
-            render.paint(picture, mask // 3, np.float32([pencil] * 3))
+            render.paint(picture, mask // 2, np.float32([chalk] * 3))
         for _ in range(random.randint(1, 3)):
             wobble = np.array([random.gauss(0, 9), random.gauss(0, 9)]).astype(np.int32)
             lines = [polygon + wobble for polygon in polygons]
-            cv2.polylines(picture, lines, True, (pencil,) * 3, width, cv2.LINE_AA, 4)
+            cv2.polylines(picture, lines, True, (chalk,) * 3, width, cv2.LINE_AA, 4)
     return render.develop(picture, random, noise=0.15)
 
 
