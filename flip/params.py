@@ -1,7 +1,7 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it.
 
-    python -m flip.params show --scale tiny --variant flip-50
-    python -m flip.params freeze --scale tiny --variant flip-50 --out results/tiny/flip-50/params.yaml
+python -m flip.params show --scale tiny --variant flip-50
+python -m flip.params freeze --scale tiny --variant flip-50 --out results/tiny/flip-50/params.yaml
 """
 
 import argparse
@@ -97,9 +97,7 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        tables = {
-            name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()
-        }
+        tables = {name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()}
         for name, table in tables.items():
             self._must_know(table.variants, f"tables.{name}.variants")
         return tables

@@ -8,7 +8,16 @@ from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "img2dataset", "webdataset", "clip-benchmark", "open_clip_torch", "tokenizers", "snakemake")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "img2dataset",
+    "webdataset",
+    "clip-benchmark",
+    "open_clip_torch",
+    "tokenizers",
+    "snakemake",
+)
 ROOT = Path(__file__).parent
 # What these say reaches a job through its frozen parameters.
 PARAMETERS = {"flip.params", "flip.schema"}

@@ -305,7 +305,9 @@ class Params(Section):
                 "the world.pictures"
             )
         if self.reconstruction.weight and not self.masking.image:
-            raise ValueError("reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0")
+            raise ValueError(
+                "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
+            )
         return self
 
 

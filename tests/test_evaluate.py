@@ -140,7 +140,9 @@ def test_the_command_writes_metrics_with_their_evidence(change, small_data, sets
         shutil.copytree(sets["classes" if name == "fine" else name], data / "tests" / name)
     delta = SMALL | {"evaluate": {"batch": 16}}
     params = change("flip-50", delta)
-    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"sets": {"fine": "world", "retrieval": "world"}})})
+    params = params.model_copy(
+        update={"evaluate": params.evaluate.model_copy(update={"sets": {"fine": "world", "retrieval": "world"}})}
+    )
     write_atomic(tmp_path / "params.yaml", dump(params))
     torch.manual_seed(0)
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]

@@ -242,7 +242,9 @@ def test_patchify_reads_row_by_row():
 def test_sizes_are_those_of_table_9(project, model, vision, text, total):
     """Millions of parameters with BERT's vocabulary, without allocating them."""
     tree = project.tree
-    params = project.resolve("clip").model_copy(update={"model": type(project.resolve("clip").model)(**tree["models"][model])})
+    params = project.resolve("clip").model_copy(
+        update={"model": type(project.resolve("clip").model)(**tree["models"][model])}
+    )
     with torch.device("meta"):
         towers = TwoTowers(params, 30523)
     count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731

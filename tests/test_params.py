@@ -39,12 +39,32 @@ def test_every_scale_resolves(scale):
         (["base", "train", "weight_decay"], "1e-3", r"train.weight_decay: Input should be a valid number .*'1e-3'"),
         (["base", "masking", "image"], 1.5, r"masking.image: .*less than or equal to 1 .*1.5"),
         (["base", "masking", "text_policy"], "some", r"masking.text_policy: Input should be 'random' or 'prioritized'"),
-        (["variants", "clip", "masking"], {"image": 0.99}, r"masking.image keeps none of the 64 slots; allowed: 0 to 0.98"),
-        (["variants", "clip"], {"source": {"sample": 5}}, r"variant 'clip'.*source belongs to the whole scale; move it"),
-        (["variants", "twin"], {"masking": {"image": 0.5}, "train": {"batch_scale": 2}}, "'flip-50' and 'twin' resolve to"),
-        (["variants", "flip-50-tuned", "start"], "flop-50", r"start: unknown variant 'flop-50'; did you mean 'flip-50'\?"),
+        (
+            ["variants", "clip", "masking"],
+            {"image": 0.99},
+            r"masking.image keeps none of the 64 slots; allowed: 0 to 0.98",
+        ),
+        (
+            ["variants", "clip"],
+            {"source": {"sample": 5}},
+            r"variant 'clip'.*source belongs to the whole scale; move it",
+        ),
+        (
+            ["variants", "twin"],
+            {"masking": {"image": 0.5}, "train": {"batch_scale": 2}},
+            "'flip-50' and 'twin' resolve to",
+        ),
+        (
+            ["variants", "flip-50-tuned", "start"],
+            "flop-50",
+            r"start: unknown variant 'flop-50'; did you mean 'flip-50'\?",
+        ),
         (["variants", "flip-50-tuned", "start"], "flip-75-tuned", "is itself tuned"),
-        (["tables", "a", "variants"], ["clip", "flop-50"], r"tables.a.variants: unknown variant 'flop-50'; did you mean"),
+        (
+            ["tables", "a", "variants"],
+            ["clip", "flop-50"],
+            r"tables.a.variants: unknown variant 'flop-50'; did you mean",
+        ),
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
         (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
@@ -54,7 +74,11 @@ def test_every_scale_resolves(scale):
         (["base", "evaluate", "sets"], {"coarse": "world"}, "has no 'fine'"),
         (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
         (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
-        (["scales", "tiny", "train", "batch"], 20000, r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 12000"),
+        (
+            ["scales", "tiny", "train", "batch"],
+            20000,
+            r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 12000",
+        ),
     ],
 )
 def test_mistakes_are_named(project, path, value, message):
@@ -98,7 +122,12 @@ def test_laion400m_is_the_papers_recipe():
     params = variants["clip"]
     train, model = params.train, params.model
     assert (train.betas, train.weight_decay, train.base_lr, train.epochs) == ((0.9, 0.95), 0.2, 4e-6, 6.4)
-    assert (train.warmup_samples, train.temperature, train.max_scale, train.precision) == (51_200_000, 0.07, 100, "float32")
+    assert (train.warmup_samples, train.temperature, train.max_scale, train.precision) == (
+        51_200_000,
+        0.07,
+        100,
+        "float32",
+    )
     assert (model.image, model.patch, model.embedding, model.tokens) == (224, 16, 768, 32)
     assert tuple(model.vision.model_dump().values()) == (24, 1024, 16)
     assert tuple(model.text.model_dump().values()) == (12, 768, 12)

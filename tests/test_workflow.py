@@ -11,7 +11,18 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-FILES = ("Snakefile", "params.yaml", "dvc.yaml", "rules", "flip", "profiles", "slurm", ".dvc", ".dvcignore", ".gitignore")
+FILES = (
+    "Snakefile",
+    "params.yaml",
+    "dvc.yaml",
+    "rules",
+    "flip",
+    "profiles",
+    "slurm",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+)
 
 
 def snakemake(folder, *words, check=True):
@@ -73,7 +84,11 @@ def test_dvc_stages_follow_params_and_call_snakemake(project):
     assert all(command.startswith("snakemake ") and "--config scale=${scale}" in command for command in commands)
     assert stages["variant"]["foreach"] == "${variants}"
     listed = subprocess.run(
-        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert set(listed.stdout.split()) == {"data", "tables", *(f"variant@{name}" for name in project.variants)}
 

@@ -42,7 +42,9 @@ class Order:
     def _permutation(self, epoch: int, window: int):
         """(shard, item) of each sample of a window: int64 [samples, 2]."""
         shards = self._epoch(epoch)[0][window * self.window : (window + 1) * self.window]
-        pairs = np.concatenate([np.column_stack([np.full(n, s), np.arange(n)]) for s, n in zip(shards, self.counts[shards], strict=True)])
+        pairs = np.concatenate(
+            [np.column_stack([np.full(n, s), np.arange(n)]) for s, n in zip(shards, self.counts[shards], strict=True)]
+        )
         return np.random.default_rng([self.seed, epoch, window]).permutation(pairs)
 
     def at(self, position: int) -> tuple[int, int]:
@@ -102,7 +104,9 @@ class Loader:
 
     TRIES = 10
 
-    def __init__(self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int):
+    def __init__(
+        self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int
+    ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed

@@ -104,9 +104,7 @@ def build(params: Params, texts) -> dict:
         return {"kind": kind, "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
     if kind == "bert" and not params.tokenizer.path:
         raise ValueError("tokenizer.path is null; tokenizer.kind 'bert' needs a folder or a hub name")
-    definition = (
-        _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
-    )
+    definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
     return {"kind": kind, "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
 
 

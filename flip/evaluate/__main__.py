@@ -44,7 +44,9 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
         else:
             found[name] = zeroshot.outcomes(Full(model), tokenize, loader, classes, templates, device)
     if params.masking.image:
-        loader, classes, templates = read_set(set_folder(params, data, "fine"), params.model.image, params.evaluate.batch)
+        loader, classes, templates = read_set(
+            set_folder(params, data, "fine"), params.model.image, params.evaluate.batch
+        )
         for metric, encoder in (("fine-masked", Masked(model, seed)), ("fine-ensemble", Ensemble(model, seed))):
             found[metric] = zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
     return found
