@@ -301,8 +301,8 @@ class Params(Section):
         batch = self.train.global_batch
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
-                f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to {self.world.pictures}, "
-                "the world.pictures"
+                f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
+                f"{self.world.pictures}, the world.pictures"
             )
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError(

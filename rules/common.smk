@@ -67,17 +67,25 @@ def made_from(stage):
 
     def of_variant(wildcards):
         params = PROJECT.variants[wildcards.get("variant", BASELINE)]
-        return digest(params.model_dump_json(include=set(sections)), source_hash(source))
+        return digest(
+            params.model_dump_json(include=set(sections)), source_hash(source)
+        )
 
     return of_variant
 
 
 def frozen(wildcards):
     """The whole of a variant's parameters, for the rule that writes them down."""
-    return digest(PROJECT.variants[wildcards.get("variant", BASELINE)].model_dump_json())
+    return digest(
+        PROJECT.variants[wildcards.get("variant", BASELINE)].model_dump_json()
+    )
 
 
 def start_weights(wildcards):
     """The weights that a tuned variant begins with; nothing for others."""
     start = PROJECT.variants[wildcards.variant].start
-    return [f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}/weights.safetensors"] if start else []
+    return (
+        [f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}/weights.safetensors"]
+        if start
+        else []
+    )

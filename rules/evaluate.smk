@@ -13,8 +13,6 @@ rule evaluate:
     output:
         metrics="results/{scale}/{variant}/seed-{seed}/metrics.json",
         outcomes="results/{scale}/{variant}/seed-{seed}/outcomes.npz",
-    params:
-        made_from=made_from("evaluate"),
     log:
         "logs/evaluate/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.evaluate.threads
@@ -22,6 +20,8 @@ rule evaluate:
         mem_mb=BASE.resources.evaluate.memory_mb,
         runtime=BASE.resources.evaluate.minutes,
         gpu=BASE.resources.evaluate.gpus,
+    params:
+        made_from=made_from("evaluate"),
     shell:
         "{PYTHON} -m flip.evaluate --params {input.params:q} --data data/{wildcards.scale} --seed {wildcards.seed}"
         " --weights {input.weights:q} --threads {threads}"
@@ -31,13 +31,13 @@ rule evaluate:
 rule cost:
     """FLOPs, time per sample and memory of every variant's training step, measured in turns on a machine of their own."""
     input:
-        params=ancient(expand("results/{{scale}}/{variant}/params.yaml", variant=BY_COST)),
+        params=ancient(
+            expand("results/{{scale}}/{variant}/params.yaml", variant=BY_COST)
+        ),
         manifest="data/{scale}/manifest.json",
         tokenizer="data/{scale}/tokenizer.json",
     output:
         "results/{scale}/cost.json",
-    params:
-        made_from=[made_from("cost")({"variant": variant}) for variant in BY_COST],
     log:
         "logs/cost/{scale}.log",
     # All local cores, though it uses those of a training job: another job beside it would be measured too.
@@ -46,6 +46,8 @@ rule cost:
         mem_mb=BASE.resources.pretrain.memory_mb,
         runtime=BASE.resources.pretrain.minutes,
         gpu=BASE.resources.pretrain.gpus,
+    params:
+        made_from=[made_from("cost")({"variant": variant}) for variant in BY_COST],
     shell:
         "{PYTHON} -m flip.cost --params {input.params:q} --data data/{wildcards.scale}"
         " --threads {BASE.resources.pretrain.threads} --out {output:q} 2> {log:q}"

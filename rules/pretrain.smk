@@ -8,9 +8,9 @@ rule freeze:
     """Write down all parameters of {wildcards.variant} at {wildcards.scale}."""
     output:
         "results/{scale}/{variant}/params.yaml",
+    localrule: True
     params:
         made_from=frozen,
-    localrule: True
     shell:
         "{PYTHON} -m flip.params freeze --scale {wildcards.scale} --variant {wildcards.variant} --out {output:q}"
 
@@ -27,9 +27,6 @@ rule pretrain:
         weights="results/{scale}/{variant}/seed-{seed}/weights.safetensors",
         training="results/{scale}/{variant}/seed-{seed}/training.json",
         log="results/{scale}/{variant}/seed-{seed}/log.csv",
-    params:
-        made_from=made_from("pretrain"),
-        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
     log:
         "logs/pretrain/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.pretrain.threads
@@ -37,6 +34,9 @@ rule pretrain:
         mem_mb=BASE.resources.pretrain.memory_mb,
         runtime=BASE.resources.pretrain.minutes,
         gpu=BASE.resources.pretrain.gpus,
+    params:
+        made_from=made_from("pretrain"),
+        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
     shell:
         "{PYTHON} -m flip.pretrain --params {input.params:q} --data data/{wildcards.scale} --seed {wildcards.seed}"
         " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} {params.start}"

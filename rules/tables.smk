@@ -16,11 +16,11 @@ rule tables:
     output:
         page="tables/{scale}/index.html",
         table="tables/{scale}/tables.csv",
+    log:
+        "logs/tables/{scale}.log",
     params:
         made_from=made_from("tables"),
         definitions=digest(PROJECT.tree["tables"], PROJECT.tree["tradeoff"]),
-    log:
-        "logs/tables/{scale}.log",
     shell:
         "{PYTHON} -m flip.report.tables --scale {wildcards.scale} --data data/{wildcards.scale}"
         " --results results/{wildcards.scale} --out tables/{wildcards.scale} 2> {log:q}"

@@ -40,12 +40,17 @@ def planned(output):
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if name != "total"}
 
 
-@pytest.fixture
-def copy(tmp_path):
+def copy_workflow(folder):
+    """The workflow's files, and nothing that a run has made."""
     for name in FILES:
         source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    return tmp_path
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return copy_workflow(tmp_path)
 
 
 @pytest.mark.parametrize("scale", ["tiny", "gpu"])

@@ -58,6 +58,27 @@ def tar_size(index: np.ndarray) -> int:
     return -(-blocks * BLOCK // RECORD) * RECORD
 
 
+def remedy(tar) -> str:
+    """What to do about a shard that is not right."""
+    folder = Path(tar).parent
+    return f"delete the folder {folder} and {folder}.json, then run the pipeline again"
+
+
+def check_size(tar, expected: int) -> None:
+    """Whether a shard is there and whole.
+
+    Raises:
+        ValueError: it is missing, or has another size.
+    """
+    tar = Path(tar)
+    if not tar.exists():
+        raise ValueError(f"{tar}: missing; {remedy(tar)}")
+    if (found := tar.stat().st_size) != expected:
+        raise ValueError(
+            f"{tar}: {expected} bytes expected, {found} found; it was cut short or replaced: {remedy(tar)}"
+        )
+
+
 def read_index(tar) -> np.ndarray:
     """int64 [samples, 4], memory-mapped: offset and size of the jpg, offset and size of the txt, in bytes.
 
@@ -65,12 +86,8 @@ def read_index(tar) -> np.ndarray:
         ValueError: the shard or its index is missing, or the shard has another size than when it was indexed.
     """
     path = index_path(tar)
-    again = f"delete the folder {Path(tar).parent} and {Path(tar).parent}.json, then run the pipeline again"
-    for file in (Path(tar), path):
-        if not file.exists():
-            raise ValueError(f"{file}: missing; {again}")
+    if not path.exists():
+        raise ValueError(f"{path}: missing; {remedy(tar)}")
     index = np.load(path, mmap_mode="r")
-    expected, found = tar_size(index), Path(tar).stat().st_size
-    if expected != found:
-        raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not the shard of {path}; {again}")
+    check_size(tar, tar_size(index))
     return index

@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 import torch
 
-from flip.data.index import read_index
+from flip.data.index import check_size, read_index
 from flip.model.masking import uniform
 from flip.schema import Augmentation
 
@@ -97,9 +97,11 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
 
 
 class Loader:
-    """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64 [batch].
+    """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64
+    [batch].
 
-    `broken` counts pictures that could not be decoded; each is replaced by the next pair of its shard.
+    A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
+    could not be decoded; each is replaced by the next pair of its shard.
     """
 
     TRIES = 10
@@ -108,6 +110,8 @@ class Loader:
         self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
+        for path, shard in zip(self.paths, manifest["shards"], strict=True):
+            check_size(path, shard["bytes"])
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
         self.broken = 0

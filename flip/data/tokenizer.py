@@ -86,8 +86,8 @@ def _bert(path: str) -> dict:
         return json.loads(AutoTokenizer.from_pretrained(path, use_fast=True).backend_tokenizer.to_str())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"tokenizer.path: no tokenizer at '{path}' ({error}); give a folder that holds tokenizer.json or vocab.txt, "
-            "or a hub name where the network allows it"
+            f"tokenizer.path: no tokenizer at '{path}' ({error}); give a folder that holds tokenizer.json or "
+            "vocab.txt, or a hub name where the network allows it"
         ) from None
 
 

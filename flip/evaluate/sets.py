@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+
 from clip_benchmark.datasets.builder import build_wds_dataset  # isort: skip
 
 

@@ -1,0 +1,129 @@
+"""The whole pipeline in miniature, for real: from an empty directory over HTTP, img2dataset, training and clip-benchmark
+to the tables; then that a second call does nothing, and that a change re-runs what depends on it and nothing else."""
+
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+
+from flip.files import read_json
+from tests.conftest import SMALL
+from tests.test_workflow import copy_workflow, planned, snakemake
+
+VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
+METRICS = ["fine", "coarse", "retrieval-image-r1"]
+
+
+def shrink(tree):
+    """params.yaml with a world, a model and a list of variants that train in seconds."""
+    world = tree["base"]["world"]
+    world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
+    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12}
+    tree["base"]["download"] |= {"timeout": 1, "retries": 0, "samples_per_shard": 100}
+    tree["base"]["shards"]["samples_per_shard"] = 50
+    tree["base"]["bootstrap"]["resamples"] = 200
+    tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
+    tree["scales"]["tiny"] |= {
+        "train": {"batch": 16, "base_lr": 0.01, "epochs": 2.0, "warmup_samples": 50},
+        "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
+        "reconstruction": SMALL["reconstruction"],
+        "cost": {"rounds": 3, "batch": 16},
+        "evaluate": {"sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"), "batch": 64},
+    }
+    tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
+    table = {"title": "Mask ratio", "variants": ["clip", "flip-50", "flip-75"], "metrics": METRICS}
+    inference = {"title": "Inference", "variants": ["flip-50", "flip-75"], "metrics": ["fine-masked", "fine-ensemble"]}
+    tuning = {"title": "Tuning", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
+    tree["tables"] = {"a": table, "d": inference, "e": tuning}
+    tree["tradeoff"] = {"metric": "fine", "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]}}
+    return tree
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The workflow's folder after `snakemake ablations` from nothing."""
+    folder = copy_workflow(tmp_path_factory.mktemp("pipeline"))
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(shrink(yaml.safe_load(path.read_text())), sort_keys=False))
+    snakemake(folder, "ablations")
+    return folder
+
+
+def edit(folder, name, old, new):
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_tables_are_there_with_their_evidence(made):
+    table = pd.read_csv(made / "tables/tiny/tables.csv")
+    assert set(table.table) == {"a", "d", "e"}
+    assert list(table[table.table == "a"].variant.unique()) == ["clip", "flip-50", "flip-75"]
+    assert table.value.between(0, 100).all()
+    assert (table.low <= table.value).all()
+    assert (table.value <= table.high).all()
+    manifest = read_json(made / "data/tiny/manifest.json")
+    assert set(table.manifest) == {manifest["id"]}
+    costs = table[table.table == "a"].drop_duplicates("variant").set_index("variant")
+    assert costs.relative_flops["clip"] == 1
+    assert costs.relative_flops["flip-75"] < costs.relative_flops["flip-50"] < 1
+    assert manifest["id"][:12] in (made / "tables/tiny/index.html").read_text()
+
+
+def test_the_ledger_adds_up_and_names_the_webs_faults(made):
+    total = read_json(made / "data/tiny/ledger.json")["total"]
+    assert total["wanted"] == 300
+    assert total["wanted"] == total["used"] + sum(total["lost"].values())
+    assert total["used"] == read_json(made / "data/tiny/manifest.json")["samples"]
+    assert total["lost"]["not found"] > 0
+    assert total["lost"]["exact duplicate"] > 0
+
+
+def test_checkpoints_are_gone_and_weights_are_there(made):
+    for name in VARIANTS:
+        assert (made / f"results/tiny/{name}/seed-0/weights.safetensors").exists()
+    assert not list((made / "checkpoints").rglob("*.pt"))
+
+
+def test_a_second_call_does_nothing(made):
+    assert "Nothing to be done" in snakemake(made, "-n", "ablations")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        # One variant: its training, its evaluation and what compares it.
+        ("params.yaml", "image: 0.75", "image: 0.7", {"freeze", "pretrain", "evaluate", "cost", "tables"}),
+        # How intervals are drawn: the tables alone.
+        ("params.yaml", "resamples: 200", "resamples: 300", {"freeze", "freeze_data", "tables"}),
+        # Code of the report, of the evaluation.
+        ("flip/report/formats.py", '"""', '"""Changed. ', {"tables"}),
+        ("flip/evaluate/retrieval.py", '"""', '"""Changed. ', {"evaluate", "tables"}),
+    ],
+)
+def test_a_change_runs_what_depends_on_it(made, file, old, new, expected):
+    edit(made, file, old, new)
+    try:
+        jobs = planned(snakemake(made, "-n", "ablations"))
+    finally:
+        edit(made, file, new, old)
+    assert set(jobs) - {"ablations"} == expected
+    if "pretrain" in expected:
+        assert (jobs["pretrain"], jobs["evaluate"], jobs["freeze"]) == (1, 1, 1)
+
+
+def test_a_broken_shard_is_named_before_training(made):
+    shard = next((made / "data/tiny/shards").rglob("*.tar"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-20480])
+    words = ["--params", "results/tiny/clip/params.yaml", "--data", "data/tiny", "--seed", "0", "--out", "out"]
+    command = [sys.executable, "-m", "flip.pretrain", *words, "--checkpoints", "out/checkpoints"]
+    done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
+    shard.write_bytes(whole)
+    assert done.returncode == 1
+    assert re.search(rf"{shard.name}: \d+ bytes expected, \d+ found.*run the pipeline again", done.stderr)
+    assert "Traceback" not in done.stderr
