@@ -1,5 +1,5 @@
-"""The whole pipeline in miniature, for real: from an empty directory over HTTP, img2dataset, training and clip-benchmark
-to the tables; then that a second call does nothing, and that a change re-runs what depends on it and nothing else."""
+"""The whole pipeline in miniature, for real: from an empty directory over HTTP, img2dataset, training and
+clip-benchmark to the tables; a second call does nothing, and a change re-runs what depends on it and nothing else."""
 
 import re
 import subprocess

@@ -74,9 +74,7 @@ def check_size(tar, expected: int) -> None:
     if not tar.exists():
         raise ValueError(f"{tar}: missing; {remedy(tar)}")
     if (found := tar.stat().st_size) != expected:
-        raise ValueError(
-            f"{tar}: {expected} bytes expected, {found} found; it was cut short or replaced: {remedy(tar)}"
-        )
+        raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not whole: {remedy(tar)}")
 
 
 def read_index(tar) -> np.ndarray:
