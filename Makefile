@@ -3,7 +3,7 @@ SCALE ?= tiny
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup ablations test lint format lock
+.PHONY: help setup ablations test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ format: .venv/ready ## put files into the project's format
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 	.venv/bin/snakefmt Snakefile rules
+
+readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
+	$(RUN) flip.report.readme --tables tables/$(SCALE) --readme README.md --figure docs/tradeoff.svg
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -64,14 +64,14 @@ def explain(error: ValidationError, tree: dict, schema, where: str) -> str:
     lines = []
     for fault in error.errors():
         path = fault["loc"]
-        key = ".".join(map(str, path)) or where
+        key = f"{'.'.join(map(str, path))}: " if path else ""  # some checks are about all parameters together
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{key}: unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}")
+            lines.append(f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}")
         elif fault["type"] == "missing":
-            lines.append(f"{key}: missing; add it to params.yaml")
+            lines.append(f"{key}missing; add it to params.yaml")
         else:
             value = "" if isinstance(fault["input"], dict) else f" (value: {fault['input']!r})"
-            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{value}")
+            lines.append(f"{key}{fault['msg'].removeprefix('Value error, ')}{value}")
     return f"{where}:\n  " + "\n  ".join(lines)
 
 

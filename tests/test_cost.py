@@ -39,8 +39,9 @@ def test_the_papers_relative_flops_come_out(variant, paper):
 
 def test_counted_flops_equal_the_formula(change):
     params = change()
-    embed = 2 * 64 * params.model.vision.width * 3 * params.model.patch**2
-    assert counted(params, 64) == encoder_flops(params.model.vision, 64) + embed
+    patches = params.model.patches
+    embed = 2 * patches * params.model.vision.width * 3 * params.model.patch**2
+    assert counted(params, patches) == encoder_flops(params.model.vision, patches) + embed
 
 
 def test_costs_are_ratios_to_the_first(change, small_data):

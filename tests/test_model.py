@@ -12,6 +12,16 @@ from flip.model.vision import MEAN, STD, patchify, sincos_positions
 from flip.objectives import Contrastive, Reconstruction, objectives
 
 VOCABULARY = 100
+MODEL = {
+    "image": 64, "patch": 8, "embedding": 64, "vision": {"layers": 4, "width": 96, "heads": 3},
+    "text": {"layers": 2, "width": 64, "heads": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def change(change):
+    """As everywhere, but with a model whose sizes do not follow params.yaml."""
+    return lambda variant="clip", delta=None: change(variant, {"model": MODEL, **(delta or {})})
 
 
 def build(params):

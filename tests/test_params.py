@@ -42,7 +42,7 @@ def test_every_scale_resolves(scale):
         (
             ["variants", "clip", "masking"],
             {"image": 0.99},
-            r"masking.image keeps none of the 64 slots; allowed: 0 to 0.98",
+            r"masking.image keeps none of the 36 slots; allowed: 0 to 0.9722",
         ),
         (
             ["variants", "clip"],
@@ -68,7 +68,7 @@ def test_every_scale_resolves(scale):
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
         (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
-        (["models", "tiny", "patch"], 7, "image 64 is not a multiple of patch 7"),
+        (["models", "tiny", "patch"], 7, "image 48 is not a multiple of patch 7"),
         (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
         (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
         (["base", "evaluate", "sets"], {"coarse": "world"}, "has no 'fine'"),
@@ -77,7 +77,7 @@ def test_every_scale_resolves(scale):
         (
             ["scales", "tiny", "train", "batch"],
             20000,
-            r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 12000",
+            r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 18000",
         ),
     ],
 )

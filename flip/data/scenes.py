@@ -22,7 +22,7 @@ FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 # Where the second thing lies, seen from the first, when the first is ... the second.
 RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1), "on": (0, 1)}
 TURN = 10  # degrees that things are turned by at most, either way
-ASIDE = 0.05  # how far from the middle the subject of a picture stands at most, along either axis
+ASIDE = 0.04  # how far from the middle the subject of a picture stands at most, along either axis
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def draw_thing(random: Random, size: tuple[float, float], shape: str | None = No
     return Thing(
         shape=shape or drawn[0],
         colour=colour or drawn[1],
-        texture=random.choices(TEXTURES, (0.7, 0.1, 0.1, 0.1))[0],
+        texture=random.choices(TEXTURES, (0.73, 0.09, 0.09, 0.09))[0],
         size=random.uniform(*size),
         x=0.0,
         y=0.0,
@@ -112,7 +112,7 @@ def draw_scene(random: Random, look: str, count: int | None = None, shape=None, 
     """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
     drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
     count = count or drawn
-    main = draw_thing(random, (0.58, 0.75) if count == 1 else (0.5, 0.62), shape, colour)
+    main = draw_thing(random, (0.62, 0.8) if count == 1 else (0.52, 0.64), shape, colour)
     relation, alike = random.choice(tuple(RELATIONS)), random.random() < 0.2
     things = [main, *around(main, count - 1, relation, alike, random)]
     short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)

@@ -8,7 +8,7 @@ As in FLIP's release, BERT's tokenizers add no [CLS] and no [SEP]; CLIP's keeps 
 
 import argparse
 import json
-import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -65,17 +65,25 @@ def captions(manifest: dict, folder: Path):
 
 
 def train_wordpiece(texts, vocabulary: int) -> dict:
-    """A lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, learned from an iterator of texts."""
-    # Several threads count ties in another order, and the vocabulary would differ from run to run.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    """A lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, learned from an iterator of texts.
+
+    The trainer numbers letters in the order of a hash table and breaks ties by those numbers, so that each run would
+    find another vocabulary. Letters that it is given come in their own order.
+    """
     from tokenizers import Tokenizer as Fast
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-    fast = Fast(models.WordPiece(unk_token="[UNK]"))
-    fast.normalizer = normalizers.BertNormalizer(lowercase=True)
-    fast.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=["[UNK]"], show_progress=False)
-    fast.train_from_iterator(texts, trainer)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    known = ["[UNK]", *letters, *(f"##{letter}" for letter in letters)]
+    trained = Fast(models.WordPiece(unk_token="[UNK]"))
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=known, show_progress=False)
+    trained.train_from_iterator((" ".join([word] * count) for word, count in sorted(words.items())), trainer)
+    # A new model, in which the letters are no longer special.
+    fast = Fast(models.WordPiece(vocab=trained.get_vocab(), unk_token="[UNK]"))
+    fast.normalizer, fast.pre_tokenizer = normalizer, splitter
     return json.loads(fast.to_str())
 
 

@@ -1,0 +1,42 @@
+"""A reader never meets half a file, and a job's bulk folder is continued only by the same job."""
+
+import pytest
+
+from flip.files import atomic, file_hash, read_json, workspace, write_atomic, write_json
+
+
+def write_and_fail(path):
+    with atomic(path) as file:
+        file.write(b"half of")
+        raise KeyboardInterrupt
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    write_atomic(tmp_path / "a" / "x", "old")
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail(tmp_path / "a" / "x")
+    assert (tmp_path / "a" / "x").read_text() == "old"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
+
+
+def test_files_are_as_readable_as_others(tmp_path):
+    write_atomic(tmp_path / "x", "a")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_json_reads_back(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1, None, "é"]})
+    assert read_json(tmp_path / "x.json") == {"a": [1, None, "é"]}
+
+
+def test_the_hash_is_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_hash(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_workspace_is_kept_for_the_same_inputs_only(tmp_path):
+    folder = workspace(tmp_path / "w", "one")
+    (folder / "part").touch()
+    assert (workspace(folder, "one") / "part").exists()
+    assert not (workspace(folder, "two") / "part").exists()

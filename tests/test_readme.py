@@ -1,0 +1,72 @@
+"""The README's commands are real: each is a target, a module or a program of the environment, and runs dry."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from flip.params import read_project
+from flip.report.readme import replace_results
+from tests.test_workflow import ROOT, copy_workflow, snakemake
+
+README = (ROOT / "README.md").read_text()
+
+
+def shell_lines():
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_make_targets_are_there():
+    targets = {word for line in shell_lines() for word in re.findall(r"^make ([a-z]+)", line)}
+    assert {"ablations", "test"} <= targets
+    for target in targets | set(re.findall(r"`make ([a-z]+)", README)):
+        subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in shell_lines()
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [line for line in shell_lines() if line.startswith("snakemake")])
+def test_snakemake_commands_run_dry(tmp_path, command):
+    folder = copy_workflow(tmp_path)
+    (folder / "sources").mkdir()
+    (folder / "sources" / "cc12m.tsv").touch()
+    snakemake(folder, *command.split()[1:], "-n", "--quiet", "all")
+
+
+def test_the_example_variant_resolves(tmp_path):
+    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["variants"] |= example["variants"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    project = read_project(tmp_path / "params.yaml").check()
+    assert set(example["variants"]) <= set(project.variants)
+
+
+def test_modules_that_the_readme_names_have_help():
+    modules = {f"flip.{name}" for name in re.findall(r"flip\.([a-z_.]+[a-z])`", README)} - {"flip.yaml"}
+    assert {"flip.pretrain", "flip.evaluate", "flip.cost"} <= modules
+    for module in modules:
+        subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True)
+
+
+def test_every_file_of_the_map_is_there():
+    listed = re.search(r"## Map\n\n```\n(.*?)```", README, re.DOTALL)[1]
+    for path in re.findall(r"^(\S+?),? ", listed, re.MULTILINE):
+        assert (ROOT / path).exists(), path
+
+
+def test_results_replace_what_stood_there():
+    text = "a\n<!-- results: made by `make readme` -->\nold\n<!-- end of results -->\nb\n"
+    once = replace_results(text, "new")
+    assert "old" not in once
+    assert once.startswith("a\n")
+    assert once.endswith("\nb\n")
+    assert replace_results(once, "new") == once
+    with pytest.raises(ValueError, match="put the two marks"):
+        replace_results("no marks", "new")

@@ -1,0 +1,90 @@
+"""Tokenizers: WordPiece is learned the same each time, BERT's from a folder and CLIP's from open_clip give the ids of
+their own libraries, and true lengths are kept."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
+from flip.files import read_json, write_json
+from flip.model.text import PAD
+
+TEXTS = ["A red star on grass!", "two blue boats", "IMG_2034 | free wallpaper", "é", ""]
+
+
+def words(row):
+    return [int(i) for i in row if i != PAD]
+
+
+@pytest.fixture
+def bert_folder(tmp_path):
+    from transformers import BertTokenizerFast
+
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789_|!", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, "red", "star", "on", "grass", "two", "##s"]
+    vocab = {word: index for index, word in enumerate(dict.fromkeys(vocabulary))}
+    BertTokenizerFast(vocab=vocab, do_lower_case=True).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def made(params, folder, texts=()):
+    write_json(folder / "tokenizer.json", build(params, iter(texts)))
+    return Tokenizer(folder / "tokenizer.json", params.model.tokens)
+
+
+def test_wordpiece_is_learned_the_same_in_every_process(small_data):
+    texts = (small_data / "captions.txt").read_text().splitlines()
+    code = (
+        "import json, sys; from flip.data.tokenizer import train_wordpiece\n"
+        "print(json.dumps(train_wordpiece(iter(sys.stdin.read().splitlines()), 100), sort_keys=True))"
+    )
+    runs = {
+        subprocess.run([sys.executable, "-c", code], input="\n".join(texts), capture_output=True, text=True).stdout
+        for _ in range(3)
+    }
+    assert len(runs) == 1
+    assert len(train_wordpiece(iter(texts), 60)["model"]["vocab"]) <= 60
+
+
+def test_lengths_are_kept_and_long_captions_cut(change, tmp_path):
+    tokenizer = made(change("clip", {"model": {"tokens": 5}}), tmp_path, TEXTS)
+    ids = tokenizer(["red star", "a red star on grass a red star", ""])
+    assert ids.shape == (3, 5)
+    assert (ids != PAD).sum(1).tolist() == [2, 5, 0]
+    assert np.array_equal(tokenizer(["RED Star"])[0], ids[0])
+    assert ids.max() < tokenizer.vocabulary
+
+
+def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
+    from transformers import AutoTokenizer
+
+    params = change("clip", {"tokenizer": {"kind": "bert", "path": str(bert_folder)}})
+    tokenizer, theirs = made(params, tmp_path), AutoTokenizer.from_pretrained(bert_folder)
+    for row, text in zip(tokenizer(TEXTS), TEXTS, strict=True):
+        assert words(row) == theirs(text, add_special_tokens=False)["input_ids"][:32]
+    assert tokenizer.vocabulary == len(theirs)
+
+
+def test_clip_equals_open_clip(change, tmp_path):
+    from open_clip import SimpleTokenizer
+
+    tokenizer = made(change("clip", {"tokenizer": {"kind": "clip"}}), tmp_path)
+    theirs = SimpleTokenizer(context_length=32)(TEXTS)
+    for row, expected in zip(tokenizer(TEXTS), theirs, strict=True):
+        length = int(expected.argmax()) + 1  # the end token has the largest id
+        assert words(row) == expected[:length].tolist()
+    assert tokenizer.vocabulary == 49408
+
+
+def test_a_missing_bert_is_named(change):
+    for path, message in ((None, r"tokenizer\.path is null"), ("nowhere/bert", r"no tokenizer at 'nowhere/bert'")):
+        params = change("clip", {"tokenizer": {"kind": "bert", "path": path}})
+        with pytest.raises(ValueError, match=message):
+            build(params, iter(()))
+
+
+def test_captions_come_from_the_shards(small_data):
+    found = list(captions(read_json(small_data / "manifest.json"), small_data / "shards"))
+    assert found == (small_data / "captions.txt").read_text().splitlines()
