@@ -1,7 +1,6 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it.
 
 python -m flip.params show --scale tiny --variant flip-50
-python -m flip.params freeze --scale tiny --variant flip-50 --out results/tiny/flip-50/params.yaml
 """
 
 import argparse
@@ -184,25 +183,24 @@ def dump(params: Params) -> str:
     return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
 
 
+def freeze(params: Params, path) -> None:
+    """Writes a variant's parameters to a file, which stays as it is if it holds them already."""
+    path, text = Path(path), dump(params)
+    if not (path.exists() and path.read_text() == text):
+        write_atomic(path, text)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.params", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("show", "print a variant's parameters"), ("freeze", "write them to a file")):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--params", default="params.yaml", help="default: params.yaml")
-        command.add_argument("--scale", help="default: the scale that params.yaml names")
-        command.add_argument("--variant", required=True)
-        if name == "freeze":
-            command.add_argument("--out", type=Path, required=True)
+    parser.add_argument("command", choices=["show"], help="print a variant's parameters")
+    parser.add_argument("--params", default="params.yaml", help="default: params.yaml")
+    parser.add_argument("--scale", help="default: the scale that params.yaml names")
+    parser.add_argument("--variant", required=True)
     options = parser.parse_args(argv)
     try:
-        text = dump(read_project(options.params, options.scale).resolve(options.variant))
+        print(dump(read_project(options.params, options.scale).resolve(options.variant)), end="")
     except ParameterError as error:
         parser.exit(1, f"{error}\n")
-    if options.command == "show":
-        print(text, end="")
-    else:
-        write_atomic(options.out, text)
 
 
 if __name__ == "__main__":

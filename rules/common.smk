@@ -1,10 +1,11 @@
 # What every rule knows: the resolved parameters of the chosen scale, and what a result is made from.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, SETS, BY_COST, RUNS, made_from(), frozen(), start_weights().
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, SETS, BY_COST, RUNS, made_from(), start_weights(),
+# and the frozen parameters data/<scale>/params.yaml and results/<scale>/<variant>/params.yaml.
 
 import sys
 from hashlib import sha256
 
-from flip.params import ParameterError, read_project
+from flip.params import ParameterError, freeze, read_project
 from flip.provenance import source_hash
 from snakemake.exceptions import WorkflowError
 
@@ -74,13 +75,6 @@ def made_from(stage):
     return of_variant
 
 
-def frozen(wildcards):
-    """The whole of a variant's parameters, for the rule that writes them down."""
-    return digest(
-        PROJECT.variants[wildcards.get("variant", BASELINE)].model_dump_json()
-    )
-
-
 def start_weights(wildcards):
     """The weights that a tuned variant begins with; nothing for others."""
     start = PROJECT.variants[wildcards.variant].start
@@ -89,3 +83,11 @@ def start_weights(wildcards):
         if start
         else []
     )
+
+
+# The frozen parameters are written here and not by a rule: Snakemake asks a job behind one that is to run for no reasons
+# of its own, and with ancient() it then finds none. A job on a cluster reads what the main process wrote.
+if workflow.is_main_process:
+    freeze(BASE, f"data/{SCALE}/params.yaml")
+    for name, params in PROJECT.variants.items():
+        freeze(params, f"results/{SCALE}/{name}/params.yaml")

@@ -1,20 +1,9 @@
 # The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer; test sets.
-# Needs the source's files (none for the world). Gives data/<scale>/{params.yaml, manifest.json, ledger.json,
+# Needs the source's files (none for the world). Gives data/<scale>/{manifest.json, ledger.json,
 # tokenizer.json, tests/<set>/revision.json}. Pictures, shards and test sets lie beside what is declared of them:
 # Snakemake would delete them when a job fails, and they must outlive it.
 
 from glob import glob
-
-
-rule freeze_data:
-    """Write down the parameters of the data at {wildcards.scale}."""
-    output:
-        "data/{scale}/params.yaml",
-    localrule: True
-    params:
-        made_from=frozen,
-    shell:
-        "{PYTHON} -m flip.params freeze --scale {wildcards.scale} --variant {BASELINE} --out {output:q}"
 
 
 rule table:

@@ -1,18 +1,7 @@
 # Training: frozen parameters -> weights.
-# Needs data/<scale>/{manifest,tokenizer}.json and the shards beside them.
-# Gives results/<scale>/<variant>/params.yaml and .../seed-<seed>/{weights.safetensors, training.json, log.csv}.
+# Needs data/<scale>/{manifest,tokenizer}.json, the shards beside them and results/<scale>/<variant>/params.yaml.
+# Gives results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
 # Checkpoints are not declared: Snakemake deletes what a failed job declares, and they must outlive it.
-
-
-rule freeze:
-    """Write down all parameters of {wildcards.variant} at {wildcards.scale}."""
-    output:
-        "results/{scale}/{variant}/params.yaml",
-    localrule: True
-    params:
-        made_from=frozen,
-    shell:
-        "{PYTHON} -m flip.params freeze --scale {wildcards.scale} --variant {wildcards.variant} --out {output:q}"
 
 
 rule pretrain:

@@ -22,7 +22,7 @@ def shrink(tree):
     world = tree["base"]["world"]
     world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
     world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12}
-    tree["base"]["download"] |= {"timeout": 1, "retries": 0, "samples_per_shard": 100}
+    tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200
     tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
@@ -80,7 +80,7 @@ def test_the_ledger_adds_up_and_names_the_webs_faults(made):
     assert total["wanted"] == total["used"] + sum(total["lost"].values())
     assert total["used"] == read_json(made / "data/tiny/manifest.json")["samples"]
     assert total["lost"]["not found"] > 0
-    assert total["lost"]["exact duplicate"] > 0
+    assert total["lost"]["exact duplicate"] + total["lost"]["near duplicate"] > 10
 
 
 def test_checkpoints_are_gone_and_weights_are_there(made):
@@ -97,9 +97,9 @@ def test_a_second_call_does_nothing(made):
     ("file", "old", "new", "expected"),
     [
         # One variant: its training, its evaluation and what compares it.
-        ("params.yaml", "image: 0.75", "image: 0.7", {"freeze", "pretrain", "evaluate", "cost", "tables"}),
+        ("params.yaml", "image: 0.75", "image: 0.7", {"pretrain", "evaluate", "cost", "tables"}),
         # How intervals are drawn: the tables alone.
-        ("params.yaml", "resamples: 200", "resamples: 300", {"freeze", "freeze_data", "tables"}),
+        ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
         # Code of the report, of the evaluation.
         ("flip/report/formats.py", '"""', '"""Changed. ', {"tables"}),
         ("flip/evaluate/retrieval.py", '"""', '"""Changed. ', {"evaluate", "tables"}),
@@ -113,7 +113,7 @@ def test_a_change_runs_what_depends_on_it(made, file, old, new, expected):
         edit(made, file, new, old)
     assert set(jobs) - {"ablations"} == expected
     if "pretrain" in expected:
-        assert (jobs["pretrain"], jobs["evaluate"], jobs["freeze"]) == (1, 1, 1)
+        assert (jobs["pretrain"], jobs["evaluate"]) == (1, 1)
 
 
 def test_a_broken_shard_is_named_before_training(made):
