@@ -142,7 +142,7 @@ def test_labels_name_what_differs_and_nothing_else(project):
     def of(*names):
         return labels([project.variants[name] for name in names])
 
-    assert of("clip", "flip-50") == ["image mask 0%, batch 64", "image mask 50%, batch 128"]
+    assert of("clip", "flip-50") == ["image mask 0%, batch 32", "image mask 50%, batch 64"]
     assert of("flip-75", "text-prioritized") == ["text mask 0%", "text mask 50% prioritized"]
     assert of("flip-50", "flip-50-mae") == ["reconstruction weight 0", "reconstruction weight 1"]
     assert of("clip", "clip-half") == ["epochs 6.4", "epochs 3.2"]
@@ -232,7 +232,7 @@ def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
         read_results(project, *fresh)
 
 
-@pytest.mark.parametrize("name", ["clip/params.yaml", "flip-50-half/seed-0/log.csv", "cost.json"])
+@pytest.mark.parametrize("name", ["clip/params.yaml", "flip-50-double/seed-0/log.csv", "cost.json"])
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
     (fresh[1] / name).unlink()
     with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake ablations`"):
