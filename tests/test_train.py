@@ -47,6 +47,13 @@ def test_every_variant_learns(change, small_data, variant):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
+def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data):
+    run = make_run(change("flip-50", {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}}), small_data)
+    losses = [step["contrastive"].item() for step in advance(run, 45)]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
+
+
 def test_a_resumed_run_has_the_same_bits(change, small_data):
     params = change("flip-75-mae", SMALL)
     whole = make_run(params, small_data)

@@ -212,14 +212,14 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
     lengths = [len(caption.split()) for caption in captions]
     assert min(lengths) == 3
     assert 12 < max(lengths) <= 20
-    assert 4 < np.mean(lengths) < 9
+    assert 4 < np.mean(lengths) < 6
     vocabulary = {word.strip(".,:!()#|-").lower() for caption in captions for word in caption.split()}
     assert 150 < len({word for word in vocabulary if not any(letter.isdigit() for letter in word)}) < 300
     right = [row for row in range(len(scenes)) if world.described(tiny, row) == row]
     shapes = [mentions(captions[row], SHAPE_WORDS[scenes[row].main.shape]) for row in right]
     colours = [mentions(captions[row], COLOUR_WORDS[scenes[row].main.colour]) for row in right]
     assert np.mean(shapes) > 0.85
-    assert 0.3 < np.mean(colours) < 0.9, "a colour is neither left out nor told by all"
+    assert 0.3 < np.mean(colours) < 0.55, "a colour is neither left out nor told by all"
     assert len({caption.lower() for caption in captions}) > 0.5 * len(captions)
 
 
