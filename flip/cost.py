@@ -147,8 +147,10 @@ def measure_all(options) -> None:
     """Measures each way of training once and writes the costs of every variant."""
     variants = [load(path) for path in options.params]
     device, manifest = pick_device(), read_json(options.data / "manifest.json")
-    same = {params.model_dump_json(exclude=FREE): params for params in reversed(variants)}
-    steps = {key: Step(params, options.data, manifest, device) for key, params in reversed(same.items())}
+    steps = {}
+    for params in variants:
+        key = params.model_dump_json(exclude=FREE)
+        steps[key] = steps.get(key) or Step(params, options.data, manifest, device)
     costs = measure(steps, variants[0].cost.rounds)
     by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}
     facts = {"device": device_name(device), "threads": options.threads, "rounds": variants[0].cost.rounds}
