@@ -41,12 +41,6 @@ def nearest(name, known) -> str:
     return f"{hint}known: {', '.join(sorted(map(str, known)))}"
 
 
-def _at(tree, location):
-    for key in location:
-        tree = tree[key]
-    return tree
-
-
 def _known_keys(schema, location):
     """Field names of the section at `location`; steps that are no field (list items) are skipped."""
     for key in location:
@@ -58,8 +52,8 @@ def _known_keys(schema, location):
     return schema.model_fields
 
 
-def explain(error: ValidationError, tree: dict, schema, where: str) -> str:
-    """Each fault of `tree` as a line: key, value, what is allowed."""
+def explain(error: ValidationError, schema, where: str) -> str:
+    """Each fault as a line: key, value, what is allowed."""
     lines = []
     for fault in error.errors():
         path = fault["loc"]
@@ -79,7 +73,7 @@ def check(schema: type[Section], tree: dict, where: str):
     try:
         return TypeAdapter(schema).validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise ParameterError(explain(error, tree, schema, where)) from None
+        raise ParameterError(explain(error, schema, where)) from None
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,15 @@ def url(row: int) -> str:
     return f"{HOST}{row:09d}.jpg"
 
 
-def row_of(url: str) -> int:
+def row_of(address: str) -> int:
     """The row that a URL stands for.
 
     Raises:
         ValueError: not a URL of this world.
     """
-    match = re.fullmatch(re.escape(HOST) + r"(\d{9,})\.jpg", url)
+    match = re.fullmatch(re.escape(HOST) + r"(\d{9,})\.jpg", address)
     if not match:
-        raise ValueError(f"'{url}' is no URL of this world; one is {globals()['url'](0)}")
+        raise ValueError(f"'{address}' is no URL of this world; one is {url(0)}")
     return int(match[1])
 
 
