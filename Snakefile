@@ -1,9 +1,9 @@
 # flip: from a URL list to the ablation tables of language-image pre-training.
 #
-#   snakemake                                     the tables at the default scale (params.yaml: scale)
-#   snakemake ablations --config scale=cc12m      at another one
-#   snakemake results/tiny/flip-50/seed-0/metrics.json    one variant alone
-#   snakemake --profile slurm ablations           on a cluster (slurm/config.yaml)
+#   snakemake                                      the tables at the default scale (params.yaml: scale)
+#   snakemake ablations --config scale=cc12m       at another one
+#   snakemake variant --config variant=flip-50     one variant alone
+#   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
 
 include: "rules/common.smk"
@@ -16,18 +16,30 @@ include: "rules/tables.smk"
 localrules:
     ablations,
     data,
+    specs,
+    variant,
 
 
 # Everything: the six tables, the trade-off figure, the page.
 rule ablations:
     default_target: True
     input:
-        f"tables/{SCALE}/index.html",
+        f"receipts/{SCALE}/tables/tables.json",
 
 
 # The training data, the test sets and the tokenizer.
 rule data:
     input:
-        f"data/{SCALE}/manifest.json",
-        f"data/{SCALE}/tokenizer.json",
-        expand("data/{scale}/tests/{set}/revision.json", scale=SCALE, set=SETS),
+        expand(data_receipts("tokenizer", "tests/{set}"), scale=SCALE, set=SETS),
+
+
+# A variant, trained and evaluated: `--config variant=NAME`, or all.
+rule variant:
+    input:
+        evaluations(chosen_variants()),
+
+
+# What each job depends on besides other jobs. Any call of Snakemake writes it; this one does nothing else.
+rule specs:
+    input:
+        "params.yaml",

@@ -52,6 +52,26 @@ def file_hash(path) -> str:
     return digest.hexdigest()
 
 
+HASHES = Path(".flip/hashes")
+LARGE = 1 << 20  # bytes from which on it pays to remember a hash
+
+
+def known_hash(path) -> str:
+    """SHA-256 of a file, remembered until its size or time changes."""
+    path, state = Path(path), Path(path).stat()
+    if state.st_size < LARGE:
+        return file_hash(path)
+    memory = HASHES / sha256(str(path.absolute()).encode()).hexdigest()
+    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ino}"
+    if memory.exists():
+        remembered, _, known = memory.read_text().rpartition(" ")
+        if remembered == stamp:
+            return known
+    known = file_hash(path)
+    write_atomic(memory, f"{stamp} {known}")
+    return known
+
+
 def workspace(folder, made_from: str) -> Path:
     """A folder for a job's bulk output, which Snakemake does not know and so does not delete.
 

@@ -88,6 +88,11 @@ class Project:
         """Every variant, resolved and checked."""
         return {name: self.resolve(name) for name in self.tree["variants"]}
 
+    @property
+    def baseline(self) -> Params:
+        """The first row of the first table: it stands for its scale where variants do not differ."""
+        return self.variants[next(iter(self.tables.values())).variants[0]]
+
     @cached_property
     def tables(self) -> dict[str, Table]:
         tables = {name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()}

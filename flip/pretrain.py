@@ -1,6 +1,6 @@
 """Train one variant with one seed: pre-training, or unmasked tuning when --start names weights.
 
-    python -m flip.pretrain --params results/tiny/flip-50/params.yaml --data data/tiny --seed 0 \\
+    python -m flip.pretrain --params specs/tiny/flip-50/params.yaml --data data/tiny --seed 0 \\
         --checkpoints checkpoints/tiny/flip-50/seed-0 --out results/tiny/flip-50/seed-0
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from flip.files import read_json, workspace
-from flip.params import load
+from flip.files import file_hash, read_json, workspace, write_atomic
+from flip.params import dump, load
 from flip.train.loop import Interrupted, pretrain
 
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
@@ -42,15 +42,19 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--start", help="weights to begin with (unmasked tuning)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
-    parser.add_argument("--made-from", default="", help="digest of the inputs; a checkpoint of others is thrown away")
+    parser.add_argument("--spec", help="file that changes with the recipe; a checkpoint of another one is thrown away")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, log.csv and training.json")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for weights, log.csv, training.json and params.yaml"
+    )
     options = parser.parse_args(argv)
     keep_memory()
     torch.set_num_threads(options.threads)
     try:
         params, manifest = load(options.params), read_json(options.data / "manifest.json")
-        checkpoints = workspace(options.checkpoints, f"{options.made_from} {manifest['id']}")
+        inputs = [file_hash(path) for path in (options.spec, options.start) if path]
+        checkpoints = workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
+        write_atomic(options.out / "params.yaml", dump(params))
         pretrain(params, options.data, manifest, options.seed, pick_device(), checkpoints, options.out, options.start)
     except Interrupted as stop:
         print(stop, file=sys.stderr)

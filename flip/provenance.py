@@ -1,6 +1,7 @@
-"""Where a result comes from: source files, commit, versions."""
+"""Where a result comes from: source files, commit, versions, machine."""
 
 import ast
+import platform
 import subprocess
 from contextlib import suppress
 from functools import cache
@@ -17,10 +18,12 @@ PACKAGES = (
     "open_clip_torch",
     "tokenizers",
     "snakemake",
+    "dvc",
 )
 ROOT = Path(__file__).parent
 # What these say reaches a job through its frozen parameters.
 PARAMETERS = {"flip.params", "flip.schema"}
+DATA = {".yaml", ".html"}  # kinds of the package's own data files
 
 
 @cache
@@ -56,9 +59,11 @@ def sources(module: str) -> tuple[Path, ...]:
 
 @cache
 def source_hash(module: str) -> str:
-    """Changes when a file that the module imports, itself included, changes."""
+    """Changes when a file that the module imports, itself included, or a data file beside one of them, changes."""
+    code = sources(module)
+    data = {path for folder in {one.parent for one in code} for path in folder.iterdir() if path.suffix in DATA}
     digest = sha256()
-    for path in sources(module):
+    for path in sorted({*code, *data}):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -84,3 +89,14 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
     return installed
+
+
+def processor() -> str:
+    """The processor's name."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def machine() -> dict[str, str]:
+    return {"host": platform.node(), "system": platform.platform(), "processor": processor()}

@@ -1,12 +1,19 @@
-# What every rule knows: the resolved parameters of the chosen scale, and what a result is made from.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, SETS, BY_COST, RUNS, made_from(), start_weights(),
-# and the frozen parameters data/<scale>/params.yaml and results/<scale>/<variant>/params.yaml.
+# What every rule knows: the resolved parameters of the chosen scale, and how a job is run.
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, SETS, RUNS, RECEIPT, and, before any job is planned,
+# specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
+#
+# Jobs are linked by receipts alone (flip/receipt.py): small files that say what a result was made from and what it is.
+# Pictures, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
+import os
 import sys
-from hashlib import sha256
 
-from flip.params import ParameterError, freeze, read_project
-from flip.provenance import source_hash
+# The package of this folder, even where `snakemake` was installed with another copy of it.
+sys.path.insert(0, workflow.basedir)
+
+from flip.freshness import Conflict, align
+from flip.params import ParameterError, nearest, read_project
+from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -15,19 +22,25 @@ except ParameterError as error:
     raise WorkflowError(str(error)) from None
 
 SCALE = PROJECT.scale
-# The baseline of the first table stands for its scale wherever variants do not differ: data, test sets, resources.
-BASELINE = next(iter(PROJECT.tables.values())).variants[0]
-BASE = PROJECT.variants[BASELINE]
+BASE = PROJECT.baseline
 PARTS = [f"{part:04d}" for part in range(BASE.download.parts)]
 BUCKETS = list(range(BASE.shards.buckets))
 SETS = list(BASE.evaluate.sets)
+# Folders of one variant and seed, below results/<scale>/ and receipts/<scale>/variants/.
+RUNS = {
+    variant: [f"{variant}/seed-{seed}" for seed in BASE.seeds]
+    for variant in PROJECT.variants
+}
 # The baseline first: the costs of the others are ratios to its own.
-BY_COST = [BASELINE, *(name for name in PROJECT.variants if name != BASELINE)]
-# One folder per variant and seed.
-RUNS = [f"results/{SCALE}/{v}/seed-{s}" for v in PROJECT.variants for s in BASE.seeds]
+BY_COST = [BASE.variant, *(name for name in PROJECT.variants if name != BASE.variant)]
 
 # The interpreter that runs Snakemake, which the environment's package is installed in.
 PYTHON = sys.executable
+# How every job begins: its command follows after --.
+RECEIPT = (
+    "{PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
+    " --made {params.made:q}"
+)
 
 
 wildcard_constraints:
@@ -39,55 +52,47 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-# The module that each stage runs and the parameter sections that it reads. A result is made again when one of these
-# changes, and by nothing else: neither by another section nor by another variant.
-TRAINING = ["model", "augmentation", "masking", "reconstruction", "train", "start"]
-STAGES = {
-    "table": ("flip.data.table", ["source", "world", "download"]),
-    "download": ("flip.data.download", ["source", "world", "download"]),
-    "fingerprints": ("flip.data.fingerprints", []),
-    "test_sets": ("flip.data.testsets", ["world", "evaluate"]),
-    "duplicates": ("flip.data.duplicates", ["shards"]),
-    "shards": ("flip.data.shards", ["shards"]),
-    "manifest": ("flip.data.manifest", []),
-    "tokenizer": ("flip.data.tokenizer", ["tokenizer"]),
-    "pretrain": ("flip.pretrain", TRAINING),
-    "evaluate": ("flip.evaluate", ["model", "masking", "evaluate"]),
-    "cost": ("flip.cost", [*TRAINING, "cost"]),
-    "tables": ("flip.report.tables", ["bootstrap"]),
-}
+def data_receipts(*names) -> list[str]:
+    return [f"receipts/{{scale}}/data/{name}.json" for name in names]
 
 
-def digest(*facts) -> str:
-    return sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def made_from(stage):
-    """A function for a rule's `params`: digest of the sections and sources that the stage reads for a variant."""
-    source, sections = STAGES[stage]
-
-    def of_variant(wildcards):
-        params = PROJECT.variants[wildcards.get("variant", BASELINE)]
-        return digest(
-            params.model_dump_json(include=set(sections)), source_hash(source)
-        )
-
-    return of_variant
-
-
-def start_weights(wildcards):
-    """The weights that a tuned variant begins with; nothing for others."""
+def training_receipts(wildcards) -> list[str]:
+    """What training builds on: the data, and for a tuned variant the weights that it begins with."""
     start = PROJECT.variants[wildcards.variant].start
-    return (
-        [f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}/weights.safetensors"]
-        if start
-        else []
-    )
+    path = f"receipts/{wildcards.scale}/variants/{start}/seed-{wildcards.seed}/pretrain.json"
+    return data_receipts("manifest", "tokenizer") + ([path] if start else [])
 
 
-# The frozen parameters are written here and not by a rule: Snakemake asks a job behind one that is to run for no reasons
-# of its own, and with ancient() it then finds none. A job on a cluster reads what the main process wrote.
+def start_option(wildcards) -> str:
+    """--start and the weights that a tuned variant begins with; nothing for others."""
+    start = PROJECT.variants[wildcards.variant].start
+    folder = f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}"
+    return f"--start {folder}/weights.safetensors" if start else ""
+
+
+def evaluations(variants) -> list[str]:
+    """Receipts of the evaluation of all seeds of variants."""
+    return [
+        f"receipts/{SCALE}/variants/{run}/evaluate.json"
+        for variant in variants
+        for run in RUNS[variant]
+    ]
+
+
+def chosen_variants() -> list[str]:
+    """What `--config variant=flip-50` names; all variants without it."""
+    name = config.get("variant")
+    if name and name not in PROJECT.variants:
+        raise WorkflowError(
+            f"--config variant={name}: {nearest(name, PROJECT.variants)}"
+        )
+    return [name] if name else list(PROJECT.variants)
+
+
+# By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
-    freeze(BASE, f"data/{SCALE}/params.yaml")
-    for name, params in PROJECT.variants.items():
-        freeze(params, f"results/{SCALE}/{name}/params.yaml")
+    write_specs(PROJECT)
+    try:
+        align(f"receipts/{SCALE}", f"specs/{SCALE}")
+    except Conflict as error:
+        raise WorkflowError(str(error)) from None

@@ -1,7 +1,7 @@
 # The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer; test sets.
-# Needs the source's files (none for the world). Gives data/<scale>/{manifest.json, ledger.json,
-# tokenizer.json, tests/<set>/revision.json}. Pictures, shards and test sets lie beside what is declared of them:
-# Snakemake would delete them when a job fails, and they must outlive it.
+# Needs the source's files (none for the world) and specs/<scale>/. Gives receipts/<scale>/data/, and behind them
+# data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/, tests/}. What else lies in data/<scale>/ only
+# serves the next stage ("scratch").
 
 from glob import glob
 
@@ -9,11 +9,15 @@ from glob import glob
 rule table:
     """Filter and sample the URL table, and deal it to {BASE.download.parts} parts."""
     input:
-        # Whether they matter here is for made_from to say, not for their time stamps.
-        params=ancient("data/{scale}/params.yaml"),
-        source=[] if BASE.source.table == "world" else sorted(glob(BASE.source.table)),
+        spec="specs/{scale}/data/table.json",
+        after=[],
+        source=(
+            []
+            if BASE.source.table == "world"
+            else ancient(sorted(glob(BASE.source.table)))
+        ),
     output:
-        expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
+        update("receipts/{scale}/data/table.json"),
     log:
         "logs/table/{scale}.log",
     threads: BASE.resources.data.threads
@@ -21,18 +25,20 @@ rule table:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("table"),
+        made=expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
     shell:
-        "{PYTHON} -m flip.data.table --params {input.params:q} --out-folder data/{wildcards.scale}/table 2> {log:q}"
+        RECEIPT + " --sources {input.source:q} --scratch --"
+        " {PYTHON} -m flip.data.table --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --out-folder data/{wildcards.scale}/table 2> {log:q}"
 
 
 rule download:
     """Download part {wildcards.part} with img2dataset, pictures of {BASE.download.image_size} pixels."""
     input:
-        params=ancient("data/{scale}/params.yaml"),
-        table="data/{scale}/table/{part}.parquet",
+        spec="specs/{scale}/data/download.json",
+        after=data_receipts("table"),
     output:
-        "data/{scale}/download/{part}.json",
+        update("receipts/{scale}/data/download/{part}.json"),
     log:
         "logs/download/{scale}/{part}.log",
     threads: BASE.resources.data.threads
@@ -40,18 +46,21 @@ rule download:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("download"),
+        made="data/{scale}/download/{part}.json",
     shell:
-        "{PYTHON} -m flip.data.download --params {input.params:q} --table {input.table:q} --out {output:q}"
-        " --made-from {params.made_from} --log {log:q} 2>> {log:q}"
+        RECEIPT + " --scratch --"
+        " {PYTHON} -m flip.data.download --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --table data/{wildcards.scale}/table/{wildcards.part}.parquet --spec {input.spec:q} --out {params.made:q}"
+        " --log {log:q} 2>> {log:q}"
 
 
 rule fingerprints:
     """Hash bytes and looks of the pictures of part {wildcards.part}."""
     input:
-        "data/{scale}/download/{part}.json",
+        spec="specs/{scale}/data/fingerprints.json",
+        after=data_receipts("download/{part}"),
     output:
-        "data/{scale}/fingerprints/{part}.parquet",
+        update("receipts/{scale}/data/fingerprints/{part}.json"),
     log:
         "logs/fingerprints/{scale}/{part}.log",
     threads: BASE.resources.data.threads
@@ -59,17 +68,20 @@ rule fingerprints:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("fingerprints"),
+        made="data/{scale}/fingerprints/{part}.parquet",
     shell:
-        "{PYTHON} -m flip.data.fingerprints --download {input:q} --out {output:q} 2> {log:q}"
+        RECEIPT + " --scratch --"
+        " {PYTHON} -m flip.data.fingerprints --download data/{wildcards.scale}/download/{wildcards.part}.json"
+        " --out {params.made:q} 2> {log:q}"
 
 
 rule test_sets:
     """Make or check the test set {wildcards.set}."""
     input:
-        params=ancient("data/{scale}/params.yaml"),
+        spec="specs/{scale}/data/test_sets.json",
+        after=[],
     output:
-        "data/{scale}/tests/{set}/revision.json",
+        update("receipts/{scale}/data/tests/{set}.json"),
     log:
         "logs/test_sets/{scale}/{set}.log",
     threads: BASE.resources.data.threads
@@ -77,18 +89,20 @@ rule test_sets:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("test_sets"),
+        made="data/{scale}/tests/{set}/revision.json",
     shell:
-        "{PYTHON} -m flip.data.testsets --params {input.params:q} --set {wildcards.set}"
+        RECEIPT + " --"
+        " {PYTHON} -m flip.data.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
         " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
 
 
 rule test_fingerprints:
     """Hash bytes and looks of all test pictures."""
     input:
-        expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
+        spec="specs/{scale}/data/test_fingerprints.json",
+        after=expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),
     output:
-        "data/{scale}/tests/fingerprints.parquet",
+        update("receipts/{scale}/data/test_fingerprints.json"),
     log:
         "logs/test_fingerprints/{scale}.log",
     threads: BASE.resources.data.threads
@@ -96,19 +110,21 @@ rule test_fingerprints:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("fingerprints"),
+        made="data/{scale}/fingerprints/tests.parquet",
+        sets=expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
     shell:
-        "{PYTHON} -m flip.data.fingerprints --tests {input:q} --out {output:q} 2> {log:q}"
+        RECEIPT + " --scratch --"
+        " {PYTHON} -m flip.data.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"
 
 
 rule duplicates:
     """Find pictures that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
     input:
-        params=ancient("data/{scale}/params.yaml"),
-        tests="data/{scale}/tests/fingerprints.parquet",
-        fingerprints=expand("data/{{scale}}/fingerprints/{part}.parquet", part=PARTS),
+        spec="specs/{scale}/data/duplicates.json",
+        after=data_receipts("test_fingerprints")
+        + expand("receipts/{{scale}}/data/fingerprints/{part}.json", part=PARTS),
     output:
-        "data/{scale}/duplicates/{bucket}.parquet",
+        update("receipts/{scale}/data/duplicates/{bucket}.json"),
     log:
         "logs/duplicates/{scale}/{bucket}.log",
     threads: BASE.resources.data.threads
@@ -116,21 +132,23 @@ rule duplicates:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("duplicates"),
+        made="data/{scale}/duplicates/{bucket}.parquet",
+        fingerprints=expand("data/{{scale}}/fingerprints/{part}.parquet", part=PARTS),
     shell:
-        "{PYTHON} -m flip.data.duplicates --params {input.params:q} --bucket {wildcards.bucket} --tests {input.tests:q}"
-        " --fingerprints {input.fingerprints:q} --out {output:q} 2> {log:q}"
+        RECEIPT + " --scratch --"
+        " {PYTHON} -m flip.data.duplicates --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --bucket {wildcards.bucket}"
+        " --tests data/{wildcards.scale}/fingerprints/tests.parquet --fingerprints {params.fingerprints:q}"
+        " --out {params.made:q} 2> {log:q}"
 
 
 rule shards:
     """Write the shards of part {wildcards.part}, {BASE.shards.samples_per_shard} pairs each."""
     input:
-        params=ancient("data/{scale}/params.yaml"),
-        download="data/{scale}/download/{part}.json",
-        fingerprints="data/{scale}/fingerprints/{part}.parquet",
-        duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
+        spec="specs/{scale}/data/shards.json",
+        after=data_receipts("download/{part}", "fingerprints/{part}")
+        + expand("receipts/{{scale}}/data/duplicates/{bucket}.json", bucket=BUCKETS),
     output:
-        "data/{scale}/shards/{part}.json",
+        update("receipts/{scale}/data/shards/{part}.json"),
     log:
         "logs/shards/{scale}/{part}.log",
     threads: BASE.resources.data.threads
@@ -138,36 +156,43 @@ rule shards:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("shards"),
+        made="data/{scale}/shards/{part}.json",
+        duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
     shell:
-        "{PYTHON} -m flip.data.shards --params {input.params:q} --download {input.download:q}"
-        " --fingerprints {input.fingerprints:q} --duplicates {input.duplicates:q} --out {output:q} 2> {log:q}"
+        RECEIPT + " --"
+        " {PYTHON} -m flip.data.shards --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --download data/{wildcards.scale}/download/{wildcards.part}.json"
+        " --fingerprints data/{wildcards.scale}/fingerprints/{wildcards.part}.parquet"
+        " --duplicates {params.duplicates:q} --out {params.made:q} 2> {log:q}"
 
 
 rule manifest:
     """Merge the parts' accounts into one manifest and one ledger."""
     input:
-        expand("data/{{scale}}/shards/{part}.json", part=PARTS),
+        spec="specs/{scale}/data/manifest.json",
+        after=expand("receipts/{{scale}}/data/shards/{part}.json", part=PARTS),
     output:
-        manifest="data/{scale}/manifest.json",
-        ledger="data/{scale}/ledger.json",
+        update("receipts/{scale}/data/manifest.json"),
     log:
         "logs/manifest/{scale}.log",
     localrule: True
     params:
-        made_from=made_from("manifest"),
+        made="data/{scale}/manifest.json",
+        ledger="data/{scale}/ledger.json",
+        shards=expand("data/{{scale}}/shards/{part}.json", part=PARTS),
     shell:
-        "{PYTHON} -m flip.data.manifest --shards {input:q} --manifest {output.manifest:q} --ledger {output.ledger:q}"
-        " 2> {log:q}"
+        RECEIPT + " --beside {params.ledger:q} --"
+        " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.made:q}"
+        " --ledger {params.ledger:q} 2> {log:q}"
 
 
 rule tokenizer:
     """Make the tokenizer: {BASE.tokenizer.kind}, at most {BASE.tokenizer.vocabulary} entries."""
     input:
-        params=ancient("data/{scale}/params.yaml"),
-        manifest="data/{scale}/manifest.json",
+        spec="specs/{scale}/data/tokenizer.json",
+        after=data_receipts("manifest"),
     output:
-        "data/{scale}/tokenizer.json",
+        update("receipts/{scale}/data/tokenizer.json"),
     log:
         "logs/tokenizer/{scale}.log",
     threads: BASE.resources.data.threads
@@ -175,7 +200,9 @@ rule tokenizer:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made_from=made_from("tokenizer"),
+        made="data/{scale}/tokenizer.json",
     shell:
-        "{PYTHON} -m flip.data.tokenizer --params {input.params:q} --manifest {input.manifest:q}"
-        " --shards data/{wildcards.scale}/shards --out {output:q} 2> {log:q}"
+        RECEIPT + " --"
+        " {PYTHON} -m flip.data.tokenizer --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --manifest data/{wildcards.scale}/manifest.json --shards data/{wildcards.scale}/shards --out {params.made:q}"
+        " 2> {log:q}"

@@ -1,18 +1,18 @@
 # Evaluation: weights -> metrics, and what a training step costs.
-# Needs results/<scale>/<variant>/... of pretrain.smk and data/<scale>/tests/.
-# Gives .../seed-<seed>/{metrics.json, outcomes.npz} and results/<scale>/cost.json.
+# Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json
+# and receipts/<scale>/tables/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz}
+# and tables/<scale>/cost.json.
 
 
 rule evaluate:
     """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark."""
     input:
-        params=ancient("results/{scale}/{variant}/params.yaml"),
-        tokenizer="data/{scale}/tokenizer.json",
-        weights="results/{scale}/{variant}/seed-{seed}/weights.safetensors",
-        tests=expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
+        spec="specs/{scale}/variants/{variant}/evaluate.json",
+        after=data_receipts("tokenizer")
+        + ["receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"]
+        + expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),
     output:
-        metrics="results/{scale}/{variant}/seed-{seed}/metrics.json",
-        outcomes="results/{scale}/{variant}/seed-{seed}/outcomes.npz",
+        update("receipts/{scale}/variants/{variant}/seed-{seed}/evaluate.json"),
     log:
         "logs/evaluate/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.evaluate.threads
@@ -21,23 +21,25 @@ rule evaluate:
         runtime=BASE.resources.evaluate.minutes,
         gpu=BASE.resources.evaluate.gpus,
     params:
-        made_from=made_from("evaluate"),
+        made=expand(
+            "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
+            name=["outcomes.npz", "metrics.json"],
+        ),
     shell:
-        "{PYTHON} -m flip.evaluate --params {input.params:q} --data data/{wildcards.scale} --seed {wildcards.seed}"
-        " --weights {input.weights:q} --threads {threads}"
+        RECEIPT + " --"
+        " {PYTHON} -m flip.evaluate --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
+        " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
         " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
 
 
 rule cost:
     """FLOPs, time per sample and memory of every variant's training step, measured in turns on a machine of their own."""
     input:
-        params=ancient(
-            expand("results/{{scale}}/{variant}/params.yaml", variant=BY_COST)
-        ),
-        manifest="data/{scale}/manifest.json",
-        tokenizer="data/{scale}/tokenizer.json",
+        spec="specs/{scale}/tables/cost.json",
+        after=data_receipts("manifest", "tokenizer"),
     output:
-        "results/{scale}/cost.json",
+        update("receipts/{scale}/tables/cost.json"),
     log:
         "logs/cost/{scale}.log",
     # All local cores, though it uses those of a training job: another job beside it would be measured too.
@@ -47,7 +49,9 @@ rule cost:
         runtime=BASE.resources.pretrain.minutes,
         gpu=BASE.resources.pretrain.gpus,
     params:
-        made_from=[made_from("cost")({"variant": variant}) for variant in BY_COST],
+        made="tables/{scale}/cost.json",
+        params=expand("specs/{{scale}}/params/{variant}.yaml", variant=BY_COST),
     shell:
-        "{PYTHON} -m flip.cost --params {input.params:q} --data data/{wildcards.scale}"
-        " --threads {BASE.resources.pretrain.threads} --out {output:q} 2> {log:q}"
+        RECEIPT + " --"
+        " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"
+        " --threads {BASE.resources.pretrain.threads} --out {params.made:q} 2> {log:q}"

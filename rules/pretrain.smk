@@ -1,21 +1,16 @@
 # Training: frozen parameters -> weights.
-# Needs data/<scale>/{manifest,tokenizer}.json, the shards beside them and results/<scale>/<variant>/params.yaml.
-# Gives results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
-# Checkpoints are not declared: Snakemake deletes what a failed job declares, and they must outlive it.
+# Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
+# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
+# A run in progress lives in checkpoints/.
 
 
 rule pretrain:
     """Train {wildcards.variant} (unmasked tuning, where it starts from another variant's weights)."""
     input:
-        # Whether they matter here is for made_from to say, not for their time stamps.
-        params=ancient("results/{scale}/{variant}/params.yaml"),
-        manifest="data/{scale}/manifest.json",
-        tokenizer="data/{scale}/tokenizer.json",
-        start=start_weights,
+        spec="specs/{scale}/variants/{variant}/pretrain.json",
+        after=training_receipts,
     output:
-        weights="results/{scale}/{variant}/seed-{seed}/weights.safetensors",
-        training="results/{scale}/{variant}/seed-{seed}/training.json",
-        log="results/{scale}/{variant}/seed-{seed}/log.csv",
+        update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),
     log:
         "logs/pretrain/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.pretrain.threads
@@ -24,10 +19,15 @@ rule pretrain:
         runtime=BASE.resources.pretrain.minutes,
         gpu=BASE.resources.pretrain.gpus,
     params:
-        made_from=made_from("pretrain"),
-        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
+        made="results/{scale}/{variant}/seed-{seed}/weights.safetensors",
+        beside=expand(
+            "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
+            name=["params.yaml", "training.json", "log.csv"],
+        ),
+        start=start_option,
     shell:
-        "{PYTHON} -m flip.pretrain --params {input.params:q} --data data/{wildcards.scale} --seed {wildcards.seed}"
-        " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} {params.start}"
-        " --made-from {params.made_from} --threads {threads}"
+        RECEIPT + " --beside {params.beside:q} --"
+        " {PYTHON} -m flip.pretrain --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.start} --threads {threads}"
+        " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}"
         " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"

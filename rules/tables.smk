@@ -1,26 +1,25 @@
-# The tables: metrics and costs of all variants -> comparisons, figure, page.
-# Needs the metrics, logs and costs of every run and the data's ledger.
-# Gives tables/<scale>/.
+# The tables: metrics and costs of all variants -> comparisons, figures, page.
+# Needs the receipts of every evaluation, of the costs and of the data. Gives receipts/<scale>/tables/tables.json, and
+# behind it tables/<scale>/ and metrics/<scale>.json.
 
 
 rule tables:
-    """The ablation tables, the trade-off figure and the page that shows them."""
+    """The ablation tables, the figures and the page that shows them."""
     input:
-        metrics=[f"{run}/metrics.json" for run in RUNS],
-        training=[f"{run}/training.json" for run in RUNS],
-        cost="results/{scale}/cost.json",
-        manifest="data/{scale}/manifest.json",
-        ledger="data/{scale}/ledger.json",
-        paper="flip/report/paper.yaml",
-        template="flip/report/page.html",
+        spec="specs/{scale}/tables/tables.json",
+        after=evaluations(PROJECT.variants)
+        + ["receipts/{scale}/tables/cost.json"]
+        + data_receipts("manifest"),
     output:
-        page="tables/{scale}/index.html",
-        table="tables/{scale}/tables.csv",
+        update("receipts/{scale}/tables/tables.json"),
     log:
         "logs/tables/{scale}.log",
     params:
-        made_from=made_from("tables"),
-        definitions=digest(PROJECT.tree["tables"], PROJECT.tree["tradeoff"]),
+        made=["tables/{scale}/index.html", "tables/{scale}/tables.csv"],
+        metrics="metrics/{scale}.json",
     shell:
-        "{PYTHON} -m flip.report.tables --scale {wildcards.scale} --data data/{wildcards.scale}"
-        " --results results/{wildcards.scale} --out tables/{wildcards.scale} 2> {log:q}"
+        RECEIPT + " --beside {params.metrics:q} --"
+        " {PYTHON} -m flip.report.tables --scale {wildcards.scale} --data data/{wildcards.scale}"
+        " --results results/{wildcards.scale} --receipts receipts/{wildcards.scale} --metrics {params.metrics:q}"
+        " --out tables/{wildcards.scale}"
+        " 2> {log:q}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from flip.files import write_atomic, write_json
-from flip.params import dump
+from flip.specs import recipe
 
 ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "sketch": 1000}
 CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "sketch": 128}
@@ -19,13 +19,21 @@ def outcomes(metric, params, seed, ease):
     return (ease + 0.2 * rng.random(len(ease)) < skill).astype(np.float32)
 
 
-def write_run(folder, params, manifest=MANIFEST, sets_from="00"):
-    """One variant's results; `samples` follow from its epochs on 10,000 pairs."""
-    write_atomic(folder / "params.yaml", dump(params))
+def write_receipts(folder, parameters):
+    """What the report reads of the receipts of one seed."""
+    write_json(folder / "pretrain.json", {"spec": {"parameters": parameters}})
+    evidence = {"git": {"commit": "c0ffee", "changed": False}, "versions": {"torch": "2.13.0"}}
+    write_json(folder / "evaluate.json", evidence)
+
+
+def write_run(root, project, name, manifest=MANIFEST, sets_from="00"):
+    """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
+    params, folder = project.variants[name], root / "results" / name
     batch = params.train.global_batch
     samples = int(10000 * params.train.total_epochs) // batch * batch
     for seed in params.seeds:
         place = folder / f"seed-{seed}"
+        write_receipts(root / "receipts/variants" / name / place.name, recipe(project, name))
         found = {}
         for metric in METRICS:
             test = metric.split("-")[0]
@@ -36,12 +44,8 @@ def write_run(folder, params, manifest=MANIFEST, sets_from="00"):
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
-        evidence = {
-            "weights": "ab" * 32,
-            "git": {"commit": "c0ffee", "changed": False},
-            "versions": {"torch": "2.13.0"},
-        }
-        write_json(place / "metrics.json", {"metrics": metrics, "sets": sets, "manifest": manifest} | evidence)
+        facts = {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
+        write_json(place / "metrics.json", facts)
         steps = samples // batch
         training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU", "manifest": manifest}
         write_json(place / "training.json", training)
@@ -71,8 +75,9 @@ def write_data(folder):
 
 
 def write_world(root, project):
-    """data/ and results/ under `root` for all variants of a project."""
+    """data/, results/, receipts/ and tables/cost.json under `root` for all variants of a project: these four."""
     write_data(root / "data")
-    for name, params in project.variants.items():
-        write_run(root / "results" / name, params)
-    write_cost(root / "results", project.variants)
+    for name in project.variants:
+        write_run(root, project, name)
+    write_cost(root / "tables", project.variants)
+    return root / "data", root / "results", root / "receipts", root / "tables" / "cost.json"

@@ -54,9 +54,14 @@ def folder(tmp_path_factory, project):
     from flip.report.tables import write
 
     root = tmp_path_factory.mktemp("page")
-    write_world(root, project)
-    write(project, root / "data", root / "results", root / "tables")
+    write(read_results(project, *write_world(root, project)), root / "tables")
     return root
+
+
+@pytest.fixture
+def results(project, folder):
+    places = ("data", "results", "receipts", "tables/cost.json")
+    return read_results(project, *(folder / place for place in places))
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +112,17 @@ def test_page_gives_the_data_its_losses_and_the_papers_side(project, reader):
 
 
 def test_both_sides_of_the_setup_name_the_same_things(project, folder):
-    results = read_results(project, folder / "data", folder / "results")
+    results = read_results(
+        project, folder / "data", folder / "results", folder / "receipts", folder / "tables/cost.json"
+    )
     builder = Builder(results)
     assert page.setup(results).keys() == builder.paper["setup"].keys()
 
 
 def test_what_the_inputs_say_is_escaped(project, folder):
-    results = read_results(project, folder / "data", folder / "results")
+    results = read_results(
+        project, folder / "data", folder / "results", folder / "receipts", folder / "tables/cost.json"
+    )
     results.cost["device"] = "<script>alert(1)</script>"
     builder = Builder(results)
     text = page.render(results, builder.tables(), tradeoff.curves(results, builder.estimates))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flip.params import load
+from flip.params import Project, merge
 from flip.report import page, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, read_paper
@@ -36,8 +36,7 @@ f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory, project):
     root = tmp_path_factory.mktemp("pipeline")
-    world.write_world(root, project)
-    return root / "data", root / "results"
+    return world.write_world(root, project)
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +51,8 @@ def builder(results):
 
 @pytest.fixture(scope="session")
 def written(project, folders):
-    out = folders[1] / "tables"
-    tables.write(project, *folders, out)
-    return out
+    tables.write(read_results(project, *folders), folders[-1].parent)
+    return folders[-1].parent
 
 
 def change_json(path, **values):
@@ -63,9 +61,8 @@ def change_json(path, **values):
 
 @pytest.fixture
 def fresh(tmp_path, project):
-    """A copy to spoil: (data, results)."""
-    world.write_world(tmp_path, project)
-    return tmp_path / "data", tmp_path / "results"
+    """A copy to spoil: (data, results, receipts, cost)."""
+    return world.write_world(tmp_path, project)
 
 
 def test_papers_numbers_are_those_of_its_table_1(project):
@@ -111,9 +108,9 @@ def test_total_time_counts_samples_and_the_training_that_a_row_starts_from(resul
 
 
 def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
-    measured = json.loads((fresh[1] / "cost.json").read_text())
+    measured = json.loads((fresh[3]).read_text())
     del measured["variants"]["flip-75"]
-    (fresh[1] / "cost.json").write_text(json.dumps(measured))
+    (fresh[3]).write_text(json.dumps(measured))
     with pytest.raises(ValueError, match=r"cost\.json: no variant 'flip-75'; .*snakemake"):
         cost("flip-75", read_results(project, *fresh))
 
@@ -227,14 +224,17 @@ def test_results_of_an_earlier_manifest_are_refused(project, fresh):
 
 
 def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
-    world.write_run(fresh[1] / "flip-50", project.variants["flip-50"], sets_from="99")
+    world.write_run(fresh[1].parent, project, "flip-50", sets_from="99")
     with pytest.raises(ValueError, match=r"test set 'fine'.*flip-50.*999999999999"):
         read_results(project, *fresh)
 
 
-@pytest.mark.parametrize("name", ["clip/params.yaml", "flip-50-double/seed-0/log.csv", "cost.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["receipts/variants/clip/seed-0/evaluate.json", "results/flip-50-double/seed-0/log.csv", "tables/cost.json"],
+)
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
-    (fresh[1] / name).unlink()
+    (fresh[1].parent / name).unlink()
     with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake ablations`"):
         read_results(project, *fresh)
 
@@ -254,10 +254,10 @@ def test_a_ledger_that_does_not_add_up_is_refused(project, fresh):
         read_results(project, *fresh)
 
 
-def test_results_of_another_scale_are_refused(project, fresh):
-    path = fresh[1] / "clip" / "params.yaml"
-    path.write_text(path.read_text().replace("scale: tiny", "scale: gpu"))
-    with pytest.raises(ValueError, match="its scale is 'gpu', the tables' is 'tiny'"):
+def test_weights_trained_with_other_parameters_are_refused(project, fresh):
+    path = fresh[2] / "variants/flip-50/seed-0/pretrain.json"
+    path.write_text(path.read_text().replace('"image": 0.5', '"image": 0.6'))
+    with pytest.raises(ValueError, match=r"trained with other parameters.*'flip-50'.*variant=flip-50"):
         read_results(project, *fresh)
 
 
@@ -297,31 +297,30 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
 
 
 def test_the_same_results_give_the_same_bytes(project, folders, written, tmp_path):
-    tables.write(project, *folders, tmp_path)
-    names = sorted(path.name for path in written.iterdir())
+    tables.write(read_results(project, *folders), tmp_path)
+    names = sorted({path.name for path in written.iterdir()} - {"cost.json"})
     assert names == sorted(path.name for path in tmp_path.iterdir())
     for name in names:
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes(), name
 
 
 def test_seeds_are_averaged(project, fresh):
-    for name, params in project.variants.items():
-        world.write_run(fresh[1] / name, params.model_copy(update={"seeds": [0, 1]}))
+    project = Project(merge(project.tree, {"base": {"seeds": [0, 1]}}), project.scale)
+    for name in project.variants:
+        world.write_run(fresh[1].parent, project, name)
     results = read_results(project, *fresh)
     metrics = [json.loads((fresh[1] / "clip" / f"seed-{s}" / "metrics.json").read_text())["metrics"] for s in (0, 1)]
     expected = (metrics[0]["fine"] + metrics[1]["fine"]) / 2
     assert results.estimates()["clip", "fine"].value == pytest.approx(expected)
-    assert load(fresh[1] / "clip" / "params.yaml").seeds == [0, 1]
     assert Builder(results).table("a").rows[0].evidence["seeds"] == "0 1"
 
 
 def test_the_command_ends_with_one_line_where_an_input_is_missing(tmp_path, capsys):
+    folders = ["--data", "none", "--results", str(tmp_path), "--receipts", str(tmp_path)]
     with pytest.raises(SystemExit, match="1"):
-        tables.main(
-            ["--scale", "tiny", "--data", "none", "--results", str(tmp_path), "--out", str(tmp_path / "tables")]
-        )
+        tables.main(["--scale", "tiny", *folders, "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "t")])
     assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "tables").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_report_needs_no_torch():

@@ -95,16 +95,21 @@ def test_dvc_stages_follow_params_and_call_snakemake(project):
         text=True,
         check=True,
     )
-    assert set(listed.stdout.split()) == {"data", "tables", *(f"variant@{name}" for name in project.variants)}
+    assert set(listed.stdout.split()) == {"specs", "data", "tables", *(f"variant@{name}" for name in project.variants)}
 
 
 def test_every_stage_of_the_workflow_is_a_module():
+    from flip import specs
     from flip.provenance import sources
 
-    stages = re.findall(r'\("(flip[\w.]*)", ', (ROOT / "rules" / "common.smk").read_text())
-    assert len(stages) >= 10
-    for module in stages:
-        assert sources(module)
+    stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
+    stages["tables"] = specs.TABLES
+    rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
+    assert set(stages) == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))
+    for name, stage in stages.items():
+        assert sources(stage.module)
+        assert f"-m {stage.module} " in rules[stage.rules].split(f"rule {name}:")[1].split("\nrule ")[0]
+    for module in {stage.module for stage in stages.values()}:
         subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True)
 
 

@@ -67,6 +67,16 @@ AFTER = (
     "| free wallpaper", "- stock image", "buy now", "free download", "({n})", "clip art", "- shop online", "hd",
     "for sale", "#{n}", "| gallery", "royalty free", "by anna", "- best price", "photo {n}", "...",
 )  # fmt: skip
+# Pages say twice what they show: a title and a category, a name and a tag.
+ECHOES = (
+    "{noun}: {text}",
+    "{noun} - {text}",
+    "{text} | {noun}",
+    "{text}, {noun}",
+    "{text} - {nouns}",
+    "{nouns} | {text}",
+)
+ECHOED = 0.6  # share of captions on the web
 SHORTEST, LONGEST = 3, 20  # words
 
 
@@ -145,6 +155,12 @@ def sentence(scene: Scene, random: Random, detail: bool) -> str:
     return f"{where}, {phrase}" if random.random() < 0.15 else f"{phrase} {where}"
 
 
+def echoed(text: str, scene: Scene, random: Random) -> str:
+    """The text with the main thing's name said once more."""
+    noun = word(SHAPE_WORDS[scene.main.shape], random)
+    return random.choice(ECHOES).format(text=text, noun=noun, nouns=plural(noun))
+
+
 def styled(text: str, random: Random) -> str:
     """Lower case mostly, as a sentence or a title at times."""
     style = random.random()
@@ -153,7 +169,10 @@ def styled(text: str, random: Random) -> str:
 
 def describe(scene: Scene, random: Random, detail: bool = False) -> str:
     """A caption that is right, of 3 to 20 words; with `detail` as an annotator writes it, not as the web does."""
-    text = styled(sentence(scene, random, detail), random)
+    text = sentence(scene, random, detail)
+    if not detail and random.random() < ECHOED:
+        text = echoed(text, scene, random)
+    text = styled(text, random)
     noisy = 0.05 if detail else 0.35
     for extra, put in ((BEFORE, "{extra} {text}"), (AFTER, "{text} {extra}")):
         if random.random() < noisy or len(text.split()) < SHORTEST - 1:

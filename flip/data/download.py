@@ -1,7 +1,7 @@
 """One part of the URL table to pictures, by img2dataset, and an account of what did not arrive.
 
-    python -m flip.data.download --params data/tiny/params.yaml --table data/tiny/table/0000.parquet \\
-        --out data/tiny/download/0000.json --made-from TEXT
+    python -m flip.data.download --params specs/tiny/params.yaml --table data/tiny/table/0000.parquet \\
+        --out data/tiny/download/0000.json --spec specs/tiny/download.json
 
 The pictures lie beside the account, in the folder of its name. A job that was killed continues: img2dataset skips
 the shards that have their statistics, the others are downloaded again from their start.
@@ -75,13 +75,14 @@ def img2dataset_options(table: Path, folder: Path, options: Download) -> dict:
     }
 
 
-def identity(params: Params, table: Path, made_from: str) -> str:
+def identity(params: Params, table: Path, spec=None) -> str:
     """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
 
     Pictures of real URLs do not depend on this code: editing it must not download millions of them again.
     """
     options = params.download.model_dump_json(exclude={"parts", "processes", "threads"})
-    return f"{file_hash(table)} {options} {made_from if params.source.table == 'world' else ''}"
+    drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
+    return f"{file_hash(table)} {options} {drawn_by}"
 
 
 def run_child() -> None:
@@ -179,14 +180,14 @@ def last_error(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if re.search(r"[Ee]rror|failed|Killed", line)), "")
 
 
-def download(params: Params, table, out, made_from: str, log=None) -> dict:
+def download(params: Params, table, out, spec=None, log=None) -> dict:
     """Downloads a part of the URL table into the folder beside `out`, and writes the account to `out`.
 
     Raises:
         ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
     """
     table, out = Path(table), Path(out)
-    folder = workspace(out.with_suffix(""), identity(params, table, made_from))
+    folder = workspace(out.with_suffix(""), identity(params, table, spec))
     log = Path(log) if log else folder / "img2dataset.log"
     shards = Shards(table, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
@@ -214,15 +215,15 @@ def download(params: Params, table, out, made_from: str, log=None) -> dict:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.download", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (data/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")
     parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
-    parser.add_argument("--made-from", default="", help="pictures of a world made from something else go")
+    parser.add_argument("--spec", help="file that changes with the world; pictures of another one go")
     parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the pictures")
     options = parser.parse_args(argv)
     started = time.monotonic()
     try:
-        account = download(load(options.params), options.table, options.out, options.made_from, options.log)
+        account = download(load(options.params), options.table, options.out, options.spec, options.log)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{account['arrived']} of {account['wanted']} pictures arrived in {time.monotonic() - started:.0f} s")

@@ -2,7 +2,7 @@
 
     python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
     python -m flip.data.fingerprints --tests data/tiny/tests/fine/revision.json ... \\
-        --out data/tiny/tests/fingerprints.parquet
+        --out data/tiny/fingerprints/tests.parquet
 """
 
 import argparse

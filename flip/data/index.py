@@ -61,7 +61,10 @@ def tar_size(index: np.ndarray) -> int:
 def remedy(tar) -> str:
     """What to do about a shard that is not right."""
     folder = Path(tar).parent
-    return f"delete the folder {folder} and {folder}.json, then run the pipeline again"
+    return (
+        f"`dvc checkout {folder}` brings back what DVC has recorded; otherwise delete {folder} and {folder}.json, then "
+        "run the pipeline again"
+    )
 
 
 def check_size(tar, expected: int) -> None:

@@ -1,6 +1,6 @@
 """Evaluate one variant's weights on every test set of its scale.
 
-    python -m flip.evaluate --params results/tiny/flip-50/params.yaml --data data/tiny \\
+    python -m flip.evaluate --params specs/tiny/flip-50/params.yaml --data data/tiny \\
         --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
 
 Writes metrics.json (percent) and outcomes.npz (per test item, for intervals).
@@ -21,7 +21,6 @@ from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.params import load
 from flip.pretrain import pick_device
-from flip.provenance import git_state, versions
 from flip.schema import Params
 from flip.train.checkpoint import load_weights
 
@@ -76,7 +75,7 @@ def main(argv=None):
     sets = {name: read_json(options.data / "tests" / name / "revision.json") for name in params.evaluate.sets}
     facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}, "sets": sets}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
-    write_json(options.out / "metrics.json", facts | {"seed": options.seed, "git": git_state(), "versions": versions()})
+    write_json(options.out / "metrics.json", facts | {"seed": options.seed})
 
 
 if __name__ == "__main__":

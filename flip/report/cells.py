@@ -170,7 +170,7 @@ class Builder:
             "manifest": results.manifest["id"],
             "pictures": results.manifest["samples"],
             "share_used": results.share_used,
-            "git": ", ".join(sorted({formats.commit(one["git"]) for one in run.metrics})),
+            "git": ", ".join(sorted({formats.commit(one["git"]) for one in run.receipts})),
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 

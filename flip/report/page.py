@@ -117,7 +117,7 @@ def versions(results: Results) -> list[tuple[str, str]]:
     """All commits and package versions that the results were made with."""
     found = {}
     for run in results.runs.values():
-        for one in run.metrics:
+        for one in run.receipts:
             for name, version in ({"flip commit": formats.commit(one["git"])} | one["versions"]).items():
                 found.setdefault(name, set()).add(str(version))
     return [(name, ", ".join(sorted(values))) for name, values in sorted(found.items())]

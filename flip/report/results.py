@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.params import Project, load
+from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
+from flip.specs import recipe
 
 
 def _found(path) -> Path:
@@ -49,12 +50,13 @@ def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Run:
-    """One variant, all its seeds; lists have one entry per seed."""
+    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation."""
 
     params: Params
     metrics: list[dict]
     training: list[dict]
     logs: list[pd.DataFrame]
+    receipts: list[dict]
     folders: list[Path]
 
     @property
@@ -85,16 +87,28 @@ class Run:
         return np.stack(rows)
 
 
-def _read_run(folder: Path, scale: str) -> Run:
-    params = load(_found(folder / "params.yaml"))
-    if params.scale != scale:
-        raise ValueError(f"{folder / 'params.yaml'}: its scale is '{params.scale}', the tables' is '{scale}'")
-    folders = [folder / f"seed-{seed}" for seed in params.seeds]
+def _read_run(project: Project, folder: Path, receipts: Path) -> Run:
+    """One variant.
+
+    Raises:
+        ValueError: a file is missing, or the weights were made with other parameters.
+    """
+    params, wanted = project.variants[folder.name], recipe(project, folder.name)
+    names = [f"seed-{seed}" for seed in params.seeds]
+    for name in names:
+        path = _found(receipts / name / "pretrain.json")
+        if read_json(path)["spec"]["parameters"] != wanted:
+            raise ValueError(
+                f"{path}: trained with other parameters than params.yaml has for '{params.variant}'; run `snakemake "
+                f"variant --config scale={params.scale} variant={params.variant}`"
+            )
+    folders = [folder / name for name in names]
     return Run(
         params=params,
         metrics=[read_json(_found(seed / "metrics.json")) for seed in folders],
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
+        receipts=[read_json(_found(receipts / name / "evaluate.json")) for name in names],
         folders=folders,
     )
 
@@ -111,7 +125,7 @@ class Results:
 
     @property
     def bootstrap(self):
-        return next(iter(self.runs.values())).params.bootstrap
+        return self.project.baseline.bootstrap
 
     @property
     def sets(self) -> dict:
@@ -153,21 +167,23 @@ class Results:
         return found
 
 
-def read_results(project: Project, data, folder) -> Results:
+def read_results(project: Project, data, folder, receipts, cost) -> Results:
     """The results of every variant that a table or the trade-off figure names, and of those they start from.
+
+    `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs.
 
     Raises:
         ValueError: a file is missing, or the runs are not comparable.
     """
-    data, folder = Path(data), Path(folder)
+    data, folder, receipts = Path(data), Path(folder), Path(receipts) / "variants"
     lists = [table.variants for table in project.tables.values()] + list(project.tradeoff.curves.values())
     names = dict.fromkeys(variant for variants in lists for variant in variants)
-    runs = {name: _read_run(folder / name, project.scale) for name in names}
-    starts = {run.params.start for run in runs.values()} - runs.keys() - {None}
+    starts = {project.variants[name].start for name in names} - names.keys() - {None}
+    names = [*names, *sorted(starts)]
     return Results(
         project=project,
-        runs=runs | {name: _read_run(folder / name, project.scale) for name in sorted(starts)},
-        cost=read_json(_found(folder / "cost.json")),
+        runs={name: _read_run(project, folder / name, receipts / name) for name in names},
+        cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),
     ).check()

@@ -1,6 +1,7 @@
 """Make the ablation tables, the trade-off figure and the page of one scale.
 
-python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --out results/tiny/tables
+    python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --receipts receipts/tiny \\
+        --metrics metrics/tiny.json --out tables/tiny
 """
 
 import argparse
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from flip.files import write_atomic
+from flip.files import write_atomic, write_json
 from flip.params import read_project
-from flip.report import formats, page, tradeoff
+from flip.report import formats, losses, page, tradeoff
 from flip.report.cells import Builder, Comparison
 from flip.report.results import read_results
 
@@ -63,20 +64,31 @@ def markdown(table: Comparison) -> str:
     return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def write(project, data, results, out) -> None:
+def summary(results, metric: str) -> dict:
+    """The few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
+    means = {name: sum(one["metrics"][metric] for one in run.metrics) for name, run in results.runs.items()}
+    return {
+        metric: {name: round(mean / len(results.runs[name].metrics), 2) for name, mean in means.items()},
+        "pictures": results.manifest["samples"],
+        "share_used": round(results.share_used, 4),
+        "training_hours": round(sum(t["seconds"] for run in results.runs.values() for t in run.training) / 3600, 3),
+    }
+
+
+def write(found, out: Path) -> None:
     """Everything under `out`; the page last, so that it is there only when the rest is.
 
     Raises:
         ValueError: an input is missing or inconsistent.
     """
-    found = read_results(project, data, results)
-    builder = Builder(found)
+    project, builder = found.project, Builder(found)
     tables = builder.tables()
     curves = tradeoff.curves(found, builder.estimates)
     for table in tables:
         write_atomic(out / f"{table.name}.csv", csv(table.wide()))
         write_atomic(out / f"{table.name}.md", markdown(table))
     write_atomic(out / "tables.csv", csv([record for table in tables for record in table.records()]))
+    write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png"):
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
     write_atomic(out / "index.html", page.render(found, tables, curves))
@@ -87,11 +99,17 @@ def main(argv=None):
     parser.add_argument("--params", default="params.yaml", help="names the tables; default: params.yaml")
     parser.add_argument("--scale", required=True, help="scale whose results these are")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and ledger.json")
-    parser.add_argument("--results", type=Path, required=True, help="folder with cost.json and one folder per variant")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the CSV and Markdown files, the page")
+    parser.add_argument("--results", type=Path, required=True, help="folder with one folder per variant")
+    parser.add_argument("--receipts", type=Path, required=True, help="folder with the receipts of the scale")
+    parser.add_argument("--metrics", required=True, help="where the few numbers go that runs are compared by (JSON)")
+    parser.add_argument("--out", type=Path, required=True, help="folder with cost.json; for tables, figures, the page")
     options = parser.parse_args(argv)
     try:
-        write(read_project(options.params, options.scale), options.data, options.results, options.out)
+        project = read_project(options.params, options.scale)
+        cost = options.out / "cost.json"
+        found = read_results(project, options.data, options.results, options.receipts, cost)
+        write_json(options.metrics, summary(found, project.tradeoff.metric))
+        write(found, options.out)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
 

@@ -20,6 +20,7 @@ from flip.data.tokenizer import Tokenizer
 from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.objectives import objectives
+from flip.provenance import processor
 from flip.schema import Params
 from flip.train.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from flip.train.optimizer import build_optimizer, learning_rate
@@ -211,6 +212,4 @@ def device_name(device) -> str:
     """The GPU's name, or the processor's."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
+    return processor()

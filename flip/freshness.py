@@ -1,0 +1,132 @@
+"""Which receipts are still true, told to whoever looks at file times.
+
+A workflow engine asks whether an input is newer than a result. Git, DVC and rsync give files new times at will, so
+that question has no honest answer after a clone, a pull or a change of branches. Here the times are made to say what
+the contents say: specs and true receipts get one time, receipts that no longer hold an older one.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from flip.files import file_hash, read_json
+from flip.receipt import absent, is_there, products, source_identity
+
+# Seconds since 1970; 0 would mean to Snakemake that a file is missing.
+TRUE, FALSE = 1_000_000_000, 1
+
+
+class Conflict(ValueError):
+    """A file is not what its receipt says, and DVC has the right one."""
+
+
+def recorded(lock="dvc.lock") -> tuple[str, ...]:
+    """Files and folders that DVC can bring back."""
+    if not Path(lock).exists():
+        return ()
+    stages = yaml.load(Path(lock).read_text(), yaml.CSafeLoader).get("stages", {})
+    return tuple(out["path"] for stage in stages.values() for out in stage.get("outs", []))
+
+
+def is_recorded(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """All receipts of a scale, by path; `places` is what DVC has recorded."""
+
+    known: dict[str, dict]
+    places: tuple[str, ...]
+
+    @cached_property
+    def dependents(self) -> dict[str, list[str]]:
+        found = {path: [] for path in self.known}
+        for path, receipt in self.known.items():
+            for before in receipt["made_from"]["after"]:
+                if before in found:
+                    found[before].append(path)
+        return found
+
+    def holds(self, path: str) -> bool:
+        """Whether parameters, code and the results before it are those that the result was made from.
+
+        Files from outside that are not here, as after a clone, are taken to be the same.
+        """
+        inputs = self.known[path]["made_from"]
+        spec = Path(inputs["spec"]["path"])
+        return (
+            spec.exists()
+            and file_hash(spec) == inputs["spec"]["sha256"]
+            and all(self.known.get(before, {}).get("id") == found for before, found in inputs["after"].items())
+            and all(source_identity(p) == found for p, found in inputs["sources"].items() if Path(p).exists())
+        )
+
+    def lost(self, path: str) -> bool:
+        """Whether a product is neither here nor with DVC."""
+        return any(not is_recorded(product, self.places) for product in absent(self.known[path]))
+
+    @cached_property
+    def false(self) -> set[str]:
+        """Receipts whose results are to be made again.
+
+        What only serves the next stages (pictures as downloaded) may be missing for as long as those stand.
+        """
+        found = set()
+
+        def look(path: str) -> bool:
+            if path in seen:
+                return path in found
+            seen.add(path)
+            needed = any(look(one) for one in self.dependents[path])
+            if not self.holds(path) or ((needed or not self.known[path]["scratch"]) and self.lost(path)):
+                found.add(path)
+            return path in found
+
+        seen = set()
+        for path in self.known:
+            look(path)
+        return found
+
+    def conflicts(self) -> list[str]:
+        """Products of true receipts that are here with another content."""
+        return [
+            product
+            for path, receipt in self.known.items()
+            if path not in self.false
+            for product, content in products(receipt).items()
+            if Path(product).exists() and not is_there(product, content)
+        ]
+
+
+def read_receipts(folder, lock="dvc.lock") -> Receipts:
+    return Receipts({str(path): read_json(path) for path in sorted(Path(folder).rglob("*.json"))}, recorded(lock))
+
+
+def set_time(path, seconds: int) -> None:
+    if os.stat(path).st_mtime_ns != seconds * 10**9:
+        os.utime(path, (seconds, seconds))
+
+
+def align(receipts, specs) -> Receipts:
+    """Makes the times of a scale's receipts and specs say which receipts are true.
+
+    Raises:
+        Conflict: files that are not what true receipts say, while DVC has the right ones.
+    """
+    found = read_receipts(receipts)
+    changed = found.conflicts()
+    if kept := [product for product in changed if is_recorded(product, found.places)]:
+        raise Conflict(
+            f"not what their receipts say: {', '.join(kept)}; `dvc checkout {kept[0]}` brings back the recorded one, "
+            "`git checkout` the receipt that belongs to this one; to have it made again, delete it and its receipt"
+        )
+    for path, receipt in found.known.items():
+        unlike = not set(changed).isdisjoint(products(receipt))
+        set_time(path, FALSE if path in found.false or unlike else TRUE)
+    for spec in Path(specs).rglob("*.json"):
+        set_time(spec, TRUE)
+    return found

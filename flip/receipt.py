@@ -1,0 +1,168 @@
+"""Run the command of a stage and leave a receipt: what its result was made from, and what it is.
+
+    python -m flip.receipt --out receipts/tiny/variants/clip/seed-0/pretrain.json \\
+        --spec specs/tiny/variants/clip/pretrain.json \\
+        --after receipts/tiny/data/manifest.json receipts/tiny/data/tokenizer.json \\
+        --made results/tiny/clip/seed-0/weights.safetensors -- python -m flip.pretrain ...
+
+Receipts are small, so that Git keeps them and a workflow compares them by content; weights and pictures stand behind
+them. A result that is there already and was made from the same is not made again, and two processes that are to make
+the same wait for each other: so a job that is called twice, by mistake or after a kill, costs nothing.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from flip.files import file_hash, known_hash, read_json, write_json
+from flip.provenance import git_state, machine, versions
+
+LOCKS = Path(".flip/locks")
+ENDS = 1 << 16  # bytes at either end that stand for a source file, which may hold terabytes
+
+
+def source_identity(path) -> str:
+    """Size and ends of a file from outside the project; its time is another wherever it was copied to."""
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        digest = sha256(file.read(ENDS))
+        file.seek(max(size - ENDS, 0))
+        digest.update(file.read(ENDS))
+    return f"{size} {digest.hexdigest()}"
+
+
+def made_from(spec, after: list, sources: list) -> dict:
+    """What a result depends on: parameters and code, the results before it, files from outside."""
+    return {
+        "spec": {"path": str(spec), "sha256": file_hash(spec)},
+        "after": {str(path): read_json(path)["id"] for path in sorted(after)},
+        "sources": {str(path): source_identity(path) for path in sorted(sources)},
+    }
+
+
+def described(paths: list) -> dict:
+    return {str(path): {"sha256": known_hash(path), "bytes": Path(path).stat().st_size} for path in paths}
+
+
+def is_there(path, content: dict) -> bool:
+    """Whether a product is there, and what the receipt says it is."""
+    path = Path(path)
+    return path.exists() and path.stat().st_size == content["bytes"] and known_hash(path) == content["sha256"]
+
+
+def products(receipt: dict) -> dict:
+    return receipt["made"] | receipt["beside"]
+
+
+def absent(receipt: dict) -> list[str]:
+    """Products that are not there at all."""
+    return [path for path in products(receipt) if not Path(path).exists()]
+
+
+def require(receipts: list) -> None:
+    """Looks whether the results that a job builds on are there.
+
+    Raises:
+        ValueError: one is not, or is another than its receipt says.
+    """
+    for path in receipts:
+        for product, content in read_json(path)["made"].items():
+            if not Path(product).exists():
+                raise ValueError(
+                    f"{product}: not here, though {path} says that it was made; fetch it (`dvc pull {product}`), or "
+                    f"delete {path} to have it made again"
+                )
+            if not is_there(product, content):
+                raise ValueError(
+                    f"{product}: not what {path} says it is; restore it (`dvc checkout {product}`), or delete {path} "
+                    "to have it made again"
+                )
+
+
+@contextmanager
+def alone(out: Path):
+    """Waits until no other process makes the same receipt."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with open(LOCKS / str(out).replace("/", "_"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{out}: another process is making it; waiting for its end", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def end_with_parent() -> None:
+    """Has Linux send SIGTERM to this process when its parent ends, however that ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def run(command: list[str]) -> int:
+    """The command's exit code; SIGTERM is handed on, so that it can save its work."""
+    with subprocess.Popen(command, preexec_fn=end_with_parent if sys.platform == "linux" else None) as process:
+        previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+        try:
+            code = process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+    return code if code >= 0 else 128 - code
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write(options, inputs: dict, start: str) -> None:
+    """The receipt; `id` is over the products that make the result what it is, in the order of the command line.
+
+    Raises:
+        ValueError: the command ended well and left no product.
+    """
+    if lost := [path for path in (*options.made, *options.beside) if not Path(path).exists()]:
+        raise ValueError(f"{', '.join(map(str, lost))}: missing, though the command that makes it ended without error")
+    made = described(options.made)
+    facts = {"made_from": inputs, "made": made, "beside": described(options.beside), "scratch": options.scratch}
+    facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
+    facts |= {"spec": read_json(options.spec), "command": shlex.join(options.command), "git": git_state()}
+    facts |= {"versions": versions(), "machine": machine(), "start": start, "end": now()}
+    write_json(options.out, facts)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.receipt", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the receipt (JSON)")
+    parser.add_argument("--spec", type=Path, required=True, help="parameters and sources of the stage (flip.specs)")
+    parser.add_argument("--after", type=Path, nargs="*", default=[], help="receipts of the results that it builds on")
+    parser.add_argument("--sources", type=Path, nargs="*", default=[], help="files from outside the project")
+    parser.add_argument("--made", type=Path, nargs="+", required=True, help="products that identify the result")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="further products: logs, times")
+    parser.add_argument("--scratch", action="store_true", help="the products serve the next stages only")
+    parser.add_argument("command", nargs="+", help="after --: what to run")
+    options = parser.parse_args(argv)
+    try:
+        require(options.after)
+        with alone(options.out):
+            inputs = made_from(options.spec, options.after, options.sources)
+            earlier = read_json(options.out) if options.out.exists() else None
+            if earlier and earlier["made_from"] == inputs and all(is_there(*one) for one in products(earlier).items()):
+                os.utime(options.out)
+                return
+            start = now()
+            if code := run(options.command):
+                parser.exit(code)
+            write(options, inputs, start)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

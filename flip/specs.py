@@ -1,0 +1,100 @@
+"""What each job depends on besides the results of other jobs, as small files: its parameters, its code, its rule.
+
+    specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
+    specs/<scale>/data/<stage>.json                   stages of the data
+    specs/<scale>/variants/<variant>/<stage>.json     of one variant
+    specs/<scale>/tables/<stage>.json                 of all variants together
+
+A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from flip.files import write_atomic
+from flip.params import Project, dump
+from flip.provenance import source_hash
+from flip.schema import Params
+
+# Settings that change how fast a result comes, and not what it is.
+SPEED = {"resources": True, "train": {"workers", "checkpoint_minutes"}, "download": {"processes", "threads"}}
+TRAINING = ["model", "augmentation", "masking", "reconstruction", "train", "start"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The module that a rule of the same name runs, the rule's file, and the parameter sections that both read."""
+
+    module: str
+    rules: str
+    sections: list[str]
+
+
+DATA = {
+    "table": Stage("flip.data.table", "data", ["source", "world", "download"]),
+    "download": Stage("flip.data.download", "data", ["source", "world", "download"]),
+    "fingerprints": Stage("flip.data.fingerprints", "data", []),
+    "test_sets": Stage("flip.data.testsets", "data", ["world", "evaluate"]),
+    "test_fingerprints": Stage("flip.data.fingerprints", "data", []),
+    "duplicates": Stage("flip.data.duplicates", "data", ["shards"]),
+    "shards": Stage("flip.data.shards", "data", ["shards"]),
+    "manifest": Stage("flip.data.manifest", "data", []),
+    "tokenizer": Stage("flip.data.tokenizer", "data", ["tokenizer"]),
+}
+PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
+EVALUATE = Stage("flip.evaluate", "evaluate", ["model", "masking", "evaluate"])
+COST = Stage("flip.cost", "evaluate", [*TRAINING, "cost"])
+TABLES = Stage("flip.report.tables", "tables", [])
+
+
+def rule_hash(stage: str, file: Path) -> str:
+    """Of the text of a rule: from its name to the next line that is not indented."""
+    found = re.search(rf"^rule {stage}:\n(?:[ \t]+.*\n|\n)*", file.read_text(), re.MULTILINE)
+    return sha256(found[0].rstrip().encode()).hexdigest()[:16]
+
+
+def selected(params: Params, sections: list[str]) -> dict:
+    return params.model_dump(mode="json", include=set(sections), exclude=SPEED)
+
+
+def recipe(project: Project, variant: str) -> dict:
+    """What training a variant depends on; with that of the variant that it starts from."""
+    params = project.variants[variant]
+    found = selected(params, TRAINING)
+    return found | {"before": recipe(project, params.start)} if params.start else found
+
+
+def specs(project: Project, rules: Path) -> dict[str, str]:
+    """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
+    variants, found = project.variants, {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
+
+    def spec(path: str, stage: Stage, parameters: dict) -> None:
+        name = Path(path).stem
+        rule = rule_hash(name, rules / f"{stage.rules}.smk")
+        content = {"stage": name, "code": source_hash(stage.module), "rule": rule, "parameters": parameters}
+        found[path] = json.dumps(content, indent=1) + "\n"
+
+    for name, stage in DATA.items():
+        spec(f"data/{name}.json", stage, selected(project.baseline, stage.sections))
+    for variant, params in variants.items():
+        spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
+        spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
+    spec("tables/cost.json", COST, {name: selected(params, COST.sections) for name, params in variants.items()})
+    compared = {name: project.tree[name] for name in ("tables", "tradeoff")}
+    compared["variants"] = {name: params.model_dump(mode="json", exclude=SPEED) for name, params in variants.items()}
+    spec("tables/tables.json", TABLES, compared)
+    return found
+
+
+def write_specs(project: Project, folder="specs", rules="rules") -> None:
+    """Brings the specs of the project's scale up to date; what has not changed is not touched."""
+    folder, wanted = Path(folder) / project.scale, specs(project, Path(rules))
+    for path, text in wanted.items():
+        if not (folder / path).exists() or (folder / path).read_text() != text:
+            write_atomic(folder / path, text)
+    for path in folder.rglob("*.*"):
+        if str(path.relative_to(folder)) not in wanted:
+            path.unlink()
