@@ -12,21 +12,19 @@ the same wait for each other: so a job that is called twice, by mistake or after
 
 import argparse
 import ctypes
-import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from flip.files import file_hash, known_hash, read_json, write_json
+from flip.locks import alone
 from flip.provenance import git_state, machine, versions
 
-LOCKS = Path(".flip/locks")
 ENDS = 1 << 16  # bytes at either end that stand for a source file, which may hold terabytes
 
 
@@ -86,19 +84,6 @@ def require(receipts: list) -> None:
                     f"{product}: not what {path} says it is; restore it (`dvc checkout {product}`), or delete {path} "
                     "to have it made again"
                 )
-
-
-@contextmanager
-def alone(out: Path):
-    """Waits until no other process makes the same receipt."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    with open(LOCKS / str(out).replace("/", "_"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{out}: another process is making it; waiting for its end", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def end_with_parent() -> None:

@@ -7,11 +7,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
 from flip.freshness import Conflict, align
+from flip.locks import enter
 from flip.params import ParameterError, nearest, read_project
 from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError
@@ -91,6 +93,7 @@ def chosen_variants() -> list[str]:
 
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
+    PRESENCE = enter(Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ)
     write_specs(PROJECT)
     try:
         align(f"receipts/{SCALE}", f"specs/{SCALE}")
