@@ -142,6 +142,7 @@ def test_messages_of_other_hosts_have_classes():
         "HTTP Error 500: Internal Server Error": "other",
         "Use of image disallowed by X-Robots-Tag directive": "forbidden",
         "aspect ratio too large": "too elongated",
+        "hash mismatch": "changed",
         "IncompleteRead(100 bytes read, 23 more expected)": "truncated",
     }
     assert {message: download.failure(message) for message in messages} == messages
