@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 NAME = "samples.parquet"
 SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", "sha256")])
-BATCH = 8192  # rows that are collected before they are written as one group
+BATCH = 65_536  # rows that are read, and written as one group, at a time
 
 
 def pair_hash(picture: str, caption: str) -> bytes:
@@ -85,13 +85,19 @@ def files(asked_by: str, pattern: str, columns) -> list[str]:
     return paths
 
 
-def batches(paths: list[str], columns, rows: int = 65_536):
-    """Tables of these columns; text that is not there is empty, hashes are in lower case."""
+def batches(paths: list[str], columns):
+    """Tables of these columns; text that is not there is empty, hashes are in lower case.
+
+    Group by group, because a reader of a whole file keeps what it has read until the end (pyarrow 26).
+    """
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(rows, columns=list(columns)):
-                table = pa.Table.from_batches([batch]).select(list(columns)).cast(schema)
-                filled = [pc.fill_null(column, "") for column in table.columns]
-                filled[columns.index("sha256")] = pc.utf8_lower(filled[columns.index("sha256")])
-                yield pa.table(filled, schema=schema)
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(columns)):
+                    yield cleaned(pa.Table.from_batches([batch]).select(list(columns)).cast(schema))
+
+
+def cleaned(table: pa.Table) -> pa.Table:
+    filled = {name: pc.fill_null(table[name], "") for name in table.column_names}
+    return pa.table(filled | {"sha256": pc.utf8_lower(filled["sha256"])})

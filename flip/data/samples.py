@@ -8,8 +8,8 @@
 Pairs are equal when the picture's SHA-256 and the caption are. What is written is a list itself: it can be downloaded
 (`source.table`, `source.sha256_column`), and a run can be restricted to it (`shards.only`).
 
-Lists of any length: they are read once per span of hashes, and of the pairs in a span memory holds 16 bytes each. A
-span has about `SPAN` pairs of both lists together, which takes 1.7 GB at most (measured); rows come out span by span.
+Lists of any length: they are read once per span of hashes. Of the pairs in a span, about `SPAN` of both lists together,
+memory holds hashes and their order, 44 bytes each (measured): 2 GB at most. What is written comes span by span.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from flip.data.pairs import SCHEMA, batches, files, pair_hash
+from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash
+from flip.data.table import collected
 from flip.files import atomic
 
 SPAN = 1 << 25  # pairs that are compared at a time
@@ -64,19 +65,19 @@ def among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def writing(out):
-    """A function that writes tables to `out`, or does nothing if that is None."""
+    """A function that writes tables to `out` in groups of some size, or does nothing if that is None."""
     if out is None:
-        yield lambda table: None
+        yield lambda tables: None
         return
     with atomic(out) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        yield writer.write_table
+        yield lambda tables: [writer.write_table(table) for table in collected(tables, BATCH)]
 
 
-def write_chosen(paths: list[str], span: tuple[str, str], chosen: np.ndarray, write) -> None:
-    """Writes those rows of a list's span that are chosen."""
+def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray):
+    """Tables of those rows of a list's span that are chosen."""
     start = 0
     for table in rows_of(paths, span, SCHEMA.names):
-        write(table.filter(pa.array(chosen[start : start + len(table)])))
+        yield table.filter(pa.array(chosen[start : start + len(table)]))
         start += len(table)
 
 
@@ -90,8 +91,7 @@ def missing(wanted: list[str], have: list[str], out=None) -> dict[str, int]:
             found = int(there.sum())
             for name, count in {"wanted": len(pairs), "there": found, "missing": len(pairs) - found}.items():
                 counts[name] += count
-            if out:
-                write_chosen(wanted, span, ~there, write)
+            write(chosen_rows(wanted, span, ~there))
     return counts
 
 
@@ -102,7 +102,7 @@ def intersect(of: list[str], other: list[str], out) -> dict[str, int]:
         for span in tqdm(spans(of + other), desc="intersect", unit="span", disable=None):
             ours, theirs = marks(of, span), marks(other, span)
             both = among(ours, theirs)
-            write_chosen(of, span, both, write)
+            write(chosen_rows(of, span, both))
             counts["in both"] += int(both.sum())
             counts["only --of"] += int((~both).sum())
             counts["only --with"] += int((~among(theirs, ours)).sum())

@@ -16,8 +16,6 @@ from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import webdataset as wds
 from tqdm import tqdm
@@ -50,12 +48,8 @@ def allowed_of(fingerprints, only: str | None) -> set[str] | None:
     if only is None:
         return None
     paths = files("shards.only", only, ["sha256"])
-    digests = pq.read_table(fingerprints, columns=["sha256"])["sha256"].to_pylist()
-    mine = pa.array([digest.hex() for digest in digests], pa.string())
-    allowed = set()
-    for table in batches(paths, ["sha256"], rows=1 << 20):
-        allowed.update(table["sha256"].filter(pc.is_in(table["sha256"], mine)).to_pylist())
-    return allowed
+    mine = {digest.hex() for digest in pq.read_table(fingerprints, columns=["sha256"])["sha256"].to_pylist()}
+    return set().union(*(mine.intersection(table["sha256"].to_pylist()) for table in batches(paths, ["sha256"])))
 
 
 def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:

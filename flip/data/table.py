@@ -86,8 +86,10 @@ def parquet_batches(source: Source, path: str):
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
         require(source, path, file.schema_arrow.names)
-        for batch in file.iter_batches(BATCH, columns=list(wanted)):
-            yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
+        # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
+                yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
