@@ -321,6 +321,7 @@ class Table(Section):
     title: str
     variants: list[Name] = Field(description="rows, baseline first", min_length=1)
     metrics: list[Name] = Field(description="columns", min_length=1)
+    mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
 
 
 class Tradeoff(Section):
