@@ -51,6 +51,9 @@ class Source(Section):
     table: str = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
     url_column: str = Field(description="column with the URL; TSV files without a header have caption, url")
     caption_column: str = Field(description="column with the caption")
+    sha256_column: str | None = Field(
+        description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
+    )
     filters: Filters
     sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
 
@@ -114,6 +117,9 @@ class Download(Section):
 class Shards(Section):
     samples_per_shard: Count
     buckets: Count = Field(description="jobs that share the search for duplicates, by hash")
+    only: str | None = Field(
+        description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
+    )
 
 
 class Tokenizer(Section):
@@ -315,6 +321,7 @@ class Table(Section):
     title: str
     variants: list[Name] = Field(description="rows, baseline first", min_length=1)
     metrics: list[Name] = Field(description="columns", min_length=1)
+    mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
 
 
 class Tradeoff(Section):

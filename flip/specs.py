@@ -21,33 +21,33 @@ from flip.schema import Params
 
 # Settings that change how fast a result comes, and not what it is.
 SPEED = {"resources": True, "train": {"workers", "checkpoint_minutes"}, "download": {"processes", "threads"}}
-TRAINING = ["model", "augmentation", "masking", "reconstruction", "train", "start"]
+TRAINING = {"model", "augmentation", "masking", "reconstruction", "train", "start"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The module that a rule of the same name runs, the rule's file, and the parameter sections that both read."""
+    """The module that a rule of the same name runs, the rule's file, and the sections (or keys) that both read."""
 
     module: str
     rules: str
-    sections: list[str]
+    sections: set | dict
 
 
 DATA = {
-    "table": Stage("flip.data.table", "data", ["source", "world", "download"]),
-    "download": Stage("flip.data.download", "data", ["source", "world", "download"]),
-    "fingerprints": Stage("flip.data.fingerprints", "data", []),
-    "test_sets": Stage("flip.data.testsets", "data", ["world", "evaluate"]),
-    "test_fingerprints": Stage("flip.data.fingerprints", "data", []),
-    "duplicates": Stage("flip.data.duplicates", "data", ["shards"]),
-    "shards": Stage("flip.data.shards", "data", ["shards"]),
-    "manifest": Stage("flip.data.manifest", "data", []),
-    "tokenizer": Stage("flip.data.tokenizer", "data", ["tokenizer"]),
+    "table": Stage("flip.data.table", "data", {"source": True, "world": True, "download": {"parts"}}),
+    "download": Stage("flip.data.download", "data", {"source", "world", "download"}),
+    "fingerprints": Stage("flip.data.fingerprints", "data", set()),
+    "test_sets": Stage("flip.data.testsets", "data", {"world", "evaluate"}),
+    "test_fingerprints": Stage("flip.data.fingerprints", "data", set()),
+    "duplicates": Stage("flip.data.duplicates", "data", {"shards": {"buckets"}}),
+    "shards": Stage("flip.data.shards", "data", {"shards"}),
+    "manifest": Stage("flip.data.manifest", "data", set()),
+    "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
-EVALUATE = Stage("flip.evaluate", "evaluate", ["model", "masking", "evaluate"])
-COST = Stage("flip.cost", "evaluate", [*TRAINING, "cost"])
-TABLES = Stage("flip.report.tables", "tables", [])
+EVALUATE = Stage("flip.evaluate", "evaluate", {"model", "masking", "evaluate"})
+COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
+TABLES = Stage("flip.report.tables", "tables", set())
 
 
 def rule_hash(stage: str, file: Path) -> str:
@@ -56,8 +56,8 @@ def rule_hash(stage: str, file: Path) -> str:
     return sha256(found[0].rstrip().encode()).hexdigest()[:16]
 
 
-def selected(params: Params, sections: list[str]) -> dict:
-    return params.model_dump(mode="json", include=set(sections), exclude=SPEED)
+def selected(params: Params, sections: set | dict) -> dict:
+    return params.model_dump(mode="json", include=sections, exclude=SPEED)
 
 
 def recipe(project: Project, variant: str) -> dict:

@@ -147,6 +147,7 @@ rule shards:
         spec="specs/{scale}/data/shards.json",
         after=data_receipts("download/{part}", "fingerprints/{part}")
         + expand("receipts/{{scale}}/data/duplicates/{bucket}.json", bucket=BUCKETS),
+        only=ancient(sorted(glob(BASE.shards.only))) if BASE.shards.only else [],
     output:
         update("receipts/{scale}/data/shards/{part}.json"),
     log:
@@ -159,7 +160,7 @@ rule shards:
         made="data/{scale}/shards/{part}.json",
         duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
     shell:
-        RECEIPT + " --"
+        RECEIPT + " --sources {input.only:q} --"
         " {PYTHON} -m flip.data.shards --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --download data/{wildcards.scale}/download/{wildcards.part}.json"
         " --fingerprints data/{wildcards.scale}/fingerprints/{wildcards.part}.parquet"

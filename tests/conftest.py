@@ -76,6 +76,8 @@ def small_data(tmp_path_factory):
     definition = train_wordpiece(iter(captions), 100)
     vocabulary = len(definition["model"]["vocab"])
     write_json(folder / "tokenizer.json", {"kind": "wordpiece", "vocabulary": vocabulary, "definition": definition})
-    write_json(folder / "manifest.json", {"id": "f" * 64, "samples": len(captions), "shards": shards})
+    write_json(
+        folder / "manifest.json", {"id": "f" * 64, "pairs": "e" * 64, "samples": len(captions), "shards": shards}
+    )
     (folder / "captions.txt").write_text("\n".join(captions))
     return folder

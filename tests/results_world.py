@@ -8,7 +8,7 @@ from flip.specs import recipe
 ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "sketch": 1000}
 CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "sketch": 128}
 METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", "sketch"]
-MANIFEST = "5e" * 32
+MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
 def outcomes(metric, params, seed, ease):
@@ -26,7 +26,7 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
-def write_run(root, project, name, manifest=MANIFEST, sets_from="00"):
+def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIRS, pictures=PICTURES):
     """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
     params, folder = project.variants[name], root / "results" / name
     batch = params.train.global_batch
@@ -47,7 +47,8 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00"):
         facts = {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts)
         steps = samples // batch
-        training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU", "manifest": manifest}
+        training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU"}
+        training |= {"manifest": manifest, "pairs": pairs, "pictures": pictures}
         write_json(place / "training.json", training)
         seen = np.arange(1, steps + 1) * batch
         lines = [f"{n},{np.log(batch) * (0.4 + 0.6 * np.exp(-n / 20000)):.4f},0.001,14.3,1000.0" for n in seen]
@@ -69,8 +70,8 @@ def write_cost(folder, variants):
 
 def write_data(folder):
     lost = {"not found": 520, "forbidden": 120, "not a picture": 130, "exact duplicate": 200, "in a test set": 60}
-    total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": 10970, "lost": lost}
-    write_json(folder / "manifest.json", {"id": MANIFEST, "samples": 10970, "shards": []})
+    total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": PICTURES, "lost": lost}
+    write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": PICTURES, "shards": []})
     write_json(folder / "ledger.json", {"total": total, "parts": {"0000": total}})
 
 

@@ -1,6 +1,7 @@
 """Proves, with the real img2dataset over the world's failing web, that every row of a part arrives as what it is or is
-counted under its failure, that a killed download continues to the same content, and that the whole data path gives
-the same data again."""
+counted under its failure, that a killed download continues to the same content, that the whole data path gives the same
+data again, and that a list of its samples, downloaded elsewhere, gives the same pairs or says which have changed or
+gone."""
 
 import os
 import signal
@@ -8,15 +9,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from glob import glob
 from hashlib import sha256
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flip.data import download, duplicates, fingerprints, manifest, shards, table, world
+from flip.data import download, duplicates, fingerprints, manifest, samples, shards, table, world
 from flip.data.index import members
+from flip.data.pairs import NAME
+from flip.data.serve import serving
 from flip.files import read_json
-from flip.params import dump
+from flip.params import check, dump, merge
+from flip.schema import Params
 
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,
@@ -142,22 +148,23 @@ def test_messages_of_other_hosts_have_classes():
         "HTTP Error 500: Internal Server Error": "other",
         "Use of image disallowed by X-Robots-Tag directive": "forbidden",
         "aspect ratio too large": "too elongated",
+        "hash mismatch": "changed",
         "IncompleteRead(100 bytes read, 23 more expected)": "truncated",
     }
     assert {message: download.failure(message) for message in messages} == messages
 
 
-def run_to_manifest(data, out):
+def run_to_manifest(data, out, only=None):
     """Fingerprints to manifest of the downloaded parts; no test sets."""
     accounts = sorted((data / "download").glob("*.json"))
-    out.mkdir()
+    out.mkdir(parents=True)
     fingerprints.write([], fingerprints.TESTS, out / "tests.parquet")
     for account in accounts:
         fingerprints.main(["--download", str(account), "--out", str(out / f"{account.stem}.parquet")])
     hashes = [out / f"{account.stem}.parquet" for account in accounts]
     duplicates.write_bucket(out / "tests.parquet", hashes, 0, 1, out / "bucket.parquet")
     for account, known in zip(accounts, hashes, strict=True):
-        shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, 50)
+        shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, 50, only)
     return manifest.merge(list((out / "shards").glob("*.json")))
 
 
@@ -189,3 +196,72 @@ def test_nothing_arrived_is_an_error_and_leaves_a_clean_start(params, tmp_path, 
         download.main([*command, "--out", str(tmp_path / "0000.json")])
     assert "no picture arrived of 90 (90 connection)" in capsys.readouterr().err
     assert not list((tmp_path / "0000").glob("*_stats.json"))
+
+
+# The same data elsewhere
+
+
+@pytest.fixture(scope="module")
+def here(data, tmp_path_factory):
+    """The manifest of what the world's web gave, and the pattern of its lists."""
+    folder = tmp_path_factory.mktemp("here") / "made"
+    made, _ = run_to_manifest(data, folder)
+    return made, str(folder / "shards" / "*" / NAME)
+
+
+@pytest.fixture
+def replay(params, tmp_path, monkeypatch):
+    """replay(pattern of lists): the manifest and ledger of downloading them again, in other parts and quality."""
+
+    def run(pattern):
+        source = {"table": pattern, "sha256_column": "sha256"}
+        # Nothing on the list is slow: the time-out is for a machine that has other things to do.
+        other = {"download": {"parts": 1, "quality": 70, "samples_per_shard": 200, "timeout": 30}, "source": source}
+        elsewhere = check(Params, merge(params.model_dump(mode="json"), other), "elsewhere")
+        table.write_parts(elsewhere, tmp_path / "there" / "table")
+        with serving(params.world, 30) as proxy:
+            monkeypatch.setenv("http_proxy", proxy)
+            account = tmp_path / "there" / "download" / "0000.json"
+            download.download(elsewhere, tmp_path / "there" / "table" / "0000.parquet", account, "test")
+        return run_to_manifest(tmp_path / "there", tmp_path / "there" / "made")
+
+    return run
+
+
+def test_a_list_downloaded_elsewhere_gives_the_same_pairs(here, replay):
+    made, pattern = here
+    again, ledger = replay(pattern)
+    assert ledger["total"] == dict.fromkeys(manifest.COUNTS, made["samples"]) | {"lost": {}}
+    assert again["pairs"] == made["pairs"]
+    assert again["id"] != made["id"]  # the encoder's quality is another
+
+
+def test_what_has_changed_or_gone_is_refused_counted_and_listed(params, data, here, replay, tmp_path, capsys):
+    """Two recorded hashes are altered; two addresses lead to what the world's web does not find."""
+    made, pattern = here
+    rows = [row for path in sorted(glob(pattern)) for row in pq.read_table(path).to_pylist()]
+    for row, digit in zip(rows[:2], "01", strict=True):
+        row["sha256"] = digit * 64
+    gone = [
+        url
+        for number, (url, _) in enumerate(world.urls(params.world))
+        if world.fault(params.world, number) == "not_found"
+    ]
+    for row, url in zip(rows[2:4], gone, strict=False):
+        row["url"] = url
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "theirs.parquet")
+    again, ledger = replay(str(tmp_path / "theirs.parquet"))
+    assert ledger["total"]["lost"] == {"changed": 2, "not found": 2}
+    assert again["pairs"] != made["pairs"]
+    have = str(tmp_path / "there" / "made" / "shards" / "*" / NAME)
+    out = str(tmp_path / "missing.parquet")
+    samples.main(["missing", "--wanted", str(tmp_path / "theirs.parquet"), "--have", have, "--out", out])
+    assert f"{len(rows) - 4:,}  there\n             4  missing" in capsys.readouterr().out
+    missing = pq.read_table(out).to_pylist()
+    assert sorted((row["key"], row["url"]) for row in missing) == sorted((row["key"], row["url"]) for row in rows[:4])
+    # Restricted to what both have, the first site trains on the pairs of the second.
+    both = str(tmp_path / "both.parquet")
+    samples.main(["intersect", "--of", pattern, "--with", have, "--out", both])
+    restricted, ledger = run_to_manifest(data, tmp_path / "restricted", both)
+    assert restricted["pairs"] == again["pairs"]
+    assert ledger["total"]["lost"]["not in shards.only"] == 4

@@ -1,4 +1,5 @@
-"""Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens."""
+"""Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens, and what
+each row was trained on where a table is told to mix data."""
 
 import json
 import subprocess
@@ -211,16 +212,82 @@ def test_speed_up_is_the_baselines_time_over_the_curves():
 # Refusals
 
 
-def test_rows_trained_on_other_data_are_refused(project, fresh):
+def elsewhere(project, folder, variant, manifest="1" * 64, **data):
+    """Replaces a variant's results by those of a run on another manifest."""
+    world.write_run(folder.parent, project, variant, manifest=manifest, **data)
+
+
+def test_rows_trained_on_other_data_are_refused_with_the_key_to_set(project, fresh):
+    elsewhere(project, fresh[1], "flip-75")
+    with pytest.raises(
+        ValueError,
+        match=r"training data: variant 'clip' has 5e5e5e5e5e5e and variant 'flip-75' has 111111111111;.*"
+        r"snakemake ablations.*\(table a\); or set tables.a.mixed_data: true",
+    ):
+        read_results(project, *fresh)
+
+
+def test_a_row_that_starts_from_other_data_is_refused(project, fresh):
+    only = {"title": "t", "variants": ["clip", "flip-75-tuned"], "metrics": ["fine"]}
+    tree = project.tree | {"tables": {"e": only}, "tradeoff": {"metric": "fine", "curves": {"x": ["clip"]}}}
+    elsewhere(project, fresh[1], "flip-75")
+    with pytest.raises(ValueError, match=r"variant 'flip-75' has 1111.*tables.e.mixed_data"):
+        read_results(Project(tree, "tiny"), *fresh)
+
+
+def test_evaluation_with_other_data_than_training_is_refused(project, fresh):
     change_json(fresh[1] / "flip-75" / "seed-0" / "metrics.json", manifest="0" * 64)
-    with pytest.raises(ValueError, match=r"training data.*5e5e5e5e5e5e.*flip-75.*000000000000.*snakemake ablations"):
+    with pytest.raises(ValueError, match=r"flip-75/seed-0/training.json has 5e5e5e5e5e5e and .*metrics.json has 0000"):
         read_results(project, *fresh)
 
 
 def test_results_of_an_earlier_manifest_are_refused(project, fresh):
     change_json(fresh[0] / "manifest.json", id="1" * 64)
-    with pytest.raises(ValueError, match=r"training data: manifest\.json has 1111"):
+    with pytest.raises(ValueError, match=r"training data: variant 'clip' has 5e5e5e5e5e5e and manifest\.json has 1111"):
         read_results(project, *fresh)
+
+
+@pytest.fixture
+def mixed(project):
+    """mixed(whether its table allows mixed data): a project with a table of clip and flip-50-double, and a figure."""
+
+    def make(**allowed):
+        table = {"title": "Here and elsewhere", "variants": ["clip", "flip-50-double"], "metrics": ["fine"]} | allowed
+        tradeoff = {"metric": "fine", "curves": {"mask 0%": ["clip"]}}
+        return Project(project.tree | {"tables": {"two": table}, "tradeoff": tradeoff}, "tiny")
+
+    return make
+
+
+@pytest.mark.parametrize("allowed", [{}, {"mixed_data": False}])
+def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
+    elsewhere(project, fresh[1], "flip-50-double")
+    with pytest.raises(ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in params.yaml"):
+        read_results(mixed(**allowed), *fresh)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "meaning"),
+    [("22" * 32, "differences between rows are also those of the data"), (world.PAIRS, "hold the same pairs")],
+)
+def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed, fresh, tmp_path, pairs, meaning):
+    elsewhere(project, fresh[1], "flip-50-double", pairs=pairs, pictures=9876)
+    tables.write(read_results(mixed(mixed_data=True), *fresh), tmp_path / "out")
+    said = "clip on 10,970 pictures, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 pictures, manifest 111111111111"
+    for name in ("two.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert f"Rows are trained on different manifests: {said}." in text
+        assert meaning in text
+    rows = pd.read_csv(tmp_path / "out" / "two.csv", dtype=str).set_index("variant")
+    assert dict(rows.manifest) == {"clip": world.MANIFEST, "flip-50-double": "1" * 64}
+    assert dict(rows.pictures) == {"clip": "10970", "flip-50-double": "9876"}
+    assert rows.share_used.notna().to_dict() == {"clip": True, "flip-50-double": False}
+
+
+def test_the_figure_takes_no_mixed_data(project, mixed, fresh):
+    elsewhere(project, fresh[1], "clip")
+    with pytest.raises(ValueError, match=r"\(trade-off figure\); or take them out of tradeoff.curves"):
+        read_results(mixed(mixed_data=True), *fresh)
 
 
 def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
@@ -291,7 +358,7 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
         assert list(frame.variant) == table.variants
         assert {f"{metric}_low" for metric in table.metrics} <= set(frame.columns)
         text = (written / f"{name}.md").read_text()
-        assert "10,970 pictures (91.4% of those wanted), manifest `5e5e5e5e5e5e`" in text
+        assert "10,970 pictures (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
         assert all(f"{frame[metric][0]:.1f} [" in text for metric in table.metrics)
         assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 

@@ -1,5 +1,6 @@
 """Proves that duplicates and test pictures are found wherever their buckets and parts are, that nothing vanishes from
-the ledger, and that shards are reproducible to the byte and refused once they are cut."""
+the ledger, that shards are reproducible to the byte and refused once they are cut, and that the list beside them says
+which pairs they hold, however they are dealt, ordered and encoded."""
 
 import gc
 import json
@@ -15,7 +16,7 @@ import webdataset
 
 from flip.data import duplicates, fingerprints, manifest, shards
 from flip.data.index import index_path, members, read_index, write_index
-from flip.files import write_json
+from flip.files import file_hash, write_json
 
 
 def picture(number: int, height: int = 90, width: int = 120) -> np.ndarray:
@@ -30,15 +31,18 @@ def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 @pytest.fixture
 def download(tmp_path):
-    """download(part, [(jpeg, caption), ...], failed): the files that img2dataset and the download stage leave."""
+    """download(part, [(jpeg, caption), ...], failed): the files that img2dataset and the download stage leave.
 
-    def make(part, samples, failed=None):
+    `originals` are the pictures' bytes as their URLs gave them, by default those that are stored.
+    """
+
+    def make(part, samples, failed=None, originals=None):
         folder = tmp_path / "download" / part
         folder.mkdir(parents=True)
         keys = [f"{number:07d}" for number in range(len(samples))]
         rows = [
             {"key": key, "row": 10 * number, "url": f"http://world.test/{key}.jpg", "sha256": sha256(body).hexdigest()}
-            for number, (key, (body, _)) in enumerate(zip(keys, samples, strict=True))
+            for number, (key, body) in enumerate(zip(keys, originals or [body for body, _ in samples], strict=True))
         ]
         pq.write_table(pa.Table.from_pylist(rows), folder / "00000.parquet")
         with webdataset.TarWriter(str(folder / "00000.tar")) as tar:
@@ -73,7 +77,7 @@ def tests_of(tmp_path):
 def stages(tmp_path, tests_of):
     """stages([account, ...], test pictures, buckets): reasons by key, and the accounts of the shards stage."""
 
-    def run(accounts, test_pictures=(), buckets=1, per_shard=3):
+    def run(accounts, test_pictures=(), buckets=1, per_shard=3, only=None):
         tests = tests_of(list(test_pictures))
         hashes = [tmp_path / f"{account.stem}.parquet" for account in accounts]
         for account, out in zip(accounts, hashes, strict=True):
@@ -86,7 +90,7 @@ def stages(tmp_path, tests_of):
             reasons |= shards.duplicates_of(account.stem, drop)
         written = [tmp_path / "shards" / account.name for account in accounts]
         for account, out, known in zip(accounts, written, hashes, strict=True):
-            shards.write_part(account, known, drop, out, per_shard)
+            shards.write_part(account, known, drop, out, per_shard, only)
         return reasons, written
 
     return run
@@ -257,3 +261,101 @@ def test_missing_index_is_named(shard):
     index_path(shard).unlink()
     with pytest.raises(ValueError, match=r"00000.index.npy: missing; delete the folder"):
         read_index(shard)
+
+
+# Lists of samples
+
+
+def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, tmp_path):
+    samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(5)]
+    samples[2] = (samples[2][0], "")
+    originals = [f"original {number}".encode() for number in range(5)]
+    _, (written,) = stages([download("0000", samples, originals=originals)], per_shard=2)
+    data, _ = manifest.merge([written])
+    (entry,) = data["lists"]
+    path = tmp_path / "shards" / entry["name"]
+    assert (entry["samples"], entry["sha256"]) == (4, file_hash(path))
+    assert pq.read_table(path).to_pylist() == [
+        {
+            "key": f"0000-{number:07d}",
+            "url": f"http://world.test/{number:07d}.jpg",
+            "caption": f"caption {number} é",
+            "sha256": sha256(originals[number]).hexdigest(),
+        }
+        for number in (0, 1, 3, 4)
+    ]
+
+
+def in_parts(download, stages, parts, quality=90):
+    """The manifest of parts of (number, caption); pictures are encoded with a quality, their originals are not."""
+    accounts = [
+        download(
+            f"{part:04d}",
+            [(jpeg(picture(number), quality), caption) for number, caption in pairs],
+            originals=[str(number).encode() for number, _ in pairs],
+        )
+        for part, pairs in enumerate(parts)
+    ]
+    return manifest.merge(stages(accounts)[1])[0]
+
+
+PAIRS = [(number, f"caption {number}") for number in range(6)]
+
+
+@pytest.fixture
+def reference():
+    """The digest of PAIRS, as anyone can compute it from their list."""
+    marks = [sha256(f"{sha256(str(n).encode()).hexdigest()}{text}".encode()).digest() for n, text in PAIRS]
+    return f"{sum(map(int.from_bytes, marks)) % 2**256:064x}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "quality"),
+    [([PAIRS], 90), ([PAIRS[::-1]], 90), ([PAIRS[3:], PAIRS[:1], PAIRS[1:3]], 90), ([PAIRS], 60)],
+    ids=["one part", "another order", "three parts", "another encoder"],
+)
+def test_equal_pairs_have_equal_digests(download, stages, reference, parts, quality):
+    assert in_parts(download, stages, parts, quality)["pairs"] == reference
+
+
+@pytest.mark.parametrize(
+    "parts", [[PAIRS[:-1]], [[*PAIRS[:-1], (5, "another")]], [[*PAIRS[:-1], (6, "caption 5")]]], ids=str
+)
+def test_other_pairs_have_another_digest(download, stages, reference, parts):
+    assert in_parts(download, stages, parts)["pairs"] != reference
+
+
+def test_pictures_that_are_not_in_the_list_are_dropped_and_counted(download, stages, tmp_path):
+    whole = [jpeg(picture(number)) for number in range(5)]
+    samples = [(whole[0], "a"), (whole[1], "b"), (whole[1], "copy"), (whole[2], ""), (whole[3], "d")]
+    hashes = [sha256(whole[number]).hexdigest().upper() for number in (1, 2, 4)]
+    for half in range(2):
+        pq.write_table(pa.table({"sha256": hashes[half::2]}), tmp_path / f"only-{half}.parquet")
+    accounts = [download("0000", samples, {"not found": 1}), download("0001", [(whole[4], "e")])]
+    _, written = stages(accounts, only=str(tmp_path / "only-*.parquet"))
+    data, ledger = manifest.merge(written)
+    assert ledger["total"] == {
+        "wanted": 7,
+        "arrived": 6,
+        "decoded": 6,
+        "used": 2,
+        "lost": {"exact duplicate": 1, "no caption": 1, "not found": 1, "not in shards.only": 2},
+    }
+    keys = [
+        row["key"] for entry in data["lists"] for row in pq.read_table(tmp_path / "shards" / entry["name"]).to_pylist()
+    ]
+    assert keys == ["0000-0000001", "0001-0000000"]
+
+
+def test_a_list_that_cannot_be_used_is_named_before_anything_is_written(download, stages, tmp_path):
+    account = download("0000", [(jpeg(picture(0)), "a")])
+    _, (written,) = stages([account])
+    before = {path: path.stat().st_mtime_ns for path in written.parent.rglob("*")}
+    pq.write_table(pa.table({"sha256": [b"binary"], "hash": ["a"]}), tmp_path / "wrong.parquet")
+    for name, message in {
+        "none.parquet": r"shards.only '.*none.parquet': no such file; name lists such as",
+        "wrong.parquet": r"wrong.parquet has no column 'sha256' of text; there are: sha256 \(binary\), hash \(string\)",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            shards.write_part(account, tmp_path / "0000.parquet", [], written, 3, str(tmp_path / name))
+    assert {path: path.stat().st_mtime_ns for path in written.parent.rglob("*")} == before

@@ -122,6 +122,28 @@ def test_missing_column_names_file_columns_and_key(rows, laion):
         rows(laion | {"filters": similarity})
     with pytest.raises(ValueError, match=r"the world's URL table: no column 'score'"):
         rows({"filters": similarity})
+    with pytest.raises(ValueError, match=r"no column 'sha'; there are.*source.sha256_column"):
+        rows(laion | {"sha256_column": "sha"})
+
+
+def test_hashes_of_a_sample_list_travel_with_their_rows(rows, tmp_path):
+    for part in range(2):
+        lines = {"key": URLS[:3], "url": URLS[3 * part :][:3], "caption": CAPTIONS[3 * part :][:3]}
+        lines["sha256"] = [f"{3 * part + number:064X}" for number in range(10, 13)]
+        (tmp_path / str(part)).mkdir()
+        pq.write_table(pa.table(lines), tmp_path / str(part) / "samples.parquet")
+    source = {"table": str(tmp_path / "*" / "samples.parquet")}
+    found = rows(source | {"sha256_column": "sha256"}, parts=2)
+    assert [(row["url"], row["caption"]) for row in found] == list(zip(URLS, CAPTIONS, strict=True))
+    assert [row["sha256"] for row in found] == [f"{number:064x}" for number in range(10, 16)]
+    assert "sha256" not in rows(source, parts=2)[0]
+
+
+@pytest.mark.parametrize("value", ["d41d8cd98f00b204e9800998ecf8427e", "", None])
+def test_what_is_no_hash_is_named(rows, tmp_path, value):
+    pq.write_table(pa.table({"url": URLS[:2], "caption": ["a", "b"], "h": ["0" * 64, value]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=rf"source.sha256_column 'h': {value!r} is no SHA-256.*null to take"):
+        rows({"table": str(tmp_path / "t.parquet"), "sha256_column": "h"})
 
 
 def test_tsv_with_other_columns_is_no_headless_tsv(rows, tmp_path):

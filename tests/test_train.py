@@ -172,7 +172,7 @@ def interrupt(words, signal_number, checkpoint, seconds):
     return process.returncode, message
 
 
-def test_killed_twice_equals_never_killed(command, tmp_path):
+def test_killed_twice_equals_never_killed(command, small_data, tmp_path):
     """SIGKILL, then SIGTERM, then to the end: weights and log are those of an undisturbed run, bit for bit."""
     subprocess.run(command("whole"), check=True, capture_output=True)
     checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint.pt"
@@ -189,3 +189,6 @@ def test_killed_twice_equals_never_killed(command, tmp_path):
     assert not checkpoint.exists()
     facts = read_json(tmp_path / "killed" / "training.json")
     assert facts["samples"] == facts["steps"] * 8 == 15 * 120
+    manifest = read_json(small_data / "manifest.json")
+    told = {name: facts[name] for name in ("manifest", "pairs", "pictures")}
+    assert told == {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": manifest["samples"]}

@@ -28,10 +28,11 @@ from flip.data.index import members
 from flip.data.serve import child, end_with_parent, serving
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.params import load
-from flip.schema import Download, Params
+from flip.schema import Params
 
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {
+    "changed": r"hash mismatch",
     "not found": r"HTTP Error (404|410)",
     "forbidden": r"HTTP Error (401|402|403|451)|X-Robots-Tag",
     "time-out": r"timed out|HTTP Error (408|504)",
@@ -48,7 +49,9 @@ def failure(message: str) -> str:
     return next((name for name, pattern in CLASSES.items() if re.search(pattern, message)), "other")
 
 
-def img2dataset_options(table: Path, folder: Path, options: Download) -> dict:
+def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
+    """With `source.sha256_column`, img2dataset refuses a picture whose bytes have another SHA-256 than its row."""
+    options = params.download
     return {
         "url_list": str(table.absolute()),
         "output_folder": str(folder.absolute()),
@@ -71,6 +74,7 @@ def img2dataset_options(table: Path, folder: Path, options: Download) -> dict:
         "encode_quality": options.quality,
         "extract_exif": False,
         "compute_hash": "sha256",
+        "verify_hash": ["sha256", "sha256"] if params.source.sha256_column else None,
         "incremental_mode": "incremental",
     }
 
@@ -154,7 +158,7 @@ def show_progress(shards: Shards, stop: threading.Event) -> None:
 
 def fetch(params: Params, table: Path, shards: Shards, log: Path) -> None:
     """Runs img2dataset on what is missing, in the world's web if that is the source; its words go to `log`."""
-    options = img2dataset_options(table, shards.folder, params.download)
+    options = img2dataset_options(table, shards.folder, params)
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
     world = params.source.table == "world"
     web = serving(params.world, params.download.timeout) if world else nullcontext()

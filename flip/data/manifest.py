@@ -10,6 +10,7 @@ from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
+from flip.data.pairs import combined
 from flip.files import read_json, write_json
 
 COUNTS = ("wanted", "arrived", "decoded", "used")
@@ -33,7 +34,8 @@ def check(ledger: dict, where) -> None:
 def merge(paths: list) -> tuple[dict, dict]:
     """Manifest and ledger of the parts that the shards stage described.
 
-    The manifest's id is a hash of the shards' names, sizes and contents in order: equal data, equal id.
+    The manifest's id is a hash of the shards' names, sizes and contents in order: equal data, equal id. Its `pairs` say
+    which pictures and captions these are, whatever the shards, their order and the JPEG encoder (`pairs.combined`).
 
     Raises:
         ValueError: a part's counts do not add up, or no pair is left.
@@ -46,10 +48,13 @@ def merge(paths: list) -> tuple[dict, dict]:
     ledger = {"total": added(list(ledgers.values())), "parts": ledgers}
     if not shards:
         raise ValueError(
-            f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see source.filters"
+            f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see "
+            "source.filters and shards.only"
         )
     identity = sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
-    return {"id": identity, "samples": ledger["total"]["used"], "shards": shards}, ledger
+    lists = [account["list"] for account in parts.values()]
+    manifest = {"id": identity, "pairs": combined(one["pairs"] for one in lists), "samples": ledger["total"]["used"]}
+    return manifest | {"shards": shards, "lists": lists}, ledger
 
 
 def as_text(ledger: dict) -> str:
@@ -63,7 +68,7 @@ def as_text(ledger: dict) -> str:
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.manifest", description=__doc__.splitlines()[0])
     parser.add_argument("--shards", nargs="+", required=True, help="the shards stage's account of every part")
-    parser.add_argument("--manifest", required=True, help="the shards, in order (JSON)")
+    parser.add_argument("--manifest", required=True, help="shards and lists of their samples, in order (JSON)")
     parser.add_argument("--ledger", required=True, help="wanted, arrived, decoded, used, lost (JSON)")
     options = parser.parse_args(argv)
     try:

@@ -4,12 +4,15 @@
         --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
         --out data/tiny/shards/0000.json
 
-Equal inputs give equal bytes, so a part that was killed is simply written again from its start.
+Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the picture as it came),
+which another site can download and compare. Equal inputs give equal bytes, so a part that was killed is simply written
+again from its start.
 """
 
 import argparse
 import shutil
 from collections import Counter
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from tqdm import tqdm
 
 from flip.data.duplicates import REASONS
 from flip.data.index import members, write_index
+from flip.data.pairs import NAME, SampleList, batches, files
 from flip.files import atomic, file_hash, read_json, write_json
 from flip.params import load
 
@@ -33,12 +37,38 @@ def duplicates_of(part: str, paths: list) -> dict[str, str]:
     return reasons
 
 
-def verdicts(fingerprints, reasons: dict[str, str]):
-    """(key, why it is lost or None) of every picture of a part, by key."""
+def allowed_of(fingerprints, only: str | None) -> set[str] | None:
+    """SHA-256 of the part's pictures that the list `shards.only` has; None if there is no such list.
+
+    Only the part's own hashes are in memory, however long the list is.
+
+    Raises:
+        ValueError: the list does not exist, or has no column sha256.
+    """
+    if only is None:
+        return None
+    paths = files("shards.only", only, ["sha256"])
+    mine = {digest.hex() for digest in pq.read_table(fingerprints, columns=["sha256"])["sha256"].to_pylist()}
+    return set().union(*(mine.intersection(table["sha256"].to_pylist()) for table in batches(paths, ["sha256"])))
+
+
+def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:
+    """The class that a picture is lost under, by its row of the fingerprints; None if it is used."""
+    if picture["looks"] is None:
+        return "broken"
+    if not picture["captioned"]:
+        return "no caption"
+    if reason := reasons.get(picture["key"]):
+        return reason
+    return None if allowed is None or picture["sha256"].hex() in allowed else "not in shards.only"
+
+
+def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
+    """(row of the fingerprints, why it is lost or None) of every picture of a part, by key."""
     with pq.ParquetFile(fingerprints) as file:
-        for batch in file.iter_batches(columns=["key", "looks", "captioned"]):
-            for key, looks, captioned in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield key, "broken" if looks is None else reasons.get(key) if captioned else "no caption"
+        for batch in file.iter_batches(columns=["key", "url", "sha256", "looks", "captioned"]):
+            for picture in batch.to_pylist():
+                yield picture, why_lost(picture, reasons, allowed)
 
 
 def usable(download: Path, verdict, lost: Counter):
@@ -50,16 +80,17 @@ def usable(download: Path, verdict, lost: Counter):
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
             for key, sample in members(tar).items():
-                key, (judged, reason) = f"{download.stem}-{key}", next(verdict, (None, None))
-                if judged != key:
+                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, ({"key": None}, None))
+                if picture["key"] != key:
                     raise ValueError(
-                        f"{download}: {key} has no fingerprint where it should be ({judged}); run the "
+                        f"{download}: {key} has no fingerprint where it should be ({picture['key']}); run the "
                         "fingerprints stage again"
                     )
                 if reason:
                     lost[reason] += 1
                 else:
-                    yield {"__key__": key} | {kind: read(file, sample[kind]) for kind in ("jpg", "txt")}
+                    facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
+                    yield facts | {kind: read(file, sample[kind]) for kind in ("jpg", "txt")}
 
 
 def read(file, place: tuple[int, int]) -> bytes:
@@ -77,8 +108,7 @@ def write_shard(path: Path, samples) -> dict:
 
 
 def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
-    """All shards of a part; what stood in the folder is thrown away."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """All shards of a part."""
     shards = []
     for first in samples:
         shard = chain([first], islice(samples, per_shard - 1))
@@ -86,25 +116,36 @@ def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
     return shards
 
 
-def write_part(download, fingerprints, duplicates: list, out, per_shard: int) -> dict:
+def write_all(folder: Path, samples, per_shard: int) -> dict:
+    """The shards of a part and the list of what is in them; what stood in the folder is thrown away."""
+    shutil.rmtree(folder, ignore_errors=True)
+    path = folder / NAME
+    with atomic(path) as file, closing(SampleList(file)) as listed:
+        shards = write_shards(folder, map(listed.add, samples), per_shard)
+    facts = {"name": f"{folder.name}/{NAME}", "samples": listed.samples, "sha256": file_hash(path)}
+    return {"shards": shards, "list": facts | {"pairs": listed.pairs}}
+
+
+def write_part(download, fingerprints, duplicates: list, out, per_shard: int, only: str | None = None) -> dict:
     """Writes the shards of a part beside `out`, and to `out` their entries and the part's ledger.
 
     Raises:
-        ValueError: as `usable`; or a tar of the download is not whole.
+        ValueError: as `usable` and `allowed_of`; or a tar of the download is not whole.
     """
     download, out, dropped = Path(download), Path(out), Counter()
     account = read_json(download)
-    verdict = verdicts(fingerprints, duplicates_of(download.stem, duplicates))
-    samples = tqdm(usable(download, verdict, dropped), "shards", account["arrived"], unit="picture", disable=None)
-    shards = write_shards(out.with_suffix(""), iter(samples), per_shard)
+    reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, only)
+    found = usable(download, verdicts(fingerprints, reasons, allowed), dropped)
+    samples = tqdm(found, "shards", account["arrived"], unit="picture", disable=None)
+    written = write_all(out.with_suffix(""), samples, per_shard)
     ledger = {
         "wanted": account["wanted"],
         "arrived": account["arrived"],
         "decoded": account["arrived"] - dropped["broken"],
-        "used": sum(shard["samples"] for shard in shards),
+        "used": written["list"]["samples"],
         "lost": dict(sorted((Counter(account["failed"]) + dropped).items())),
     }
-    result = {"shards": shards, "ledger": ledger}
+    result = written | {"ledger": ledger}
     write_json(out, result)
     return result
 
@@ -115,11 +156,12 @@ def main(argv=None):
     parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")
     parser.add_argument("--fingerprints", required=True, help="the part's fingerprints")
     parser.add_argument("--duplicates", nargs="*", default=[], help="keys to drop, of every bucket")
-    parser.add_argument("--out", required=True, help="entries and ledger (JSON); the shards go beside it")
+    parser.add_argument("--out", required=True, help="entries and ledger (JSON); shards and their list go beside it")
     options = parser.parse_args(argv)
     try:
-        per_shard = load(options.params).shards.samples_per_shard
-        result = write_part(options.download, options.fingerprints, options.duplicates, options.out, per_shard)
+        shards = load(options.params).shards
+        sources = options.download, options.fingerprints, options.duplicates
+        result = write_part(*sources, options.out, shards.samples_per_shard, shards.only)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{result['ledger']['used']} pairs in {len(result['shards'])} shards")

@@ -25,15 +25,21 @@ from flip.files import atomic
 from flip.params import load
 from flip.schema import Filters, Params, Source
 
-SCHEMA = pa.schema([("url", pa.string()), ("caption", pa.string()), ("row", pa.int64())])
 BATCH = 65_536
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
+
+
+def schema(source: Source) -> pa.Schema:
+    """The columns of a part; `sha256` (lower case) only where the source has it."""
+    names = ["url", "caption", *(["sha256"] if source.sha256_column else [])]
+    return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
 
 
 def columns(source: Source) -> dict[str, pa.DataType]:
     """The columns that the source must have, and the types they are read as."""
     filters = source.filters
-    wanted = {source.url_column: pa.string(), source.caption_column: pa.string()}
+    names = filter(None, (source.url_column, source.caption_column, source.sha256_column))
+    wanted = dict.fromkeys(names, pa.string())
     for choice in filter(None, (filters.language, filters.unsafe)):
         wanted[choice.column] = pa.string()
     if filters.similarity:
@@ -45,10 +51,9 @@ def columns(source: Source) -> dict[str, pa.DataType]:
 
 def asked_by(source: Source, column: str) -> str:
     """The key of params.yaml that names a column."""
-    if column == source.url_column:
-        return "source.url_column"
-    if column == source.caption_column:
-        return "source.caption_column"
+    for key in ("url_column", "caption_column", "sha256_column"):
+        if column == getattr(source, key):
+            return f"source.{key}"
     filters = source.filters.model_dump(exclude_none=True)
     return next(
         f"source.filters.{name}.{key}"
@@ -81,8 +86,10 @@ def parquet_batches(source: Source, path: str):
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
         require(source, path, file.schema_arrow.names)
-        for batch in file.iter_batches(BATCH, columns=list(wanted)):
-            yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
+        # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
+                yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
@@ -164,12 +171,31 @@ def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
     return pc.fill_null(reduce(pc.and_, tests), False)
 
 
+def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column of SHA-256 in lower case, as img2dataset compares them.
+
+    Raises:
+        ValueError: something else stands there, which no picture could match.
+    """
+    lower = pc.utf8_lower(column)
+    wrong = lower.filter(pc.invert(pc.fill_null(pc.match_substring_regex(lower, "^[0-9a-f]{64}$"), False)))
+    if len(wrong):
+        raise ValueError(
+            f"source.sha256_column '{name}': {wrong[0].as_py()!r} is no SHA-256 of 64 hexadecimal digits; remove the "
+            "row, name another column, or set the key to null to take pictures as they come"
+        )
+    return lower
+
+
 def filtered(params: Params):
-    """url, caption, row of what passes the filters, batch by batch."""
+    """What passes the filters, batch by batch, in the columns of a part."""
     source = params.source
     for batch in source_batches(params):
         kept = batch.filter(passes(batch, source.filters, source.url_column))
-        yield pa.table([kept[source.url_column], kept[source.caption_column], kept["row"]], schema=SCHEMA)
+        found = [kept[source.url_column], kept[source.caption_column], kept["row"]]
+        if source.sha256_column:
+            found.insert(2, hashes(kept[source.sha256_column], source.sha256_column))
+        yield pa.table(found, schema=schema(source))
 
 
 def scramble(rows: np.ndarray) -> np.ndarray:
@@ -202,14 +228,15 @@ def chosen(params: Params):
 
 
 def collected(batches, rows: int):
-    """The same rows in tables of at least `rows`, the last one excepted."""
+    """The same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
     held = []
     for batch in batches:
         held.append(batch)
         if sum(map(len, held)) >= rows:
             yield pa.concat_tables(held)
             held = []
-    yield pa.concat_tables([SCHEMA.empty_table(), *held])
+    if held:
+        yield pa.concat_tables(held)
 
 
 def write_parts(params: Params, folder) -> int:
@@ -221,7 +248,8 @@ def write_parts(params: Params, folder) -> int:
     parts, total = params.download.parts, 0
     paths = [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
-        writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), SCHEMA)) for p in paths]
+        kind = schema(params.source)
+        writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
         for table in collected(chosen(params), parts * ROWS_PER_PART):
             for part, writer in enumerate(writers):
                 mine = np.arange((part - total) % parts, len(table), parts)

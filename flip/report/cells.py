@@ -59,6 +59,7 @@ class Comparison:
     title: str
     rows: list[Row]
     sets: dict[str, dict]
+    trained: str
     notes: list[str]
 
     def tested(self, cell: Cell) -> dict:
@@ -161,15 +162,19 @@ class Builder:
             }
         return Cell(**rounded(cell))
 
+    def share(self, variant: str) -> float | None:
+        """Share of the pictures wanted that are used; known for the data that is there now."""
+        here = self.results.runs[variant].data["manifest"] == self.results.manifest["id"]
+        return self.results.share_used if here else None
+
     def evidence(self, variant: str) -> dict:
-        run, results = self.results.runs[variant], self.results
+        run = self.results.runs[variant]
         return {
             "steps": run.training[0]["steps"],
             "seconds": round(sum(one["seconds"] for one in run.training) / len(run.training), 1),
             "seeds": " ".join(map(str, run.params.seeds)),
-            "manifest": results.manifest["id"],
-            "pictures": results.manifest["samples"],
-            "share_used": results.share_used,
+            **run.data,
+            "share_used": self.share(variant),
             "git": ", ".join(sorted({formats.commit(one["git"]) for one in run.receipts})),
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
@@ -195,6 +200,7 @@ class Builder:
             title=table.title,
             rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: sets[test] | {"chance": chance(sets[test])} for test in used},
+            trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=self.paper["notes"].get(name, []),
         )
 

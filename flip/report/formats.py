@@ -45,6 +45,19 @@ def seeds(rows) -> str:
     return f"Seeds: {rows[0].evidence['seeds']}" if alike else f"Seeds by row: {', '.join(by_row)}"
 
 
+def trained(data: dict[str, dict], share: float | None) -> str:
+    """What the rows of a table were trained on: data by variant, and the share of what was wanted if it is known."""
+    first, *others = data.values()
+    if all(other["manifest"] == first["manifest"] for other in others):
+        part = "" if share is None else f" ({share:.1%} of those wanted)"
+        return f"Trained on {first['pictures']:,} pictures{part}, manifest {first['manifest'][:12]}."
+    rows = [f"{name} on {one['pictures']:,} pictures, manifest {one['manifest'][:12]}" for name, one in data.items()]
+    meaning = "the manifests hold other pairs, so differences between rows are also those of the data"
+    if all(other["pairs"] == first["pairs"] for other in others):
+        meaning = "the manifests hold the same pairs of picture and caption, stored differently"
+    return f"Rows are trained on different manifests: {'; '.join(rows)}. Mind that {meaning}."
+
+
 def megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
 

@@ -31,7 +31,7 @@ def setup(results: Results) -> dict[str, str]:
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
         "Pictures": f"{model.image} px, {model.patches} patches of {model.patch} px",
         "Captions": f"{model.tokens} tokens, vocabulary of {params.tokenizer.vocabulary:,} at most",
-        "Training pairs": f"{params.source.table}, {results.manifest['samples']:,}",
+        "Training pairs": f"{params.source.table}, {run.data['pictures']:,}",
         "Baseline's epochs": f"{train.total_epochs:g}",
         "Baseline's samples seen": f"{run.samples:,}",
         "Baseline's batch": f"{train.global_batch:,}",
@@ -113,6 +113,14 @@ def figure(curves, metric) -> Markup:
     return Markup(svg[svg.index("<svg") :])
 
 
+def manifests(results: Results) -> dict[str, list[str]]:
+    """The variants that were trained on each manifest."""
+    found = {}
+    for name, run in results.runs.items():
+        found.setdefault(run.data["manifest"], []).append(name)
+    return found
+
+
 def versions(results: Results) -> list[tuple[str, str]]:
     """All commits and package versions that the results were made with."""
     found = {}
@@ -150,5 +158,6 @@ def render(results: Results, tables, curves) -> str:
         training=training_curves(results),
         size=(WIDTH, HEIGHT),
         many_seeds=any(len(run.params.seeds) > 1 for run in results.runs.values()),
+        manifests=manifests(results),
         versions=versions(results),
     )

@@ -20,14 +20,14 @@ def _found(path) -> Path:
     return Path(path)
 
 
-def _same(what: str, identities: dict[str, str]) -> None:
-    """Raises unless all origins have one identity."""
+def _same(what: str, identities: dict[str, str], remedy: str) -> None:
+    """Raises unless all origins have one identity; `remedy` is what to do about it."""
     (first, expected), *others = identities.items()
     for origin, identity in others:
         if identity != expected:
             raise ValueError(
                 f"{what}: {first} has {expected[:12]} and {origin} has {identity[:12]}; results of different {what} "
-                "do not belong in one table; `snakemake ablations` makes those that are out of date again"
+                f"do not belong in one table; `snakemake ablations` makes those that are out of date again{remedy}"
             )
 
 
@@ -65,8 +65,21 @@ class Run:
         return self.training[0]["samples"]
 
     @property
+    def data(self) -> dict:
+        """What this run was trained on, by its own account: manifest, pairs, pictures."""
+        return {name: self.training[0][name] for name in ("manifest", "pairs", "pictures")}
+
+    @property
     def sets(self) -> dict:
         return self.metrics[0]["sets"]
+
+    def check_data(self) -> None:
+        """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
+        found = {}
+        for folder, training, metrics in zip(self.folders, self.training, self.metrics, strict=True):
+            found[f"{folder}/training.json"] = training["manifest"]
+            found[f"{folder}/metrics.json"] = metrics["manifest"]
+        _same("training data", found, "")
 
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
@@ -135,18 +148,36 @@ class Results:
     def share_used(self) -> float:
         return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
 
+    def trained(self, variants: list[str]) -> dict[str, dict]:
+        """The data of each variant and of those that they start from."""
+        starts = [self.runs[variant].params.start for variant in variants]
+        return {name: self.runs[name].data for name in dict.fromkeys([*variants, *filter(None, starts)])}
+
+    def check_rows(self, where: str, variants: list[str], remedy: str) -> None:
+        """Refuses rows that were trained on other data than each other, or than what is there now."""
+        manifests = {f"variant '{name}'": data["manifest"] for name, data in self.trained(variants).items()}
+        _same("training data", manifests | {"manifest.json": self.manifest["id"]}, f" ({where}){remedy}")
+
     def check(self) -> "Results":
-        """Refuses runs on other data or other test sets, and a ledger that does not add up."""
-        trained, evaluated = {"manifest.json": self.manifest["id"]}, {}
+        """Refuses rows on other data or other test sets, and a ledger that does not add up."""
         for run in self.runs.values():
-            for folder, training, metrics in zip(run.folders, run.training, run.metrics, strict=True):
-                trained[f"{folder}/training.json"] = training["manifest"]
-                trained[f"{folder}/metrics.json"] = metrics["manifest"]
-                evaluated[str(folder)] = metrics
-        _same("training data", trained)
+            run.check_data()
+        for name, table in self.project.tables.items():
+            if not table.mixed_data:
+                key = f"tables.{name}.mixed_data"
+                self.check_rows(
+                    f"table {name}",
+                    table.variants,
+                    f"; or set {key}: true in params.yaml: the table then says what each row was trained on",
+                )
+        curves, remedy = self.project.tradeoff.curves.values(), "; or take them out of tradeoff.curves in params.yaml"
+        self.check_rows("trade-off figure", [variant for curve in curves for variant in curve], remedy)
+        evaluated = {
+            str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
+        }
         for name in self.sets:
             tested = {place: one["sets"].get(name, {}).get("sha256", "none") for place, one in evaluated.items()}
-            _same(f"test set '{name}'", tested)
+            _same(f"test set '{name}'", tested, "")
         total = self.ledger["total"]
         if total["wanted"] != total["used"] + sum(total["lost"].values()):
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")

@@ -53,13 +53,7 @@ def markdown(table: Comparison) -> str:
     head = ["row", *(f"{cell.metric}, %" for cell in table.rows[0].cells)]
     head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen"]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
-    evidence = table.rows[0].evidence
-    notes = [
-        f"Trained on {evidence['pictures']:,} pictures ({evidence['share_used']:.1%} of those wanted), "
-        f"manifest `{evidence['manifest'][:12]}`. Tested on {formats.test_sets(table.sets)}. "
-        f"{formats.seeds(table.rows)}.",
-        *table.notes,
-    ]
+    notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 

@@ -202,7 +202,8 @@ def pretrain(params: Params, data: Path, manifest: dict, seed: int, device, chec
     write_atomic(out / "log.csv", log_csv(run.log))
     facts = {"samples": run.seen, "steps": run.done, "seconds": round(run.seconds, 1), "loss": run.log[-1]["loss"]}
     facts |= {"parameters": sum(p.numel() for p in model.parameters()), "broken_pictures": loader.broken, "seed": seed}
-    facts |= {"device": device_name(device), "threads": torch.get_num_threads(), "manifest": manifest["id"]}
+    facts |= {"device": device_name(device), "threads": torch.get_num_threads()}
+    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": manifest["samples"]}
     facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json(out / "training.json", facts)
     save_weights(out / "weights.safetensors", model)

@@ -1,0 +1,103 @@
+"""What identifies a pair of picture and caption, and lists of pairs: the `samples.parquet` beside the shards.
+
+A picture is known by the SHA-256 of the bytes that its URL gave, before it was scaled and encoded again. So two sites
+that hold the same pairs can tell, whatever their JPEG encoder, their parts and their order.
+"""
+
+from glob import glob
+from hashlib import sha256
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+NAME = "samples.parquet"
+SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", "sha256")])
+BATCH = 65_536  # rows that are read, and written as one group, at a time
+
+
+def pair_hash(picture: str, caption: str) -> bytes:
+    """32 bytes: SHA-256 of the picture's SHA-256 (64 hexadecimal digits, so the border is clear) and the caption."""
+    return sha256(f"{picture}{caption}".encode()).digest()
+
+
+def combined(digests) -> str:
+    """The digest of several sets of pairs together, from theirs: hexadecimal, a sum modulo 2**256.
+
+    A sum, because it depends neither on the order of pairs nor on how they are dealt to parts, so each part can have
+    its own; and unlike with XOR, a pair that is there twice does not vanish. It tells sets apart that differ by
+    accident; who makes pairs up to that end can forge it.
+    """
+    return f"{sum(int(digest, 16) for digest in digests) % 2**256:064x}"
+
+
+class SampleList:
+    """Writes the list of a part's samples (`SCHEMA`, in shard order) to a file; memory holds one batch."""
+
+    def __init__(self, file):
+        self.writer, self.waiting = pq.ParquetWriter(file, SCHEMA), []
+        self.samples, self.sum = 0, 0
+
+    def add(self, sample: dict) -> dict:
+        """Lists a sample for webdataset's writer, and gives it back; `__url__` and `__sha256__` are not written."""
+        caption, picture = sample["txt"].decode(), sample["__sha256__"]
+        row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": picture}
+        self.waiting.append(row)
+        self.samples += 1
+        self.sum += int.from_bytes(pair_hash(picture, caption))
+        if len(self.waiting) == BATCH:
+            self.flush()
+        return sample
+
+    def flush(self) -> None:
+        self.writer.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
+        self.waiting = []
+
+    def close(self) -> None:
+        self.flush()
+        self.writer.close()
+
+    @property
+    def pairs(self) -> str:
+        """Which pairs these are."""
+        return combined([f"{self.sum:x}"])
+
+
+def files(asked_by: str, pattern: str, columns) -> list[str]:
+    """The parquet files of a path or glob, by name.
+
+    Raises:
+        ValueError: there is none, or one lacks a column of text; `asked_by` is the key or option to change.
+    """
+    paths = sorted(glob(pattern, recursive=True))
+    if not paths:
+        raise ValueError(f"{asked_by} '{pattern}': no such file; name lists such as data/<scale>/shards/*/{NAME}")
+    for path in paths:
+        schema = pq.read_schema(path)
+        texts = [field.name for field in schema if field.type in (pa.string(), pa.large_string())]
+        for column in columns:
+            if column not in texts:
+                there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+                raise ValueError(
+                    f"{asked_by}: {path} has no column '{column}' of text; there are: {there}; name lists such as "
+                    f"data/<scale>/shards/*/{NAME}"
+                )
+    return paths
+
+
+def batches(paths: list[str], columns):
+    """Tables of these columns; text that is not there is empty, hashes are in lower case.
+
+    Group by group, because a reader of a whole file keeps what it has read until the end (pyarrow 26).
+    """
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(columns)):
+                    yield cleaned(pa.Table.from_batches([batch]).select(list(columns)).cast(schema))
+
+
+def cleaned(table: pa.Table) -> pa.Table:
+    filled = {name: pc.fill_null(table[name], "") for name in table.column_names}
+    return pa.table(filled | {"sha256": pc.utf8_lower(filled["sha256"])})
