@@ -116,6 +116,7 @@ def write(options, inputs: dict, start: str) -> None:
         raise ValueError(f"{', '.join(map(str, lost))}: missing, though the command that makes it ended without error")
     made = described(options.made)
     facts = {"made_from": inputs, "made": made, "beside": described(options.beside), "scratch": options.scratch}
+    facts |= {"facts": {path.stem: read_json(path) for path in options.facts}}
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
     facts |= {"spec": read_json(options.spec), "command": shlex.join(options.command), "git": git_state()}
     facts |= {"versions": versions(), "machine": machine(), "start": start, "end": now()}
@@ -130,6 +131,7 @@ def main(argv=None):
     parser.add_argument("--sources", type=Path, nargs="*", default=[], help="files from outside the project")
     parser.add_argument("--made", type=Path, nargs="+", required=True, help="products that identify the result")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="further products: logs, times")
+    parser.add_argument("--facts", type=Path, nargs="*", default=[], help="JSON products that the receipt repeats")
     parser.add_argument("--scratch", action="store_true", help="the products serve the next stages only")
     parser.add_argument("command", nargs="+", help="after --: what to run")
     options = parser.parse_args(argv)

@@ -182,7 +182,7 @@ rule manifest:
         ledger="data/{scale}/ledger.json",
         shards=expand("data/{{scale}}/shards/{part}.json", part=PARTS),
     shell:
-        RECEIPT + " --beside {params.ledger:q} --"
+        RECEIPT + " --beside {params.ledger:q} --facts {params.ledger:q} --"
         " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.made:q}"
         " --ledger {params.ledger:q} 2> {log:q}"
 

@@ -25,8 +25,9 @@ rule evaluate:
             "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
             name=["outcomes.npz", "metrics.json"],
         ),
+        facts="results/{scale}/{variant}/seed-{seed}/metrics.json",
     shell:
-        RECEIPT + " --"
+        RECEIPT + " --facts {params.facts:q} --"
         " {PYTHON} -m flip.evaluate --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
@@ -52,6 +53,6 @@ rule cost:
         made="tables/{scale}/cost.json",
         params=expand("specs/{{scale}}/params/{variant}.yaml", variant=BY_COST),
     shell:
-        RECEIPT + " --"
+        RECEIPT + " --facts {params.made:q} --"
         " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"
         " --threads {BASE.resources.pretrain.threads} --out {params.made:q} 2> {log:q}"

@@ -24,9 +24,10 @@ rule pretrain:
             "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
             name=["params.yaml", "training.json", "log.csv"],
         ),
+        facts="results/{scale}/{variant}/seed-{seed}/training.json",
         start=start_option,
     shell:
-        RECEIPT + " --beside {params.beside:q} --"
+        RECEIPT + " --beside {params.beside:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.pretrain --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.start} --threads {threads}"
         " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}"

@@ -81,3 +81,14 @@ def small_data(tmp_path_factory):
     )
     (folder / "captions.txt").write_text("\n".join(captions))
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The workflow's folder after `snakemake ablations` from nothing, in miniature. Not to be changed by a test."""
+    from tests.miniature import copy_workflow, shrink, snakemake, write_params
+
+    folder = copy_workflow(tmp_path_factory.mktemp("pipeline"))
+    write_params(folder, shrink)
+    snakemake(folder, "ablations")
+    return folder

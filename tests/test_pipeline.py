@@ -7,56 +7,9 @@ import sys
 
 import pandas as pd
 import pytest
-import yaml
 
 from flip.files import read_json
-from tests.conftest import SMALL
-from tests.test_workflow import copy_workflow, planned, snakemake
-
-VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
-METRICS = ["fine", "coarse", "retrieval-image-r1"]
-
-
-def shrink(tree):
-    """params.yaml with a world, a model and a list of variants that train in seconds."""
-    world = tree["base"]["world"]
-    world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
-    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12}
-    tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
-    tree["base"]["shards"]["samples_per_shard"] = 50
-    tree["base"]["bootstrap"]["resamples"] = 200
-    tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
-    tree["scales"]["tiny"] |= {
-        "train": {"batch": 16, "base_lr": 0.01, "epochs": 2.0, "warmup_samples": 50},
-        "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
-        "reconstruction": SMALL["reconstruction"],
-        "cost": {"rounds": 3, "batch": 16},
-        "evaluate": {"sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"), "batch": 64},
-    }
-    tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
-    table = {"title": "Mask ratio", "variants": ["clip", "flip-50", "flip-75"], "metrics": METRICS}
-    inference = {"title": "Inference", "variants": ["flip-50", "flip-75"], "metrics": ["fine-masked", "fine-ensemble"]}
-    tuning = {"title": "Tuning", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
-    tree["tables"] = {"a": table, "d": inference, "e": tuning}
-    tree["tradeoff"] = {"metric": "fine", "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]}}
-    return tree
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The workflow's folder after `snakemake ablations` from nothing."""
-    folder = copy_workflow(tmp_path_factory.mktemp("pipeline"))
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(shrink(yaml.safe_load(path.read_text())), sort_keys=False))
-    snakemake(folder, "ablations")
-    return folder
-
-
-def edit(folder, name, old, new):
-    path = folder / name
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
+from tests.miniature import VARIANTS, edit, planned, snakemake
 
 
 def test_tables_are_there_with_their_evidence(made):
@@ -120,7 +73,7 @@ def test_a_broken_shard_is_named_before_training(made):
     shard = next((made / "data/tiny/shards").rglob("*.tar"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-20480])
-    words = ["--params", "results/tiny/clip/params.yaml", "--data", "data/tiny", "--seed", "0", "--out", "out"]
+    words = ["--params", "specs/tiny/params/clip.yaml", "--data", "data/tiny", "--seed", "0", "--out", "out"]
     command = [sys.executable, "-m", "flip.pretrain", *words, "--checkpoints", "out/checkpoints"]
     done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
     shard.write_bytes(whole)

@@ -9,7 +9,7 @@ import yaml
 from flip.params import read_project
 from flip.provenance import sources
 from flip.report.readme import replace_results
-from tests.test_workflow import ROOT, copy_workflow, snakemake
+from tests.miniature import ROOT, copy_workflow, snakemake
 
 README = (ROOT / "README.md").read_text()
 

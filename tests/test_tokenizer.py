@@ -60,7 +60,7 @@ def test_lengths_are_kept_and_long_captions_cut(change, tmp_path):
 def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
     from transformers import AutoTokenizer
 
-    params = change("clip", {"tokenizer": {"kind": "bert", "path": str(bert_folder)}})
+    params = change("clip", {"model": {"tokens": 32}, "tokenizer": {"kind": "bert", "path": str(bert_folder)}})
     tokenizer, theirs = made(params, tmp_path), AutoTokenizer.from_pretrained(bert_folder)
     for row, text in zip(tokenizer(TEXTS), TEXTS, strict=True):
         assert words(row) == theirs(text, add_special_tokens=False)["input_ids"][:32]
@@ -70,7 +70,7 @@ def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
 def test_clip_equals_open_clip(change, tmp_path):
     from open_clip import SimpleTokenizer
 
-    tokenizer = made(change("clip", {"tokenizer": {"kind": "clip"}}), tmp_path)
+    tokenizer = made(change("clip", {"model": {"tokens": 32}, "tokenizer": {"kind": "clip"}}), tmp_path)
     theirs = SimpleTokenizer(context_length=32)(TEXTS)
     for row, expected in zip(tokenizer(TEXTS), theirs, strict=True):
         length = int(expected.argmax()) + 1  # the end token has the largest id

@@ -2,50 +2,13 @@
 torch; a change re-runs what depends on it and nothing else; the README's and the Makefile's commands are real."""
 
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-FILES = (
-    "Snakefile",
-    "params.yaml",
-    "dvc.yaml",
-    "rules",
-    "flip",
-    "profiles",
-    "slurm",
-    ".dvc",
-    ".dvcignore",
-    ".gitignore",
-)
-
-
-def snakemake(folder, *words, check=True):
-    """Runs Snakemake in a folder; gives what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
-    output = done.stdout + done.stderr
-    assert not check or done.returncode == 0, output
-    return output
-
-
-def planned(output):
-    """Jobs by rule, from a dry run's table."""
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if name != "total"}
-
-
-def copy_workflow(folder):
-    """The workflow's files, and nothing that a run has made."""
-    for name in FILES:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    return folder
+from tests.miniature import ROOT, copy_workflow, planned, snakemake
 
 
 @pytest.fixture

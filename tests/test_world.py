@@ -213,6 +213,8 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
     assert min(lengths) == 3
     assert 12 < max(lengths) <= 20
     assert 4 < np.mean(lengths) < 6
+    longer = np.mean([length > 8 for length in lengths])
+    assert longer > 0.03, "no caption is longer than what prioritized text masking keeps"
     vocabulary = {word.strip(".,:!()#|-").lower() for caption in captions for word in caption.split()}
     assert 150 < len({word for word in vocabulary if not any(letter.isdigit() for letter in word)}) < 300
     right = [row for row in range(len(scenes)) if world.described(tiny, row) == row]

@@ -51,6 +51,19 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     return found
 
 
+def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:
+    """`evaluate` for the weights in a file, on the best device there is.
+
+    Raises:
+        ValueError: weights of another model, or a test set without the layout.
+    """
+    device = pick_device()
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens)
+    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
+    load_weights(weights, model)
+    return evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), data, seed, device)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
@@ -62,11 +75,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     try:
-        params, device = load(options.params), pick_device()
-        tokenizer = Tokenizer(options.data / "tokenizer.json", params.model.tokens)
-        model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
-        load_weights(options.weights, model)
-        found = evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), options.data, options.seed, device)
+        params = load(options.params)
+        found = evaluate_weights(params, options.data, options.weights, options.seed)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()

@@ -1,0 +1,101 @@
+"""The whole pipeline in miniature: parameters that run in a minute, and how the tests call Snakemake, DVC and Git."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tests.conftest import SMALL
+
+ROOT = Path(__file__).parent.parent
+FILES = ["Snakefile", "params.yaml", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
+FILES += [".dvc", ".dvcignore", ".gitignore"]
+VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
+METRICS = ["fine", "coarse", "retrieval-image-r1"]
+WHO = {f"GIT_{role}_{what}": "tests@localhost" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def environment(folder) -> dict:
+    """As after `. .venv/bin/activate`; DVC's own notes stay in the folder."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    dvc = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/.dvc/tmp/site"}
+    return os.environ | WHO | dvc | {"PATH": path}
+
+
+def call(folder, *words, check=True) -> str:
+    """Runs a command in a folder; gives what it printed."""
+    done = subprocess.run(words, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output
+    return output
+
+
+def snakemake(folder, *words, check=True) -> str:
+    return call(folder, "snakemake", *words, check=check)
+
+
+def dvc(folder, *words, check=True) -> str:
+    return call(folder, "dvc", *words, check=check)
+
+
+def planned(output) -> dict[str, int]:
+    """Jobs by rule, from a dry run's table."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if name != "total"}
+
+
+def ran(output) -> list[str]:
+    """The rules of jobs that Snakemake started, from what it printed."""
+    return re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)
+
+
+def edit(folder, name, old, new) -> None:
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def copy_workflow(folder):
+    """The workflow's files, and nothing that a run has made."""
+    for name in FILES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("tmp", "cache", "__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def shrink(tree):
+    """params.yaml with a world, a model and a list of variants that train in seconds."""
+    world = tree["base"]["world"]
+    world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
+    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12}
+    tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
+    tree["base"]["shards"]["samples_per_shard"] = 50
+    tree["base"]["bootstrap"]["resamples"] = 200
+    tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
+    tree["scales"]["tiny"] |= {
+        "train": {"batch": 16, "base_lr": 0.01, "epochs": 2.0, "warmup_samples": 50},
+        "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
+        "reconstruction": SMALL["reconstruction"],
+        "cost": {"rounds": 3, "batch": 16},
+        "evaluate": {"sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"), "batch": 64},
+    }
+    tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
+    table = {"title": "Mask ratio", "variants": ["clip", "flip-50", "flip-75"], "metrics": METRICS}
+    inference = {"title": "Inference", "variants": ["flip-50", "flip-75"], "metrics": ["fine-masked", "fine-ensemble"]}
+    tuning = {"title": "Tuning", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
+    tree["tables"] = {"a": table, "d": inference, "e": tuning}
+    tree["tradeoff"] = {"metric": "fine", "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]}}
+    return tree
+
+
+def write_params(folder, change) -> None:
+    """Replaces params.yaml by what `change` makes of it."""
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text())), sort_keys=False))

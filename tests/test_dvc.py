@@ -1,0 +1,259 @@
+"""DVC and Snakemake tell one story: whichever ran, the other finds nothing to do; a change, a clone, an experiment, a
+kill or another kind of cache makes neither of them run too much, lose something or write into what DVC keeps.
+
+Everything here is real: both tools, in clones of their own, with a folder as the remote."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from hashlib import md5
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flip.files import read_json
+from tests.miniature import (
+    VARIANTS,
+    call,
+    copy_workflow,
+    dvc,
+    edit,
+    environment,
+    planned,
+    ran,
+    shrink,
+    snakemake,
+    write_params,
+)
+
+WORK = {"table", "download", "shards", "tokenizer", "pretrain", "evaluate", "cost", "tables"}
+
+
+def stages(output):
+    """The DVC stages that ran, from what `dvc repro` printed."""
+    return re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
+
+
+def commit(folder, message="A state to come back to"):
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def is_up_to_date(folder):
+    assert "Data and pipelines are up to date" in dvc(folder, "status")
+    assert "Nothing to be done" in snakemake(folder, "-n", "ablations")
+
+
+@pytest.fixture(scope="module")
+def recorded(made, tmp_path_factory):
+    """(a folder as the remote, the run of `made` committed with Git, recorded with DVC and pushed, what repro said)."""
+    base = tmp_path_factory.mktemp("recorded")
+    folder, remote = base / "work", base / "remote"
+    shutil.copytree(made, folder, symlinks=True)
+    call(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    commit(folder)
+    said = dvc(folder, "repro")
+    dvc(folder, "remote", "add", "--default", "store", str(remote))
+    commit(folder, "Recorded")
+    dvc(folder, "push")
+    return folder, said
+
+
+@pytest.fixture
+def work(recorded, tmp_path):
+    """A copy of the recorded folder to change."""
+    return Path(shutil.copytree(recorded[0], tmp_path / "work", symlinks=True))
+
+
+@pytest.fixture
+def clone(recorded, tmp_path):
+    """A fresh clone, nothing pulled."""
+    folder = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(recorded[0]), str(folder))
+    return folder
+
+
+def test_a_run_of_snakemake_is_recorded_and_nothing_runs_again(recorded):
+    folder, said = recorded
+    assert set(stages(said)) == {"specs", "data", "tables", *(f"variant@{name}" for name in VARIANTS)}
+    assert not WORK & set(ran(said))
+    again = dvc(folder, "repro")
+    assert stages(again) == []
+    is_up_to_date(folder)
+    assert call(folder, "git", "status", "--porcelain") == ""
+
+
+def test_an_experiment_runs_what_its_change_asks_for(work):
+    """In place: one variant. In a folder of its own: how all are evaluated."""
+    said = dvc(work, "exp", "run", "--name", "less", "-S", "variants.flip-75.masking.image=0.7")
+    assert stages(said) == ["specs", "variant@flip-75", "tables"]
+    assert sorted(set(ran(said)) & WORK) == ["cost", "evaluate", "pretrain", "tables"]
+    assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
+    is_up_to_date(work)
+
+    said = dvc(work, "exp", "run", "--temp", "--name", "larger", "-S", "scales.tiny.evaluate.batch=32")
+    assert set(ran(said)) & WORK == {"evaluate", "tables"}
+    is_up_to_date(work)
+
+    (work / "shown.csv").write_text(dvc(work, "exp", "show", "--csv"))
+    shown = pd.read_csv(work / "shown.csv").set_index("Experiment")
+    assert {"less", "larger"} <= set(shown.index)
+    metrics = [*(f"fine.{name}" for name in ("clip", "flip-50", "flip-75", "flip-50-tuned"))]
+    first = [*metrics, "pictures", "share_used", "training_hours"]
+    assert sorted(shown.columns[4 : 4 + len(first)]) == sorted(first)
+    assert shown.loc[["less", "larger"], first].notna().all(axis=None)
+    assert float(shown.loc["less", "variants.flip-75.masking.image"]) == 0.7
+    assert float(shown.loc["larger", "scales.tiny.evaluate.batch"]) == 32
+    assert len(re.findall(r"fine\.clip", dvc(work, "metrics", "diff", "main", "--all"))) == 1
+
+    page = dvc(work, "plots", "show", "--out", "plots").strip().removeprefix("file://")
+    assert Path(page).read_text().count("<img") == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
+        ("flip/report/formats.py", '"""', '"""Changed. ', {"tables"}),
+    ],
+)
+def test_a_change_of_a_base_value_or_a_source_file(work, file, old, new, expected):
+    edit(work, file, old, new)
+    said = dvc(work, "repro")
+    assert stages(said) == ["specs", "tables"]
+    assert set(ran(said)) & WORK == expected
+    is_up_to_date(work)
+
+
+def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
+    """The shards are written again; as they come out the same, every weight stays."""
+    weights = sorted(work.glob("results/tiny/*/seed-0/weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    edit(work, "flip/data/shards.py", '"""', '"""Changed. ')
+    plan = planned(snakemake(work, "-n", "ablations"))
+    assert {"shards", "manifest"} <= set(plan)
+    assert not {"table", "download", "fingerprints", "duplicates"} & set(plan)
+    snakemake(work, "ablations")
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    dvc(work, "repro")
+    is_up_to_date(work)
+
+
+def test_other_data_makes_every_stage_run(work):
+    edit(work, "params.yaml", "wrong_captions: 0.05", "wrong_captions: 0.5")
+    plan = planned(snakemake(work, "-n", "ablations"))
+    assert set(plan) >= WORK
+    assert plan["pretrain"] == plan["evaluate"] == len(VARIANTS)
+    assert "data" in json.loads(dvc(work, "status", "--json"))
+
+
+def test_a_clone_and_a_pull_run_nothing(clone):
+    dvc(clone, "pull")
+    assert "What is here is what was recorded." in call(clone, "python", "-m", "flip.reconcile")
+    is_up_to_date(clone)
+    assert stages(dvc(clone, "repro")) == []
+
+
+def test_tables_alone_are_pulled_and_weights_on_request(clone):
+    dvc(clone, "pull", "tables/tiny")
+    assert (clone / "tables/tiny/index.html").exists()
+    assert not (clone / "data").exists()
+    said = call(clone, "python", "-m", "flip.reconcile")
+    assert "Recorded, and not here: data/tiny/" in said
+    assert "Nothing to be done" in snakemake(clone, "-n", "ablations")
+    edit(clone, "params.yaml", "wordpiece", "clip")
+    failed = snakemake(clone, "tables", check=False) + snakemake(clone, "data", check=False)
+    assert "data/tiny/manifest.json: not here, though" in failed
+    assert "dvc pull data/tiny/manifest.json" in failed
+
+
+@pytest.mark.parametrize("name", ["tables/tiny/a.md", "results/tiny/clip/seed-0/weights.safetensors"])
+def test_a_pulled_file_that_is_not_what_was_recorded_is_named(clone, name):
+    dvc(clone, "pull")
+    path = clone / name
+    content = path.read_bytes() + b"x"
+    path.unlink()
+    path.write_bytes(content)
+    said = call(clone, "python", "-m", "flip.reconcile", check=False)
+    assert said.startswith(f"not what dvc.lock says: {name}. Nothing was touched.")
+    assert not (clone / "specs").exists()
+    assert path.read_bytes() == content
+    if "weights" in name:
+        assert f"not what their receipts say: {name}" in snakemake(clone, "-n", check=False)
+
+
+def test_a_branch_switch_and_back_runs_nothing(work):
+    call(work, "git", "checkout", "--quiet", "-b", "other")
+    edit(work, "params.yaml", "resamples: 200", "resamples: 300")
+    dvc(work, "repro")
+    commit(work)
+    call(work, "git", "checkout", "--quiet", "main")
+    dvc(work, "checkout")
+    is_up_to_date(work)
+    call(work, "git", "checkout", "--quiet", "other")
+    dvc(work, "checkout")
+    is_up_to_date(work)
+
+
+def until(condition, process):
+    while not condition():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+
+
+def kill_while_training(folder, *words):
+    """Starts a tool, and kills it, and nothing that it started, as soon as a variant is in training."""
+    with (
+        open(folder / "killed.log", "a") as log,
+        subprocess.Popen(words, cwd=folder, env=environment(folder), stdout=log, stderr=log) as process,
+    ):
+        until(lambda: any((folder / "checkpoints/tiny").glob("*/*")), process)
+        os.kill(process.pid, signal.SIGKILL)
+    return len(list(folder.glob("receipts/tiny/variants/*/*/pretrain.json")))
+
+
+def test_a_fresh_workspace_and_two_kills(tmp_path):
+    """`dvc repro` from nothing, killed; then Snakemake, killed; then `dvc repro` brings it to its end."""
+    folder = copy_workflow(tmp_path)
+    write_params(folder, shrink)
+    call(folder, "git", "init", "--quiet")
+    commit(folder)
+    assert kill_while_training(folder, "dvc", "repro") < len(VARIANTS)
+    assert kill_while_training(folder, "snakemake", "ablations") < len(VARIANTS)
+    said = dvc(folder, "repro")
+    assert "table" not in ran(said)
+    assert ran(said).count("pretrain") < len(VARIANTS)
+    is_up_to_date(folder)
+    assert stages(dvc(folder, "repro")) == []
+
+
+def cached(folder):
+    return [path for path in (folder / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+def test_no_job_writes_into_the_cache(work, kind):
+    """Everything is made anew where it is linked to the cache; what the cache holds stays what its name says."""
+    dvc(work, "config", "cache.type", kind)
+    dvc(work, "checkout", "--relink")
+    weights = work / "results/tiny/clip/seed-0/weights.safetensors"
+    assert weights.is_symlink() if kind == "symlink" else weights.stat().st_nlink > 1
+
+    def smaller(tree):
+        tree["base"]["world"]["seed"] = 1
+        tree["variants"] = {"clip": {}}
+        tree["tables"] = {"a": tree["tables"]["a"] | {"variants": ["clip"]}}
+        tree["tradeoff"]["curves"] = {"mask 0%": ["clip"]}
+        return tree
+
+    write_params(work, smaller)
+    snakemake(work, "ablations")
+    assert len(cached(work)) > 30
+    for path in cached(work):
+        assert md5(path.read_bytes()).hexdigest() == f"{path.parent.name}{path.name}".removesuffix(".dir"), path
+    assert read_json(work / "data/tiny/manifest.json")["samples"] > 100
