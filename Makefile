@@ -3,7 +3,7 @@ SCALE ?= tiny
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup ablations test lint format readme lock
+.PHONY: help setup ablations reconcile compare test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,6 +12,12 @@ setup: .venv/ready ## virtual environment with the pinned packages and this one
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)
+
+reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
+	$(RUN) flip.reconcile
+
+compare: .venv/ready ## all variants side by side: metrics, costs, data
+	$(RUN) flip.compare --scale $(SCALE)
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest

@@ -106,6 +106,11 @@ def read_receipts(folder, lock="dvc.lock") -> Receipts:
     return Receipts({str(path): read_json(path) for path in sorted(Path(folder).rglob("*.json"))}, recorded(lock))
 
 
+def leftovers(folder, variants) -> list[str]:
+    """Results of variants that params.yaml no longer has, or has under another name."""
+    return [str(path) for path in sorted(Path(folder).glob("*")) if path.is_dir() and path.name not in variants]
+
+
 def set_time(path, seconds: int) -> None:
     if os.stat(path).st_mtime_ns != seconds * 10**9:
         os.utime(path, (seconds, seconds))

@@ -37,7 +37,9 @@ def alone(out):
 
 
 def enter(stale: Path, wait: bool):
-    """Says that a workflow is at work in this folder, for as long as what is returned is kept.
+    """Says that a workflow is at work in this folder, for as long as the lock that is returned is kept.
+
+    Returns the lock, and whether another workflow is at work too.
 
     If none was, locks in `stale` are those of one that was killed, and go. One that is at work is waited for with
     `wait`; without, the workflow's own locks have the last word on whether two can work side by side.
@@ -50,4 +52,4 @@ def enter(stale: Path, wait: bool):
         for path in stale.glob("*.lock"):
             path.unlink(missing_ok=True)
     fcntl.flock(lock, fcntl.LOCK_SH)
-    return lock
+    return lock, not (wait or alone_here)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from flip.files import file_hash, known_hash, read_json, write_json
 from flip.locks import alone
-from flip.provenance import git_state, machine, versions
+from flip.provenance import git_state, machine, source_hash, versions
 
 ENDS = 1 << 16  # bytes at either end that stand for a source file, which may hold terabytes
 
@@ -39,7 +39,17 @@ def source_identity(path) -> str:
 
 
 def made_from(spec, after: list, sources: list) -> dict:
-    """What a result depends on: parameters and code, the results before it, files from outside."""
+    """What a result depends on: parameters and code, the results before it, files from outside.
+
+    Raises:
+        ValueError: the code is another than when the job was planned, which may be long ago where jobs queue.
+    """
+    planned = read_json(spec)
+    if source_hash(planned["module"]) != planned["code"]:
+        raise ValueError(
+            f"{spec}: the sources of {planned['module']} have changed since this job was planned; end the workflow and "
+            "start it again, so that what is made says what made it"
+        )
     return {
         "spec": {"path": str(spec), "sha256": file_hash(spec)},
         "after": {str(path): read_json(path)["id"] for path in sorted(after)},

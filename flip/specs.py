@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.files import write_atomic
-from flip.params import Project, dump
+from flip.params import ParameterError, Project, dump
 from flip.provenance import source_hash
 from flip.schema import Params
 
@@ -37,7 +37,7 @@ DATA = {
     "table": Stage("flip.data.table", "data", {"source": True, "world": True, "download": {"parts"}}),
     "download": Stage("flip.data.download", "data", {"source", "world", "download"}),
     "fingerprints": Stage("flip.data.fingerprints", "data", set()),
-    "test_sets": Stage("flip.data.testsets", "data", {"world", "evaluate"}),
+    "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets"}}),
     "test_fingerprints": Stage("flip.data.fingerprints", "data", set()),
     "duplicates": Stage("flip.data.duplicates", "data", {"shards": {"buckets"}}),
     "shards": Stage("flip.data.shards", "data", {"shards"}),
@@ -74,7 +74,13 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     def spec(path: str, stage: Stage, parameters: dict) -> None:
         name = Path(path).stem
         rule = rule_hash(name, rules / f"{stage.rules}.smk")
-        content = {"stage": name, "code": source_hash(stage.module), "rule": rule, "parameters": parameters}
+        content = {
+            "stage": name,
+            "module": stage.module,
+            "code": source_hash(stage.module),
+            "rule": rule,
+            "parameters": parameters,
+        }
         found[path] = json.dumps(content, indent=1) + "\n"
 
     for name, stage in DATA.items():
@@ -89,12 +95,23 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     return found
 
 
-def write_specs(project: Project, folder="specs", rules="rules") -> None:
-    """Brings the specs of the project's scale up to date; what has not changed is not touched."""
+def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -> None:
+    """Brings the specs of the project's scale up to date; what has not changed is not touched.
+
+    Raises:
+        ParameterError: something has changed while a workflow that is at work has them `in_use`.
+    """
     folder, wanted = Path(folder) / project.scale, specs(project, Path(rules))
-    for path, text in wanted.items():
-        if not (folder / path).exists() or (folder / path).read_text() != text:
-            write_atomic(folder / path, text)
-    for path in folder.rglob("*.*"):
-        if str(path.relative_to(folder)) not in wanted:
-            path.unlink()
+    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.*")}
+    changed = [path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path)]
+    if changed and in_use:
+        raise ParameterError(
+            f"params.yaml or the code has changed ({folder}: {', '.join(sorted(changed)[:3])}, ...) while another "
+            "Snakemake is at work here, whose jobs read what they were planned with; wait for its end, or make the "
+            "change in another clone"
+        )
+    for path in changed:
+        if path in wanted:
+            write_atomic(folder / path, wanted[path])
+        else:
+            (folder / path).unlink()

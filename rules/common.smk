@@ -12,7 +12,7 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip.freshness import Conflict, align
+from flip.freshness import Conflict, align, leftovers
 from flip.locks import enter
 from flip.params import ParameterError, nearest, read_project
 from flip.specs import write_specs
@@ -93,9 +93,15 @@ def chosen_variants() -> list[str]:
 
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
-    PRESENCE = enter(Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ)
-    write_specs(PROJECT)
+    PRESENCE, busy = enter(Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ)
     try:
-        align(f"receipts/{SCALE}", f"specs/{SCALE}")
-    except Conflict as error:
+        write_specs(PROJECT, in_use=busy)
+        if not busy:
+            align(f"receipts/{SCALE}", f"specs/{SCALE}")
+    except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
+    if unknown := leftovers(f"results/{SCALE}", PROJECT.variants):
+        logger.warning(
+            f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
+            "name back, or delete them and their receipts."
+        )

@@ -3,6 +3,7 @@ kill or another kind of cache makes neither of them run too much, lose something
 
 Everything here is real: both tools, in clones of their own, with a folder as the remote."""
 
+import io
 import json
 import os
 import re
@@ -42,6 +43,10 @@ def stages(output):
 def commit(folder, message="A state to come back to"):
     call(folder, "git", "add", "--all")
     call(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def reconcile(folder, check=True):
+    return call(folder, "python", "-m", "flip.reconcile", check=check)
 
 
 def is_up_to_date(folder):
@@ -111,6 +116,13 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
     assert float(shown.loc["larger", "scales.tiny.evaluate.batch"]) == 32
     assert len(re.findall(r"fine\.clip", dvc(work, "metrics", "diff", "main", "--all"))) == 1
 
+    found = call(work, "python", "-m", "flip.compare", "main", "less", "larger", "--csv")
+    found = pd.read_csv(io.StringIO(found)).set_index(["variant", "state"])
+    assert len(found) == 3 * len(VARIANTS)
+    assert found.commit["flip-75", "main"] != found.commit["flip-75", "less"]
+    assert found.fine["clip", "main"] == found.fine["clip", "larger"]
+    assert "'none': no Git revision" in call(work, "python", "-m", "flip.compare", "none", check=False)
+
     page = dvc(work, "plots", "show", "--out", "plots").strip().removeprefix("file://")
     assert Path(page).read_text().count("<img") == 2
 
@@ -154,7 +166,7 @@ def test_other_data_makes_every_stage_run(work):
 
 def test_a_clone_and_a_pull_run_nothing(clone):
     dvc(clone, "pull")
-    assert "What is here is what was recorded." in call(clone, "python", "-m", "flip.reconcile")
+    assert "What is here is what was recorded." in reconcile(clone)
     is_up_to_date(clone)
     assert stages(dvc(clone, "repro")) == []
 
@@ -163,7 +175,7 @@ def test_tables_alone_are_pulled_and_weights_on_request(clone):
     dvc(clone, "pull", "tables/tiny")
     assert (clone / "tables/tiny/index.html").exists()
     assert not (clone / "data").exists()
-    said = call(clone, "python", "-m", "flip.reconcile")
+    said = reconcile(clone)
     assert "Recorded, and not here: data/tiny/" in said
     assert "Nothing to be done" in snakemake(clone, "-n", "ablations")
     edit(clone, "params.yaml", "wordpiece", "clip")
@@ -179,7 +191,7 @@ def test_a_pulled_file_that_is_not_what_was_recorded_is_named(clone, name):
     content = path.read_bytes() + b"x"
     path.unlink()
     path.write_bytes(content)
-    said = call(clone, "python", "-m", "flip.reconcile", check=False)
+    said = reconcile(clone, check=False)
     assert said.startswith(f"not what dvc.lock says: {name}. Nothing was touched.")
     assert not (clone / "specs").exists()
     assert path.read_bytes() == content
@@ -194,9 +206,11 @@ def test_a_branch_switch_and_back_runs_nothing(work):
     commit(work)
     call(work, "git", "checkout", "--quiet", "main")
     dvc(work, "checkout")
+    reconcile(work)
     is_up_to_date(work)
     call(work, "git", "checkout", "--quiet", "other")
     dvc(work, "checkout")
+    reconcile(work)
     is_up_to_date(work)
 
 

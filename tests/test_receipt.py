@@ -10,6 +10,7 @@ import time
 import pytest
 
 from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
+from flip.provenance import source_hash
 from flip.receipt import main, source_identity
 
 COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sys.argv[1], 'w').write(sys.argv[2])"
@@ -18,8 +19,13 @@ COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sy
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_json("specs/one.json", {"stage": "one", "code": "c", "parameters": {}})
+    plan()
     return tmp_path
+
+
+def plan(code=None, **parameters):
+    code = code or source_hash("flip.files")
+    write_json("specs/one.json", {"stage": "one", "module": "flip.files", "code": code, "parameters": parameters})
 
 
 def make(name="one", text="made", after=(), *more, code=COUNTING):
@@ -55,7 +61,7 @@ def test_a_change_makes_it_again(folder, change):
     more = ("--sources", "source.tsv")
     make("one", "made", ["receipts/zero.json"], *more)
     if change == "spec":
-        write_json("specs/one.json", {"stage": "one", "code": "d", "parameters": {}})
+        plan(width=2)
     elif change == "product":
         (folder / "one.txt").write_text("spoiled")
     elif change == "before":
@@ -70,7 +76,7 @@ def test_a_change_makes_it_again(folder, change):
 
 def test_the_same_result_of_other_code_is_the_same_for_who_builds_on_it(folder):
     first = make()
-    write_json("specs/one.json", {"stage": "one", "code": "d", "parameters": {}})
+    plan(width=2)
     assert make()["id"] == first["id"]
     assert make()["made_from"] != first["made_from"]
 
@@ -86,6 +92,14 @@ def test_a_missing_or_changed_input_is_named_before_the_command_runs(folder, cap
             make("two", "other", ["receipts/one.json"])
         assert message in capsys.readouterr().err
     assert times_made(folder) == 1
+
+
+def test_code_that_changed_since_the_job_was_planned_is_refused(folder, capsys):
+    plan(code="another")
+    with pytest.raises(SystemExit, match="1"):
+        make()
+    assert "the sources of flip.files have changed since this job was planned" in capsys.readouterr().err
+    assert not (folder / "count").exists()
 
 
 def test_a_command_that_fails_or_makes_nothing_leaves_no_receipt(folder, capsys):

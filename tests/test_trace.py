@@ -1,0 +1,87 @@
+"""Any cell of a table can be traced to its weights, data, code and times, and be made again from the weights; variants
+are compared from receipts alone."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flip.files import file_hash, read_json
+from tests.miniature import VARIANTS, call
+
+
+def trace(folder, *words, check=True):
+    return call(folder, "python", "-m", "flip.trace", *words, check=check)
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
+
+
+def test_a_cell_names_all_that_it_was_made_from(made):
+    said = trace(made, "e", "flip-50-tuned", "fine")
+    run = made / "results/tiny/flip-50-tuned/seed-0"
+    value = read_json(run / "metrics.json")["metrics"]["fine"]
+    manifest = read_json(made / "data/tiny/manifest.json")
+    revision = read_json(made / "data/tiny/tests/fine/revision.json")["sha256"]
+    total = read_json(made / "data/tiny/ledger.json")["total"]
+    assert f"fine = {value:.2f} %" in said
+    for fact in (file_hash(run / "weights.safetensors"), manifest["id"], manifest["pairs"], revision, "torch 2."):
+        assert fact in said
+    assert f"{total['used']} used of 300 wanted" in said
+    assert "start: flip-50" in said
+    assert "seed 0:" in said
+
+
+def test_a_cell_is_verified_from_its_weights(made):
+    said = trace(made, "d", "flip-75", "fine-masked", "--verify")
+    assert "0 of 128 outcomes differ" in said
+    assert "Every file behind it has the recorded hash." in said
+
+
+@pytest.mark.parametrize("name", ["results/tiny/flip-50/seed-0/log.csv", "data/tiny/shards/0000/00000.tar"])
+def test_a_spoiled_file_is_named(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[600 % len(content)] ^= 1
+    (copy / name).write_bytes(content)
+    said = trace(copy, "a", "flip-50", "coarse", "--verify", check=False)
+    assert f"not as recorded:\n  {name}: not what" in said
+
+
+def test_outcomes_that_the_weights_do_not_give_are_found(copy):
+    for name in ("weights.safetensors", "log.csv"):
+        shutil.copy(copy / "results/tiny/clip/seed-0" / name, copy / "results/tiny/flip-50/seed-0" / name)
+    said = trace(copy, "a", "flip-50", "fine", "--verify", check=False)
+    assert "results/tiny/flip-50/seed-0/weights.safetensors: not what" in said
+    assert "outcomes of fine are not those of the weights" in said
+
+
+def test_an_unknown_cell_is_explained(made):
+    for words, message in (
+        (("z", "clip", "fine"), "unknown table 'z'; known: a, d, e"),
+        (("a", "flip-5", "fine"), "table a has no row 'flip-5'; did you mean 'flip-50'?"),
+        (("a", "clip", "finer"), "table a has no column 'finer'; did you mean 'fine'?"),
+    ):
+        assert message in trace(made, *words, check=False)
+
+
+def test_variants_stand_side_by_side(made):
+    found = pd.read_csv(io.StringIO(call(made, "python", "-m", "flip.compare", "--csv"))).set_index("variant")
+    assert set(found.index) == set(VARIANTS)
+    for name in VARIANTS:
+        metrics = read_json(made / f"results/tiny/{name}/seed-0/metrics.json")
+        assert found.fine[name] == pytest.approx(metrics["metrics"]["fine"])
+        assert found.manifest[name] == metrics["manifest"][:12]
+    assert found.relative_time["clip"] == 1
+    shown = call(made, "python", "-m", "flip.compare", "--metrics", "sketch").splitlines()
+    assert shown[0].split()[:3] == ["variant", "sketch", "relative_time"]
+    assert len(shown) == 1 + len(VARIANTS)
+
+
+def test_no_results_are_said_so(tmp_path, made):
+    shutil.copy(made / "params.yaml", tmp_path)
+    said = call(tmp_path, "python", "-m", "flip.compare", check=False)
+    assert "'.': no results of scale 'tiny'; `snakemake ablations` makes them" in said
