@@ -6,6 +6,7 @@
 # Pictures, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -105,3 +106,17 @@ if workflow.is_main_process:
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
             "name back, or delete them and their receipts."
         )
+
+
+def record() -> None:
+    """What is finished goes into DVC's records; DVC does so by itself where it called Snakemake."""
+    if "DVC_STAGE" not in os.environ:
+        subprocess.run([PYTHON, "-m", "flip.record", "--scale", SCALE], check=False)
+
+
+onsuccess:
+    record()
+
+
+onerror:
+    record()

@@ -1,0 +1,78 @@
+"""Record results with DVC, without running anything: data, variants and tables that are finished and up to date.
+
+    python -m flip.record --scale tiny
+
+Snakemake calls this when it ends. Until a result is recorded, `dvc exp run` and `dvc checkout --force` put the one
+that was recorded before in its place, and the new one is lost.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from flip.freshness import Receipts, read_receipts
+from flip.params import ParameterError, Project, read_project
+from flip.receipt import absent
+
+
+def stages(project: Project) -> dict[str, list[str]]:
+    """The receipts that each stage of dvc.yaml ends with."""
+    root, seeds = f"receipts/{project.scale}", project.baseline.seeds
+    tests = [f"{root}/data/tests/{name}.json" for name in project.baseline.evaluate.sets]
+    found = {"data": [f"{root}/data/tokenizer.json", *tests]}
+    for name in project.variants:
+        found[f"variant@{name}"] = [f"{root}/variants/{name}/seed-{seed}/evaluate.json" for seed in seeds]
+    return found | {"tables": [f"{root}/tables/tables.json"]}
+
+
+def before(receipts: Receipts, path: str) -> set[str]:
+    """A receipt and those that it was made after."""
+    return {path}.union(*(before(receipts, one) for one in receipts.known[path]["made_from"]["after"]))
+
+
+def finished(project: Project) -> list[str]:
+    """Stages whose receipts hold, and whose products are here."""
+    receipts = read_receipts(f"receipts/{project.scale}")
+    good = {path for path in receipts.known if path not in receipts.false}
+
+    def is_finished(ends: list[str]) -> bool:
+        if not good.issuperset(ends):
+            return False
+        behind = set().union(*(before(receipts, path) for path in ends))
+        return good >= behind and not any(
+            absent(receipts.known[path]) for path in behind if not receipts.known[path]["scratch"]
+        )
+
+    return [stage for stage, ends in stages(project).items() if is_finished(ends)]
+
+
+def record(project: Project) -> list[str]:
+    """Has DVC take what is finished into its cache and into dvc.lock; gives the stages.
+
+    Raises:
+        ValueError: DVC cannot, for instance because another DVC is at work.
+    """
+    found = finished(project)
+    words = ["dvc", "commit", "--force", "--quiet", "specs", *found]
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"not recorded with DVC ({done.stderr.strip()}); `dvc repro` does it later")
+    return found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.record", description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", help="default: the scale that params.yaml names")
+    options = parser.parse_args(argv)
+    if not Path(".git").exists():
+        return  # DVC keeps its records in Git
+    try:
+        found = record(read_project(scale=options.scale))
+    except (ParameterError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"Recorded with DVC: {', '.join(found) or 'nothing'}.")
+
+
+if __name__ == "__main__":
+    main()
