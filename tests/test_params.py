@@ -77,7 +77,7 @@ def test_every_scale_resolves(scale):
         (
             ["scales", "tiny", "train", "batch"],
             20000,
-            r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 18000",
+            r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 16500",
         ),
     ],
 )

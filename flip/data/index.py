@@ -89,6 +89,6 @@ def read_index(tar) -> np.ndarray:
     path = index_path(tar)
     if not path.exists():
         raise ValueError(f"{path}: missing; {remedy(tar)}")
-    index = np.load(path, mmap_mode="r")
+    index = np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
     check_size(tar, tar_size(index))
     return index

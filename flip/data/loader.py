@@ -4,6 +4,7 @@ Which pair stands at which position of the training order follows from the manif
 So a run resumes at any position at no cost, and any number of processes reads the same global batches.
 """
 
+import math
 import mmap
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -78,10 +79,10 @@ def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndar
     allowed aspect is taken.
     """
     low, high = augmentation.crop_area
-    shortest, longest = np.log(augmentation.crop_aspect)
-    for area, aspect, y, x in draws:
+    shortest, longest = map(math.log, augmentation.crop_aspect)
+    for area, aspect, y, x in draws.tolist():  # numbers of Python's own are several times faster one by one
         area = height * width * (low + (high - low) * area)
-        aspect = np.exp(shortest + (longest - shortest) * aspect)
+        aspect = math.exp(shortest + (longest - shortest) * aspect)
         w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
         if 0 < w <= width and 0 < h <= height:
             return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
