@@ -15,6 +15,13 @@ from flip.receipt import main, source_identity
 
 COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sys.argv[1], 'w').write(sys.argv[2])"
 
+# Saves its work when SIGTERM arrives.
+SAVING = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'w'), sys.exit(143)))\n"
+    "open('began', 'w')\ntime.sleep(60)"
+)
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
@@ -133,12 +140,7 @@ def test_two_processes_make_it_once(folder):
 
 
 def test_a_signal_reaches_the_command_and_its_code_comes_back(folder):
-    code = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'w'), sys.exit(143)))\n"
-        "open('began', 'w')\ntime.sleep(60)"
-    )
-    with start(code) as process:
+    with start(SAVING) as process:
         wait_for(folder / "began")
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 143
@@ -147,12 +149,7 @@ def test_a_signal_reaches_the_command_and_its_code_comes_back(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 def test_the_command_ends_with_a_wrapper_that_is_killed(folder):
-    code = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (open('saved', 'w'), sys.exit(143)))\n"
-        "open('began', 'w')\ntime.sleep(60)"
-    )
-    with start(code) as process:
+    with start(SAVING) as process:
         wait_for(folder / "began")
         process.kill()
     wait_for(folder / "saved")
