@@ -1,8 +1,15 @@
-"""Objectives: small objects that turn a batch and the model's outputs into named, weighted losses."""
+"""Objectives: small objects that turn a batch and the model's outputs into named, weighted losses.
+
+`joint` says how a loss of a batch follows from its parts: True, only from all features together; False, as the mean
+of the parts' losses, weighted by their pairs.
+"""
 
 from flip.objectives.contrastive import Contrastive
 from flip.objectives.reconstruction import Reconstruction
+from flip.objectives.sigmoid import Sigmoid
 from flip.schema import Params
+
+__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "objectives"]
 
 
 def objectives(params: Params) -> list:
