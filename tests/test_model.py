@@ -1,5 +1,5 @@
-"""The towers, the decoder and the reconstruction loss equal public implementations with the same weights; padding and removed
-patches have no influence; mask ratio 0 is CLIP bit for bit."""
+"""The towers, the decoder and the reconstruction equal public implementations with the same weights; padding and
+removed patches have no influence; mask ratio 0 is CLIP bit for bit."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from flip.objectives import Reconstruction, objectives
 
 VOCABULARY = 100
 MODEL = {
-    "image": 64, "patch": 8, "embedding": 64, "vision": {"layers": 4, "width": 96, "heads": 3},
+    "image": 64, "patch": 8, "embedding": 64, "tokens": 32, "vision": {"layers": 4, "width": 96, "heads": 3},
     "text": {"layers": 2, "width": 64, "heads": 2},
 }  # fmt: skip
 

@@ -206,3 +206,10 @@ def test_a_loss_without_gradients_does_no_work_for_them():
         counts = counter.get_flop_counts()["Global"]
         products[name] = sum(counts.get(one, 0) for one in (torch.ops.aten.mm, torch.ops.aten.addmm))
     assert products == {"value": 16 * tile, "training": 3 * 16 * tile}
+
+
+def test_the_sigmoid_loss_says_that_its_gradients_are_spent():
+    value = pairwise_sigmoid(*features(8, 4), side=4)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="compute the loss again"):
+        value.backward()

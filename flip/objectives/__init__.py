@@ -4,14 +4,24 @@
 of the parts' losses, weighted by their pairs.
 """
 
+from torch import Tensor
+
 from flip.objectives.contrastive import Contrastive
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
 from flip.schema import Params
 
-__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "objectives"]
+__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectives"]
 
 
 def objectives(params: Params) -> list:
     """The losses that `params` gives a weight."""
     return [Contrastive(), *([Reconstruction(params)] if params.reconstruction.weight else [])]
+
+
+def named_losses(chosen: list, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All losses of a batch by name."""
+    named = {}
+    for objective in chosen:
+        named |= objective(batch, outputs)
+    return named

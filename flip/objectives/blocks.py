@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Side of a tile. CPU: 1,024 x 1,024 float32 is 4 MB; between 512 and 2,048 the time hardly changes. GPU: larger, so
-# that a tile is worth starting its kernels; 64 MB whatever the batch.
-SIDE = {"cpu": 1024, "cuda": 4096}
+# Side of a tile. CPU: 1 MB of float32 fits a core's cache; up to 2,048 the time hardly changes. GPU: larger, so that a
+# tile is worth starting its kernels; 64 MB whatever the batch.
+SIDE = {"cpu": 512, "cuda": 4096}
 # From this many pairs on, tiles are faster than the whole matrix: `python -m benchmarks.losses` measures it.
 TILES_FROM = 1024
 
@@ -27,11 +27,6 @@ def pick_side(features: Tensor, side: int | None) -> int | None:
     if side is None and len(features) < TILES_FROM:
         return None
     return side or SIDE["cpu" if features.device.type == "cpu" else "cuda"]
-
-
-def full_precision(features: Tensor) -> Tensor:
-    """At least float32, as the model's features are: bfloat16 ones would keep two digits of each logit."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def add_products(image_sum: Tensor, text_sum: Tensor, weight: Tensor, image: Tensor, text: Tensor) -> None:

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flip.objectives.blocks import add_products, full_precision, inner, pick_side, tiles
+from flip.model.precision import full_precision
+from flip.objectives.blocks import add_products, inner, pick_side, tiles
 
 
 class Contrastive:
@@ -25,8 +26,10 @@ def info_nce(image: Tensor, text: Tensor, scale: Tensor, side: int | None = None
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
-    if side:
-        return TiledInfoNCE.apply(image, text, scale, side)
+    return TiledInfoNCE.apply(image, text, scale, side) if side else whole(image, text, scale)
+
+
+def whole(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

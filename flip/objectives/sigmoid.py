@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flip.objectives.blocks import add_products, full_precision, inner, pick_side, tiles
+from flip.model.precision import full_precision
+from flip.objectives.blocks import add_products, inner, pick_side, tiles
 
 
 class Sigmoid:
@@ -24,13 +25,17 @@ def pairwise_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, s
     """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
 
     `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only.
+    derivatives only, and gives them once.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
-    if side:
-        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-        return TiledSigmoid.apply(image, text, scale, bias, side, wanted)
+    if not side:
+        return whole(image, text, scale, bias)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
+    return TiledSigmoid.apply(image, text, scale, bias, side, wanted)
+
+
+def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     logits = scale * image @ text.T + bias
     sign = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
     return -F.logsigmoid(sign * logits).sum() / len(logits)
@@ -62,11 +67,14 @@ class TiledSigmoid(torch.autograd.Function):
                 add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
         if wanted:
             scale_sum = inner(image, image_sum)
-            ctx.save_for_backward(image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum())
+            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
         return torch.stack(losses).sum() / len(image)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        factor = gradient / len(ctx.saved_tensors[0])
-        return *(factor * x for x in ctx.saved_tensors), None, None
+        if ctx.sums is None:
+            raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
+        sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory
+        factor = gradient / len(sums[0])
+        return *(x.mul_(factor) for x in sums), None, None
