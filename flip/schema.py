@@ -199,6 +199,9 @@ class Train(Section):
 
     batch: Count = Field(description="pairs per step of the unmasked baseline")
     batch_scale: Count = Field(description="this variant's batch over the baseline's")
+    micro_batch: Count | None = Field(
+        description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
+    )
     epochs: Positive = Field(description="passes over the training pairs")
     epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
     base_lr: Positive = Field(description="learning rate at a batch of 256; scales linearly")
@@ -209,9 +212,21 @@ class Train(Section):
     temperature: Positive = Field(description="initial softmax temperature")
     max_scale: Positive = Field(description="logit scale (1/temperature) is clipped here")
     precision: Literal["float32", "bfloat16"]
+    checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
     checkpoint_minutes: Positive = Field(description="wall-clock minutes between checkpoints")
+
+    @model_validator(mode="after")
+    def micro_batches_tile(self):
+        batch, size = self.global_batch, self.micro_batch
+        if size and batch % size:
+            nearest = max(n for n in range(1, min(size, batch) + 1) if batch % n == 0)
+            raise ValueError(
+                f"micro_batch = {size} does not divide batch x batch_scale = {batch}; allowed: null, or a divisor of "
+                f"{batch}, such as {nearest}"
+            )
+        return self
 
     @property
     def global_batch(self) -> int:

@@ -20,7 +20,13 @@ from flip.provenance import source_hash
 from flip.schema import Params
 
 # Settings that change how fast a result comes, and not what it is.
-SPEED = {"resources": True, "train": {"workers", "checkpoint_minutes"}, "download": {"processes", "threads"}}
+SPEED = {
+    "resources": True,
+    "train": {"workers", "checkpoint_minutes", "checkpoint_activations"},
+    "download": {"processes", "threads"},
+}
+# Of these, what a measured step costs depends on some.
+UNMEASURED = {"train": {"checkpoint_minutes"}}
 TRAINING = {"model", "augmentation", "masking", "reconstruction", "train", "start"}
 
 
@@ -56,8 +62,8 @@ def rule_hash(stage: str, file: Path) -> str:
     return sha256(found[0].rstrip().encode()).hexdigest()[:16]
 
 
-def selected(params: Params, sections: set | dict) -> dict:
-    return params.model_dump(mode="json", include=sections, exclude=SPEED)
+def selected(params: Params, sections: set | dict, but: dict = SPEED) -> dict:
+    return params.model_dump(mode="json", include=sections, exclude=but)
 
 
 def recipe(project: Project, variant: str) -> dict:
@@ -88,7 +94,8 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
-    spec("tables/cost.json", COST, {name: selected(params, COST.sections) for name, params in variants.items()})
+    costs = {name: selected(params, COST.sections, UNMEASURED) for name, params in variants.items()}
+    spec("tables/cost.json", COST, costs)
     compared = {name: project.tree[name] for name in ("tables", "tradeoff")}
     compared["variants"] = {name: params.model_dump(mode="json", exclude=SPEED) for name, params in variants.items()}
     spec("tables/tables.json", TABLES, compared)

@@ -5,10 +5,17 @@ tokens of all captions one after another [tokens, width], with `valid` [batch, s
 Everything but the attention itself then costs nothing for padding.
 """
 
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flip.schema import Tower
+
+# No block draws random numbers, so there is no generator's state to keep.
+recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 def pack(x: Tensor, valid: Tensor) -> Tensor:
@@ -56,16 +63,21 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks and a final LayerNorm; shapes stay as they come."""
+    """Blocks and a final LayerNorm; shapes stay as they come.
+
+    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back.
+    """
 
     def __init__(self, tower: Tower):
         super().__init__()
         self.blocks = nn.ModuleList(Block(tower.width, tower.heads) for _ in range(tower.layers))
         self.norm = nn.LayerNorm(tower.width, eps=1e-6)
+        self.recompute = False
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, valid)
+            x = recomputed(block, x, valid) if recompute else block(x, valid)
         return self.norm(x)
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from flip.model.decoder import Decoder
 from flip.model.masking import mask_patches, mask_tokens
+from flip.model.precision import full_precision
 from flip.model.text import PAD, TextTower
-from flip.model.transformer import initialize
+from flip.model.transformer import Transformer, initialize
 from flip.model.vision import VisionTower
 from flip.schema import Params
 
@@ -26,6 +27,9 @@ class TwoTowers(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(params.train.temperature)))
         self.decoder = Decoder(model, params.reconstruction) if params.reconstruction.weight else None
         self.apply(initialize)
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                module.recompute = params.train.checkpoint_activations
 
     def project_image(self, encoded: Tensor) -> Tensor:
         return self.image_projection(encoded.mean(dim=1))
@@ -43,11 +47,11 @@ class TwoTowers(nn.Module):
         """Logit scale (1 / temperature), clipped: past the limit it has no gradient, as in FLIP's release."""
         return self.log_scale.clamp(0, math.log(self.params.train.max_scale)).exp()
 
-    def forward(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], seed: int, decode: bool = True) -> dict[str, Tensor]:
         """What the objectives need from a batch of images, ids and positions (in the training order).
 
         Returns image and text features [batch, embedding] of unit length, the logit scale and, where there is a
-        decoder, the predicted patches [batch, patches, pixels] with their targets and which were removed.
+        decoder and unless `decode` says no, the predicted patches [batch, patches, pixels] and which were removed.
         """
         params, positions = self.params, batch["positions"]
         order, words = None, None
@@ -58,11 +62,11 @@ class TwoTowers(nn.Module):
             words = mask_tokens(seed, positions, valid, params.kept_tokens, params.masking.text_policy)
         encoded = self.vision(batch["images"], order and order.ids_keep)
         outputs = {
-            "image": F.normalize(self.project_image(encoded).float(), dim=-1),
-            "text": F.normalize(self.encode_text(batch["ids"], words).float(), dim=-1),
+            "image": F.normalize(full_precision(self.project_image(encoded)), dim=-1),
+            "text": F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1),
             "scale": self.scale,
         }
-        if self.decoder is not None:
-            outputs["prediction"] = self.decoder(encoded, order.ids_restore).float()
+        if decode and self.decoder is not None:
+            outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches
         return outputs

@@ -8,6 +8,8 @@ from flip.schema import Params
 
 
 class Reconstruction:
+    joint = False  # each picture has the same number of removed patches
+
     def __init__(self, params: Params):
         self.patch = params.model.patch
         self.weight = params.reconstruction.weight

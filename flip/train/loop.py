@@ -19,9 +19,10 @@ from flip.data.loader import Loader
 from flip.data.tokenizer import Tokenizer
 from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
-from flip.objectives import objectives
+from flip.objectives import named_losses, objectives
 from flip.provenance import processor
 from flip.schema import Params
+from flip.train.accumulate import backward_in_parts
 from flip.train.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from flip.train.optimizer import build_optimizer, learning_rate
 
@@ -87,14 +88,22 @@ class Run:
         train = self.params.train
         return self.loader.batches(self.seen, train.global_batch, train.workers)
 
+    def outputs(self, batch: dict, decode: bool = True) -> dict[str, torch.Tensor]:
+        """What the objectives need of a batch on the device."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
+            return self.model(batch, self.seed, decode)
+
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
-            outputs = self.model(batch, self.seed)
-        named = {}
-        for objective in self.objectives:
-            named |= objective(batch, outputs)
-        return named
+        return named_losses(self.objectives, batch, self.outputs(batch))
+
+    def backward(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Adds a batch's gradients to those of the parameters; returns the detached losses."""
+        if self.params.train.micro_batch:
+            return backward_in_parts(self.outputs, self.objectives, batch, self.params.train.micro_batch)
+        losses = self.losses(batch)
+        sum(losses.values()).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
 
     def step(self, batch: dict) -> dict[str, torch.Tensor]:
         """One optimizer step; returns the detached losses."""
@@ -103,12 +112,11 @@ class Run:
         total = self.steps * train.global_batch
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(train, self.seen + train.global_batch, total)
-        losses = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
+        losses = self.backward(batch)
         self.optimizer.step()
         self.done += 1
-        return {name: loss.detach() for name, loss in losses.items()}
+        return losses
 
     def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
         """One row of the log.

@@ -1,0 +1,169 @@
+"""Time and memory of the contrastive losses, forward and backward, against open_clip's.
+
+    python -m benchmarks.losses                          # 256 to 4,096 pairs: a minute or two on one core
+    python -m benchmarks.losses --pairs 16384 --rounds 3 --forms open_clip tiles floor --out losses.json
+
+The forms take turns, round by round, so that a noisy machine slows them all. Seconds are CPU seconds: the median over
+rounds, with smallest and largest; ratios are medians of the rounds' ratios to open_clip. Memory is the rise of the
+peak in a process of its own per form. The floor is what the tiled form's matrix products alone take (four for InfoNCE,
+three for the sigmoid), measured as one more form in the same rounds.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
+from flip.files import write_json
+from flip.objectives import contrastive, sigmoid
+from flip.objectives.blocks import SIDE, tiles
+from flip.pretrain import keep_memory
+from flip.provenance import processor
+
+FORMS = ["open_clip", "whole", "tiles", "floor"]
+
+
+@torch.no_grad()
+def products(image, text, count: int) -> None:
+    """Nothing but `count` products of the batch's size, tile by tile."""
+    for rows, columns in tiles(len(image), SIDE["cpu"]):
+        for _ in range(count):
+            image[rows] @ text[columns].T
+
+
+def forms() -> dict[str, dict]:
+    """Loss -> form -> function of image, text, scale and bias."""
+    from open_clip.loss import ClipLoss, SigLipLoss
+
+    return {
+        "InfoNCE": {
+            "open_clip": lambda image, text, scale, bias: ClipLoss()(image, text, scale),
+            "whole": lambda image, text, scale, bias: contrastive.whole(image, text, scale),
+            "tiles": lambda image, text, scale, bias: contrastive.info_nce(image, text, scale, SIDE["cpu"]),
+            "floor": lambda image, text, scale, bias: products(image, text, 4),
+        },
+        "sigmoid": {
+            "open_clip": SigLipLoss(),
+            "whole": sigmoid.whole,
+            "tiles": lambda *inputs: sigmoid.pairwise_sigmoid(*inputs, SIDE["cpu"]),
+            "floor": lambda image, text, scale, bias: products(image, text, 3),
+        },
+    }
+
+
+def features(pairs: int, width: int) -> list[torch.Tensor]:
+    """Image and text features of unit length, scale and bias."""
+    generator = torch.Generator().manual_seed(0)
+    image, text = (F.normalize(torch.randn(pairs, width, generator=generator), dim=1) for _ in range(2))
+    return [x.requires_grad_() for x in (image, text, torch.tensor(1 / 0.07), torch.tensor(-10.0))]
+
+
+def run(form, inputs) -> None:
+    for x in inputs:
+        x.grad = None
+    loss = form(*inputs)
+    if loss is not None:
+        loss.backward()
+
+
+def seconds(form, inputs) -> float:
+    begin = time.process_time()
+    run(form, inputs)
+    return time.process_time() - begin
+
+
+def rounds_of(named: dict, inputs, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds per form and round, the forms in turn, after one round that warms up."""
+    spent = {name: [] for name in named}
+    for number in range(rounds + 1):
+        for name, form in named.items():
+            taken = seconds(form, inputs)
+            if number:
+                spent[name].append(taken)
+    return spent
+
+
+def peak() -> int:
+    """Most bytes of memory that this process held since it began; getrusage would count its parent's."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _send_rise(sender, loss: str, name: str, pairs: int, width: int) -> None:
+    keep_memory()
+    torch.set_num_threads(1)
+    form = forms()[loss][name]
+    run(form, features(8, width))  # what a first call loads is not the batch's
+    inputs = features(pairs, width)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    before = peak()
+    run(form, inputs)
+    sender.send(peak() - before)
+
+
+def memory(loss: str, name: str, pairs: int, width: int) -> int:
+    """Bytes by which one forward and backward raises the peak, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_send_rise, args=(sender, loss, name, pairs, width))
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise SystemExit(f"{loss} in form '{name}' did not end (out of memory?): --pairs {pairs} is too many") from None
+    finally:
+        child.join()
+
+
+def measure(pairs: int, width: int, rounds: int, chosen: set[str]) -> list[dict]:
+    """One row per loss and chosen form."""
+    rows = []
+    for loss, named in forms().items():
+        named = {name: form for name, form in named.items() if name in chosen}
+        rise = {name: memory(loss, name, pairs, width) for name in named if name != "floor"}
+        spent = rounds_of(named, features(pairs, width), rounds)
+        reference = spent["open_clip"]
+        for name, times in spent.items():
+            ratios = [a / b for a, b in zip(times, reference, strict=True)]
+            row = {"pairs": pairs, "loss": loss, "form": name, "seconds": times, "ratio": statistics.median(ratios)}
+            rows.append(row | {"memory_rise_bytes": rise.get(name)})
+    return rows
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = ["| pairs | loss | form | CPU seconds (smallest-largest) | time against open_clip | memory rise |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in rows:
+        times, rise = row["seconds"], row["memory_rise_bytes"]
+        spread = f"{statistics.median(times):.4g} ({min(times):.4g}-{max(times):.4g})"
+        size = "" if rise is None else f"{rise / 2**20:.0f} MB"
+        lines.append(f"| {row['pairs']:,} | {row['loss']} | {row['form']} | {spread} | {row['ratio']:.2f} | {size} |")
+    return "\n".join(lines)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.losses", description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096], help="batch sizes")
+    parser.add_argument("--width", type=int, default=512, help="width of the features (default: 512)")
+    parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS, help="besides open_clip (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts (default: 5)")
+    parser.add_argument("--out", help="JSON file for every round's figures")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(1)
+    chosen = {"open_clip", *options.forms}
+    rows = [row for pairs in options.pairs for row in measure(pairs, options.width, options.rounds, chosen)]
+    print(markdown(rows))
+    if options.out:
+        facts = {"processor": processor(), "torch": torch.__version__, "threads": 1, "width": options.width}
+        write_json(options.out, facts | {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()

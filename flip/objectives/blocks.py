@@ -1,0 +1,41 @@
+"""What the contrastive losses share: the batch x batch matrix of logits, taken tile by tile and never held whole.
+
+A tile is computed, used and forgotten; the gradients compute it once more where they need to. Memory is then that of
+the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+# Side of a tile. CPU: 1 MB of float32 fits a core's cache; up to 2,048 the time hardly changes. GPU: larger, so that a
+# tile is worth starting its kernels; 64 MB whatever the batch.
+SIDE = {"cpu": 512, "cuda": 4096}
+# From this many pairs on, tiles are faster than the whole matrix: `python -m benchmarks.losses` measures it.
+TILES_FROM = 1024
+
+
+def tiles(pairs: int, side: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of each tile of a pairs x pairs matrix, row by row; equal slices on the diagonal."""
+    ranges = [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
+    return ((rows, columns) for rows in ranges for columns in ranges)
+
+
+def pick_side(features: Tensor, side: int | None) -> int | None:
+    """Side of the tiles for features [pairs, width]; None: the whole matrix at once, which small batches want."""
+    if side is None and len(features) < TILES_FROM:
+        return None
+    return side or SIDE["cpu" if features.device.type == "cpu" else "cuda"]
+
+
+def add_products(image_sum: Tensor, text_sum: Tensor, weight: Tensor, image: Tensor, text: Tensor) -> None:
+    """Adds weight @ text and weight.T @ image [rows or columns, width] to the sums, for a tile's weights."""
+    # With `out`, since FlopCounterMode (flip.cost) does not count `addmm_`.
+    torch.addmm(image_sum, weight, text, out=image_sum)
+    torch.addmm(text_sum, weight.T, image, out=text_sum)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the products of two matrices of one shape, without a third."""
+    return torch.einsum("ij,ij->i", a, b).sum()

@@ -1,0 +1,80 @@
+"""The pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Algorithm 1).
+
+The paper's displayed equation has the bias with the opposite sign; this follows its algorithm, as all code does.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from flip.model.precision import full_precision
+from flip.objectives.blocks import add_products, inner, pick_side, tiles
+
+
+class Sigmoid:
+    """Each pair of a picture and a caption is told apart by itself; summed over captions, averaged over pictures."""
+
+    joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
+
+    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sigmoid": pairwise_sigmoid(*(outputs[name] for name in ("image", "text", "scale", "bias")))}
+
+
+def pairwise_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None) -> Tensor:
+    """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
+
+    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
+    derivatives only, and gives them once.
+    """
+    image, text = full_precision(image), full_precision(text)
+    side = pick_side(image, side)
+    if not side:
+        return whole(image, text, scale, bias)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
+    return TiledSigmoid.apply(image, text, scale, bias, side, wanted)
+
+
+def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    logits = scale * image @ text.T + bias
+    sign = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
+    return -F.logsigmoid(sign * logits).sum() / len(logits)
+
+
+def wrongness(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
+    """A tile's logits, [rows, columns], negated where the pair matches: the lower, the better."""
+    logits = (scale * image @ text.T).add_(bias)
+    if diagonal:
+        logits.diagonal().neg_()
+    return logits
+
+
+class TiledSigmoid(torch.autograd.Function):
+    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients."""
+
+    @staticmethod
+    def forward(ctx, image, text, scale, bias, side, wanted):
+        image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
+        losses, bias_sums = [], []
+        for rows, columns in tiles(len(image), side):
+            wrong = wrongness(image[rows], text[columns], scale, bias, rows == columns)
+            losses.append(-F.logsigmoid(-wrong).sum())
+            if wanted:
+                weight = wrong.sigmoid_()
+                if rows == columns:
+                    weight.diagonal().neg_()
+                bias_sums.append(weight.sum())
+                add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+        if wanted:
+            scale_sum = inner(image, image_sum)
+            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
+        return torch.stack(losses).sum() / len(image)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        if ctx.sums is None:
+            raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
+        sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory
+        factor = gradient / len(sums[0])
+        return *(x.mul_(factor) for x in sums), None, None

@@ -1,0 +1,62 @@
+"""A step in micro-batches whose gradients are those of the whole batch (GradCache: Gao et al. 2021, arXiv:2101.06983).
+
+A contrastive loss needs the features of all pairs, so it is no mean over micro-batches. First all features are
+computed without a graph; the losses give the gradient of each feature; then each micro-batch is run again, with a
+graph, and passes its features' gradients on. One micro-batch's activations are held at a time, for one more forward
+pass. Masks follow the sample's position, so both passes see the same patches and words.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flip.objectives import named_losses
+
+Batch = dict[str, Tensor]
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    """Micro-batches of `size` pairs; the last one may be smaller."""
+    pieces = zip(*(tensor.split(size) for tensor in batch.values()), strict=True)
+    return [dict(zip(batch, piece, strict=True)) for piece in pieces]
+
+
+@torch.no_grad()
+def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
+    """What the joint objectives need of the whole batch, as leaves: features [pairs, embedding] and scalars."""
+    outputs = [forward(part, decode=False) for part in parts]
+    whole = {name: torch.cat([one[name] for one in outputs]) if x.ndim else x for name, x in outputs[0].items()}
+    return {name: tensor.requires_grad_() for name, tensor in whole.items()}
+
+
+def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor:
+    """A number whose gradient with respect to a micro-batch's outputs is the one that its leaves have got.
+
+    A scalar, such as the logit scale, is the same for all micro-batches; each passes its share on.
+    """
+    total = 0
+    for name, leaf in leaves.items():
+        gradient = leaf.grad[begin : begin + len(outputs[name])] if leaf.ndim else share * leaf.grad
+        total = total + (outputs[name] * gradient).sum()
+    return total
+
+
+def backward_in_parts(forward: Callable, objectives: list, batch: Batch, size: int) -> dict[str, Tensor]:
+    """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
+
+    `forward(part, decode=True)` gives the outputs that the objectives read.
+    """
+    parts, pairs = split(batch, size), len(batch["positions"])
+    leaves = embed(forward, parts)
+    losses = named_losses([one for one in objectives if one.joint], batch, leaves)
+    sum(losses.values()).backward()
+    separate, begin = [one for one in objectives if not one.joint], 0
+    for part in parts:
+        outputs = forward(part)
+        share = len(part["positions"]) / pairs
+        means = {name: share * loss for name, loss in named_losses(separate, part, outputs).items()}
+        (sum(means.values()) + pass_on(leaves, outputs, begin, share)).backward()
+        losses |= {name: losses.get(name, 0) + loss.detach() for name, loss in means.items()}
+        begin += len(part["positions"])
+    return {name: loss.detach() for name, loss in losses.items()}

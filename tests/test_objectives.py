@@ -1,0 +1,215 @@
+"""The contrastive losses, whole and in tiles, equal a double loop, open_clip and independently computed values, and so
+do all their gradients; what large batches take is linear in the batch."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flip.objectives import Contrastive, Sigmoid, blocks
+from flip.objectives.contrastive import info_nce
+from flip.objectives.sigmoid import pairwise_sigmoid
+
+NAMES = ("image", "text", "scale", "bias")
+# Pairs, width, side of a tile: one pair, one tile, many, odd sizes, a last tile of one row, tiles of one row.
+SHAPES = [(1, 4, 4), (7, 3, 7), (8, 5, 3), (12, 16, 4), (13, 2, 4), (5, 6, 1), (37, 11, 16), (6, 4, 100)]
+EXACT = {"rtol": 1e-10, "atol": 1e-14}
+
+
+def features(pairs, width, dtype=torch.float64, scale=14.0):
+    generator = torch.Generator().manual_seed(pairs * width)
+    image, text = (F.normalize(torch.randn(pairs, width, generator=generator).to(dtype), dim=1) for _ in range(2))
+    return [
+        x.requires_grad_() for x in (image, text, torch.tensor(scale, dtype=dtype), torch.tensor(-3.0, dtype=dtype))
+    ]
+
+
+def info_nce_loop(image, text, scale, bias):
+    """The definition, pair by pair."""
+    total = 0
+    for i in range(len(image)):
+        right = scale * image[i] @ text[i]
+        across = torch.stack([scale * image[i] @ text[j] for j in range(len(text))])
+        down = torch.stack([scale * image[j] @ text[i] for j in range(len(text))])
+        total = total + across.exp().sum().log() + down.exp().sum().log() - 2 * right
+    return total / (2 * len(image))
+
+
+def sigmoid_loop(image, text, scale, bias):
+    total = 0
+    for i in range(len(image)):
+        for j in range(len(text)):
+            sign = 1 if i == j else -1
+            total = total + torch.log1p(torch.exp(-sign * (scale * image[i] @ text[j] + bias)))
+    return total / len(image)
+
+
+def open_clip_info_nce(image, text, scale, bias):
+    from open_clip.loss import ClipLoss
+
+    return ClipLoss()(image, text, scale)
+
+
+def open_clip_sigmoid(image, text, scale, bias):
+    from open_clip.loss import SigLipLoss
+
+    return SigLipLoss()(image, text, scale, bias)
+
+
+def ours_info_nce(image, text, scale, bias, side=None):
+    return info_nce(image, text, scale, side)
+
+
+def differentiated(loss, inputs, weight=1.0):
+    """The loss, and its gradients times `weight` by name of the input."""
+    value = loss(*inputs)
+    gradients = torch.autograd.grad(weight * value, inputs, allow_unused=True)
+    return value.detach(), {name: g for name, g in zip(NAMES, gradients, strict=True) if g is not None}
+
+
+@pytest.mark.parametrize(("pairs", "width", "side"), SHAPES)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ours_info_nce, info_nce_loop), (ours_info_nce, open_clip_info_nce),
+        (pairwise_sigmoid, sigmoid_loop), (pairwise_sigmoid, open_clip_sigmoid),
+    ],
+)  # fmt: skip
+def test_tiles_equal_the_loop_and_open_clip_with_gradients(ours, theirs, pairs, width, side):
+    inputs = features(pairs, width)
+    expected, gradients = differentiated(theirs, inputs, weight=0.3)
+    for form in (side, None):
+        value, found = differentiated(lambda *x, form=form: ours(*x, side=form), inputs, weight=0.3)
+        torch.testing.assert_close(value, expected, **EXACT)
+        assert found.keys() == gradients.keys()
+        for name in gradients:
+            torch.testing.assert_close(found[name], gradients[name], **EXACT, msg=name)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_shapes_agree_with_the_whole_matrix(seed):
+    pairs, width, side = (int(n) for n in torch.randint(1, 70, (3,), generator=torch.Generator().manual_seed(seed)))
+    inputs = features(pairs, width, scale=100.0)
+    for loss in (ours_info_nce, pairwise_sigmoid):
+        whole, tiled = (differentiated(lambda *x, s=s, loss=loss: loss(*x, side=s), inputs) for s in (None, side))
+        torch.testing.assert_close(tiled[0], whole[0], **EXACT)
+        for name in whole[1]:
+            torch.testing.assert_close(tiled[1][name], whole[1][name], rtol=1e-9, atol=1e-12)
+
+
+def reference_features():
+    """Inputs that anyone can write down."""
+    rows, columns = torch.arange(8.0, dtype=torch.float64)[:, None], torch.arange(16.0, dtype=torch.float64)
+
+    def unit(phase):
+        wave = torch.sin(0.7 * rows + 1.3 * columns + phase) + 0.25 * torch.cos(2.1 * rows * columns + phase)
+        return F.normalize(wave, dim=1)
+
+    return unit(0.0), F.normalize(unit(0.4) + 0.1 * unit(1.9), dim=1)
+
+
+@pytest.mark.parametrize("side", [None, 3, 8])
+def test_losses_equal_the_reference_values(side):
+    """Ten digits of values computed independently."""
+    image, text = reference_features()
+    number = lambda x: torch.tensor(x, dtype=torch.float64)  # noqa: E731
+    for scale, expected in ((1 / 0.07, 0.9644506265), (10.0, 0.8655342506)):
+        assert info_nce(image, text, number(scale), side).item() == pytest.approx(expected, rel=1e-10)
+    value = pairwise_sigmoid(image, text, number(10.0), number(-10.0), side)
+    assert value.item() == pytest.approx(1.8162983908, rel=1e-10)
+
+
+@pytest.mark.parametrize("pairs", [8, 4096])
+def test_sigmoid_starts_where_it_should(pairs):
+    """All cosines 0, bias -10: log(1 + e^10) + (n - 1) log(1 + e^-10)."""
+    zeros, ten = torch.zeros(pairs, 2), torch.tensor(10.0)
+    expected = math.log1p(math.exp(10)) + (pairs - 1) * math.log1p(math.exp(-10))
+    assert pairwise_sigmoid(zeros, zeros, ten, -ten).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_logits_far_apart_neither_overflow_nor_vanish():
+    """The largest scale with opposite features: columns whose every logit is exp(-200) of the rows' largest."""
+    text = torch.eye(4)
+    image = torch.stack([text[0], text[0], text[0], -text[3]])
+    inputs = [x.requires_grad_() for x in (image, text, torch.tensor(100.0), torch.tensor(-10.0))]
+    for loss in (ours_info_nce, pairwise_sigmoid):
+        exact, gradients = differentiated(lambda *x, loss=loss: loss(*(y.double() for y in x), side=2), inputs)
+        value, found = differentiated(lambda *x, loss=loss: loss(*x, side=2), inputs)
+        assert value.item() == pytest.approx(exact.item(), rel=1e-6)
+        for name in found:
+            torch.testing.assert_close(found[name], gradients[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [ours_info_nce, pairwise_sigmoid])
+@pytest.mark.parametrize("side", [None, 5])
+def test_bfloat16_features_are_computed_in_float32(loss, side):
+    """The value is that of the rounded features in float32; each gradient comes back in its input's type."""
+    narrow = features(12, 16, torch.bfloat16)
+    wide = [x.detach().float().requires_grad_() for x in narrow]
+    value, gradients = differentiated(lambda *x: loss(*x, side=side), [*narrow[:2], *wide[2:]])
+    expected, exact = differentiated(lambda *x: loss(*x, side=side), wide)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+    assert gradients["image"].dtype == gradients["text"].dtype == torch.bfloat16
+    for name in exact:
+        assert torch.equal(gradients[name], exact[name].to(gradients[name].dtype)), name
+
+
+def test_large_batches_go_in_tiles_and_small_ones_whole(monkeypatch):
+    """The objectives switch by the batch alone; a small batch keeps the plain form, and with it its bits."""
+    small = features(blocks.TILES_FROM - 1, 2, torch.float32)
+    large = features(blocks.TILES_FROM, 2, torch.float32)
+    assert blocks.pick_side(small[0], None) is None
+    assert blocks.pick_side(large[0], None) == blocks.SIDE["cpu"]
+    image, text, scale, bias = small[0][:9], small[1][:9], small[2], small[3]
+    outputs = {"image": image, "text": text, "scale": scale, "bias": bias}
+    logits, target = scale * image @ text.T, torch.arange(9)
+    plain = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    assert torch.equal(Contrastive()({}, outputs)["contrastive"], plain)
+    whole = Sigmoid()({}, outputs)["sigmoid"]
+    monkeypatch.setattr(blocks, "TILES_FROM", 1)
+    monkeypatch.setattr(blocks, "SIDE", {"cpu": 4})
+    assert type(Contrastive()({}, outputs)["contrastive"].grad_fn).__name__ == "TiledInfoNCEBackward"
+    torch.testing.assert_close(Sigmoid()({}, outputs)["sigmoid"], whole)
+
+
+@pytest.mark.parametrize("loss", [ours_info_nce, pairwise_sigmoid])
+def test_no_tensor_is_as_large_as_the_matrix(loss):
+    """Every tensor that an operation makes, forward and backward, is at most a tile or the features."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            made = operator(*args, **(kwargs or {}))
+            for one in made if isinstance(made, tuple | list) else [made]:
+                if isinstance(one, torch.Tensor):
+                    self.elements = max(self.elements, one.numel())
+            return made
+
+    inputs = features(64, 4, torch.float32)
+    with Largest() as largest:
+        loss(*inputs, side=8).backward()
+    assert largest.elements == 64 * 4
+
+
+def test_a_loss_without_gradients_does_no_work_for_them():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    inputs = features(32, 8, torch.float32)
+    tile, products = 2 * 8**3, {}
+    for name, grad in (("value", False), ("training", True)):
+        with torch.set_grad_enabled(grad), FlopCounterMode(display=False) as counter:
+            pairwise_sigmoid(*inputs, side=8)
+        counts = counter.get_flop_counts()["Global"]
+        products[name] = sum(counts.get(one, 0) for one in (torch.ops.aten.mm, torch.ops.aten.addmm))
+    assert products == {"value": 16 * tile, "training": 3 * 16 * tile}
+
+
+def test_the_sigmoid_loss_says_that_its_gradients_are_spent():
+    value = pairwise_sigmoid(*features(8, 4), side=4)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="compute the loss again"):
+        value.backward()
