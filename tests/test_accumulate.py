@@ -1,11 +1,16 @@
 """A step in micro-batches has the loss and the gradients of one over the whole batch, whatever the losses and masks;
 activations that are computed twice give the same bits, and fewer bytes are held."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 
 from flip.cost import Step
 from flip.files import read_json
+from flip.params import Project
+from flip.specs import specs
 from tests.conftest import SMALL
 from tests.test_train import advance, make_run, weights
 
@@ -110,3 +115,11 @@ def held(change, data, **settings):
 
 def test_recomputed_activations_are_not_held(change, small_data):
     assert held(change, small_data, checkpoint_activations=True) < 0.3 * held(change, small_data)
+
+
+def test_recomputing_asks_for_new_costs_and_no_new_training(project):
+    changed = Project(copy.deepcopy(project.tree), project.scale)
+    changed.tree["base"]["train"]["checkpoint_activations"] = True
+    before, after = (specs(one, Path("rules")) for one in (project, changed))
+    differ = {path for path in before if before[path] != after[path] and not path.startswith("params/")}
+    assert differ == {"tables/cost.json"}

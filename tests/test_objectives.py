@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from flip.objectives import Contrastive, Sigmoid, blocks
+from flip.objectives.blocks import SIDE
 from flip.objectives.contrastive import info_nce
 from flip.objectives.sigmoid import pairwise_sigmoid
 
@@ -213,3 +214,15 @@ def test_the_sigmoid_loss_says_that_its_gradients_are_spent():
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="compute the loss again"):
         value.backward()
+
+
+@pytest.mark.parametrize("loss", ["InfoNCE", "sigmoid"])
+def test_the_benchmark_compares_forms_of_one_loss(loss):
+    """With a last tile that is smaller than the others."""
+    from benchmarks.losses import features, forms
+
+    inputs = features(SIDE["cpu"] + 3, 4)
+    values = [form(*inputs) for name, form in forms()[loss].items() if name != "floor"]
+    assert len(values) == 3
+    for value in values[1:]:
+        torch.testing.assert_close(value, values[0], rtol=1e-5, atol=0)
