@@ -36,20 +36,20 @@ def alone(out):
         yield
 
 
-def enter(stale: Path, wait: bool):
-    """Says that a workflow is at work in this folder, for as long as the lock that is returned is kept.
+def enter(scale: str, stale: Path, wait: bool):
+    """Says that a workflow is at work on a scale in this folder, for as long as the locks that are returned are kept.
 
-    Returns the lock, and whether another workflow is at work too.
-
-    If none was, locks in `stale` are those of one that was killed, and go. One that is at work is waited for with
-    `wait`; without, the workflow's own locks have the last word on whether two can work side by side.
+    Returns them, and whether another one is at work on the same scale; `wait` waits for its end. If none is at work in
+    the folder at all, locks in `stale` are those of one that was killed, and go.
     """
-    lock = _open("workflow")
-    alone_here = _try(lock)
-    if wait and not alone_here:
-        _wait(lock, "another Snakemake is at work in this folder")
-    if wait or alone_here:
+    folder, ours = _open("workflow"), _open(f"workflow {scale}")
+    busy = not _try(ours)
+    if busy and wait:
+        _wait(ours, f"another Snakemake is at work on scale '{scale}' in this folder")
+        busy = False
+    if _try(folder):
         for path in stale.glob("*.lock"):
             path.unlink(missing_ok=True)
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    return lock, not (wait or alone_here)
+    for lock in (folder, ours):
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    return (folder, ours), busy

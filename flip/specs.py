@@ -1,6 +1,7 @@
 """What each job depends on besides the results of other jobs, as small files: its parameters, its code, its rule.
 
     specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
+    specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/tables/<stage>.json                 of all variants together
@@ -13,6 +14,8 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+import yaml
 
 from flip.files import write_atomic
 from flip.params import ParameterError, Project, dump
@@ -76,6 +79,7 @@ def recipe(project: Project, variant: str) -> dict:
 def specs(project: Project, rules: Path) -> dict[str, str]:
     """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
     variants, found = project.variants, {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
+    found["params.yaml"] = yaml.safe_dump(project.tree | {"scale": project.scale}, sort_keys=False)
 
     def spec(path: str, stage: Stage, parameters: dict) -> None:
         name = Path(path).stem

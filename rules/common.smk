@@ -94,7 +94,9 @@ def chosen_variants() -> list[str]:
 
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
-    PRESENCE, busy = enter(Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ)
+    PRESENCE, busy = enter(
+        SCALE, Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ
+    )
     try:
         write_specs(PROJECT, in_use=busy)
         if not busy:

@@ -312,6 +312,7 @@ def test_an_s3_remote_holds_what_was_pushed_and_gives_what_is_asked_for(work, cl
     sizes = [path.stat().st_size for path in (tmp_path / "store/bucket").rglob("*") if path.is_file()]
     assert 0 < sum(sizes) < sum(path.stat().st_size for path in cached(work)) / 2
     use(clone, s3)
+    commit(clone, "The remote")
     dvc(clone, "pull", "tables/tiny")
     assert (clone / "tables/tiny/index.html").read_bytes() == (work / "tables/tiny/index.html").read_bytes()
     said = dvc(clone, "pull", "results/tiny/clip", check=False)

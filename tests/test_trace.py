@@ -5,6 +5,7 @@ import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -52,17 +53,20 @@ def test_a_spoiled_file_is_named(copy, name):
 
 
 def test_outcomes_that_the_weights_do_not_give_are_found(copy):
-    for name in ("weights.safetensors", "log.csv"):
-        shutil.copy(copy / "results/tiny/clip/seed-0" / name, copy / "results/tiny/flip-50/seed-0" / name)
+    path = copy / "results/tiny/flip-50/seed-0/outcomes.npz"
+    with np.load(path) as file:
+        found = dict(file)
+    found["fine"][:3] = 1 - found["fine"][:3]
+    np.savez_compressed(path, **found)
     said = trace(copy, "a", "flip-50", "fine", "--verify", check=False)
-    assert "results/tiny/flip-50/seed-0/weights.safetensors: not what" in said
-    assert "outcomes of fine are not those of the weights" in said
+    assert "results/tiny/flip-50/seed-0/outcomes.npz: not what" in said
+    assert "3 outcomes of fine are not those of the weights" in said
 
 
 def test_an_unknown_cell_is_explained(made):
     for words, message in (
         (("z", "clip", "fine"), "unknown table 'z'; known: a, d, e"),
-        (("a", "flip-5", "fine"), "table a has no row 'flip-5'; did you mean 'flip-50'?"),
+        (("a", "flop-50", "fine"), "table a has no row 'flop-50'; did you mean 'flip-50'?"),
         (("a", "clip", "finer"), "table a has no column 'finer'; did you mean 'fine'?"),
     ):
         assert message in trace(made, *words, check=False)
