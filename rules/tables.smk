@@ -19,7 +19,6 @@ rule tables:
         metrics="metrics/{scale}.json",
     shell:
         RECEIPT + " --beside {params.metrics:q} --"
-        " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --data data/{wildcards.scale}"
-        " --results results/{wildcards.scale} --receipts receipts/{wildcards.scale} --metrics {params.metrics:q}"
-        " --out tables/{wildcards.scale}"
-        " 2> {log:q}"
+        " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale}"
+        " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
+        " --metrics {params.metrics:q} --out tables/{wildcards.scale} 2> {log:q}"

@@ -234,15 +234,15 @@ def kill_while_training(folder, *words):
 
 def test_a_fresh_workspace_and_two_kills(tmp_path):
     """`dvc repro` from nothing, killed; then Snakemake, killed; then `dvc repro` brings it to its end."""
-    folder = copy_workflow(tmp_path)
-    write_params(folder, shrink)
+    folder, variants = copy_workflow(tmp_path), ("clip", "flip-50", "flip-50-tuned")
+    write_params(folder, lambda tree: smaller(shrink(tree), variants))
     call(folder, "git", "init", "--quiet")
     commit(folder)
-    assert kill_while_training(folder, "dvc", "repro") < len(VARIANTS)
-    assert kill_while_training(folder, "snakemake", "ablations") < len(VARIANTS)
+    assert kill_while_training(folder, "dvc", "repro") < len(variants)
+    assert kill_while_training(folder, "snakemake", "ablations") < len(variants)
     said = dvc(folder, "repro")
     assert "table" not in ran(said)
-    assert ran(said).count("pretrain") < len(VARIANTS)
+    assert ran(said).count("pretrain") < len(variants)
     is_up_to_date(folder)
     assert stages(dvc(folder, "repro")) == []
 
@@ -251,22 +251,27 @@ def cached(folder):
     return [path for path in (folder / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
-def test_no_job_writes_into_the_cache(work, kind):
-    """Everything is made anew where it is linked to the cache; what the cache holds stays what its name says."""
-    dvc(work, "config", "cache.type", kind)
-    dvc(work, "checkout", "--relink")
-    weights = work / "results/tiny/clip/seed-0/weights.safetensors"
-    assert weights.is_symlink() if kind == "symlink" else weights.stat().st_nlink > 1
+def smaller(tree, variants=("clip",)):
+    """A project of a few variants only."""
+    tree["variants"] = {name: tree["variants"][name] for name in variants}
+    tree["tables"] = {"a": tree["tables"]["a"] | {"variants": list(variants)}}
+    tree["tradeoff"]["curves"] = {"mask 0%": ["clip"]}
+    return tree
 
-    def smaller(tree):
+
+def test_no_job_writes_into_the_cache(work):
+    """All is made anew where it is linked to the cache, hard or symbolically; what the cache holds stays as named."""
+    for kind, places in (("hardlink", ["data", "tables"]), ("symlink", [f"variant@{name}" for name in VARIANTS])):
+        dvc(work, "config", "cache.type", kind)
+        dvc(work, "checkout", "--relink", *places)
+    assert (work / "tables/tiny/index.html").stat().st_nlink > 1
+    assert (work / "results/tiny/clip/seed-0/weights.safetensors").is_symlink()
+
+    def other_world(tree):
         tree["base"]["world"]["seed"] = 1
-        tree["variants"] = {"clip": {}}
-        tree["tables"] = {"a": tree["tables"]["a"] | {"variants": ["clip"]}}
-        tree["tradeoff"]["curves"] = {"mask 0%": ["clip"]}
-        return tree
+        return smaller(tree)
 
-    write_params(work, smaller)
+    write_params(work, other_world)
     snakemake(work, "ablations")
     assert len(cached(work)) > 30
     for path in cached(work):
