@@ -6,7 +6,8 @@
 The forms take turns, round by round, so that a noisy machine slows them all. Seconds are CPU seconds: the median over
 rounds, with smallest and largest; ratios are medians of the rounds' ratios to open_clip. Memory is the rise of the
 peak in a process of its own per form. The floor is what the tiled form's matrix products alone take (four for InfoNCE,
-three for the sigmoid), measured as one more form in the same rounds.
+three for the sigmoid), measured as one more form in the same rounds. The timed process keeps freed memory, as training
+does; with --trim each large tensor costs its page faults, as it does in programs that leave the allocator alone.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
 from flip.files import write_json
 from flip.objectives import contrastive, sigmoid
-from flip.objectives.blocks import SIDE, tiles
+from flip.objectives.blocks import SIDE, strips
 from flip.pretrain import keep_memory
 from flip.provenance import processor
 
@@ -31,9 +32,10 @@ FORMS = ["open_clip", "whole", "tiles", "floor"]
 @torch.no_grad()
 def products(image, text, count: int) -> None:
     """Nothing but `count` products of the batch's size, tile by tile."""
-    for rows, columns in tiles(len(image), SIDE["cpu"]):
-        for _ in range(count):
-            image[rows] @ text[columns].T
+    for rows in strips(len(image), SIDE["cpu"]):
+        for columns in strips(len(text), SIDE["cpu"]):
+            for _ in range(count):
+                image[rows] @ text[columns].T
 
 
 def forms() -> dict[str, dict]:
@@ -95,7 +97,6 @@ def peak() -> int:
 
 
 def _send_rise(sender, loss: str, name: str, pairs: int, width: int) -> None:
-    keep_memory()
     torch.set_num_threads(1)
     form = forms()[loss][name]
     run(form, features(8, width))  # what a first call loads is not the batch's
@@ -153,15 +154,23 @@ def main(argv=None):
     parser.add_argument("--width", type=int, default=512, help="width of the features (default: 512)")
     parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS, help="besides open_clip (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts (default: 5)")
+    parser.add_argument("--trim", action="store_true", help="leave freed memory to the allocator, unlike flip.pretrain")
     parser.add_argument("--out", help="JSON file for every round's figures")
     options = parser.parse_args(argv)
-    keep_memory()
+    if not options.trim:
+        keep_memory()
     torch.set_num_threads(1)
     chosen = {"open_clip", *options.forms}
     rows = [row for pairs in options.pairs for row in measure(pairs, options.width, options.rounds, chosen)]
     print(markdown(rows))
     if options.out:
-        facts = {"processor": processor(), "torch": torch.__version__, "threads": 1, "width": options.width}
+        facts = {
+            "processor": processor(),
+            "torch": torch.__version__,
+            "threads": 1,
+            "width": options.width,
+            "trim": options.trim,
+        }
         write_json(options.out, facts | {"rows": rows})
 
 

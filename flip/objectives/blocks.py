@@ -4,22 +4,19 @@ A tile is computed, used and forgotten; the gradients compute it once more where
 the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
-# Side of a tile. CPU: 1 MB of float32 fits a core's cache; up to 2,048 the time hardly changes. GPU: larger, so that a
-# tile is worth starting its kernels; 64 MB whatever the batch.
-SIDE = {"cpu": 512, "cuda": 4096}
+# Side of a tile. CPU: 4 MB of float32 stay near a core; between 512 and 2,048 the time hardly changes. GPU: larger, so
+# that a tile is worth starting its kernels; 64 MB whatever the batch.
+SIDE = {"cpu": 1024, "cuda": 4096}
 # From this many pairs on, tiles are faster than the whole matrix: `python -m benchmarks.losses` measures it.
 TILES_FROM = 1024
 
 
-def tiles(pairs: int, side: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of each tile of a pairs x pairs matrix, row by row; equal slices on the diagonal."""
-    ranges = [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
-    return ((rows, columns) for rows in ranges for columns in ranges)
+def strips(pairs: int, side: int) -> list[slice]:
+    """The rows, or columns, of the tiles of a pairs x pairs matrix; where both are equal, a tile has the diagonal."""
+    return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
 
 
 def pick_side(features: Tensor, side: int | None) -> int | None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.model.precision import full_precision
-from flip.objectives.blocks import add_products, inner, pick_side, tiles
+from flip.objectives.blocks import add_products, inner, pick_side, strips
 
 
 class Contrastive:
@@ -38,10 +38,12 @@ def whole(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 def normalizers(image: Tensor, text: Tensor, scale: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of the logits over each row and over each column, [pairs] each, in one pass over the tiles."""
     over_rows, over_columns = (image.new_full((len(image),), -torch.inf) for _ in range(2))
-    for rows, columns in tiles(len(image), side):
-        logits = scale * image[rows] @ text[columns].T
-        over_rows[rows] = torch.logaddexp(over_rows[rows], logits.logsumexp(1))
-        over_columns[columns] = torch.logaddexp(over_columns[columns], logits.logsumexp(0))
+    for rows in strips(len(image), side):
+        scaled = scale * image[rows]
+        for columns in strips(len(text), side):
+            logits = scaled @ text[columns].T
+            over_rows[rows] = torch.logaddexp(over_rows[rows], logits.logsumexp(1))
+            over_columns[columns] = torch.logaddexp(over_columns[columns], logits.logsumexp(0))
     return over_rows, over_columns
 
 
@@ -61,13 +63,15 @@ class TiledInfoNCE(torch.autograd.Function):
     def backward(ctx, gradient):
         image, text, scale, over_rows, over_columns = ctx.saved_tensors
         image_sum, text_sum = torch.zeros_like(image), torch.zeros_like(text)
-        for rows, columns in tiles(len(image), ctx.side):
-            logits = scale * image[rows] @ text[columns].T
-            weight = (logits - over_rows[rows, None]).exp_()
-            weight += logits.sub_(over_columns[columns]).exp_()
-            if rows == columns:
-                weight.diagonal().sub_(2)  # the matched pair, in both directions
-            add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+        for rows in strips(len(image), ctx.side):
+            scaled = scale * image[rows]
+            for columns in strips(len(text), ctx.side):
+                logits = scaled @ text[columns].T
+                weight = (logits - over_rows[rows, None]).exp_()
+                weight += logits.sub_(over_columns[columns]).exp_()
+                if rows == columns:
+                    weight.diagonal().sub_(2)  # the matched pair, in both directions
+                add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
         factor = gradient / (2 * len(image))
         scale_gradient = factor * inner(image, image_sum)
         return image_sum.mul_(factor * scale), text_sum.mul_(factor * scale), scale_gradient, None

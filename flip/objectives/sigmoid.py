@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.model.precision import full_precision
-from flip.objectives.blocks import add_products, inner, pick_side, tiles
+from flip.objectives.blocks import add_products, inner, pick_side, strips
 
 
 class Sigmoid:
@@ -41,9 +41,9 @@ def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
-def wrongness(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
+def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
     """A tile's logits, [rows, columns], negated where the pair matches: the lower, the better."""
-    logits = (scale * image @ text.T).add_(bias)
+    logits = (scaled @ text.T).add_(bias)
     if diagonal:
         logits.diagonal().neg_()
     return logits
@@ -56,15 +56,17 @@ class TiledSigmoid(torch.autograd.Function):
     def forward(ctx, image, text, scale, bias, side, wanted):
         image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
         losses, bias_sums = [], []
-        for rows, columns in tiles(len(image), side):
-            wrong = wrongness(image[rows], text[columns], scale, bias, rows == columns)
-            losses.append(-F.logsigmoid(-wrong).sum())
-            if wanted:
-                weight = wrong.sigmoid_()
-                if rows == columns:
-                    weight.diagonal().neg_()
-                bias_sums.append(weight.sum())
-                add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+        for rows in strips(len(image), side):
+            scaled = scale * image[rows]
+            for columns in strips(len(text), side):
+                wrong = wrongness(scaled, text[columns], bias, rows == columns)
+                losses.append(F.softplus(wrong, threshold=40).sum())  # log(1 + e^x) is x from 40 on, in float64 too
+                if wanted:
+                    weight = wrong.sigmoid_()
+                    if rows == columns:
+                        weight.diagonal().neg_()
+                    bias_sums.append(weight.sum())
+                    add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
         if wanted:
             scale_sum = inner(image, image_sum)
             ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
