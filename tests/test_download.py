@@ -55,9 +55,9 @@ def data(params, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "params.yaml").write_text(dump(params))
     table.write_parts(params, folder / "table")
-    download.download(params, folder / "table" / "0000.parquet", folder / "download" / "0000.json", "test")
+    download.download(params, folder / "table" / "0000.parquet", folder / "download" / "0000.json")
     killed = kill_after_first_shard(folder)
-    download.download(params, folder / "table" / "0001.parquet", folder / "download" / "0001.json", "test")
+    download.download(params, folder / "table" / "0001.parquet", folder / "download" / "0001.json")
     assert killed.items() <= states(folder).items()
     return folder
 
@@ -69,15 +69,7 @@ def states(folder) -> dict:
 
 def kill_after_first_shard(folder) -> dict:
     """Starts the download of part 0001, kills it once a shard of its three is finished, and gives what is finished."""
-    command = [
-        sys.executable,
-        "-m",
-        "flip.data.download",
-        "--params",
-        str(folder / "params.yaml"),
-        "--made-from",
-        "test",
-    ]
+    command = [sys.executable, "-m", "flip.data.download", "--params", str(folder / "params.yaml")]
     command += ["--table", str(folder / "table/0001.parquet"), "--out", str(folder / "download/0001.json")]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 60
@@ -135,7 +127,7 @@ def test_pictures_are_resized_and_keep_their_keys(params, data):
 
 def test_finished_download_is_not_repeated(params, data, monkeypatch):
     monkeypatch.setattr(download, "fetch", None)
-    arguments = params, data / "table" / "0001.parquet", data / "download" / "0001.json", "test"
+    arguments = params, data / "table" / "0001.parquet", data / "download" / "0001.json"
     assert download.download(*arguments) == read_json(data / "download" / "0001.json")
 
 
@@ -222,7 +214,7 @@ def replay(params, tmp_path, monkeypatch):
         with serving(params.world, 30) as proxy:
             monkeypatch.setenv("http_proxy", proxy)
             account = tmp_path / "there" / "download" / "0000.json"
-            download.download(elsewhere, tmp_path / "there" / "table" / "0000.parquet", account, "test")
+            download.download(elsewhere, tmp_path / "there" / "table" / "0000.parquet", account)
         return run_to_manifest(tmp_path / "there", tmp_path / "there" / "made")
 
     return run

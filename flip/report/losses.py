@@ -5,6 +5,7 @@ import io
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 POINTS = 120  # per curve; a run logs more rows
 PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
@@ -22,6 +23,8 @@ def draw(logs: dict[str, list]) -> bytes:
                 panel.plot(*np.array([part.mean(axis=0) for part in parts]).T, linewidth=1)
             panel.set_title(name, fontsize=8)
             panel.grid(alpha=0.25)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         for panel in panels:  # those that are left
             panel.set_axis_off()
         figure.supxlabel("samples seen")
