@@ -140,7 +140,8 @@ def test_labels_name_what_differs_and_nothing_else(project):
     def of(*names):
         return labels([project.variants[name] for name in names])
 
-    assert of("clip", "flip-50") == ["image mask 0%, batch 32", "image mask 50%, batch 64"]
+    batch = project.variants["clip"].train.global_batch
+    assert of("clip", "flip-50") == [f"image mask 0%, batch {batch}", f"image mask 50%, batch {2 * batch}"]
     assert of("flip-75", "text-prioritized") == ["text mask 0%", "text mask 50% prioritized"]
     assert of("flip-50", "flip-50-mae") == ["reconstruction weight 0", "reconstruction weight 1"]
     assert of("clip", "clip-half") == ["epochs 6.4", "epochs 3.2"]
