@@ -259,7 +259,7 @@ def test_tar_cut_anywhere_is_no_tar(shard, place):
 
 def test_missing_index_is_named(shard):
     index_path(shard).unlink()
-    with pytest.raises(ValueError, match=r"00000.index.npy: missing; delete the folder"):
+    with pytest.raises(ValueError, match=r"00000.index.npy: missing; `dvc checkout .*otherwise delete"):
         read_index(shard)
 
 
