@@ -1,6 +1,6 @@
 """Train one variant with one seed: pre-training, or unmasked tuning when --start names weights.
 
-    python -m flip.pretrain --params specs/tiny/flip-50/params.yaml --data data/tiny --seed 0 \\
+    python -m flip.pretrain --params specs/tiny/params/flip-50.yaml --data data/tiny --seed 0 \\
         --checkpoints checkpoints/tiny/flip-50/seed-0 --out results/tiny/flip-50/seed-0
 """
 

@@ -76,6 +76,21 @@ def absent(receipt: dict) -> list[str]:
     return [path for path in products(receipt) if not Path(path).exists()]
 
 
+def behind(path: str, read=read_json) -> dict[str, dict]:
+    """A receipt and all that it was made after, each read once, the earliest first."""
+    found = {}
+
+    def visit(one: str) -> None:
+        if one not in found:
+            content = read(one)
+            for before in content["made_from"]["after"]:
+                visit(before)
+            found[one] = content
+
+    visit(path)
+    return found
+
+
 def require(receipts: list) -> None:
     """Looks whether the results that a job builds on are there.
 

@@ -11,9 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flip.freshness import Receipts, read_receipts
+from flip.freshness import read_receipts
 from flip.params import ParameterError, Project, read_project
-from flip.receipt import absent
+from flip.receipt import absent, behind
+
+# Stands for a receipt that is not there.
+LOST = {"made_from": {"after": []}}
 
 
 def stages(project: Project) -> dict[str, list[str]]:
@@ -26,11 +29,6 @@ def stages(project: Project) -> dict[str, list[str]]:
     return found | {"tables": [f"{root}/tables/tables.json"]}
 
 
-def before(receipts: Receipts, path: str) -> set[str]:
-    """A receipt and those that it was made after."""
-    return {path}.union(*(before(receipts, one) for one in receipts.known[path]["made_from"]["after"]))
-
-
 def finished(project: Project) -> list[str]:
     """Stages whose receipts hold, and whose products are here."""
     receipts = read_receipts(f"receipts/{project.scale}")
@@ -39,9 +37,11 @@ def finished(project: Project) -> list[str]:
     def is_finished(ends: list[str]) -> bool:
         if not good.issuperset(ends):
             return False
-        behind = set().union(*(before(receipts, path) for path in ends))
-        return good >= behind and not any(
-            absent(receipts.known[path]) for path in behind if not receipts.known[path]["scratch"]
+        chains = [behind(path, lambda one: receipts.known.get(one, LOST)) for path in ends]
+        return all(
+            path in good and (receipt["scratch"] or not absent(receipt))
+            for chain in chains
+            for path, receipt in chain.items()
         )
 
     return [stage for stage, ends in stages(project).items() if is_finished(ends)]

@@ -14,6 +14,7 @@ import numpy as np
 
 from flip.files import file_hash, read_json
 from flip.params import ParameterError, Project, dump, nearest, read_project
+from flip.receipt import behind
 from flip.report.results import set_of
 
 
@@ -25,10 +26,7 @@ def chain(receipt: str) -> dict[str, dict]:
     """
     if not Path(receipt).exists():
         raise ValueError(f"{receipt}: missing; `snakemake ablations` makes it")
-    found, content = {}, read_json(receipt)
-    for before in content["made_from"]["after"]:
-        found |= chain(before)
-    return found | {receipt: content}
+    return behind(receipt)
 
 
 def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, str]:

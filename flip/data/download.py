@@ -1,7 +1,7 @@
 """One part of the URL table to pictures, by img2dataset, and an account of what did not arrive.
 
-    python -m flip.data.download --params specs/tiny/params.yaml --table data/tiny/table/0000.parquet \\
-        --out data/tiny/download/0000.json --spec specs/tiny/download.json
+    python -m flip.data.download --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
+        --out data/tiny/download/0000.json --spec specs/tiny/data/download.json
 
 The pictures lie beside the account, in the folder of its name. A job that was killed continues: img2dataset skips
 the shards that have their statistics, the others are downloaded again from their start.
@@ -219,7 +219,7 @@ def download(params: Params, table, out, spec=None, log=None) -> dict:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.download", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")
     parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
     parser.add_argument("--spec", help="file that changes with the world; pictures of another one go")

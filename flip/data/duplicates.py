@@ -1,6 +1,6 @@
 """Pictures that are there twice, or in a test set: one bucket of all fingerprints, by hash.
 
-    python -m flip.data.duplicates --params specs/tiny/params.yaml --bucket 0 \\
+    python -m flip.data.duplicates --params specs/tiny/params/clip.yaml --bucket 0 \\
         --tests data/tiny/fingerprints/tests.parquet --fingerprints data/tiny/fingerprints/0*.parquet \\
         --out data/tiny/duplicates/0.parquet
 
@@ -128,7 +128,7 @@ def write_bucket(tests, fingerprints: list, bucket: int, buckets: int, out) -> i
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.duplicates", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--bucket", type=int, required=True, help="0 to shards.buckets - 1")
     parser.add_argument("--tests", required=True, help="fingerprints of the test sets")
     parser.add_argument("--fingerprints", nargs="+", required=True, help="fingerprints of every part")

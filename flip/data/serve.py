@@ -1,6 +1,6 @@
 """The world's web: a local HTTP proxy that answers for http://world.test/, failures included.
 
-    python -m flip.data.serve --params specs/tiny/params.yaml
+    python -m flip.data.serve --params specs/tiny/params/clip.yaml
 
 A proxy leaves URLs as they are, whatever port is free, so tables and downloads are the same everywhere.
 Look at it with `curl --proxy <address> http://world.test/000000000.jpg`.
@@ -171,7 +171,7 @@ def serving(world: World, timeout: float):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.serve", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")
     options = parser.parse_args(argv)
     try:

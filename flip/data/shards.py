@@ -1,6 +1,6 @@
 """A downloaded part to uniform shards: what cannot be used is dropped and counted, the rest stands in key order.
 
-    python -m flip.data.shards --params specs/tiny/params.yaml --download data/tiny/download/0000.json \\
+    python -m flip.data.shards --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
         --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
         --out data/tiny/shards/0000.json
 
@@ -152,7 +152,7 @@ def write_part(download, fingerprints, duplicates: list, out, per_shard: int, on
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")
     parser.add_argument("--fingerprints", required=True, help="the part's fingerprints")
     parser.add_argument("--duplicates", nargs="*", default=[], help="keys to drop, of every bucket")

@@ -1,6 +1,6 @@
 """The URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
 
-    python -m flip.data.table --params specs/tiny/params.yaml --out-folder data/tiny/table
+    python -m flip.data.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 
 Everything streams: memory holds one batch, a thousand rows per part, and 8 bytes per row of a random sample.
 """
@@ -267,7 +267,7 @@ def write_parts(params: Params, folder) -> int:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.table", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")
     options = parser.parse_args(argv)
     try:

@@ -1,6 +1,6 @@
 """Writes one of the world's test sets in clip-benchmark's webdataset layout, or checks one that lies elsewhere.
 
-    python -m flip.data.testsets --params specs/tiny/params.yaml --set fine --out data/tiny/tests/fine
+    python -m flip.data.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
 
 revision.json comes last and says which pictures, labels, class names and prompts the set has.
 """
@@ -183,7 +183,7 @@ def make(params, name: str, out: Path) -> None:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.testsets", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--set", required=True, help="a role of evaluate.sets")
     parser.add_argument("--out", type=Path, required=True, help="the set's folder")
     options = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Captions to token ids: WordPiece trained on the captions, CLIP's BPE, or bert-base-uncased.
 
-    python -m flip.data.tokenizer --params specs/tiny/params.yaml --manifest data/tiny/manifest.json \\
+    python -m flip.data.tokenizer --params specs/tiny/params/clip.yaml --manifest data/tiny/manifest.json \\
         --shards data/tiny/shards --out data/tiny/tokenizer.json
 
 As in FLIP's release, BERT's tokenizers add no [CLS] and no [SEP]; CLIP's keeps its start and end tokens.

@@ -1,6 +1,6 @@
 """The embedded world: rows of captioned pictures, each a pure function of the world's parameters and its number.
 
-python -m flip.data.world sheet --params specs/tiny/params.yaml --out sheet.png
+python -m flip.data.world sheet --params specs/tiny/params/clip.yaml --out sheet.png
 """
 
 import argparse
@@ -135,7 +135,7 @@ def sheet(pictures, columns: int = 8, cell: int = 170) -> Image.Image:
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.data.world", description=__doc__.splitlines()[0])
     command = parser.add_subparsers(dest="command", required=True).add_parser("sheet", help="pictures to look at")
-    command.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params.yaml)")
+    command.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     command.add_argument("--set", choices=SETS, help="a test set (default: the rows of the URL table)")
     command.add_argument("--count", type=int, default=48, help="pictures (default: 48)")
     command.add_argument("--out", required=True, help="PNG file")

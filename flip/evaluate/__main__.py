@@ -1,6 +1,6 @@
 """Evaluate one variant's weights on every test set of its scale.
 
-    python -m flip.evaluate --params specs/tiny/flip-50/params.yaml --data data/tiny \\
+    python -m flip.evaluate --params specs/tiny/params/flip-50.yaml --data data/tiny \\
         --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
 
 Writes metrics.json (percent) and outcomes.npz (per test item, for intervals).
