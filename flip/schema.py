@@ -215,7 +215,16 @@ class Train(Section):
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
+    shard_weights: bool = Field(
+        description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
+    )
     checkpoint_minutes: Positive = Field(description="wall-clock minutes between checkpoints")
+    checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
+    keep_checkpoints: Count = Field(description="checkpoints that are kept while training goes on, the newest")
+    skip_nonfinite: int = Field(
+        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run", ge=0
+    )
+    stall_minutes: Positive = Field(description="a run in which no step ends for so long ends itself")
 
     @model_validator(mode="after")
     def micro_batches_tile(self):

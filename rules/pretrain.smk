@@ -14,6 +14,8 @@ rule pretrain:
     log:
         "logs/pretrain/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.pretrain.threads
+    # Long jobs first: the short evaluations then fill the gaps at the end.
+    priority: 1
     resources:
         mem_mb=BASE.resources.pretrain.memory_mb,
         runtime=BASE.resources.pretrain.minutes,

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from flip.files import read_json, write_atomic
+from flip.model.weights import load_weights, save_weights
 from flip.params import dump
-from flip.train.checkpoint import load_weights, save_weights
-from flip.train.loop import Run, build_loader, build_model, count_steps
+from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
+from flip.train.run import Run, build_loader, build_model, count_steps
 from tests.conftest import SMALL
 
 
@@ -24,7 +25,7 @@ def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
     model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed)
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World())
 
 
 def advance(run, steps):
@@ -128,7 +129,7 @@ def test_a_warmup_without_end_is_refused(change):
 
 def test_weights_of_another_shape_are_refused(change, small_data, tmp_path):
     run = make_run(change("flip-50", SMALL), small_data)
-    save_weights(tmp_path / "w.safetensors", run.model)
+    save_weights(tmp_path / "w.safetensors", run.model.state_dict())
     other = build_model(change("flip-50", SMALL | {"model": {**SMALL["model"], "embedding": 24}}), 50, 0, "cpu")
     with pytest.raises(ValueError, match=r"w.safetensors: '.*' has shape .*, the model asks for"):
         load_weights(tmp_path / "w.safetensors", other)
@@ -139,7 +140,7 @@ def test_weights_of_another_shape_are_refused(change, small_data, tmp_path):
 
 def test_tuning_leaves_the_decoder_behind(change, small_data, tmp_path):
     run = make_run(change("flip-75-mae", SMALL), small_data)
-    save_weights(tmp_path / "w.safetensors", run.model)
+    save_weights(tmp_path / "w.safetensors", run.model.state_dict())
     plain = make_run(change("flip-75", SMALL), small_data).model
     with pytest.raises(ValueError, match=r"no place for: decoder"):
         load_weights(tmp_path / "w.safetensors", plain)

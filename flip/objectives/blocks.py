@@ -14,6 +14,21 @@ SIDE = {"cpu": 1024, "cuda": 4096}
 TILES_FROM = 1024
 
 
+class Alone:
+    """What a loss asks of the processes that share its batch (flip.train.distributed.World), where there is one."""
+
+    rank, size = 0, 1
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        return x
+
+
+ALONE = Alone()
+
+
 def strips(pairs: int, side: int) -> list[slice]:
     """The rows, or columns, of the tiles of a pairs x pairs matrix; where both are equal, a tile has the diagonal."""
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
