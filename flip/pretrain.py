@@ -19,6 +19,10 @@ from flip.train.distributed import World, start, stop
 from flip.train.guards import Interrupted
 from flip.train.loop import pretrain
 
+REMEDY = (
+    "out of memory: set train.micro_batch (exact, at most a process's pairs) or train.checkpoint_activations, or ask "
+    "for more with resources.pretrain; started again, training goes on from the last checkpoint"
+)
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
 
 
@@ -47,6 +51,15 @@ def main(argv=None):
         parser.exit(INTERRUPTED)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        parser.exit(1, f"{error}\n{REMEDY}\n")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for a GPU's memory alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def train(options, params: Params, world: World) -> None:

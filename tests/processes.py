@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import socket
+import sys
 import traceback
 
 from flip.train.distributed import start, stop
@@ -15,9 +16,33 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def child(sender, function, rank, size, port, arguments):
+def ended(log, size, function, *arguments) -> tuple[list[int], str]:
+    """Exit codes of `size` processes that call a function, and what they wrote to standard error."""
+    context, port = multiprocessing.get_context("fork"), free_port()
+
+    def body(rank):
+        with open(log, "a") as file:
+            os.dup2(file.fileno(), 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        name_process(rank, size, port)
+        function(*arguments)
+
+    children = [context.Process(target=body, args=(rank,)) for rank in range(size)]
+    for one in children:
+        one.start()
+    for one in children:
+        one.join(120)
+    return [one.exitcode for one in children], log.read_text()
+
+
+def name_process(rank, size, port):
+    """As torchrun does."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+
+
+def child(sender, function, rank, size, port, arguments):
+    name_process(rank, size, port)
     try:
         world = start(minutes=2)
         # As bytes: tensors would otherwise travel as shared memory, which ends with this process.

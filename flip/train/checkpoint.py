@@ -55,10 +55,11 @@ class Checkpoints:
         try:
             if pending:
                 pending.result()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            cause = error.__context__ or error  # torch says where in its file, the system why
             raise ValueError(
-                f"{self.folder}: no checkpoint could be written ({error.strerror}); make room there and start again: "
-                "training goes on from the newest whole one"
+                f"{self.folder}: no checkpoint could be written ({cause}); make room there and start again: training "
+                "goes on from the newest whole one"
             ) from None
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Checkpoints:
         for path in (paths := self.there()):
             try:
                 return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, ValueError) as error:
+            except Exception as error:  # spoilt bytes make the reader fail in any way
                 print(f"{path}: cannot be read ({error}); the one before it is taken", file=sys.stderr)
         if paths:
             raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete it to train from the start")

@@ -49,8 +49,8 @@ class Trainer:
         """Each flag, raised where any process raises it."""
         return self.run.world.max(torch.tensor(flags, dtype=torch.uint8)).bool().tolist()
 
-    def step(self, data: dict) -> tuple[dict, bool]:
-        """One step; gives its losses and whether to stop after it."""
+    def step(self, data: dict) -> tuple[dict, bool, bool]:
+        """One step, or its omission; gives its losses, whether a checkpoint is due, and whether to stop after it."""
         run = self.run
         losses = run.gradients(data)
         finite = is_finite(losses, run.model.parameters())
@@ -59,12 +59,7 @@ class Trainer:
             self.leave_out(losses)
         else:
             run.update()
-        if due or stop:
-            self.watchdog.saw("writing a checkpoint")
-            run.seconds = self.before + time.monotonic() - self.began
-            self.checkpoints.save(run.seen, run.state())
-            self.saved = time.monotonic()
-        return losses, stop
+        return losses, due or stop, stop
 
     def leave_out(self, losses: dict) -> None:
         run = self.run
@@ -84,6 +79,11 @@ class Trainer:
             bar.set_postfix(loss=row["loss"], scale=row["scale"], refresh=False)
             self.logged = now
 
+    def save(self) -> None:
+        self.watchdog.saw("writing a checkpoint")
+        self.checkpoints.save(self.run.seen, self.run.state())
+        self.saved = time.monotonic()
+
 
 def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
     """Runs to the end from wherever the newest checkpoint stands; `notes` is for what went wrong on the way.
@@ -101,8 +101,10 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
             watchdog.saw(f"loading the batch after {run.seen} samples")
             data = next(batches)
             watchdog.saw(f"the step after {run.seen} samples")
-            losses, stopped = trainer.step(data)
+            losses, due, stopped = trainer.step(data)
             trainer.finish(losses, bar)
+            if due:
+                trainer.save()
             if stopped and run.done < run.steps:
                 checkpoints.wait()
                 raise Interrupted(f"stopped after {run.seen} samples; start again to go on from there")
