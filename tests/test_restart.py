@@ -65,7 +65,7 @@ def assert_same(found, expected):
         (
             [("disk", 3)],
             [1],
-            "no checkpoint could be written ([Errno 27] File too large); make room there and start again",
+            "no checkpoint could be written ([Errno 27] File too large); make room",
         ),
         ([("memory", 5)], [1], "set train.micro_batch"),
         ([("hang", 5)], [1], "nothing has happened for"),
