@@ -96,7 +96,9 @@ class Estimate:
     def throughput(self) -> str:
         """Where GPU-hours come from."""
         if self.given.samples_per_second:
-            return f"stated: {self.base.variant} does {self.given.samples_per_second:g} samples/s per GPU, others by FLOPs"
+            return (
+                f"stated: {self.base.variant} does {self.given.samples_per_second:g} samples/s per GPU, others by FLOPs"
+            )
         if self.measured:
             return f"measured on one {self.gpu.device} (tables/{self.project.scale}/cost.json)"
         rate, precision = self.gpu.rate(self.base.train.precision) / 1e12, self.base.train.precision
@@ -166,15 +168,21 @@ class Estimate:
     @property
     def evaluation_hours(self) -> float:
         """One forward pass of both towers over each set, and two more over the one of masked inference."""
-        whole = self.base.model_copy(update={"masking": self.base.masking.model_copy(update={"image": 0.0, "text": 0.0})})
+        whole = self.base.model_copy(
+            update={"masking": self.base.masking.model_copy(update={"image": 0.0, "text": 0.0})}
+        )
         load = work(whole)
         passes = (len(whole.evaluate.sets) + 2) * TEST_PICTURES
         return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.precision)) / 3600
 
     @property
+    def stored(self) -> float:
+        """Bytes of a picture in a shard."""
+        return self.given.stored_bytes or stored_bytes(self.base.download.image_size)
+
+    @property
     def totals(self) -> dict[str, float]:
         """Sums over variants; bytes; hours until the data is there and until all is done."""
-        stored = self.given.stored_bytes or stored_bytes(self.base.download.image_size)
         original = self.given.original_bytes or facts().pictures.original_bytes
         at_once = max(self.given.gpus // self.per_job, 1)
         largest = sorted((row.checkpoint_bytes for row in self.rows), reverse=True)
@@ -183,8 +191,8 @@ class Estimate:
             "flops": sum(row.flops for row in self.rows),
             "gpu_hours": sum(row.gpu_hours for row in self.rows),
             "download_bytes": self.data.wanted * original,
-            "shard_bytes": self.data.used * stored,
-            "scratch_bytes": self.data.used * stored,
+            "shard_bytes": self.data.used * self.stored,
+            "scratch_bytes": self.data.used * self.stored,
             "weights_bytes": sum(row.weights_bytes for row in self.rows),
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],
@@ -193,9 +201,9 @@ class Estimate:
 
     def as_dict(self) -> dict:
         """Everything, for JSON."""
-        facts = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
-        facts |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
-        return facts | {"variants": [asdict(row) for row in self.rows], "totals": self.totals}
+        about = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
+        about |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
+        return about | {"variants": [asdict(row) for row in self.rows], "totals": self.totals}
 
 
 def flops_per_sample(load: Work) -> float:
@@ -211,4 +219,3 @@ def alternatives(load: Work) -> Iterator[Work]:
             train = load.params.train.model_copy(update={"micro_batch": size, "checkpoint_activations": again})
             params = load.params.model_copy(update={"train": train})
             yield Work(params, load.pairs, load.everyone, size or load.pairs, load.words, load.longest)
-

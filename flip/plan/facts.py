@@ -55,5 +55,7 @@ def find_gpu(name: str) -> Gpu:
     """
     known = facts().gpus
     if name not in known:
-        raise ParameterError(f"--gpu {name}: unknown GPU; {nearest(name, known)}; more can be added to flip/plan/facts.yaml")
+        raise ParameterError(
+            f"--gpu {name}: unknown GPU; {nearest(name, known)}; more can be added to flip/plan/facts.yaml"
+        )
     return known[name]

@@ -74,9 +74,9 @@ class Stage:
 def block_kept(tower: Tower, rows: float, sequences: float, slots: float, packed: bool, size: int) -> float:
     """What autograd keeps of one block.
 
-    Per token and unit of width: both LayerNorms' inputs; in `size` bytes both their results, the mixed values, and 4 + 4
-    around the GELU. Per slot of attention (more than tokens where captions are packed): queries, keys, values and the
-    result. And two statistics per LayerNorm, one per head.
+    Per token and unit of width: the inputs of both LayerNorms; in `size` bytes their results, 4 + 4 around the GELU
+    and, where captions are packed, attention's result once more. Per slot of attention (more than tokens where captions
+    are packed): queries, keys, values and the result. And two statistics per LayerNorm, one per head.
     """
     cells = sequences * slots
     tokens = rows * tower.width * (2 * FULL + 10 * size) + (rows * tower.width * size if packed else 0)
@@ -108,19 +108,21 @@ def vision(work: Work) -> Stage:
 
 
 def text(work: Work) -> Stage:
-    """With ids and slots of words (int64), which their embeddings keep, and each word's row."""
+    """With ids and slots of words (int64), which their embeddings keep, and the encoded words with each one's row."""
     run = runs(work)[1]
-    return stage(work, run, True, 3 * 8 * run[1], text_weights(work.params))
+    return stage(work, run, True, run[1] * (3 * 8 + run[0].width * FULL), text_weights(work.params))
 
 
 def decoder(work: Work) -> Stage:
-    """With what goes in and out, and the error of each pixel."""
+    """With what goes in, what is put in order by an index (int64) as large as it, and what goes out: the error of each
+    pixel. The loss has pixels, their predictions and their differences at once; blocks begin when they are gone."""
     params, run = work.params, decoder_run(work)
     size, tower, rows = narrow(params), run[0], run[1]
-    inward = work.pairs * params.kept_patches * params.model.vision.width * size
-    outward = rows * (tower.width * size + pixels(params.model) * FULL)
+    inward = work.pairs * params.kept_patches * params.model.vision.width * size + rows * tower.width * (size + 8)
+    numbers = rows * pixels(params.model) * FULL
+    outward = rows * tower.width * size + numbers
     found = stage(work, run, False, inward + outward, decoder_weights(params))
-    return Stage(found.kept, max(found.moving, 2 * rows * pixels(params.model) * FULL), found.gradient)
+    return replace(found, moving=max(found.moving - outward, 3 * numbers))
 
 
 def stages(work: Work) -> list[Stage]:
