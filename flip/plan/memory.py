@@ -132,18 +132,21 @@ def stages(work: Work) -> list[Stage]:
 
 
 def ends(work: Work) -> float:
-    """What the projections and the loss keep of features: two of each side, in float32 and before it."""
+    """What the projections and the loss keep of features: two of each side, in float32 and before it; a loss that goes
+    by no tiles keeps scaled pictures' features and its two softmaxes as well."""
     model, size = work.params.model, narrow(work.params)
     pooled = work.pairs * size * (model.vision.width + model.text.width)
-    return pooled + 2 * work.pairs * model.embedding * 2 * FULL
+    features = 2 * work.pairs * model.embedding * 2 * FULL
+    softmaxes = work.pairs * (model.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
+    return pooled + features + softmaxes
 
 
 def loss_moving(work: Work, device: str) -> float:
-    """The loss by itself: everyone's features and their gradients, and the logits: whole, or three tiles of them."""
+    """The loss by itself: everyone's features and their gradients, and logits: two whole matrices, or three tiles."""
     everyone, width = work.everyone, work.params.model.embedding
     gathered = 2 * everyone * width * FULL * (2 if work.processes > 1 else 1)
     if everyone < TILES_FROM:
-        return gathered + 4 * work.pairs * everyone * FULL
+        return gathered + 2 * work.pairs * everyone * FULL
     return gathered + 3 * min(everyone, SIDE[device]) ** 2 * FULL
 
 
