@@ -101,8 +101,11 @@ class Estimate:
             )
         if self.measured:
             return f"measured on one {self.gpu.device} (tables/{self.project.scale}/cost.json)"
-        rate, precision = self.gpu.rate(self.base.train.precision) / 1e12, self.base.train.precision
-        return f"stated: {self.utilization:.0%} of {rate:g} TFLOP/s in {precision}; no measurement on this GPU"
+        precision, share = self.base.train.precision, self.utilization
+        found = f"stated: {share:.0%} of {self.gpu.rate(precision) / 1e12:g} TFLOP/s in {precision}"
+        other = facts().utilization.bfloat16 * self.gpu.rate("bfloat16") / (share * self.gpu.rate(precision))
+        faster = f"; train.precision: bfloat16 would be {other:.1f} times as fast" if other > 1 else ""
+        return f"{found}; no measurement on this GPU{faster}"
 
     def seconds_per_sample(self, params: Params) -> float:
         """Of one GPU."""
