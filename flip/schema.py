@@ -249,6 +249,10 @@ class Train(Section):
     def total_epochs(self) -> float:
         return self.epochs * self.epochs_scale
 
+    def steps(self, samples: int) -> int:
+        """Steps of the whole run over `samples` training pairs: whole batches only, at least one."""
+        return max(int(self.total_epochs * samples) // self.global_batch, 1)
+
 
 class Evaluate(Section):
     sets: dict[Name, str] = Field(

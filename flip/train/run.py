@@ -44,7 +44,7 @@ def count_steps(params: Params, samples: int) -> int:
             f"train.batch x train.batch_scale = {train.global_batch} is larger than the data ({samples} pairs); "
             f"allowed: 1 to {samples}; lower train.batch or download more"
         )
-    steps = max(int(train.total_epochs * samples) // train.global_batch, 1)
+    steps = train.steps(samples)
     if train.warmup_samples >= steps * train.global_batch:
         raise ValueError(
             f"train.warmup_samples = {train.warmup_samples} is not less than the run's {steps * train.global_batch} "
