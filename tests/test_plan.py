@@ -28,7 +28,8 @@ from flip.plan.memory import ends, memory, stages, weights
 from flip.plan.schedule import Job, data_jobs, job_limit, simulate, variant_jobs
 from flip.plan.show import text
 from flip.plan.work import job_gpus, vocabulary, work
-from flip.train.loop import Run, build_model
+from flip.train.distributed import World
+from flip.train.run import Run, build_model
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 
@@ -61,7 +62,7 @@ def make_batch(params, shortest=1):
 
 def make_run(params):
     model = build_model(params, vocabulary(params), 0, "cpu")
-    return Run(params, SimpleNamespace(broken=0), model, 100, 0)
+    return Run(params, SimpleNamespace(broken=0), model, 100, 0, World())
 
 
 def seen(params, batch):
