@@ -185,17 +185,17 @@ def allocated(params, batch):
     ("variant", "settings"),
     [
         ("clip", {}),
-        ("clip", {"batch": 512, "micro_batch": 128}),
-        ("clip", {"batch": 512, "micro_batch": 64}),
+        ("clip", {"batch": 256, "micro_batch": 128}),
+        ("clip", {"batch": 256, "micro_batch": 64}),
         ("clip", {"checkpoint_activations": True}),
         ("clip", {"precision": "bfloat16"}),
-        ("flip-75", {"batch": 1536}),
+        ("flip-75", {"batch": 1056}),
         ("flip-75-mae", {}),
         ("flip-75-mae", {"checkpoint_activations": True}),
     ],
 )
 def test_the_largest_moment_of_a_step(change, variant, settings):
-    params = trained(change, variant, **{"batch": 192, **settings})
+    params = trained(change, variant, **{"batch": 128, **settings})
     batch = make_batch(params, shortest=params.model.tokens)
     found = memory(work(params), "cpu")
     copies = 2 * weights(params) if params.train.precision == "bfloat16" else 0
@@ -235,10 +235,10 @@ def test_table_1a_holds_equal_memory(laion):
 
 
 def test_a_batch_of_64k_is_reachable_on_eight_gpus(laion):
-    whole = with_train(laion.variants["flip-50-large-batch"], precision="bfloat16")
+    whole = laion.variants["flip-50-large-batch"]
     assert whole.train.global_batch == 65536
-    assert memory(work(whole, 8)).peak > 500e9
-    for settings in ({"micro_batch": 256}, {"micro_batch": 512, "checkpoint_activations": True}):
+    assert memory(work(whole, 8)).peak > 1e12
+    for settings in ({"micro_batch": 256}, {"micro_batch": 1024, "checkpoint_activations": True}):
         assert memory(work(with_train(whole, **settings), 8)).peak < 72e9
     both = with_train(whole, micro_batch=256, checkpoint_activations=True)
     assert memory(work(both, 8)).peak < 36e9  # a GPU of 40 GB
