@@ -9,7 +9,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations reconcile compare plan test lint format readme lock
+.PHONY: help setup ablations reconcile compare plan queue test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ compare: .venv/ready ## all variants side by side: metrics, costs, data
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) --nodes $(NODES) --gpus $(GPUS) $(PLAN)
+
+queue: ## your jobs on the cluster: rule, variant, state, time, nodes
+	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest
