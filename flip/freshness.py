@@ -13,10 +13,11 @@ from pathlib import Path
 import yaml
 
 from flip.files import file_hash, read_json
-from flip.receipt import absent, is_there, products, source_identity
+from flip.receipt import absent, behind, is_there, products, source_identity
 
 # Seconds since 1970; 0 would mean to Snakemake that a file is missing.
 TRUE, FALSE = 1_000_000_000, 1
+LOST = {"made_from": {"after": []}}  # stands for a receipt that is not there
 
 
 class Conflict(ValueError):
@@ -90,6 +91,14 @@ class Receipts:
         for path in self.known:
             look(path)
         return found
+
+    def chain(self, path: str) -> dict[str, dict]:
+        """A receipt and all that it was made after; an empty one where a receipt is missing."""
+        return behind(path, lambda one: self.known.get(one, LOST))
+
+    def stands(self, path: str) -> bool:
+        """Whether a receipt is there and true, as are all that it was made after."""
+        return all(one in self.known and one not in self.false for one in self.chain(path))
 
     def conflicts(self) -> list[str]:
         """Products of true receipts that are here with another content."""

@@ -2,7 +2,7 @@
 
     python -m flip.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
 
-It takes seconds, needs no GPU and no torch, and names all that is wrong at once.
+It takes seconds, needs no GPU, and names all that is wrong at once.
 """
 
 import argparse

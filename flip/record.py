@@ -13,10 +13,9 @@ from pathlib import Path
 
 from flip.freshness import read_receipts
 from flip.params import ParameterError, Project, read_project
-from flip.receipt import absent, behind
+from flip.receipt import absent
 
 # Stands for a receipt that is not there.
-LOST = {"made_from": {"after": []}}
 
 
 def stages(project: Project) -> dict[str, list[str]]:
@@ -37,7 +36,7 @@ def finished(project: Project) -> list[str]:
     def is_finished(ends: list[str]) -> bool:
         if not good.issuperset(ends):
             return False
-        chains = [behind(path, lambda one: receipts.known.get(one, LOST)) for path in ends]
+        chains = [receipts.chain(path) for path in ends]
         return all(
             path in good and (receipt["scratch"] or not absent(receipt))
             for chain in chains

@@ -13,7 +13,7 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip.freshness import Conflict, align, leftovers
+from flip.freshness import Conflict, align, leftovers, read_receipts
 from flip.locks import enter
 from flip.params import ParameterError, nearest, read_project
 from flip.specs import write_specs
@@ -101,6 +101,9 @@ def chosen_variants() -> list[str]:
     return [name] if name else list(PROJECT.variants)
 
 
+# Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
+RECEIPTS = None
+
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
     PRESENCE, busy = enter(
@@ -108,8 +111,11 @@ if workflow.is_main_process:
     )
     try:
         write_specs(PROJECT, in_use=busy)
-        if not busy:
-            align(f"receipts/{SCALE}", f"specs/{SCALE}")
+        RECEIPTS = (
+            read_receipts(f"receipts/{SCALE}")
+            if busy
+            else align(f"receipts/{SCALE}", f"specs/{SCALE}")
+        )
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
     if unknown := leftovers(f"results/{SCALE}", PROJECT.variants):

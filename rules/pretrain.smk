@@ -1,7 +1,8 @@
 # Training: frozen parameters -> weights.
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
-# A run in progress lives in checkpoints/; flip/launch.py starts its processes and takes it over a job's time limit.
+# Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/launch.py
+# starts its processes and takes it over a job's time limit.
 
 
 def several_nodes(job) -> dict:
@@ -15,18 +16,41 @@ def several_nodes(job) -> dict:
     }
 
 
+def look_first(wildcards) -> list[str]:
+    """The preflight, for a training that has to run; one that stands must not run since a look was taken."""
+    receipt = f"receipts/{wildcards.scale}/variants/{wildcards.variant}/seed-{wildcards.seed}/pretrain.json"
+    needed = RECEIPTS is not None and not RECEIPTS.stands(receipt)
+    return [f".flip/preflight/{wildcards.scale}.json"] if needed else []
+
+
+rule preflight:
+    """Look at pairs, disk, memory and ports before jobs of {wildcards.scale} wait in a queue."""
+    input:
+        data_receipts("manifest", "tokenizer"),
+    output:
+        # Once in each workflow that trains anything: what it looks at may be another the next time.
+        temp(".flip/preflight/{scale}.json"),
+    log:
+        "logs/preflight/{scale}.log",
+    localrule: True
+    shell:
+        "{PYTHON} -m flip.preflight --params specs/{wildcards.scale}/params.yaml --data data/{wildcards.scale}"
+        " --out {output:q} 2> {log:q}"
+
+
 rule pretrain:
     """Train {wildcards.variant} (unmasked tuning, where it starts from another variant's weights)."""
     input:
         spec="specs/{scale}/variants/{variant}/pretrain.json",
         after=training_receipts,
+        preflight=look_first,
     output:
         update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),
     log:
         "logs/pretrain/{scale}/{variant}/seed-{seed}.log",
-    threads: JOB.cores
     # Long jobs first: the short evaluations then fill the gaps at the end.
     priority: 1
+    threads: JOB.cores
     resources:
         **gpus(JOB.processes * JOB.gpus, JOB.nodes),
         **several_nodes(JOB),

@@ -40,6 +40,7 @@ def test_checkpoints_are_gone_and_weights_are_there(made):
     for name in VARIANTS:
         assert (made / f"results/tiny/{name}/seed-0/weights.safetensors").exists()
     assert not list((made / "checkpoints").rglob("*.pt"))
+    assert not list((made / ".flip/preflight").glob("*"))
 
 
 def test_a_second_call_does_nothing(made):
@@ -50,7 +51,7 @@ def test_a_second_call_does_nothing(made):
     ("file", "old", "new", "expected"),
     [
         # One variant: its training, its evaluation and what compares it.
-        ("params.yaml", "image: 0.75", "image: 0.7", {"pretrain", "evaluate", "cost", "tables"}),
+        ("params.yaml", "image: 0.75", "image: 0.7", {"preflight", "pretrain", "evaluate", "cost", "tables"}),
         # How intervals are drawn: the tables alone.
         ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
         # Code of the report, of the evaluation.

@@ -55,7 +55,7 @@ def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
 
 def job_gpus(job: Job) -> int:
     """GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
-    return getattr(job, "nodes", 1) * getattr(job, "processes", 1) * job.gpus
+    return job.nodes * job.processes * job.gpus
 
 
 def vocabulary(params: Params) -> int:

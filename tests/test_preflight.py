@@ -1,0 +1,81 @@
+"""Before any training job: everything that it would fail for is named at once, with what to do."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from flip import preflight
+from flip.files import read_json
+from flip.params import Project, merge
+from tests.conftest import SMALL
+
+
+@pytest.fixture
+def data(small_data, tmp_path):
+    return shutil.copytree(small_data, tmp_path / "data")
+
+
+def project_with(project, **changes) -> Project:
+    """Two small variants, with some keys of the scale replaced."""
+    tree = yaml.safe_load(yaml.safe_dump(project.tree))
+    tree["models"]["tiny"] = SMALL["model"]
+    tree["variants"] = {name: tree["variants"][name] for name in ("clip", "flip-50")}
+    tree["tables"] = {"a": {"title": "", "variants": ["clip", "flip-50"], "metrics": ["fine"]}}
+    tree["tradeoff"]["curves"] = {"all": ["clip"]}
+    tree["scales"]["tiny"] = merge(tree["scales"]["tiny"], changes)
+    return Project(tree, "tiny")
+
+
+def test_nothing_is_wrong_with_good_data(project, data, tmp_path):
+    assert preflight.faults(project_with(project), data, tmp_path) == []
+
+
+def test_the_command_names_all_faults_at_once(project, data, tmp_path, monkeypatch, capsys):
+    shard = next((data / "shards").rglob("00000.tar"))
+    content = shard.read_bytes()
+    # The captions' bytes become spaces, and nine pictures of ten lose their beginning.
+    for jpg, _, txt, length in preflight.read_index(shard).tolist():
+        content = content[:txt] + b" " * length + content[txt + length :]
+        if jpg % 10:
+            content = content[:jpg] + b"xxxx" + content[jpg + 4 :]
+    shard.write_bytes(content)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    bad = project_with(project, train={"batch": 100}, resources={"pretrain": {"memory_mb": 1}})
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(bad.tree))
+    with pytest.raises(SystemExit):
+        preflight.main(["--params", str(path), "--scale", "tiny", "--data", str(data), "--folder", str(tmp_path)])
+    said = capsys.readouterr().err
+    for fact in (
+        "0 of the first 40 captions have a word; look at source.caption_column",
+        "of the first 40 pictures can be decoded",
+        "variant 'flip-50': a batch of 200 is larger than the data (120 pairs)",
+        "0.0 GB are free; make room, or lower train.keep_checkpoints",
+        "variant 'clip': a step needs about",
+        "resources.pretrain.memory_mb = 1; raise it",
+    ):
+        assert fact in said
+
+
+def test_a_missing_shard_is_named(project, data, tmp_path):
+    name = read_json(data / "manifest.json")["shards"][0]["name"]
+    (data / "shards" / name).unlink()
+    with pytest.raises(ValueError, match=f"{name}: missing"):
+        preflight.faults(project_with(project), data, tmp_path)
+
+
+def test_the_disk_must_hold_weights_and_checkpoints(project):
+    """Weights of both variants; of one run three checkpoints (two kept, one in writing) of weights and two moments."""
+    variants = project_with(project).variants
+    one = 4 * preflight.weights(variants["clip"])
+    assert preflight.disk_needed(variants) == 2 * one + 3 * 3 * one
+
+
+def test_an_empty_port_range_is_named(monkeypatch):
+    def refuse(*_):
+        raise OSError("no more ports")
+
+    monkeypatch.setattr(preflight.socket, "create_server", refuse)
+    assert "no more ports" in next(preflight.port_faults())
