@@ -20,7 +20,7 @@ def snapshot(state):
 class Checkpoints:
     """The newest `keep` states of a run, by samples seen; one process writes, all read.
 
-    A write goes on while training does. One that fails (a full disk) is an error at the next `save` or at `close`, and
+    A write goes on while training does. One that fails (a full disk) is an error at the next `save` or `wait`, and
     leaves the earlier ones whole.
     """
 
@@ -61,10 +61,6 @@ class Checkpoints:
                 f"{self.folder}: no checkpoint could be written ({cause}); make room there and start again: training "
                 "goes on from the newest whole one"
             ) from None
-
-    def close(self) -> None:
-        self.wait()
-        self.pool.shutdown()
 
     def newest(self) -> dict | None:
         """The newest state that can be read, in main memory; None where there is none.
