@@ -2,9 +2,9 @@
 
     python -m tests.slurm_cluster snakemake --profile slurm ablations
 
-runs a command with a cluster around it. Needs root, Debian's packages (installed where they are missing) and nothing
-else: no systemd, no accounts, no file outside a temporary folder. The nodes say that they have more cores than the
-machine does.
+runs a command with a cluster around it. Needs root, and Debian's packages, which it installs where they are missing;
+no systemd and no accounts. Its files are in a temporary folder, which two links in /etc/slurm lead to while it is up:
+steps of jobs find their cluster there alone. The nodes say that they have more cores than the machine does.
 """
 
 import os
@@ -23,6 +23,7 @@ from flip.child import end_with_parent
 
 NODES = ("n1", "n2", "n3")
 PROGRAMS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
+SETTINGS = Path("/etc/slurm")
 POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages before they start a service
 # Timers are short, as a test cannot wait for what a cluster waits for; MaxBatchRequeue and MinJobAge are the defaults.
 CONFIGURATION = """
@@ -111,8 +112,8 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen] = {}
-        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
         self.configure()
+        self.link()
 
     def configure(self) -> None:
         first, host = free_ports(len(NODES) + 1), socket.gethostname()
@@ -128,6 +129,15 @@ class Cluster:
             except PermissionError:
                 raise Unavailable("this root may make no device files, which stand for GPUs") from None
         (self.folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={self.folder}/gpu[0-3]\n")
+
+    def link(self) -> None:
+        SETTINGS.mkdir(exist_ok=True)
+        for name in ("slurm.conf", "gres.conf"):
+            path = SETTINGS / name
+            if path.exists():
+                raise Unavailable(f"{path} is there already: this machine belongs to a cluster")
+            path.unlink(missing_ok=True)  # of one that was killed
+            path.symlink_to(self.folder / name)
 
     def start(self, name: str, *words: str) -> None:
         environment = os.environ | {"FLIP_NODE": name}
@@ -169,7 +179,8 @@ class Cluster:
         for daemon in self.daemons.values():
             daemon.kill()
             daemon.wait()
-        del os.environ["SLURM_CONF"]
+        for name in ("slurm.conf", "gres.conf"):
+            (SETTINGS / name).unlink()
 
 
 def slurm(*words: str, check: bool = True) -> str:
