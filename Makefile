@@ -3,7 +3,7 @@ SCALE ?= tiny
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup ablations reconcile compare test lint format readme lock
+.PHONY: help setup ablations reconcile compare queue test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.compare --scale $(SCALE)
+
+queue: ## your jobs on the cluster: rule, variant, state, time, nodes
+	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest
