@@ -88,10 +88,11 @@ def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
 
 
 def requeue(job: str) -> None:
-    """Puts this job back into the queue, and waits for the end that Slurm then makes of it."""
+    """Puts this job back into the queue, unless it has been cancelled meanwhile, and waits for Slurm to end it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    if subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0:
-        signal.sigwait({signal.SIGTERM})
+    if said("show", "job", job).get("JobState") == "RUNNING":
+        subprocess.run(["scontrol", "requeue", job], check=False)
+        signal.sigtimedwait({signal.SIGTERM}, LOOK)
 
 
 def run_in_job(command: list[str], job: str, options) -> int:

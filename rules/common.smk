@@ -41,9 +41,10 @@ BY_COST = [BASE.variant, *(name for name in PROJECT.variants if name != BASE.var
 
 # The interpreter that runs Snakemake, which the environment's package is installed in.
 PYTHON = sys.executable
-# How every job begins: its command follows after --.
+# How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
+# end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "{PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
+    "exec {PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
     " --made {params.made:q}"
 )
 

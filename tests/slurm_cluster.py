@@ -7,6 +7,7 @@ no systemd and no accounts. Its files are in a temporary folder, which two links
 steps of jobs find their cluster there alone. The nodes say that they have more cores than the machine does.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -132,9 +133,11 @@ class Cluster:
 
     def link(self) -> None:
         SETTINGS.mkdir(exist_ok=True)
+        self.lock = os.open(SETTINGS, os.O_RDONLY)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)  # clusters on one machine take turns
         for name in ("slurm.conf", "gres.conf"):
             path = SETTINGS / name
-            if path.exists():
+            if path.exists() and not path.is_symlink():
                 raise Unavailable(f"{path} is there already: this machine belongs to a cluster")
             path.unlink(missing_ok=True)  # of one that was killed
             path.symlink_to(self.folder / name)
@@ -181,6 +184,7 @@ class Cluster:
             daemon.wait()
         for name in ("slurm.conf", "gres.conf"):
             (SETTINGS / name).unlink()
+        os.close(self.lock)
 
 
 def slurm(*words: str, check: bool = True) -> str:
@@ -188,7 +192,7 @@ def slurm(*words: str, check: bool = True) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=check).stdout.strip()
 
 
-def until(condition, what: str, seconds: float = 60):
+def until(condition, what: str, seconds: float = 180):
     """Waits for something to be true; gives it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -213,7 +217,7 @@ def cluster():
         yield one.up()
     finally:
         one.down()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # jobs may still be writing their last words
 
 
 if __name__ == "__main__":

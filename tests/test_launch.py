@@ -32,7 +32,7 @@ SCONTROL = """#!/bin/sh
 echo "$@" >> asked
 case "$1" in
   requeue) kill -TERM $PPID ;;
-  *) echo "JobId=7 EndTime={end} BatchHost=n1" ;;
+  *) echo "JobId=7 JobState={state} EndTime={end} BatchHost=n1" ;;
 esac
 """
 
@@ -68,9 +68,9 @@ def test_starting_imports_no_torch():
 def job(tmp_path):
     """job(seconds): the environment of a job of Slurm that ends in as many seconds."""
 
-    def made(seconds):
+    def made(seconds, state="RUNNING"):
         end = (datetime.now() + timedelta(seconds=seconds)).isoformat(timespec="seconds")
-        (tmp_path / "scontrol").write_text(SCONTROL.format(end=end))
+        (tmp_path / "scontrol").write_text(SCONTROL.format(end=end, state=state))
         (tmp_path / "scontrol").chmod(0o755)
         return {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
 
@@ -88,6 +88,13 @@ def test_ahead_of_the_limit_the_trainer_stops_and_the_job_is_queued_again(tmp_pa
 def test_a_job_that_ends_before_its_limit_is_not_queued_again(tmp_path, job):
     with launch(tmp_path, "raise SystemExit(3)", "--stop-seconds", "10", **job(60)) as process:
         assert process.wait() == 3
+    assert "requeue" not in (tmp_path / "asked").read_text()
+
+
+def test_a_job_that_was_cancelled_is_not_queued_again(tmp_path, job):
+    with launch(tmp_path, SAVES, "--stop-seconds", "60", **job(60, state="CANCELLED")) as process:
+        assert process.wait() == 143
+    assert (tmp_path / "saved").exists()
     assert "requeue" not in (tmp_path / "asked").read_text()
 
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slurm
 SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "urgent"}
 WORDS = ["snakemake", "--profile", "slurm", "--jobs", "6", "--slurm-init-seconds-before-status-checks", "7"]
 RUN = "results/tiny/long/seed-0"
+STRIDE = 2000  # samples between accidents: more than a percent of the run
 
 
 def slower(tree):
@@ -29,7 +30,7 @@ def slower(tree):
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
     tree["base"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
     del tree["scales"]["tiny"]["evaluate"]["sets"]
-    tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 1, "stop_seconds": 35}
+    tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 1, "stop_seconds": 30}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
     tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 150.0}}
     return tree
@@ -66,14 +67,14 @@ class Disturbed:
     def meet(self, what: str, accident) -> None:
         """Waits for a checkpoint of the job at work, lets something happen to it, and notes how the next one began."""
         before = self.reached()
-        job = until(self.job, f"a job before {what}", 90)
-        until(lambda: self.reached() > before, f"a checkpoint before {what}", 90)
+        job = until(self.job, f"a job before {what}")
+        until(lambda: self.reached() > before + STRIDE, f"a checkpoint before {what}")
         accident(job)
-        until(lambda: self.job() is None, f"the end of the job after {what}", 90)
+        until(lambda: self.job() is None, f"the end of the job after {what}")
         self.log.unlink()
         before = self.reached()
-        after = until(self.job, f"a job after {what}", 120)
-        until(lambda: self.began() is not None, f"progress after {what}", 90)
+        after = until(self.job, f"a job after {what}")
+        until(lambda: self.began() is not None, f"progress after {what}")
         self.seen[what] = {"job": job, "after": after, "samples": before, "began": self.began()}
 
     def go(self) -> None:
@@ -111,10 +112,10 @@ def run(one_cluster, tmp_path_factory):
         ) as process,
     ):
         try:
-            until(lambda: disturbed.job() or process.poll() is not None, "the training", 180)
+            until(lambda: disturbed.job() or process.poll() is not None, "the training", 400)
             disturbed.queue = call(ROOT, "make", "--no-print-directory", "queue")
             disturbed.go()
-            process.wait(timeout=180)
+            process.wait(timeout=300)
         except Exception as error:
             process.kill()
             raise AssertionError(f"{error}\n{output.read_text()}") from error
