@@ -24,7 +24,7 @@ from pathlib import Path
 from flip.child import child, exit_code
 
 STOPS = Path(".flip/stop")  # below the project's folder, which all nodes see
-LOOK = 60  # seconds between looks at the limit, which an administrator may move
+LOOK = 20  # seconds between looks at the limit, which an administrator may move
 PORTS = range(20000, 30000)  # below those that a system hands out
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
 

@@ -19,7 +19,7 @@ from tests.slurm_cluster import NODES, Unavailable, cluster, slurm, until
 pytestmark = pytest.mark.slurm
 # As a site would; GPU jobs go elsewhere.
 SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "urgent"}
-WORDS = ["snakemake", "--profile", "slurm", "--jobs", "6", "--slurm-init-seconds-before-status-checks", "7"]
+WORDS = ["snakemake", "--profile", "slurm", "--jobs", "4", "--slurm-init-seconds-before-status-checks", "7"]
 RUN = "results/tiny/long/seed-0"
 STRIDE = 2000  # samples between accidents: more than a percent of the run
 
@@ -30,9 +30,9 @@ def slower(tree):
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
     tree["base"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
     del tree["scales"]["tiny"]["evaluate"]["sets"]
-    tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 1, "stop_seconds": 30}
+    tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
-    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 150.0}}
+    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 200.0}}
     return tree
 
 
@@ -85,7 +85,8 @@ class Disturbed:
         for node in NODES:
             if node not in self.cluster.daemons:
                 self.cluster.start_node(node)
-        self.meet("limit", lambda job: None)
+        # The limit is moved to where it is less than stop_seconds away.
+        self.meet("limit", lambda job: slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=10"))
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +144,7 @@ def test_a_job_gets_what_its_stage_asks_for(run):
     assert said["TresPerJob"] == "gres:gpu:1"
     assert said["TresPerNode"] == "gres:gpu:1"
     assert (said["NumNodes"], said["CPUs/Task"], said["MinMemoryNode"]) == ("1", "1", "3000M")
-    assert (said["TimeLimit"], said["Partition"]) == ("00:01:00", SITE["SBATCH_GPU_PARTITION"])
+    assert (said["TimeLimit"], said["Partition"]) == ("00:20:00", SITE["SBATCH_GPU_PARTITION"])
     assert said["JobName"].startswith("flip_")
     assert "rule_pretrain_wildcards_tiny_long_0" in run.queue
 
