@@ -77,6 +77,12 @@ class Disturbed:
         until(lambda: self.began() is not None, f"progress after {what}")
         self.seen[what] = {"job": job, "after": after, "samples": before, "began": self.began()}
 
+    def run_into_limit(self, job: dict) -> None:
+        """The limit comes to where it is less than stop_seconds away, and goes again when that has been seen."""
+        slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=10")
+        until(lambda: self.job() is None, "the end of the job ahead of its limit")
+        slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=20")
+
     def go(self) -> None:
         """Cancelling comes first: Snakemake looks more seldom the longer nothing ends."""
         self.meet("scancel", lambda job: slurm("scancel", job["number"]))
@@ -85,8 +91,7 @@ class Disturbed:
         for node in NODES:
             if node not in self.cluster.daemons:
                 self.cluster.start_node(node)
-        # The limit is moved to where it is less than stop_seconds away.
-        self.meet("limit", lambda job: slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=10"))
+        self.meet("limit", self.run_into_limit)
 
 
 @pytest.fixture(scope="session")
