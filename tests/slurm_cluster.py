@@ -107,6 +107,15 @@ def free_ports(count: int) -> int:
     raise Unavailable("no free ports")
 
 
+def kill_where(belongs) -> None:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if belongs(process):
+                os.kill(int(process.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+
+
 class Cluster:
     """Daemons that end with this process; their files are in one folder."""
 
@@ -143,10 +152,12 @@ class Cluster:
             path.symlink_to(self.folder / name)
 
     def start(self, name: str, *words: str) -> None:
-        environment = os.environ | {"FLIP_NODE": name}
+        """A daemon in a folder of its own, which its children stay in."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
         with open(self.folder / f"{name}.log", "a") as log:
             self.daemons[name] = subprocess.Popen(
-                words, env=environment, stdout=log, stderr=log, preexec_fn=end_with_parent, start_new_session=True
+                words, cwd=folder, stdout=log, stderr=log, preexec_fn=end_with_parent, start_new_session=True
             )
 
     def start_node(self, name: str) -> None:
@@ -165,14 +176,10 @@ class Cluster:
         return self
 
     def crash(self, node: str) -> None:
-        """Ends everything of a node at once, as a power cut does: its daemon, the steps' managers, the jobs."""
-        marks = (f"FLIP_NODE={node}".encode(), f"SLURMD_NODENAME={node}".encode())
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if not set(marks).isdisjoint(path.read_bytes().split(b"\0")):
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
+        """Ends everything of a node as a power cut does: its daemon and the steps' managers first, then the jobs."""
+        folder, mark = str(self.folder / node), f"SLURMD_NODENAME={node}".encode()
+        kill_where(lambda process: os.readlink(process / "cwd") == folder)
+        kill_where(lambda process: mark in (process / "environ").read_bytes().split(b"\0"))
         self.daemons.pop(node).wait()
 
     def down(self) -> None:

@@ -72,6 +72,11 @@ def test_every_scale_resolves(scale):
         (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
         (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
         (["base", "evaluate", "sets"], {"coarse": "world"}, "has no 'fine'"),
+        (
+            ["base", "resources", "pretrain", "stop_seconds"],
+            7200,
+            "resources.pretrain: stop_seconds = 7200 leaves none of the 120 minutes; allowed: 1 to 7199",
+        ),
         (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
         (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
         (
