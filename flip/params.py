@@ -20,7 +20,9 @@ from flip.schema import Params, Section, Table, Tradeoff
 IDENTITY = {"variant", "resources"}
 TOP = {"scale", "base", "models", "scales", "variants", "tables", "tradeoff"}
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
-SHARED = {"source", "world", "download", "shards", "evaluate", "bootstrap", "cost", "resources", "seeds"}
+SHARED = {
+    "source", "world", "download", "shards", "tokenizer", "evaluate", "bootstrap", "cost", "resources", "seeds",
+}  # fmt: skip
 
 
 class ParameterError(ValueError):
@@ -114,6 +116,15 @@ class Project:
                     f"params.yaml, {where}: unknown variant '{variant}'; {nearest(variant, self.tree['variants'])}"
                 )
 
+    def _with_size(self, tree: dict, where: str) -> dict:
+        """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
+        name, models = tree.get("model"), self.tree["models"]
+        if isinstance(name, dict):
+            return tree
+        if name not in models:
+            raise ParameterError(f"{where}: unknown model '{name}'; {nearest(name, models)}")
+        return tree | {"model": models[name]}
+
     def resolve(self, variant: str) -> Params:
         """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`."""
         self._must_know([variant], "variants")
@@ -124,17 +135,15 @@ class Project:
                 f"{where}: {', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
             )
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
-        tuning = tree.pop("tuning", {})
+        tuning, deltas = tree.pop("tuning", {}), [delta]
         if start := delta.get("start"):
             self._must_know([start], f"variants.{variant}.start")
             if "start" in (self.tree["variants"][start] or {}):
                 raise ParameterError(f"{where}: start '{start}' is itself tuned; name a variant that is not")
-            tree = merge(merge(tree, self.tree["variants"][start] or {}), tuning)
-        tree = merge(tree, delta)
-        models = self.tree["models"]
-        if tree.get("model") not in models:
-            raise ParameterError(f"{where}: unknown model '{tree.get('model')}'; {nearest(tree.get('model'), models)}")
-        tree |= {"scale": self.scale, "variant": variant, "model": models[tree["model"]]}
+            deltas = [self.tree["variants"][start] or {}, tuning, delta]
+        for one in ({}, *deltas):
+            tree = self._with_size(merge(tree, one), where)
+        tree |= {"scale": self.scale, "variant": variant}
         return check(Params, tree, where)
 
     def check(self) -> "Project":

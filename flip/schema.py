@@ -5,18 +5,45 @@ Imports neither torch nor Snakemake, since every dry run loads it.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+from flip.schema_model import (
+    Blocks,
+    Contrastive,
+    Form,
+    Logits,
+    Masking,
+    Model,
+    Reconstruction,
+    Sigmoid,
+    TextForm,
+    Tower,
+    VisionForm,
+)
+from flip.schema_types import Count, Name, Positive, Section, Share
 
-
-class Section(BaseModel):
-    """A group of parameters: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+# What other modules import from here.
+__all__ = [
+    "Augmentation",
+    "Blocks",
+    "Captions",
+    "Faults",
+    "Filters",
+    "Form",
+    "Masking",
+    "Model",
+    "Params",
+    "Reconstruction",
+    "Section",
+    "Source",
+    "Table",
+    "TextForm",
+    "Tower",
+    "Tradeoff",
+    "Train",
+    "VisionForm",
+    "World",
+]
 
 
 class Similarity(Section):
@@ -130,44 +157,18 @@ class Tokenizer(Section):
     path: str | None = Field(description="bert: a local folder or hub name")
 
 
-class Tower(Section):
-    layers: Count
-    width: Count
-    heads: Count
+class Captions(Section):
+    """How a caption's tokens are put into its slots. What stays empty is never attended to."""
+
+    start: bool = Field(description="a start token before each caption")
+    end: bool = Field(description="an end token after each caption, however short it has to be cut")
+    fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
 
     @model_validator(mode="after")
-    def heads_divide_width(self):
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+    def can_fill(self):
+        if self.fill and not self.end:
+            raise ValueError("fill = true repeats the end token, and there is none; set captions.end to true")
         return self
-
-
-class Model(Section):
-    """Two towers (FLIP, Table 9). The MLP is four times as wide as its tower."""
-
-    image: Count = Field(description="side of the input picture, pixels")
-    patch: Count = Field(description="side of a patch, pixels")
-    embedding: Count = Field(description="width of the common space")
-    vision: Tower
-    text: Tower
-    tokens: Count = Field(description="caption length, tokens")
-
-    @model_validator(mode="after")
-    def patches_tile(self):
-        if self.image % self.patch:
-            raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
-        if self.vision.width % 4:
-            raise ValueError(f"vision.width {self.vision.width} is not a multiple of 4, as 2-D positions need")
-        return self
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side."""
-        return self.image // self.patch
-
-    @property
-    def patches(self) -> int:
-        return self.grid**2
 
 
 class Augmentation(Section):
@@ -176,22 +177,6 @@ class Augmentation(Section):
     crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
     crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
     flip: bool = Field(description="mirror half of the pictures")
-
-
-class Masking(Section):
-    image: Share = Field(description="share of patches removed")
-    text: Share = Field(description="share of token slots removed")
-    text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
-
-
-class Reconstruction(Section):
-    """MAE's head (FLIP, Table 1f; MAE, section 3)."""
-
-    weight: float = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder", ge=0)
-    layers: Count
-    width: Count
-    heads: Count
-    normalize: bool = Field(description="targets are normalised per patch")
 
 
 class Train(Section):
@@ -209,8 +194,6 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     betas: tuple[Share, Share]
     epsilon: Positive
-    temperature: Positive = Field(description="initial softmax temperature")
-    max_scale: Positive = Field(description="logit scale (1/temperature) is clipped here")
     precision: Literal["float32", "bfloat16"]
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
@@ -291,15 +274,25 @@ class Params(Section):
     download: Download
     shards: Shards
     tokenizer: Tokenizer
+    captions: Captions
     model: Model
+    form: Form
     augmentation: Augmentation
     masking: Masking
+    logits: Logits
+    contrastive: Contrastive
+    sigmoid: Sigmoid
     reconstruction: Reconstruction
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
     cost: Cost
     resources: Resources
+
+    @property
+    def embedding(self) -> int:
+        """Width of the common space."""
+        return self.model.vision.width if self.form.vision.projection == "none" else self.model.embedding
 
     @property
     def kept_patches(self) -> int:
@@ -325,10 +318,30 @@ class Params(Section):
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
                 f"{self.world.pictures}, the world.pictures"
             )
+        return self
+
+    @model_validator(mode="after")
+    def losses_are_possible(self):
+        if not self.contrastive.weight and not self.sigmoid.weight:
+            raise ValueError("no loss ties pictures to captions: give contrastive.weight or sigmoid.weight a value")
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def captions_are_possible(self):
+        """The feature of a text tower with `last` pooling is the end token's, so each caption must keep one."""
+        if self.form.text.pooling == "last" and not self.captions.end:
+            raise ValueError("form.text.pooling = 'last' reads the end token: set captions.end to true, or use 'mean'")
+        if self.form.text.pooling == "last" and self.masking.text:
+            raise ValueError(
+                "masking.text would remove the end token that form.text.pooling = 'last' reads: use 'mean', or set "
+                "masking.text to 0"
+            )
+        if self.model.tokens <= self.captions.start + self.captions.end:
+            raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self
 
 

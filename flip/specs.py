@@ -30,7 +30,9 @@ SPEED = {
 }
 # Of these, what a measured step costs depends on some.
 UNMEASURED = {"train": {"checkpoint_minutes"}}
-TRAINING = {"model", "augmentation", "masking", "reconstruction", "train", "start"}
+# What a model and its inputs are made by.
+FORM = {"model", "form", "captions", "masking"}
+TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ DATA = {
     "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
-EVALUATE = Stage("flip.evaluate", "evaluate", {"model", "masking", "evaluate"})
+EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
 

@@ -16,7 +16,8 @@ __all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectiv
 
 def objectives(params: Params) -> list:
     """The losses that `params` gives a weight."""
-    return [Contrastive(), *([Reconstruction(params)] if params.reconstruction.weight else [])]
+    found = [Contrastive(params.contrastive.weight), Sigmoid(params.sigmoid.weight), Reconstruction(params)]
+    return [one for one in found if one.weight]
 
 
 def named_losses(chosen: list, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:

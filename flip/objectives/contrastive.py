@@ -14,8 +14,11 @@ class Contrastive:
 
     joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
 
+    def __init__(self, weight: float = 1.0):
+        self.weight = weight
+
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"contrastive": info_nce(outputs["image"], outputs["text"], outputs["scale"])}
+        return {"contrastive": self.weight * info_nce(outputs["image"], outputs["text"], outputs["scale"])}
 
 
 def info_nce(image: Tensor, text: Tensor, scale: Tensor, side: int | None = None) -> Tensor:

@@ -17,8 +17,13 @@ class Sigmoid:
 
     joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
 
+    def __init__(self, weight: float = 1.0):
+        self.weight = weight
+
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"sigmoid": pairwise_sigmoid(*(outputs[name] for name in ("image", "text", "scale", "bias")))}
+        image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
+        bias = outputs["bias"] if "bias" in outputs else scale.new_zeros(())
+        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias)}
 
 
 def pairwise_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None) -> Tensor:
