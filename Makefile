@@ -3,7 +3,7 @@ SCALE ?= tiny
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup ablations reconcile compare test lint format readme lock
+.PHONY: help setup ablations systems reconcile compare test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -12,6 +12,9 @@ setup: .venv/ready ## virtual environment with the pinned packages and this one
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)
+
+systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP) at SCALE
+	$(RUN) snakemake systems --config scale=$(SCALE)
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip.reconcile
@@ -33,7 +36,7 @@ format: .venv/ready ## put files into the project's format
 	.venv/bin/snakefmt Snakefile rules
 
 readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
-	$(RUN) flip.report.readme --tables tables/$(SCALE) --readme README.md --figure docs/tradeoff.svg
+	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -1,10 +1,12 @@
-"""CLIP's and SigLIP's forms of the towers equal public implementations with the same weights, in embeddings, loss and
+"""The variants clip-form and siglip equal public implementations with the same weights, in embeddings, loss and
 every gradient, parameter by parameter with none left over; FLIP's form is what it was before there were others."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
@@ -16,26 +18,8 @@ from tests.test_model import MODEL, captions, pictures
 
 WIDTH, VOCABULARY, END = 48, 100, 99
 SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
-CLIP = {
-    "model": SIZE,
-    "captions": {"start": True, "end": True},
-    "form": {
-        "vision": {"pooling": "class", "positions": "learned", "pre_norm": True, "patch_bias": False,
-                   "activation": "quick_gelu", "norm_epsilon": 1e-5},
-        "text": {"pooling": "last", "causal": True, "activation": "quick_gelu", "norm_epsilon": 1e-5},
-    },
-}  # fmt: skip
-SIGLIP = {
-    "model": SIZE,
-    "captions": {"end": True, "fill": True},
-    "form": {
-        "vision": {"pooling": "map", "positions": "learned", "activation": "gelu_tanh", "projection": "none"},
-        "text": {"pooling": "last", "activation": "gelu_tanh", "projection": "affine"},
-    },
-    "logits": {"temperature": 0.1, "max_scale": None},
-    "contrastive": {"weight": 0.0},
-    "sigmoid": {"weight": 1.0},
-}
+VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+CLIP, SIGLIP = (VARIANTS[name] | {"model": SIZE} for name in ("clip-form", "siglip"))
 
 
 def build(params):
@@ -245,7 +229,7 @@ def test_clip_form_equals_transformers(change):
     from transformers import CLIPConfig, CLIPModel
 
     model = build(change("clip", CLIP))
-    settings = configs(hidden_act="quick_gelu", layer_norm_eps=1e-5)
+    settings = configs(hidden_act="gelu", layer_norm_eps=1e-5)
     settings["text_config"] |= {"eos_token_id": END, "bos_token_id": 0, "pad_token_id": 0}
     theirs = CLIPModel(CLIPConfig(**settings, projection_dim=64, attn_implementation="sdpa")).double()
 

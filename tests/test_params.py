@@ -65,6 +65,8 @@ def test_every_scale_resolves(scale):
             ["clip", "flop-50"],
             r"tables.a.variants: unknown variant 'flop-50'; did you mean",
         ),
+        (["tables", "a", "report"], "system", r"tables.a.report: unknown report 'system'; did you mean 'systems'\?"),
+        (["reports", "more"], {"title": "", "question": "", "about": ""}, "reports.more: no table names it"),
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
         (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
