@@ -1,9 +1,15 @@
 # Set-up happens by itself, once, in .venv; `make help` lists the targets.
 SCALE ?= tiny
+GPU ?= h100
+NODES ?= 1
+GPUS ?= 8
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup ablations systems reconcile compare test lint format readme lock
+# What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
+PLAN ?=
+
+.PHONY: help setup ablations systems reconcile compare plan queue test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +27,12 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.compare --scale $(SCALE)
+
+plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
+	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) --nodes $(NODES) --gpus $(GPUS) $(PLAN)
+
+queue: ## your jobs on the cluster: rule, variant, state, time, nodes
+	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 
 import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
+from flip.device import keep_memory
 from flip.files import write_json
 from flip.objectives import contrastive, sigmoid
 from flip.objectives.blocks import SIDE, strips
-from flip.pretrain import keep_memory
 from flip.provenance import processor
 
 FORMS = ["open_clip", "whole", "tiles", "floor"]

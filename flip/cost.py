@@ -17,11 +17,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
 from flip.params import load
-from flip.pretrain import keep_memory, pick_device
 from flip.schema import Params
-from flip.train.loop import Run, build_loader, build_model, device_name
+from flip.train.distributed import World
+from flip.train.run import Run, build_loader, build_model
 
 # Parameters that do not change what a step costs.
 FREE = {"variant": True, "start": True, "seeds": True, "train": {"epochs", "epochs_scale", "base_lr", "warmup_samples"}}
@@ -40,7 +41,7 @@ class Step:
 
     def run(self) -> Run:
         model = build_model(self.params, self.loader.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0)
+        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device))
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two."""

@@ -103,6 +103,7 @@ class Project:
 
     def of(self, report: str) -> "Project":
         """With the tables, and the trade-off figure, of one report only."""
+        self._must_be_shown(report, "reports")
         tables = {name: tree for name, tree in self.tree["tables"].items() if self.tables[name].report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}

@@ -5,34 +5,25 @@
 """
 
 import argparse
-import ctypes
 import shutil
 import sys
 from pathlib import Path
 
 import torch
 
+from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
 from flip.params import dump, load
-from flip.train.loop import Interrupted, pretrain
+from flip.schema import Params
+from flip.train.distributed import World, start, stop
+from flip.train.guards import Interrupted
+from flip.train.loop import pretrain
 
+REMEDY = (
+    "out of memory: set train.micro_batch (exact, at most a process's pairs) or train.checkpoint_activations, or ask "
+    "for more with resources.pretrain; started again, training goes on from the last checkpoint"
+)
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
-
-
-def keep_memory() -> None:
-    """Tells glibc to keep freed memory: a step's activations are the same blocks each time, and giving them back to
-    the kernel costs a page fault per 4 kB."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_mmap_threshold, 2**30)
-    except (OSError, AttributeError):
-        pass  # another C library: slower, not wrong
-
-
-def pick_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main(argv=None):
@@ -51,17 +42,38 @@ def main(argv=None):
     keep_memory()
     torch.set_num_threads(options.threads)
     try:
-        params, manifest = load(options.params), read_json(options.data / "manifest.json")
-        inputs = [file_hash(path) for path in (options.spec, options.start) if path]
-        checkpoints = workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
-        write_atomic(options.out / "params.yaml", dump(params))
-        pretrain(params, options.data, manifest, options.seed, pick_device(), checkpoints, options.out, options.start)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        params = load(options.params)
+        world = start(params.train.stall_minutes)
+        train(options, params, world)
+        stop(world)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
         parser.exit(INTERRUPTED)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
-    shutil.rmtree(options.checkpoints)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        parser.exit(1, f"{error}\n{REMEDY}\n")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for a GPU's memory alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def train(options, params: Params, world: World) -> None:
+    """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
+    manifest = read_json(options.data / "manifest.json")
+    inputs = [file_hash(path) for path in (options.spec, options.start) if path]
+    if world.first:
+        workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
+        write_atomic(options.out / "params.yaml", dump(params))
+    world.barrier()
+    pretrain(params, options.data, manifest, options.seed, world, options.checkpoints, options.out, options.start)
+    world.barrier()
+    if world.first:
+        shutil.rmtree(options.checkpoints)
 
 
 if __name__ == "__main__":

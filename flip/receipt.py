@@ -11,16 +11,13 @@ the same wait for each other: so a job that is called twice, by mistake or after
 """
 
 import argparse
-import ctypes
 import os
 import shlex
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from flip.child import child, exit_code
 from flip.files import file_hash, known_hash, read_json, write_json
 from flip.locks import alone
 from flip.provenance import git_state, machine, source_hash, versions
@@ -111,20 +108,11 @@ def require(receipts: list) -> None:
                 )
 
 
-def end_with_parent() -> None:
-    """Has Linux send SIGTERM to this process when its parent ends, however that ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 def run(command: list[str]) -> int:
-    """The command's exit code; SIGTERM is handed on, so that it can save its work."""
-    with subprocess.Popen(command, preexec_fn=end_with_parent if sys.platform == "linux" else None) as process:
-        previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-        try:
-            code = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-    return code if code >= 0 else 128 - code
+    """The command's exit code."""
+    with child(command) as process:
+        process.wait()
+    return exit_code(process)
 
 
 def now() -> str:

@@ -77,7 +77,16 @@ class Train(Section):
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
+    shard_weights: bool = Field(
+        description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
+    )
     checkpoint_minutes: Positive = Field(description="wall-clock minutes between checkpoints")
+    checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
+    keep_checkpoints: Count = Field(description="checkpoints that are kept while training goes on, the newest")
+    skip_nonfinite: int = Field(
+        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run", ge=0
+    )
+    stall_minutes: Positive = Field(description="a run in which no step ends for so long ends itself")
 
     @model_validator(mode="after")
     def micro_batches_tile(self):
@@ -101,6 +110,10 @@ class Train(Section):
     @property
     def total_epochs(self) -> float:
         return self.epochs * self.epochs_scale
+
+    def steps(self, samples: int) -> int:
+        """Steps of the whole run over `samples` training pairs: whole batches only, at least one."""
+        return max(int(self.total_epochs * samples) // self.global_batch, 1)
 
 
 class Evaluate(Section):
@@ -129,15 +142,37 @@ class Cost(Section):
 class Job(Section):
     """What a job of a stage asks the cluster for."""
 
-    threads: Count
-    gpus: int = Field(ge=0)
-    memory_mb: Count
-    minutes: Count
+    threads: Count = Field(description="processor cores per process")
+    gpus: int = Field(description="GPUs per process", ge=0)
+    memory_mb: Count = Field(description="memory per node, MB")
+    minutes: Count = Field(description="time limit")
+
+
+class Training(Job):
+    """A job of many processes, which is stopped ahead of its time limit and queued again."""
+
+    nodes: Count
+    processes: Count = Field(description="processes per node")
+    stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
+
+    @model_validator(mode="after")
+    def has_time_to_train(self):
+        if self.stop_seconds >= 60 * self.minutes:
+            raise ValueError(
+                f"stop_seconds = {self.stop_seconds} leaves none of the {self.minutes} minutes; "
+                f"allowed: 1 to {60 * self.minutes - 1}; lower it or raise minutes"
+            )
+        return self
+
+    @property
+    def cores(self) -> int:
+        """Processor cores per node."""
+        return self.processes * self.threads
 
 
 class Resources(Section):
     data: Job
-    pretrain: Job
+    pretrain: Training
     evaluate: Job
 
 

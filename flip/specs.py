@@ -22,14 +22,16 @@ from flip.params import ParameterError, Project, dump
 from flip.provenance import source_hash
 from flip.schema import Params
 
+# When a run saves its state, and when it gives up: no result depends on it, nor does what a step costs.
+RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stall_minutes"}
 # Settings that change how fast a result comes, and not what it is.
 SPEED = {
     "resources": True,
-    "train": {"workers", "checkpoint_minutes", "checkpoint_activations"},
+    "train": {"workers", "checkpoint_activations", "shard_weights"} | RESTART,
     "download": {"processes", "threads"},
 }
 # Of these, what a measured step costs depends on some.
-UNMEASURED = {"train": {"checkpoint_minutes"}}
+UNMEASURED = {"train": RESTART}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
 TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}

@@ -1,5 +1,5 @@
 # What every rule knows: the resolved parameters of the chosen scale, and how a job is run.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, SETS, RUNS, RECEIPT, and, before any job is planned,
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, JOB, SETS, RUNS, RECEIPT, and, before any job is planned,
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
 # Jobs are linked by receipts alone (flip/receipt.py): small files that say what a result was made from and what it is.
@@ -28,6 +28,8 @@ SCALE = PROJECT.scale
 BASE = PROJECT.baseline
 PARTS = [f"{part:04d}" for part in range(BASE.download.parts)]
 BUCKETS = list(range(BASE.shards.buckets))
+# What a job of training asks for.
+JOB = BASE.resources.pretrain
 SETS = list(BASE.evaluate.sets)
 # Folders of one variant and seed, below results/<scale>/ and receipts/<scale>/variants/.
 RUNS = {
@@ -37,9 +39,10 @@ RUNS = {
 
 # The interpreter that runs Snakemake, which the environment's package is installed in.
 PYTHON = sys.executable
-# How every job begins: its command follows after --.
+# How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
+# end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "{PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
+    "exec {PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
     " --made {params.made:q}"
 )
 
@@ -70,6 +73,12 @@ def start_option(wildcards) -> str:
     start = PROJECT.variants[wildcards.variant].start
     folder = f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}"
     return f"--start {folder}/weights.safetensors" if start else ""
+
+
+def gpus(per_node: int, nodes: int = 1) -> dict:
+    """Nodes and GPUs as the cluster is asked for them: on each node, and in all."""
+    asked = {"nodes": nodes, "gpu": nodes * per_node}
+    return asked | ({"gres": f"gpu:{per_node}"} if per_node else {})
 
 
 def evaluations(variants) -> list[str]:

@@ -17,9 +17,9 @@ rule evaluate:
         "logs/evaluate/{scale}/{variant}/seed-{seed}.log",
     threads: BASE.resources.evaluate.threads
     resources:
+        **gpus(BASE.resources.evaluate.gpus),
         mem_mb=BASE.resources.evaluate.memory_mb,
         runtime=BASE.resources.evaluate.minutes,
-        gpu=BASE.resources.evaluate.gpus,
     params:
         made=expand(
             "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
@@ -44,15 +44,15 @@ rule cost:
     log:
         "logs/cost/{scale}/{report}.log",
     # All local cores, though it uses those of a training job: another job beside it would be measured too.
-    threads: max(BASE.resources.pretrain.threads, workflow.cores or 1)
+    threads: max(JOB.threads, workflow.cores if workflow.local_exec else 1)
     resources:
-        mem_mb=BASE.resources.pretrain.memory_mb,
-        runtime=BASE.resources.pretrain.minutes,
-        gpu=BASE.resources.pretrain.gpus,
+        **gpus(JOB.gpus),
+        mem_mb=JOB.memory_mb // JOB.processes,
+        runtime=JOB.minutes,
     params:
         made="tables/{scale}/{report}/cost.json",
         params=compared_parameters,
     shell:
         RECEIPT + " --facts {params.made:q} --"
         " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"
-        " --threads {BASE.resources.pretrain.threads} --out {params.made:q} 2> {log:q}"
+        " --threads {JOB.threads} --out {params.made:q} 2> {log:q}"

@@ -14,8 +14,8 @@ from flip.evaluate.encoders import Ensemble, Full, Masked
 from flip.evaluate.sets import read_set, to_square
 from flip.files import read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
+from flip.model.weights import save_weights
 from flip.params import dump
-from flip.train.checkpoint import save_weights
 from tests.conftest import COLOURS, SMALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -146,7 +146,7 @@ def test_the_command_writes_metrics_with_their_evidence(change, small_data, sets
     write_atomic(tmp_path / "params.yaml", dump(params))
     torch.manual_seed(0)
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
-    save_weights(tmp_path / "w.safetensors", TwoTowers(params, vocabulary))
+    save_weights(tmp_path / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
     words = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", tmp_path / "w.safetensors", "--seed", 0]
     main([str(word) for word in [*words, "--out", tmp_path / "out"]])
     facts = read_json(tmp_path / "out" / "metrics.json")

@@ -49,7 +49,7 @@ def test_order_of_400_million_pairs_is_found_at_once():
 def test_batches_do_not_depend_on_where_reading_starts_or_on_threads(loader):
     whole = loader().batch(0, 48)
     for workers in (0, 2):
-        batches = loader().batches(16, 16, workers)
+        batches = loader().batches(16, 16, workers, 16)
         for start in (16, 32):
             part = next(batches)
             for name in whole:

@@ -1,22 +1,15 @@
-"""Training learns, repeats bit for bit, and a run that is killed ends with the weights of one that was not."""
+"""Training learns, repeats bit for bit, and goes on from a state as if nothing had been."""
 
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 
-import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from flip.files import read_json, write_atomic
-from flip.params import dump
-from flip.train.checkpoint import load_weights, save_weights
-from flip.train.loop import Run, build_loader, build_model, count_steps
+from flip.files import read_json
+from flip.model.weights import load_weights, save_weights
+from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
+from flip.train.run import Run, build_loader, build_model, count_steps
 from tests.conftest import SMALL
 
 
@@ -24,7 +17,7 @@ def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
     model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed)
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World())
 
 
 def advance(run, steps):
@@ -131,7 +124,7 @@ def test_a_warmup_without_end_is_refused(change):
 
 def test_weights_of_another_shape_are_refused(change, small_data, tmp_path):
     run = make_run(change("flip-50", SMALL), small_data)
-    save_weights(tmp_path / "w.safetensors", run.model)
+    save_weights(tmp_path / "w.safetensors", run.model.state_dict())
     other = build_model(change("flip-50", SMALL | {"model": {**SMALL["model"], "embedding": 24}}), 50, 0, "cpu")
     with pytest.raises(ValueError, match=r"w.safetensors: '.*' has shape .*, the model asks for"):
         load_weights(tmp_path / "w.safetensors", other)
@@ -142,56 +135,9 @@ def test_weights_of_another_shape_are_refused(change, small_data, tmp_path):
 
 def test_tuning_leaves_the_decoder_behind(change, small_data, tmp_path):
     run = make_run(change("flip-75-mae", SMALL), small_data)
-    save_weights(tmp_path / "w.safetensors", run.model)
+    save_weights(tmp_path / "w.safetensors", run.model.state_dict())
     plain = make_run(change("flip-75", SMALL), small_data).model
     with pytest.raises(ValueError, match=r"no place for: decoder"):
         load_weights(tmp_path / "w.safetensors", plain)
     load_weights(tmp_path / "w.safetensors", plain, strict=False)
     assert torch.equal(plain.vision.embed.weight, run.model.vision.embed.weight)
-
-
-@pytest.fixture
-def command(change, small_data, tmp_path):
-    delta = {**SMALL, "train": {**SMALL["train"], "epochs": 15.0, "checkpoint_minutes": 1e-9}}
-    write_atomic(tmp_path / "params.yaml", dump(change("flip-50", delta)))
-
-    def words(name):
-        return [sys.executable, "-m", "flip.pretrain", "--params", tmp_path / "params.yaml", "--data", small_data,
-                "--seed", "0", "--checkpoints", tmp_path / name / "checkpoints", "--out", tmp_path / name]  # fmt: skip
-
-    return words
-
-
-def interrupt(words, signal_number, checkpoint, seconds):
-    """Starts a run, waits until it has written a checkpoint and then some, and sends a signal."""
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        began = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > began):
-            time.sleep(0.01)
-        time.sleep(seconds)
-        assert process.poll() is None, process.stderr.read()
-        os.kill(process.pid, signal_number)
-        message = process.communicate()[1]
-    return process.returncode, message
-
-
-def test_killed_twice_equals_never_killed(command, small_data, tmp_path):
-    """SIGKILL, then SIGTERM, then to the end: weights and log are those of an undisturbed run, bit for bit."""
-    subprocess.run(command("whole"), check=True, capture_output=True)
-    checkpoint = tmp_path / "killed" / "checkpoints" / "checkpoint.pt"
-    assert interrupt(command("killed"), signal.SIGKILL, checkpoint, 0.05)[0] == -signal.SIGKILL
-    code, message = interrupt(command("killed"), signal.SIGTERM, checkpoint, 0.05)
-    assert code == 143
-    assert "start again to go on from there" in message
-    assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    subprocess.run(command("killed"), check=True, capture_output=True)
-    whole, killed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    logs = [pd.read_csv(tmp_path / name / "log.csv").drop(columns="samples_per_second") for name in ("whole", "killed")]
-    pd.testing.assert_frame_equal(*logs)
-    assert not checkpoint.exists()
-    facts = read_json(tmp_path / "killed" / "training.json")
-    assert facts["samples"] == facts["steps"] * 8 == 15 * 120
-    manifest = read_json(small_data / "manifest.json")
-    told = {name: facts[name] for name in ("manifest", "pairs", "pictures")}
-    assert told == {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": manifest["samples"]}

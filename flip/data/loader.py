@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 import torch
 
-from flip.data.index import check_size, read_index
+from flip.data.index import BLOCK, check_size, read_index
 from flip.model.masking import uniform
 from flip.schema import Augmentation
 
@@ -70,6 +70,11 @@ class Shard:
         """JPEG bytes and caption."""
         jpeg, jpeg_size, text, text_size = self.index[item]
         return self.bytes[jpeg : jpeg + jpeg_size], self.bytes[text : text + text_size].decode()
+
+    def key(self, item: int) -> str:
+        """The sample's name, from the header before its picture."""
+        header = int(self.index[item][0]) - BLOCK
+        return self.bytes[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")
 
 
 def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> tuple[int, int, int, int]:
@@ -148,16 +153,22 @@ class Loader:
         ids = torch.from_numpy(self.tokenizer(texts))
         return {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
 
-    def batches(self, start: int, size: int, workers: int):
-        """Endless batches from position `start` on, prepared ahead by `workers` threads."""
+    def keys(self, start: int, size: int) -> list[str]:
+        """Shard and key of the pairs at positions start .. start + size - 1, for messages."""
+        places = [self.order.at(position) for position in range(start, start + size)]
+        return [f"{self.paths[number]}: {self.shard(number).key(item)}" for number, item in places]
+
+    def batches(self, start: int, size: int, workers: int, stride: int):
+        """Endless batches, each `stride` positions after the last, from `start` on, prepared ahead by `workers`
+        threads."""
         if not workers:
             while True:
                 yield self.batch(start, size)
-                start += size
+                start += stride
         with ThreadPoolExecutor(workers) as pool:
             ahead = deque()
             while True:
                 while len(ahead) <= workers:
                     ahead.append(pool.submit(self.batch, start, size))
-                    start += size
+                    start += stride
                 yield ahead.popleft().result()

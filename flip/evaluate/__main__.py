@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from flip.data.tokenizer import Tokenizer
+from flip.device import pick_device
 from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.encoders import Ensemble, Full, Masked
 from flip.evaluate.sets import read_set
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
+from flip.model.weights import load_weights
 from flip.params import load
-from flip.pretrain import pick_device
 from flip.schema import Params
-from flip.train.checkpoint import load_weights
 
 
 def set_folder(params: Params, data: Path, name: str) -> Path:

@@ -1,11 +1,13 @@
 """Objectives: small objects that turn a batch and the model's outputs into named, weighted losses.
 
 `joint` says how a loss of a batch follows from its parts: True, only from all features together; False, as the mean
-of the parts' losses, weighted by their pairs.
+of the parts' losses, weighted by their pairs. Where processes share a batch, a joint loss is given as this process's
+part of the sum.
 """
 
 from torch import Tensor
 
+from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
@@ -14,15 +16,22 @@ from flip.schema import Params
 __all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectives"]
 
 
-def objectives(params: Params) -> list:
-    """The losses that `params` gives a weight."""
-    found = [Contrastive(params.contrastive.weight), Sigmoid(params.sigmoid.weight), Reconstruction(params)]
+def objectives(params: Params, world=ALONE) -> list:
+    """The losses that `params` gives a weight, over the global batch of the processes of `world`."""
+    found = [
+        Contrastive(params.contrastive.weight, world),
+        Sigmoid(params.sigmoid.weight, world),
+        Reconstruction(params),
+    ]
     return [one for one in found if one.weight]
 
 
-def named_losses(chosen: list, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All losses of a batch by name."""
+def named_losses(
+    chosen: list, batch: dict[str, Tensor], outputs: dict[str, Tensor], share: float = 1.0
+) -> dict[str, Tensor]:
+    """All losses by name, as parts of those of the global batch, which `batch` is a `share` of."""
     named = {}
     for objective in chosen:
-        named |= objective(batch, outputs)
+        losses = objective(batch, outputs)
+        named |= losses if objective.joint else {name: share * loss for name, loss in losses.items()}
     return named

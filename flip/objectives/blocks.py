@@ -7,16 +7,36 @@ the features, and time that of the matrix products: a tile stays in the processo
 import torch
 from torch import Tensor
 
-# Side of a tile. CPU: 4 MB of float32 stay near a core; between 512 and 2,048 the time hardly changes. GPU: larger, so
-# that a tile is worth starting its kernels; 64 MB whatever the batch.
-SIDE = {"cpu": 1024, "cuda": 4096}
-# From this many pairs on, tiles are faster than the whole matrix: `python -m benchmarks.losses` measures it.
-TILES_FROM = 1024
+from flip.tiles import SIDE, TILES_FROM
+
+
+class Alone:
+    """What a loss asks of the processes that share its batch (flip.train.distributed.World), where there is one."""
+
+    rank, size = 0, 1
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        return x
+
+
+ALONE = Alone()
 
 
 def strips(pairs: int, side: int) -> list[slice]:
     """The rows, or columns, of the tiles of a pairs x pairs matrix; where both are equal, a tile has the diagonal."""
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
+
+
+def tiles(own: int, world, side: int):
+    """(rows, columns, whether they hold the matched pairs) of the own * size columns that face this process's rows."""
+    for rows in strips(own, side):
+        for rank in range(world.size):
+            for columns in strips(own, side):
+                shifted = slice(columns.start + rank * own, columns.stop + rank * own)
+                yield rows, shifted, rank == world.rank and rows == columns
 
 
 def pick_side(features: Tensor, side: int | None) -> int | None:

@@ -42,21 +42,23 @@ def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, s
     return total
 
 
-def backward_in_parts(forward: Callable, objectives: list, batch: Batch, size: int) -> dict[str, Tensor]:
+def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
 
-    `forward(part, decode=True)` gives the outputs that the objectives read.
+    `run.outputs(part, decode=True)` gives what `run.objectives` read; `run.replicas.exchange(last)` says in which
+    backward pass gradients travel between processes.
     """
-    parts, pairs = split(batch, size), len(batch["positions"])
-    leaves = embed(forward, parts)
-    losses = named_losses([one for one in objectives if one.joint], batch, leaves)
+    parts, pairs = split(batch, size), run.params.train.global_batch
+    leaves = embed(run.outputs, parts)
+    losses = named_losses([one for one in run.objectives if one.joint], batch, leaves)
     sum(losses.values()).backward()
-    separate, begin = [one for one in objectives if not one.joint], 0
+    separate, begin = [one for one in run.objectives if not one.joint], 0
     for part in parts:
-        outputs = forward(part)
-        share = len(part["positions"]) / pairs
-        means = {name: share * loss for name, loss in named_losses(separate, part, outputs).items()}
-        (sum(means.values()) + pass_on(leaves, outputs, begin, share)).backward()
+        with run.replicas.exchange(last=part is parts[-1]):
+            outputs = run.outputs(part)
+            means = named_losses(separate, part, outputs, len(part["positions"]) / pairs)
+            share = len(part["positions"]) / len(batch["positions"])
+            (sum(means.values()) + pass_on(leaves, outputs, begin, share)).backward()
         losses |= {name: losses.get(name, 0) + loss.detach() for name, loss in means.items()}
         begin += len(part["positions"])
     return {name: loss.detach() for name, loss in losses.items()}

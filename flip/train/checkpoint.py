@@ -1,56 +1,82 @@
-"""Checkpoints of a run in progress, and the weights of a finished one."""
+"""Checkpoints of a run in progress: written beside the training, each whole or not there at all."""
 
 import io
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from flip.files import atomic, write_atomic
-
-NAME = "checkpoint.pt"
+from flip.files import atomic
 
 
-def save_checkpoint(folder: Path, state: dict) -> None:
-    """Replaces the previous checkpoint at once, so that a kill at any moment leaves one of the two whole."""
-    with atomic(Path(folder) / NAME) as file:
-        torch.save(state, file)
+def snapshot(state):
+    """A copy in main memory, which training goes on without changing."""
+    return tree_map(lambda x: x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else x, state)
 
 
-def load_checkpoint(folder: Path, device) -> dict | None:
-    """The newest checkpoint, or None."""
-    path = Path(folder) / NAME
-    if not path.exists():
-        return None
-    return torch.load(io.BytesIO(path.read_bytes()), map_location=device, weights_only=True)
+class Checkpoints:
+    """The newest `keep` states of a run, by samples seen; one process writes, all read.
 
-
-def save_weights(path, model: nn.Module) -> None:
-    """Weights as safetensors."""
-    write_atomic(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}))
-
-
-def load_weights(path, model: nn.Module, strict: bool = True) -> None:
-    """Copies the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
-
-    Raises:
-        ValueError: a file cut short, a missing weight, or one of another shape.
+    A write goes on while training does. One that fails (a full disk) is an error at the next `save` or at `close`, and
+    leaves the earlier ones whole.
     """
-    try:
-        stored = load(Path(path).read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
-    wanted = model.state_dict()
-    for name, tensor in wanted.items():
-        if name not in stored:
-            raise ValueError(f"{path}: no weight '{name}'; was it trained with other parameters (model, tokenizer)?")
-        if stored[name].shape != tensor.shape:
+
+    def __init__(self, folder: Path, keep: int, writes: bool = True):
+        self.folder, self.keep, self.writes = Path(folder), keep, writes
+        self.pool = ThreadPoolExecutor(1, "checkpoint")
+        self.pending: Future | None = None
+
+    def there(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
+
+    def save(self, samples: int, state: dict) -> None:
+        """Begins to write; waits only for an earlier write that has not ended."""
+        self.wait()
+        if self.writes:
+            self.pending = self.pool.submit(self._write, samples, snapshot(state))
+
+    def _write(self, samples: int, state: dict) -> None:
+        with atomic(self.folder / f"checkpoint-{samples:015d}.pt") as file:
+            torch.save(state, file)
+        for path in self.there()[self.keep :]:
+            path.unlink()
+
+    def wait(self) -> None:
+        """Until the last write has ended.
+
+        Raises:
+            ValueError: it failed; what to do.
+        """
+        pending, self.pending = self.pending, None
+        try:
+            if pending:
+                pending.result()
+        except (OSError, RuntimeError) as error:
+            cause = error.__context__ or error  # torch says where in its file, the system why
             raise ValueError(
-                f"{path}: '{name}' has shape {list(stored[name].shape)}, the model asks for {list(tensor.shape)}; "
-                "use the params.yaml beside the weights"
-            )
-    if surplus := stored.keys() - wanted.keys() if strict else None:
-        raise ValueError(f"{path}: weights that the model has no place for: {', '.join(sorted(surplus))}")
-    model.load_state_dict({name: stored[name] for name in wanted})
+                f"{self.folder}: no checkpoint could be written ({cause}); make room there and start again: training "
+                "goes on from the newest whole one"
+            ) from None
+
+    def close(self) -> None:
+        self.wait()
+        self.pool.shutdown()
+
+    def newest(self) -> dict | None:
+        """The newest state that can be read, in main memory; None where there is none.
+
+        Raises:
+            ValueError: there are some, and the disk has spoilt them all.
+        """
+        for path in (paths := self.there()):
+            try:
+                return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+            except Exception as error:  # spoilt bytes make the reader fail in any way
+                print(f"{path}: cannot be read ({error}); the one before it is taken", file=sys.stderr)
+        if paths:
+            raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete it to train from the start")
+        return None

@@ -1,0 +1,76 @@
+"""What Snakemake and Slurm take of the processor for each job, besides the work itself.
+
+    python -m benchmarks.slurm
+
+sets up a cluster on this machine, sends the data's stages in miniature through it, and adds up the processor time of
+every Python process around the commands of the stages: the main Snakemake (with its calls of sbatch and squeue), the
+two that run in each job (with srun), and the receipt's.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.miniature import ROOT, copy_workflow, environment, shrink, write_params
+from tests.slurm_cluster import cluster
+
+# Python imports it before anything else; each process leaves a note of its own at its end.
+HOOK = """
+import atexit, json, os, resource, sys
+
+def note():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    own, children = (one.ru_utime + one.ru_stime for one in used)
+    with open(f"{os.environ['FLIP_NOTES']}/{os.getpid()}.json", "w") as file:
+        json.dump({"words": sys.orig_argv, "own": own, "children": children}, file)
+
+atexit.register(note)
+"""
+# What marks a process, and whether the processes below it are part of the price.
+KINDS = {
+    "main Snakemake, sbatch, squeue": ("--profile", True),
+    "Snakemake of the job, srun": ("slurm-jobstep", True),
+    "Snakemake of the step": ("subprocess", False),
+    "receipt": ("flip.receipt", False),
+}
+
+
+def kind(words: list[str]) -> str | None:
+    return next((name for name, (mark, _) in KINDS.items() if mark in words), None)
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Seconds of processor time by kind of process, for all jobs together; and how many jobs there were."""
+    copy_workflow(folder)
+    write_params(folder, shrink)
+    notes = folder / "notes"
+    notes.mkdir()
+    (notes / "sitecustomize.py").write_text(HOOK)
+    variables = {"FLIP_NOTES": str(notes), "PYTHONPATH": f"{notes}:{ROOT}"}
+    words = ["snakemake", "--profile", "slurm", "data", "--jobs", "4"]
+    done = subprocess.run(
+        words, cwd=folder, env=environment(folder) | variables, stderr=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    found = dict.fromkeys(KINDS, 0.0)
+    for path in notes.glob("*.json"):
+        one = json.loads(path.read_text())
+        if name := kind(one["words"]):
+            found[name] += one["own"] + (one["children"] if KINDS[name][1] else 0)
+    return found | {"jobs": done.stderr.count("has been submitted with SLURM jobid")}
+
+
+def main():
+    with cluster(), tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder))
+    jobs = found.pop("jobs")
+    for name, seconds in found.items():
+        print(f"{seconds / jobs:6.2f} s  {name}")
+    print(f"{sum(found.values()) / jobs:6.2f} s of processor time for each of {jobs} jobs")
+
+
+if __name__ == "__main__":
+    main()

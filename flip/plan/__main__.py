@@ -1,0 +1,93 @@
+"""What a scale will cost before it is run: FLOPs, GPU-hours, memory, storage, network, days.
+
+    python -m flip.plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
+
+Nothing is run and no torch is loaded: everything follows from params.yaml, from flip/plan/facts.yaml and from what is
+stated here; what was measured on the GPU in question (tables/<scale>/<report>/cost.json) goes first.
+"""
+
+import argparse
+
+from flip.files import write_atomic, write_json
+from flip.params import ParameterError, read_project
+from flip.plan.estimate import Assumptions, Estimate
+from flip.plan.facts import facts
+from flip.plan.schedule import job_limit
+from flip.plan.show import as_csv, text
+
+
+def share(value: str) -> float:
+    number = float(value)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{value}: above 0 and at most 1 is possible")
+    return number
+
+
+def positive(value: str) -> float:
+    number = float(value)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{value}: only more than 0 is possible")
+    return number
+
+
+def count(value: str) -> int:
+    return int(positive(str(int(value))))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flip.plan", description=__doc__.splitlines()[0])
+    add, known = parser.add_argument, facts()
+    add("--params", default="params.yaml", help="default: params.yaml")
+    add("--scale", help="default: the scale that params.yaml names")
+    add("--report", default="ablations", help="whose variants are trained (default: ablations)")
+    add("--gpu", default="h100", help=f"kind of GPU: {', '.join(known.gpus)} (default: h100)")
+    add("--nodes", type=count, default=1, help="nodes of the cluster (default: 1)")
+    add("--gpus", type=count, default=8, help="GPUs per node (default: 8)")
+    add("--gpus-per-job", type=count, help="GPUs that train a variant (default: resources.pretrain of the scale)")
+    add("--jobs", type=count, help="jobs at a time (default: `jobs` of slurm/config.yaml)")
+    add(
+        "--utilization",
+        type=share,
+        help="share of the GPU's rate that training reaches (default: flip/plan/facts.yaml)",
+    )
+    add("--samples-per-second", type=positive, help="of the baseline variant on one GPU; others follow by their FLOPs")
+    add("--caption-tokens", type=positive, help="mean tokens per caption (default: all slots are full, an upper bound)")
+    add("--rows", type=count, help="rows of the URL list (default: manifest, params.yaml, flip/plan/facts.yaml)")
+    add(
+        "--arrival",
+        type=share,
+        default=1.0,
+        help="share of rows that becomes pairs (default: 1; LAION-400M: 0.68 in 2024)",
+    )
+    add("--original-bytes", type=positive, help=f"per picture on the wire (default: {known.pictures.original_bytes:,})")
+    add("--stored-bytes", type=positive, help="per picture in a shard (default: by download.image_size)")
+    add("--gigabits", type=positive, default=2.0, help="bandwidth, Gbit/s (default: 2)")
+    add("--json", metavar="FILE", help="everything as JSON as well")
+    add("--csv", metavar="FILE", help="a row per variant as CSV as well")
+    return parser
+
+
+def assumptions(options: argparse.Namespace) -> Assumptions:
+    same = ("gpu", "gpus_per_job", "utilization", "samples_per_second", "caption_tokens", "rows", "arrival")
+    same += ("original_bytes", "stored_bytes", "gigabits")
+    chosen = {name: getattr(options, name) for name in same}
+    return Assumptions(gpus=options.nodes * options.gpus, jobs=options.jobs or job_limit(), **chosen)
+
+
+def main(argv=None):
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        project = read_project(options.params, options.scale).check()
+        estimate = Estimate(project.of(options.report), assumptions(options))
+    except (ParameterError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    if options.json:
+        write_json(options.json, estimate.as_dict())
+    if options.csv:
+        write_atomic(options.csv, as_csv(estimate))
+    print(text(estimate))
+
+
+if __name__ == "__main__":
+    main()

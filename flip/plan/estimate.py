@@ -1,0 +1,223 @@
+"""From parameters and assumptions to what each variant and all of it cost."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flip.files import read_json
+from flip.params import Project
+from flip.plan.data import Data, download_hours, find_data, stored_bytes
+from flip.plan.facts import facts, find_gpu
+from flip.plan.flops import step_flops, towers
+from flip.plan.memory import ADAM, FULL, memory, weights
+from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
+from flip.plan.work import Work, job_gpus, work
+from flip.schema import Params
+
+# Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
+TEST_PICTURES = 50_000
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the user may state; None: from params.yaml, facts.yaml or a measurement, as the report says."""
+
+    gpu: str
+    gpus: int
+    jobs: int
+    gpus_per_job: int | None = None
+    utilization: float | None = None
+    samples_per_second: float | None = None
+    caption_tokens: float | None = None
+    rows: int | None = None
+    arrival: float = 1.0
+    original_bytes: float | None = None
+    stored_bytes: float | None = None
+    gigabits: float = 2.0
+    overhead_minutes: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant, its seeds together; memory and FLOPs per sample are the same for each."""
+
+    variant: str
+    samples: int
+    flops_per_sample: float
+    relative_flops: float
+    flops: float
+    gpu_hours: float
+    hours: float
+    restarts: int
+    memory_bytes: float
+    fits: bool
+    remedy: str
+    weights_bytes: int
+    checkpoint_bytes: int
+
+
+class Estimate:
+    """All numbers of a project at its scale.
+
+    Raises:
+        ParameterError: an unknown GPU, more GPUs per job than there are, or a list whose length is not known.
+    """
+
+    def __init__(self, project: Project, given: Assumptions):
+        self.project, self.given = project, given
+        self.base, self.gpu = project.baseline, find_gpu(given.gpu)
+        self.per_job = given.gpus_per_job or job_gpus(self.base.resources.pretrain) or 1
+        self.data: Data = find_data(self.base, given.rows, given.arrival)
+        self.measured = self._measurements()
+        self.rows = [self._row(params) for params in map(project.variants.get, project.named)]
+        self.times = simulate(self._jobs(), self._hours, given.jobs, given.gpus)
+
+    def work(self, params: Params) -> Work:
+        return work(params, self.per_job, self.given.caption_tokens)
+
+    @property
+    def room(self) -> float:
+        """Bytes that a GPU has for tensors."""
+        return self.gpu.memory_gb * 1e9 * facts().usable_memory
+
+    @property
+    def utilization(self) -> float:
+        return self.given.utilization or getattr(facts().utilization, self.base.train.precision)
+
+    def _measurements(self) -> dict[str, float]:
+        """Seconds per sample by variant, where `flip.cost` measured them on this kind of GPU."""
+        paths = [Path("tables") / self.project.scale / report / "cost.json" for report in self.project.reports]
+        stored = [read_json(path) for path in paths if path.exists()]
+        here = [one["variants"] for one in stored if one["device"] == self.gpu.device]
+        return {name: one["seconds_per_sample"] for variants in here for name, one in variants.items()}
+
+    @property
+    def throughput(self) -> str:
+        """Where GPU-hours come from."""
+        if self.given.samples_per_second:
+            return (
+                f"stated: {self.base.variant} does {self.given.samples_per_second:g} samples/s per GPU, others by FLOPs"
+            )
+        if self.measured:
+            return f"measured on one {self.gpu.device} (cost.json in tables/{self.project.scale})"
+        precision, share = self.base.train.precision, self.utilization
+        found = f"stated: {share:.0%} of {self.gpu.rate(precision) / 1e12:g} TFLOP/s in {precision}"
+        other = facts().utilization.bfloat16 * self.gpu.rate("bfloat16") / (share * self.gpu.rate(precision))
+        faster = f"; train.precision: bfloat16 would be {other:.1f} times as fast" if other > 1 else ""
+        return f"{found}; no measurement on this GPU{faster}"
+
+    def seconds_per_sample(self, params: Params) -> float:
+        """Of one GPU."""
+        here = flops_per_sample(self.work(params))
+        if self.given.samples_per_second:
+            return here / flops_per_sample(self.work(self.base)) / self.given.samples_per_second
+        if params.variant in self.measured:
+            return self.measured[params.variant]
+        return here / (self.utilization * self.gpu.rate(params.train.precision))
+
+    def _row(self, params: Params) -> Row:
+        load, seeds, limit = self.work(params), len(params.seeds), params.resources.pretrain.minutes
+        samples = params.train.steps(self.data.used) * params.train.global_batch
+        flops = flops_per_sample(load)
+        hours = samples * self.seconds_per_sample(params) / self.per_job / 3600
+        peak, count = memory(load).peak, weights(params)
+        return Row(
+            variant=params.variant,
+            samples=samples * seeds,
+            flops_per_sample=flops,
+            relative_flops=flops / flops_per_sample(self.work(self.base)),
+            flops=flops * samples * seeds,
+            gpu_hours=hours * self.per_job * seeds,
+            hours=hours,
+            restarts=int(hours * 60 // limit),
+            memory_bytes=peak,
+            fits=peak <= self.room,
+            remedy="" if peak <= self.room else self._remedy(load),
+            weights_bytes=FULL * count * seeds,
+            checkpoint_bytes=FULL * count * (1 + ADAM) * params.train.keep_checkpoints * seeds,
+        )
+
+    def _remedy(self, load: Work) -> str:
+        """The settings that fit and cost the fewest FLOPs."""
+        fitting = [(step_flops(one), one) for one in alternatives(load) if memory(one).peak <= self.room]
+        if not fitting:
+            return "does not fit at any micro_batch: more memory per GPU is needed"
+        flops, one = min(fitting, key=lambda pair: pair[0])
+        train, more = one.params.train, flops / step_flops(load) - 1
+        words = [f"micro_batch: {train.micro_batch}"] if train.micro_batch else []
+        words += ["checkpoint_activations: true"] if train.checkpoint_activations else []
+        return f"train: {{{', '.join(words)}}} ({memory(one).peak / 1e9:.0f} GB, {more:+.0%} FLOPs)"
+
+    def _jobs(self) -> list[Job]:
+        return data_jobs(self.project) + variant_jobs(self.project, self.per_job)
+
+    def _hours(self, job: Job) -> float:
+        """How long a job runs, with what it waits for at its start."""
+        pictures, base = facts().pictures, self.base
+        overhead = self.given.overhead_minutes / 60
+        part = self.data.wanted / base.download.parts
+        if job.rule == "download":
+            original = self.given.original_bytes or pictures.original_bytes
+            return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
+        if job.rule in ("fingerprints", "shards"):
+            return overhead + part / pictures.per_job / 3600
+        if job.rule == "pretrain":
+            return overhead + next(row.hours for row in self.rows if row.variant == job.name.split("/")[1])
+        if job.rule == "evaluate":
+            return overhead + self.evaluation_hours
+        return overhead
+
+    @property
+    def evaluation_hours(self) -> float:
+        """One forward pass of both towers over each set, and two more over the one of masked inference."""
+        whole = self.base.model_copy(
+            update={"masking": self.base.masking.model_copy(update={"image": 0.0, "text": 0.0})}
+        )
+        load = work(whole)
+        passes = (len(whole.evaluate.sets) + 2) * TEST_PICTURES
+        return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.precision)) / 3600
+
+    @property
+    def stored(self) -> float:
+        """Bytes of a picture in a shard."""
+        return self.given.stored_bytes or stored_bytes(self.base.download.image_size)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Sums over variants; bytes; hours until the data is there and until all is done."""
+        original = self.given.original_bytes or facts().pictures.original_bytes
+        at_once = max(self.given.gpus // self.per_job, 1)
+        largest = sorted((row.checkpoint_bytes for row in self.rows), reverse=True)
+        return {
+            "samples": sum(row.samples for row in self.rows),
+            "flops": sum(row.flops for row in self.rows),
+            "gpu_hours": sum(row.gpu_hours for row in self.rows),
+            "download_bytes": self.data.wanted * original,
+            "shard_bytes": self.data.used * self.stored,
+            "scratch_bytes": self.data.used * self.stored,
+            "weights_bytes": sum(row.weights_bytes for row in self.rows),
+            "checkpoint_bytes": sum(largest[:at_once]),
+            "data_hours": self.times["tokenizer"][1],
+            "hours": self.times["tables"][1],
+        }
+
+    def as_dict(self) -> dict:
+        """Everything, for JSON."""
+        about = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
+        about |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
+        return about | {"variants": [asdict(row) for row in self.rows], "totals": self.totals}
+
+
+def flops_per_sample(load: Work) -> float:
+    return step_flops(load) / load.pairs
+
+
+def alternatives(load: Work) -> Iterator[Work]:
+    """The same share with other settings: whole or in micro-batches that divide it, largest first; activations kept or
+    not."""
+    sizes = [None, *(size for size in range(load.pairs // 2, 0, -1) if load.pairs % size == 0)]
+    for again in (False, True):
+        for size in sizes:
+            train = load.params.train.model_copy(update={"micro_batch": size, "checkpoint_activations": again})
+            params = load.params.model_copy(update={"train": train})
+            yield Work(params, load.pairs, load.everyone, size or load.pairs, load.words, load.longest)

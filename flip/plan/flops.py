@@ -1,0 +1,124 @@
+"""FLOPs of a training step, from the parameters alone: products of matrices, where an addition and a multiplication
+count as two, as torch's FlopCounterMode counts them (attention by its plain form: what fused kernels compute twice is
+theirs). The backward pass of a product is two of its size, one where its input needs no gradient.
+
+The paper's 1.00 / 0.52 / 0.28 (Table 1a) are those of both towers with all text slots (its text tower is "4.4 %" of
+the image tower) and of a class token beside the patches, as its released code has; without one they are 1.00 / 0.51 /
+0.28.
+"""
+
+from flip.plan.work import Work
+from flip.schema import Model, Params, Tower
+from flip.tiles import TILES_FROM
+
+
+def attention(tower: Tower, sequences: float, slots: float) -> float:
+    """Forward: scores, and sums weighted by them."""
+    return tower.layers * sequences * 4 * slots**2 * tower.width
+
+
+def blocks(tower: Tower, rows: float, sequences: float, slots: float) -> float:
+    """Forward through all blocks for `rows` tokens: 12 width^2 weights each, and attention within each sequence."""
+    return tower.layers * rows * 2 * 12 * tower.width**2 + attention(tower, sequences, slots)
+
+
+def again(tower: Tower, rows: float, sequences: float, slots: float) -> float:
+    """What checkpoint_activations computes a second time: blocks without their last product, whose result is not
+    needed on the way back."""
+    return blocks(tower, rows, sequences, slots) - tower.layers * rows * 2 * 4 * tower.width**2
+
+
+def pixels(model: Model) -> int:
+    """Numbers of a patch."""
+    return 3 * model.patch**2
+
+
+def embed(work: Work) -> float:
+    """Forward through the embedding of patches, whose input needs no gradient."""
+    params = work.params
+    return work.pairs * params.kept_patches * 2 * pixels(params.model) * params.model.vision.width
+
+
+def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
+    """The two towers' transformers as (tower, rows, sequences, slots)."""
+    params, pairs = work.params, work.pairs
+    kept = params.kept_patches + (params.form.vision.pooling == "class")
+    return [
+        (params.model.vision, pairs * kept, pairs, kept),
+        (params.model.text, pairs * work.words, pairs, work.longest),
+    ]
+
+
+def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
+    """The decoder's transformer, over all patches."""
+    head, patches = work.params.reconstruction, work.params.model.patches
+    tower = Tower(layers=head.layers, width=head.width, heads=head.heads)
+    return tower, work.pairs * patches, work.pairs, patches
+
+
+def decoder(work: Work) -> float:
+    """Forward through MAE's head: in from the kept patches, blocks over all, out to pixels; 0 where there is none."""
+    params = work.params
+    if not params.reconstruction.weight:
+        return 0.0
+    width, rows = params.reconstruction.width, work.pairs * params.model.patches
+    inward = work.pairs * params.kept_patches * 2 * params.model.vision.width * width
+    return inward + blocks(*decoder_run(work)) + rows * 2 * width * pixels(params.model)
+
+
+def pooling(work: Work) -> float:
+    """Forward through multi-head attention pooling: one query (once per part) sees all patches; 0 without it."""
+    params, width = work.params, work.params.model.vision.width
+    if params.form.vision.pooling != "map":
+        return 0.0
+    query, patch, picture = 2 * width**2, 2 * 2 * width**2 + 4 * width, 2 * (1 + 8) * width**2
+    return work.pairs / work.part * query + work.pairs * (params.kept_patches * patch + picture)
+
+
+def projected(params: Params) -> int:
+    """Widths that are projected into the common space, added up."""
+    return params.model.text.width + (params.model.vision.width if params.form.vision.projection != "none" else 0)
+
+
+def projections(work: Work) -> float:
+    """Forward through the projections into the common space."""
+    return work.pairs * 2 * work.params.embedding * projected(work.params)
+
+
+def towers(work: Work) -> float:
+    """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
+    return embed(work) + sum(blocks(*run) for run in runs(work)) + pooling(work) + projections(work)
+
+
+def loss(work: Work) -> float:
+    """Forward and backward of the losses over pairs: three products of the size of the logits each. Where they go by
+    tiles, InfoNCE needs the logits twice and the matched pairs' one by one; and each has the scale's gradient."""
+    params, losses = work.params, bool(work.params.contrastive.weight) + bool(work.params.sigmoid.weight)
+    products = 3 * losses * 2 * work.pairs * work.everyone * params.embedding
+    if work.everyone < TILES_FROM:
+        return products
+    matched = 2 * work.pairs * params.embedding
+    if params.contrastive.weight:
+        products += 2 * work.pairs * work.everyone * params.embedding + matched
+    return products + losses * matched
+
+
+def model_flops(work: Work) -> float:
+    """Forward and backward of one process's step, nothing computed twice."""
+    return 3 * (towers(work) + decoder(work)) - embed(work) + loss(work)
+
+
+def repeated(work: Work) -> float:
+    """What is computed twice to hold less: both towers with micro-batches, blocks with checkpointing."""
+    train, total = work.params.train, 0.0
+    if not work.whole:
+        total += towers(work)
+    if train.checkpoint_activations:
+        chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])
+        total += sum(again(*run) for run in chosen)
+    return total
+
+
+def step_flops(work: Work) -> float:
+    """All of one process's step."""
+    return model_flops(work) + repeated(work)

@@ -1,0 +1,199 @@
+"""Memory of one process's training step, from the parameters alone.
+
+Counted is what autograd keeps for the way back (measured tensor by tensor in tests/test_plan.py), what the step holds
+beside it, and the moment when all of this is largest. In bfloat16, matrix products keep their inputs in two bytes;
+the residual stream, weights, gradients and AdamW's moments stay in four.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from flip.plan.flops import decoder_run, pixels, projected, runs
+from flip.plan.work import Work, vocabulary
+from flip.schema import Params, Tower
+from flip.tiles import SIDE, TILES_FROM
+
+FULL = 4  # bytes of a float32
+ADAM = 2  # moments per weight
+
+
+def narrow(params: Params) -> int:
+    """Bytes of a number that goes into a matrix product."""
+    return 2 if params.train.precision == "bfloat16" else FULL
+
+
+# Weights.
+
+
+def block_weights(tower: Tower) -> int:
+    """Of all blocks and the final LayerNorm: 12 width^2 in matrices, 13 width beside them."""
+    return tower.layers * (12 * tower.width**2 + 13 * tower.width) + 2 * tower.width
+
+
+def vision_weights(params: Params) -> int:
+    """With what its form adds: biases, positions, class token, LayerNorm, attention pooling."""
+    model, form, width = params.model, params.form.vision, params.model.vision.width
+    rows = pixels(model) + form.patch_bias + (form.pooling == "class") + 2 * form.pre_norm
+    rows += model.patches if form.positions == "learned" else 0
+    pooling = 12 * width**2 + 12 * width if form.pooling == "map" else 0
+    return rows * width + block_weights(model.vision) + pooling
+
+
+def text_weights(params: Params) -> int:
+    model = params.model
+    return (vocabulary(params) + model.tokens) * model.text.width + block_weights(model.text)
+
+
+def decoder_weights(params: Params) -> int:
+    model, head = params.model, params.reconstruction
+    if not head.weight:
+        return 0
+    tower = Tower(layers=head.layers, width=head.width, heads=head.heads)
+    ends = (model.vision.width + 2) * head.width + (head.width + 1) * pixels(model)
+    return ends + block_weights(tower)
+
+
+def weights(params: Params) -> int:
+    """Numbers that are trained."""
+    form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
+    biases = (form.vision.projection == "affine") + (form.text.projection == "affine")
+    projections = params.embedding * (projected(params) + biases)
+    return vision_weights(params) + text_weights(params) + projections + scalars + decoder_weights(params)
+
+
+# Activations.
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A transformer and what surrounds it. Bytes.
+
+    kept: held from the forward pass to the backward pass; moving: what its backward pass needs on top at its start;
+    gradient: of its weights, there once it is done.
+    """
+
+    kept: float
+    moving: float
+    gradient: float
+
+
+def block_kept(tower: Tower, rows: float, sequences: float, slots: float, packed: bool, size: int) -> float:
+    """What autograd keeps of one block.
+
+    Per token and unit of width: the inputs of both LayerNorms; in `size` bytes their results, 4 + 4 around the GELU
+    and, where captions are packed, attention's result once more. Per slot of attention (more than tokens where captions
+    are packed): queries, keys, values and the result. And two statistics per LayerNorm, one per head.
+    """
+    cells = sequences * slots
+    tokens = rows * tower.width * (2 * FULL + 10 * size) + (rows * tower.width * size if packed else 0)
+    seen = cells * (tower.width * 4 * size + tower.heads * FULL + (FULL if packed else 0))
+    return tokens + seen + rows * 4 * FULL
+
+
+def stage(work: Work, run: tuple, packed: bool, around: float, count: int) -> Stage:
+    """A transformer of `count` weights with `around` bytes beside its blocks.
+
+    Its backward pass begins with a block whose GELU has its results' gradient and its inputs' at once, beside that of
+    the residual stream.
+    """
+    tower, rows, sequences, slots = run
+    size, one = narrow(work.params), block_kept(tower, rows, sequences, slots, packed, narrow(work.params))
+    norm = rows * (tower.width * FULL + 2 * FULL)
+    moving = rows * tower.width * (FULL + 4 * size)
+    if work.params.train.checkpoint_activations:
+        kept, moving = tower.layers * rows * tower.width * FULL, moving + one - rows * tower.width * FULL
+    else:
+        kept = tower.layers * one
+    return Stage(kept + norm + around, moving, FULL * count)
+
+
+def vision(work: Work) -> Stage:
+    """With the pixels that the embedding multiplies."""
+    params, run = work.params, runs(work)[0]
+    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params))
+
+
+def text(work: Work) -> Stage:
+    """With ids and slots of words (int64), which their embeddings keep, and the encoded words with each one's row."""
+    run = runs(work)[1]
+    return stage(work, run, True, run[1] * (3 * 8 + run[0].width * FULL), text_weights(work.params))
+
+
+def decoder(work: Work) -> Stage:
+    """With what goes in, what is put in order by an index (int64) as large as it, and what goes out: the error of each
+    pixel. The loss has pixels, their predictions and their differences at once; blocks begin when they are gone."""
+    params, run = work.params, decoder_run(work)
+    size, tower, rows = narrow(params), run[0], run[1]
+    inward = work.pairs * params.kept_patches * params.model.vision.width * size + rows * tower.width * (size + 8)
+    numbers = rows * pixels(params.model) * FULL
+    outward = rows * tower.width * size + numbers
+    found = stage(work, run, False, inward + outward, decoder_weights(params))
+    return replace(found, moving=max(found.moving - outward, 3 * numbers))
+
+
+def stages(work: Work) -> list[Stage]:
+    """In the order of the forward pass."""
+    chosen = [vision, text] + ([decoder] if work.params.reconstruction.weight else [])
+    return [one(work) for one in chosen]
+
+
+def ends(work: Work) -> float:
+    """What the projections and the loss keep of features: two of each side, in float32 and before it; a loss that goes
+    by no tiles keeps scaled pictures' features and its two softmaxes as well."""
+    model, size = work.params.model, narrow(work.params)
+    pooled = work.pairs * size * (model.vision.width + model.text.width)
+    features = 2 * work.pairs * work.params.embedding * 2 * FULL
+    softmaxes = work.pairs * (work.params.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
+    return pooled + features + softmaxes
+
+
+def loss_moving(work: Work, device: str) -> float:
+    """The loss by itself: everyone's features and their gradients, and logits: two whole matrices, or three tiles."""
+    everyone, width = work.everyone, work.params.embedding
+    gathered = 2 * everyone * width * FULL * (2 if work.processes > 1 else 1)
+    if everyone < TILES_FROM:
+        return gathered + 2 * work.pairs * everyone * FULL
+    return gathered + 3 * min(everyone, SIDE[device]) ** 2 * FULL
+
+
+def backward_peaks(work: Work, device: str, ready: bool) -> Iterator[float]:
+    """Bytes over the weights' and moments' at the loss and at each stage's turn; `ready`: gradients are there from the
+    beginning."""
+    every = stages(work)
+    total = sum(one.gradient for one in every)
+    held, gradients = sum(one.kept for one in every) + ends(work), total if ready else 0.0
+    yield held + gradients + (0 if work.params.train.micro_batch else loss_moving(work, device))
+    for one in reversed(every):
+        yield held + gradients + one.moving
+        held, gradients = held - one.kept, gradients + (0.0 if ready else one.gradient)
+    yield gradients
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a process. `state`: weights and moments; `batch`: pictures and features that the whole step holds;
+    `step`: activations, gradients and the loss where they are largest together."""
+
+    state: float
+    batch: float
+    step: float
+
+    @property
+    def peak(self) -> float:
+        return self.state + self.batch + self.step
+
+
+def memory(work: Work, device: str = "cuda") -> Memory:
+    """The largest moment of a step, from the second one on."""
+    params, count = work.params, weights(work.params)
+    state = FULL * count * (1 + ADAM)
+    if params.train.precision == "bfloat16":
+        state += 2 * count  # the copies that products are computed with
+    pictures = work.pairs * (3 * params.model.image**2 + 8 * (params.model.tokens + 1))
+    ready = work.processes > 1 or not work.whole
+    held = replace(work, pairs=work.part, everyone=work.part * work.processes)
+    features = 0 if work.whole else 4 * work.pairs * params.embedding * FULL
+    peaks = [*backward_peaks(held, device, ready)]
+    if not work.whole:
+        peaks.append(loss_moving(work, device))
+    return Memory(state, pictures + features, max(peaks))

@@ -1,0 +1,92 @@
+"""The jobs of `snakemake ablations` on a cluster: which wait for which, and when each would run."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from flip.params import ParameterError, Project
+
+
+@dataclass(frozen=True)
+class Job:
+    """`name` is rule/wildcards; `after` names the jobs that it waits for."""
+
+    name: str
+    gpus: int
+    after: tuple[str, ...]
+
+    @property
+    def rule(self) -> str:
+        return self.name.split("/")[0]
+
+
+def data_jobs(project: Project) -> list[Job]:
+    """rules/data.smk."""
+    base = project.baseline
+    parts, buckets, sets = range(base.download.parts), range(base.shards.buckets), base.evaluate.sets
+    prints = (*(f"fingerprints/{part}" for part in parts), "test_fingerprints")
+    doubles = tuple(f"duplicates/{bucket}" for bucket in buckets)
+    return [
+        Job("table", 0, ()),
+        *(Job(f"test_sets/{name}", 0, ()) for name in sets),
+        *(Job(f"download/{part}", 0, ("table",)) for part in parts),
+        *(Job(f"fingerprints/{part}", 0, (f"download/{part}",)) for part in parts),
+        Job("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
+        *(Job(name, 0, prints) for name in doubles),
+        *(Job(f"shards/{part}", 0, doubles) for part in parts),
+        Job("manifest", 0, tuple(f"shards/{part}" for part in parts)),
+        Job("tokenizer", 0, ("manifest",)),
+    ]
+
+
+def variant_jobs(project: Project, gpus: int) -> list[Job]:
+    """rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
+    found, base = [], project.baseline
+    one = min(base.resources.evaluate.gpus, gpus)
+    for seed in base.seeds:
+        for name, params in ((name, project.variants[name]) for name in project.named):
+            start = (f"pretrain/{params.start}/{seed}",) if params.start else ()
+            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("tokenizer", *start)))
+        found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
+    evaluated = tuple(job.name for job in found if job.rule == "evaluate")
+    cost = Job("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
+    return [*found, cost, Job("tables", 0, (*evaluated, "cost"))]
+
+
+def job_limit(profile="slurm/config.yaml") -> int:
+    """`jobs` of the cluster's profile."""
+    return yaml.safe_load(Path(profile).read_text())["jobs"]
+
+
+def simulate(jobs: list[Job], hours: Callable[[Job], float], limit: int, gpus: int) -> dict[str, tuple[float, float]]:
+    """Start and end of each job, hours: list scheduling. Whenever a job ends, those that wait for nothing start in the
+    order given, as long as fewer than `limit` run and `gpus` suffice; one that does not fit lets smaller ones pass.
+
+    Raises:
+        ParameterError: a job that needs more GPUs than there are.
+    """
+    if large := next((job for job in jobs if job.gpus > gpus), None):
+        raise ParameterError(f"{large.name} needs {large.gpus} GPUs and there are {gpus}; raise --nodes or --gpus")
+    waits = [len(job.after) for job in jobs]
+    followers: dict[str, list[int]] = {}
+    for number, job in enumerate(jobs):
+        for name in job.after:
+            followers.setdefault(name, []).append(number)
+    ready, running, times, now = [n for n, count in enumerate(waits) if not count], [], {}, 0.0
+    while ready or running:
+        for number in sorted(ready):
+            if len(running) < limit and jobs[number].gpus <= gpus:
+                ready.remove(number)
+                gpus -= jobs[number].gpus
+                times[jobs[number].name] = now, now + hours(jobs[number])
+                heapq.heappush(running, (times[jobs[number].name][1], number))
+        now, number = heapq.heappop(running)
+        gpus += jobs[number].gpus
+        for follower in followers.get(jobs[number].name, ()):
+            waits[follower] -= 1
+            if not waits[follower]:
+                ready.append(follower)
+    return times

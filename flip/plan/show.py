@@ -1,0 +1,126 @@
+"""An estimate as text, and as rows for pandas."""
+
+import csv
+import io
+from dataclasses import asdict
+
+from flip.plan.estimate import Estimate, Row
+from flip.plan.facts import facts
+
+COLUMNS = (
+    "variant",
+    "samples",
+    "GFLOPs per sample",
+    "FLOPs",
+    "GPU-hours",
+    "hours",
+    "GB per GPU",
+    "weights",
+    "checkpoints",
+)
+
+
+def size(count: float) -> str:
+    """Bytes with the unit that leaves one to four digits."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:,.{0 if count >= 100 else 1}f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(hours: float) -> str:
+    return f"{number(hours / 24)} days" if hours >= 48 else f"{number(hours)} hours"
+
+
+def cells(row: Row) -> list[str]:
+    return [
+        row.variant,
+        f"{row.samples:,}",
+        f"{number(row.flops_per_sample / 1e9)} ({row.relative_flops:.2f}x)",
+        f"{row.flops:.2e}",
+        number(row.gpu_hours),
+        number(row.hours) + (f" ({row.restarts} restarts)" if row.restarts else ""),
+        number(row.memory_bytes / 1e9) + ("" if row.fits else " !"),
+        size(row.weights_bytes),
+        size(row.checkpoint_bytes),
+    ]
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Columns side by side; the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = [
+        "  ".join([line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    ]
+    return "\n".join(line.rstrip() for line in shown)
+
+
+def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
+    """What the whole of it costs."""
+    total, given = estimate.totals, estimate.given
+    pictures, kept = size(total["shard_bytes"] + total["scratch_bytes"]), size(total["checkpoint_bytes"])
+    ready, done = duration(total["data_hours"]), duration(total["hours"])
+    return [
+        (
+            "training",
+            f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
+        ),
+        ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
+        ("storage", f"{pictures} of pictures (as downloaded and as shards, half each)"),
+        ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
+        ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
+        ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
+    ]
+
+
+def basis(estimate: Estimate) -> list[tuple[str, str]]:
+    """What the numbers rest on: measured, or stated and by whom."""
+    data, given, base = estimate.data, estimate.given, estimate.base
+    caption = (
+        "every slot full (an upper bound)" if given.caption_tokens is None else f"{given.caption_tokens:g}, stated"
+    )
+    original = f"{(given.original_bytes or facts().pictures.original_bytes) / 1000:g} kB as they come"
+    stored = f"{estimate.stored / 1000:.1f} kB in a shard at {base.download.image_size} pixels"
+    room = f"{facts().usable_memory:.0%} of {estimate.gpu.memory_gb:g} GB count as room"
+    overhead = f"{given.overhead_minutes:g} min each for queue and start, stated"
+    return [
+        ("pairs", f"{data.used:,} of {data.wanted:,} ({data.source})"),
+        ("throughput", estimate.throughput),
+        ("FLOPs", "from the parameters, attention by its plain form; tests compare them with torch's counter"),
+        ("memory", f"modelled in {base.train.precision}; tests compare it with what torch allocates; {room}"),
+        ("tokens", f"per caption: {caption}"),
+        ("pictures", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
+        ("jobs", f"{overhead}; waiting for other users is not in it"),
+    ]
+
+
+def named(lines: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name.ljust(width)}  {words}" for name, words in lines)
+
+
+def text(estimate: Estimate) -> str:
+    table = aligned([list(COLUMNS), *(cells(row) for row in estimate.rows)])
+    parts = [f"{estimate.project.scale} on {estimate.given.gpu}", table, named(total_lines(estimate))]
+    if misfits := [(row.variant, row.remedy) for row in estimate.rows if not row.fits]:
+        title = (
+            f"! does not fit into {estimate.room / 1e9:.0f} GB as params.yaml says; what would, at the fewest FLOPs:"
+        )
+        parts.append(f"{title}\n{named(misfits)}")
+    parts.append(f"What this rests on\n{named(basis(estimate))}")
+    return "\n\n".join(parts)
+
+
+def as_csv(estimate: Estimate) -> str:
+    rows, stream = [asdict(row) for row in estimate.rows], io.StringIO()
+    writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,66 @@
+"""What one process works on in a training step: pairs, patches, words. Imports no torch."""
+
+from dataclasses import dataclass
+
+from flip.schema import Job, Params
+
+# open_clip's SimpleTokenizer; the others' size is in params.yaml.
+CLIP_VOCABULARY = 49408
+
+
+@dataclass(frozen=True)
+class Work:
+    """One process's share of a step.
+
+    pairs: pairs of its own; everyone: of all processes together; part: pairs whose activations are held at a time.
+    words: tokens that the text tower sees per caption, mean; longest: slots that its attention looks at.
+    """
+
+    params: Params
+    pairs: int
+    everyone: int
+    part: int
+    words: float
+    longest: float
+
+    @property
+    def processes(self) -> int:
+        return self.everyone // self.pairs
+
+    @property
+    def whole(self) -> bool:
+        """Whether the step runs over all its pairs at once (train/accumulate.py does otherwise)."""
+        return not self.params.train.micro_batch
+
+
+def kept_words(params: Params, caption: float) -> float:
+    """Tokens left of a caption of `caption` tokens (start and end included) on average: random masking draws from
+    all slots, prioritized masking takes padding first (FLIP, section 3). Exact where all captions have one length."""
+    caption = params.model.tokens if params.captions.fill else min(caption, params.model.tokens)
+    if params.masking.text_policy == "prioritized":
+        return min(caption, params.kept_tokens)
+    return caption * params.kept_tokens / params.model.tokens
+
+
+def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
+    """The share of one of `gpus` processes; captions fill all slots where no mean length is given.
+
+    In a batch of thousands some caption fills all slots, so attention looks at all of them in any case.
+    """
+    train, tokens = params.train, params.model.tokens
+    pairs = -(-train.global_batch // gpus)
+    words = kept_words(params, tokens if caption is None else caption)
+    return Work(params, pairs, pairs * gpus, min(train.micro_batch or pairs, pairs), words, params.kept_tokens)
+
+
+def job_gpus(job: Job) -> int:
+    """GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
+    return getattr(job, "nodes", 1) * getattr(job, "processes", 1) * job.gpus
+
+
+def vocabulary(params: Params) -> int:
+    """Entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have them."""
+    tokenizer, captions = params.tokenizer, params.captions
+    if tokenizer.kind == "clip":
+        return CLIP_VOCABULARY
+    return tokenizer.vocabulary + (captions.start + captions.end if tokenizer.kind == "wordpiece" else 0)

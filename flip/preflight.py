@@ -1,0 +1,139 @@
+"""Look at everything that training needs, before jobs wait in a queue to find it missing.
+
+    python -m flip.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
+
+It takes seconds, needs no GPU and no torch, and names all that is wrong at once.
+"""
+
+import argparse
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import simplejpeg
+
+from flip.data.index import read_index
+from flip.data.tokenizer import Tokenizer
+from flip.files import read_json, write_json
+from flip.params import Project, read_project
+from flip.plan.memory import ADAM, FULL, memory, weights
+from flip.plan.work import work
+from flip.schema import Params
+
+LOOK_AT = 200  # pairs of the first shard
+
+
+def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
+    """Pictures and captions at the beginning of the first shard.
+
+    Raises:
+        ValueError: it is missing, or not whole.
+    """
+    path = data / "shards" / manifest["shards"][0]["name"]
+    rows, content = read_index(path)[:LOOK_AT], path.read_bytes()
+    return [(content[jpg : jpg + size], content[txt : txt + length].decode()) for jpg, size, txt, length in rows]
+
+
+def is_picture(jpeg: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg_header(jpeg)
+    except ValueError:
+        return False
+    return True
+
+
+def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
+    """Pictures that cannot be decoded, captions without a word."""
+    name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
+    pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
+    if pictures < 0.9 * len(pairs):
+        yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
+    if words.sum() < 0.5 * len(pairs):
+        yield (
+            f"{name}: {words.sum()} of the first {len(pairs)} captions have a word; look at source.caption_column of "
+            "params.yaml, and at the tokenizer"
+        )
+
+
+def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
+    for name, params in variants.items():
+        if params.train.global_batch > samples:
+            yield f"variant '{name}': a batch of {params.train.global_batch} is larger than the data ({samples} pairs)"
+
+
+def disk_needed(variants: dict[str, Params]) -> int:
+    """Bytes of all weights, and of the checkpoints of the largest run with the one being written."""
+    sizes = [FULL * weights(params) for params in variants.values()]
+    seeds = len(next(iter(variants.values())).seeds)
+    kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
+    return seeds * sum(sizes) + kept * (1 + ADAM) * max(sizes)
+
+
+def disk_faults(variants: dict[str, Params], folder: Path) -> Iterator[str]:
+    needed, free = disk_needed(variants), shutil.disk_usage(folder).free
+    if needed > free:
+        yield (
+            f"{folder.absolute()}: weights and checkpoints need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            "make room, or lower train.keep_checkpoints"
+        )
+
+
+def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
+    """Steps that need more main memory than their job asks for; what a GPU holds is for `make plan` to say."""
+    for name, params in variants.items():
+        job = params.resources.pretrain
+        if job.gpus:
+            continue
+        needed = job.processes * memory(work(params, job.nodes * job.processes), "cpu").peak / 1e6
+        if needed > job.memory_mb:
+            yield (
+                f"variant '{name}': a step needs about {needed:.0f} MB, resources.pretrain.memory_mb = "
+                f"{job.memory_mb}; raise it, or set train.micro_batch"
+            )
+
+
+def port_faults() -> Iterator[str]:
+    """Whether processes of one machine can meet."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 5):
+            pass
+    except OSError as error:
+        yield f"no connection within this machine ({error}); several processes could not find each other"
+
+
+def faults(project: Project, data: Path, folder: Path) -> list[str]:
+    """All that is wrong, each with what to do."""
+    variants, manifest = project.variants, read_json(data / "manifest.json")
+    return [
+        *pair_faults(data, manifest, project.baseline),
+        *batch_faults(variants, manifest["samples"]),
+        *disk_faults(variants, folder),
+        *memory_faults(variants),
+        *port_faults(),
+    ]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.preflight", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
+    parser.add_argument("--scale", help="default: the scale that --params names")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where results and checkpoints go (default: here)")
+    parser.add_argument("--out", type=Path, help="file that says it was looked at")
+    options = parser.parse_args(argv)
+    try:
+        project = read_project(options.params, options.scale)
+        found = faults(project, options.data, options.folder)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    if found:
+        parser.exit(1, "Training would fail:\n  " + "\n  ".join(found) + "\n")
+    if options.out:
+        write_json(options.out, {"scale": project.scale, "variants": len(project.variants), "faults": found})
+
+
+if __name__ == "__main__":
+    main()

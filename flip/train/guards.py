@@ -1,0 +1,120 @@
+"""What ends a run that would otherwise go on in vain: numbers that are not finite, and steps that never end."""
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import torch
+from torch import Tensor
+
+from flip.files import write_json
+from flip.train.distributed import own_part
+
+STOP_FILE = "FLIP_STOP_FILE"
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; a checkpoint is written."""
+
+
+class Stop:
+    """Whether this process was asked to stop: by SIGTERM, or by a file whose name the environment gives.
+
+    A launcher uses the file, since torchrun keeps signals to itself.
+    """
+
+    def __init__(self):
+        self.signalled = False
+        self.file = os.environ.get(STOP_FILE)
+        self.looked = 0.0
+
+    def __bool__(self) -> bool:
+        now = time.monotonic()
+        if self.file and now - self.looked > 1:  # a second: the file may lie on a network
+            self.looked = now
+            self.signalled = self.signalled or os.path.exists(self.file)
+        return self.signalled
+
+    def on_signal(self, *_) -> None:
+        self.signalled = True
+
+
+@contextmanager
+def stoppable():
+    """A Stop that hears SIGTERM while the block runs."""
+    stop = Stop()
+    previous = signal.signal(signal.SIGTERM, stop.on_signal)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def is_finite(losses: dict[str, Tensor], parameters) -> bool:
+    """Whether the losses of a step and all gradients are numbers; one synchronization with the device."""
+    gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    total = sum(losses.values()) + sum(norm.to(torch.float64) for norm in norms)
+    return bool(total.isfinite())
+
+
+def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
+    """Writes down a step whose loss or gradient is not finite, and its pairs, to `path`; `count` were left out before.
+
+    Raises:
+        ValueError: one step more than may be left out.
+    """
+    write_json(path, {"samples": seen, "losses": {name: str(x) for name, x in losses.items()}, "pairs": keys})
+    told = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
+    if count >= allowed:
+        raise ValueError(
+            f"{told}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at the "
+            "pictures; started again, training goes on from the last checkpoint"
+        )
+    print(f"{told}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
+
+
+class Watchdog:
+    """Ends the process, and says where it hangs, when no step ends for `minutes`; a thread of its own.
+
+    Ending is what frees the other processes and the job: whoever started it starts it again from the checkpoint.
+    """
+
+    def __init__(self, minutes: float):
+        self.seconds = 60 * minutes
+        self.doing, self.since = "the first step", time.monotonic()
+        self.over = Event()
+        self.thread = Thread(target=self._watch, daemon=True, name="watchdog")
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def saw(self, doing: str) -> None:
+        """Something ended, and `doing` begins."""
+        self.doing, self.since = doing, time.monotonic()
+
+    def _watch(self) -> None:
+        while not self.over.wait(min(self.seconds / 4, 5)):
+            waited = time.monotonic() - self.since
+            if waited > self.seconds:
+                self._end(waited)
+
+    def _end(self, waited: float) -> None:
+        print(
+            f"nothing has happened for {waited:.0f} s in: {self.doing}. Where each thread stands follows. Started "
+            "again, training goes on from the last checkpoint; train.stall_minutes says how long to wait.",
+            file=sys.stderr,
+            flush=True,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(1)

@@ -1,0 +1,150 @@
+"""A model in training on a process's share of the data.
+
+Everything random is a function of the seed and the position in the training order, so a run that was killed and
+continued ends with the weights of one that was not, on however many processes.
+"""
+
+from pathlib import Path
+
+import torch
+
+from flip.data.loader import Loader
+from flip.data.tokenizer import Tokenizer
+from flip.model.two_towers import TwoTowers
+from flip.objectives import named_losses, objectives
+from flip.schema import Params
+from flip.train.accumulate import backward_in_parts
+from flip.train.distributed import Replicas, Shards, World, get_state, set_state
+from flip.train.optimizer import build_optimizer, learning_rate
+
+
+def build_loader(params: Params, data: Path, manifest: dict, seed: int) -> Loader:
+    """The training pairs of `data` in their order."""
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    window = params.train.shuffle_shards
+    return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window)
+
+
+def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
+    """Freshly initialised; the same weights for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TwoTowers(params, vocabulary).to(device)
+
+
+def count_steps(params: Params, samples: int) -> int:
+    """Steps of the whole run over `samples` pairs.
+
+    Raises:
+        ValueError: a batch larger than the data, or a warm-up that never ends.
+    """
+    train = params.train
+    if train.global_batch > samples:
+        raise ValueError(
+            f"train.batch x train.batch_scale = {train.global_batch} is larger than the data ({samples} pairs); "
+            f"allowed: 1 to {samples}; lower train.batch or download more"
+        )
+    steps = train.steps(samples)
+    if train.warmup_samples >= steps * train.global_batch:
+        raise ValueError(
+            f"train.warmup_samples = {train.warmup_samples} is not less than the run's {steps * train.global_batch} "
+            "samples; lower it or raise train.epochs"
+        )
+    return steps
+
+
+class Run:
+    """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
+
+    Of each global batch it holds the pairs of its process in `world`.
+    """
+
+    def __init__(self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: World):
+        self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
+        self.own = world.share(params.train.global_batch)
+        self.replicas = (Shards if params.train.shard_weights and world.size > 1 else Replicas)(model, world)
+        self.model = model
+        self.optimizer = build_optimizer(model, params.train)
+        self.objectives = objectives(params, world)
+        self.done = self.skipped = 0
+        self.log: list[dict] = []
+        self.seconds = 0.0
+
+    @property
+    def seen(self) -> int:
+        return self.done * self.params.train.global_batch
+
+    def batches(self):
+        train = self.params.train
+        first = self.seen + self.world.rank * self.own
+        return self.loader.batches(first, self.own, train.workers, train.global_batch)
+
+    def outputs(self, batch: dict, decode: bool = True) -> dict[str, torch.Tensor]:
+        """What the objectives need of a batch on the device."""
+        kind = torch.device(self.world.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
+            return self.replicas.forward(batch, self.seed, decode)
+
+    def losses(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
+        return named_losses(self.objectives, batch, self.outputs(batch), 1 / self.world.size)
+
+    def backward(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Adds a batch's gradients to those of the parameters; returns the detached losses."""
+        if size := self.params.train.micro_batch:
+            losses = backward_in_parts(self, batch, size)
+        else:
+            losses = self.losses(batch)
+            sum(losses.values()).backward()
+        self.replicas.finish()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
+        """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
+        batch = {name: tensor.to(self.world.device, non_blocking=True) for name, tensor in batch.items()}
+        self.optimizer.zero_grad(set_to_none=True)
+        return self.backward(batch)
+
+    def update(self) -> None:
+        """The second half: moves the weights."""
+        train = self.params.train
+        rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.done += 1
+
+    def skip(self) -> None:
+        """Instead of the second half: the weights stay as they are."""
+        self.done += 1
+        self.skipped += 1
+
+    def step(self, batch: dict) -> dict[str, torch.Tensor]:
+        """One whole optimizer step; returns the detached losses."""
+        losses = self.gradients(batch)
+        self.update()
+        return losses
+
+    def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
+        """One row of the log; all processes take part."""
+        parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
+        row = {"samples": self.seen, "loss": round(sum(parts), 5)}
+        row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"], "scale": round(self.model.scale.item(), 3)}
+        self.log.append(row | {"samples_per_second": round(rate, 1)})
+        return row
+
+    def state(self) -> dict:
+        """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
+        broken = int(self.world.sum(torch.tensor(self.loader.broken)))
+        names = ("done", "skipped", "log", "seconds")
+        return (
+            get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names} | {"broken": broken}
+        )
+
+    def restore(self, state: dict) -> None:
+        """Goes on from a state, of this or another number of processes."""
+        set_state(self.model, self.optimizer, state)
+        for name in ("done", "skipped", "log", "seconds"):
+            setattr(self, name, state[name])
+        self.loader.broken = state["broken"] if self.world.first else 0

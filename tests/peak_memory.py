@@ -1,0 +1,17 @@
+"""Peak memory of a training step, as flip.cost measures it: python -m tests.peak_memory DATA PARAMS..."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from flip.cost import Step
+from flip.files import read_json
+from flip.params import load
+from flip.pretrain import keep_memory
+
+data, *paths = map(Path, sys.argv[1:])
+keep_memory()
+torch.set_num_threads(1)
+manifest = read_json(data / "manifest.json")
+print(*(Step(load(path), data, manifest, "cpu").peak_memory() for path in paths))

@@ -1,0 +1,127 @@
+"""Several processes train as one: the loss, all gradients, masks and samples are those of one process with the same
+global batch, whether weights are copied (DDP) or split (FSDP2), and a run goes on from another number's checkpoint."""
+
+from itertools import chain
+
+import pytest
+import torch
+
+from flip.files import read_json
+from flip.objectives.contrastive import info_nce
+from flip.objectives.sigmoid import pairwise_sigmoid
+from flip.train.distributed import World
+from flip.train.run import Run, build_loader, build_model
+from tests.conftest import SMALL
+from tests.processes import together
+
+BATCH = 24  # 2, 3 and 4 divide it
+
+
+def build(world, params, data):
+    """A run in float64."""
+    loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
+    model = build_model(params, loader.tokenizer.vocabulary, 0, "cpu").double()
+    return Run(params, loader, model, 20, 0, world)
+
+
+def whole(tensor):
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().clone()
+
+
+def step(world, params, data):
+    """The losses of the second global batch, over all processes, and the gradient of each parameter."""
+    run = build(world, params, data)
+    run.done = 1
+    losses = run.gradients(next(run.batches()))
+    named = {name: world.sum(loss) for name, loss in losses.items()}
+    return named, {name: whole(parameter.grad) for name, parameter in run.model.named_parameters()}
+
+
+def parameters(change, variant, **train):
+    return change(variant, {**SMALL, "train": {**SMALL["train"], "batch": BATCH, **train}})
+
+
+def assert_same_step(found, expected):
+    losses, gradients = found
+    for name, loss in expected[0].items():
+        torch.testing.assert_close(losses[name], loss, rtol=1e-10, atol=0)
+    for name, gradient in expected[1].items():
+        assert gradient.norm() > 0, name
+        assert (gradients[name] - gradient).norm() <= 1e-10 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip"])
+def test_gradients_are_those_of_one_process(change, small_data, variant, size):
+    params = parameters(change, variant)
+    expected = step(World(), params, small_data)
+    for found in together(size, step, params, small_data):
+        assert_same_step(found, expected)
+
+
+@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
+                                      {"shard_weights": True, "micro_batch": 4}])  # fmt: skip
+def test_so_they_are_with_every_way_to_save_memory(change, small_data, settings):
+    expected = step(World(), parameters(change, "flip-75-mae"), small_data)
+    for found in together(2, step, parameters(change, "flip-75-mae", **settings), small_data):
+        assert_same_step(found, expected)
+
+
+def local_loss(world, loss, image, text, side):
+    own = slice(world.rank * len(image) // world.size, (world.rank + 1) * len(image) // world.size)
+    leaves = [x[own].clone() for x in (image, text)] + [torch.tensor(3.0).double()]
+    if loss is pairwise_sigmoid:
+        leaves.append(torch.tensor(-2.0).double())
+    value = loss(*(leaf.requires_grad_() for leaf in leaves), side, world)
+    value.backward()
+    return world.sum(value), [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize("side", [None, 1, 3, 5])
+@pytest.mark.parametrize("loss", [info_nce, pairwise_sigmoid])
+def test_the_loss_in_tiles_over_processes_is_that_of_the_whole_matrix(loss, side):
+    torch.manual_seed(0)
+    image, text = (torch.nn.functional.normalize(torch.randn(12, 6).double(), dim=1) for _ in range(2))
+    expected, gradients = local_loss(World(), loss, image, text, None)
+    found = together(3, local_loss, loss, image, text, side)
+    for value, _ in found:
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    for index in range(2):
+        rows = torch.cat([own[index] for _, own in found])
+        torch.testing.assert_close(rows, gradients[index], rtol=1e-10, atol=1e-15)
+    for index in range(2, len(gradients)):  # scale and bias
+        torch.testing.assert_close(sum(own[index] for _, own in found), gradients[index], rtol=1e-10, atol=0)
+
+
+def walk(world, params, data, steps, state=None):
+    """Positions that this process sees in so many steps, and the state at their end."""
+    run = build(world, params, data)
+    if state:
+        run.restore(state)
+    batches, seen = run.batches(), []
+    for _ in range(steps):
+        batch = next(batches)
+        run.step(batch)
+        seen.append(batch["positions"].tolist())
+    return seen, run.state()
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_run_goes_on_with_another_number_of_processes(change, small_data, split):
+    """Same samples in the same global batches, and the weights of one process up to rounding."""
+    params = parameters(change, "flip-75-mae", shard_weights=split)
+    seen, expected = walk(World(), params, small_data, 5)
+    state, walked = None, []
+    for size, steps in ((2, 2), (3, 2), (1, 1)):
+        results = together(size, walk, params, small_data, steps, state)
+        walked += [[*chain(*(positions[one] for positions, _ in results))] for one in range(steps)]
+        state = results[0][1]
+    assert walked == seen
+    assert state["done"] == expected["done"] == 5
+    for name, weight in expected["model"].items():
+        torch.testing.assert_close(state["model"][name], weight, rtol=1e-7, atol=1e-9)
+
+
+def test_processes_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"= 24 is no multiple of the 5 processes; change resources\.pretrain"):
+        World(0, 5).share(24)

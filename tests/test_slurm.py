@@ -1,0 +1,194 @@
+"""On a real Slurm: the whole DAG goes through sbatch and every stage gets what it asks for; a training job that runs
+into its time limit, is cancelled, queued again, or loses its node goes on from its checkpoint, once each in a single
+run, and ends with the weights of one that nobody disturbed; several nodes train what one does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+from flip.files import read_json
+from tests.miniature import ROOT, VARIANTS, call, copy_workflow, edit, environment, planned, shrink, snakemake
+from tests.miniature import write_params as change_params
+from tests.slurm_cluster import NODES, Unavailable, cluster, slurm, until
+
+pytestmark = pytest.mark.slurm
+# As a site would; GPU jobs go elsewhere.
+SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "urgent"}
+WORDS = ["snakemake", "--profile", "slurm", "--jobs", "4", "--slurm-init-seconds-before-status-checks", "7"]
+RUN = "results/tiny/long/seed-0"
+STRIDE = 2000  # samples between accidents: more than a percent of the run
+
+
+def slower(tree):
+    """The miniature with one run that is long enough to be disturbed, and pictures that come at once."""
+    tree = shrink(tree)
+    tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
+    tree["base"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
+    del tree["scales"]["tiny"]["evaluate"]["sets"]
+    tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
+    tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
+    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 200.0}}
+    return tree
+
+
+class Disturbed:
+    """The run of the variant `long`, as it goes through what happens to it."""
+
+    def __init__(self, folder, one):
+        self.folder, self.cluster = folder, one
+        self.log = folder / "logs/pretrain/tiny/long/seed-0.log"
+        self.seen: dict[str, dict] = {}
+
+    def job(self) -> dict | None:
+        """The running job: number, node and all that Slurm says of it."""
+        words = ["--noheader", "--states=RUNNING", "--format=%i %N %k"]
+        for line in slurm("squeue", *words).splitlines():
+            number, node, comment = line.split()
+            if comment == "rule_pretrain_wildcards_tiny_long_0":
+                said = slurm("scontrol", "--oneliner", "show", "job", number)
+                return {"number": number, "node": node, "said": dict(re.findall(r"(\S+?)=(\S*)", said))}
+        return None
+
+    def reached(self) -> int:
+        """Samples behind the newest checkpoint."""
+        found = (self.folder / "checkpoints/tiny/long/seed-0").glob("checkpoint-*.pt")
+        return max((int(path.stem.split("-")[1]) for path in found), default=0)
+
+    def began(self) -> int | None:
+        """Percent of the run at which the job at work began, from the first word of its progress."""
+        found = re.search(r"(\d+)%\|", self.log.read_text()) if self.log.exists() else None
+        return int(found[1]) if found else None
+
+    def meet(self, what: str, accident) -> None:
+        """Waits for a checkpoint of the job at work, lets something happen to it, and notes how the next one began."""
+        before = self.reached()
+        job = until(self.job, f"a job before {what}")
+        until(lambda: self.reached() > before + STRIDE, f"a checkpoint before {what}")
+        accident(job)
+        until(lambda: self.job() is None, f"the end of the job after {what}")
+        self.log.unlink()
+        before = self.reached()
+        after = until(self.job, f"a job after {what}")
+        until(lambda: self.began() is not None, f"progress after {what}")
+        self.seen[what] = {"job": job, "after": after, "samples": before, "began": self.began()}
+
+    def go(self) -> None:
+        """Cancelling comes first: Snakemake looks more seldom the longer nothing ends."""
+        self.meet("scancel", lambda job: slurm("scancel", job["number"]))
+        self.meet("requeue", lambda job: slurm("scontrol", "requeue", job["number"]))
+        self.meet("node", lambda job: self.cluster.crash(job["node"]))
+        for node in NODES:
+            if node not in self.cluster.daemons:
+                self.cluster.start_node(node)
+        # The limit is moved to where it is less than stop_seconds away.
+        self.meet("limit", lambda job: slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=10"))
+
+
+@pytest.fixture(scope="session")
+def one_cluster():
+    try:
+        with cluster() as one:
+            yield one
+    except Unavailable as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def run(one_cluster, tmp_path_factory):
+    """The workflow's folder after `snakemake --profile slurm ablations`, and what was met on the way."""
+    folder = copy_workflow(tmp_path_factory.mktemp("slurm"))
+    change_params(folder, slower)
+    disturbed = Disturbed(folder, one_cluster)
+    disturbed.plan = planned(snakemake(folder, "-n", "ablations"))
+    output = folder / "snakemake.log"
+    with (
+        open(output, "w") as log,
+        subprocess.Popen(
+            [*WORDS, "ablations"], cwd=folder, env=environment(folder) | SITE, stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            until(lambda: disturbed.job() or process.poll() is not None, "the training", 400)
+            disturbed.queue = call(ROOT, "make", "--no-print-directory", "queue")
+            disturbed.go()
+            process.wait(timeout=300)
+        except Exception as error:
+            process.kill()
+            raise AssertionError(f"{error}\n{output.read_text()}") from error
+    disturbed.output = output.read_text()
+    assert process.returncode == 0, disturbed.output
+    return disturbed
+
+
+def test_the_whole_dag_went_through_sbatch(run):
+    submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/(?:rule|group)_(\w+)/", run.output)
+    counts = {rule: submitted.count(rule) for rule in set(submitted)}
+    grouped = {"download", "fingerprints"}
+    wanted = {rule: count for rule, count in run.plan.items() if rule not in grouped | {"ablations", "manifest"}}
+    parts = run.plan["download"]
+    cancelled = 1
+    assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + cancelled}
+    for name in (*VARIANTS, "long"):
+        assert (run.folder / f"results/tiny/{name}/seed-0/metrics.json").exists()
+    assert (run.folder / "tables/tiny/index.html").exists()
+    assert "Nothing to be done" in snakemake(run.folder, "-n", "ablations")
+
+
+def test_a_job_gets_what_its_stage_asks_for(run):
+    said = run.seen["limit"]["job"]["said"]
+    assert said["TresPerJob"] == "gres:gpu:1"
+    assert said["TresPerNode"] == "gres:gpu:1"
+    assert (said["NumNodes"], said["CPUs/Task"], said["MinMemoryNode"]) == ("1", "1", "3000M")
+    assert (said["TimeLimit"], said["Partition"]) == ("00:20:00", SITE["SBATCH_GPU_PARTITION"])
+    assert said["JobName"].startswith("flip_")
+    assert "rule_pretrain_wildcards_tiny_long_0" in run.queue
+
+
+@pytest.mark.parametrize("what", ["scancel", "requeue", "node", "limit"])
+def test_a_run_goes_on_from_its_checkpoint(run, what):
+    met, total = run.seen[what], read_json(run.folder / RUN / "training.json")["samples"]
+    assert met["began"] >= 100 * met["samples"] // total >= 1
+    # Slurm runs the same job again; only a cancelled one is submitted anew.
+    assert (met["job"]["number"] == met["after"]["number"]) == (what != "scancel")
+
+
+def test_snakemake_sees_no_failure_but_the_cancelled_job(run):
+    assert len(re.findall(r"^Error in rule pretrain:", run.output, re.MULTILINE)) == 1
+    assert "SLURM status is: 'CANCELLED'" in run.output
+
+
+def test_the_weights_are_those_of_an_undisturbed_run(run, tmp_path):
+    spec = read_json(run.folder / "receipts/tiny/variants/long/seed-0/pretrain.json")
+    command = spec["command"].split(" -- ")[1].split()
+    for option in ("--out", "--checkpoints"):
+        command[command.index(option) + 1] = str(tmp_path / option)
+    call(run.folder, sys.executable, *command)
+    disturbed, alone = (load_file(path / "weights.safetensors") for path in (run.folder / RUN, tmp_path / "--out"))
+    assert disturbed.keys() == alone.keys()
+    assert all(disturbed[name].equal(alone[name]) for name in alone)
+
+
+def test_several_nodes_train_what_one_does(run):
+    folder, name = run.folder, "flip-50"
+    weights = folder / f"results/tiny/{name}/seed-0/weights.safetensors"
+    before = load_file(weights)
+    edit(folder, "params.yaml", "nodes: 1", "nodes: 2")
+    (folder / f"receipts/tiny/variants/{name}/seed-0/pretrain.json").unlink()
+    shutil.rmtree(weights.parent)
+    done = subprocess.run(
+        [*WORDS, "variant", "--config", f"variant={name}"],
+        cwd=folder,
+        env=environment(folder) | SITE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = load_file(weights)
+    assert all(after[key].allclose(before[key], atol=1e-4) for key in before)
+    assert os.path.getmtime(weights) > os.path.getmtime(folder / "tables/tiny/index.html")
