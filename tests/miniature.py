@@ -101,7 +101,8 @@ def shrink(tree):
         "metrics": ["fine-masked", "fine-ensemble"],
     }
     tuning = {"title": "Tuning", "report": "ablations", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
-    tree["tables"] = {"a": table, "d": inference, "e": tuning}
+    decoder = {"title": "Decoder", "report": "ablations", "variants": ["flip-75", "flip-75-mae"], "metrics": ["fine"]}
+    tree["tables"] = {"a": table, "d": inference, "e": tuning, "f": decoder}
     tree["tradeoff"] = {
         "report": "ablations",
         "metric": "fine",

@@ -14,7 +14,7 @@ from tests.miniature import VARIANTS, edit, planned, snakemake
 
 def test_tables_are_there_with_their_evidence(made):
     table = pd.read_csv(made / "tables/tiny/ablations/tables.csv")
-    assert set(table.table) == {"a", "d", "e"}
+    assert set(table.table) == {"a", "d", "e", "f"}
     assert list(table[table.table == "a"].variant.unique()) == ["clip", "flip-50", "flip-75"]
     assert table.value.between(0, 100).all()
     assert (table.low <= table.value).all()
