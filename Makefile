@@ -9,7 +9,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations reconcile compare plan queue test lint format readme lock
+.PHONY: help setup ablations systems reconcile compare plan queue test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,9 @@ setup: .venv/ready ## virtual environment with the pinned packages and this one
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)
+
+systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP) at SCALE
+	$(RUN) snakemake systems --config scale=$(SCALE)
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip.reconcile
@@ -45,7 +48,7 @@ format: .venv/ready ## put files into the project's format
 	.venv/bin/snakefmt Snakefile rules
 
 readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
-	$(RUN) flip.report.readme --tables tables/$(SCALE) --readme README.md --figure docs/tradeoff.svg
+	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -2,6 +2,7 @@
 #
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
+#   snakemake systems                              CLIP, FLIP and SigLIP side by side
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
@@ -17,6 +18,7 @@ localrules:
     ablations,
     data,
     specs,
+    systems,
     variant,
 
 
@@ -24,7 +26,13 @@ localrules:
 rule ablations:
     default_target: True
     input:
-        f"receipts/{SCALE}/tables/tables.json",
+        f"receipts/{SCALE}/tables/ablations/tables.json",
+
+
+# What other systems of the family give on the same data.
+rule systems:
+    input:
+        f"receipts/{SCALE}/tables/systems/tables.json",
 
 
 # The training data, the test sets and the tokenizer.

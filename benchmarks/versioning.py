@@ -68,8 +68,9 @@ def project(folder: Path, variants: int, shards: int) -> None:
     tree = yaml.safe_load(path.read_text())
     names = [f"flip-{number}" for number in range(variants)]
     tree["variants"] = {name: {"masking": {"image": 0.5 * n / variants}} for n, name in enumerate(names)}
-    tree["tables"] = {"a": {"title": "All", "variants": names, "metrics": ["fine"]}}
-    tree["tradeoff"] = {"metric": "fine", "curves": {"all": names}}
+    tree["reports"] = {"ablations": tree["reports"]["ablations"]}
+    tree["tables"] = {"a": {"title": "All", "report": "ablations", "variants": names, "metrics": ["fine"]}}
+    tree["tradeoff"] = {"report": "ablations", "metric": "fine", "curves": {"all": names}}
     tree["base"]["download"]["parts"] = PARTS
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     module = folder / "flip/receipt.py"

@@ -82,7 +82,10 @@ def row(runs: list[tuple[dict, dict]], cost: dict | None) -> dict:
 
 def rows(found: dict[str, dict]) -> dict[str, dict]:
     """Variants that have been evaluated, from the receipts of one state."""
-    costs = found.get("tables/cost.json", {}).get("facts", {}).get("cost", {}).get("variants", {})
+    costs = {}
+    for path, receipt in reversed(found.items()):
+        if path.startswith("tables/") and path.endswith("/cost.json"):
+            costs |= receipt["facts"]["cost"]["variants"]  # where two reports have a variant, the first one's counts
     runs = {}
     for path, receipt in found.items():
         kind, variant, *place = path.split("/")

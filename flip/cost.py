@@ -1,6 +1,6 @@
 """What each variant's training step costs: counted FLOPs, time per sample as a ratio, peak memory.
 
-    python -m flip.cost --params specs/tiny/params/*.yaml --data data/tiny --out tables/tiny/cost.json
+    python -m flip.cost --params specs/tiny/params/*.yaml --data data/tiny --out tables/tiny/ablations/cost.json
 
 The variants take turns, round by round, so that a noisy machine slows them all; time is reported as the median over
 rounds of the ratio to the first one. A timed step includes preparing its batch.

@@ -14,13 +14,15 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
-from flip.schema import Params, Section, Table, Tradeoff
+from flip.schema import Params, Report, Section, Table, Tradeoff
 
 # Two results are the same experiment when all of this agrees.
 IDENTITY = {"variant", "resources"}
-TOP = {"scale", "base", "models", "scales", "variants", "tables", "tradeoff"}
+TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tradeoff"}
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
-SHARED = {"source", "world", "download", "shards", "evaluate", "bootstrap", "cost", "resources", "seeds"}
+SHARED = {
+    "source", "world", "download", "shards", "tokenizer", "evaluate", "bootstrap", "cost", "resources", "seeds",
+}  # fmt: skip
 
 
 class ParameterError(ValueError):
@@ -78,7 +80,7 @@ def check(schema: type[Section], tree: dict, where: str):
 
 @dataclass(frozen=True)
 class Project:
-    """params.yaml as it stands, for one scale."""
+    """params.yaml as it stands, for one scale; whole, or as much of it as concerns one report (`of`)."""
 
     tree: dict
     scale: str
@@ -94,18 +96,49 @@ class Project:
         return self.variants[next(iter(self.tables.values())).variants[0]]
 
     @cached_property
+    def reports(self) -> dict[str, Report]:
+        return {
+            name: check(Report, tree, f"params.yaml, reports.{name}") for name, tree in self.tree["reports"].items()
+        }
+
+    def of(self, report: str) -> "Project":
+        """With the tables, and the trade-off figure, of one report only."""
+        self._must_be_shown(report, "reports")
+        tables = {name: tree for name, tree in self.tree["tables"].items() if self.tables[name].report == report}
+        tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
+        reports = {report: self.tree["reports"][report]}
+        return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+
+    @cached_property
+    def named(self) -> list[str]:
+        """Variants that the tables and the figure name, and those that they start from; the baseline first."""
+        curves = self.tradeoff.curves.values() if self.tradeoff else []
+        lists = [[self.baseline.variant], *(table.variants for table in self.tables.values()), *curves]
+        names = list(dict.fromkeys(name for names in lists for name in names))
+        starts = {self.variants[name].start for name in names} - set(names) - {None}
+        return [*names, *sorted(starts)]
+
+    @cached_property
     def tables(self) -> dict[str, Table]:
         tables = {name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()}
         for name, table in tables.items():
             self._must_know(table.variants, f"tables.{name}.variants")
+            self._must_be_shown(table.report, f"tables.{name}.report")
         return tables
 
     @cached_property
-    def tradeoff(self) -> Tradeoff:
+    def tradeoff(self) -> Tradeoff | None:
+        if self.tree["tradeoff"] is None:
+            return None
         tradeoff = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff")
         for name, variants in tradeoff.curves.items():
             self._must_know(variants, f"tradeoff.curves.{name}")
+        self._must_be_shown(tradeoff.report, "tradeoff.report")
         return tradeoff
+
+    def _must_be_shown(self, report, where):
+        if report not in self.reports:
+            raise ParameterError(f"params.yaml, {where}: unknown report '{report}'; {nearest(report, self.reports)}")
 
     def _must_know(self, variants, where):
         for variant in variants:
@@ -113,6 +146,15 @@ class Project:
                 raise ParameterError(
                     f"params.yaml, {where}: unknown variant '{variant}'; {nearest(variant, self.tree['variants'])}"
                 )
+
+    def _with_size(self, tree: dict, where: str) -> dict:
+        """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
+        name, models = tree.get("model"), self.tree["models"]
+        if isinstance(name, dict):
+            return tree
+        if name not in models:
+            raise ParameterError(f"{where}: unknown model '{name}'; {nearest(name, models)}")
+        return tree | {"model": models[name]}
 
     def resolve(self, variant: str) -> Params:
         """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`."""
@@ -124,17 +166,15 @@ class Project:
                 f"{where}: {', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
             )
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
-        tuning = tree.pop("tuning", {})
+        tuning, deltas = tree.pop("tuning", {}), [delta]
         if start := delta.get("start"):
             self._must_know([start], f"variants.{variant}.start")
             if "start" in (self.tree["variants"][start] or {}):
                 raise ParameterError(f"{where}: start '{start}' is itself tuned; name a variant that is not")
-            tree = merge(merge(tree, self.tree["variants"][start] or {}), tuning)
-        tree = merge(tree, delta)
-        models = self.tree["models"]
-        if tree.get("model") not in models:
-            raise ParameterError(f"{where}: unknown model '{tree.get('model')}'; {nearest(tree.get('model'), models)}")
-        tree |= {"scale": self.scale, "variant": variant, "model": models[tree["model"]]}
+            deltas = [self.tree["variants"][start] or {}, tuning, delta]
+        for one in ({}, *deltas):
+            tree = self._with_size(merge(tree, one), where)
+        tree |= {"scale": self.scale, "variant": variant}
         return check(Params, tree, where)
 
     def check(self) -> "Project":
@@ -152,7 +192,9 @@ class Project:
                     "remove one, and name the other in the tables"
                 )
             seen[identity] = name
-        _ = self.tables, self.tradeoff
+        for report in self.reports:
+            if not self.of(report).tables:
+                raise ParameterError(f"params.yaml, reports.{report}: no table names it; give it one, or remove it")
         return self
 
 

@@ -43,13 +43,14 @@ def is_picture(jpeg: bytes) -> bool:
     return True
 
 
-def pair_faults(data: Path, manifest: dict, tokens: int) -> Iterator[str]:
+def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     """Pictures that cannot be decoded, captions without a word."""
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
     pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
     if pictures < 0.9 * len(pairs):
         yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
-    words = (Tokenizer(data / "tokenizer.json", tokens)([text for _, text in pairs]) >= 0).any(axis=1)
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
     if words.sum() < 0.5 * len(pairs):
         yield (
             f"{name}: {words.sum()} of the first {len(pairs)} captions have a word; look at source.caption_column of "
@@ -107,7 +108,7 @@ def faults(project: Project, data: Path, folder: Path) -> list[str]:
     """All that is wrong, each with what to do."""
     variants, manifest = project.variants, read_json(data / "manifest.json")
     return [
-        *pair_faults(data, manifest, project.baseline.model.tokens),
+        *pair_faults(data, manifest, project.baseline),
         *batch_faults(variants, manifest["samples"]),
         *disk_faults(variants, folder),
         *memory_faults(variants),

@@ -25,7 +25,7 @@ def stages(project: Project) -> dict[str, list[str]]:
     found = {"data": [f"{root}/data/tokenizer.json", *tests]}
     for name in project.variants:
         found[f"variant@{name}"] = [f"{root}/variants/{name}/seed-{seed}/evaluate.json" for seed in seeds]
-    return found | {"tables": [f"{root}/tables/tables.json"]}
+    return found | {f"tables@{name}": [f"{root}/tables/{name}/tables.json"] for name in project.reports}
 
 
 def finished(project: Project) -> list[str]:

@@ -5,193 +5,57 @@ Imports neither torch nor Snakemake, since every dry run loads it.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+from flip.schema_data import (
+    Augmentation,
+    Captions,
+    Download,
+    Faults,
+    Filters,
+    Shards,
+    Source,
+    Tokenizer,
+    World,
+)
+from flip.schema_model import (
+    Blocks,
+    Contrastive,
+    Form,
+    Logits,
+    Masking,
+    Model,
+    Reconstruction,
+    Sigmoid,
+    TextForm,
+    Tower,
+    VisionForm,
+)
+from flip.schema_types import Count, Name, Positive, Section, Share
 
-
-class Section(BaseModel):
-    """A group of parameters: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Similarity(Section):
-    column: str = Field(description="column with the image-text similarity (LAION: similarity)")
-    at_least: float = Field(description="keep rows with at least this score")
-
-
-class Choice(Section):
-    column: str = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
-    keep: list[str] = Field(description="values that are kept", min_length=1)
-
-
-class Size(Section):
-    width_column: str = Field(description="column with the picture's width, pixels")
-    height_column: str = Field(description="column with the picture's height, pixels")
-    min_side: int = Field(0, description="keep pictures whose shorter side has at least this many pixels", ge=0)
-    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1)
-
-
-class Filters(Section):
-    """Rows of the URL table to ask for; each filter that is absent keeps everything."""
-
-    language: Choice | None = None
-    unsafe: Choice | None = None
-    similarity: Similarity | None = None
-    size: Size | None = None
-
-
-class Source(Section):
-    """Where the URL table comes from."""
-
-    table: str = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
-    url_column: str = Field(description="column with the URL; TSV files without a header have caption, url")
-    caption_column: str = Field(description="column with the caption")
-    sha256_column: str | None = Field(
-        description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
-    )
-    filters: Filters
-    sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
-
-
-class Faults(Section):
-    """Share of the world's URLs that answer as the web does when it fails."""
-
-    not_found: Share
-    forbidden: Share
-    slow: Share = Field(description="answers only after the download's time-out")
-    reset: Share = Field(description="connection reset before the body")
-    truncated: Share = Field(description="JPEG cut in the middle")
-    html: Share = Field(description="an HTML page instead of a picture, with status 200")
-    tiny: Share = Field(description="a tracking pixel")
-    huge: Share = Field(description="a picture of many megapixels")
-
-    @model_validator(mode="after")
-    def at_most_all(self):
-        total = sum(self.model_dump().values())
-        if total > 1:
-            raise ValueError(f"the shares add up to {total:g}; at most 1 is possible")
-        return self
-
-
-class TestSets(Section):
-    """Pictures per test set of the world."""
-
-    coarse: Count
-    fine: Count
-    shifted: Count = Field(description="pictures in each of the shifted sets")
-    retrieval: Count = Field(description="pictures with five captions each")
-
-
-class World(Section):
-    """The embedded world of captioned pictures."""
-
-    seed: int
-    pictures: Count = Field(description="rows of the URL table")
-    wrong_captions: Share = Field(description="share of captions that describe another picture")
-    duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show a picture of a test set")
-    faults: Faults
-    tests: TestSets
-
-
-class Download(Section):
-    """img2dataset's options."""
-
-    parts: Count = Field(description="parts of the URL table, one job each")
-    image_size: Count = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
-    processes: Count
-    threads: Count
-    timeout: Count = Field(description="seconds")
-    retries: int = Field(ge=0)
-    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0)
-    max_aspect_ratio: float = Field(ge=1)
-    quality: int = Field(description="JPEG quality of the stored pictures", ge=1, le=100)
-    samples_per_shard: Count
-
-
-class Shards(Section):
-    samples_per_shard: Count
-    buckets: Count = Field(description="jobs that share the search for duplicates, by hash")
-    only: str | None = Field(
-        description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
-    )
-
-
-class Tokenizer(Section):
-    kind: Literal["wordpiece", "clip", "bert"] = Field(
-        description="WordPiece trained on the captions, CLIP's BPE (from open_clip), or bert-base-uncased"
-    )
-    vocabulary: Count = Field(description="entries at most; wordpiece only")
-    path: str | None = Field(description="bert: a local folder or hub name")
-
-
-class Tower(Section):
-    layers: Count
-    width: Count
-    heads: Count
-
-    @model_validator(mode="after")
-    def heads_divide_width(self):
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        return self
-
-
-class Model(Section):
-    """Two towers (FLIP, Table 9). The MLP is four times as wide as its tower."""
-
-    image: Count = Field(description="side of the input picture, pixels")
-    patch: Count = Field(description="side of a patch, pixels")
-    embedding: Count = Field(description="width of the common space")
-    vision: Tower
-    text: Tower
-    tokens: Count = Field(description="caption length, tokens")
-
-    @model_validator(mode="after")
-    def patches_tile(self):
-        if self.image % self.patch:
-            raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
-        if self.vision.width % 4:
-            raise ValueError(f"vision.width {self.vision.width} is not a multiple of 4, as 2-D positions need")
-        return self
-
-    @property
-    def grid(self) -> int:
-        """Patches along a side."""
-        return self.image // self.patch
-
-    @property
-    def patches(self) -> int:
-        return self.grid**2
-
-
-class Augmentation(Section):
-    """Random resized crop; no colour changes (FLIP, appendix)."""
-
-    crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
-    crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
-    flip: bool = Field(description="mirror half of the pictures")
-
-
-class Masking(Section):
-    image: Share = Field(description="share of patches removed")
-    text: Share = Field(description="share of token slots removed")
-    text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
-
-
-class Reconstruction(Section):
-    """MAE's head (FLIP, Table 1f; MAE, section 3)."""
-
-    weight: float = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder", ge=0)
-    layers: Count
-    width: Count
-    heads: Count
-    normalize: bool = Field(description="targets are normalised per patch")
+# What other modules import from here.
+__all__ = [
+    "Augmentation",
+    "Blocks",
+    "Captions",
+    "Faults",
+    "Filters",
+    "Form",
+    "Masking",
+    "Model",
+    "Params",
+    "Reconstruction",
+    "Report",
+    "Section",
+    "Source",
+    "Table",
+    "TextForm",
+    "Tower",
+    "Tradeoff",
+    "Train",
+    "VisionForm",
+    "World",
+]
 
 
 class Train(Section):
@@ -209,8 +73,6 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     betas: tuple[Share, Share]
     epsilon: Positive
-    temperature: Positive = Field(description="initial softmax temperature")
-    max_scale: Positive = Field(description="logit scale (1/temperature) is clipped here")
     precision: Literal["float32", "bfloat16"]
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
@@ -326,15 +188,25 @@ class Params(Section):
     download: Download
     shards: Shards
     tokenizer: Tokenizer
+    captions: Captions
     model: Model
+    form: Form
     augmentation: Augmentation
     masking: Masking
+    logits: Logits
+    contrastive: Contrastive
+    sigmoid: Sigmoid
     reconstruction: Reconstruction
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
     cost: Cost
     resources: Resources
+
+    @property
+    def embedding(self) -> int:
+        """Width of the common space."""
+        return self.model.vision.width if self.form.vision.projection == "none" else self.model.embedding
 
     @property
     def kept_patches(self) -> int:
@@ -360,20 +232,50 @@ class Params(Section):
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
                 f"{self.world.pictures}, the world.pictures"
             )
+        return self
+
+    @model_validator(mode="after")
+    def losses_are_possible(self):
+        if not self.contrastive.weight and not self.sigmoid.weight:
+            raise ValueError("no loss ties pictures to captions: give contrastive.weight or sigmoid.weight a value")
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
             )
         return self
 
+    @model_validator(mode="after")
+    def captions_are_possible(self):
+        """The feature of a text tower with `last` pooling is the end token's, so each caption must keep one."""
+        if self.form.text.pooling == "last" and not self.captions.end:
+            raise ValueError("form.text.pooling = 'last' reads the end token: set captions.end to true, or use 'mean'")
+        if self.form.text.pooling == "last" and self.masking.text:
+            raise ValueError(
+                "masking.text would remove the end token that form.text.pooling = 'last' reads: use 'mean', or set "
+                "masking.text to 0"
+            )
+        if self.model.tokens <= self.captions.start + self.captions.end:
+            raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
+        return self
+
+
+class Report(Section):
+    """A page of tables, made by a target of its own that trains only the variants which they name."""
+
+    title: str = Field(description="what the page is called")
+    question: str = Field(description="what its tables answer")
+    about: str = Field(description="what it compares, in a few sentences")
+
 
 class Table(Section):
     title: str
+    report: Name = Field(description="which report shows it")
     variants: list[Name] = Field(description="rows, baseline first", min_length=1)
     metrics: list[Name] = Field(description="columns", min_length=1)
     mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
 
 
 class Tradeoff(Section):
+    report: Name = Field(description="which report shows the figure")
     metric: Name
     curves: dict[str, list[Name]] = Field(description="one curve per mask ratio: its variants")

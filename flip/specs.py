@@ -4,7 +4,7 @@
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
-    specs/<scale>/tables/<stage>.json                 of all variants together
+    specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
 
 A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
 """
@@ -32,7 +32,9 @@ SPEED = {
 }
 # Of these, what a measured step costs depends on some.
 UNMEASURED = {"train": RESTART}
-TRAINING = {"model", "augmentation", "masking", "reconstruction", "train", "start"}
+# What a model and its inputs are made by.
+FORM = {"model", "form", "captions", "masking"}
+TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ DATA = {
     "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
-EVALUATE = Stage("flip.evaluate", "evaluate", {"model", "masking", "evaluate"})
+EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
 
@@ -100,11 +102,13 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
-    costs = {name: selected(params, COST.sections, UNMEASURED) for name, params in variants.items()}
-    spec("tables/cost.json", COST, costs)
-    compared = {name: project.tree[name] for name in ("tables", "tradeoff")}
-    compared["variants"] = {name: params.model_dump(mode="json", exclude=SPEED) for name, params in variants.items()}
-    spec("tables/tables.json", TABLES, compared)
+    for report in project.reports:
+        part = project.of(report)
+        costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}
+        spec(f"tables/{report}/cost.json", COST, costs)
+        compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
+        whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
+        spec(f"tables/{report}/tables.json", TABLES, compared | {"variants": whole})
     return found
 
 

@@ -36,8 +36,6 @@ RUNS = {
     variant: [f"{variant}/seed-{seed}" for seed in BASE.seeds]
     for variant in PROJECT.variants
 }
-# The baseline first: the costs of the others are ratios to its own.
-BY_COST = [BASE.variant, *(name for name in PROJECT.variants if name != BASE.variant)]
 
 # The interpreter that runs Snakemake, which the environment's package is installed in.
 PYTHON = sys.executable
@@ -52,6 +50,7 @@ RECEIPT = (
 wildcard_constraints:
     scale="[a-z0-9-]+",
     variant="[a-z0-9-]+",
+    report="[a-z0-9-]+",
     set="[a-z0-9-]+",
     part=r"\d+",
     bucket=r"\d+",
@@ -88,6 +87,21 @@ def evaluations(variants) -> list[str]:
         f"receipts/{SCALE}/variants/{run}/evaluate.json"
         for variant in variants
         for run in RUNS[variant]
+    ]
+
+
+def compared_receipts(wildcards) -> list[str]:
+    """What the tables of a report are made of."""
+    cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
+    manifest = f"receipts/{SCALE}/data/manifest.json"
+    return [*evaluations(PROJECT.of(wildcards.report).named), cost, manifest]
+
+
+def compared_parameters(wildcards) -> list[str]:
+    """Frozen parameters of the variants that a report compares, the one first that costs are ratios to."""
+    return [
+        f"specs/{SCALE}/params/{name}.yaml"
+        for name in PROJECT.of(wildcards.report).named
     ]
 
 

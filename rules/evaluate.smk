@@ -1,7 +1,7 @@
 # Evaluation: weights -> metrics, and what a training step costs.
 # Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json
-# and receipts/<scale>/tables/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz}
-# and tables/<scale>/cost.json.
+# and receipts/<scale>/tables/<report>/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz}
+# and tables/<scale>/<report>/cost.json.
 
 
 rule evaluate:
@@ -35,14 +35,14 @@ rule evaluate:
 
 
 rule cost:
-    """FLOPs, time per sample and memory of every variant's training step, measured in turns on a machine of their own."""
+    """FLOPs, time per sample and memory of the training steps that {wildcards.report} compares, measured in turns."""
     input:
-        spec="specs/{scale}/tables/cost.json",
+        spec="specs/{scale}/tables/{report}/cost.json",
         after=data_receipts("manifest", "tokenizer"),
     output:
-        update("receipts/{scale}/tables/cost.json"),
+        update("receipts/{scale}/tables/{report}/cost.json"),
     log:
-        "logs/cost/{scale}.log",
+        "logs/cost/{scale}/{report}.log",
     # All local cores, though it uses those of a training job: another job beside it would be measured too.
     threads: max(JOB.threads, workflow.cores if workflow.local_exec else 1)
     resources:
@@ -50,8 +50,8 @@ rule cost:
         mem_mb=JOB.memory_mb // JOB.processes,
         runtime=JOB.minutes,
     params:
-        made="tables/{scale}/cost.json",
-        params=expand("specs/{{scale}}/params/{variant}.yaml", variant=BY_COST),
+        made="tables/{scale}/{report}/cost.json",
+        params=compared_parameters,
     shell:
         RECEIPT + " --facts {params.made:q} --"
         " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"

@@ -1,24 +1,24 @@
-# The tables: metrics and costs of all variants -> comparisons, figures, page.
-# Needs the receipts of every evaluation, of the costs and of the data. Gives receipts/<scale>/tables/tables.json, and
-# behind it tables/<scale>/ and metrics/<scale>.json.
+# The tables of a report: metrics and costs of the variants that they name -> comparisons, figures, page.
+# Needs the receipts of their evaluations, of the costs and of the data. Gives receipts/<scale>/tables/<report>/
+# tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json.
 
 
 rule tables:
-    """The ablation tables, the figures and the page that shows them."""
+    """The tables of {wildcards.report}, their figures and the page that shows them."""
     input:
-        spec="specs/{scale}/tables/tables.json",
-        after=evaluations(PROJECT.variants)
-        + ["receipts/{scale}/tables/cost.json"]
-        + data_receipts("manifest"),
+        spec="specs/{scale}/tables/{report}/tables.json",
+        after=compared_receipts,
     output:
-        update("receipts/{scale}/tables/tables.json"),
+        update("receipts/{scale}/tables/{report}/tables.json"),
     log:
-        "logs/tables/{scale}.log",
+        "logs/tables/{scale}/{report}.log",
     params:
-        made=["tables/{scale}/index.html", "tables/{scale}/tables.csv"],
-        metrics="metrics/{scale}.json",
+        made=expand(
+            "tables/{{scale}}/{{report}}/{name}", name=["index.html", "tables.csv"]
+        ),
+        metrics="metrics/{scale}/{report}.json",
     shell:
         RECEIPT + " --beside {params.metrics:q} --"
-        " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale}"
+        " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --report {wildcards.report}"
         " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
-        " --metrics {params.metrics:q} --out tables/{wildcards.scale} 2> {log:q}"
+        " --metrics {params.metrics:q} --out tables/{wildcards.scale}/{wildcards.report} 2> {log:q}"

@@ -87,11 +87,27 @@ def shrink(tree):
         "evaluate": {"sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"), "batch": 64},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
-    table = {"title": "Mask ratio", "variants": ["clip", "flip-50", "flip-75"], "metrics": METRICS}
-    inference = {"title": "Inference", "variants": ["flip-50", "flip-75"], "metrics": ["fine-masked", "fine-ensemble"]}
-    tuning = {"title": "Tuning", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
-    tree["tables"] = {"a": table, "d": inference, "e": tuning}
-    tree["tradeoff"] = {"metric": "fine", "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]}}
+    tree["reports"] = {"ablations": tree["reports"]["ablations"]}
+    table = {
+        "title": "Mask ratio",
+        "report": "ablations",
+        "variants": ["clip", "flip-50", "flip-75"],
+        "metrics": METRICS,
+    }
+    inference = {
+        "title": "Inference",
+        "report": "ablations",
+        "variants": ["flip-50", "flip-75"],
+        "metrics": ["fine-masked", "fine-ensemble"],
+    }
+    tuning = {"title": "Tuning", "report": "ablations", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
+    decoder = {"title": "Decoder", "report": "ablations", "variants": ["flip-75", "flip-75-mae"], "metrics": ["fine"]}
+    tree["tables"] = {"a": table, "d": inference, "e": tuning, "f": decoder}
+    tree["tradeoff"] = {
+        "report": "ablations",
+        "metric": "fine",
+        "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]},
+    }
     return tree
 
 

@@ -5,9 +5,10 @@ import numpy as np
 from flip.files import write_atomic, write_json
 from flip.specs import recipe
 
-ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "sketch": 1000}
-CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "sketch": 128}
-METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", "sketch"]
+SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
+ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, **dict.fromkeys(SHIFTS, 1000)}
+CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, **dict.fromkeys(SHIFTS, 128)}
+METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", *SHIFTS]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 

@@ -30,7 +30,10 @@ def gradients(change, data, variant, **settings):
     return losses, {name: parameter.grad for name, parameter in run.model.named_parameters()}
 
 
-@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "text-prioritized", "flip-75-mae and text"])
+@pytest.mark.parametrize(
+    "variant",
+    ["clip", "flip-75-mae", "text-random", "text-prioritized", "flip-75-mae and text", "clip-form", "siglip"],
+)
 @pytest.mark.parametrize("size", [1, 8, 24])
 def test_micro_batches_have_the_gradients_of_the_whole_batch(change, small_data, variant, size):
     expected, whole = gradients(change, small_data, variant)
@@ -122,4 +125,4 @@ def test_recomputing_asks_for_new_costs_and_no_new_training(project):
     changed.tree["base"]["train"]["checkpoint_activations"] = True
     before, after = (specs(one, Path("rules")) for one in (project, changed))
     differ = {path for path in before if before[path] != after[path] and not path.startswith("params")}
-    assert differ == {"tables/cost.json"}
+    assert differ == {f"tables/{report}/cost.json" for report in project.reports}

@@ -8,6 +8,7 @@ import torch
 
 from flip.files import read_json
 from flip.objectives.contrastive import info_nce
+from flip.objectives.sigmoid import pairwise_sigmoid
 from flip.train.distributed import World
 from flip.train.run import Run, build_loader, build_model
 from tests.conftest import SMALL
@@ -50,7 +51,7 @@ def assert_same_step(found, expected):
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random"])
+@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip"])
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
     expected = step(World(), params, small_data)
@@ -66,26 +67,30 @@ def test_so_they_are_with_every_way_to_save_memory(change, small_data, settings)
         assert_same_step(found, expected)
 
 
-def local_loss(world, image, text, side):
+def local_loss(world, loss, image, text, side):
     own = slice(world.rank * len(image) // world.size, (world.rank + 1) * len(image) // world.size)
-    leaves = [x[own].clone().requires_grad_() for x in (image, text)] + [torch.tensor(3.0).double().requires_grad_()]
-    loss = info_nce(*leaves, side, world)
-    loss.backward()
-    return world.sum(loss), [leaf.grad for leaf in leaves]
+    leaves = [x[own].clone() for x in (image, text)] + [torch.tensor(3.0).double()]
+    if loss is pairwise_sigmoid:
+        leaves.append(torch.tensor(-2.0).double())
+    value = loss(*(leaf.requires_grad_() for leaf in leaves), side, world)
+    value.backward()
+    return world.sum(value), [leaf.grad for leaf in leaves]
 
 
 @pytest.mark.parametrize("side", [None, 1, 3, 5])
-def test_the_loss_in_tiles_over_processes_is_that_of_the_whole_matrix(side):
+@pytest.mark.parametrize("loss", [info_nce, pairwise_sigmoid])
+def test_the_loss_in_tiles_over_processes_is_that_of_the_whole_matrix(loss, side):
     torch.manual_seed(0)
     image, text = (torch.nn.functional.normalize(torch.randn(12, 6).double(), dim=1) for _ in range(2))
-    expected, gradients = local_loss(World(), image, text, None)
-    found = together(3, local_loss, image, text, side)
-    for loss, _ in found:
-        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    expected, gradients = local_loss(World(), loss, image, text, None)
+    found = together(3, local_loss, loss, image, text, side)
+    for value, _ in found:
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     for index in range(2):
         rows = torch.cat([own[index] for _, own in found])
         torch.testing.assert_close(rows, gradients[index], rtol=1e-10, atol=1e-15)
-    torch.testing.assert_close(sum(own[2] for _, own in found), gradients[2], rtol=1e-10, atol=0)
+    for index in range(2, len(gradients)):  # scale and bias
+        torch.testing.assert_close(sum(own[index] for _, own in found), gradients[index], rtol=1e-10, atol=0)
 
 
 def walk(world, params, data, steps, state=None):

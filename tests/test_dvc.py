@@ -96,7 +96,7 @@ def test_a_run_of_snakemake_is_recorded_and_nothing_runs_again(recorded):
 def test_an_experiment_runs_what_its_change_asks_for(work):
     """In place: one variant. In a folder of its own: how all are evaluated."""
     said = dvc(work, "exp", "run", "--name", "less", "-S", "variants.flip-75.masking.image=0.7")
-    assert stages(said) == ["specs", "variant@flip-75", "tables"]
+    assert stages(said) == ["specs", "variant@flip-75", "tables@ablations"]
     assert sorted(set(ran(said)) & WORK) == ["cost", "evaluate", "pretrain", "tables"]
     assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
     is_up_to_date(work)
@@ -137,7 +137,7 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
 def test_a_change_of_a_base_value_or_a_source_file(work, file, old, new, expected):
     edit(work, file, old, new)
     said = dvc(work, "repro")
-    assert stages(said) == ["specs", "tables"]
+    assert stages(said) == ["specs", "tables@ablations"]
     assert set(ran(said)) & WORK == expected
     is_up_to_date(work)
 
@@ -174,7 +174,7 @@ def test_a_clone_and_a_pull_run_nothing(clone):
 
 def test_tables_alone_are_pulled_and_weights_on_request(clone):
     dvc(clone, "pull", "tables/tiny")
-    assert (clone / "tables/tiny/index.html").exists()
+    assert (clone / "tables/tiny/ablations/index.html").exists()
     assert not (clone / "data").exists()
     said = reconcile(clone)
     assert "Recorded, and not here: data/tiny/" in said
@@ -185,7 +185,7 @@ def test_tables_alone_are_pulled_and_weights_on_request(clone):
     assert "dvc pull data/tiny/manifest.json" in failed
 
 
-@pytest.mark.parametrize("name", ["tables/tiny/a.md", "results/tiny/clip/seed-0/weights.safetensors"])
+@pytest.mark.parametrize("name", ["tables/tiny/ablations/a.md", "results/tiny/clip/seed-0/weights.safetensors"])
 def test_a_pulled_file_that_is_not_what_was_recorded_is_named(clone, name):
     dvc(clone, "pull")
     path = clone / name
@@ -261,10 +261,13 @@ def smaller(tree, variants=("clip",)):
 
 def test_no_job_writes_into_the_cache(work):
     """All is made anew where it is linked to the cache, hard or symbolically; what the cache holds stays as named."""
-    for kind, places in (("hardlink", ["data", "tables"]), ("symlink", [f"variant@{name}" for name in VARIANTS])):
+    for kind, places in (
+        ("hardlink", ["data", "tables@ablations"]),
+        ("symlink", [f"variant@{name}" for name in VARIANTS]),
+    ):
         dvc(work, "config", "cache.type", kind)
         dvc(work, "checkout", "--relink", *places)
-    assert (work / "tables/tiny/index.html").stat().st_nlink > 1
+    assert (work / "tables/tiny/ablations/index.html").stat().st_nlink > 1
     assert (work / "results/tiny/clip/seed-0/weights.safetensors").is_symlink()
 
     def other_world(tree):
@@ -319,7 +322,9 @@ def test_an_s3_remote_holds_what_was_pushed_and_gives_what_is_asked_for(work, cl
     use(clone, s3)
     commit(clone, "The remote")
     dvc(clone, "pull", "tables/tiny")
-    assert (clone / "tables/tiny/index.html").read_bytes() == (work / "tables/tiny/index.html").read_bytes()
+    assert (clone / "tables/tiny/ablations/index.html").read_bytes() == (
+        work / "tables/tiny/ablations/index.html"
+    ).read_bytes()
     said = dvc(clone, "pull", "results/tiny/clip", check=False)
     assert "results/tiny/clip" in said
     assert "failed" in said.lower()

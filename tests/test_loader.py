@@ -9,7 +9,7 @@ from PIL import Image
 from flip.data.loader import Loader, Order, Shard, crop_box, resize
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json
-from flip.schema import Augmentation
+from flip.schema import Augmentation, Captions
 
 PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
 
@@ -17,7 +17,7 @@ PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=F
 @pytest.fixture
 def loader(small_data):
     def make(seed=0, augmentation=PLAIN, window=2):
-        tokenizer = Tokenizer(small_data / "tokenizer.json", 8)
+        tokenizer = Tokenizer(small_data / "tokenizer.json", 8, Captions(start=False, end=False, fill=False))
         manifest = read_json(small_data / "manifest.json")
         return Loader(manifest, small_data / "shards", tokenizer, 16, augmentation, seed, window)
 

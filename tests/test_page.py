@@ -50,6 +50,11 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="session")
+def project(project):
+    return project.of("ablations")
+
+
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory, project):
     from flip.report.tables import write
 
@@ -169,3 +174,19 @@ def test_the_browser_draws_the_page(folder):
     with Image.open(shot) as image:
         assert image.size == (400, 3000)
         assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
+    """The systems' page has its own words, tables and variants, and neither figure nor the paper's set-up."""
+    from flip.params import read_project
+    from flip.report.tables import leading_metric, summary, write
+
+    project = read_project("params.yaml", "tiny").of("systems")
+    results = read_results(project, *write_world(tmp_path, project))
+    write(results, tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert project.reports["systems"].question in text
+    assert all(f"Table {name}: {table.title}" in text for name, table in project.tables.items())
+    assert not any(word in text for word in ('id="tradeoff"', 'id="setup"', "arXiv 2212.00794</a>, Table 1"))
+    assert not (tmp_path / "out" / "tradeoff.svg").exists()
+    assert summary(results, leading_metric(project))["fine"].keys() == set(project.named)

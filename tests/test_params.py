@@ -65,6 +65,8 @@ def test_every_scale_resolves(scale):
             ["clip", "flop-50"],
             r"tables.a.variants: unknown variant 'flop-50'; did you mean",
         ),
+        (["tables", "a", "report"], "system", r"tables.a.report: unknown report 'system'; did you mean 'systems'\?"),
+        (["reports", "more"], {"title": "", "question": "", "about": ""}, "reports.more: no table names it"),
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
         (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
@@ -79,6 +81,20 @@ def test_every_scale_resolves(scale):
         ),
         (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
         (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
+        (["variants", "clip", "contrastive"], {"weight": 0.0}, "no loss ties pictures to captions"),
+        (["variants", "clip", "captions"], {"fill": True}, "captions: fill = true repeats the end token"),
+        (["variants", "clip", "captions"], {"start": True, "pad": 0}, "captions.pad: unknown key"),
+        (["variants", "clip", "form"], {"text": {"pooling": "last"}}, "set captions.end to true, or use 'mean'"),
+        (["variants", "clip", "form"], {"vision": {"pooling": "max"}}, "vision.pooling: Input should be 'mean', 'cl"),
+        (
+            ["variants", "text-random"],
+            {"masking": {"text": 0.5}, "captions": {"end": True}, "form": {"text": {"pooling": "last"}}},
+            "masking.text would remove the end token",
+        ),
+        (["variants", "clip"], {"model": {"tokens": 1}, "captions": {"end": True}}, "leaves no slot for words"),
+        (["variants", "clip"], {"model": {"tokns": 9}}, r"model.tokns: unknown key; did you mean 'tokens'\?"),
+        (["variants", "clip"], {"tokenizer": {"kind": "clip"}}, "tokenizer belongs to the whole scale; move it"),
+        (["variants", "clip"], {"sigmoid": {"bias": "equal"}}, "sigmoid.bias.*'matched'"),
         (
             ["scales", "tiny", "train", "batch"],
             20000,
@@ -121,18 +137,23 @@ def test_tuning_starts_where_its_variant_ended(project):
     assert tuned.model == start.model
 
 
+def test_a_variant_names_a_model_or_changes_sizes(project):
+    named = broken(project, ["variants", "clip"], {"model": "b16"}).resolve("clip").model
+    changed = broken(project, ["variants", "clip"], {"model": {"tokens": 77}}).resolve("clip").model
+    assert named.vision.width == 768
+    assert changed == project.resolve("clip").model.model_copy(update={"tokens": 77})
+    start = broken(project, ["variants", "flip-50", "model"], {"tokens": 77})
+    assert start.resolve("flip-50-tuned").model.tokens == 77
+
+
 def test_laion400m_is_the_papers_recipe():
     """Tables 9 and 10, and the batches of Table 1a."""
     variants = read_project("params.yaml", "laion400m").variants
     params = variants["clip"]
     train, model = params.train, params.model
     assert (train.betas, train.weight_decay, train.base_lr, train.epochs) == ((0.9, 0.95), 0.2, 4e-6, 6.4)
-    assert (train.warmup_samples, train.temperature, train.max_scale, train.precision) == (
-        51_200_000,
-        0.07,
-        100,
-        "float32",
-    )
+    assert (train.warmup_samples, train.precision) == (51_200_000, "float32")
+    assert (params.logits.temperature, params.logits.max_scale) == (0.07, 100)
     assert (model.image, model.patch, model.embedding, model.tokens) == (224, 16, 768, 32)
     assert tuple(model.vision.model_dump().values()) == (24, 1024, 16)
     assert tuple(model.text.model_dump().values()) == (12, 768, 12)

@@ -13,8 +13,8 @@ from tests.miniature import VARIANTS, edit, planned, snakemake
 
 
 def test_tables_are_there_with_their_evidence(made):
-    table = pd.read_csv(made / "tables/tiny/tables.csv")
-    assert set(table.table) == {"a", "d", "e"}
+    table = pd.read_csv(made / "tables/tiny/ablations/tables.csv")
+    assert set(table.table) == {"a", "d", "e", "f"}
     assert list(table[table.table == "a"].variant.unique()) == ["clip", "flip-50", "flip-75"]
     assert table.value.between(0, 100).all()
     assert (table.low <= table.value).all()
@@ -24,7 +24,7 @@ def test_tables_are_there_with_their_evidence(made):
     costs = table[table.table == "a"].drop_duplicates("variant").set_index("variant")
     assert costs.relative_flops["clip"] == 1
     assert costs.relative_flops["flip-75"] < costs.relative_flops["flip-50"] < 1
-    assert manifest["id"][:12] in (made / "tables/tiny/index.html").read_text()
+    assert manifest["id"][:12] in (made / "tables/tiny/ablations/index.html").read_text()
 
 
 def test_the_ledger_adds_up_and_names_the_webs_faults(made):

@@ -38,7 +38,7 @@ GIVEN = Assumptions(gpu="h100", gpus=8, jobs=100)
 
 @pytest.fixture(scope="module")
 def laion():
-    return read_project("params.yaml", "laion400m").check()
+    return read_project("params.yaml", "laion400m").check().of("ablations")
 
 
 def trained(change, variant, **settings):
@@ -83,7 +83,17 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
 @pytest.mark.parametrize("settings", WAYS, ids=["whole", "parts", "again", "both"])
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-50", "flip-75-mae", "text-random", "text-prioritized", "flip-50-tuned", "flip-75-mae and text"],
+    [
+        "clip",
+        "flip-50",
+        "flip-75-mae",
+        "text-random",
+        "text-prioritized",
+        "flip-50-tuned",
+        "flip-75-mae and text",
+        "clip-form",
+        "siglip",
+    ],
 )
 def test_flops_equal_torchs_counter(change, variant, settings):
     params = trained(change, variant, **settings)
@@ -94,9 +104,10 @@ def test_flops_equal_torchs_counter(change, variant, settings):
     assert step_flops(seen(params, batch)) == pytest.approx(counter.get_total_flops(), rel=1e-9)
 
 
+@pytest.mark.parametrize("variant", ["flip-75", "siglip"])
 @pytest.mark.parametrize("settings", [{}, {"micro_batch": 600}])
-def test_flops_equal_torchs_counter_where_the_loss_goes_by_tiles(change, settings):
-    params = change("flip-75", merge(SMALL, {"train": {"batch": 1200, **settings}}))
+def test_flops_equal_torchs_counter_where_the_loss_goes_by_tiles(change, variant, settings):
+    params = change(variant, merge(SMALL, {"train": {"batch": 1200, **settings}}))
     batch = make_batch(params)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         make_run(params).backward(batch)
@@ -128,7 +139,9 @@ def test_the_papers_relative_flops_come_out(laion):
     assert [round(rows[name], 2) for name in kept] == [1.0, 0.51, 0.28]
 
 
-@pytest.mark.parametrize("variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized"])
+@pytest.mark.parametrize(
+    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip"]
+)
 def test_weights_are_those_of_the_model(change, variant):
     params = change(variant)
     assert weights(params) == sum(one.numel() for one in make_run(params).model.parameters())
@@ -262,7 +275,7 @@ def test_remedies_are_settings_that_params_yaml_allows(change):
 
 def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path, project):
     jobs = planned(snakemake(copy_workflow(tmp_path), "-n", "ablations"))
-    found = [*data_jobs(project), *variant_jobs(project, 1)]
+    found = [*data_jobs(project), *variant_jobs(project.of("ablations"), 1)]
     rules = [job.rule for job in found]
     assert {rule: rules.count(rule) for rule in rules} == {rule: n for rule, n in jobs.items() if rule != "ablations"}
     names = {job.name for job in found}
@@ -293,11 +306,11 @@ def test_more_gpus_are_faster_until_variants_wait_for_each_other(laion):
 
 
 def test_hours_come_from_a_measurement_where_there_is_one(laion, tmp_path, monkeypatch):
-    root = read_project("params.yaml", "laion400m")
+    root = read_project("params.yaml", "laion400m").of("ablations")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tables" / "laion400m").mkdir(parents=True)
+    (tmp_path / "tables" / "laion400m" / "ablations").mkdir(parents=True)
     costs = {"device": facts().gpus["h100"].device, "variants": {"clip": {"seconds_per_sample": 0.01}}}
-    (tmp_path / "tables" / "laion400m" / "cost.json").write_text(json.dumps(costs))
+    (tmp_path / "tables" / "laion400m" / "ablations" / "cost.json").write_text(json.dumps(costs))
     measured, other = Estimate(root, GIVEN), Estimate(root, replace(GIVEN, gpu="a100-80gb"))
     row = measured.rows[0]
     assert row.gpu_hours == pytest.approx(row.samples * 0.01 / 3600)

@@ -35,6 +35,11 @@ f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae 
 
 
 @pytest.fixture(scope="session")
+def project(project):
+    return project.of("ablations")
+
+
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory, project):
     root = tmp_path_factory.mktemp("pipeline")
     return world.write_world(root, project)
@@ -229,8 +234,8 @@ def test_rows_trained_on_other_data_are_refused_with_the_key_to_set(project, fre
 
 
 def test_a_row_that_starts_from_other_data_is_refused(project, fresh):
-    only = {"title": "t", "variants": ["clip", "flip-75-tuned"], "metrics": ["fine"]}
-    tree = project.tree | {"tables": {"e": only}, "tradeoff": {"metric": "fine", "curves": {"x": ["clip"]}}}
+    only = {"title": "t", "report": "ablations", "variants": ["clip", "flip-75-tuned"], "metrics": ["fine"]}
+    tree = project.tree | {"tables": {"e": only}, "tradeoff": project.tree["tradeoff"] | {"curves": {"x": ["clip"]}}}
     elsewhere(project, fresh[1], "flip-75")
     with pytest.raises(ValueError, match=r"variant 'flip-75' has 1111.*tables.e.mixed_data"):
         read_results(Project(tree, "tiny"), *fresh)
@@ -253,8 +258,8 @@ def mixed(project):
     """mixed(whether its table allows mixed data): a project with a table of clip and flip-50-double, and a figure."""
 
     def make(**allowed):
-        table = {"title": "Here and elsewhere", "variants": ["clip", "flip-50-double"], "metrics": ["fine"]} | allowed
-        tradeoff = {"metric": "fine", "curves": {"mask 0%": ["clip"]}}
+        table = project.tree["tables"]["a"] | {"variants": ["clip", "flip-50-double"], "metrics": ["fine"]} | allowed
+        tradeoff = project.tree["tradeoff"] | {"curves": {"mask 0%": ["clip"]}}
         return Project(project.tree | {"tables": {"two": table}, "tradeoff": tradeoff}, "tiny")
 
     return make
@@ -384,7 +389,7 @@ def test_seeds_are_averaged(project, fresh):
 
 
 def test_the_command_ends_with_one_line_where_an_input_is_missing(tmp_path, capsys):
-    folders = ["--data", "none", "--results", str(tmp_path), "--receipts", str(tmp_path)]
+    folders = ["--report", "ablations", "--data", "none", "--results", str(tmp_path), "--receipts", str(tmp_path)]
     with pytest.raises(SystemExit, match="1"):
         tables.main(["--scale", "tiny", *folders, "--metrics", str(tmp_path / "m.json"), "--out", str(tmp_path / "t")])
     assert capsys.readouterr().err.count("\n") == 1

@@ -10,6 +10,7 @@ import pytest
 from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
 from flip.files import read_json, write_json
 from flip.model.text import PAD
+from flip.schema import Captions
 
 TEXTS = ["A red star on grass!", "two blue boats", "IMG_2034 | free wallpaper", "é", ""]
 
@@ -31,7 +32,7 @@ def bert_folder(tmp_path):
 
 def made(params, folder, texts=()):
     write_json(folder / "tokenizer.json", build(params, iter(texts)))
-    return Tokenizer(folder / "tokenizer.json", params.model.tokens)
+    return Tokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
 
 
 def test_wordpiece_is_learned_the_same_in_every_process(small_data):
@@ -57,6 +58,20 @@ def test_lengths_are_kept_and_long_captions_cut(change, tmp_path):
     assert ids.max() < tokenizer.vocabulary
 
 
+def test_start_and_end_tokens_surround_each_caption_however_long(change, tmp_path):
+    """New ids where the vocabulary has none; a caption that is cut keeps its end; filled slots hold it again."""
+    plain = made(change("clip", {"model": {"tokens": 5}}), tmp_path, TEXTS)
+    delta = {"model": {"tokens": 5}, "captions": {"start": True, "end": True}}
+    tokenizer = made(change("clip", delta), tmp_path, TEXTS)
+    start, end = plain.vocabulary, plain.vocabulary + 1
+    assert tokenizer.vocabulary == plain.vocabulary + 2
+    red, star, on = plain(["red star on"])[0][:3]
+    ids = tokenizer(["red star", "red star on grass", ""])
+    assert ids.tolist() == [[start, red, star, end, PAD], [start, red, star, on, end], [start, end, PAD, PAD, PAD]]
+    filled = made(change("clip", {"model": {"tokens": 5}, "captions": {"end": True, "fill": True}}), tmp_path, TEXTS)
+    assert filled(["red star"]).tolist() == [[red, star, start, start, start]]  # the first new id is now the end's
+
+
 def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
     from transformers import AutoTokenizer
 
@@ -64,15 +79,19 @@ def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
     tokenizer, theirs = made(params, tmp_path), AutoTokenizer.from_pretrained(bert_folder)
     for row, text in zip(tokenizer(TEXTS), TEXTS, strict=True):
         assert words(row) == theirs(text, add_special_tokens=False)["input_ids"][:32]
-    assert tokenizer.vocabulary == len(theirs)
+    surrounded = made(params.model_copy(update={"captions": Captions(start=True, end=True, fill=False)}), tmp_path)
+    for row, text in zip(surrounded(TEXTS), TEXTS, strict=True):
+        assert words(row) == theirs(text)["input_ids"][:32]
+    assert tokenizer.vocabulary == surrounded.vocabulary == len(theirs)
 
 
 def test_clip_equals_open_clip(change, tmp_path):
     from open_clip import SimpleTokenizer
 
-    tokenizer = made(change("clip", {"model": {"tokens": 32}, "tokenizer": {"kind": "clip"}}), tmp_path)
-    theirs = SimpleTokenizer(context_length=32)(TEXTS)
-    for row, expected in zip(tokenizer(TEXTS), theirs, strict=True):
+    delta = {"model": {"tokens": 12}, "tokenizer": {"kind": "clip"}, "captions": {"start": True, "end": True}}
+    tokenizer, texts = made(change("clip", delta), tmp_path), [*TEXTS, "a picture of " * 9]
+    theirs = SimpleTokenizer(context_length=12)(texts)
+    for row, expected in zip(tokenizer(texts), theirs, strict=True):
         length = int(expected.argmax()) + 1  # the end token has the largest id
         assert words(row) == expected[:length].tolist()
     assert tokenizer.vocabulary == 49408

@@ -16,14 +16,14 @@ def copy(tmp_path):
     return copy_workflow(tmp_path)
 
 
-@pytest.mark.parametrize("scale", ["tiny", "gpu"])
-def test_a_dry_run_plans_every_variant(copy, project, scale):
+@pytest.mark.parametrize(("scale", "report"), [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems")])
+def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     from flip.params import read_project
 
-    params = read_project("params.yaml", scale).variants
-    jobs = planned(snakemake(copy, "-n", "ablations", "--config", f"scale={scale}"))
-    assert jobs["pretrain"] == jobs["evaluate"] == len(params)
-    assert jobs["download"] == jobs["shards"] == params["clip"].download.parts
+    whole = read_project("params.yaml", scale)
+    jobs = planned(snakemake(copy, "-n", report, "--config", f"scale={scale}"))
+    assert jobs["pretrain"] == jobs["evaluate"] == len(whole.of(report).named)
+    assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
 
 
@@ -58,7 +58,10 @@ def test_dvc_stages_follow_params_and_call_snakemake(project):
         text=True,
         check=True,
     )
-    assert set(listed.stdout.split()) == {"specs", "data", "tables", *(f"variant@{name}" for name in project.variants)}
+    stages = {"specs", "data", *(f"variant@{name}" for name in project.variants)}
+    assert set(listed.stdout.split()) == stages | {f"tables@{name}" for name in project.reports}
+    targets = re.findall(r"^rule ([a-z-]+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert project.reports.keys() <= set(targets)
 
 
 def test_every_stage_of_the_workflow_is_a_module():

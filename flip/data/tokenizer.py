@@ -3,7 +3,7 @@
     python -m flip.data.tokenizer --params specs/tiny/params/clip.yaml --manifest data/tiny/manifest.json \\
         --shards data/tiny/shards --out data/tiny/tokenizer.json
 
-As in FLIP's release, BERT's tokenizers add no [CLS] and no [SEP]; CLIP's keeps its start and end tokens.
+Which tokens are put around a caption is a variant's own choice (`captions` in params.yaml); FLIP's release puts none.
 """
 
 import argparse
@@ -19,29 +19,43 @@ from flip.data.loader import Shard
 from flip.files import read_json, write_json
 from flip.model.text import PAD
 from flip.params import load
-from flip.schema import Params
+from flip.schema import Captions, Params
 
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
 
 class Tokenizer:
-    """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD."""
+    """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
-    def __init__(self, path, slots: int):
+    Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
+    """
+
+    def __init__(self, path, slots: int, captions: Captions):
         stored = read_json(path)
-        self.slots = slots
-        self.vocabulary = stored["vocabulary"]
-        self._encode = _clip_encoder() if stored["kind"] == "clip" else _fast_encoder(stored["definition"], slots)
+        self.slots, self.vocabulary = slots, stored["vocabulary"]
+        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored["definition"], slots)
+        self.before = self._special(known, "start") if captions.start else []
+        self.after = self._special(known, "end") if captions.end else []
+        self.padding = self.after[0] if captions.fill else PAD
+
+    def _special(self, known: dict, name: str) -> list[int]:
+        """The id of a special token, new if need be."""
+        if name not in known:
+            known[name] = self.vocabulary
+            self.vocabulary += 1
+        return [known[name]]
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        ids = np.full((len(texts), self.slots), PAD, dtype=np.int64)
+        ids = np.full((len(texts), self.slots), self.padding, dtype=np.int64)
+        room = self.slots - len(self.before) - len(self.after)
         for row, tokens in zip(ids, self._encode(texts), strict=True):
-            kept = tokens[: self.slots]
+            kept = [*self.before, *tokens[:room], *self.after]
             row[: len(kept)] = kept
         return ids
 
 
-def _fast_encoder(definition: dict, slots: int):
+def _fast(definition: dict, slots: int):
+    """A function from captions to lists of ids, and the ids of the special tokens (BERT's, where it has them)."""
     from tokenizers import Tokenizer as Fast
 
     # For one batch its threads cost several times what they bring; the loader has workers of its own.
@@ -49,14 +63,17 @@ def _fast_encoder(definition: dict, slots: int):
     fast = Fast.from_str(json.dumps(definition))
     fast.no_padding()
     fast.enable_truncation(slots)
-    return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)]
+    ids = {name: fast.token_to_id(token) for name, token in (("start", "[CLS]"), ("end", "[SEP]"))}
+    known = {name: found for name, found in ids.items() if found is not None}
+    return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 
 
-def _clip_encoder():
+def _clip():
+    """The same for CLIP's BPE."""
     from open_clip import SimpleTokenizer
 
     clip = SimpleTokenizer()
-    return lambda texts: [[clip.sot_token_id, *clip.encode(text), clip.eot_token_id] for text in texts]
+    return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
 
 
 def captions(manifest: dict, folder: Path):

@@ -58,7 +58,7 @@ def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str
         ValueError: weights of another model, or a test set without the layout.
     """
     device = pick_device()
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens)
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
     load_weights(weights, model)
     return evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), data, seed, device)

@@ -5,15 +5,15 @@ from torch import Tensor, nn
 
 from flip.model.transformer import Transformer
 from flip.model.vision import sincos_positions
-from flip.schema import Model, Reconstruction, Tower
+from flip.schema import Blocks, Model, Reconstruction, Tower
 
 
 class Decoder(nn.Module):
-    def __init__(self, model: Model, head: Reconstruction):
+    def __init__(self, model: Model, head: Reconstruction, form: Blocks):
         super().__init__()
         self.embed = nn.Linear(model.vision.width, head.width)
         self.mask_token = nn.Parameter(torch.zeros(head.width))
-        self.transformer = Transformer(Tower(layers=head.layers, width=head.width, heads=head.heads))
+        self.transformer = Transformer(Tower(layers=head.layers, width=head.width, heads=head.heads), form)
         self.predict = nn.Linear(head.width, 3 * model.patch**2)
         self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flip.schema import Tower
+from flip.schema import Blocks, Tower
 
 # No block draws random numbers, so there is no generator's state to keep.
 recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
@@ -30,12 +30,27 @@ def unpack(x: Tensor, valid: Tensor) -> Tensor:
     return padded
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; padding is never attended to."""
+class QuickGELU(nn.Module):
+    """The approximation that OpenAI's CLIP was trained with (Hendrycks and Gimpel, 2016, section 2)."""
 
-    def __init__(self, width: int, heads: int):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1.702 * x).sigmoid()
+
+
+ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"), "quick_gelu": QuickGELU}
+
+
+def mlp(width: int, activation: str) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, 4 * width), ACTIVATIONS[activation](), nn.Linear(4 * width, width))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; padding is never attended to, and later tokens are not where it is `causal`."""
+
+    def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
         self.heads = heads
+        self.causal = causal
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -44,18 +59,19 @@ class Attention(nn.Module):
         if valid is not None:
             qkv = unpack(qkv, valid)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, slots, width / heads]
-        seen = None if valid is None else valid[:, None, None, :]
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+        # Padding comes last, so what looks back alone does not see it.
+        seen = None if valid is None or self.causal else valid[:, None, None, :]
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
         return self.out(x if valid is None else pack(x, valid))
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
+    def __init__(self, tower: Tower, form: Blocks, causal: bool):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.norm1 = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
+        self.attention = Attention(tower.width, tower.heads, causal)
+        self.norm2 = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
+        self.mlp = mlp(tower.width, form.activation)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
         x = x + self.attention(self.norm1(x), valid)
@@ -68,10 +84,10 @@ class Transformer(nn.Module):
     With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back.
     """
 
-    def __init__(self, tower: Tower):
+    def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(tower.width, tower.heads) for _ in range(tower.layers))
-        self.norm = nn.LayerNorm(tower.width, eps=1e-6)
+        self.blocks = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
+        self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.recompute = False
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -1,4 +1,5 @@
-"""Both towers, their projections into the common space, the temperature, and the decoder where one is asked for."""
+"""Both towers, their projections into the common space, scale and bias of the logits, and the decoder; each only where
+the parameters ask for it."""
 
 import math
 
@@ -15,24 +16,31 @@ from flip.model.vision import VisionTower
 from flip.schema import Params
 
 
+def projection(width: int, common: int, kind: str) -> nn.Module:
+    """From a tower's width into the common space: none, linear, or affine (with a bias)."""
+    return nn.Identity() if kind == "none" else nn.Linear(width, common, bias=kind == "affine")
+
+
 class TwoTowers(nn.Module):
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
-        model = params.model
+        model, form = params.model, params.form
         self.params = params
-        self.vision = VisionTower(model)
-        self.text = TextTower(model, vocabulary)
-        self.image_projection = nn.Linear(model.vision.width, model.embedding, bias=False)
-        self.text_projection = nn.Linear(model.text.width, model.embedding, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(params.train.temperature)))
-        self.decoder = Decoder(model, params.reconstruction) if params.reconstruction.weight else None
+        self.vision = VisionTower(model, form.vision)
+        self.text = TextTower(model, form.text, vocabulary)
+        self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
+        self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
+        bias = params.sigmoid.initial_bias(params.train.global_batch)
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        self.decoder = Decoder(model, params.reconstruction, form.vision) if params.reconstruction.weight else None
         self.apply(initialize)
         for module in self.modules():
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations
 
     def project_image(self, encoded: Tensor) -> Tensor:
-        return self.image_projection(encoded.mean(dim=1))
+        return self.image_projection(self.vision.pool(encoded))
 
     def encode_image(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Image features [batch, embedding], not normalised, of uint8 images [batch, height, width, 3]."""
@@ -44,14 +52,16 @@ class TwoTowers(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Logit scale (1 / temperature), clipped: past the limit it has no gradient, as in FLIP's release."""
-        return self.log_scale.clamp(0, math.log(self.params.train.max_scale)).exp()
+        """Logit scale (1 / temperature); past its limits, where it has some, without gradient, as in FLIP's release."""
+        limit = self.params.logits.max_scale
+        return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
 
     def forward(self, batch: dict[str, Tensor], seed: int, decode: bool = True) -> dict[str, Tensor]:
         """What the objectives need from a batch of images, ids and positions (in the training order).
 
-        Returns image and text features [batch, embedding] of unit length, the logit scale and, where there is a
-        decoder and unless `decode` says no, the predicted patches [batch, patches, pixels] and which were removed.
+        Returns image and text features [batch, embedding] of unit length, the logits' scale and, where they have one,
+        bias; where there is a decoder, and unless `decode` says no, also the predicted patches [batch, patches, pixels]
+        and which were removed.
         """
         params, positions = self.params, batch["positions"]
         order, words = None, None
@@ -66,7 +76,9 @@ class TwoTowers(nn.Module):
             "text": F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1),
             "scale": self.scale,
         }
+        if self.logit_bias is not None:
+            outputs["bias"] = self.logit_bias.clone()  # not the parameter itself: it may become a leaf of its own
         if decode and self.decoder is not None:
-            outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
+            outputs["prediction"] = full_precision(self.decoder(self.vision.patches(encoded), order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches
         return outputs

@@ -1,13 +1,15 @@
-"""The vision tower: a ViT as in FLIP, section 3: no extra LayerNorm, fixed 2-D sine-cosine positions, average pooling.
+"""The vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine positions, average
+pooling), CLIP's (class token, extra LayerNorm, learned positions) or SigLIP's (attention pooling, learned positions).
 
-The released code also averages a class token in; the paper speaks of global average pooling alone, so there is none.
+FLIP's released code also averages a class token in; the paper speaks of global average pooling alone, so there is none.
 """
 
 import torch
 from torch import Tensor, nn
 
+from flip.model.pooling import AttentionPooling
 from flip.model.transformer import Transformer
-from flip.schema import Model
+from flip.schema import Model, VisionForm
 
 # ImageNet's statistics, for pixels in 0..255.
 MEAN = (123.675, 116.28, 103.53)
@@ -31,22 +33,35 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 
 class VisionTower(nn.Module):
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, form: VisionForm):
         super().__init__()
-        self.patch = model.patch
-        area = model.patch**2
-        self.embed = nn.Linear(3 * area, model.vision.width)
-        self.transformer = Transformer(model.vision)
+        self.patch, self.form = model.patch, form
+        area, width = model.patch**2, model.vision.width
+        self.embed = nn.Linear(3 * area, width, bias=form.patch_bias)
+        self.pre_norm = nn.LayerNorm(width, eps=form.norm_epsilon) if form.pre_norm else None
+        self.transformer = Transformer(model.vision, form)
+        self.attention_pooling = AttentionPooling(model.vision, form) if form.pooling == "map" else None
         self.register_buffer("mean", torch.tensor(MEAN).repeat(area), persistent=False)
         self.register_buffer("std", torch.tensor(STD).repeat(area), persistent=False)
-        self.register_buffer("positions", sincos_positions(model.vision.width, model.grid), persistent=False)
+        self._build_tokens(width, model)
+
+    def _build_tokens(self, width: int, model: Model) -> None:
+        """Positions and class token, which has none of its own: two learned vectors would only be added."""
+        std = width**-0.5  # CLIP's and SigLIP's released code
+        self.class_token = None
+        if self.form.positions == "sincos":
+            self.register_buffer("positions", sincos_positions(width, model.grid), persistent=False)
+        else:
+            self.positions = nn.Parameter(std * torch.randn(model.patches, width))
+        if self.form.pooling == "class":
+            self.class_token = nn.Parameter(std * torch.randn(width))
 
     def normalize(self, patches: Tensor) -> Tensor:
         """uint8 pixels as floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std
 
     def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encoded patches [batch, kept, width] of uint8 images [batch, height, width, 3].
+        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class token.
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
@@ -55,4 +70,19 @@ class VisionTower(nn.Module):
         if ids_keep is not None:
             patches = patches.take_along_dim(ids_keep[:, :, None], dim=1)
             positions = positions[ids_keep]
-        return self.transformer(self.embed(self.normalize(patches)) + positions)
+        x = self.embed(self.normalize(patches)) + positions
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        return self.transformer(x)
+
+    def patches(self, encoded: Tensor) -> Tensor:
+        """Encoded tokens without the class token [batch, kept patches, width]."""
+        return encoded if self.class_token is None else encoded[:, 1:]
+
+    def pool(self, encoded: Tensor) -> Tensor:
+        """One vector per picture [batch, width] from its encoded tokens."""
+        if self.attention_pooling is not None:
+            return self.attention_pooling(encoded)
+        return encoded.mean(dim=1) if self.class_token is None else encoded[:, 0]

@@ -18,7 +18,12 @@ __all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectiv
 
 def objectives(params: Params, world=ALONE) -> list:
     """The losses that `params` gives a weight, over the global batch of the processes of `world`."""
-    return [Contrastive(world), *([Reconstruction(params)] if params.reconstruction.weight else [])]
+    found = [
+        Contrastive(params.contrastive.weight, world),
+        Sigmoid(params.sigmoid.weight, world),
+        Reconstruction(params),
+    ]
+    return [one for one in found if one.weight]
 
 
 def named_losses(

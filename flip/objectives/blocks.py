@@ -30,6 +30,15 @@ def strips(pairs: int, side: int) -> list[slice]:
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
 
 
+def tiles(own: int, world, side: int):
+    """(rows, columns, whether they hold the matched pairs) of the own * size columns that face this process's rows."""
+    for rows in strips(own, side):
+        for rank in range(world.size):
+            for columns in strips(own, side):
+                shifted = slice(columns.start + rank * own, columns.stop + rank * own)
+                yield rows, shifted, rank == world.rank and rows == columns
+
+
 def pick_side(features: Tensor, side: int | None) -> int | None:
     """Side of the tiles for features [pairs, width]; None: the whole matrix at once, which small batches want."""
     if side is None and len(features) < TILES_FROM:

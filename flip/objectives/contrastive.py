@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.model.precision import full_precision
-from flip.objectives.blocks import ALONE, add_products, inner, pick_side, strips
+from flip.objectives.blocks import ALONE, add_products, inner, pick_side, tiles
 
 
 class Contrastive:
@@ -14,11 +14,12 @@ class Contrastive:
 
     joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
 
-    def __init__(self, world=ALONE):
-        self.world = world
+    def __init__(self, weight: float = 1.0, world=ALONE):
+        self.weight, self.world = weight, world
 
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"contrastive": info_nce(outputs["image"], outputs["text"], outputs["scale"], world=self.world)}
+        loss = info_nce(outputs["image"], outputs["text"], outputs["scale"], world=self.world)
+        return {"contrastive": self.weight * loss}
 
 
 def info_nce(image: Tensor, text: Tensor, scale: Tensor, side: int | None = None, world=ALONE) -> Tensor:
@@ -38,15 +39,6 @@ def whole(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def tiles(own: int, world, side: int):
-    """(rows, columns, whether they hold the matched pairs) of the own * size columns that face this process's rows."""
-    for rows in strips(own, side):
-        for rank in range(world.size):
-            for columns in strips(own, side):
-                shifted = slice(columns.start + rank * own, columns.stop + rank * own)
-                yield rows, shifted, rank == world.rank and rows == columns
 
 
 def normalizers(image: Tensor, text: Tensor, scale: Tensor, side: int, world) -> tuple[Tensor, Tensor]:

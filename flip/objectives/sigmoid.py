@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.model.precision import full_precision
-from flip.objectives.blocks import add_products, inner, pick_side, strips
+from flip.objectives.blocks import ALONE, add_products, inner, pick_side, tiles
 
 
 class Sigmoid:
@@ -17,22 +17,30 @@ class Sigmoid:
 
     joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
 
+    def __init__(self, weight: float = 1.0, world=ALONE):
+        self.weight, self.world = weight, world
+
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"sigmoid": pairwise_sigmoid(*(outputs[name] for name in ("image", "text", "scale", "bias")))}
+        image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
+        bias = outputs["bias"] if "bias" in outputs else scale.new_zeros(())
+        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias, world=self.world)}
 
 
-def pairwise_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None) -> Tensor:
+def pairwise_sigmoid(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, world=ALONE
+) -> Tensor:
     """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
 
     `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only, and gives them once.
+    derivatives only, and gives them once. Where `world` has several processes, each holds its pairs and gets its part
+    of the loss, a sum: its pictures' rows of the matrix against all captions.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
-    if not side:
+    if side is None and world.size == 1:
         return whole(image, text, scale, bias)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-    return TiledSigmoid.apply(image, text, scale, bias, side, wanted)
+    return TiledSigmoid.apply(image, world.gather(text), scale, bias, side or len(image), world, wanted)
 
 
 def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -53,24 +61,23 @@ class TiledSigmoid(torch.autograd.Function):
     """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients."""
 
     @staticmethod
-    def forward(ctx, image, text, scale, bias, side, wanted):
+    def forward(ctx, image, text, scale, bias, side, world, wanted):
         image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
         losses, bias_sums = [], []
-        for rows in strips(len(image), side):
-            scaled = scale * image[rows]
-            for columns in strips(len(text), side):
-                wrong = wrongness(scaled, text[columns], bias, rows == columns)
-                losses.append(F.softplus(wrong, threshold=40).sum())  # log(1 + e^x) is x from 40 on, in float64 too
-                if wanted:
-                    weight = wrong.sigmoid_()
-                    if rows == columns:
-                        weight.diagonal().neg_()
-                    bias_sums.append(weight.sum())
-                    add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+        for rows, columns, matched in tiles(len(image), world, side):
+            wrong = wrongness(scale * image[rows], text[columns], bias, matched)
+            losses.append(F.softplus(wrong, threshold=40).sum())  # log(1 + e^x) is x from 40 on, in float64 too
+            if wanted:
+                weight = wrong.sigmoid_()
+                if matched:
+                    weight.diagonal().neg_()
+                bias_sums.append(weight.sum())
+                add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
         if wanted:
             scale_sum = inner(image, image_sum)
             ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
-        return torch.stack(losses).sum() / len(image)
+            ctx.pairs = len(text)
+        return torch.stack(losses).sum() / len(text)
 
     @staticmethod
     @once_differentiable
@@ -78,5 +85,5 @@ class TiledSigmoid(torch.autograd.Function):
         if ctx.sums is None:
             raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
         sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory
-        factor = gradient / len(sums[0])
-        return *(x.mul_(factor) for x in sums), None, None
+        factor = gradient / ctx.pairs
+        return *(x.mul_(factor) for x in sums), None, None, None

@@ -3,7 +3,7 @@
     python -m flip.plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
 
 Nothing is run and no torch is loaded: everything follows from params.yaml, from flip/plan/facts.yaml and from what is
-stated here; what was measured on the GPU in question (tables/<scale>/cost.json) goes first.
+stated here; what was measured on the GPU in question (tables/<scale>/<report>/cost.json) goes first.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add, known = parser.add_argument, facts()
     add("--params", default="params.yaml", help="default: params.yaml")
     add("--scale", help="default: the scale that params.yaml names")
+    add("--report", default="ablations", help="whose variants are trained (default: ablations)")
     add("--gpu", default="h100", help=f"kind of GPU: {', '.join(known.gpus)} (default: h100)")
     add("--nodes", type=count, default=1, help="nodes of the cluster (default: 1)")
     add("--gpus", type=count, default=8, help="GPUs per node (default: 8)")
@@ -77,7 +78,8 @@ def main(argv=None):
     parser = build_parser()
     options = parser.parse_args(argv)
     try:
-        estimate = Estimate(read_project(options.params, options.scale).check(), assumptions(options))
+        project = read_project(options.params, options.scale).check()
+        estimate = Estimate(project.of(options.report), assumptions(options))
     except (ParameterError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if options.json:

@@ -69,7 +69,7 @@ class Estimate:
         self.per_job = given.gpus_per_job or job_gpus(self.base.resources.pretrain) or 1
         self.data: Data = find_data(self.base, given.rows, given.arrival)
         self.measured = self._measurements()
-        self.rows = [self._row(params) for params in project.variants.values()]
+        self.rows = [self._row(params) for params in map(project.variants.get, project.named)]
         self.times = simulate(self._jobs(), self._hours, given.jobs, given.gpus)
 
     def work(self, params: Params) -> Work:
@@ -86,11 +86,10 @@ class Estimate:
 
     def _measurements(self) -> dict[str, float]:
         """Seconds per sample by variant, where `flip.cost` measured them on this kind of GPU."""
-        path = Path("tables") / self.project.scale / "cost.json"
-        stored = read_json(path) if path.exists() else {"device": None}
-        if stored["device"] != self.gpu.device:
-            return {}
-        return {name: one["seconds_per_sample"] for name, one in stored["variants"].items()}
+        paths = [Path("tables") / self.project.scale / report / "cost.json" for report in self.project.reports]
+        stored = [read_json(path) for path in paths if path.exists()]
+        here = [one["variants"] for one in stored if one["device"] == self.gpu.device]
+        return {name: one["seconds_per_sample"] for variants in here for name, one in variants.items()}
 
     @property
     def throughput(self) -> str:
@@ -100,7 +99,7 @@ class Estimate:
                 f"stated: {self.base.variant} does {self.given.samples_per_second:g} samples/s per GPU, others by FLOPs"
             )
         if self.measured:
-            return f"measured on one {self.gpu.device} (tables/{self.project.scale}/cost.json)"
+            return f"measured on one {self.gpu.device} (cost.json in tables/{self.project.scale})"
         precision, share = self.base.train.precision, self.utilization
         found = f"stated: {share:.0%} of {self.gpu.rate(precision) / 1e12:g} TFLOP/s in {precision}"
         other = facts().utilization.bfloat16 * self.gpu.rate("bfloat16") / (share * self.gpu.rate(precision))

@@ -8,7 +8,7 @@ the image tower) and of a class token beside the patches, as its released code h
 """
 
 from flip.plan.work import Work
-from flip.schema import Model, Tower
+from flip.schema import Model, Params, Tower
 from flip.tiles import TILES_FROM
 
 
@@ -42,7 +42,7 @@ def embed(work: Work) -> float:
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
     """The two towers' transformers as (tower, rows, sequences, slots)."""
     params, pairs = work.params, work.pairs
-    kept = params.kept_patches
+    kept = params.kept_patches + (params.form.vision.pooling == "class")
     return [
         (params.model.vision, pairs * kept, pairs, kept),
         (params.model.text, pairs * work.words, pairs, work.longest),
@@ -66,20 +66,41 @@ def decoder(work: Work) -> float:
     return inward + blocks(*decoder_run(work)) + rows * 2 * width * pixels(params.model)
 
 
+def pooling(work: Work) -> float:
+    """Forward through multi-head attention pooling: one query (once per part) sees all patches; 0 without it."""
+    params, width = work.params, work.params.model.vision.width
+    if params.form.vision.pooling != "map":
+        return 0.0
+    query, patch, picture = 2 * width**2, 2 * 2 * width**2 + 4 * width, 2 * (1 + 8) * width**2
+    return work.pairs / work.part * query + work.pairs * (params.kept_patches * patch + picture)
+
+
+def projected(params: Params) -> int:
+    """Widths that are projected into the common space, added up."""
+    return params.model.text.width + (params.model.vision.width if params.form.vision.projection != "none" else 0)
+
+
+def projections(work: Work) -> float:
+    """Forward through the projections into the common space."""
+    return work.pairs * 2 * work.params.embedding * projected(work.params)
+
+
 def towers(work: Work) -> float:
     """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
-    model = work.params.model
-    projections = work.pairs * 2 * model.embedding * (model.vision.width + model.text.width)
-    return embed(work) + sum(blocks(*run) for run in runs(work)) + projections
+    return embed(work) + sum(blocks(*run) for run in runs(work)) + pooling(work) + projections(work)
 
 
 def loss(work: Work) -> float:
-    """Forward and backward of InfoNCE: three products of the size of the logits, four where they go by tiles (twice
-    the logits, and the matched pairs' one by one)."""
-    product = 2 * work.pairs * work.everyone * work.params.model.embedding
+    """Forward and backward of the losses over pairs: three products of the size of the logits each. Where they go by
+    tiles, InfoNCE needs the logits twice and the matched pairs' one by one; and each has the scale's gradient."""
+    params, losses = work.params, bool(work.params.contrastive.weight) + bool(work.params.sigmoid.weight)
+    products = 3 * losses * 2 * work.pairs * work.everyone * params.embedding
     if work.everyone < TILES_FROM:
-        return 3 * product
-    return 4 * product + 2 * 2 * work.pairs * work.params.model.embedding
+        return products
+    matched = 2 * work.pairs * params.embedding
+    if params.contrastive.weight:
+        products += 2 * work.pairs * work.everyone * params.embedding + matched
+    return products + losses * matched
 
 
 def model_flops(work: Work) -> float:

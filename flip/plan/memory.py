@@ -8,9 +8,9 @@ the residual stream, weights, gradients and AdamW's moments stay in four.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flip.plan.flops import decoder_run, pixels, runs
+from flip.plan.flops import decoder_run, pixels, projected, runs
 from flip.plan.work import Work, vocabulary
-from flip.schema import Model, Params, Tower
+from flip.schema import Params, Tower
 from flip.tiles import SIDE, TILES_FROM
 
 FULL = 4  # bytes of a float32
@@ -30,8 +30,13 @@ def block_weights(tower: Tower) -> int:
     return tower.layers * (12 * tower.width**2 + 13 * tower.width) + 2 * tower.width
 
 
-def vision_weights(model: Model) -> int:
-    return (pixels(model) + 1) * model.vision.width + block_weights(model.vision)
+def vision_weights(params: Params) -> int:
+    """With what its form adds: biases, positions, class token, LayerNorm, attention pooling."""
+    model, form, width = params.model, params.form.vision, params.model.vision.width
+    rows = pixels(model) + form.patch_bias + (form.pooling == "class") + 2 * form.pre_norm
+    rows += model.patches if form.positions == "learned" else 0
+    pooling = 12 * width**2 + 12 * width if form.pooling == "map" else 0
+    return rows * width + block_weights(model.vision) + pooling
 
 
 def text_weights(params: Params) -> int:
@@ -50,9 +55,10 @@ def decoder_weights(params: Params) -> int:
 
 def weights(params: Params) -> int:
     """Numbers that are trained."""
-    model = params.model
-    projections = model.embedding * (model.vision.width + model.text.width)
-    return vision_weights(model) + text_weights(params) + projections + 1 + decoder_weights(params)
+    form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
+    biases = (form.vision.projection == "affine") + (form.text.projection == "affine")
+    projections = params.embedding * (projected(params) + biases)
+    return vision_weights(params) + text_weights(params) + projections + scalars + decoder_weights(params)
 
 
 # Activations.
@@ -104,7 +110,7 @@ def stage(work: Work, run: tuple, packed: bool, around: float, count: int) -> St
 def vision(work: Work) -> Stage:
     """With the pixels that the embedding multiplies."""
     params, run = work.params, runs(work)[0]
-    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params.model))
+    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params))
 
 
 def text(work: Work) -> Stage:
@@ -136,14 +142,14 @@ def ends(work: Work) -> float:
     by no tiles keeps scaled pictures' features and its two softmaxes as well."""
     model, size = work.params.model, narrow(work.params)
     pooled = work.pairs * size * (model.vision.width + model.text.width)
-    features = 2 * work.pairs * model.embedding * 2 * FULL
-    softmaxes = work.pairs * (model.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
+    features = 2 * work.pairs * work.params.embedding * 2 * FULL
+    softmaxes = work.pairs * (work.params.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
     return pooled + features + softmaxes
 
 
 def loss_moving(work: Work, device: str) -> float:
     """The loss by itself: everyone's features and their gradients, and logits: two whole matrices, or three tiles."""
-    everyone, width = work.everyone, work.params.model.embedding
+    everyone, width = work.everyone, work.params.embedding
     gathered = 2 * everyone * width * FULL * (2 if work.processes > 1 else 1)
     if everyone < TILES_FROM:
         return gathered + 2 * work.pairs * everyone * FULL
@@ -186,7 +192,7 @@ def memory(work: Work, device: str = "cuda") -> Memory:
     pictures = work.pairs * (3 * params.model.image**2 + 8 * (params.model.tokens + 1))
     ready = work.processes > 1 or not work.whole
     held = replace(work, pairs=work.part, everyone=work.part * work.processes)
-    features = 0 if work.whole else 4 * work.pairs * params.model.embedding * FULL
+    features = 0 if work.whole else 4 * work.pairs * params.embedding * FULL
     peaks = [*backward_peaks(held, device, ready)]
     if not work.whole:
         peaks.append(loss_moving(work, device))

@@ -47,10 +47,10 @@ def variant_jobs(project: Project, gpus: int) -> list[Job]:
     found, base = [], project.baseline
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
-        for name, params in project.variants.items():
+        for name, params in ((name, project.variants[name]) for name in project.named):
             start = (f"pretrain/{params.start}/{seed}",) if params.start else ()
             found.append(Job(f"pretrain/{name}/{seed}", gpus, ("tokenizer", *start)))
-        found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.variants]
+        found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")
     cost = Job("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
     return [*found, cost, Job("tables", 0, (*evaluated, "cost"))]

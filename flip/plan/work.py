@@ -34,9 +34,9 @@ class Work:
 
 
 def kept_words(params: Params, caption: float) -> float:
-    """Tokens left of a caption of `caption` tokens on average: random masking draws from all slots, prioritized
-    masking takes padding first (FLIP, section 3). Exact where all captions have one length."""
-    caption = min(caption, params.model.tokens)
+    """Tokens left of a caption of `caption` tokens (start and end included) on average: random masking draws from
+    all slots, prioritized masking takes padding first (FLIP, section 3). Exact where all captions have one length."""
+    caption = params.model.tokens if params.captions.fill else min(caption, params.model.tokens)
     if params.masking.text_policy == "prioritized":
         return min(caption, params.kept_tokens)
     return caption * params.kept_tokens / params.model.tokens
@@ -59,5 +59,8 @@ def job_gpus(job: Job) -> int:
 
 
 def vocabulary(params: Params) -> int:
-    tokenizer = params.tokenizer
-    return CLIP_VOCABULARY if tokenizer.kind == "clip" else tokenizer.vocabulary
+    """Entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have them."""
+    tokenizer, captions = params.tokenizer, params.captions
+    if tokenizer.kind == "clip":
+        return CLIP_VOCABULARY
+    return tokenizer.vocabulary + (captions.start + captions.end if tokenizer.kind == "wordpiece" else 0)

@@ -9,6 +9,17 @@ FACTS = {
         lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
         ["masking.text", "masking.text_policy"],
     ),
+    "image tower": (
+        lambda p: (
+            f"{p.form.vision.pooling} pooling, {p.form.vision.positions} positions"
+            + ", extra LayerNorm" * p.form.vision.pre_norm
+        ),
+        ["form.vision.pooling", "form.vision.positions", "form.vision.pre_norm"],
+    ),
+    "text tower": (
+        lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
+        ["form.text.pooling", "form.text.causal"],
+    ),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),

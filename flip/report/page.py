@@ -140,21 +140,23 @@ def render(results: Results, tables, curves) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    project = results.project
     environment.filters |= {"times": formats.times, "megabytes": formats.megabytes}
     here, paper = setup(results), read_paper()
     return environment.get_template("page.html").render(
-        scale=results.project.scale,
+        scale=project.scale,
+        report=next(iter(project.reports.values())),
         results=results,
         tables=tables,
         formats=formats,
         paper=paper,
         setup=[(name, text, here[name]) for name, text in paper["setup"].items()],
-        headline=headline(tables, tradeoff.speedups(curves)),
+        headline=headline(tables, tradeoff.speedups(curves) if curves else []),
         agreement=agreement(tables),
         tags=TAGS,
         curves=curves,
-        metric=results.project.tradeoff.metric,
-        figure=figure(curves, results.project.tradeoff.metric),
+        metric=project.tradeoff and project.tradeoff.metric,
+        figure=figure(curves, project.tradeoff.metric) if curves else "",
         training=training_curves(results),
         size=(WIDTH, HEIGHT),
         many_seeds=any(len(run.params.seeds) > 1 for run in results.runs.values()),

@@ -1,6 +1,6 @@
 """Put the tables and the figure of a run into the README.
 
-python -m flip.report.readme --tables tables/tiny --readme README.md --figure docs/tradeoff.svg
+python -m flip.report.readme --tables tables/tiny/ablations --readme README.md --figure docs/tradeoff.svg
 """
 
 import argparse

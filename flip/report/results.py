@@ -170,8 +170,12 @@ class Results:
                     table.variants,
                     f"; or set {key}: true in params.yaml: the table then says what each row was trained on",
                 )
-        curves, remedy = self.project.tradeoff.curves.values(), "; or take them out of tradeoff.curves in params.yaml"
-        self.check_rows("trade-off figure", [variant for curve in curves for variant in curve], remedy)
+        if self.project.tradeoff:
+            curves, remedy = (
+                self.project.tradeoff.curves.values(),
+                "; or take them out of tradeoff.curves in params.yaml",
+            )
+            self.check_rows("trade-off figure", [variant for curve in curves for variant in curve], remedy)
         evaluated = {
             str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
         }
@@ -185,9 +189,9 @@ class Results:
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
         """(variant, metric) -> Estimate, of all tables and the trade-off figure."""
-        tradeoff = self.project.tradeoff
         wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
-        wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
+        if tradeoff := self.project.tradeoff:
+            wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
             values = self.runs[variant].outcomes(metric)
@@ -207,13 +211,9 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         ValueError: a file is missing, or the runs are not comparable.
     """
     data, folder, receipts = Path(data), Path(folder), Path(receipts) / "variants"
-    lists = [table.variants for table in project.tables.values()] + list(project.tradeoff.curves.values())
-    names = dict.fromkeys(variant for variants in lists for variant in variants)
-    starts = {project.variants[name].start for name in names} - names.keys() - {None}
-    names = [*names, *sorted(starts)]
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, receipts / name) for name in names},
+        runs={name: _read_run(project, folder / name, receipts / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),

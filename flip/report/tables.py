@@ -1,7 +1,7 @@
-"""Make the ablation tables, the trade-off figure and the page of one scale.
+"""Make the tables, the trade-off figure and the page of one report at one scale.
 
-    python -m flip.report.tables --scale tiny --data data/tiny --results results/tiny --receipts receipts/tiny \\
-        --metrics metrics/tiny.json --out tables/tiny
+    python -m flip.report.tables --scale tiny --report ablations --data data/tiny --results results/tiny \\
+        --receipts receipts/tiny --metrics metrics/tiny/ablations.json --out tables/tiny/ablations
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from flip.files import write_atomic, write_json
-from flip.params import read_project
+from flip.params import Project, read_project
 from flip.report import formats, losses, page, tradeoff
 from flip.report.cells import Builder, Comparison
 from flip.report.results import read_results
@@ -69,6 +69,11 @@ def summary(results, metric: str) -> dict:
     }
 
 
+def leading_metric(project: Project) -> str:
+    """The one that stands for a report: the figure's, or else the first column of the first table."""
+    return project.tradeoff.metric if project.tradeoff else next(iter(project.tables.values())).metrics[0]
+
+
 def write(found, out: Path) -> None:
     """Everything under `out`; the page last, so that it is there only when the rest is.
 
@@ -83,7 +88,7 @@ def write(found, out: Path) -> None:
         write_atomic(out / f"{table.name}.md", markdown(table))
     write_atomic(out / "tables.csv", csv([record for table in tables for record in table.records()]))
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
-    for kind in ("svg", "png"):
+    for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
     write_atomic(out / "index.html", page.render(found, tables, curves))
 
@@ -92,6 +97,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.report.tables", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="names the tables; default: params.yaml")
     parser.add_argument("--scale", required=True, help="scale whose results these are")
+    parser.add_argument("--report", required=True, help="which report of params.yaml to make")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and ledger.json")
     parser.add_argument("--results", type=Path, required=True, help="folder with one folder per variant")
     parser.add_argument("--receipts", type=Path, required=True, help="folder with the receipts of the scale")
@@ -99,10 +105,10 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True, help="folder with cost.json; for tables, figures, the page")
     options = parser.parse_args(argv)
     try:
-        project = read_project(options.params, options.scale)
+        project = read_project(options.params, options.scale).of(options.report)
         cost = options.out / "cost.json"
         found = read_results(project, options.data, options.results, options.receipts, cost)
-        write_json(options.metrics, summary(found, project.tradeoff.metric))
+        write_json(options.metrics, summary(found, leading_metric(project)))
         write(found, options.out)
     except ValueError as error:
         parser.exit(1, f"{error}\n")

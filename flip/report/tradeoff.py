@@ -29,8 +29,10 @@ class Point:
 
 
 def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
-    """Curves in the order of params.yaml; times are relative to the last run of the first one."""
+    """Curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
     tradeoff = results.project.tradeoff
+    if tradeoff is None:
+        return {}
     baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
 
     def point(variant):

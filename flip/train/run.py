@@ -20,7 +20,7 @@ from flip.train.optimizer import build_optimizer, learning_rate
 
 def build_loader(params: Params, data: Path, manifest: dict, seed: int) -> Loader:
     """The training pairs of `data` in their order."""
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens)
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     window = params.train.shuffle_shards
     return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window)
 

@@ -1,0 +1,140 @@
+"""Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from flip.schema_types import Count, Positive, Section, Share
+
+
+class Similarity(Section):
+    column: str = Field(description="column with the image-text similarity (LAION: similarity)")
+    at_least: float = Field(description="keep rows with at least this score")
+
+
+class Choice(Section):
+    column: str = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
+    keep: list[str] = Field(description="values that are kept", min_length=1)
+
+
+class Size(Section):
+    width_column: str = Field(description="column with the picture's width, pixels")
+    height_column: str = Field(description="column with the picture's height, pixels")
+    min_side: int = Field(0, description="keep pictures whose shorter side has at least this many pixels", ge=0)
+    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1)
+
+
+class Filters(Section):
+    """Rows of the URL table to ask for; each filter that is absent keeps everything."""
+
+    language: Choice | None = None
+    unsafe: Choice | None = None
+    similarity: Similarity | None = None
+    size: Size | None = None
+
+
+class Source(Section):
+    """Where the URL table comes from."""
+
+    table: str = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
+    url_column: str = Field(description="column with the URL; TSV files without a header have caption, url")
+    caption_column: str = Field(description="column with the caption")
+    sha256_column: str | None = Field(
+        description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
+    )
+    filters: Filters
+    sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
+
+
+class Faults(Section):
+    """Share of the world's URLs that answer as the web does when it fails."""
+
+    not_found: Share
+    forbidden: Share
+    slow: Share = Field(description="answers only after the download's time-out")
+    reset: Share = Field(description="connection reset before the body")
+    truncated: Share = Field(description="JPEG cut in the middle")
+    html: Share = Field(description="an HTML page instead of a picture, with status 200")
+    tiny: Share = Field(description="a tracking pixel")
+    huge: Share = Field(description="a picture of many megapixels")
+
+    @model_validator(mode="after")
+    def at_most_all(self):
+        total = sum(self.model_dump().values())
+        if total > 1:
+            raise ValueError(f"the shares add up to {total:g}; at most 1 is possible")
+        return self
+
+
+class TestSets(Section):
+    """Pictures per test set of the world."""
+
+    coarse: Count
+    fine: Count
+    shifted: Count = Field(description="pictures in each of the shifted sets")
+    retrieval: Count = Field(description="pictures with five captions each")
+
+
+class World(Section):
+    """The embedded world of captioned pictures."""
+
+    seed: int
+    pictures: Count = Field(description="rows of the URL table")
+    wrong_captions: Share = Field(description="share of captions that describe another picture")
+    duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
+    leaked: Share = Field(description="share of rows that show a picture of a test set")
+    faults: Faults
+    tests: TestSets
+
+
+class Download(Section):
+    """img2dataset's options."""
+
+    parts: Count = Field(description="parts of the URL table, one job each")
+    image_size: Count = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
+    processes: Count
+    threads: Count
+    timeout: Count = Field(description="seconds")
+    retries: int = Field(ge=0)
+    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0)
+    max_aspect_ratio: float = Field(ge=1)
+    quality: int = Field(description="JPEG quality of the stored pictures", ge=1, le=100)
+    samples_per_shard: Count
+
+
+class Shards(Section):
+    samples_per_shard: Count
+    buckets: Count = Field(description="jobs that share the search for duplicates, by hash")
+    only: str | None = Field(
+        description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
+    )
+
+
+class Tokenizer(Section):
+    kind: Literal["wordpiece", "clip", "bert"] = Field(
+        description="WordPiece trained on the captions, CLIP's BPE (from open_clip), or bert-base-uncased"
+    )
+    vocabulary: Count = Field(description="entries at most; wordpiece only")
+    path: str | None = Field(description="bert: a local folder or hub name")
+
+
+class Captions(Section):
+    """How a caption's tokens are put into its slots. What stays empty is never attended to."""
+
+    start: bool = Field(description="a start token before each caption")
+    end: bool = Field(description="an end token after each caption, however short it has to be cut")
+    fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
+
+    @model_validator(mode="after")
+    def can_fill(self):
+        if self.fill and not self.end:
+            raise ValueError("fill = true repeats the end token, and there is none; set captions.end to true")
+        return self
+
+
+class Augmentation(Section):
+    """Random resized crop; no colour changes (FLIP, appendix)."""
+
+    crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
+    crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
+    flip: bool = Field(description="mirror half of the pictures")

@@ -1,0 +1,385 @@
+"""The variants clip-form and siglip equal public implementations with the same weights, in embeddings, loss and
+every gradient, parameter by parameter with none left over; FLIP's form is what it was before there were others."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from flip.model.masking import mask_patches
+from flip.model.text import PAD
+from flip.model.two_towers import TwoTowers
+from flip.objectives import named_losses, objectives
+from flip.train.loop import build_model
+from flip.train.optimizer import build_optimizer
+from tests.test_model import MODEL, captions, pictures
+
+WIDTH, VOCABULARY, END = 48, 100, 99
+SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
+VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+CLIP, SIGLIP = (VARIANTS[name] | {"model": SIZE} for name in ("clip-form", "siglip"))
+
+
+def build(params):
+    """In float64, with biases and gains away from their initial 0 and 1."""
+    torch.manual_seed(0)
+    model = TwoTowers(params, VOCABULARY).double()
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def batch(lengths=(2, 7, 32, 15)):
+    """Captions that end in the token with the largest id, as CLIP's do."""
+    ids = captions(list(lengths)).clamp(max=END - 1)
+    ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = END
+    return {"images": pictures(len(lengths)), "ids": ids, "positions": torch.arange(len(lengths))}
+
+
+def pixels(model, images):
+    """What the public models take: normalised pictures [batch, 3, height, width]."""
+    return ((images - model.vision.mean[:3]) / model.vision.std[:3]).permute(0, 3, 1, 2)
+
+
+def same(tensor):
+    return tensor
+
+
+def rows(part):
+    return lambda tensor: tensor[part]
+
+
+def convolution(weight):
+    """The projection of flattened patches as a convolution's kernel."""
+    return weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2)
+
+
+def modules(theirs, ours):
+    """Weight and bias of two modules: (their parameter, their part, our parameter, our part)."""
+    return [(f"{theirs}.{kind}", same, f"{ours}.{kind}", same) for kind in ("weight", "bias")]
+
+
+def open_clip_block(theirs, ours):
+    attention = [
+        (f"{theirs}.attn.in_proj_{kind}", same, f"{ours}.attention.qkv.{kind}", same) for kind in ("weight", "bias")
+    ]
+    names = {
+        "ln_1": "norm1",
+        "attn.out_proj": "attention.out",
+        "ln_2": "norm2",
+        "mlp.c_fc": "mlp.0",
+        "mlp.c_proj": "mlp.2",
+    }
+    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
+
+
+def transformers_block(theirs, ours):
+    attention = []
+    for i, name in enumerate("qkv"):
+        part = rows(slice(i * WIDTH, (i + 1) * WIDTH))
+        for kind in ("weight", "bias"):
+            attention.append((f"{theirs}.self_attn.{name}_proj.{kind}", same, f"{ours}.attention.qkv.{kind}", part))
+    names = {"layer_norm1": "norm1", "self_attn.out_proj": "attention.out", "layer_norm2": "norm2"}
+    names |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
+
+
+def open_clip_map():
+    pairs = [
+        ("logit_scale", same, "log_scale", same),
+        ("visual.conv1.weight", same, "vision.embed.weight", convolution),
+        ("visual.class_embedding", same, "vision.class_token", same),
+        ("visual.positional_embedding", rows(slice(1, None)), "vision.positions", same),
+        ("visual.proj", same, "image_projection.weight", torch.t),
+        ("token_embedding.weight", same, "text.embed.weight", same),
+        ("positional_embedding", same, "text.positions.weight", same),
+        ("text_projection", same, "text_projection.weight", torch.t),
+    ]
+    for theirs, ours in (
+        ("visual.ln_pre", "vision.pre_norm"),
+        ("visual.ln_post", "vision.transformer.norm"),
+        ("ln_final", "text.transformer.norm"),
+    ):
+        pairs += modules(theirs, ours)
+    for layer in range(2):
+        pairs += open_clip_block(f"visual.transformer.resblocks.{layer}", f"vision.transformer.blocks.{layer}")
+        pairs += open_clip_block(f"transformer.resblocks.{layer}", f"text.transformer.blocks.{layer}")
+    return pairs
+
+
+def transformers_towers():
+    """What transformers' CLIP and SigLIP name alike."""
+    pairs = [
+        ("logit_scale", same, "log_scale", same),
+        ("vision_model.embeddings.patch_embedding.weight", same, "vision.embed.weight", convolution),
+        ("text_model.embeddings.token_embedding.weight", same, "text.embed.weight", same),
+        ("text_model.embeddings.position_embedding.weight", same, "text.positions.weight", same),
+    ]
+    pairs += modules("vision_model.post_layernorm", "vision.transformer.norm")
+    pairs += modules("text_model.final_layer_norm", "text.transformer.norm")
+    for layer in range(2):
+        for tower in ("vision", "text"):
+            pairs += transformers_block(f"{tower}_model.encoder.layers.{layer}", f"{tower}.transformer.blocks.{layer}")
+    return pairs
+
+
+def transformers_clip_map():
+    return transformers_towers() + modules("vision_model.pre_layrnorm", "vision.pre_norm") + [
+        ("vision_model.embeddings.class_embedding", same, "vision.class_token", same),
+        ("vision_model.embeddings.position_embedding.weight", rows(slice(1, None)), "vision.positions", same),
+        ("visual_projection.weight", same, "image_projection.weight", same),
+        ("text_projection.weight", same, "text_projection.weight", same),
+    ]  # fmt: skip
+
+
+def siglip_map():
+    head, own = "vision_model.head", "vision.attention_pooling"
+    pairs = transformers_towers()
+    pairs += [
+        ("logit_bias", same, "logit_bias", same),
+        ("vision_model.embeddings.patch_embedding.bias", same, "vision.embed.bias", same),
+        ("vision_model.embeddings.position_embedding.weight", same, "vision.positions", same),
+        (f"{head}.probe", same, f"{own}.probe", same),
+    ]
+    for kind in ("weight", "bias"):
+        pairs += [(f"{head}.attention.in_proj_{kind}", rows(slice(WIDTH)), f"{own}.query.{kind}", same)]
+        pairs += [(f"{head}.attention.in_proj_{kind}", rows(slice(WIDTH, None)), f"{own}.keys_values.{kind}", same)]
+    names = {"attention.out_proj": "out", "layernorm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+    for name, ours in names.items():
+        pairs += modules(f"{head}.{name}", f"{own}.{ours}")
+    return pairs + modules("text_model.head", "text_projection")
+
+
+def copy(model, theirs, pairs):
+    """Gives their model our weights; every parameter on either side is named in a pair."""
+    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
+    assert {pair[2] for pair in pairs} == own.keys()
+    assert {pair[0] for pair in pairs} == other.keys()
+    for parameter in other.values():
+        parameter.data.zero_()
+    for name, there, ours, here in pairs:
+        place = there(other[name].data)
+        place.copy_(here(own[ours].data).reshape(place.shape))
+
+
+def check_gradients(model, theirs, pairs):
+    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
+    for name, there, ours, here in pairs:
+        expected = there(other[name].grad)
+        found = here(own[ours].grad).reshape(expected.shape)
+        assert expected.abs().max() > 0, name
+        # Keys' biases have no influence, so that their gradients are rounding errors.
+        torch.testing.assert_close(
+            found, expected, rtol=1e-6, atol=1e-9 * max(other[name].grad.abs().max().item(), 1e-3), msg=name
+        )
+
+
+def open_clip_model(activation):
+    from open_clip.model import CLIP as Theirs
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    vision = CLIPVisionCfg(layers=2, width=WIDTH, head_width=WIDTH // 3, patch_size=8, image_size=64)
+    text = CLIPTextCfg(context_length=32, vocab_size=VOCABULARY, width=WIDTH, heads=2, layers=2)
+    return Theirs(64, vision, text, quick_gelu=activation == "quick_gelu").double()
+
+
+def configs(**shared):
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 2} | shared
+    text = {**sizes, "num_attention_heads": 2, "vocab_size": VOCABULARY, "max_position_embeddings": 32}
+    return {
+        "vision_config": {**sizes, "num_attention_heads": 3, "image_size": 64, "patch_size": 8},
+        "text_config": text,
+    }
+
+
+def compare(model, theirs, pairs, embeddings, data, seed=0):
+    """Our features and losses against (image, text, loss) of their model; then the gradients of the loss."""
+    copy(model, theirs, pairs)
+    image, text, expected = embeddings(theirs, data)
+    outputs = model(data, seed)
+    torch.testing.assert_close(outputs["image"], image, rtol=1e-6, atol=1e-10)
+    torch.testing.assert_close(outputs["text"], text, rtol=1e-6, atol=1e-10)
+    loss = sum(named_losses(objectives(model.params), data, outputs).values())
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
+    loss.backward()
+    expected.backward()
+    check_gradients(model, theirs, pairs)
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_clip_form_equals_open_clip(change, activation):
+    from open_clip.loss import ClipLoss
+
+    form = {side: {**CLIP["form"][side], "activation": activation} for side in ("vision", "text")}
+    model = build(change("clip", {**CLIP, "form": form}))
+
+    def embeddings(theirs, data):
+        image = theirs.encode_image(pixels(model, data["images"]), normalize=True)
+        text = theirs.encode_text(
+            data["ids"].clamp(min=0), normalize=True
+        )  # they pad with 0 and look for the largest id
+        return image, text, ClipLoss()(image, text, theirs.logit_scale.exp())
+
+    compare(model, open_clip_model(activation), open_clip_map(), embeddings, batch())
+
+
+def test_clip_form_equals_transformers(change):
+    from transformers import CLIPConfig, CLIPModel
+
+    model = build(change("clip", CLIP))
+    settings = configs(hidden_act="gelu", layer_norm_eps=1e-5)
+    settings["text_config"] |= {"eos_token_id": END, "bos_token_id": 0, "pad_token_id": 0}
+    theirs = CLIPModel(CLIPConfig(**settings, projection_dim=64, attn_implementation="sdpa")).double()
+
+    def embeddings(theirs, data):
+        ids, images = data["ids"].clamp(min=0), pixels(model, data["images"])
+        found = theirs(input_ids=ids, pixel_values=images, return_loss=True)
+        return found.image_embeds, found.text_embeds, found.loss
+
+    compare(model, theirs, transformers_clip_map(), embeddings, batch())
+
+
+def test_siglip_equals_transformers(change):
+    """Every slot is a token, since SigLIP attends to its padding."""
+    from transformers import SiglipConfig, SiglipModel
+
+    model = build(change("clip", SIGLIP))
+    settings = configs(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6)
+    settings["text_config"]["projection_size"] = WIDTH
+    theirs = SiglipModel(SiglipConfig(**settings, attn_implementation="sdpa")).double()
+    data = batch()
+    data["ids"] = torch.where(data["ids"] == PAD, END, data["ids"])
+
+    def embeddings(theirs, data):
+        found = theirs(input_ids=data["ids"], pixel_values=pixels(model, data["images"]), return_loss=True)
+        return found.image_embeds, found.text_embeds, found.loss
+
+    compare(model, theirs, siglip_map(), embeddings, data)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+def test_attention_pooling_equals_timm(change, activation):
+    from functools import partial
+
+    from timm.layers import AttentionPoolLatent
+    from torch import nn
+
+    form = {**SIGLIP["form"]["vision"], "activation": activation}
+    pool = build(change("clip", {**SIGLIP, "form": {"vision": form}})).vision.attention_pooling
+    gelu = partial(nn.GELU, approximate="tanh" if activation == "gelu_tanh" else "none")
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    theirs = AttentionPoolLatent(WIDTH, num_heads=3, norm_layer=norm, act_layer=gelu).double()
+    pairs = [("latent", same, "probe", same)]
+    names = {"q": "query", "kv": "keys_values", "proj": "out", "norm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+    for name, ours in names.items():
+        pairs += modules(name, ours)
+    copy(pool, theirs, pairs)
+    x, y = (
+        torch.randn(4, 9, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        for _ in range(2)
+    )
+    torch.testing.assert_close(pool(x), theirs(y), rtol=1e-10, atol=1e-12)
+    pool(x).square().sum().backward()
+    theirs(y).square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-8, atol=1e-12)
+    check_gradients(pool, theirs, pairs)
+
+
+def test_siglip_starts_as_the_paper_says(change):
+    """t' = log 10, b = -10 (section 3.2), the scale not clipped; 'matched' is the prior's log 1 / (n - 1)."""
+    model = TwoTowers(change("clip", SIGLIP), VOCABULARY)
+    assert model.log_scale.item() == pytest.approx(math.log(10))
+    assert model.logit_bias.item() == -10
+    model.log_scale.data.fill_(math.log(1e3))
+    assert model.scale.item() == pytest.approx(1e3)
+    matched = change("clip", {**SIGLIP, "sigmoid": {"weight": 1.0, "bias": "matched"}})
+    assert [round(matched.sigmoid.initial_bias(n), 2) for n in (256, 4096, 32768)] == [-5.54, -8.32, -10.40]
+    free = change("clip", {**SIGLIP, "sigmoid": {"weight": 1.0, "bias": None}})
+    assert TwoTowers(free, VOCABULARY).logit_bias is None
+
+
+def test_nothing_is_built_that_is_not_used(change):
+    flip, clip, siglip = (TwoTowers(change("clip", one), VOCABULARY) for one in ({"model": SIZE}, CLIP, SIGLIP))
+    names = [set(model.state_dict()) for model in (flip, clip, siglip)]
+    new = {name for one in names[1:] for name in one} - names[0]
+    assert {name for name in new if "attention_pooling" not in name} == {
+        "vision.class_token", "vision.positions", "vision.pre_norm.weight", "vision.pre_norm.bias",
+        "text_projection.bias", "logit_bias",
+    }  # fmt: skip
+    assert names[0] - names[1] == {"vision.embed.bias"}
+    assert names[0] - names[2] == {"image_projection.weight"}
+
+
+def test_the_class_token_always_stays(change):
+    """Masking removes patches; what is left is pooled as before."""
+    model = build(change("clip", CLIP))
+    images = pictures(4)
+    order = mask_patches(0, torch.arange(4), 64, 16)
+    encoded = model.vision(images, order.ids_keep)
+    assert encoded.shape == (4, 17, WIDTH)
+    assert model.vision.patches(encoded).shape == (4, 16, WIDTH)
+    assert torch.equal(model.vision.pool(encoded), encoded[:, 0])
+
+
+@pytest.mark.parametrize("system", [CLIP, SIGLIP])
+def test_every_form_is_masked_and_reconstructed(change, system):
+    """Each parameter gets a gradient where patches are removed and predicted."""
+    model = TwoTowers(change("flip-75-mae", {**system, "masking": {"image": 0.75}}), VOCABULARY)
+    data = batch()
+    sum(named_losses(objectives(model.params), data, model(data, 0)).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name  # noqa: PT018
+
+
+def test_later_tokens_change_no_earlier_state(change):
+    """What stands after a token in a causal tower, and it alone, has no influence on the token's state."""
+    for delta, causal in ((CLIP, True), (SIGLIP, False)):
+        text = build(change("clip", delta)).text
+        states = []
+        text.transformer.register_forward_hook(lambda module, inputs, found, states=states: states.append(found))
+        ids = captions([32])
+        text(ids)
+        text(torch.cat([ids[:, :20], ids[:, 20:].flip(1)], dim=1))
+        assert torch.equal(states[0][:20], states[1][:20]) == causal
+        assert not torch.equal(states[0][20:], states[1][20:])
+
+
+@pytest.mark.parametrize("system", [CLIP, {**SIGLIP, "captions": {"end": True}}])
+def test_padding_has_no_influence(change, system):
+    """The same caption alone, beside longer ones, and with more padding slots gives the same feature and gradient."""
+    model = build(change("clip", system))
+    ids = batch((7, 32, 3))["ids"]
+    alone = model.encode_text(ids[:1, :7])
+    torch.testing.assert_close(model.encode_text(ids)[:1], alone, rtol=1e-12, atol=1e-14)
+    model.encode_text(batch((3, 5))["ids"]).sum().backward()
+    gradient = model.text.positions.weight.grad
+    assert (gradient[5:] == 0).all()
+    assert (gradient[:5] != 0).any(dim=1).all()
+
+
+def test_flips_form_is_what_it_was(project):
+    """Weights and losses of FLIP's variants from before there were other forms, to float32's digits."""
+    golden = {
+        "clip": (852001, 45250.89757420615, [2.942704200744629, 2.8173828125, 2.704646110534668]),
+        "flip-50": (852001, 45250.89757420615, [2.9626102447509766, 2.673272132873535, 2.4155702590942383]),
+    }
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (16, 48, 48, 3), generator=generator).byte()
+    ids = torch.randint(0, 1000, (16, 16), generator=generator)
+    ids = ids.masked_fill(torch.arange(16) > torch.arange(16)[:, None], PAD)
+    data = {"images": images, "ids": ids, "positions": torch.arange(16)}
+    for name, (count, total, expected) in golden.items():
+        params = project.resolve(name)
+        model = build_model(params, 1000, 0, "cpu")
+        assert sum(parameter.numel() for parameter in model.parameters()) == count
+        assert sum(x.double().abs().sum().item() for x in model.state_dict().values()) == pytest.approx(total, rel=1e-9)
+        optimizer, found = build_optimizer(model, params.train), []
+        for _ in expected:
+            optimizer.zero_grad()
+            loss = named_losses(objectives(params), data, model(data, 0))["contrastive"]
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        assert found == pytest.approx(expected, rel=1e-5)
