@@ -1,7 +1,6 @@
 # Set-up happens by itself, once, in .venv; `make help` lists the targets.
 SCALE ?= tiny
 GPU ?= h100
-NODES ?= 1
 GPUS ?= 8
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -29,7 +28,7 @@ compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.compare --scale $(SCALE)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
-	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) --nodes $(NODES) --gpus $(GPUS) $(PLAN)
+	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"

@@ -135,7 +135,7 @@ def test_the_papers_relative_flops_come_out(laion):
     kept = {name: laion.variants[name].kept_patches for name in ("clip", "flip-50", "flip-75")}
     paper = [tower("vision", 1 + count) + words for count in kept.values()]
     assert [round(flops / paper[0], 2) for flops in paper] == [1.0, 0.52, 0.28]
-    rows = {row.variant: row.relative_flops for row in Estimate(laion, GIVEN).rows}
+    rows = {row.variant: row.relative_flops for row in Estimate(laion, replace(GIVEN, gpus=256)).rows}
     assert [round(rows[name], 2) for name in kept] == [1.0, 0.51, 0.28]
 
 
@@ -311,12 +311,13 @@ def test_hours_come_from_a_measurement_where_there_is_one(laion, tmp_path, monke
     (tmp_path / "tables" / "laion400m" / "ablations").mkdir(parents=True)
     costs = {"device": facts().gpus["h100"].device, "variants": {"clip": {"seconds_per_sample": 0.01}}}
     (tmp_path / "tables" / "laion400m" / "ablations" / "cost.json").write_text(json.dumps(costs))
-    measured, other = Estimate(root, GIVEN), Estimate(root, replace(GIVEN, gpu="a100-80gb"))
+    given = replace(GIVEN, gpus=256)
+    measured, other = Estimate(root, given), Estimate(root, replace(given, gpu="a100-80gb"))
     row = measured.rows[0]
     assert row.gpu_hours == pytest.approx(row.samples * 0.01 / 3600)
     assert measured.throughput.startswith("measured")
     assert other.throughput.startswith("stated: 45% of 19.5 TFLOP/s in float32")
-    stated = Estimate(root, replace(GIVEN, samples_per_second=50))
+    stated = Estimate(root, replace(given, samples_per_second=50))
     assert [stated.rows[n].gpu_hours * 50 * 3600 for n in (0, 2)] == pytest.approx(
         [row.samples, stated.rows[2].relative_flops * row.samples], rel=1e-3
     )

@@ -9,11 +9,12 @@ stated here; what was measured on the GPU in question (tables/<scale>/<report>/c
 import argparse
 
 from flip.files import write_atomic, write_json
-from flip.params import ParameterError, read_project
+from flip.params import ParameterError, Project, read_project
 from flip.plan.estimate import Assumptions, Estimate
 from flip.plan.facts import facts
 from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
+from flip.plan.work import job_gpus
 
 
 def share(value: str) -> float:
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--scale", help="default: the scale that params.yaml names")
     add("--report", default="ablations", help="whose variants are trained (default: ablations)")
     add("--gpu", default="h100", help=f"kind of GPU: {', '.join(known.gpus)} (default: h100)")
-    add("--nodes", type=count, default=1, help="nodes of the cluster (default: 1)")
+    add("--nodes", type=count, help="nodes of the cluster (default: those of one training job)")
     add("--gpus", type=count, default=8, help="GPUs per node (default: 8)")
     add("--gpus-per-job", type=count, help="GPUs that train a variant (default: resources.pretrain of the scale)")
     add("--jobs", type=count, help="jobs at a time (default: `jobs` of slurm/config.yaml)")
@@ -67,11 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def assumptions(options: argparse.Namespace) -> Assumptions:
+def assumptions(options: argparse.Namespace, project: Project) -> Assumptions:
     same = ("gpu", "gpus_per_job", "utilization", "samples_per_second", "caption_tokens", "rows", "arrival")
     same += ("original_bytes", "stored_bytes", "gigabits")
     chosen = {name: getattr(options, name) for name in same}
-    return Assumptions(gpus=options.nodes * options.gpus, jobs=options.jobs or job_limit(), **chosen)
+    per_job = options.gpus_per_job or job_gpus(project.baseline.resources.pretrain)
+    nodes = options.nodes or max(-(-per_job // options.gpus), 1)
+    return Assumptions(gpus=nodes * options.gpus, jobs=options.jobs or job_limit(), **chosen)
 
 
 def main(argv=None):
@@ -79,7 +82,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         project = read_project(options.params, options.scale).check()
-        estimate = Estimate(project.of(options.report), assumptions(options))
+        estimate = Estimate(project.of(options.report), assumptions(options, project))
     except (ParameterError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if options.json:

@@ -44,12 +44,12 @@ def data_jobs(project: Project) -> list[Job]:
 
 def variant_jobs(project: Project, gpus: int) -> list[Job]:
     """rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
-    found, base = [], project.baseline
+    found, base = [Job("preflight", 0, ("tokenizer",))], project.baseline
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
         for name, params in ((name, project.variants[name]) for name in project.named):
             start = (f"pretrain/{params.start}/{seed}",) if params.start else ()
-            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("tokenizer", *start)))
+            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("preflight", *start)))
         found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")
     cost = Job("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
