@@ -50,9 +50,8 @@ def measure(folder: Path) -> dict[str, float]:
     (notes / "sitecustomize.py").write_text(HOOK)
     variables = {"FLIP_NOTES": str(notes), "PYTHONPATH": f"{notes}:{ROOT}"}
     words = ["snakemake", "--profile", "slurm", "data", "--jobs", "4"]
-    done = subprocess.run(
-        words, cwd=folder, env=environment(folder) | variables, stderr=subprocess.PIPE, text=True, check=False
-    )
+    variables = environment(folder) | variables
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     found = dict.fromkeys(KINDS, 0.0)
