@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.miniature import ROOT, copy_workflow, environment, shrink, write_params
+from tests.miniature import ROOT, copy_workflow, environment, write_params
 from tests.slurm_cluster import cluster
+from tests.test_slurm import slower
 
 # Python imports it before anything else; each process leaves a note of its own at its end.
 HOOK = """
@@ -32,7 +33,7 @@ atexit.register(note)
 KINDS = {
     "main Snakemake, sbatch, squeue": ("--profile", True),
     "Snakemake of the job, srun": ("slurm-jobstep", True),
-    "Snakemake of the step": ("subprocess", False),
+    "Snakemake of the step": ("--target-jobs", False),
     "receipt": ("flip.receipt", False),
 }
 
@@ -44,15 +45,14 @@ def kind(words: list[str]) -> str | None:
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of processor time by kind of process, for all jobs together; and how many jobs there were."""
     copy_workflow(folder)
-    write_params(folder, shrink)
+    write_params(folder, slower)
     notes = folder / "notes"
     notes.mkdir()
     (notes / "sitecustomize.py").write_text(HOOK)
     variables = {"FLIP_NOTES": str(notes), "PYTHONPATH": f"{notes}:{ROOT}"}
     words = ["snakemake", "--profile", "slurm", "data", "--jobs", "4"]
-    done = subprocess.run(
-        words, cwd=folder, env=environment(folder) | variables, stderr=subprocess.PIPE, text=True, check=False
-    )
+    variables = environment(folder) | variables
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     found = dict.fromkeys(KINDS, 0.0)
