@@ -65,7 +65,7 @@ def test_outcomes_that_the_weights_do_not_give_are_found(copy):
 
 def test_an_unknown_cell_is_explained(made):
     for words, message in (
-        (("z", "clip", "fine"), "unknown table 'z'; known: a, d, e"),
+        (("z", "clip", "fine"), "unknown table 'z'; known: a, d, e, f"),
         (("a", "flop-50", "fine"), "table a has no row 'flop-50'; did you mean 'flip-50'?"),
         (("a", "clip", "finer"), "table a has no column 'finer'; did you mean 'fine'?"),
     ):
