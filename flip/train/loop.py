@@ -107,6 +107,7 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
                 trainer.save()
             if stopped and run.done < run.steps:
                 checkpoints.wait()
+                run.world.barrier()  # who starts several processes ends all when the first one ends
                 raise Interrupted(f"stopped after {run.seen} samples; start again to go on from there")
         batches.close()
         bar.close()
