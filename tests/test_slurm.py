@@ -143,7 +143,7 @@ def test_the_whole_dag_went_through_sbatch(run):
     assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + cancelled}
     for name in (*VARIANTS, "long"):
         assert (run.folder / f"results/tiny/{name}/seed-0/metrics.json").exists()
-    assert (run.folder / "tables/tiny/index.html").exists()
+    assert (run.folder / "tables/tiny/ablations/index.html").exists()
     assert "Nothing to be done" in snakemake(run.folder, "-n", "ablations")
 
 
