@@ -31,16 +31,11 @@ def stages(project: Project) -> dict[str, list[str]]:
 def finished(project: Project) -> list[str]:
     """Stages whose receipts hold, and whose products are here."""
     receipts = read_receipts(f"receipts/{project.scale}")
-    good = {path for path in receipts.known if path not in receipts.false}
 
     def is_finished(ends: list[str]) -> bool:
-        if not good.issuperset(ends):
-            return False
         chains = [receipts.chain(path) for path in ends]
-        return all(
-            path in good and (receipt["scratch"] or not absent(receipt))
-            for chain in chains
-            for path, receipt in chain.items()
+        return all(receipts.stands(path) for path in ends) and all(
+            receipt["scratch"] or not absent(receipt) for chain in chains for receipt in chain.values()
         )
 
     return [stage for stage, ends in stages(project).items() if is_finished(ends)]
