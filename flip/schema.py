@@ -205,8 +205,14 @@ class Params(Section):
 
     @property
     def embedding(self) -> int:
-        """Width of the common space."""
-        return self.model.vision.width if self.form.vision.projection == "none" else self.model.embedding
+        """Width of the common space; of image features alone, where there is none."""
+        projected = self.aligned and self.form.vision.projection != "none"
+        return self.model.embedding if projected else self.model.vision.width
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a loss ties pictures to captions; without one there is no text tower."""
+        return bool(self.contrastive.weight or self.sigmoid.weight)
 
     @property
     def kept_patches(self) -> int:
@@ -236,8 +242,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.contrastive.weight and not self.sigmoid.weight:
-            raise ValueError("no loss ties pictures to captions: give contrastive.weight or sigmoid.weight a value")
+        if not self.aligned and not self.reconstruction.weight:
+            raise ValueError("no loss: give contrastive.weight, sigmoid.weight or reconstruction.weight a value")
+        if self.form.vision.pooling == "map" and not self.aligned:
+            raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
+        if self.masking.text and not self.aligned:
+            raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"

@@ -93,6 +93,7 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
         "flip-75-mae and text",
         "clip-form",
         "siglip",
+        "mae",
     ],
 )
 def test_flops_equal_torchs_counter(change, variant, settings):
@@ -138,7 +139,7 @@ def test_the_papers_relative_flops_come_out(laion):
 
 
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip"]
+    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip", "mae"]
 )
 def test_weights_are_those_of_the_model(change, variant):
     params = change(variant)

@@ -40,13 +40,11 @@ def embed(work: Work) -> float:
 
 
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
-    """The two towers' transformers as (tower, rows, sequences, slots)."""
+    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower."""
     params, pairs = work.params, work.pairs
     kept = params.kept_patches + (params.form.vision.pooling == "class")
-    return [
-        (params.model.vision, pairs * kept, pairs, kept),
-        (params.model.text, pairs * work.words, pairs, work.longest),
-    ]
+    vision = (params.model.vision, pairs * kept, pairs, kept)
+    return [vision, (params.model.text, pairs * work.words, pairs, work.longest)] if params.aligned else [vision]
 
 
 def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
@@ -77,6 +75,8 @@ def pooling(work: Work) -> float:
 
 def projected(params: Params) -> int:
     """Widths that are projected into the common space, added up."""
+    if not params.aligned:
+        return 0
     return params.model.text.width + (params.model.vision.width if params.form.vision.projection != "none" else 0)
 
 
@@ -95,7 +95,7 @@ def loss(work: Work) -> float:
     tiles, InfoNCE needs the logits twice and the matched pairs' one by one; and each has the scale's gradient."""
     params, losses = work.params, bool(work.params.contrastive.weight) + bool(work.params.sigmoid.weight)
     products = 3 * losses * 2 * work.pairs * work.everyone * params.embedding
-    if work.everyone < TILES_FROM:
+    if not losses or work.everyone < TILES_FROM:
         return products
     matched = 2 * work.pairs * params.embedding
     if params.contrastive.weight:
@@ -109,9 +109,9 @@ def model_flops(work: Work) -> float:
 
 
 def repeated(work: Work) -> float:
-    """What is computed twice to hold less: both towers with micro-batches, blocks with checkpointing."""
+    """What is computed twice to hold less: both towers, for a loss of all features, and blocks with checkpointing."""
     train, total = work.params.train, 0.0
-    if not work.whole:
+    if not work.whole and work.params.aligned:
         total += towers(work)
     if train.checkpoint_activations:
         chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])

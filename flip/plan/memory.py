@@ -55,10 +55,12 @@ def decoder_weights(params: Params) -> int:
 
 def weights(params: Params) -> int:
     """Numbers that are trained."""
+    alone = vision_weights(params) + decoder_weights(params)
+    if not params.aligned:
+        return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
     biases = (form.vision.projection == "affine") + (form.text.projection == "affine")
-    projections = params.embedding * (projected(params) + biases)
-    return vision_weights(params) + text_weights(params) + projections + scalars + decoder_weights(params)
+    return alone + text_weights(params) + params.embedding * (projected(params) + biases) + scalars
 
 
 # Activations.
@@ -133,13 +135,16 @@ def decoder(work: Work) -> Stage:
 
 def stages(work: Work) -> list[Stage]:
     """In the order of the forward pass."""
-    chosen = [vision, text] + ([decoder] if work.params.reconstruction.weight else [])
-    return [one(work) for one in chosen]
+    params = work.params
+    wanted = {vision: True, text: params.aligned, decoder: params.reconstruction.weight}
+    return [one(work) for one, needed in wanted.items() if needed]
 
 
 def ends(work: Work) -> float:
     """What the projections and the loss keep of features: two of each side, in float32 and before it; a loss that goes
-    by no tiles keeps scaled pictures' features and its two softmaxes as well."""
+    by no tiles keeps scaled pictures' features and its two softmaxes as well. Without a text tower there is neither."""
+    if not work.params.aligned:
+        return 0.0
     model, size = work.params.model, narrow(work.params)
     pooled = work.pairs * size * (model.vision.width + model.text.width)
     features = 2 * work.pairs * work.params.embedding * 2 * FULL
@@ -148,7 +153,10 @@ def ends(work: Work) -> float:
 
 
 def loss_moving(work: Work, device: str) -> float:
-    """The loss by itself: everyone's features and their gradients, and logits: two whole matrices, or three tiles."""
+    """The contrastive loss by itself, if there is one: everyone's features and their gradients, and logits: two whole
+    matrices, or three tiles."""
+    if not work.params.aligned:
+        return 0.0
     everyone, width = work.everyone, work.params.embedding
     gathered = 2 * everyone * width * FULL * (2 if work.processes > 1 else 1)
     if everyone < TILES_FROM:
@@ -192,7 +200,7 @@ def memory(work: Work, device: str = "cuda") -> Memory:
     pictures = work.pairs * (3 * params.model.image**2 + 8 * (params.model.tokens + 1))
     ready = work.processes > 1 or not work.whole
     held = replace(work, pairs=work.part, everyone=work.part * work.processes)
-    features = 0 if work.whole else 4 * work.pairs * params.embedding * FULL
+    features = 0 if work.whole or not params.aligned else 4 * work.pairs * params.embedding * FULL
     peaks = [*backward_peaks(held, device, ready)]
     if not work.whole:
         peaks.append(loss_moving(work, device))

@@ -25,7 +25,7 @@ def split(batch: Batch, size: int) -> list[Batch]:
 @torch.no_grad()
 def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
     """What the joint objectives need of the whole batch, as leaves: features [pairs, embedding] and scalars."""
-    outputs = [forward(part, decode=False) for part in parts]
+    outputs = [forward(part, joint=True) for part in parts]
     whole = {name: torch.cat([one[name] for one in outputs]) if x.ndim else x for name, x in outputs[0].items()}
     return {name: tensor.requires_grad_() for name, tensor in whole.items()}
 
@@ -45,13 +45,15 @@ def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, s
 def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
 
-    `run.outputs(part, decode=True)` gives what `run.objectives` read; `run.replicas.exchange(last)` says in which
-    backward pass gradients travel between processes.
+    `run.outputs(part, joint)` gives what `run.objectives`, or the joint ones among them, read;
+    `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
-    leaves = embed(run.outputs, parts)
-    losses = named_losses([one for one in run.objectives if one.joint], batch, leaves)
-    sum(losses.values()).backward()
+    leaves, losses = {}, {}
+    if joint := [one for one in run.objectives if one.joint]:
+        leaves = embed(run.outputs, parts)
+        losses = named_losses(joint, batch, leaves)
+        sum(losses.values()).backward()
     separate, begin = [one for one in run.objectives if not one.joint], 0
     for part in parts:
         with run.replicas.exchange(last=part is parts[-1]):

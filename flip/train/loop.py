@@ -76,7 +76,7 @@ class Trainer:
         run.seconds = self.before + now - self.began
         if run.done % self.every == 0 or run.done == run.steps:
             row = run.record(losses, self.every * self.batch / max(now - self.logged, 1e-9))
-            bar.set_postfix(loss=row["loss"], scale=row["scale"], refresh=False)
+            bar.set_postfix({name: row[name] for name in ("loss", "scale") if name in row}, refresh=False)
             self.logged = now
 
     def save(self) -> None:

@@ -79,11 +79,11 @@ class Run:
         first = self.seen + self.world.rank * self.own
         return self.loader.batches(first, self.own, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, decode: bool = True) -> dict[str, torch.Tensor]:
-        """What the objectives need of a batch on the device."""
+    def outputs(self, batch: dict, joint: bool = False) -> dict[str, torch.Tensor]:
+        """What the objectives, or only the joint ones, need of a batch on the device."""
         kind = torch.device(self.world.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
-            return self.replicas.forward(batch, self.seed, decode)
+            return self.replicas.forward(batch, self.seed, joint)
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
@@ -130,7 +130,9 @@ class Run:
         parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
-        row |= {"lr": self.optimizer.param_groups[0]["lr"], "scale": round(self.model.scale.item(), 3)}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"]}
+        if self.params.aligned:
+            row["scale"] = round(self.model.scale.item(), 3)
         self.log.append(row | {"samples_per_second": round(rate, 1)})
         return row
 
