@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
+from flip.metrics import set_of
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
 # Two results are the same experiment when all of this agrees.
@@ -120,11 +121,21 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        tables = {name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()}
+        """With the metrics of those test sets that the scale has."""
+        tables = {name: self._table(name, tree) for name, tree in self.tree["tables"].items()}
         for name, table in tables.items():
             self._must_know(table.variants, f"tables.{name}.variants")
             self._must_be_shown(table.report, f"tables.{name}.report")
         return tables
+
+    def _table(self, name: str, tree: dict) -> Table:
+        table = check(Table, tree, f"params.yaml, tables.{name}")
+        sets = merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"]["sets"]
+        try:
+            metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
+        except ValueError as error:
+            raise ParameterError(f"params.yaml, tables.{name}.metrics: {error}") from None
+        return check(Table, tree | {"metrics": metrics}, f"params.yaml, tables.{name} at scale '{self.scale}'")
 
     @cached_property
     def tradeoff(self) -> Tradeoff | None:

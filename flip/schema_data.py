@@ -73,6 +73,7 @@ class TestSets(Section):
     fine: Count
     shifted: Count = Field(description="pictures in each of the shifted sets")
     retrieval: Count = Field(description="pictures with five captions each")
+    pointing: Count = Field(description="pictures of two or three things, of which one is named")
 
 
 class World(Section):
@@ -82,7 +83,7 @@ class World(Section):
     pictures: Count = Field(description="rows of the URL table")
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show a picture of a test set")
+    leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
     faults: Faults
     tests: TestSets
 

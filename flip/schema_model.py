@@ -58,8 +58,9 @@ class Blocks(Section):
 
 
 class VisionForm(Blocks):
-    pooling: Literal["mean", "class", "map"] = Field(
-        description="mean of the patches, a class token (CLIP), or multi-head attention pooling (SigLIP)"
+    pooling: Literal["mean", "class", "map", "max"] = Field(
+        description="mean of the patches, a class token (CLIP), multi-head attention pooling (SigLIP), or the largest "
+        "value of each channel (CLIPpy)"
     )
     positions: Literal["sincos", "learned"]
     pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")

@@ -6,9 +6,9 @@ from flip.files import write_atomic, write_json
 from flip.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
-ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, **dict.fromkeys(SHIFTS, 1000)}
-CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, **dict.fromkeys(SHIFTS, 128)}
-METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", *SHIFTS]
+ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
+CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
+METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", "pointing", *SHIFTS]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
@@ -44,6 +44,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIR
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
+        sets["pointing"]["chance"] = 12.3246
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
         facts = {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts)

@@ -346,6 +346,7 @@ def test_the_long_table_opens_in_pandas_with_one_record_per_cell(project, writte
     cell = frame.set_index(["table", "variant", "metric"]).loc["a", "flip-50", "fine"]
     assert (cell.paper, cell.paper_difference, cell.paper_relative_flops) == (69.6, 1.0, 0.52)
     assert cell.chance == pytest.approx(100 / 128)
+    assert frame.set_index(["table", "variant", "metric"]).loc["pooling", "clip-max", "pointing"].chance == 12.3246
     assert cell.share_used == pytest.approx(10970 / 12000, abs=1e-4)
     assert cell.manifest == world.MANIFEST
 

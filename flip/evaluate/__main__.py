@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flip.data.boxes import kind
 from flip.data.tokenizer import Tokenizer
 from flip.device import pick_device
-from flip.evaluate import retrieval, zeroshot
+from flip.evaluate import pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Ensemble, Full, Masked
 from flip.evaluate.sets import read_set
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -36,6 +37,9 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     params, found = model.params, {}
     for name in params.evaluate.sets:
         folder = set_folder(params, data, name)
+        if kind(folder) == "pointing":
+            found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
+            continue
         loader, classes, templates = read_set(folder, params.model.image, params.evaluate.batch)
         if classes is None:
             scores = retrieval.outcomes(Full(model), tokenize, loader, device, params.evaluate.batch)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import yaml
 
+from flip.metrics import set_of
 from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import Results, set_of
+from flip.report.results import Results
 from flip.schema import Table
 
 PAPER = Path(__file__).with_name("paper.yaml")
@@ -106,8 +107,8 @@ def read_paper() -> dict:
 
 
 def chance(test: dict) -> float | None:
-    """Accuracy of guessing, percent; None where there are no classes."""
-    return 100 / test["classes"] if test.get("classes") else None
+    """Accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
+    return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
 
 
 def rounded(record: dict) -> dict:

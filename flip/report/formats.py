@@ -70,6 +70,7 @@ def commit(git: dict) -> str:
 def test_sets(sets: dict) -> str:
     return "; ".join(
         f"{name}: {test['samples']:,} pictures"
-        + (f", {test['classes']:,} classes, chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", {test['classes']:,} classes" if test["classes"] else "")
+        + (f", chance {test['chance']:.2g}%" if test["chance"] else "")
         for name, test in sets.items()
     )

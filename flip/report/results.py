@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
+from flip.metrics import set_of
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -29,18 +30,6 @@ def _same(what: str, identities: dict[str, str], remedy: str) -> None:
                 f"{what}: {first} has {expected[:12]} and {origin} has {identity[:12]}; results of different {what} "
                 f"do not belong in one table; `snakemake ablations` makes those that are out of date again{remedy}"
             )
-
-
-def set_of(metric: str, sets) -> str:
-    """The test set that a metric is measured on: 'fine' for 'fine-masked'.
-
-    Raises:
-        ValueError: the metric belongs to none of the sets.
-    """
-    names = [name for name in sets if metric == name or metric.startswith(f"{name}-")]
-    if not names:
-        raise ValueError(f"metric '{metric}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
-    return max(names, key=len)
 
 
 def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
