@@ -1,9 +1,11 @@
 """Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens, and what
 each row was trained on where a table is told to mix data."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -119,6 +121,24 @@ def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
     (fresh[3]).write_text(json.dumps(measured))
     with pytest.raises(ValueError, match=r"cost\.json: no variant 'flip-75'; .*snakemake"):
         cost("flip-75", read_results(project, *fresh))
+
+
+def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
+    """Where it has no accuracy, nothing is compared with it; what it costs is there."""
+    params = results.runs["flip-50"].params
+    alone = params.model_copy(update={"contrastive": params.contrastive.model_copy(update={"weight": 0.0})})
+    runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
+    found = replace(results, runs=runs)
+    table = Builder(found).table("a")
+    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
+    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert "| **-** |" in tables.markdown(table)
+    assert pd.read_csv(io.StringIO(tables.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
+    assert "flip-50" not in tables.summary(found, "fine")["fine"]
+    tuned = Builder(found).table("e").rows[1].cells[0]
+    assert (tuned.value is not None, tuned.difference) == (True, None)
+    assert "no text tower" in page.render(found, [table], {})
 
 
 # Rows and references
