@@ -119,8 +119,11 @@ class Tokenizer(Section):
 
 
 class Captions(Section):
-    """How a caption's tokens are put into its slots. What stays empty is never attended to."""
+    """How a caption becomes tokens, and these are put into its slots. What stays empty is never attended to."""
 
+    tokenizer: Literal["scale", "clip"] = Field(
+        description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
+    )
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
