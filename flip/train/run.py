@@ -131,6 +131,8 @@ class Run:
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "scale": round(self.model.scale.item(), 3)}
+        if self.model.logit_bias is not None:
+            row["bias"] = round(self.model.logit_bias.item(), 3)
         self.log.append(row | {"samples_per_second": round(rate, 1)})
         return row
 
