@@ -60,7 +60,7 @@ class World:
         return rows if self.size == 1 else Gather.apply(rows, self.size)
 
     def shift(self, x: Tensor) -> Tensor:
-        """Sends x to the next process and gives the previous one's, round a ring; same shape everywhere, no gradient."""
+        """Sends x to the next process and gives the previous one's, round a ring; equal shapes, no gradient."""
         if self.size == 1:
             return x
         sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
