@@ -2,9 +2,9 @@
 
 A picture becomes uniform noise, the words of a caption random tokens, or captions are exchanged within a global batch.
 What happens to a pair follows from the seed and its position in the training order alone, as masks do (flip.model.
-masking), so that a resumed run, or another number of processes, corrupts the same pairs in the same way. The paper says
-neither how long random captions are nor how pairs are shuffled: here a caption keeps its length, and the captions that
-are exchanged go round in a random order, so that none stays (unless it is the only one).
+masking), so that a resumed run, or another number of processes, corrupts the same pairs in the same way. Here a caption
+keeps its length, and the captions that are exchanged go round in a random order, so that none stays where it was,
+unless it is the only one.
 """
 
 from collections.abc import Sequence
