@@ -21,6 +21,7 @@ from flip.model.text import PAD
 from flip.params import load
 from flip.schema import Captions, Params
 
+SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
 
@@ -33,9 +34,9 @@ class Tokenizer:
     """
 
     def __init__(self, path, slots: int, captions: Captions):
-        stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
+        self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
-        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored["definition"], slots)
+        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored, slots)
         self.before = self._special(known, "start") if captions.start else []
         self.after = self._special(known, "end") if captions.end else []
         self.padding = self.after[0] if captions.fill else PAD
@@ -56,16 +57,16 @@ class Tokenizer:
         return ids
 
 
-def _fast(definition: dict, slots: int):
-    """A function from captions to lists of ids, and the ids of the special tokens (BERT's, where it has them)."""
+def _fast(stored: dict, slots: int):
+    """A function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are named."""
     from tokenizers import Tokenizer as Fast
 
     # For one batch its threads cost several times what they bring; the loader has workers of its own.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    fast = Fast.from_str(json.dumps(definition))
+    fast = Fast.from_str(json.dumps(stored["definition"]))
     fast.no_padding()
     fast.enable_truncation(slots)
-    ids = {name: fast.token_to_id(token) for name, token in (("start", "[CLS]"), ("end", "[SEP]"))}
+    ids = {name: fast.token_to_id(token) for name, token in stored.get("special", SPECIAL).items()}
     known = {name: found for name, found in ids.items() if found is not None}
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 

@@ -19,9 +19,9 @@ from flip.train.distributed import Replicas, Shards, World, get_state, set_state
 from flip.train.optimizer import build_optimizer, learning_rate
 
 
-def build_loader(params: Params, data: Path, manifest: dict, seed: int) -> Loader:
-    """The training pairs of `data` in their order."""
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None) -> Loader:
+    """The training pairs of `data` in their order; read with its tokenizer unless another file is named."""
+    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
     side, window = params.model.image, params.train.shuffle_shards
     return Loader(manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise)
