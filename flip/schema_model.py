@@ -68,6 +68,10 @@ class VisionForm(Blocks):
     projection: Literal["none", "linear", "affine"] = Field(
         description="into the common space, without or with bias; none: that space is as wide as the tower"
     )
+    mean: tuple[Share, Share, Share] = Field(
+        description="subtracted from red, green and blue (0 to 1) before the towers see them"
+    )
+    std: tuple[Positive, Positive, Positive] = Field(description="what they are then divided by")
 
 
 class TextForm(Blocks):

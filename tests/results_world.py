@@ -8,7 +8,16 @@ from flip.specs import recipe
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
 ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
 CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
-METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", "pointing", *SHIFTS]
+METRICS = [
+    "fine",
+    "fine-masked",
+    "fine-ensemble",
+    "coarse",
+    "retrieval-image-r1",
+    "retrieval-text-r1",
+    "pointing",
+    *SHIFTS,
+]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 

@@ -1,15 +1,17 @@
 """Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens, and what
 each row was trained on where a table is told to mix data."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flip.params import Project, merge
+from flip.params import Project, merge, read_project
 from flip.report import page, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, read_paper
@@ -32,6 +34,8 @@ d flip-75 fine-masked 60.9 d flip-75 fine-ensemble 65.1 d flip-75 fine 68.2
 e flip-50 fine 69.6 e flip-50-tuned fine 70.1 e flip-75 fine 68.2 e flip-75-tuned fine 69.5
 f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae fine 67.9
 """
+# SigLIP, Table 4: t' = log 10; bias -10, and none.
+TABLE_4 = "sigmoid-bias sigmoid fine 63.0 sigmoid-bias sigmoid-no-bias fine 62.0"
 
 
 @pytest.fixture(scope="session")
@@ -71,10 +75,10 @@ def fresh(tmp_path, project):
     return world.write_world(tmp_path, project)
 
 
-def test_papers_numbers_are_those_of_its_table_1(project):
+def test_papers_numbers_are_those_of_their_tables():
     printed = {
         (table, variant, metric): value
-        for table, variant, metric, value in np.reshape(TABLE_1.split(), (-1, 4)).tolist()
+        for table, variant, metric, value in np.reshape(f"{TABLE_1} {TABLE_4}".split(), (-1, 4)).tolist()
     }
     kept = {
         (table, variant, metric): f"{value:.2f}" if metric.startswith("relative_") else f"{value:.1f}"
@@ -83,8 +87,9 @@ def test_papers_numbers_are_those_of_its_table_1(project):
         for metric, value in row.items()
     }
     assert kept == printed
+    known = read_project("params.yaml", "tiny").tables
     for table, variant, _ in kept:
-        assert variant in project.tables[table].variants
+        assert variant in known[table].variants
 
 
 # Costs
@@ -119,6 +124,24 @@ def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
     (fresh[3]).write_text(json.dumps(measured))
     with pytest.raises(ValueError, match=r"cost\.json: no variant 'flip-75'; .*snakemake"):
         cost("flip-75", read_results(project, *fresh))
+
+
+def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
+    """Where it has no accuracy, nothing is compared with it; what it costs is there."""
+    params = results.runs["flip-50"].params
+    alone = params.model_copy(update={"contrastive": params.contrastive.model_copy(update={"weight": 0.0})})
+    runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
+    found = replace(results, runs=runs)
+    table = Builder(found).table("a")
+    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
+    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert "| **-** |" in tables.markdown(table)
+    assert pd.read_csv(io.StringIO(tables.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
+    assert "flip-50" not in tables.summary(found, "fine")["fine"]
+    tuned = Builder(found).table("e").rows[1].cells[0]
+    assert (tuned.value is not None, tuned.difference) == (True, None)
+    assert "no text tower" in page.render(found, [table], {})
 
 
 # Rows and references

@@ -15,9 +15,10 @@ from flip.model.pooling import AttentionPooling
 from flip.model.transformer import Transformer
 from flip.schema import Model, VisionForm
 
-# ImageNet's statistics, for pixels in 0..255.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+
+def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3] that bytes (0 to 255) are normalised by."""
+    return 255 * torch.tensor(form.mean, dtype=torch.float64), 255 * torch.tensor(form.std, dtype=torch.float64)
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
@@ -45,8 +46,8 @@ class VisionTower(nn.Module):
         self.pre_norm = nn.LayerNorm(width, eps=form.norm_epsilon) if form.pre_norm else None
         self.transformer = Transformer(model.vision, form)
         self.attention_pooling = AttentionPooling(model.vision, form) if form.pooling == "map" else None
-        self.register_buffer("mean", torch.tensor(MEAN).repeat(area), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).repeat(area), persistent=False)
+        for name, value in zip(("mean", "std"), statistics(form), strict=True):
+            self.register_buffer(name, value.float().repeat(area), persistent=False)
         self._build_tokens(width, model)
 
     def _build_tokens(self, width: int, model: Model) -> None:

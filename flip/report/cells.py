@@ -19,12 +19,12 @@ PAPER = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. What there is nothing to compare with is None."""
+    """One metric of one row; percentages and points. None: the model does not have it, or nothing to compare with."""
 
     metric: str
-    value: float
-    low: float
-    high: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
     reference: str | None = None
     difference: float | None = None
     difference_low: float | None = None
@@ -142,10 +142,12 @@ class Builder:
         if plain != metric and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
-        return None if other == variant else (other, metric)
+        return None if other == variant or (other, metric) not in self.estimates else (other, metric)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
         confidence = self.results.bootstrap.confidence
+        if (variant, metric) not in self.estimates:
+            return Cell(metric)
         estimate = self.estimates[variant, metric]
         low, high = estimate.interval(confidence)
         printed = paper.get(variant, {}).get(metric)

@@ -6,11 +6,12 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    return interval(cell.value, cell.low, cell.high)
+    """With its interval; a dash where the model does not have the metric."""
+    return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
 
 
 def difference(cell) -> str:
-    """'+1.3 [-0.4, +3.1]', or nothing for a row that is the baseline."""
+    """'+1.3 [-0.4, +3.1]', or nothing where there is no other to compare with."""
     if cell.difference is None:
         return ""
     return interval(cell.difference, cell.difference_low, cell.difference_high, "+.1f")

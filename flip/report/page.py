@@ -76,6 +76,8 @@ def headline(tables, speedups) -> list[str]:
     first, sentences = tables[0], []
     for row in first.rows[1:]:
         cell, cost = row.cells[0], row.cost
+        if cell.difference is None:
+            continue
         ratios = [formats.times(cost["relative_flops"]), formats.times(cost["relative_time"])]
         text = (
             f"{row.variant} ({row.label}): {formats.difference(cell)} points of {cell.metric} against "

@@ -62,6 +62,10 @@ class Run:
     def sets(self) -> dict:
         return self.metrics[0]["sets"]
 
+    def measures(self, metric: str) -> bool:
+        """Whether the metric is one of this model's: without a text tower it has its linear probes alone."""
+        return self.params.aligned or metric.endswith("-probe")
+
     def check_data(self) -> None:
         """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
         found = {}
@@ -177,12 +181,14 @@ class Results:
         return self
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(variant, metric) -> Estimate, of all tables and the trade-off figure."""
+        """(variant, metric) -> Estimate, of all tables and the trade-off figure, where the model has the metric."""
         wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
         if tradeoff := self.project.tradeoff:
             wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
+            if not self.runs[variant].measures(metric):
+                continue
             values = self.runs[variant].outcomes(metric)
             groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
         found = {}

@@ -60,9 +60,10 @@ def markdown(table: Comparison) -> str:
 
 def summary(results, metric: str) -> dict:
     """The few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
-    means = {name: sum(one["metrics"][metric] for one in run.metrics) for name, run in results.runs.items()}
+    found = {name: run.metrics for name, run in results.runs.items() if run.measures(metric)}
+    means = {name: sum(one["metrics"][metric] for one in seeds) / len(seeds) for name, seeds in found.items()}
     return {
-        metric: {name: round(mean / len(results.runs[name].metrics), 2) for name, mean in means.items()},
+        metric: {name: round(mean, 2) for name, mean in means.items()},
         "pictures": results.manifest["samples"],
         "share_used": round(results.share_used, 4),
         "training_hours": round(sum(t["seconds"] for run in results.runs.values() for t in run.training) / 3600, 3),
