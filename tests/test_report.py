@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from flip.params import Project, merge, read_project
-from flip.report import page, tables, tradeoff
+from flip.report import formats, page, tables, tradeoff
 from flip.report.bootstrap import Estimate
-from flip.report.cells import Builder, Cell, read_paper
+from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import per_picture, read_results, set_of
@@ -369,9 +369,18 @@ def test_the_long_table_opens_in_pandas_with_one_record_per_cell(project, writte
     cell = frame.set_index(["table", "variant", "metric"]).loc["a", "flip-50", "fine"]
     assert (cell.paper, cell.paper_difference, cell.paper_relative_flops) == (69.6, 1.0, 0.52)
     assert cell.chance == pytest.approx(100 / 128)
-    assert frame.set_index(["table", "variant", "metric"]).loc["pooling", "clip-max", "pointing"].chance == 12.3246
     assert cell.share_used == pytest.approx(10970 / 12000, abs=1e-4)
     assert cell.manifest == world.MANIFEST
+
+
+def test_chance_is_that_of_the_classes_or_the_sets_own():
+    counts = {"fine": 128, "pointing": 0, "retrieval": 0}
+    sets = {name: {"samples": 500, "classes": count} for name, count in counts.items()}
+    sets["pointing"]["chance"] = 12.3246
+    assert [chance(test) for test in sets.values()] == [100 / 128, 12.3246, None]
+    assert formats.test_sets({name: test | {"chance": chance(test)} for name, test in sets.items()}) == (
+        "fine: 500 pictures, 128 classes, chance 0.78%; pointing: 500 pictures, chance 12%; retrieval: 500 pictures"
+    )
 
 
 def test_differences_are_those_of_the_values(written):
