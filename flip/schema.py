@@ -18,6 +18,7 @@ from flip.schema_data import (
     Tokenizer,
     World,
 )
+from flip.schema_evaluate import Evaluate
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -114,19 +115,6 @@ class Train(Section):
     def steps(self, samples: int) -> int:
         """Steps of the whole run over `samples` training pairs: whole batches only, at least one."""
         return max(int(self.total_epochs * samples) // self.global_batch, 1)
-
-
-class Evaluate(Section):
-    sets: dict[Name, str] = Field(
-        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required"
-    )
-    batch: Count
-
-    @model_validator(mode="after")
-    def has_fine(self):
-        if "fine" not in self.sets:
-            raise ValueError("sets has no 'fine', the set that masked inference is measured on")
-        return self
 
 
 class Bootstrap(Section):

@@ -75,6 +75,13 @@ class TestSets(Section):
     retrieval: Count = Field(description="pictures with five captions each")
 
 
+class ProbeSets(Section):
+    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+
+    coarse: Count
+    fine: Count
+
+
 class World(Section):
     """The embedded world of captioned pictures."""
 
@@ -85,6 +92,7 @@ class World(Section):
     leaked: Share = Field(description="share of rows that show a picture of a test set")
     faults: Faults
     tests: TestSets
+    probe: ProbeSets
 
 
 class Download(Section):

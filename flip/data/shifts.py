@@ -21,9 +21,9 @@ def classes(name: str) -> tuple[str, ...]:
     return {"fine": FINE, "retrieval": ()}.get(name, COARSE)
 
 
-def size(world: World, name: str) -> int:
-    """Pictures in the set."""
-    return getattr(world.tests, "shifted" if name in SHIFTED else name)
+def size(world: World, name: str, split: str = "test") -> int:
+    """Pictures in the set, or in the training split that a probe is fitted on."""
+    return getattr(world.probe if split == "train" else world.tests, "shifted" if name in SHIFTED else name)
 
 
 def label(name: str, index: int) -> int:
@@ -31,10 +31,10 @@ def label(name: str, index: int) -> int:
     return index % len(classes(name))
 
 
-def scene_of(world: World, name: str, index: int) -> Scene:
+def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
     """What picture `index` of the set shows: mostly one thing, of its class; for retrieval anything."""
-    random = stream(world, "test", name, index)
-    look = f"{world.seed}/test look/{name}/{index}"
+    random = stream(world, split, name, index)
+    look = f"{world.seed}/{split} look/{name}/{index}"
     if name == "retrieval":
         return draw_scene(random, look)
     words = classes(name)[label(name, index)].split()
@@ -164,8 +164,8 @@ def captions_of(world: World, index: int) -> list[str]:
     return list(found.values())
 
 
-def jpeg_of(world: World, name: str, index: int) -> bytes:
+def jpeg_of(world: World, name: str, index: int, split: str = "test") -> bytes:
     """Picture `index` of the set, encoded."""
-    scene = scene_of(world, name, index)
+    scene = scene_of(world, name, index, split)
     draw = {"sketch": sketch, "rendition": rendition, "corruption": corruption}.get(name, render.draw)
     return render.encode(draw(scene), render.quality(scene))
