@@ -141,6 +141,14 @@ def test_rows_compare_with_what_the_paper_compares_them_with(builder, project):
     assert found["f", "flip-75-mae", "fine"] == ("flip-75", "fine")
 
 
+def test_a_probe_compares_with_the_baselines_probe(builder, project):
+    """Masked inference is another way to the zero-shot number beside it; a probe is another task."""
+    table = project.tables["a"].model_copy(update={"metrics": ["fine", "fine-masked", "fine-probe"]})
+    assert builder.reference("flip-50", "fine-masked", table) == ("flip-50", "fine")
+    assert builder.reference("flip-50", "fine-probe", table) == ("clip", "fine-probe")
+    assert builder.reference("clip", "fine-probe", table) is None
+
+
 def test_labels_name_what_differs_and_nothing_else(project):
     def of(*names):
         return labels([project.variants[name] for name in names])
@@ -332,6 +340,69 @@ def test_weights_trained_with_other_parameters_are_refused(project, fresh):
     path.write_text(path.read_text().replace('"image": 0.5', '"image": 0.6'))
     with pytest.raises(ValueError, match=r"trained with other parameters.*'flip-50'.*variant=flip-50"):
         read_results(project, *fresh)
+
+
+# What a row lacks
+
+
+@pytest.fixture
+def pixels():
+    """A project with one table, of CLIP and a model without a text tower, by zero-shot and by probe."""
+    from flip.params import read_project
+
+    whole = read_project("params.yaml", "tiny")
+    report = {"title": "t", "question": "q", "about": "a"}
+    table = {
+        "title": "Pixels",
+        "report": "two",
+        "variants": ["clip", "mae"],
+        "metrics": ["fine", "fine-probe", "sketch"],
+    }
+    parts = {"reports": {"two": report}, "tables": {"pixels": table}, "tradeoff": None}
+    return Project(whole.tree | parts, "tiny")
+
+
+def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
+    results = read_results(pixels, *world.write_world(tmp_path, pixels))
+    clip, mae = Builder(results).table("pixels").rows
+    assert [cell.missing for cell in clip.cells] == [None] * 3
+    assert [cell.missing for cell in mae.cells] == ["no text tower", None, "no text tower"]
+    assert mae.cells[0].value is mae.cells[0].difference is None
+    assert mae.cells[1].difference == pytest.approx(mae.cells[1].value - clip.cells[1].value, abs=2e-4)
+    tables.write(results, tmp_path / "out")
+    for name in ("pixels.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "not measured: no text tower" in text
+        assert "fine linear probe" in text
+        assert "1,500 pictures, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
+    assert "points of fine linear probe against clip" in (tmp_path / "out" / "index.html").read_text()
+    frame = pd.read_csv(tmp_path / "out" / "tables.csv").set_index(["variant", "metric"])
+    assert np.isnan(frame.value["mae", "fine"])
+    assert frame.missing["mae", "fine"] == "no text tower"
+    assert tables.summary(results, "fine")["fine"].keys() == {"clip"}
+
+
+def test_a_probe_that_was_left_out_says_why(pixels, tmp_path):
+    folders = world.write_world(tmp_path, pixels)
+    path = folders[1] / "clip" / "seed-0" / "metrics.json"
+    metrics = json.loads(path.read_text())["metrics"]
+    del metrics["fine-probe"]
+    change_json(path, metrics=metrics, skipped={"fine-probe": "no training split"})
+    results = read_results(pixels, *folders)
+    clip, mae = Builder(results).table("pixels").rows
+    assert clip.cells[1].missing == "no training split"
+    assert mae.cells[1].value is not None
+    assert mae.cells[1].difference is None  # there is nothing to compare with
+    change_json(path, metrics=metrics, skipped={})
+    with pytest.raises(ValueError, match=r"clip/seed-0: no metric 'fine-probe'; known: coarse, "):
+        read_results(pixels, *folders).estimates()
+
+
+def test_probes_fitted_to_other_pictures_are_refused(pixels, tmp_path):
+    folders = world.write_world(tmp_path, pixels)
+    world.write_run(tmp_path, pixels, "mae", fitted_to="99")
+    with pytest.raises(ValueError, match=r"training split of 'fine'.*mae.*999999999999"):
+        read_results(pixels, *folders)
 
 
 # Files

@@ -6,6 +6,9 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
+    """'64.9 [62.4, 67.3]', or why there is no value."""
+    if cell.missing:
+        return f"not measured: {cell.missing}"
     return interval(cell.value, cell.low, cell.high)
 
 
@@ -71,5 +74,6 @@ def test_sets(sets: dict) -> str:
     return "; ".join(
         f"{name}: {test['samples']:,} pictures"
         + (f", {test['classes']:,} classes, chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", linear probe fitted to {fitted:,} more" if (fitted := test.get("train", {}).get("samples")) else "")
         for name, test in sets.items()
     )

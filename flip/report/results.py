@@ -81,6 +81,15 @@ class Run:
             found[f"{folder}/metrics.json"] = metrics["manifest"]
         _same("training data", found, "")
 
+    def missing(self, metric: str) -> str | None:
+        """Why the metric was not measured; None if it was, or if nothing explains it."""
+        if metric in self.metrics[0]["metrics"]:
+            return None
+        test, probes = set_of(metric, self.sets), self.params.evaluate.probe
+        if metric == f"{test}-probe":
+            return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
+        return None if self.params.aligned else "no text tower"
+
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
 
@@ -92,7 +101,8 @@ class Run:
         for folder, metrics in zip(self.folders, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:
-                    raise ValueError(f"{folder}: no metric '{metric}'; known: {', '.join(sorted(metrics['metrics']))}")
+                    why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
+                    raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[metric]
             if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
@@ -180,16 +190,19 @@ class Results:
             str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
         }
         for name in self.sets:
-            tested = {place: one["sets"].get(name, {}).get("sha256", "none") for place, one in evaluated.items()}
-            _same(f"test set '{name}'", tested, "")
+            found = {place: one["sets"].get(name, {}) for place, one in evaluated.items()}
+            _same(f"test set '{name}'", {place: one.get("sha256", "none") for place, one in found.items()}, "")
+            fitted = {place: one.get("train", {}).get("sha256", "none") for place, one in found.items()}
+            _same(f"training split of '{name}'", fitted, "")
         total = self.ledger["total"]
         if total["wanted"] != total["used"] + sum(total["lost"].values()):
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
         return self
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(variant, metric) -> Estimate, of all tables and the trade-off figure."""
-        wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
+        """(variant, metric) -> Estimate, of all tables, without what a row is known to lack, and the figure."""
+        cells = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
+        wanted = [(variant, metric) for variant, metric in cells if not self.runs[variant].missing(metric)]
         if tradeoff := self.project.tradeoff:
             wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
