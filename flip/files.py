@@ -30,6 +30,29 @@ def atomic(path):
         raise
 
 
+@contextmanager
+def folder_at_once(path):
+    """A folder whose content appears at `path` at once when the block ends, or not at all.
+
+    Raises:
+        ValueError: something is there already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise ValueError(f"{path}: is there already; delete it, or choose another place")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+
+
 def write_atomic(path, content: str | bytes) -> None:
     with atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

@@ -32,6 +32,7 @@ def main(argv=None):
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--start", help="weights to begin with (unmasked tuning)")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of these weights (default: the data's)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
     parser.add_argument("--spec", help="file that changes with the recipe; a checkpoint of another one is thrown away")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -65,12 +66,13 @@ def out_of_memory(error: Exception) -> bool:
 def train(options, params: Params, world: World) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
-    inputs = [file_hash(path) for path in (options.spec, options.start) if path]
+    inputs = [file_hash(path) for path in (options.spec, options.start, options.tokenizer) if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
     world.barrier()
-    pretrain(params, options.data, manifest, options.seed, world, options.checkpoints, options.out, options.start)
+    folders = options.checkpoints, options.out
+    pretrain(params, options.data, manifest, options.seed, world, *folders, options.start, options.tokenizer)
     world.barrier()
     if world.first:
         shutil.rmtree(options.checkpoints)

@@ -13,6 +13,7 @@ from flip.schema_data import (
     Download,
     Faults,
     Filters,
+    Noise,
     Shards,
     Source,
     Tokenizer,
@@ -44,6 +45,7 @@ __all__ = [
     "Form",
     "Masking",
     "Model",
+    "Noise",
     "Params",
     "Reconstruction",
     "Report",
@@ -180,6 +182,7 @@ class Params(Section):
     model: Model
     form: Form
     augmentation: Augmentation
+    noise: Noise
     masking: Masking
     logits: Logits
     contrastive: Contrastive

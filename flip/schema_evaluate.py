@@ -1,6 +1,6 @@
 """Parameters of the evaluation."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flip.schema_data import ProbeSets
 from flip.schema_types import Count, Name, Section
@@ -8,12 +8,19 @@ from flip.schema_types import Count, Name, Section
 
 class Evaluate(Section):
     sets: dict[Name, str] = Field(
-        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required"
+        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required; null: the "
+        "scale has none, and tables leave its metrics out"
     )
     probe: list[Name] = Field(
         description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
     )
     batch: Count
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def there(cls, sets):
+        """Without those that the scale does not have."""
+        return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
 
     @model_validator(mode="after")
     def has_fine(self):

@@ -58,8 +58,9 @@ class Blocks(Section):
 
 
 class VisionForm(Blocks):
-    pooling: Literal["mean", "class", "map"] = Field(
-        description="mean of the patches, a class token (CLIP), or multi-head attention pooling (SigLIP)"
+    pooling: Literal["mean", "class", "map", "max"] = Field(
+        description="mean of the patches, a class token (CLIP), multi-head attention pooling (SigLIP), or the largest "
+        "value of each channel (CLIPpy)"
     )
     positions: Literal["sincos", "learned"]
     pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")
@@ -67,6 +68,10 @@ class VisionForm(Blocks):
     projection: Literal["none", "linear", "affine"] = Field(
         description="into the common space, without or with bias; none: that space is as wide as the tower"
     )
+    mean: tuple[Share, Share, Share] = Field(
+        description="subtracted from red, green and blue (0 to 1) before the towers see them"
+    )
+    std: tuple[Positive, Positive, Positive] = Field(description="what they are then divided by")
 
 
 class TextForm(Blocks):

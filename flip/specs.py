@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
-
 from flip.files import write_atomic
-from flip.params import ParameterError, Project, dump
+from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
 from flip.schema import Params, World
 
@@ -36,7 +34,7 @@ UNMEASURED = {"train": RESTART}
 ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def recipe(project: Project, variant: str) -> dict:
 def specs(project: Project, rules: Path) -> dict[str, str]:
     """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
     variants, found = project.variants, {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
-    found["params.yaml"] = yaml.safe_dump(project.tree | {"scale": project.scale}, sort_keys=False)
+    found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
 
     def spec(path: str, stage: Stage, parameters: dict) -> None:
         name = Path(path).stem

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
+from flip.metrics import set_of
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
-from flip.report.results import set_of
 
 
 def chain(receipt: str) -> dict[str, dict]:

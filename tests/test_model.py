@@ -7,7 +7,7 @@ import torch
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
-from flip.model.vision import MEAN, STD, patchify, sincos_positions
+from flip.model.vision import patchify, sincos_positions, statistics
 from flip.objectives import Reconstruction, objectives
 
 VOCABULARY = 100
@@ -134,7 +134,7 @@ def test_reconstruction_equals_transformers_vitmae(change, normalize):
         decoder_intermediate_size=64,
     )  # fmt: skip
     images = pictures(4)
-    mean, std = (torch.tensor(x, dtype=torch.float64) for x in (MEAN, STD))
+    mean, std = statistics(params.form.vision)
     pixels = ((images - mean) / std).permute(0, 3, 1, 2)
     theirs = ViTMAEForPreTraining(config).double()(pixels)
     outputs = {"prediction": theirs.logits, "removed": theirs.mask.bool()}

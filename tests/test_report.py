@@ -1,18 +1,20 @@
 """Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens, and what
 each row was trained on where a table is told to mix data."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from flip.params import Project, merge
-from flip.report import page, tables, tradeoff
+from flip.params import Project, merge, read_project
+from flip.report import formats, page, tables, tradeoff
 from flip.report.bootstrap import Estimate
-from flip.report.cells import Builder, Cell, read_paper
+from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import per_picture, read_results, set_of
@@ -32,6 +34,8 @@ d flip-75 fine-masked 60.9 d flip-75 fine-ensemble 65.1 d flip-75 fine 68.2
 e flip-50 fine 69.6 e flip-50-tuned fine 70.1 e flip-75 fine 68.2 e flip-75-tuned fine 69.5
 f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae fine 67.9
 """
+# SigLIP, Table 4: t' = log 10; bias -10, and none.
+TABLE_4 = "sigmoid-bias sigmoid fine 63.0 sigmoid-bias sigmoid-no-bias fine 62.0"
 
 
 @pytest.fixture(scope="session")
@@ -71,10 +75,10 @@ def fresh(tmp_path, project):
     return world.write_world(tmp_path, project)
 
 
-def test_papers_numbers_are_those_of_its_table_1(project):
+def test_papers_numbers_are_those_of_their_tables():
     printed = {
         (table, variant, metric): value
-        for table, variant, metric, value in np.reshape(TABLE_1.split(), (-1, 4)).tolist()
+        for table, variant, metric, value in np.reshape(f"{TABLE_1} {TABLE_4}".split(), (-1, 4)).tolist()
     }
     kept = {
         (table, variant, metric): f"{value:.2f}" if metric.startswith("relative_") else f"{value:.1f}"
@@ -83,8 +87,9 @@ def test_papers_numbers_are_those_of_its_table_1(project):
         for metric, value in row.items()
     }
     assert kept == printed
+    known = read_project("params.yaml", "tiny").tables
     for table, variant, _ in kept:
-        assert variant in project.tables[table].variants
+        assert variant in known[table].variants
 
 
 # Costs
@@ -121,6 +126,24 @@ def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
         cost("flip-75", read_results(project, *fresh))
 
 
+def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
+    """Where it has no accuracy, nothing is compared with it; what it costs is there."""
+    params = results.runs["flip-50"].params
+    alone = params.model_copy(update={"contrastive": params.contrastive.model_copy(update={"weight": 0.0})})
+    runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
+    found = replace(results, runs=runs)
+    table = Builder(found).table("a")
+    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
+    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert "| **-**<br>no text tower |" in tables.markdown(table)
+    assert pd.read_csv(io.StringIO(tables.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
+    assert "flip-50" not in tables.summary(found, "fine")["fine"]
+    tuned = Builder(found).table("e").rows[1].cells[0]
+    assert (tuned.value is not None, tuned.difference) == (True, None)
+    assert "no text tower" in page.render(found, [table], {})
+
+
 # Rows and references
 
 
@@ -141,9 +164,11 @@ def test_rows_compare_with_what_the_paper_compares_them_with(builder, project):
     assert found["f", "flip-75-mae", "fine"] == ("flip-75", "fine")
 
 
-def test_a_probe_compares_with_the_baselines_probe(builder, project):
+def test_a_probe_compares_with_the_baselines_probe(project, folders):
     """Masked inference is another way to the zero-shot number beside it; a probe is another task."""
-    table = project.tables["a"].model_copy(update={"metrics": ["fine", "fine-masked", "fine-probe"]})
+    tree = project.tree["tables"]["a"] | {"metrics": ["fine", "fine-masked", "fine-probe"]}
+    project = Project(project.tree | {"tables": {"a": tree}}, project.scale)
+    builder, table = Builder(read_results(project, *folders)), project.tables["a"]
     assert builder.reference("flip-50", "fine-masked", table) == ("flip-50", "fine")
     assert builder.reference("flip-50", "fine-probe", table) == ("clip", "fine-probe")
     assert builder.reference("clip", "fine-probe", table) is None
@@ -348,8 +373,6 @@ def test_weights_trained_with_other_parameters_are_refused(project, fresh):
 @pytest.fixture
 def pixels():
     """A project with one table, of CLIP and a model without a text tower, by zero-shot and by probe."""
-    from flip.params import read_project
-
     whole = read_project("params.yaml", "tiny")
     report = {"title": "t", "question": "q", "about": "a"}
     table = {
@@ -372,7 +395,7 @@ def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
     tables.write(results, tmp_path / "out")
     for name in ("pixels.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
-        assert "not measured: no text tower" in text
+        assert "no text tower" in text
         assert "fine linear probe" in text
         assert "1,500 pictures, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
     assert "points of fine linear probe against clip" in (tmp_path / "out" / "index.html").read_text()
@@ -419,6 +442,16 @@ def test_the_long_table_opens_in_pandas_with_one_record_per_cell(project, writte
     assert cell.chance == pytest.approx(100 / 128)
     assert cell.share_used == pytest.approx(10970 / 12000, abs=1e-4)
     assert cell.manifest == world.MANIFEST
+
+
+def test_chance_is_that_of_the_classes_or_the_sets_own():
+    counts = {"fine": 128, "pointing": 0, "retrieval": 0}
+    sets = {name: {"samples": 500, "classes": count} for name, count in counts.items()}
+    sets["pointing"]["chance"] = 12.3246
+    assert [chance(test) for test in sets.values()] == [100 / 128, 12.3246, None]
+    assert formats.test_sets({name: test | {"chance": chance(test)} for name, test in sets.items()}) == (
+        "fine: 500 pictures, 128 classes, chance 0.78%; pointing: 500 pictures, chance 12%; retrieval: 500 pictures"
+    )
 
 
 def test_differences_are_those_of_the_values(written):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
-SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20}
+SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20, "pointing": 24}
 FITTED = {"coarse": 32, "fine": 128}
 
 
@@ -78,7 +78,7 @@ def test_revisions_say_what_is_there(folders):
         assert revision["set"] == name
         assert revision["source"] == "world"
         assert revision["samples"] == len(members(folder / "test" / "0.tar"))
-        assert revision["classes"] == {"fine": 128, "retrieval": 0}.get(name, 16)
+        assert revision["classes"] == {"fine": 128, "retrieval": 0, "pointing": 0}.get(name, 16)
 
 
 def test_equal_parameters_make_equal_files(folders, make):

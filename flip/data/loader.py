@@ -17,6 +17,7 @@ import simplejpeg
 import torch
 
 from flip.data.index import BLOCK, check_size, read_index
+from flip.data.noise import Corruption
 from flip.model.masking import uniform
 from flip.schema import Augmentation
 
@@ -107,19 +108,28 @@ class Loader:
     [batch].
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
-    could not be decoded; each is replaced by the next pair of its shard.
+    could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     """
 
     TRIES = 10
 
     def __init__(
-        self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int
+        self,
+        manifest: dict,
+        folder,
+        tokenizer,
+        side: int,
+        augmentation: Augmentation,
+        seed: int,
+        window: int,
+        noise: Corruption | None = None,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
             check_size(path, shard["bytes"])
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
+        self.noise = noise
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -135,6 +145,10 @@ class Loader:
                 self.broken += 1
         raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
 
+    def _caption(self, position: int) -> str:
+        number, item = self.order.at(position)
+        return self.shard(number)[item][1]
+
     def _augment(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
         top, left, height, width = crop_box(*image.shape[:2], self.augmentation, draws[1:].reshape(-1, 4))
         image = resize(image[top : top + height, left : left + width], self.side)
@@ -145,13 +159,17 @@ class Loader:
         positions = torch.arange(start, start + size)
         draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
         images = np.empty((size, self.side, self.side, 3), dtype=np.uint8)
+        sources = self.noise.sources(start, size) if self.noise else range(start, start + size)
         texts = []
-        for row, position in enumerate(range(start, start + size)):
-            image, text = self._pair(position)
+        for row, source in enumerate(sources):
+            image, text = self._pair(start + row)
             images[row] = self._augment(image, draws[row])
-            texts.append(text)
+            texts.append(text if source == start + row else self._caption(source))
         ids = torch.from_numpy(self.tokenizer(texts))
-        return {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
+        batch = {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
+        if self.noise:
+            self.noise.corrupt(batch)
+        return batch
 
     def keys(self, start: int, size: int) -> list[str]:
         """Shard and key of the pairs at positions start .. start + size - 1, for messages."""

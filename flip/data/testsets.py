@@ -15,13 +15,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flip.data import boxes
+from flip.data.boxes import KIND, kind
 from flip.data.index import members
-from flip.data.shifts import SETS, captions_of, classes, jpeg_of, label, size
+from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
 from flip.params import load, nearest
 from flip.schema import World
 
-NAMES, PROMPTS, KIND = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
+NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
 TEMPLATES = (
     "{c}",
     "a {c}",
@@ -31,13 +33,6 @@ TEMPLATES = (
     "stock photo of {c}",
     "a {c} on a plain background",
 )
-
-
-def annotation(world: World, name: str, index: int) -> tuple[str, str]:
-    """Extension and content of what stands beside a picture: its class, or five captions, a line each."""
-    if name == "retrieval":
-        return "txt", "\n".join(captions_of(world, index))
-    return "cls", str(label(name, index))
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -51,9 +46,9 @@ def write_pictures(world: World, name: str, out: Path, split: str) -> None:
     count = size(world, name, split)
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
         for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
-            extension, text = annotation(world, name, index)
             add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
-            add(tar, f"{index:06d}.{extension}", text.encode())
+            for extension, text in annotations(world, name, index).items():
+                add(tar, f"{index:06d}.{extension}", text.encode())
     write_atomic(out / split / "nshards.txt", "1\n")
 
 
@@ -67,11 +62,11 @@ def write_set(world: World, name: str, out: Path, probed: bool) -> None:
         raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
     for split in ("test", "train") if probed else ("test",):
         write_pictures(world, name, out, split)
-    if name == "retrieval":
-        write_atomic(out / KIND, "retrieval\n")
-    else:
-        write_atomic(out / NAMES, "\n".join(classes(name)) + "\n")
+    if names := classes(name):
+        write_atomic(out / NAMES, "\n".join(names) + "\n")
         write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")
+    else:
+        write_atomic(out / KIND, f"{name}\n")
 
 
 def present(path: Path) -> Path:
@@ -141,11 +136,6 @@ def check_classes(folder: Path) -> int:
     return len(names)
 
 
-def is_retrieval(folder: Path) -> bool:
-    path = folder / KIND
-    return path.exists() and path.read_text().strip().lower() == "retrieval"
-
-
 def training(folder: Path) -> dict:
     """What the training split of a set consists of, or why there is none to fit a linear probe to.
 
@@ -165,19 +155,23 @@ def training(folder: Path) -> dict:
 def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict:
     """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
 
+    `chance`, percent, is there for a set of boxes; where there are classes, it follows from their number.
+
     Raises:
         ValueError: the folder is not in clip-benchmark's layout, or has no classes to probe.
     """
-    files, count = tars(folder), 0
-    if not is_retrieval(folder):
+    files, count, facts = tars(folder), 0, {}
+    if kind(folder) == "pointing":
+        facts = {"chance": boxes.chance(files)}
+    elif kind(folder) != "retrieval":
         count = check_classes(folder)
         files = [*files, folder / NAMES, folder / PROMPTS]
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     samples = sum(len(members(tar)) for tar in tars(folder))
-    found = {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source}
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
-    return found | ({"train": training(folder)} if probed else {})
+    facts |= {"train": training(folder)} if probed else {}
+    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 
 
 def clear(out: Path) -> None:

@@ -21,19 +21,22 @@ from flip.model.text import PAD
 from flip.params import load
 from flip.schema import Captions, Params
 
+SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
 
 class Tokenizer:
     """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
+    `path` is the scale's tokenizer, which `captions` may replace by CLIP's.
+
     Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
     """
 
     def __init__(self, path, slots: int, captions: Captions):
-        stored = read_json(path)
+        self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
-        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored["definition"], slots)
+        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored, slots)
         self.before = self._special(known, "start") if captions.start else []
         self.after = self._special(known, "end") if captions.end else []
         self.padding = self.after[0] if captions.fill else PAD
@@ -54,16 +57,16 @@ class Tokenizer:
         return ids
 
 
-def _fast(definition: dict, slots: int):
-    """A function from captions to lists of ids, and the ids of the special tokens (BERT's, where it has them)."""
+def _fast(stored: dict, slots: int):
+    """A function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are named."""
     from tokenizers import Tokenizer as Fast
 
     # For one batch its threads cost several times what they bring; the loader has workers of its own.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    fast = Fast.from_str(json.dumps(definition))
+    fast = Fast.from_str(json.dumps(stored["definition"]))
     fast.no_padding()
     fast.enable_truncation(slots)
-    ids = {name: fast.token_to_id(token) for name, token in (("start", "[CLS]"), ("end", "[SEP]"))}
+    ids = {name: fast.token_to_id(token) for name, token in stored.get("special", SPECIAL).items()}
     known = {name: found for name, found in ids.items() if found is not None}
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 
@@ -74,6 +77,13 @@ def _clip():
 
     clip = SimpleTokenizer()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
+
+
+def _clip_definition() -> dict:
+    """What tokenizer.json holds of CLIP's BPE."""
+    from open_clip import SimpleTokenizer
+
+    return {"kind": "clip", "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
 
 
 def captions(manifest: dict, folder: Path):
@@ -127,9 +137,7 @@ def build(params: Params, texts) -> dict:
     """
     kind = params.tokenizer.kind
     if kind == "clip":
-        from open_clip import SimpleTokenizer
-
-        return {"kind": kind, "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
+        return _clip_definition()
     if kind == "bert" and not params.tokenizer.path:
         raise ValueError("tokenizer.path is null; tokenizer.kind 'bert' needs a folder or a hub name")
     definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)

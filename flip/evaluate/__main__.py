@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flip.data.boxes import kind
 from flip.data.tokenizer import Tokenizer
 from flip.device import pick_device
-from flip.evaluate import probe, retrieval, zeroshot
+from flip.evaluate import pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.sets import read_set
@@ -76,6 +77,10 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     without = skipped(params, revisions(params, data))
     probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
     for name in probed if model.text is None else params.evaluate.sets:
+        folder = set_folder(params, data, name)
+        if kind(folder) == "pointing":
+            found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
+            continue
         loader, *prompts = read(params, data, name)
         features = compute(model, loader, device)
         if model.text is not None:
@@ -88,14 +93,15 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     return found
 
 
-def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:
-    """`evaluate` for the weights in a file, on the best device there is.
+def evaluate_weights(params: Params, data: Path, weights, seed: int, tokenizer=None) -> dict[str, np.ndarray]:
+    """`evaluate` for the weights in a file, on the best device there is, with the data's tokenizer unless another is
+    named.
 
     Raises:
         ValueError: weights of another model, or a test set without the layout.
     """
     device = pick_device()
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
     load_weights(weights, model)
     return evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), data, seed, device)
@@ -106,6 +112,7 @@ def main(argv=None):
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
     parser.add_argument("--weights", required=True, help="safetensors file")
+    parser.add_argument("--tokenizer", help="tokenizer.json of other weights (flip.imports; default: the data's)")
     parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
@@ -113,7 +120,7 @@ def main(argv=None):
     torch.set_num_threads(options.threads)
     try:
         params = load(options.params)
-        found = evaluate_weights(params, options.data, options.weights, options.seed)
+        found = evaluate_weights(params, options.data, options.weights, options.seed, options.tokenizer)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()

@@ -1,6 +1,10 @@
 """The vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine positions, average
 pooling), CLIP's (class token, extra LayerNorm, learned positions) or SigLIP's (attention pooling, learned positions).
 
+Max pooling is CLIPpy's (Ranasinghe et al. 2022, arXiv 2210.09996): the largest value of each channel over the patches.
+MAE-CLIP (Weers et al. 2023, arXiv 2301.07836) compares class token, MAP, GAP (the mean) and MAX, which it calls
+non-maximum suppression; that its MAX is this operator was not checked against the paper.
+
 FLIP's released code also averages a class token in; the paper speaks of global average pooling alone, so there is none.
 """
 
@@ -11,9 +15,10 @@ from flip.model.pooling import AttentionPooling
 from flip.model.transformer import Transformer
 from flip.schema import Model, VisionForm
 
-# ImageNet's statistics, for pixels in 0..255.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
+
+def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3] that bytes (0 to 255) are normalised by."""
+    return 255 * torch.tensor(form.mean, dtype=torch.float64), 255 * torch.tensor(form.std, dtype=torch.float64)
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
@@ -41,8 +46,8 @@ class VisionTower(nn.Module):
         self.pre_norm = nn.LayerNorm(width, eps=form.norm_epsilon) if form.pre_norm else None
         self.transformer = Transformer(model.vision, form)
         self.attention_pooling = AttentionPooling(model.vision, form) if form.pooling == "map" else None
-        self.register_buffer("mean", torch.tensor(MEAN).repeat(area), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).repeat(area), persistent=False)
+        for name, value in zip(("mean", "std"), statistics(form), strict=True):
+            self.register_buffer(name, value.float().repeat(area), persistent=False)
         self._build_tokens(width, model)
 
     def _build_tokens(self, width: int, model: Model) -> None:
@@ -85,4 +90,6 @@ class VisionTower(nn.Module):
         """One vector per picture [batch, width] from its encoded tokens."""
         if self.attention_pooling is not None:
             return self.attention_pooling(encoded)
+        if self.form.pooling == "max":
+            return encoded.max(dim=1).values  # unlike amax, autograd keeps no copy of the tokens for it
         return encoded.mean(dim=1) if self.class_token is None else encoded[:, 0]

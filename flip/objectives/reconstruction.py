@@ -1,9 +1,8 @@
 """Mean squared error on the removed patches (MAE, section 3)."""
 
-import torch
 from torch import Tensor
 
-from flip.model.vision import MEAN, STD, patchify
+from flip.model.vision import patchify, statistics
 from flip.schema import Params
 
 
@@ -14,11 +13,11 @@ class Reconstruction:
         self.patch = params.model.patch
         self.weight = params.reconstruction.weight
         self.normalize = params.reconstruction.normalize
+        self.mean, self.std = (x.float().repeat(self.patch**2) for x in statistics(params.form.vision))
 
     def targets(self, images: Tensor) -> Tensor:
         """Pixels [batch, patches, patch * patch * 3] of uint8 images, normalised per patch if so configured."""
-        mean, std = (torch.tensor(x, device=images.device).repeat(self.patch**2) for x in (MEAN, STD))
-        pixels = (patchify(images, self.patch) - mean) / std
+        pixels = (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
         if not self.normalize:
             return pixels
         return (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()

@@ -61,6 +61,6 @@ def job_gpus(job: Job) -> int:
 def vocabulary(params: Params) -> int:
     """Entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have them."""
     tokenizer, captions = params.tokenizer, params.captions
-    if tokenizer.kind == "clip":
+    if "clip" in (tokenizer.kind, captions.tokenizer):
         return CLIP_VOCABULARY
     return tokenizer.vocabulary + (captions.start + captions.end if tokenizer.kind == "wordpiece" else 0)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import yaml
 
+from flip.metrics import set_of
 from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import Results, set_of
+from flip.report.results import Results
 from flip.schema import Table
 
 INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
@@ -19,13 +20,13 @@ PAPER = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. What there is nothing to compare with is None, and all of what was
-    not measured, with the reason in `missing`."""
+    """One metric of one row; percentages and points. What has nothing to compare with is None, and so is all of what
+    was not measured, for the reason in `missing`."""
 
     metric: str
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
     reference: str | None = None
     difference: float | None = None
     difference_low: float | None = None
@@ -109,8 +110,8 @@ def read_paper() -> dict:
 
 
 def chance(test: dict) -> float | None:
-    """Accuracy of guessing, percent; None where there are no classes."""
-    return 100 / test["classes"] if test.get("classes") else None
+    """Accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
+    return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
 
 
 def tested(test: str, content: dict, metrics: list[str]) -> dict:
@@ -150,17 +151,17 @@ class Builder:
         if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
-        return None if other == variant else (other, metric)
+        return None if other == variant or (other, metric) not in self.estimates else (other, metric)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
         if missing := self.results.runs[variant].missing(metric):
-            return Cell(metric, None, None, None, missing=missing)
+            return Cell(metric, missing=missing)
         confidence = self.results.bootstrap.confidence
         estimate = self.estimates[variant, metric]
         low, high = estimate.interval(confidence)
         printed = paper.get(variant, {}).get(metric)
         cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
-        if (reference := self.reference(variant, metric, table)) in self.estimates:
+        if reference := self.reference(variant, metric, table):
             difference = estimate - self.estimates[reference]
             low, high = difference.interval(confidence)
             other = paper.get(reference[0], {}).get(reference[1])

@@ -123,19 +123,21 @@ def log_csv(rows: list[dict]) -> str:
 
 
 def pretrain(
-    params: Params, data: Path, manifest: dict, seed: int, world: World, checkpoints: Path, out: Path, start=None
-):
+    params: Params, data: Path, manifest: dict, seed: int, world: World, checkpoints: Path, out: Path, start=None,
+    tokenizer=None,
+):  # fmt: skip
     """Trains one variant with one seed; its first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
 
-    `start` names weights to begin with (unmasked tuning).
+    `start` names weights to begin with (unmasked tuning), `tokenizer` the one they were trained with, where it is not
+    the data's.
 
     Raises:
         Interrupted: it was asked to stop, and goes on from there when called again.
         ValueError: parameters that do not fit the data or the start weights, or losses that are not finite.
     """
     began = datetime.now(UTC)
-    loader = build_loader(params, data, manifest, seed)
+    loader = build_loader(params, data, manifest, seed, tokenizer)
     steps = count_steps(params, manifest["samples"])
     model = build_model(params, loader.tokenizer.vocabulary, seed, world.device)
     if start:

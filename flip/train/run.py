@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from flip.data.loader import Loader
+from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
@@ -18,11 +19,12 @@ from flip.train.distributed import Replicas, Shards, World, get_state, set_state
 from flip.train.optimizer import build_optimizer, learning_rate
 
 
-def build_loader(params: Params, data: Path, manifest: dict, seed: int) -> Loader:
-    """The training pairs of `data` in their order."""
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
-    window = params.train.shuffle_shards
-    return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window)
+def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None) -> Loader:
+    """The training pairs of `data` in their order; read with its tokenizer unless another file is named."""
+    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
+    noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
+    side, window = params.model.image, params.train.shuffle_shards
+    return Loader(manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise)
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
@@ -133,6 +135,8 @@ class Run:
         row |= {"lr": self.optimizer.param_groups[0]["lr"]}
         if self.params.aligned:
             row["scale"] = round(self.model.scale.item(), 3)
+        if self.model.logit_bias is not None:
+            row["bias"] = round(self.model.logit_bias.item(), 3)
         self.log.append(row | {"samples_per_second": round(rate, 1)})
         return row
 

@@ -1,0 +1,102 @@
+"""Write a trained variant as a model of open_clip, transformers or timm, with a model card, and load it back.
+
+    python -m flip.export --variant flip-50 --format timm --out exported/flip-50
+    python -m flip.export --params results/tiny/siglip/seed-0/params.yaml --data data/tiny --format open_clip \\
+        --weights results/tiny/siglip/seed-0/weights.safetensors --out exported/siglip
+
+The exported model has to give the features of the one that it was made of to 1e-5; if it does not, nothing is left.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import flip.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
+from flip.data.tokenizer import Tokenizer
+from flip.export.card import Evidence, card
+from flip.export.check import Differences, compare
+from flip.export.formats import FORMATS, choose, quiet
+from flip.export.target import Target
+from flip.files import file_hash, folder_at_once, write_atomic
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import load_weights
+from flip.params import load, read_project
+
+
+def locate(options) -> None:
+    """Where things are that no option names: a variant's own folders."""
+    if options.variant:
+        scale = read_project(scale=options.scale).scale
+        seed = f"seed-{options.seed}"
+        found = Path("results") / scale / options.variant / seed
+        options.params = options.params or found / "params.yaml"
+        options.weights = options.weights or found / "weights.safetensors"
+        options.data = options.data or Path("data") / scale
+        receipt = Path("receipts") / scale / "variants" / options.variant / seed / "evaluate.json"
+        options.receipt = options.receipt or (receipt if receipt.exists() else None)
+    if missing := [f"--{name}" for name in ("params", "weights", "data") if not getattr(options, name)]:
+        raise ValueError(f"{', '.join(missing)}: not given; name a --variant, or all of --params, --weights and --data")
+
+
+def left_out(model: TwoTowers, target: Target) -> list[str]:
+    """What a target has no place for, for the card."""
+    found = ["The text tower and the projections are not in it."] if target.image_only else []
+    return found + (["The reconstruction decoder is not in it."] if model.decoder is not None else [])
+
+
+def export(model: TwoTowers, tokenizer: Tokenizer, target: Target, out: Path) -> Differences:
+    """Writes their files to the new folder `out` and compares what their library loads from there with `model`.
+
+    Raises:
+        ValueError: they differ; `out` is then gone.
+    """
+    with folder_at_once(out) as folder:
+        target.write(model, tokenizer, folder, out)
+    try:
+        return compare(model, tokenizer, target.load(out))
+    except BaseException:
+        shutil.rmtree(out)
+        raise
+
+
+def run(options) -> str:
+    locate(options)
+    params = load(options.params)
+    target = choose(options.format, params)
+    tokenizer = Tokenizer(options.tokenizer or options.data / "tokenizer.json", params.model.tokens, params.captions)
+    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    load_weights(options.weights, model)
+    if options.receipt:
+        evidence = Evidence.of_receipt(options.receipt, file_hash(options.weights))
+    else:
+        evidence = Evidence.of_files(options.weights, options.data)
+    differences = export(model, tokenizer, target, options.out)
+    usage = target.usage.replace("{folder}", str(options.out))
+    text = card(params, evidence, options.licence, usage, left_out(model, target), str(differences))
+    write_atomic(options.out / "README.md", text)
+    return f"{options.out}: {target.name}; {differences}"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.export", description=__doc__.splitlines()[0])
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not be there")
+    parser.add_argument("--variant", help="takes its results, data and receipt from where the workflow puts them")
+    parser.add_argument("--scale", help="of --variant (default: the scale that params.yaml names)")
+    parser.add_argument("--seed", type=int, default=0, help="of --variant (default: 0)")
+    parser.add_argument("--params", type=Path, help="frozen parameters")
+    parser.add_argument("--weights", type=Path, help="safetensors file")
+    parser.add_argument("--data", type=Path, help="folder with tokenizer.json and, for the card, the ledger")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of the weights (default: the data's)")
+    parser.add_argument("--receipt", type=Path, help="receipt of the evaluation, for the card")
+    parser.add_argument("--licence", help="of the weights, for the card (default: none is stated)")
+    options = parser.parse_args(argv)
+    quiet()
+    try:
+        print(run(options))
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

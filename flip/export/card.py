@@ -1,0 +1,150 @@
+"""The model card: what a model was trained on and by what, what it reaches, how to load it, where its limits are."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from flip.files import read_json
+from flip.params import dump
+from flip.receipt import behind
+from flip.schema import Params
+
+LIMITS = (
+    "- It has seen the pairs listed above and nothing else; captions in other languages, kinds of pictures that are not "
+    "among them, and tasks other than those measured are not covered.\n"
+    "- Pairs from the web carry the web's prejudices, which such models repeat; it was not examined for them. It is meant "
+    "for research, and not for decisions about people.\n"
+    "- Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used."
+)
+
+
+@dataclass
+class Evidence:
+    """What is known of a run: from the receipt of its evaluation, or from the files beside its weights."""
+
+    training: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    ledger: dict = field(default_factory=dict)
+    made: dict = field(default_factory=dict)  # commit, versions and machine of the training
+
+    @staticmethod
+    def of_receipt(path: Path, weights_hash: str) -> "Evidence":
+        """Everything behind an evaluation.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        stages = {one["spec"]["stage"]: one for one in behind(str(path)).values()}
+        evaluation, training = stages["evaluate"], stages["pretrain"]
+        if weights_hash not in {one["sha256"] for one in training["made"].values()}:
+            raise ValueError(f"{path}: the receipt of other weights; give --receipt the evaluate.json of these")
+        facts = {name: training[name] for name in ("git", "versions", "machine")}
+        ledger = stages["manifest"]["facts"]["ledger"]["total"]
+        return Evidence(training["facts"]["training"], evaluation["facts"]["metrics"], ledger, facts)
+
+    @staticmethod
+    def of_files(weights: Path, data: Path) -> "Evidence":
+        """As much of it as there is."""
+        read = lambda path: read_json(path) if path.exists() else {}  # noqa: E731
+        training, metrics = (read(weights.parent / name) for name in ("training.json", "metrics.json"))
+        # The ledger tells of these pairs only if they are the data's.
+        same = read(data / "manifest.json").get("id") == training.get("manifest")
+        return Evidence(training, metrics, read(data / "ledger.json").get("total", {}) if same else {})
+
+
+def rows(pairs: dict) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in pairs.items())
+
+
+def table(head: tuple[str, str], pairs: dict) -> str:
+    return f"| {head[0]} | {head[1]} |\n|---|---|\n{rows(pairs)}"
+
+
+def data_section(evidence: Evidence) -> str:
+    training, ledger = evidence.training, evidence.ledger
+    if not training:
+        return "Not recorded: there is no training.json beside the weights."
+    facts = {"manifest": f"`{training['manifest']}`", "pairs (their identity)": f"`{training['pairs']}`"}
+    facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
+    text = table(("what", "value"), facts)
+    if not ledger:
+        return text + "\n\nWhat became of the list that the pairs were taken from is not recorded."
+    counts = {name: f"{ledger[name]:,}" for name in ("wanted", "arrived", "used")}
+    lost = {f"lost: {name}": f"{count:,}" for name, count in ledger["lost"].items()}
+    return (
+        f"{text}\n\nOf the rows of the list that it was downloaded from:\n\n{table(('rows', 'count'), counts | lost)}"
+    )
+
+
+def metrics_section(evidence: Evidence) -> str:
+    if not evidence.metrics:
+        return "Not recorded: there is no metrics.json beside the weights."
+    metrics = {name: f"{value:.2f}" for name, value in evidence.metrics["metrics"].items()}
+    sets = {
+        name: f"{one['samples']:,} pictures, revision `{one['sha256'][:16]}`"
+        for name, one in evidence.metrics["sets"].items()
+    }
+    return f"{table(('metric', 'percent'), metrics)}\n\n{table(('test set', 'what it is'), sets)}"
+
+
+def made_section(evidence: Evidence) -> str:
+    if not evidence.made:
+        return "Commit and versions are not recorded: no receipt was given (`--receipt`)."
+    git, training = evidence.made["git"], evidence.training
+    tree = " with changes that were not committed" if git["changed"] else ""
+    facts = {"commit": f"{git['commit']}{tree}" if git["commit"] else "outside a repository"}
+    facts |= {"device": training["device"], "time": f"{training['seconds']:,} s", "seed": training["seed"]}
+    return table(("what", "value"), facts | evidence.made["versions"])
+
+
+def card(params: Params, evidence: Evidence, licence: str | None, usage: str, left_out: list[str], checked: str) -> str:
+    """README.md, with the front matter that model hubs read."""
+    front = {"license": "other", "license_name": licence or "none-stated"}
+    front |= {"tags": ["clip", "zero-shot-image-classification", "flip"]}
+    stated = f"{licence}." if licence else "None is stated; ask the authors before using it."
+    without = "".join(f"\n- {line}" for line in left_out)
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False).strip()}
+---
+
+# {params.variant} ({params.scale})
+
+A language-image model: variant `{params.variant}` of the scale `{params.scale}` of flip.
+
+## How to load it
+
+```python
+{usage}
+```
+
+Loaded so, it was compared with the model that it was made of: {checked}.{without}
+
+## What it was trained on
+
+{data_section(evidence)}
+
+## What it reaches
+
+{metrics_section(evidence)}
+
+## How it was made
+
+{made_section(evidence)}
+
+<details><summary>Frozen parameters</summary>
+
+```yaml
+{dump(params).strip()}
+```
+
+</details>
+
+## Licence
+
+{stated}
+
+## Limits
+
+{LIMITS}
+"""

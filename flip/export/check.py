@@ -1,0 +1,89 @@
+"""Whether a model of ours and one of another library give the same: tokens, pixels, features of pictures and texts."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flip.data.tokenizer import Tokenizer
+from flip.evaluate.sets import to_square
+from flip.export.target import Loaded
+from flip.model.two_towers import TwoTowers
+
+TOLERANCE = 1e-5  # of features, relative to the largest value
+LEVELS = 4.0  # of 255: how far pixels of a picture that is not square may be off on average
+TEXTS = ["a red star on grass", "two blue boats", "a photo of a dog", "IMG 2034", "a picture of " * 30]
+
+
+@dataclass
+class Differences:
+    """The largest of each kind; None where the target has no text tower."""
+
+    image: float
+    text: float | None
+    pixels: float  # mean over a picture that has to be cropped and resized, in levels of 255
+
+    def __str__(self) -> str:
+        text = "" if self.text is None else f", of texts {self.text:.1e}"
+        return f"features of pictures differ by {self.image:.1e}{text}, resized pixels by {self.pixels:.2f} of 255"
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    """Smooth colours with an edge, as photographs have; the same each time."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    image.paste((200, 30, 60), (width // 3, height // 4, width // 2, height // 2))
+    return image
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        raise ValueError(f"features of shape {list(found.shape)}, expected {list(expected.shape)}")
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def own_features(model: TwoTowers, images: Tensor, image_only: bool) -> Tensor:
+    """Of uint8 images; those of the tower alone, before the projection, where the other model is a tower alone."""
+    return model.vision.pool(model.vision(images)) if image_only else model.encode_image(images)
+
+
+def pixel_difference(model: TwoTowers, loaded: Loaded) -> float:
+    side = model.params.model.image
+    one = picture(2 * side + 11, side + 7, seed=5)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
+    theirs = 255 * (loaded.pixels(one) * std + mean)
+    return (theirs - to_square(one, side).permute(2, 0, 1)).abs().mean().item()
+
+
+def text_difference(model: TwoTowers, tokenizer: Tokenizer, loaded: Loaded) -> float:
+    ids, theirs = torch.from_numpy(tokenizer(TEXTS)), loaded.tokenize(TEXTS)
+    for text, own, other in zip(TEXTS, ids.tolist(), theirs.tolist(), strict=True):
+        length = sum(token >= 0 for token in own)
+        if own[:length] != other[:length]:
+            raise ValueError(f"'{text[:40]}' has the tokens {own[:length]} here, {other[:length]} there")
+    return relative(loaded.encode_text(theirs), model.encode_text(ids))
+
+
+@torch.inference_mode()
+def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded) -> Differences:
+    """Through each library's own preprocessing and tokenizer.
+
+    Raises:
+        ValueError: features differ by more than 1e-5 of the largest, pixels by more than rounding, or token ids at all.
+    """
+    model, side = model.float().cpu().eval(), model.params.model.image
+    pictures = [picture(side, side, seed) for seed in range(4)]
+    images = torch.stack([torch.from_numpy(np.array(one)) for one in pictures])
+    theirs = loaded.encode_image(torch.stack([loaded.pixels(one) for one in pictures]))
+    found = Differences(
+        relative(theirs, own_features(model, images, loaded.encode_text is None)),
+        text_difference(model, tokenizer, loaded) if loaded.encode_text else None,
+        pixel_difference(model, loaded),
+    )
+    limits = {"image": TOLERANCE, "text": TOLERANCE, "pixels": LEVELS}
+    for name, value in asdict(found).items():
+        if value is not None and not value <= limits[name]:
+            raise ValueError(f"{name}: {value:.2g} apart; allowed: {limits[name]:g}")
+    return found

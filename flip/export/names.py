@@ -1,0 +1,248 @@
+"""Which weight of ours is which of open_clip's, timm's and transformers': one table per model, read in both directions.
+
+A table is a list of pairs (their names, our names, layout). `{}` stands for the number of a block. A pair applies where
+all its names of ours exist and no earlier pair has taken one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How our tensors become theirs, and theirs ours; each takes and gives one tensor per name."""
+
+    there: Callable[..., tuple[Tensor, ...]]
+    back: Callable[..., tuple[Tensor, ...]]
+
+
+def _one(there: Callable, back: Callable) -> Layout:
+    return Layout(lambda x: (there(x),), lambda x: (back(x),))
+
+
+def _kernel(weight: Tensor) -> Tensor:
+    """The projection of flattened patches [width, patch * patch * 3] as a convolution's [width, 3, patch, patch]."""
+    side = round((weight.shape[1] // 3) ** 0.5)
+    return weight.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2)
+
+
+def _with_class(token: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Ours has no position of its own: the class token's row of positions is zero."""
+    return token, torch.cat([torch.zeros_like(positions[:1]), positions])
+
+
+def _without_class(token: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return token + positions[0], positions[1:]
+
+
+SAME = Layout(lambda *x: x, lambda *x: x)
+TRANSPOSED = _one(torch.t, torch.t)
+KERNEL = _one(_kernel, lambda x: x.permute(0, 2, 3, 1).flatten(1))
+ROW = _one(lambda x: x[None], lambda x: x[0])
+TOKEN = _one(lambda x: x[None, None], lambda x: x[0, 0])
+CLASS = Layout(_with_class, _without_class)
+CLASS_ROW = Layout(
+    lambda token, positions: tuple(x[None] for x in _with_class(token[None], positions)),
+    lambda token, positions: _without_class(token[0, 0], positions[0]),
+)
+THREE = Layout(lambda x: x.chunk(3), lambda *x: (torch.cat(x),))  # query, key and value: one matrix of ours
+STACKED = Layout(lambda *x: (torch.cat(x),), lambda x: x.split([len(x) // 3, len(x) - len(x) // 3]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    layout: Layout = SAME
+
+
+def pair(theirs: str, ours: str, layout: Layout = SAME) -> Pair:
+    return Pair(tuple(theirs.split()), tuple(ours.split()), layout)
+
+
+def module(theirs: str, ours: str, layout: Layout = SAME) -> list[Pair]:
+    """Weight and bias of modules; several are separated by spaces."""
+    suffixed = lambda names, kind: tuple(f"{name}.{kind}" for name in names.split())  # noqa: E731
+    return [Pair(suffixed(theirs, kind), suffixed(ours, kind), layout) for kind in ("weight", "bias")]
+
+
+def modules(theirs: str, ours: str, names: dict[str, str]) -> list[Pair]:
+    """Modules below `theirs` and `ours`: their name -> our name."""
+    return [one for name, own in names.items() for one in module(f"{theirs}{name}", f"{ours}{own}")]
+
+
+def blocks(theirs: str, ours: str, names: dict[str, str]) -> list[Pair]:
+    return modules(f"{theirs}.{{}}.", f"{ours}.blocks.{{}}.", names)
+
+
+def below(prefix: str, table: list[Pair]) -> list[Pair]:
+    """The table of a model that is a part of another one."""
+    return [Pair(tuple(prefix + name for name in one.theirs), one.ours, one.layout) for one in table]
+
+
+def applied(table: list[Pair], ours) -> list[Pair]:
+    """The pairs that apply to a model with these names, block by block."""
+    taken, found = set(), []
+    for one in table:
+        for number in count() if "{}" in one.ours[0] else (0,):
+            theirs, names = (tuple(name.format(number) for name in side) for side in (one.theirs, one.ours))
+            if not all(name in ours for name in names):
+                break
+            if taken.isdisjoint(names):
+                taken.update(names)
+                found.append(Pair(theirs, names, one.layout))
+    return found
+
+
+def exported(table: list[Pair], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Their weights, made of ours; what the table does not name stays behind."""
+    found = {}
+    for one in applied(table, ours):
+        found |= zip(one.theirs, one.layout.there(*(ours[name] for name in one.ours)), strict=True)
+    return found
+
+
+def imported(table: list[Pair], theirs: dict[str, Tensor], wanted, where: str) -> dict[str, Tensor]:
+    """Our weights, for a model with the names `wanted`, made of theirs.
+
+    Raises:
+        ValueError: they have weights that ours has no place for, or lack some.
+    """
+    pairs = applied(table, wanted)
+    named = {name for one in pairs for name in one.theirs}
+    for problem, names in (("lacks", named - theirs.keys()), ("has no place here for", theirs.keys() - named)):
+        if names:
+            shown = sorted(names)
+            raise ValueError(f"{where}: {problem} {len(shown)} weights: {', '.join(shown[:4])}")
+    found = {}
+    for one in pairs:
+        found |= zip(one.ours, one.layout.back(*(theirs[name].float() for name in one.theirs)), strict=True)
+    return found
+
+
+OPEN_CLIP_BLOCK = {"ln_1": "norm1", "attn.out_proj": "attention.out", "ln_2": "norm2", "mlp.c_fc": "mlp.0"}
+OPEN_CLIP_BLOCK |= {"mlp.c_proj": "mlp.2"}
+TIMM_BLOCK = {"norm1": "norm1", "attn.qkv": "attention.qkv", "attn.proj": "attention.out", "norm2": "norm2"}
+TIMM_BLOCK |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+CLIP_BLOCK = {"layer_norm1": "norm1", "self_attn.out_proj": "attention.out", "layer_norm2": "norm2"}
+CLIP_BLOCK |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+VITMAE_BLOCK = {"layernorm_before": "norm1", "attention.o_proj": "attention.out", "layernorm_after": "norm2"}
+VITMAE_BLOCK |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+
+
+def open_clip_tower(theirs: str, ours: str) -> list[Pair]:
+    """Blocks of open_clip's own transformer."""
+    first, own = f"{theirs}.{{}}.attn.in_proj_", f"{ours}.blocks.{{}}.attention.qkv."
+    attention = [pair(f"{first}{kind}", f"{own}{kind}") for kind in ("weight", "bias")]
+    return attention + blocks(theirs, ours, OPEN_CLIP_BLOCK)
+
+
+def three_projections(theirs: str, ours: str) -> list[Pair]:
+    """Attention with query, key and value of their own."""
+    names = " ".join(f"{theirs.replace('*', letter)}" for letter in "qkv")
+    return module(names, f"{ours}.blocks.{{}}.attention.qkv", THREE)
+
+
+OPEN_CLIP_TEXT = [
+    pair("token_embedding.weight", "text.embed.weight"),
+    pair("positional_embedding", "text.positions.weight"),
+    *open_clip_tower("transformer.resblocks", "text.transformer"),
+    *module("ln_final", "text.transformer.norm"),
+    pair("text_projection.weight text_projection.bias", "text_projection.weight text_projection.bias"),
+    pair("text_projection", "text_projection.weight", TRANSPOSED),
+]
+LOGITS = [pair("logit_scale", "log_scale"), pair("logit_bias", "logit_bias")]
+
+OPEN_CLIP = [
+    *LOGITS,
+    pair("visual.conv1.weight", "vision.embed.weight", KERNEL),
+    pair("visual.class_embedding visual.positional_embedding", "vision.class_token vision.positions", CLASS),
+    *module("visual.ln_pre", "vision.pre_norm"),
+    *open_clip_tower("visual.transformer.resblocks", "vision.transformer"),
+    *module("visual.ln_post", "vision.transformer.norm"),
+    pair("visual.proj", "image_projection.weight", TRANSPOSED),
+    *OPEN_CLIP_TEXT,
+]
+
+TIMM = [
+    *module("patch_embed.proj", "vision.embed", KERNEL)[:1],
+    pair("patch_embed.proj.bias", "vision.embed.bias"),
+    pair("cls_token pos_embed", "vision.class_token vision.positions", CLASS_ROW),
+    pair("pos_embed", "vision.positions", ROW),
+    *module("norm_pre", "vision.pre_norm"),
+    *blocks("blocks", "vision.transformer", TIMM_BLOCK),
+    *module("norm", "vision.transformer.norm"),
+    pair("attn_pool.latent", "vision.attention_pooling.probe", TOKEN),
+    *modules(
+        "attn_pool.", "vision.attention_pooling.",
+        {"q": "query", "kv": "keys_values", "proj": "out", "norm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"},
+    ),
+]  # fmt: skip
+
+OPEN_CLIP_WITH_TIMM = [
+    *LOGITS,
+    *below("visual.trunk.", TIMM),
+    *module("visual.head.proj", "image_projection"),
+    *OPEN_CLIP_TEXT,
+]
+
+
+def transformers_tower(tower: str) -> list[Pair]:
+    theirs, ours = f"{tower}_model.encoder.layers", f"{tower}.transformer"
+    return three_projections(f"{theirs}.{{}}.self_attn.*_proj", ours) + blocks(theirs, ours, CLIP_BLOCK)
+
+
+TRANSFORMERS = [  # what CLIP and SigLIP name alike
+    pair("vision_model.embeddings.patch_embedding.weight", "vision.embed.weight", KERNEL),
+    *transformers_tower("vision"),
+    *module("vision_model.post_layernorm", "vision.transformer.norm"),
+    pair("text_model.embeddings.token_embedding.weight", "text.embed.weight"),
+    pair("text_model.embeddings.position_embedding.weight", "text.positions.weight"),
+    *transformers_tower("text"),
+    *module("text_model.final_layer_norm", "text.transformer.norm"),
+]
+
+TRANSFORMERS_CLIP = [
+    *TRANSFORMERS,
+    pair("logit_scale", "log_scale"),
+    pair(
+        "vision_model.embeddings.class_embedding vision_model.embeddings.position_embedding.weight",
+        "vision.class_token vision.positions",
+        CLASS,
+    ),
+    *module("vision_model.pre_layrnorm", "vision.pre_norm"),
+    pair("visual_projection.weight", "image_projection.weight"),
+    pair("text_projection.weight", "text_projection.weight"),
+]
+
+HEAD, POOLING = "vision_model.head", "vision.attention_pooling"
+TRANSFORMERS_SIGLIP = [
+    *TRANSFORMERS,
+    pair("logit_scale", "log_scale", ROW),
+    pair("logit_bias", "logit_bias", ROW),
+    pair("vision_model.embeddings.patch_embedding.bias", "vision.embed.bias"),
+    pair("vision_model.embeddings.position_embedding.weight", "vision.positions"),
+    pair(f"{HEAD}.probe", f"{POOLING}.probe", TOKEN),
+    *(
+        pair(f"{HEAD}.attention.in_proj_{kind}", f"{POOLING}.query.{kind} {POOLING}.keys_values.{kind}", STACKED)
+        for kind in ("weight", "bias")
+    ),
+    *modules(
+        f"{HEAD}.", f"{POOLING}.",
+        {"attention.out_proj": "out", "layernorm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"},
+    ),
+    *module("text_model.head", "text_projection"),
+]  # fmt: skip
+
+VITMAE = [
+    *module("embeddings.patch_embeddings.projection", "vision.embed", KERNEL)[:1],
+    pair("embeddings.patch_embeddings.projection.bias", "vision.embed.bias"),
+    pair("embeddings.cls_token embeddings.position_embeddings", "vision.class_token vision.positions", CLASS_ROW),
+    *three_projections("layers.{}.attention.*_proj", "vision.transformer"),
+    *blocks("layers", "vision.transformer", VITMAE_BLOCK),
+    *module("layernorm", "vision.transformer.norm"),
+]

@@ -1,0 +1,185 @@
+"""A variant as an open_clip model: a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads.
+
+CLIP's form is open_clip's own; towers of another form are timm's inside it, whose configuration is written beside.
+"""
+
+from pathlib import Path
+
+import open_clip
+from open_clip.factory import get_model_config
+from open_clip.timm_model import TimmModel
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import VisionTransformer
+from safetensors.torch import save
+
+from flip.data.tokenizer import Tokenizer
+from flip.export import timm_models
+from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
+from flip.export.target import Loaded, Need, their_weights
+from flip.export.timm_models import activation
+from flip.export.tokens import is_clips, pads_with_end, stored_tokenizer, write_tokenizer
+from flip.files import write_atomic, write_json
+from flip.model.two_towers import TwoTowers
+from flip.params import merge
+from flip.schema import Params, Tower
+
+TEXT = [
+    Need("form.text.pooling", ("last",), "its text towers read the state of one token"),
+    Need(
+        "captions.fill",
+        (True,),
+        "its text towers attend to padding, which must then be end tokens, unless they are causal",
+        lambda params: not params.form.text.causal,
+    ),
+]
+NATIVE = [
+    Need("form.vision.pooling", ("class",), "its own image tower has a class token"),
+    Need("form.vision.patch_bias", (False,), "its own patch projection has no bias"),
+    Need("form.vision.projection", ("linear",), "its own projection has no bias"),
+]
+QUICK = "it has quick_gelu in both towers or in none"
+ALIKE = [
+    Need(f"form.{one}.activation", ("quick_gelu",), QUICK, lambda p, other=other: activations(p)[other] == "quick_gelu")
+    for one, other in (("vision", "text"), ("text", "vision"))
+]
+
+
+def activations(params: Params) -> dict[str, str]:
+    return {"vision": params.form.vision.activation, "text": params.form.text.activation}
+
+
+def blocks(tower: Tower, form) -> dict:
+    found = {"layers": tower.layers, "width": tower.width, "norm_kwargs": {"eps": form.norm_epsilon}}
+    return found | ({"act_kwargs": {"approximate": "tanh"}} if form.activation == "gelu_tanh" else {})
+
+
+def text_configuration(params: Params, tokenizer: Tokenizer) -> dict:
+    form, captions = params.form.text, params.captions
+    found = blocks(params.model.text, form) | {"heads": params.model.text.heads, "context_length": params.model.tokens}
+    found |= {"vocab_size": tokenizer.vocabulary, "no_causal_mask": not form.causal}
+    found |= {"pool_type": "last" if captions.fill else "eos", "eos_id": tokenizer.after[0]}
+    found |= {"proj_bias": form.projection == "affine"}
+    # Any name will do: from a local folder, open_clip reads the tokenizer that lies there.
+    return found if is_clips(tokenizer) else found | {"hf_tokenizer_name": params.variant}
+
+
+def preprocessing(params: Params) -> dict:
+    form = params.form.vision
+    found = {"size": params.model.image, "mode": "RGB", "mean": list(form.mean), "std": list(form.std)}
+    return found | {"interpolation": "bicubic", "resize_mode": "shortest"}
+
+
+def described(loaded: Loaded, config: dict) -> dict:
+    """Parameters of ours for an open_clip model with its `model_cfg`."""
+    text_config, model = config["text_cfg"], loaded.model
+    text = getattr(model, "text", model)
+    if "hf_model_name" in text_config:
+        raise ValueError("its text tower is a model of transformers; allowed: open_clip's own")
+    block, pool = text.transformer.resblocks[0], getattr(text, "pool_type", getattr(text, "text_pool_type", None))
+    if pool not in ("last", "eos", "argmax"):
+        raise ValueError(f"its text tower reads the '{pool}' token; allowed: last, eos, argmax")
+    size = {"layers": len(text.transformer.resblocks), "width": text.transformer.width, "heads": block.attn.num_heads}
+    affine = not hasattr(text.text_projection, "ndim")
+    form = {"pooling": "last", "causal": text.attn_mask is not None, "activation": activation(block.mlp.gelu)}
+    form |= {"norm_epsilon": block.ln_1.eps, "projection": "affine" if affine else "linear"}
+    found = {"model": {"embedding": config["embed_dim"], "text": size, "tokens": text.context_length}}
+    return found | {"form": {"text": form}, "captions": {"fill": pool == "last" and pads_with_end(loaded.tokenizer)}}
+
+
+def own_tower(visual: VisionTransformer) -> dict:
+    """Parameters of ours for open_clip's own image tower."""
+    if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
+        raise ValueError("its image tower is no vision transformer with a class token as its feature")
+    block = visual.transformer.resblocks[0]
+    size = {"layers": len(visual.transformer.resblocks), "width": visual.transformer.width}
+    form = {"pooling": "class", "positions": "learned", "pre_norm": bool(list(visual.ln_pre.parameters()))}
+    form |= {"patch_bias": False, "activation": activation(block.mlp.gelu), "norm_epsilon": block.ln_1.eps}
+    form |= {"projection": "linear"} | {name: list(visual.preprocess_cfg[name]) for name in ("mean", "std")}
+    model = {"image": visual.image_size[0], "patch": visual.patch_size[0]}
+    return {"model": model | {"vision": size | {"heads": block.attn.num_heads}}, "form": {"vision": form}}
+
+
+class OpenClip:
+    """CLIP's form: open_clip's own two towers."""
+
+    name = "open_clip's CLIP"
+    needs = [*NATIVE, *TEXT, *ALIKE]
+    table = OPEN_CLIP
+    zeros = frozenset()
+    image_only = False
+    usage = (
+        "import open_clip\n\n"
+        'model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{folder}")\n'
+        'tokenizer = open_clip.get_tokenizer("local-dir:{folder}")\n'
+        "image = model.eval().encode_image(preprocess(picture)[None], normalize=True)  # a PIL picture\n"
+        'text = model.encode_text(tokenizer(["a photo of a dog"]), normalize=True)'
+    )
+
+    def vision(self, params: Params, place: Path) -> dict:
+        """`vision_cfg`, for a model in the folder `place`."""
+        model, form = params.model, params.form.vision
+        found = blocks(model.vision, form) | {"head_width": model.vision.width // model.vision.heads}
+        return found | {"patch_size": model.patch, "image_size": model.image, "no_ln_pre": not form.pre_norm}
+
+    def configuration(self, model: TwoTowers, tokenizer: Tokenizer, place: Path) -> dict:
+        params = model.params
+        found = {"embed_dim": params.embedding, "quick_gelu": params.form.text.activation == "quick_gelu"}
+        found |= {"vision_cfg": self.vision(params, place), "text_cfg": text_configuration(params, tokenizer)}
+        return found if model.logit_bias is None else found | {"init_logit_bias": 0.0}
+
+    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+        theirs = open_clip.CLIP(**self.configuration(model, tokenizer, folder))
+        config = self.configuration(model, tokenizer, final)
+        facts = {"model_cfg": config, "preprocess_cfg": preprocessing(model.params)}
+        write_json(folder / "open_clip_config.json", facts)
+        write_atomic(folder / "open_clip_model.safetensors", save(their_weights(self, model, theirs.state_dict())))
+        if "hf_tokenizer_name" in config["text_cfg"]:
+            write_tokenizer(tokenizer, folder)
+
+    def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        name = architecture or f"local-dir:{source}"
+        model = open_clip.create_model(name, pretrained=str(source) if architecture else None, require_pretrained=True)
+        pixels = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+        tokenizer = open_clip.get_tokenizer(name)
+        return Loaded(model.eval(), pixels, model.encode_image, tokenizer, model.encode_text, tokenizer)
+
+    def state(self, loaded: Loaded) -> dict:
+        return {name.removeprefix("text."): tensor for name, tensor in loaded.model.state_dict().items()}
+
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+        config = get_model_config(architecture or f"local-dir:{source}")
+        found = merge(described(loaded, config), self.described_vision(loaded.model.visual))
+        stored, captions = stored_tokenizer(loaded.tokenizer, loaded.model.vocab_size)
+        return merge(found, {"captions": captions, "tokenizer": stored, "bias": loaded.model.logit_bias is not None})
+
+    def described_vision(self, visual) -> dict:
+        return own_tower(visual)
+
+
+class OpenClipWithTimm(OpenClip):
+    """Every other vision tower that timm has: open_clip takes it from a folder, by its absolute path."""
+
+    name = "open_clip with an image tower of timm"
+    needs = [*timm_models.NEEDS, *TEXT]
+    table = OPEN_CLIP_WITH_TIMM
+    zeros = frozenset({"visual.trunk.patch_embed.proj.bias"})
+
+    def vision(self, params: Params, place: Path) -> dict:
+        form = params.form.vision
+        found = {"timm_model_name": f"local-dir:{(place / 'timm').absolute()}", "image_size": params.model.image}
+        found |= {"timm_pool": timm_models.POOLING[form.pooling], "timm_proj_bias": form.projection == "affine"}
+        return found | {"timm_proj": "none" if form.projection == "none" else "linear"}
+
+    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+        write_json(folder / "timm" / "config.json", timm_models.configuration(model.params))
+        super().write(model, tokenizer, folder, final)
+
+    def described_vision(self, visual) -> dict:
+        cfg, head = visual.preprocess_cfg, getattr(visual.head, "proj", None)
+        found = timm_models.described(visual.trunk, cfg["mean"], cfg["std"])
+        kind = "none" if head is None else "linear" if head.bias is None else "affine"
+        return merge(found, {"form": {"vision": {"projection": kind}}})
+
+
+def kind_of(loaded: Loaded) -> OpenClip:
+    return (OpenClipWithTimm if isinstance(loaded.model.visual, TimmModel) else OpenClip)()

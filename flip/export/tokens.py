@@ -1,0 +1,103 @@
+"""Tokenizers between tokenizer.json and the files that transformers (and open_clip through it) reads."""
+
+import json
+from pathlib import Path
+
+from flip.data.tokenizer import SPECIAL, Tokenizer
+
+# How open_clip cleans captions before it tokenizes them, as normalizers of the tokenizer itself.
+CANONICAL = [
+    {"type": "Replace", "pattern": {"String": "_"}, "content": " "},
+    {"type": "Replace", "pattern": {"Regex": r"[!-/:-@\[-`{-~]"}, "content": ""},
+    {"type": "Lowercase"},
+]
+SPACES = [
+    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+]
+CLEAN = {"_clean_whitespace": SPACES, "_clean_lower": [*SPACES, {"type": "Lowercase"}]}
+CLEAN |= {"_clean_canonicalize": [*CANONICAL, *SPACES]}
+
+
+def is_clips(tokenizer: Tokenizer) -> bool:
+    """CLIP's BPE, put into slots as open_clip's own tokenizer does."""
+    return tokenizer.stored["kind"] == "clip" and bool(tokenizer.before and tokenizer.after) and tokenizer.padding < 0
+
+
+def _backend(tokenizer: Tokenizer):
+    """A tokenizer of the tokenizers library with our special tokens around each caption, and its special tokens."""
+    from tokenizers import Tokenizer as Fast
+    from tokenizers.processors import TemplateProcessing
+
+    if tokenizer.stored["kind"] == "clip":
+        from open_clip import SimpleTokenizer
+        from transformers import CLIPTokenizer
+
+        clip = SimpleTokenizer()
+        names = {"start": "<|startoftext|>", "end": "<|endoftext|>"}
+        vocabulary = dict(clip.encoder) | {names["start"]: clip.sot_token_id, names["end"]: clip.eot_token_id}
+        for plain in ("<start_of_text>", "<end_of_text>"):
+            del vocabulary[plain]
+        merges = sorted(clip.bpe_ranks, key=clip.bpe_ranks.get)
+        fast = CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
+    else:
+        fast, names = (
+            Fast.from_str(json.dumps(tokenizer.stored["definition"])),
+            tokenizer.stored.get("special", SPECIAL),
+        )
+    around = {"start": tokenizer.before, "end": tokenizer.after}
+    used = {side: names[side] for side, ids in around.items() if ids}
+    fast.add_special_tokens(list(used.values()))  # new ones get the next ids, as in flip/data/tokenizer.py
+    for side, token in used.items():
+        assert fast.token_to_id(token) == around[side][0]
+    template = [*([used["start"]] if "start" in used else []), "$A", *([used["end"]] if "end" in used else [])]
+    known = [(token, fast.token_to_id(token)) for token in used.values()]
+    fast.post_processor = TemplateProcessing(single=template, special_tokens=known)
+    fast.no_padding()
+    fast.no_truncation()
+    return fast, used
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer; it pads with end tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast, used = _backend(tokenizer)
+    roles = {"start": "bos_token", "end": "eos_token"}
+    named = {roles[side]: token for side, token in used.items()} | {"pad_token": used["end"]}
+    PreTrainedTokenizerFast(
+        tokenizer_object=fast, model_max_length=tokenizer.slots, model_input_names=["input_ids"], **named
+    ).save_pretrained(folder)
+
+
+def stored_tokenizer(tokenizer, vocabulary: int) -> tuple[dict, dict]:
+    """What our tokenizer.json holds for a tokenizer of transformers or open_clip, and `captions` as it does them.
+
+    Raises:
+        ValueError: one that is not backed by the tokenizers library, or pads with another token than the end token.
+    """
+    from open_clip import SimpleTokenizer
+
+    if isinstance(tokenizer, SimpleTokenizer):
+        return {"kind": "clip", "vocabulary": vocabulary, "definition": None}, {"start": True, "end": True}
+    clean = getattr(getattr(tokenizer, "clean_fn", None), "__name__", None)
+    theirs = getattr(tokenizer, "tokenizer", tokenizer)  # open_clip keeps transformers' in its own
+    if not hasattr(theirs, "backend_tokenizer"):
+        raise ValueError(f"{type(theirs).__name__}: no tokenizer.json beside the weights; convert the tokenizer first")
+    definition = json.loads(theirs.backend_tokenizer.to_str())
+    if clean:
+        steps = [*CLEAN[clean], *([definition["normalizer"]] if definition["normalizer"] else [])]
+        definition["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    around = theirs("")["input_ids"]  # what stands around nothing
+    tokens = theirs.convert_ids_to_tokens(around)
+    if not 1 <= len(tokens) <= 2:
+        raise ValueError(f"captions end in no token of their own, or have {len(tokens)} around them; allowed: 1 or 2")
+    special = dict(SPECIAL) | dict(zip(("start", "end") if len(tokens) == 2 else ("end",), tokens, strict=True))
+    stored = {"kind": "fast", "vocabulary": vocabulary, "definition": definition, "special": special}
+    return stored, {"start": len(tokens) == 2, "end": True}
+
+
+def pads_with_end(tokenizer) -> bool:
+    """Whether what is left of the slots is filled with end tokens."""
+    theirs = getattr(tokenizer, "tokenizer", tokenizer)
+    return getattr(theirs, "pad_token_id", None) == theirs("")["input_ids"][-1]

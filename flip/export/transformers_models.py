@@ -1,0 +1,241 @@
+"""A variant as a model of transformers: CLIPModel, SiglipModel, or the image tower as ViTMAEModel; a folder that
+`AutoModel.from_pretrained` loads. Another class of theirs is a subclass of Transformers here, and a line in CLASSES."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    SiglipConfig,
+    SiglipModel,
+    ViTMAEConfig,
+    ViTMAEModel,
+)
+
+from flip.data.tokenizer import Tokenizer
+from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE
+from flip.export.target import Loaded, Need, their_weights
+from flip.export.tokens import pads_with_end, stored_tokenizer, write_tokenizer
+from flip.model.two_towers import TwoTowers
+from flip.params import merge
+from flip.schema import Blocks, Params, Tower
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+
+
+def blocks(tower: Tower, form: Blocks) -> dict:
+    found = {"hidden_size": tower.width, "intermediate_size": 4 * tower.width, "num_hidden_layers": tower.layers}
+    found |= {"num_attention_heads": tower.heads, "layer_norm_eps": form.norm_epsilon}
+    return found | {"hidden_act": ACTIVATIONS[form.activation]}
+
+
+def towers(params: Params, tokenizer: Tokenizer) -> dict:
+    model, form, end = params.model, params.form, tokenizer.after[0]
+    text = blocks(model.text, form.text) | {"vocab_size": tokenizer.vocabulary, "max_position_embeddings": model.tokens}
+    text |= {"eos_token_id": end, "pad_token_id": end, "bos_token_id": tokenizer.before[0] if tokenizer.before else end}
+    vision = blocks(model.vision, form.vision) | {"image_size": model.image, "patch_size": model.patch}
+    return {"vision_config": vision, "text_config": text}
+
+
+def described_blocks(config) -> tuple[dict, dict]:
+    """Size and form of a tower.
+
+    Raises:
+        ValueError: another activation, or an MLP of another width.
+    """
+    known = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+    if config.hidden_act not in known:
+        raise ValueError(f"its activation is {config.hidden_act}; allowed: {', '.join(known)}")
+    if config.intermediate_size != 4 * config.hidden_size:
+        raise ValueError(
+            f"its MLP is {config.intermediate_size} wide; allowed: {4 * config.hidden_size}, four times its tower"
+        )
+    size = {"layers": config.num_hidden_layers, "width": config.hidden_size, "heads": config.num_attention_heads}
+    return size, {"activation": known[config.hidden_act], "norm_epsilon": config.layer_norm_eps}
+
+
+class Transformers:
+    """What its classes share: files, preprocessing, tokenizer."""
+
+    zeros = frozenset()
+    image_only = False
+    usage = (
+        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
+        'model = AutoModel.from_pretrained("{folder}").eval()\n'
+        'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
+        'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
+        'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
+        "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
+    )
+
+    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+        theirs = self.build(model.params, tokenizer)
+        theirs.load_state_dict(their_weights(self, model, theirs.state_dict()))
+        theirs.save_pretrained(folder)
+        form, side = model.params.form.vision, model.params.model.image
+        CLIPImageProcessor(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}, resample=3,
+            image_mean=list(form.mean), image_std=list(form.std),
+        ).save_pretrained(folder)  # fmt: skip
+        if not self.image_only:
+            write_tokenizer(tokenizer, folder)
+
+    def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        processor = AutoImageProcessor.from_pretrained(source)
+        pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
+        if self.image_only:
+            return Loaded(model, pixels, lambda images: self.features(model, images))
+        tokenizer, slots = AutoTokenizer.from_pretrained(source), model.config.text_config.max_position_embeddings
+        settings = {"padding": "max_length", "truncation": True, "max_length": slots, "return_tensors": "pt"}
+        return Loaded(
+            model, pixels, lambda images: pooled(model.get_image_features(pixel_values=images)),
+            lambda texts: tokenizer(texts, **settings)["input_ids"],
+            lambda ids: pooled(model.get_text_features(input_ids=ids)), tokenizer,
+        )  # fmt: skip
+
+    def state(self, loaded: Loaded) -> dict:
+        return loaded.model.state_dict()
+
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+        config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source)
+        own = {"mean": list(processor.image_mean), "std": list(processor.image_std)}
+        picture = getattr(config, "vision_config", config)
+        size, form = described_blocks(picture)
+        model = {"image": picture.image_size, "patch": picture.patch_size, "vision": size}
+        form |= own | {"positions": "learned"}
+        found = merge({"model": model, "form": {"vision": form}}, self.own)
+        return found if self.image_only else merge(found, self.described_text(loaded))
+
+    def described_text(self, loaded: Loaded) -> dict:
+        config = loaded.model.config.text_config
+        size, form = described_blocks(config)
+        stored, captions = stored_tokenizer(loaded.tokenizer, config.vocab_size)
+        found = {"model": {"text": size, "tokens": config.max_position_embeddings}, "form": {"text": form}}
+        return found | {"captions": captions | {"fill": self.fills(loaded)}, "tokenizer": stored}
+
+
+def pooled(features):
+    """Features themselves, or the output object around them."""
+    return getattr(features, "pooler_output", features)
+
+
+class Clip(Transformers):
+    name = "transformers' CLIPModel"
+    table = TRANSFORMERS_CLIP
+    own = {  # noqa: RUF012
+        "form": {
+            "vision": {"pooling": "class", "pre_norm": True, "patch_bias": False, "projection": "linear"},
+            "text": {"pooling": "last", "causal": True, "projection": "linear"},
+        },
+        "bias": False,
+    }
+    needs = [  # noqa: RUF012
+        Need("form.vision.pooling", ("class",), "its image tower has a class token"),
+        Need("form.vision.pre_norm", (True,), "its image tower has a LayerNorm before the blocks"),
+        Need("form.vision.patch_bias", (False,), "its patch projection has no bias"),
+        Need("form.vision.projection", ("linear",), "its projection has no bias"),
+        Need("form.text.pooling", ("last",), "its text tower reads the end token"),
+        Need("form.text.causal", (True,), "its text tower is causal"),
+        Need("form.text.projection", ("linear",), "its projection has no bias"),
+        Need("captions.fill", (False,), "it reads the first end token"),
+        Need("sigmoid.weight", (0.0,), "its logits have no bias", lambda params: params.sigmoid.bias is not None),
+    ]
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        return CLIPModel(CLIPConfig(**towers(params, tokenizer), projection_dim=params.embedding))
+
+    def fills(self, loaded: Loaded) -> bool:
+        return False
+
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+        found = super().describe(loaded, source, architecture)
+        return merge(found, {"model": {"embedding": loaded.model.config.projection_dim}})
+
+
+class Siglip(Transformers):
+    name = "transformers' SiglipModel"
+    table = TRANSFORMERS_SIGLIP
+    zeros = frozenset({"logit_bias", "vision_model.embeddings.patch_embedding.bias"})
+    own = {  # noqa: RUF012
+        "form": {
+            "vision": {"pooling": "map", "pre_norm": False, "patch_bias": True, "projection": "none"},
+            "text": {"pooling": "last", "causal": False, "projection": "affine"},
+        },
+        "bias": True,
+    }
+    needs = [  # noqa: RUF012
+        Need("form.vision.pooling", ("map",), "its image tower ends in attention pooling"),
+        Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
+        Need("form.vision.projection", ("none",), "its common space is the image tower's own"),
+        Need("form.text.pooling", ("last",), "its text tower reads the last token"),
+        Need("form.text.causal", (False,), "its text tower is not causal"),
+        Need("form.text.projection", ("affine",), "its text projection has a bias"),
+        Need("captions.fill", (True,), "it attends to padding, which must then be end tokens"),
+    ]
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        settings = towers(params, tokenizer)
+        settings["text_config"]["projection_size"] = params.embedding
+        return SiglipModel(SiglipConfig(**settings))
+
+    def fills(self, loaded: Loaded) -> bool:
+        if not pads_with_end(loaded.tokenizer):
+            raise ValueError("its captions are filled with a padding token; allowed: the end token, as SigLIP 1 does")
+        return True
+
+
+class VitMae(Transformers):
+    """The encoder. Its decoder sees the class token, which ours leaves out: that one is left behind."""
+
+    name = "transformers' ViTMAEModel"
+    table = VITMAE
+    zeros = frozenset({"embeddings.patch_embeddings.projection.bias"})
+    image_only = True
+    usage = (
+        "from transformers import AutoImageProcessor, AutoModel\n\n"
+        'model = AutoModel.from_pretrained("{folder}").eval()  # mask_ratio is 0: it sees whole pictures\n'
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL picture\n'
+        "features = model(**pixels).last_hidden_state[:, 0]  # the class token"
+    )
+    own = {  # noqa: RUF012
+        "form": {"vision": {"pooling": "class", "pre_norm": False, "patch_bias": True, "projection": "none"}}
+    }
+    needs = [  # noqa: RUF012
+        Need("form.vision.pooling", ("class",), "its image tower has a class token"),
+        Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
+    ]
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        settings = blocks(params.model.vision, params.form.vision)
+        settings |= {"image_size": params.model.image, "patch_size": params.model.patch, "mask_ratio": 0.0}
+        return ViTMAEModel(ViTMAEConfig(**settings))
+
+    def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        loaded = super().load(source, architecture)
+        loaded.model.config.mask_ratio = loaded.model.embeddings.config.mask_ratio = 0.0
+        return loaded
+
+    def features(self, model, images):
+        return model(pixel_values=images).last_hidden_state[:, 0]
+
+
+CLASSES = {"clip": Clip, "siglip": Siglip, "vit_mae": VitMae}
+
+
+def kind_of(source: Path) -> Transformers:
+    """The class for a folder with a config.json.
+
+    Raises:
+        ValueError: a model of another kind.
+    """
+    kind = AutoConfig.from_pretrained(source).model_type
+    if kind not in CLASSES:
+        raise ValueError(f"{source}: a model of type '{kind}'; allowed: {', '.join(CLASSES)}")
+    return CLASSES[kind]()
