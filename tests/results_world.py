@@ -8,10 +8,18 @@ from flip.specs import recipe
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
 ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
 CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
-PROBED = {"fine": 2560, "coarse": 1600}
+PROBED = {"fine": 2560, "coarse": 800}
 PROBES = [f"{name}-probe" for name in PROBED]
-RECALLS = ["retrieval-image-r1", "retrieval-text-r1"]
-METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", *RECALLS, "pointing", *SHIFTS]
+METRICS = [
+    "fine",
+    "fine-masked",
+    "fine-ensemble",
+    "coarse",
+    "retrieval-image-r1",
+    "retrieval-text-r1",
+    "pointing",
+    *SHIFTS,
+]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
@@ -47,9 +55,9 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
-        sets["pointing"]["chance"] = 12.3246
         for test, count in PROBED.items():
             sets[test]["train"] = {"samples": count, "sha256": fitted_to * 32}
+        sets["pointing"]["chance"] = 12.3246
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts)

@@ -124,6 +124,24 @@ def test_a_variant_whose_cost_was_not_measured_is_named(project, fresh):
         cost("flip-75", read_results(project, *fresh))
 
 
+def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
+    """Where it has no accuracy, nothing is compared with it; what it costs is there."""
+    params = results.runs["flip-50"].params
+    alone = params.model_copy(update={"contrastive": params.contrastive.model_copy(update={"weight": 0.0})})
+    runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
+    found = replace(results, runs=runs)
+    table = Builder(found).table("a")
+    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
+    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert "| **-**<br>no text tower |" in tables.markdown(table)
+    assert pd.read_csv(io.StringIO(tables.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
+    assert "flip-50" not in tables.summary(found, "fine")["fine"]
+    tuned = Builder(found).table("e").rows[1].cells[0]
+    assert (tuned.value is not None, tuned.difference) == (True, None)
+    assert "no text tower" in page.render(found, [table], {})
+
+
 # Rows and references
 
 
@@ -144,9 +162,11 @@ def test_rows_compare_with_what_the_paper_compares_them_with(builder, project):
     assert found["f", "flip-75-mae", "fine"] == ("flip-75", "fine")
 
 
-def test_a_probe_compares_with_the_baselines_probe(builder, project):
+def test_a_probe_compares_with_the_baselines_probe(project, folders):
     """Masked inference is another way to the zero-shot number beside it; a probe is another task."""
-    table = project.tables["a"].model_copy(update={"metrics": ["fine", "fine-masked", "fine-probe"]})
+    tree = project.tree["tables"]["a"] | {"metrics": ["fine", "fine-masked", "fine-probe"]}
+    project = Project(project.tree | {"tables": {"a": tree}}, project.scale)
+    builder, table = Builder(read_results(project, *folders)), project.tables["a"]
     assert builder.reference("flip-50", "fine-masked", table) == ("flip-50", "fine")
     assert builder.reference("flip-50", "fine-probe", table) == ("clip", "fine-probe")
     assert builder.reference("clip", "fine-probe", table) is None
@@ -351,8 +371,6 @@ def test_weights_trained_with_other_parameters_are_refused(project, fresh):
 @pytest.fixture
 def pixels():
     """A project with one table, of CLIP and a model without a text tower, by zero-shot and by probe."""
-    from flip.params import read_project
-
     whole = read_project("params.yaml", "tiny")
     report = {"title": "t", "question": "q", "about": "a"}
     table = {
@@ -375,7 +393,7 @@ def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
     tables.write(results, tmp_path / "out")
     for name in ("pixels.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
-        assert "not measured: no text tower" in text
+        assert "no text tower" in text
         assert "fine linear probe" in text
         assert "1,500 pictures, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
     assert "points of fine linear probe against clip" in (tmp_path / "out" / "index.html").read_text()

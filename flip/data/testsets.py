@@ -168,10 +168,10 @@ def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict
         files = [*files, folder / NAMES, folder / PROMPTS]
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     samples = sum(len(members(tar)) for tar in tars(folder))
-    found = {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
     if probed and not count:
-        raise ValueError(f"evaluate.probe: '{name}' has no classes; take it out of the list")
-    return found | ({"train": training(folder)} if probed else {})
+        raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
+    facts |= {"train": training(folder)} if probed else {}
+    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 
 
 def clear(out: Path) -> None:

@@ -20,8 +20,8 @@ PAPER = Path(__file__).with_name("paper.yaml")
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. What there is nothing to compare with is None, and all of what was
-    not measured, with the reason in `missing`."""
+    """One metric of one row; percentages and points. What has nothing to compare with is None, and so is all of what
+    was not measured, for the reason in `missing`."""
 
     metric: str
     value: float | None = None
@@ -161,7 +161,7 @@ class Builder:
         low, high = estimate.interval(confidence)
         printed = paper.get(variant, {}).get(metric)
         cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
-        if (reference := self.reference(variant, metric, table)) in self.estimates:
+        if reference := self.reference(variant, metric, table):
             difference = estimate - self.estimates[reference]
             low, high = difference.interval(confidence)
             other = paper.get(reference[0], {}).get(reference[1])

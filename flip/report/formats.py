@@ -6,10 +6,8 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    """'64.9 [62.4, 67.3]', or why there is no value."""
-    if cell.missing:
-        return f"not measured: {cell.missing}"
-    return interval(cell.value, cell.low, cell.high)
+    """With its interval; a dash where the metric was not measured."""
+    return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
 
 
 def difference(cell) -> str:

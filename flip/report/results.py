@@ -72,12 +72,10 @@ class Run:
 
     def missing(self, metric: str) -> str | None:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
-        if metric in self.metrics[0]["metrics"]:
-            return None
         test, probes = set_of(metric, self.sets), self.params.evaluate.probe
-        if metric == f"{test}-probe":
-            return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
-        return None if self.params.aligned else "no text tower"
+        if metric != f"{test}-probe":
+            return None if self.params.aligned else "no text tower"
+        return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
 
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
@@ -189,13 +187,14 @@ class Results:
         return self
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(variant, metric) -> Estimate, of all tables, without what a row is known to lack, and the figure."""
-        cells = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
-        wanted = [(variant, metric) for variant, metric in cells if not self.runs[variant].missing(metric)]
+        """(variant, metric) -> Estimate, of all tables and the trade-off figure, but for what a row lacks."""
+        wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
         if tradeoff := self.project.tradeoff:
             wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
+            if self.runs[variant].missing(metric):
+                continue
             values = self.runs[variant].outcomes(metric)
             groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
         found = {}

@@ -23,9 +23,7 @@ def csv(records: list[dict]) -> str:
 
 
 def markdown_cell(cell) -> str:
-    if cell.missing:
-        return formats.value(cell)
-    parts = [f"**{formats.value(cell)}**"]
+    parts = [f"**{formats.value(cell)}**", *([cell.missing] if cell.missing else [])]
     if cell.difference is not None:
         parts.append(f"{formats.difference(cell)} vs {cell.reference}")
     if cell.paper is not None:
