@@ -1,9 +1,11 @@
 """Tables: costs and differences on hand-made numbers, the paper's numbers, refusals, files that pandas opens, and what
 each row was trained on where a table is told to mix data."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd

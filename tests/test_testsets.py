@@ -145,7 +145,7 @@ def test_a_public_set_with_a_training_split_of_other_classes_is_refused(folders,
 def test_a_set_of_captions_cannot_be_probed(folders, make, capsys):
     with pytest.raises(SystemExit):
         make("retrieval", {"evaluate": {"sets": {"retrieval": str(folders["retrieval"])}, "probe": ["retrieval"]}})
-    assert "evaluate.probe: 'retrieval' has no classes" in capsys.readouterr().err
+    assert "evaluate.probe: 'retrieval' has captions, not classes" in capsys.readouterr().err
 
 
 def rewritten(folder, target, edit):

@@ -151,7 +151,7 @@ class Builder:
         if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
-        return None if other == variant else (other, metric)
+        return None if other == variant or (other, metric) not in self.estimates else (other, metric)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
         if missing := self.results.runs[variant].missing(metric):
