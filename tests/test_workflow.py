@@ -69,7 +69,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     from flip.provenance import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
-    stages["tables"] = specs.TABLES
+    stages |= {"embed": specs.EMBED, "tables": specs.TABLES}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))

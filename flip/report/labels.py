@@ -25,6 +25,11 @@ FACTS = {
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
+    "image tower from": (
+        lambda p: (p.image_tower.weights or "") + ", locked" * p.image_tower.locked,
+        ["image_tower.weights"],
+    ),
+    "image tower's learning rate": (lambda p: f"x {p.image_tower.lr_scale:g}", ["image_tower.lr_scale"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
 # Tasks that go by a word of their own, by the end of a metric's name.
