@@ -33,12 +33,9 @@ WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
 
 class Tower:
-    """The image side of a trained model."""
+    """The image side of a trained model; weights of another shape are a ValueError."""
 
     def __init__(self, params: Params, weights, device: str):
-        """Raises:
-        ValueError: weights of another tower.
-        """
         self.params, self.device = params, device
         self.model = TwoTowers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
         load_weights(weights, self.model.image_tower, strict=False)

@@ -3,6 +3,7 @@ features that were computed once equals training that computes them in each step
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from flip import embed, pretrain
+from flip.cost import Step
 from flip.data.features import FACTS, Features, features_path
 from flip.data.index import read_index
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
 from flip.params import ParameterError, dump
+from flip.report.costs import cost
 from flip.train.distributed import World
 from flip.train.guards import Interrupted
 from flip.train.run import Run, build_loader, build_model
@@ -122,6 +125,22 @@ def test_features_are_those_of_whole_pictures_and_nan_where_there_is_none(change
     torch.testing.assert_close(model.encode_image(images), torch.from_numpy(rows), rtol=1e-5, atol=1e-6)
 
 
+def test_features_in_bfloat16_keep_their_digits_in_two_bytes(change, tower):
+    params = change("clip", {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}})
+    made = embed.Tower(params, tower, "cpu")
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    found = made(images)
+    assert found.dtype == np.float16
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(made.model.encode_image(torch.from_numpy(images)).half(), torch.from_numpy(found))
+
+
+def test_a_step_costs_no_image_tower(change, data):
+    manifest = read_json(data / "manifest.json")
+    locked, whole = (Step(change(name, SMALL), data, manifest, "cpu").flops_per_sample() for name in ("lit", "clip"))
+    assert locked < 0.4 * whole
+
+
 def test_an_interrupted_embedding_goes_on_with_what_is_missing(change, data, tower, tmp_path, monkeypatch):
     manifest, params = read_json(data / "manifest.json"), change("clip", SMALL)
     made = embed.Tower(params, tower, "cpu")
@@ -224,6 +243,17 @@ def test_what_makes_no_sense_is_refused(project, variant, delta, message):
     tree = merge(project.tree["variants"][variant], delta)
     with pytest.raises(ParameterError, match=message):
         broken(project, ["variants", variant], tree).check()
+
+
+def test_what_a_training_builds_on_is_trained_and_paid_for(project):
+    chosen = broken(project, ["variants", "lit", "image_tower", "weights"], "flip-50-tuned")
+    chosen.tree["tables"] = {"a": {"title": "", "report": "systems", "variants": ["lit"], "metrics": ["fine"]}}
+    chosen = chosen.of("systems")
+    assert chosen.named == ["lit", "flip-50", "flip-50-tuned"]
+    runs = {name: SimpleNamespace(params=chosen.variants[name], samples=100) for name in chosen.named}
+    measured = {"flops_per_sample": 2.0, "relative_rounds": [1.0], "peak_memory_bytes": 1, "batch": 16}
+    found = cost("lit", SimpleNamespace(runs=runs, cost={"variants": dict.fromkeys(runs, measured)}))
+    assert (found.samples, found.total_flops) == (300, 600)
 
 
 def test_features_of_others_and_wrong_options_are_named(change, data, tower, features, tmp_path, capsys):

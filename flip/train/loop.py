@@ -137,8 +137,10 @@ class Begin:
     features: Features | None = None
 
     def load(self, model: TwoTowers) -> None:
-        """Raises:
-        ValueError: weights of another shape.
+        """Puts the weights into a model.
+
+        Raises:
+            ValueError: they have another shape.
         """
         if self.start:
             load_weights(self.start, model, strict=False)
