@@ -82,15 +82,16 @@ def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> 
         ValueError: a shard is missing, or not whole.
     """
     own = manifest["shards"][world.rank :: world.size]
-    total = sum(shard["samples"] for shard in own)
-    with stoppable() as stop, tqdm(total=total, desc="embed", unit="picture", disable=not world.first) as bar:
+    total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
+    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not world.first)
+    with stoppable() as asked, progress as bar:
         for shard in own:
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
             if not place.exists():
                 check_size(path, shard["bytes"])
                 write_features(place, embed_shard(tower, path))
             bar.update(shard["samples"])
-            if stop:
+            if asked:
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
 
 
