@@ -79,16 +79,6 @@ def check(schema: type[Section], tree: dict, where: str):
         raise ParameterError(explain(error, schema, where)) from None
 
 
-def image_side(params: Params) -> dict:
-    """By key, what decides the shape and the meaning of an image tower's weights."""
-    model, form = params.model, params.form.vision.model_dump()
-    if not params.aligned:
-        form["projection"] = "none"
-    sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": params.embedding}
-    sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
-    return sizes | {f"form.vision.{name}": value for name, value in form.items()}
-
-
 @dataclass(frozen=True)
 class Project:
     """params.yaml as it stands, for one scale; whole, or as much of it as concerns one report (`of`)."""
@@ -186,8 +176,8 @@ class Project:
         self._must_know([tower], key)
         if other := variants[tower].image_tower.weights:
             raise ParameterError(f"params.yaml, {key}: '{tower}' has its image tower from '{other}'; name that one")
-        theirs = image_side(variants[tower])
-        for name, value in image_side(params).items():
+        theirs = variants[tower].image_side
+        for name, value in params.image_side.items():
             if theirs[name] != value:
                 raise ParameterError(
                     f"params.yaml, {key}: {name} is {theirs[name]} in '{tower}' and {value} here; they must be equal"

@@ -181,6 +181,16 @@ class Params(Section):
         return self.model.embedding if projected else self.model.vision.width
 
     @property
+    def image_side(self) -> dict[str, int | float | str | tuple]:
+        """By key, what decides the shape and the meaning of the image tower's weights and its projection's."""
+        model, form = self.model, self.form.vision.model_dump()
+        if not self.aligned:
+            form["projection"] = "none"
+        sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": self.embedding}
+        sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
+        return sizes | {f"form.vision.{name}": value for name, value in form.items()}
+
+    @property
     def aligned(self) -> bool:
         """Whether a loss ties pictures to captions; without one there is no text tower."""
         return bool(self.contrastive.weight or self.sigmoid.weight)
