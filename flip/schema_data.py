@@ -147,7 +147,9 @@ class Captions(Section):
 class Augmentation(Section):
     """Random resized crop; no colour changes (FLIP, appendix)."""
 
-    crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
+    crop_area: tuple[Share, Share] = Field(
+        description="smallest and largest share of the area; [1, 1]: the whole picture"
+    )
     crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
     flip: bool = Field(description="mirror half of the pictures")
 

@@ -89,6 +89,40 @@ class Form(Section):
     text: TextForm
 
 
+class ImageTower(Section):
+    """Where the vision tower and its projection begin, and how fast they learn: anew, from trained weights (SigLIP,
+    section 4.5: at a tenth of the rate, without weight decay), or locked (LiT)."""
+
+    weights: str | None = Field(
+        description="variant, or .safetensors file with this project's names, whose image tower it begins with; "
+        "null: a new one"
+    )
+    lr_scale: Share = Field(
+        description="learning rate over that of the rest; 0: locked, its features of all pictures are computed once"
+    )
+
+    @model_validator(mode="after")
+    def only_trained_towers_lag(self):
+        if self.weights is None and self.lr_scale != 1:
+            raise ValueError(
+                f"lr_scale = {self.lr_scale} is for a trained tower: let weights name its variant or file, or set "
+                "lr_scale to 1.0"
+            )
+        return self
+
+    @property
+    def locked(self) -> bool:
+        return self.lr_scale == 0
+
+    @property
+    def file(self) -> str | None:
+        return self.weights if self.weights and self.weights.endswith(".safetensors") else None
+
+    @property
+    def variant(self) -> str | None:
+        return None if self.file else self.weights
+
+
 class Masking(Section):
     image: Share = Field(description="share of patches removed; a class token always stays")
     text: Share = Field(description="share of token slots removed")

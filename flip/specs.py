@@ -4,6 +4,7 @@
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
+    specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
 
 A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
@@ -35,6 +36,7 @@ ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
 TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+TRAINING |= {"image_tower"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ DATA = {
     "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
+EMBED = Stage(
+    "flip.embed",
+    "pretrain",
+    {
+        "model": {"image", "patch", "embedding", "vision"},
+        "form": {"vision"},
+        "image_tower": {"weights"},
+        "train": {"precision"},
+    },
+)
 EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
@@ -74,10 +86,10 @@ def selected(params: Params, sections: set | dict, but: dict = SPEED) -> dict:
 
 
 def recipe(project: Project, variant: str) -> dict:
-    """What training a variant depends on; with that of the variant that it starts from."""
+    """What training a variant depends on; with that of the variant that it builds on."""
     params = project.variants[variant]
     found = selected(params, TRAINING)
-    return found | {"before": recipe(project, params.start)} if params.start else found
+    return found | {"before": recipe(project, params.before)} if params.before else found
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
@@ -102,6 +114,8 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
+    for name in {params.features for params in variants.values()} - {None}:
+        spec(f"features/{name}/embed.json", EMBED, selected(variants[name], EMBED.sections))
     for report in project.reports:
         part = project.of(report)
         costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}

@@ -9,6 +9,7 @@ import mmap
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
@@ -69,8 +70,12 @@ class Shard:
 
     def __getitem__(self, item: int) -> tuple[bytes, str]:
         """JPEG bytes and caption."""
-        jpeg, jpeg_size, text, text_size = self.index[item]
-        return self.bytes[jpeg : jpeg + jpeg_size], self.bytes[text : text + text_size].decode()
+        jpeg, jpeg_size, *_ = self.index[item]
+        return self.bytes[jpeg : jpeg + jpeg_size], self.caption(item)
+
+    def caption(self, item: int) -> str:
+        _, _, text, text_size = self.index[item]
+        return self.bytes[text : text + text_size].decode()
 
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
@@ -82,9 +87,11 @@ def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndar
     """Top, left, height, width of a random crop: area and aspect drawn as in Inception's (and torchvision's).
 
     `draws` holds uniform numbers [tries, 4]; if no try fits inside the picture, the largest centred crop of an
-    allowed aspect is taken.
+    allowed aspect is taken. Where all of the area is asked for, it is the whole picture.
     """
     low, high = augmentation.crop_area
+    if low == 1:
+        return 0, 0, height, width
     shortest, longest = map(math.log, augmentation.crop_aspect)
     for area, aspect, y, x in draws.tolist():  # numbers of Python's own are several times faster one by one
         area = height * width * (low + (high - low) * area)
@@ -101,6 +108,28 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     """[height, width, 3] -> [side, side, 3]; pixel areas are averaged when shrinking, so that nothing aliases."""
     shrinks = image.shape[0] > side and image.shape[1] > side
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def decode(jpeg: bytes) -> np.ndarray | None:
+    """uint8 [height, width, 3]; None where the bytes are no picture."""
+    try:
+        return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True)
+    except ValueError:
+        return None
+
+
+def ahead(function, items, workers: int):
+    """function(item) of each item, in their order, computed ahead by `workers` threads."""
+    if not workers:
+        yield from map(function, items)
+        return
+    items, pending = iter(items), deque()
+    with ThreadPoolExecutor(workers) as pool:
+        pending.extend(pool.submit(function, item) for item in islice(items, workers + 1))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in islice(items, 1))
+            yield result
 
 
 class Loader:
@@ -134,15 +163,19 @@ class Loader:
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
 
+    def _picture(self, number: int, item: int) -> np.ndarray | None:
+        """What is learned from of a shard's item; None where that cannot be read."""
+        return decode(self.shard(number)[item][0])
+
     def _pair(self, position: int) -> tuple[np.ndarray, str]:
         number, item = self.order.at(position)
         shard = self.shard(number)
         for offset in range(len(shard.index)):
-            jpeg, caption = shard[(item + offset) % len(shard.index)]
-            try:
-                return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True), caption
-            except ValueError:
-                self.broken += 1
+            place = (item + offset) % len(shard.index)
+            picture = self._picture(number, place)
+            if picture is not None:
+                return picture, shard.caption(place)
+            self.broken += 1
         raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
 
     def _caption(self, position: int) -> str:
@@ -154,19 +187,25 @@ class Loader:
         image = resize(image[top : top + height, left : left + width], self.side)
         return image[:, ::-1] if self.augmentation.flip and draws[0] < 0.5 else image
 
+    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """What of the pairs' pictures goes into the model, and their captions."""
+        draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
+        images = np.empty((len(positions), self.side, self.side, 3), dtype=np.uint8)
+        texts = []
+        for row, position in enumerate(positions.tolist()):
+            image, text = self._pair(position)
+            images[row] = self._augment(image, draws[row])
+            texts.append(text)
+        return {"images": torch.from_numpy(images)}, texts
+
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
         """The pairs at positions start .. start + size - 1."""
         positions = torch.arange(start, start + size)
-        draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
-        images = np.empty((size, self.side, self.side, 3), dtype=np.uint8)
-        sources = self.noise.sources(start, size) if self.noise else range(start, start + size)
-        texts = []
-        for row, source in enumerate(sources):
-            image, text = self._pair(start + row)
-            images[row] = self._augment(image, draws[row])
-            texts.append(text if source == start + row else self._caption(source))
-        ids = torch.from_numpy(self.tokenizer(texts))
-        batch = {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
+        inputs, texts = self._inputs(positions)
+        if self.noise:
+            for row, source in enumerate(self.noise.sources(start, size)):
+                texts[row] = texts[row] if source == start + row else self._caption(source)
+        batch = inputs | {"ids": torch.from_numpy(self.tokenizer(texts)), "positions": positions}
         if self.noise:
             self.noise.corrupt(batch)
         return batch
@@ -179,14 +218,4 @@ class Loader:
     def batches(self, start: int, size: int, workers: int, stride: int):
         """Endless batches, each `stride` positions after the last, from `start` on, prepared ahead by `workers`
         threads."""
-        if not workers:
-            while True:
-                yield self.batch(start, size)
-                start += stride
-        with ThreadPoolExecutor(workers) as pool:
-            ahead = deque()
-            while True:
-                while len(ahead) <= workers:
-                    ahead.append(pool.submit(self.batch, start, size))
-                    start += stride
-                yield ahead.popleft().result()
+        return ahead(lambda first: self.batch(first, size), count(start, stride), workers)

@@ -146,9 +146,9 @@ class Results:
         return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
 
     def trained(self, variants: list[str]) -> dict[str, dict]:
-        """The data of each variant and of those that they start from."""
-        starts = [self.runs[variant].params.start for variant in variants]
-        return {name: self.runs[name].data for name in dict.fromkeys([*variants, *filter(None, starts)])}
+        """The data of each variant and of those that they build on."""
+        behind = [one for variant in variants for one in self.project.chain(variant)]
+        return {name: self.runs[name].data for name in dict.fromkeys([*variants, *behind])}
 
     def check_rows(self, where: str, variants: list[str], remedy: str) -> None:
         """Refuses rows that were trained on other data than each other, or than what is there now."""
