@@ -10,13 +10,13 @@ from flip.params import dump
 from flip.receipt import behind
 from flip.schema import Params
 
-LIMITS = (
-    "- It has seen the pairs listed above and nothing else; captions in other languages, kinds of pictures that are not "
-    "among them, and tasks other than those measured are not covered.\n"
-    "- Pairs from the web carry the web's prejudices, which such models repeat; it was not examined for them. It is meant "
-    "for research, and not for decisions about people.\n"
-    "- Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used."
-)
+LIMITS = """\
+- It has seen the pairs listed above and nothing else: other kinds of pictures, other languages and other tasks than
+  those measured are not covered.
+- Pairs from the web carry the web's prejudices, and such models repeat them; it was not examined for them. It is meant
+  for research, not for decisions about people.
+- Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used.
+"""
 
 
 @dataclass
@@ -146,5 +146,4 @@ Loaded so, it was compared with the model that it was made of: {checked}.{withou
 
 ## Limits
 
-{LIMITS}
-"""
+{LIMITS}"""

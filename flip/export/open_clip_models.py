@@ -23,7 +23,7 @@ from flip.model.two_towers import TwoTowers
 from flip.params import merge
 from flip.schema import Params, Tower
 
-TEXT = [
+TEXT = (
     Need("form.text.pooling", ("last",), "its text towers read the state of one token"),
     Need(
         "captions.fill",
@@ -31,17 +31,17 @@ TEXT = [
         "its text towers attend to padding, which must then be end tokens, unless they are causal",
         lambda params: not params.form.text.causal,
     ),
-]
-NATIVE = [
+)
+NATIVE = (
     Need("form.vision.pooling", ("class",), "its own image tower has a class token"),
     Need("form.vision.patch_bias", (False,), "its own patch projection has no bias"),
     Need("form.vision.projection", ("linear",), "its own projection has no bias"),
-]
+)
 QUICK = "it has quick_gelu in both towers or in none"
-ALIKE = [
+ALIKE = tuple(
     Need(f"form.{one}.activation", ("quick_gelu",), QUICK, lambda p, other=other: activations(p)[other] == "quick_gelu")
     for one, other in (("vision", "text"), ("text", "vision"))
-]
+)
 
 
 def activations(params: Params) -> dict[str, str]:
@@ -103,7 +103,7 @@ class OpenClip:
     """CLIP's form: open_clip's own two towers."""
 
     name = "open_clip's CLIP"
-    needs = [*NATIVE, *TEXT, *ALIKE]
+    needs = (*NATIVE, *TEXT, *ALIKE)
     table = OPEN_CLIP
     zeros = frozenset()
     image_only = False
@@ -160,7 +160,7 @@ class OpenClipWithTimm(OpenClip):
     """Every other vision tower that timm has: open_clip takes it from a folder, by its absolute path."""
 
     name = "open_clip with an image tower of timm"
-    needs = [*timm_models.NEEDS, *TEXT]
+    needs = (*timm_models.NEEDS, *TEXT)
     table = OPEN_CLIP_WITH_TIMM
     zeros = frozenset({"visual.trunk.patch_embed.proj.bias"})
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import timm
-
 from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -18,7 +17,7 @@ from flip.schema import Params
 POOLING = {"class": "token", "mean": "avg", "map": "map"}
 # LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
 ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-NEEDS = [
+NEEDS = (
     Need("form.vision.norm_epsilon", tuple(ARCHITECTURES), "timm's architectures have one of these"),
     Need(
         "form.vision.patch_bias",
@@ -26,7 +25,7 @@ NEEDS = [
         "timm's patch projection has no bias where a LayerNorm follows it",
         lambda params: params.form.vision.pre_norm,
     ),
-]
+)
 
 
 def configuration(params: Params) -> dict:
