@@ -61,12 +61,14 @@ def table(head: tuple[str, str], pairs: dict) -> str:
     return f"| {head[0]} | {head[1]} |\n|---|---|\n{rows(pairs)}"
 
 
-def data_section(evidence: Evidence) -> str:
+def data_section(params: Params, evidence: Evidence) -> str:
     training, ledger = evidence.training, evidence.ledger
     if not training:
         return "Not recorded: there is no training.json beside the weights."
     facts = {"manifest": f"`{training['manifest']}`", "pairs (their identity)": f"`{training['pairs']}`"}
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
+    if params.start:
+        facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
     text = table(("what", "value"), facts)
     if not ledger:
         return text + "\n\nWhat became of the list that the pairs were taken from is not recorded."
@@ -122,7 +124,7 @@ Loaded so, it was compared with the model that it was made of: {checked}.{withou
 
 ## What it was trained on
 
-{data_section(evidence)}
+{data_section(params, evidence)}
 
 ## What it reaches
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import timm
 from safetensors.torch import save
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -69,8 +70,10 @@ def described(trunk: nn.Module, mean, std) -> dict:
     Raises:
         ValueError: no plain vision transformer.
     """
-    if not isinstance(trunk, VisionTransformer):
-        raise ValueError(f"its image tower is a {type(trunk).__name__}; allowed: timm's VisionTransformer")
+    if not isinstance(trunk, VisionTransformer) or not isinstance(trunk.patch_embed, PatchEmbed):
+        raise ValueError(
+            f"its image tower is a {type(trunk).__name__}; allowed: timm's VisionTransformer over plain patches"
+        )
     pooling = {theirs: ours for ours, theirs in POOLING.items()}
     if trunk.global_pool not in pooling:
         raise ValueError(f"its pooling is '{trunk.global_pool}'; allowed: {', '.join(pooling)}")

@@ -21,7 +21,7 @@ from transformers import (
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE
 from flip.export.target import Loaded, Need, their_weights
-from flip.export.tokens import pads_with_end, stored_tokenizer, write_tokenizer
+from flip.export.tokens import must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
 from flip.schema import Blocks, Params, Tower
@@ -88,7 +88,10 @@ class Transformers:
             write_tokenizer(tokenizer, folder)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
-        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        model = model.eval()
+        if lost := sorted(info["missing_keys"]):  # which it would draw at random
+            raise ValueError(f"{len(lost)} weights are missing: {', '.join(lost[:4])}")
         processor = AutoImageProcessor.from_pretrained(source)
         pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
         if self.image_only:
@@ -185,9 +188,7 @@ class Siglip(Transformers):
         return SiglipModel(SiglipConfig(**settings))
 
     def fills(self, loaded: Loaded) -> bool:
-        if not pads_with_end(loaded.tokenizer):
-            raise ValueError("its captions are filled with a padding token; allowed: the end token, as SigLIP 1 does")
-        return True
+        return must_fill_with_end(loaded.tokenizer)
 
 
 class VitMae(Transformers):
