@@ -32,7 +32,7 @@ SPEED = {
 UNMEASURED = {"train": RESTART}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "simclr", "train", "start"}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from flip.train.optimizer import build_optimizer, learning_rate
 def build_loader(params: Params, data: Path, manifest: dict, seed: int) -> Loader:
     """The training pairs of `data` in their order."""
     tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
-    window = params.train.shuffle_shards
-    return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window)
+    window, views = params.train.shuffle_shards, params.simclr.views if params.simclr.weight else None
+    return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window, views)
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
