@@ -247,7 +247,7 @@ class Params(Section):
     @model_validator(mode="after")
     def losses_are_possible(self):
         if not self.aligned and not self.reconstruction.weight and not self.simclr.weight:
-            raise ValueError("no loss: give the weight of contrastive, sigmoid, reconstruction or simclr a value")
+            raise ValueError("no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value")
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:

@@ -51,7 +51,7 @@ def assert_same_step(found, expected):
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "mae"])
+@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "mae", "slip"])
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
     expected = step(World(), params, small_data)

@@ -33,7 +33,18 @@ def weights(run):
 
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75", "text-random", "text-prioritized", "flip-75-mae", "clip-form", "sigmoid", "siglip", "mae"],
+    [
+        "clip",
+        "flip-75",
+        "text-random",
+        "text-prioritized",
+        "flip-75-mae",
+        "clip-form",
+        "sigmoid",
+        "siglip",
+        "mae",
+        "slip",
+    ],
 )
 def test_every_variant_learns(change, small_data, variant):
     """The plain colours of the little set are told apart within a few epochs."""

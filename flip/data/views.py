@@ -37,7 +37,7 @@ def saturate(image: np.ndarray, factor: float) -> np.ndarray:
 def turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
     """By a share of the circle."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(turn * 256) % 256)  # bytes go round as the circle does
+    hsv[..., 0] += np.uint8(int(turn * 255) % 256)  # bytes go round as the circle does
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 

@@ -42,12 +42,12 @@ class BatchNorm(nn.Module):
 
 class ProjectionHead(nn.Sequential):
     """SLIP's MLP, [pairs, views, width] -> [pairs, views, out]: BatchNorm and ReLU after each hidden layer, each view
-    normalised by itself, as in the released code."""
+    normalised by itself, as in the released code. Layers before a BatchNorm have no biases: it would cancel them."""
 
     def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = alone):
         layers = []
         for inward in (width, head.hidden):
-            layers += [nn.Linear(inward, head.hidden), BatchNorm(head.hidden, gather), nn.ReLU()]
+            layers += [nn.Linear(inward, head.hidden, bias=False), BatchNorm(head.hidden, gather), nn.ReLU()]
         super().__init__(*layers, nn.Linear(head.hidden, head.width))
 
 
