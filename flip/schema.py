@@ -17,6 +17,7 @@ from flip.schema_data import (
     Shards,
     Source,
     Tokenizer,
+    Views,
     World,
 )
 from flip.schema_evaluate import Evaluate
@@ -30,6 +31,7 @@ from flip.schema_model import (
     Model,
     Reconstruction,
     Sigmoid,
+    SimCLR,
     TextForm,
     Tower,
     VisionForm,
@@ -61,6 +63,7 @@ __all__ = [
     "Tower",
     "Tradeoff",
     "Train",
+    "Views",
     "VisionForm",
     "World",
 ]
@@ -157,6 +160,7 @@ class Params(Section):
     contrastive: Contrastive
     sigmoid: Sigmoid
     reconstruction: Reconstruction
+    simclr: SimCLR
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
@@ -223,9 +227,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.aligned and not self.reconstruction.weight:
-            raise ValueError("no loss: give contrastive.weight, sigmoid.weight or reconstruction.weight a value")
-        if self.form.vision.pooling == "map" and not self.aligned:
+        if not self.aligned and not self.reconstruction.weight and not self.simclr.weight:
+            raise ValueError("no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value")
+        if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")

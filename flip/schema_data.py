@@ -164,3 +164,20 @@ class Noise(Section):
     @property
     def any(self) -> bool:
         return bool(self.images or self.texts or self.pairs)
+
+
+class Views(Augmentation):
+    """SimCLR's two views of a picture (Chen et al. 2020, appendix A): crops in other colours, some gray or blurred.
+
+    Brightness, contrast and saturation are multiplied by 1 +- a number up to the one given; order and use as in
+    torchvision's ColorJitter.
+    """
+
+    jitter_share: Share = Field(description="share of views in other colours")
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
+    gray_share: Share = Field(description="share of views without colours")
+    blur_share: Share = Field(description="share of views that are blurred")
+    blur_sigma: tuple[Positive, Positive] = Field(description="smallest and largest sigma of the blur, pixels")

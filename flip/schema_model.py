@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from flip.schema_data import Views
 from flip.schema_types import Count, Positive, Section, Share
 
 
@@ -165,3 +166,13 @@ class Reconstruction(Section):
     width: Count
     heads: Count
     normalize: bool = Field(description="targets are normalised per patch")
+
+
+class SimCLR(Section):
+    """Two views of a picture find each other among all others (Chen et al. 2020), as SLIP adds it to CLIP."""
+
+    weight: float = Field(description="weight of the loss beside the contrastive one; 0 makes no views", ge=0)
+    temperature: Positive = Field(description="cosines are divided by it")
+    hidden: Count = Field(description="width of the projection head's two hidden layers")
+    width: Count = Field(description="width of the space in which views are compared")
+    views: Views

@@ -44,6 +44,7 @@ def weights(run):
         "sigmoid",
         "siglip",
         "mae",
+        "slip",
     ],
 )
 def test_every_variant_learns(change, small_data, variant):

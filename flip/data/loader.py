@@ -19,8 +19,9 @@ import torch
 
 from flip.data.index import BLOCK, check_size, read_index
 from flip.data.noise import Corruption
+from flip.data.views import DRAWS, recolour
 from flip.model.masking import uniform
-from flip.schema import Augmentation
+from flip.schema import Augmentation, Views
 
 
 class Order:
@@ -134,13 +135,14 @@ def ahead(function, items, workers: int):
 
 class Loader:
     """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64
-    [batch].
+    [batch]; and where `views` says how to make them, two views of each picture, uint8 [batch, 2, side, side, 3].
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     """
 
     TRIES = 10
+    CROP = 1 + 4 * TRIES  # random numbers per crop: to flip or not, then the tries
 
     def __init__(
         self,
@@ -152,13 +154,14 @@ class Loader:
         seed: int,
         window: int,
         noise: Corruption | None = None,
+        views: Views | None = None,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
             check_size(path, shard["bytes"])
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
-        self.noise = noise
+        self.noise, self.views = noise, views
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -180,23 +183,32 @@ class Loader:
 
     def _caption(self, position: int) -> str:
         number, item = self.order.at(position)
-        return self.shard(number)[item][1]
+        return self.shard(number).caption(item)
 
-    def _augment(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        top, left, height, width = crop_box(*image.shape[:2], self.augmentation, draws[1:].reshape(-1, 4))
+    def _crop(self, image: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
+        top, left, height, width = crop_box(*image.shape[:2], augmentation, draws[1:].reshape(-1, 4))
         image = resize(image[top : top + height, left : left + width], self.side)
-        return image[:, ::-1] if self.augmentation.flip and draws[0] < 0.5 else image
+        return image[:, ::-1] if augmentation.flip and draws[0] < 0.5 else image
+
+    def _view(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        return recolour(self._crop(image, self.views, draws[: self.CROP]), self.views, draws[self.CROP :])
 
     def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
         """What of the pairs' pictures goes into the model, and their captions."""
-        draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
-        images = np.empty((len(positions), self.side, self.side, 3), dtype=np.uint8)
+        size = len(positions)
+        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
+        found = {"images": np.empty((size, self.side, self.side, 3), dtype=np.uint8)}
+        if self.views:
+            found["views"] = np.empty((size, 2, self.side, self.side, 3), dtype=np.uint8)
+            view_draws = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(size, 2, -1)
         texts = []
         for row, position in enumerate(positions.tolist()):
             image, text = self._pair(position)
-            images[row] = self._augment(image, draws[row])
+            found["images"][row] = self._crop(image, self.augmentation, draws[row])
+            if self.views:
+                found["views"][row] = [self._view(image, one) for one in view_draws[row]]
             texts.append(text)
-        return {"images": torch.from_numpy(images)}, texts
+        return {name: torch.from_numpy(array) for name, array in found.items()}, texts
 
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
         """The pairs at positions start .. start + size - 1."""

@@ -2,9 +2,13 @@
 
 from torch import nn
 
+from flip.model.views import Views
 from flip.schema import Params
 
 
 def passes(params: Params, vocabulary: int) -> dict[str, nn.Module]:
     """By name, those that `params` asks for; none of them costs anything where its loss has no weight."""
-    return {}
+    found = {}
+    if params.simclr.weight:
+        found["views"] = Views(params.model.vision.width, params.simclr)
+    return found

@@ -25,8 +25,9 @@ def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenize
     pictures' `features` in place of pixels where those are given."""
     tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
+    views = params.simclr.views if params.simclr.weight else None
     side, window = params.model.image, params.train.shuffle_shards
-    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise
+    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise, views
     return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 
