@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from flip.data import testsets
 from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.__main__ import main
 from flip.evaluate.encoders import Ensemble, Full, Masked
@@ -138,10 +139,15 @@ def test_the_command_writes_metrics_with_their_evidence(change, small_data, sets
     shutil.copytree(small_data, data)
     for name in ("fine", "retrieval"):
         shutil.copytree(sets["classes" if name == "fine" else name], data / "tests" / name)
-    delta = SMALL | {"evaluate": {"batch": 16}}
+    delta = SMALL | {"evaluate": {"batch": 16}, "world": {"tests": {"pointing": 20}}}
+    testsets.make(change("flip-50", delta), "pointing", data / "tests" / "pointing")
     params = change("flip-50", delta)
     params = params.model_copy(
-        update={"evaluate": params.evaluate.model_copy(update={"sets": {"fine": "world", "retrieval": "world"}})}
+        update={
+            "evaluate": params.evaluate.model_copy(
+                update={"sets": dict.fromkeys(["fine", "retrieval", "pointing"], "world")}
+            )
+        }
     )
     write_atomic(tmp_path / "params.yaml", dump(params))
     torch.manual_seed(0)
@@ -154,6 +160,7 @@ def test_the_command_writes_metrics_with_their_evidence(change, small_data, sets
     assert set(facts["metrics"]) == set(outcomes) >= {"fine", "fine-masked", "fine-ensemble", "retrieval-image-r1"}
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(), abs=1e-3)
+    assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == 20
     assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == PICTURES
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
 
