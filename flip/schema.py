@@ -5,7 +5,7 @@ Imports neither torch nor Snakemake, since every dry run loads it.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from flip.schema_data import (
     Augmentation,
@@ -19,6 +19,7 @@ from flip.schema_data import (
     Tokenizer,
     World,
 )
+from flip.schema_evaluate import Evaluate
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -116,26 +117,6 @@ class Train(Section):
     def steps(self, samples: int) -> int:
         """Steps of the whole run over `samples` training pairs: whole batches only, at least one."""
         return max(int(self.total_epochs * samples) // self.global_batch, 1)
-
-
-class Evaluate(Section):
-    sets: dict[Name, str] = Field(
-        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required; null: the "
-        "scale has none, and tables leave its metrics out"
-    )
-    batch: Count
-
-    @field_validator("sets", mode="before")
-    @classmethod
-    def there(cls, sets):
-        """Without those that the scale does not have."""
-        return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
-
-    @model_validator(mode="after")
-    def has_fine(self):
-        if "fine" not in self.sets:
-            raise ValueError("sets has no 'fine', the set that masked inference is measured on")
-        return self
 
 
 class Bootstrap(Section):

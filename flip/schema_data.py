@@ -76,6 +76,13 @@ class TestSets(Section):
     pointing: Count = Field(description="pictures of two or three things, of which one is named")
 
 
+class ProbeSets(Section):
+    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+
+    coarse: Count
+    fine: Count
+
+
 class World(Section):
     """The embedded world of captioned pictures."""
 
@@ -86,6 +93,7 @@ class World(Section):
     leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
     faults: Faults
     tests: TestSets
+    probe: ProbeSets
 
 
 class Download(Section):

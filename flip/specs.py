@@ -18,7 +18,7 @@ from pathlib import Path
 from flip.files import write_atomic
 from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
-from flip.schema import Params
+from flip.schema import Params, World
 
 # When a run saves its state, and when it gives up: no result depends on it, nor does what a step costs.
 RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stall_minutes"}
@@ -30,6 +30,8 @@ SPEED = {
 }
 # Of these, what a measured step costs depends on some.
 UNMEASURED = {"train": RESTART}
+# What the rows of the URL table and their pictures are made by.
+ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
 TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
@@ -45,10 +47,10 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", "data", {"source": True, "world": True, "download": {"parts"}}),
-    "download": Stage("flip.data.download", "data", {"source", "world", "download"}),
+    "table": Stage("flip.data.table", "data", ROWS | {"source": True, "download": {"parts"}}),
+    "download": Stage("flip.data.download", "data", ROWS | {"source": True, "download": True}),
     "fingerprints": Stage("flip.data.fingerprints", "data", set()),
-    "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets"}}),
+    "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets", "probe"}}),
     "test_fingerprints": Stage("flip.data.fingerprints", "data", set()),
     "duplicates": Stage("flip.data.duplicates", "data", {"shards": {"buckets"}}),
     "shards": Stage("flip.data.shards", "data", {"shards"}),

@@ -8,16 +8,10 @@ from flip.specs import recipe
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
 ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
 CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
-METRICS = [
-    "fine",
-    "fine-masked",
-    "fine-ensemble",
-    "coarse",
-    "retrieval-image-r1",
-    "retrieval-text-r1",
-    "pointing",
-    *SHIFTS,
-]
+PROBED = {"fine": 2560, "coarse": 1600}
+PROBES = [f"{name}-probe" for name in PROBED]
+RECALLS = ["retrieval-image-r1", "retrieval-text-r1"]
+METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", *RECALLS, "pointing", *SHIFTS]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
@@ -36,7 +30,7 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
-def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIRS, pictures=PICTURES):
+def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to="11", pairs=PAIRS, pictures=PICTURES):
     """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
     params, folder = project.variants[name], root / "results" / name
     batch = params.train.global_batch
@@ -45,7 +39,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIR
         place = folder / f"seed-{seed}"
         write_receipts(root / "receipts/variants" / name / place.name, recipe(project, name))
         found = {}
-        for metric in METRICS:
+        for metric in [*METRICS, *PROBES] if params.aligned else PROBES:
             test = metric.split("-")[0]
             captions = 5 if metric == "retrieval-image-r1" else 1
             ease = np.random.default_rng(ITEMS[test] + captions).random(ITEMS[test] * captions)
@@ -54,8 +48,10 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIR
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
         sets["pointing"]["chance"] = 12.3246
+        for test, count in PROBED.items():
+            sets[test]["train"] = {"samples": count, "sha256": fitted_to * 32}
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
-        facts = {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
+        facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts)
         steps = samples // batch
         training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU"}

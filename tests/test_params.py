@@ -81,6 +81,12 @@ def test_every_scale_resolves(scale):
             "tables.a.metrics: metric 'pointin': of none of the test s",
         ),
         (
+            ["base", "evaluate", "probe"],
+            ["fin"],
+            "evaluate: probe names 'fin', which sets has not; allowed: fine, coarse",
+        ),
+        (["base", "evaluate", "probe"], ["sketch"], "'sketch', of which the world has no .* allowed: coarse, fine, or"),
+        (
             ["base", "resources", "pretrain", "stop_seconds"],
             7200,
             "resources.pretrain: stop_seconds = 7200 leaves none of the 120 minutes; allowed: 1 to 7199",

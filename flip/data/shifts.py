@@ -23,9 +23,9 @@ def classes(name: str) -> tuple[str, ...]:
     return {"fine": FINE, "retrieval": (), "pointing": ()}.get(name, COARSE)
 
 
-def size(world: World, name: str) -> int:
-    """Pictures in the set."""
-    return getattr(world.tests, "shifted" if name in SHIFTED else name)
+def size(world: World, name: str, split: str = "test") -> int:
+    """Pictures in the set, or in the training split that a probe is fitted on."""
+    return getattr(world.probe if split == "train" else world.tests, "shifted" if name in SHIFTED else name)
 
 
 def label(name: str, index: int) -> int:
@@ -33,10 +33,10 @@ def label(name: str, index: int) -> int:
     return index % len(classes(name))
 
 
-def scene_of(world: World, name: str, index: int) -> Scene:
+def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
     """What picture `index` of the set shows: mostly one thing, of its class; what else for sets of captions."""
-    random = stream(world, "test", name, index)
-    look = f"{world.seed}/test look/{name}/{index}"
+    random = stream(world, split, name, index)
+    look = f"{world.seed}/{split} look/{name}/{index}"
     if name == "retrieval":
         return draw_scene(random, look)
     if name == "pointing":
@@ -183,8 +183,8 @@ def wording(world: World, name: str, index: int) -> str:
     return found["txt"].splitlines()[0] if "txt" in found else classes(name)[label(name, index)]
 
 
-def jpeg_of(world: World, name: str, index: int) -> bytes:
+def jpeg_of(world: World, name: str, index: int, split: str = "test") -> bytes:
     """Picture `index` of the set, encoded."""
-    scene = scene_of(world, name, index)
+    scene = scene_of(world, name, index, split)
     draw = {"sketch": sketch, "rendition": rendition, "corruption": corruption}.get(name, render.draw)
     return render.encode(draw(scene), render.quality(scene))

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import timm
-
 from safetensors.torch import save
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn

@@ -14,12 +14,14 @@ from flip.report.labels import labels
 from flip.report.results import Results
 from flip.schema import Table
 
+INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
 PAPER = Path(__file__).with_name("paper.yaml")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. None: the model does not have it, or nothing to compare with."""
+    """One metric of one row; percentages and points. What there is nothing to compare with is None, and all of what was
+    not measured, with the reason in `missing`."""
 
     metric: str
     value: float | None = None
@@ -31,6 +33,7 @@ class Cell:
     difference_high: float | None = None
     paper: float | None = None
     paper_difference: float | None = None
+    missing: str | None = None
 
     @property
     def agrees(self) -> str | None:
@@ -111,6 +114,12 @@ def chance(test: dict) -> float | None:
     return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
 
 
+def tested(test: str, content: dict, metrics: list[str]) -> dict:
+    """What a table says of a test set: its content and chance; its training split only where a probe is shown."""
+    kept = {key: value for key, value in content.items() if key != "train" or f"{test}-probe" in metrics}
+    return kept | {"chance": chance(content)}
+
+
 def rounded(record: dict) -> dict:
     """Floats to four digits, once, so that files and page round the same number."""
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
@@ -139,20 +148,20 @@ class Builder:
     def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
         """A way of inference is compared with the plain one in the same row, all else with the row's baseline."""
         plain = set_of(metric, self.results.sets)
-        if plain != metric and plain in table.metrics:
+        if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
         return None if other == variant or (other, metric) not in self.estimates else (other, metric)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
+        if missing := self.results.runs[variant].missing(metric):
+            return Cell(metric, missing=missing)
         confidence = self.results.bootstrap.confidence
-        if (variant, metric) not in self.estimates:
-            return Cell(metric)
         estimate = self.estimates[variant, metric]
         low, high = estimate.interval(confidence)
         printed = paper.get(variant, {}).get(metric)
         cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
-        if reference := self.reference(variant, metric, table):
+        if (reference := self.reference(variant, metric, table)) in self.estimates:
             difference = estimate - self.estimates[reference]
             low, high = difference.interval(confidence)
             other = paper.get(reference[0], {}).get(reference[1])
@@ -202,7 +211,7 @@ class Builder:
             name=name,
             title=table.title,
             rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
-            sets={test: sets[test] | {"chance": chance(sets[test])} for test in used},
+            sets={test: tested(test, sets[test], table.metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=self.paper["notes"].get(name, []),
         )

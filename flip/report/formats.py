@@ -6,8 +6,10 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    """With its interval; a dash where the model does not have the metric."""
-    return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
+    """'64.9 [62.4, 67.3]', or why there is no value."""
+    if cell.missing:
+        return f"not measured: {cell.missing}"
+    return interval(cell.value, cell.low, cell.high)
 
 
 def difference(cell) -> str:
@@ -73,5 +75,6 @@ def test_sets(sets: dict) -> str:
         f"{name}: {test['samples']:,} pictures"
         + (f", {test['classes']:,} classes" if test["classes"] else "")
         + (f", chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", linear probe fitted to {fitted:,} more" if (fitted := test.get("train", {}).get("samples")) else "")
         for name, test in sets.items()
     )

@@ -1,4 +1,4 @@
-"""What distinguishes the rows of a table, read from their frozen parameters."""
+"""Words for a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
 
 from flip.schema import Params
 
@@ -27,6 +27,8 @@ FACTS = {
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
+# Tasks that go by a word of their own, by the end of a metric's name.
+TASKS = {"probe": "linear probe"}
 # No part of the recipe.
 IGNORED = {"variant", "scale", "resources"}
 
@@ -45,6 +47,12 @@ def facts(params: Params) -> dict[str, str]:
     return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
         key: value for key, value in others.items() if key not in covered
     }
+
+
+def column(metric: str) -> str:
+    """What a metric is called: 'fine linear probe' for 'fine-probe'."""
+    test, _, task = metric.rpartition("-")
+    return f"{test} {TASKS[task]}" if task in TASKS else metric
 
 
 def labels(rows: list[Params]) -> list[str]:

@@ -62,10 +62,6 @@ class Run:
     def sets(self) -> dict:
         return self.metrics[0]["sets"]
 
-    def measures(self, metric: str) -> bool:
-        """Whether the metric is one of this model's: without a text tower it has its linear probes alone."""
-        return self.params.aligned or metric.endswith("-probe")
-
     def check_data(self) -> None:
         """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
         found = {}
@@ -73,6 +69,15 @@ class Run:
             found[f"{folder}/training.json"] = training["manifest"]
             found[f"{folder}/metrics.json"] = metrics["manifest"]
         _same("training data", found, "")
+
+    def missing(self, metric: str) -> str | None:
+        """Why the metric was not measured; None if it was, or if nothing explains it."""
+        if metric in self.metrics[0]["metrics"]:
+            return None
+        test, probes = set_of(metric, self.sets), self.params.evaluate.probe
+        if metric == f"{test}-probe":
+            return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
+        return None if self.params.aligned else "no text tower"
 
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
@@ -85,7 +90,8 @@ class Run:
         for folder, metrics in zip(self.folders, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:
-                    raise ValueError(f"{folder}: no metric '{metric}'; known: {', '.join(sorted(metrics['metrics']))}")
+                    why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
+                    raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[metric]
             if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
@@ -173,22 +179,23 @@ class Results:
             str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
         }
         for name in self.sets:
-            tested = {place: one["sets"].get(name, {}).get("sha256", "none") for place, one in evaluated.items()}
-            _same(f"test set '{name}'", tested, "")
+            found = {place: one["sets"].get(name, {}) for place, one in evaluated.items()}
+            _same(f"test set '{name}'", {place: one.get("sha256", "none") for place, one in found.items()}, "")
+            fitted = {place: one.get("train", {}).get("sha256", "none") for place, one in found.items()}
+            _same(f"training split of '{name}'", fitted, "")
         total = self.ledger["total"]
         if total["wanted"] != total["used"] + sum(total["lost"].values()):
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
         return self
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(variant, metric) -> Estimate, of all tables and the trade-off figure, where the model has the metric."""
-        wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
+        """(variant, metric) -> Estimate, of all tables, without what a row is known to lack, and the figure."""
+        cells = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
+        wanted = [(variant, metric) for variant, metric in cells if not self.runs[variant].missing(metric)]
         if tradeoff := self.project.tradeoff:
             wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
-            if not self.runs[variant].measures(metric):
-                continue
             values = self.runs[variant].outcomes(metric)
             groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
         found = {}
