@@ -170,7 +170,7 @@ def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict
     samples = sum(len(members(tar)) for tar in tars(folder))
     found = {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
     if probed and not count:
-        raise ValueError(f"evaluate.probe: '{name}' has no classes; take it out of the list")
+        raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
     return found | ({"train": training(folder)} if probed else {})
 
 
