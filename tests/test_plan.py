@@ -94,6 +94,7 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
         "flip-50-tuned",
         "flip-75-mae and text",
         "clip-form",
+        "clip-max",
         "siglip",
         "mae",
         "slip",
@@ -172,7 +173,7 @@ def saved(run, batch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_activations": True}, {"precision": "bfloat16"}])
-@pytest.mark.parametrize("variant", ["clip", "flip-75", "flip-75-mae", "text-random", "slip"])
+@pytest.mark.parametrize("variant", ["clip", "clip-max", "flip-75", "flip-75-mae", "text-random", "slip"])
 def test_what_autograd_keeps(change, variant, settings):
     params = trained(change, variant, batch=128, **settings)
     batch = make_batch(params)
