@@ -23,6 +23,7 @@ from flip.schema_model import (
     Blocks,
     Contrastive,
     Form,
+    Generative,
     Logits,
     Masking,
     Model,
@@ -32,6 +33,7 @@ from flip.schema_model import (
     Tower,
     VisionForm,
 )
+from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_types import Count, Name, Positive, Section, Share
 
 # What other modules import from here.
@@ -42,6 +44,7 @@ __all__ = [
     "Faults",
     "Filters",
     "Form",
+    "Generative",
     "Masking",
     "Model",
     "Noise",
@@ -200,6 +203,7 @@ class Params(Section):
     contrastive: Contrastive
     sigmoid: Sigmoid
     reconstruction: Reconstruction
+    generative: Generative
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
@@ -228,13 +232,16 @@ class Params(Section):
 
     @model_validator(mode="after")
     def is_possible(self):
-        for side, kept, slots in (
-            ("image", self.kept_patches, self.model.patches),
-            ("text", self.kept_tokens, self.model.tokens),
+        patches, tokens = self.generative.kept(self.model)
+        for key, kept, slots in (
+            ("masking.image", self.kept_patches, self.model.patches),
+            ("masking.text", self.kept_tokens, self.model.tokens),
+            ("generative.mask_image", patches, self.model.patches),
+            ("generative.mask_text", tokens, self.model.tokens),
         ):
             if kept < 1:
                 limit = 1 - 1 / slots
-                raise ValueError(f"masking.{side} keeps none of the {slots} slots; allowed: 0 to {limit:.4f}")
+                raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {limit:.4f}")
         batch = self.train.global_batch
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
@@ -245,8 +252,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.aligned and not self.reconstruction.weight:
-            raise ValueError("no loss: give contrastive.weight, sigmoid.weight or reconstruction.weight a value")
+        if not (self.aligned or self.reconstruction.weight or self.generative.wanted):
+            raise ValueError(
+                "no loss: give contrastive.weight, sigmoid.weight, reconstruction.weight, generative.pixels or "
+                "generative.words a value"
+            )
         if self.form.vision.pooling == "map" and not self.aligned:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
@@ -255,6 +265,20 @@ class Params(Section):
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def generative_pass_is_possible(self):
+        if not self.generative.wanted:
+            return self
+        if (self.generative.encoder == "shared") == self.aligned:
+            raise ValueError(
+                f"generative.encoder = '{self.generative.encoder}' does not go with these losses: 'separate' reads the "
+                "text tower, which contrastive.weight or sigmoid.weight above 0 builds; 'shared' has none, so set both "
+                "to 0"
+            )
+        if self.masking.image and not (self.aligned or self.reconstruction.weight):
+            raise ValueError("masking.image has no pass to act on: set it to 0, and generative.mask_image instead")
         return self
 
     @model_validator(mode="after")
@@ -270,25 +294,3 @@ class Params(Section):
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self
-
-
-class Report(Section):
-    """A page of tables, made by a target of its own that trains only the variants which they name."""
-
-    title: str = Field(description="what the page is called")
-    question: str = Field(description="what its tables answer")
-    about: str = Field(description="what it compares, in a few sentences")
-
-
-class Table(Section):
-    title: str
-    report: Name = Field(description="which report shows it")
-    variants: list[Name] = Field(description="rows, baseline first", min_length=1)
-    metrics: list[Name] = Field(description="columns", min_length=1)
-    mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
-
-
-class Tradeoff(Section):
-    report: Name = Field(description="which report shows the figure")
-    metric: Name
-    curves: dict[str, list[Name]] = Field(description="one curve per mask ratio: its variants")

@@ -32,7 +32,8 @@ SPEED = {
 UNMEASURED = {"train": RESTART}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative"}
+TRAINING = FORM | LOSSES | {"augmentation", "noise", "train", "start"}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def assert_same_step(found, expected):
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae"]
+    "variant",
+    ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "m3ae", "mae-clip"],
 )
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
@@ -61,11 +62,17 @@ def test_gradients_are_those_of_one_process(change, small_data, variant, size):
         assert_same_step(found, expected)
 
 
-@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
-                                      {"shard_weights": True, "micro_batch": 4}])  # fmt: skip
-def test_so_they_are_with_every_way_to_save_memory(change, small_data, settings):
-    expected = step(World(), parameters(change, "flip-75-mae"), small_data)
-    for found in together(2, step, parameters(change, "flip-75-mae", **settings), small_data):
+WAYS = [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
+        {"shard_weights": True, "micro_batch": 4}]  # fmt: skip
+ALL = {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings"), [*(("flip-75-mae", way) for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)]
+)
+def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
+    expected = step(World(), parameters(change, variant), small_data)
+    for found in together(2, step, parameters(change, variant, **settings), small_data):
         assert_same_step(found, expected)
 
 

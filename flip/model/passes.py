@@ -2,9 +2,13 @@
 
 from torch import nn
 
+from flip.model.cross_modal import CrossModal
 from flip.schema import Params
 
 
 def passes(params: Params, vocabulary: int) -> dict[str, nn.Module]:
     """By name, those that `params` asks for; none of them costs anything where its loss has no weight."""
-    return {}
+    found = {}
+    if params.generative.wanted:
+        found["generative"] = CrossModal(params, vocabulary)
+    return found

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
+from flip.objectives.generative import PixelError, WordEntropy
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
 from flip.schema import Params
 
-__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectives"]
+__all__ = ["Contrastive", "PixelError", "Reconstruction", "Sigmoid", "WordEntropy", "named_losses", "objectives"]
 
 
 def objectives(params: Params, world=ALONE) -> list:
@@ -22,6 +23,8 @@ def objectives(params: Params, world=ALONE) -> list:
         Contrastive(params.contrastive.weight, world),
         Sigmoid(params.sigmoid.weight, world),
         Reconstruction(params),
+        PixelError(params),
+        WordEntropy(params),
     ]
     return [one for one in found if one.weight]
 
