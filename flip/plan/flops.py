@@ -7,7 +7,7 @@ the image tower) and of a class token beside the patches, as its released code h
 0.28.
 """
 
-from flip.plan.work import Work
+from flip.plan.work import Work, vocabulary
 from flip.schema import Model, Params, Tower
 from flip.tiles import TILES_FROM
 
@@ -33,15 +33,18 @@ def pixels(model: Model) -> int:
     return 3 * model.patch**2
 
 
-def embed(work: Work) -> float:
-    """Forward through the embedding of patches, whose input needs no gradient."""
+def embed(work: Work, kept: int) -> float:
+    """Forward through the embedding of so many patches per picture, whose input needs no gradient."""
     params = work.params
-    return work.pairs * params.kept_patches * 2 * pixels(params.model) * params.model.vision.width
+    return work.pairs * kept * 2 * pixels(params.model) * params.model.vision.width
 
 
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
-    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower."""
+    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower; none
+    where no loss reads what they give by themselves."""
     params, pairs = work.params, work.pairs
+    if not (params.aligned or params.reconstruction.weight):
+        return []
     kept = params.kept_patches + (params.form.vision.pooling == "class")
     vision = (params.model.vision, pairs * kept, pairs, kept)
     return [vision, (params.model.text, pairs * work.words, pairs, work.longest)] if params.aligned else [vision]
@@ -62,6 +65,40 @@ def decoder(work: Work) -> float:
     width, rows = params.reconstruction.width, work.pairs * params.model.patches
     inward = work.pairs * params.kept_patches * 2 * params.model.vision.width * width
     return inward + blocks(*decoder_run(work)) + rows * 2 * width * pixels(params.model)
+
+
+def masked_runs(work: Work) -> list[tuple[Tower, float, float, float]]:
+    """Transformers of the masked pass over both modalities: encoders (the vision tower alone, where it is shared), then
+    the decoder over all patches and words; [] where there is no such pass."""
+    params, pairs, head = work.params, work.pairs, work.params.generative
+    if not head.wanted:
+        return []
+    (patches, tokens), model = head.kept(params.model), params.model
+    patches += params.form.vision.pooling == "class"
+    last = (head, pairs * (model.patches + work.caption), pairs, model.patches + model.tokens)
+    if head.encoder == "shared":
+        return [(model.vision, pairs * (patches + work.shown), pairs, patches + tokens), last]
+    image, text = (model.vision, pairs * patches, pairs, patches), (model.text, pairs * work.shown, pairs, tokens)
+    return [image, text, last]
+
+
+def masked_ends(work: Work) -> float:
+    """Forward from the masked pass's encoders into its decoder, and out to pixels and to the vocabulary."""
+    params, head = work.params, work.params.generative
+    inward = sum(rows * 2 * tower.width * head.width for tower, rows, _, _ in masked_runs(work)[:-1])
+    if head.encoder == "separate":  # here the class token stays outside
+        inward -= work.pairs * (params.form.vision.pooling == "class") * 2 * params.model.vision.width * head.width
+    outward = params.model.patches * pixels(params.model) * bool(head.pixels)
+    outward += (work.caption - work.shown) * vocabulary(params) * bool(head.words)
+    return inward + work.pairs * outward * 2 * head.width
+
+
+def masked_pass(work: Work) -> float:
+    """Forward and backward; 0 where there is no such pass."""
+    if not work.params.generative.wanted:
+        return 0.0
+    inner = sum(blocks(*run) for run in masked_runs(work)) + masked_ends(work)
+    return 3 * inner + 2 * embed(work, work.params.generative.kept(work.params.model)[0])
 
 
 def pooling(work: Work) -> float:
@@ -87,7 +124,9 @@ def projections(work: Work) -> float:
 
 def towers(work: Work) -> float:
     """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
-    return embed(work) + sum(blocks(*run) for run in runs(work)) + pooling(work) + projections(work)
+    found = runs(work)
+    inward = embed(work, work.params.kept_patches) if found else 0.0
+    return inward + sum(blocks(*run) for run in found) + pooling(work) + projections(work)
 
 
 def loss(work: Work) -> float:
@@ -105,7 +144,8 @@ def loss(work: Work) -> float:
 
 def model_flops(work: Work) -> float:
     """Forward and backward of one process's step, nothing computed twice."""
-    return 3 * (towers(work) + decoder(work)) - embed(work) + loss(work)
+    inward = embed(work, work.params.kept_patches) if runs(work) else 0.0
+    return 3 * (towers(work) + decoder(work)) - inward + masked_pass(work) + loss(work)
 
 
 def repeated(work: Work) -> float:
@@ -115,7 +155,7 @@ def repeated(work: Work) -> float:
         total += towers(work)
     if train.checkpoint_activations:
         chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])
-        total += sum(again(*run) for run in chosen)
+        total += sum(again(*run) for run in chosen + masked_runs(work))
     return total
 
 

@@ -53,9 +53,21 @@ def decoder_weights(params: Params) -> int:
     return ends + block_weights(tower)
 
 
+def masked_weights(params: Params) -> int:
+    """Of what the masked pass over both modalities adds to the towers."""
+    model, head = params.model, params.generative
+    if not head.wanted:
+        return 0
+    outward = pixels(model) * bool(head.pixels) + vocabulary(params) * bool(head.words)
+    found = block_weights(head) + (head.width + 1) * outward + 4 * head.width
+    if head.encoder == "shared":
+        return found + (vocabulary(params) + 1) * model.vision.width + (model.vision.width + 1) * head.width
+    return found + (model.vision.width + model.text.width + 2) * head.width
+
+
 def weights(params: Params) -> int:
     """Numbers that are trained."""
-    alone = vision_weights(params) + decoder_weights(params)
+    alone = vision_weights(params) + decoder_weights(params) + masked_weights(params)
     if not params.aligned:
         return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
