@@ -32,6 +32,7 @@ from flip.schema_model import (
     TextForm,
     Tower,
     VisionForm,
+    must_keep,
 )
 from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_types import Count, Name, Positive, Section, Share
@@ -232,16 +233,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def is_possible(self):
-        patches, tokens = self.generative.kept(self.model)
-        for key, kept, slots in (
-            ("masking.image", self.kept_patches, self.model.patches),
-            ("masking.text", self.kept_tokens, self.model.tokens),
-            ("generative.mask_image", patches, self.model.patches),
-            ("generative.mask_text", tokens, self.model.tokens),
-        ):
-            if kept < 1:
-                limit = 1 - 1 / slots
-                raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {limit:.4f}")
+        must_keep("masking.image", self.kept_patches, self.model.patches)
+        must_keep("masking.text", self.kept_tokens, self.model.tokens)
         batch = self.train.global_batch
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
@@ -271,6 +264,9 @@ class Params(Section):
     def generative_pass_is_possible(self):
         if not self.generative.wanted:
             return self
+        patches, tokens = self.generative.kept(self.model)
+        must_keep("generative.mask_image", patches, self.model.patches)
+        must_keep("generative.mask_text", tokens, self.model.tokens)
         if (self.generative.encoder == "shared") == self.aligned:
             raise ValueError(
                 f"generative.encoder = '{self.generative.encoder}' does not go with these losses: 'separate' reads the "

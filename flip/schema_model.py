@@ -94,6 +94,12 @@ class Masking(Section):
     text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
 
 
+def must_keep(key: str, kept: int, slots: int) -> None:
+    """Raises ValueError where a mask, named by its key, leaves none of the slots."""
+    if kept < 1:
+        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
+
+
 class Logits(Section):
     """How cosines become logits: times a scale that is learned."""
 

@@ -179,7 +179,7 @@ def saved(run, batch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_activations": True}, {"precision": "bfloat16"}])
-@pytest.mark.parametrize("variant", ["clip", "flip-75", "flip-75-mae", "text-random"])
+@pytest.mark.parametrize("variant", ["clip", "flip-75", "flip-75-mae", "text-random", "m3ae", "mae-clip"])
 def test_what_autograd_keeps(change, variant, settings):
     params = trained(change, variant, batch=128, **settings)
     batch = make_batch(params)
@@ -215,6 +215,8 @@ def allocated(params, batch):
         ("flip-75", {"batch": 1056}),
         ("flip-75-mae", {}),
         ("flip-75-mae", {"checkpoint_activations": True}),
+        ("m3ae", {}),
+        ("mae-clip", {}),
     ],
 )
 def test_the_largest_moment_of_a_step(change, variant, settings):

@@ -8,7 +8,7 @@ the residual stream, weights, gradients and AdamW's moments stay in four.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flip.plan.flops import decoder_run, pixels, projected, runs
+from flip.plan.flops import decoder_run, masked_runs, pixels, projected, runs
 from flip.plan.work import Work, vocabulary
 from flip.schema import Params, Tower
 from flip.tiles import SIDE, TILES_FROM
@@ -145,11 +145,43 @@ def decoder(work: Work) -> Stage:
     return replace(found, moving=max(found.moving - outward, 3 * numbers))
 
 
+def masked_encoders(work: Work) -> list[Stage]:
+    """With pixels, or ids and slots (int64), and what goes into the decoder. Sequences of a shared
+    encoder are packed, as captions are."""
+    params, size = work.params, narrow(work.params)
+    shown = work.pairs * params.generative.kept(params.model)[0] * pixels(params.model) * size
+    sides = [
+        (params.generative.encoder == "shared", shown, vision_weights(params)),
+        (True, work.pairs * work.shown * 3 * 8, text_weights(params)),
+    ]
+    return [
+        stage(work, run, packed, around + run[1] * run[0].width * size, count)
+        for run, (packed, around, count) in zip(masked_runs(work)[:-1], sides, strict=False)
+    ]
+
+
+def masked_decoder(work: Work) -> Stage:
+    """With patches and their order (an index, int64, as large as they), what goes into the heads, pixels' errors and
+    removed words' distributions. The losses have pixels, predictions and differences at once, or logits' gradients
+    beside the distributions; blocks begin when they are gone."""
+    params, head, run = work.params, work.params.generative, masked_runs(work)[-1]
+    size, patches, removed = narrow(params), work.pairs * params.model.patches, work.pairs * (work.caption - work.shown)
+    numbers = patches * pixels(params.model) * FULL * bool(head.pixels)
+    logits = removed * vocabulary(params) * FULL * bool(head.words)
+    outward = numbers + logits + head.width * size * (patches * bool(head.pixels) + removed * bool(head.words))
+    found = stage(work, run, True, patches * head.width * (size + 8) + outward, masked_weights(params))
+    return replace(found, moving=max(found.moving - outward, 3 * numbers, logits))
+
+
 def stages(work: Work) -> list[Stage]:
-    """In the order of the forward pass."""
-    params = work.params
-    wanted = {vision: True, text: params.aligned, decoder: params.reconstruction.weight}
-    return [one(work) for one, needed in wanted.items() if needed]
+    """In the order of the forward pass. Where towers run twice, their gradients come with the later, masked pass."""
+    params, masked = work.params, work.params.generative.wanted
+    wanted = {vision: runs(work), text: params.aligned, decoder: params.reconstruction.weight}
+    found = [one(work) for one, needed in wanted.items() if needed]
+    if not masked:
+        return found
+    twice = [replace(one, gradient=0.0) for one in found[:2]] if params.aligned else found
+    return [*twice, *found[2:], *masked_encoders(work), masked_decoder(work)]
 
 
 def ends(work: Work) -> float:
