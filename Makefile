@@ -2,13 +2,15 @@
 SCALE ?= tiny
 GPU ?= h100
 GPUS ?= 8
+VARIANT ?= clip
+FORMAT ?= timm
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems reconcile compare plan queue test lint format readme lock
+.PHONY: help setup ablations systems reconcile compare plan export queue test lint format readme lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +31,9 @@ compare: .venv/ready ## all variants side by side: metrics, costs, data
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)
+
+export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transformers, timm), with a model card
+	$(RUN) flip.export --variant $(VARIANT) --scale $(SCALE) --format $(FORMAT) --out exported/$(SCALE)/$(VARIANT)/$(FORMAT)
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"

@@ -60,7 +60,7 @@ def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loa
 
 
 def adopt(base: Params, delta: dict, variant: str) -> Params:
-    """Parameters of a model that is described by `delta`, else as `base` says: nothing masked, nothing reconstructed."""
+    """Parameters of a model as `delta` describes it, else as `base` says: nothing masked, nothing reconstructed."""
     losses = SIGMOID if delta.get("bias") else SOFTMAX
     plain = {
         "variant": variant,
@@ -88,8 +88,8 @@ def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, sou
     for name, tensor in found.items():
         if tensor.shape != wanted[name].shape:
             raise ValueError(
-                f"{source}: '{name}' would be {list(tensor.shape)}; allowed: {list(wanted[name].shape)} (an MLP is four "
-                "times as wide as its tower, and every patch has one position)"
+                f"{source}: '{name}' would be {list(tensor.shape)}; allowed: {list(wanted[name].shape)} (an MLP is "
+                "four times as wide as its tower, and every patch has one position)"
             )
     return found
 
@@ -109,7 +109,7 @@ def bring(options, base: Params) -> Differences:
         weights = convert(target, loaded, params, vocabulary, options.source)
         model = TwoTowers(params, vocabulary)
         model.load_state_dict(weights, strict=not target.image_only)
-        differences = compare(model, tokenizer, loaded)
+        differences = compare(model, tokenizer, loaded, prepared=True)
         write_atomic(folder / "params.yaml", dump(params))
         save_weights(folder / "weights.safetensors", weights)
     return differences

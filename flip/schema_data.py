@@ -73,6 +73,14 @@ class TestSets(Section):
     fine: Count
     shifted: Count = Field(description="pictures in each of the shifted sets")
     retrieval: Count = Field(description="pictures with five captions each")
+    pointing: Count = Field(description="pictures of two or three things, of which one is named")
+
+
+class ProbeSets(Section):
+    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+
+    coarse: Count
+    fine: Count
 
 
 class World(Section):
@@ -82,9 +90,10 @@ class World(Section):
     pictures: Count = Field(description="rows of the URL table")
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show a picture of a test set")
+    leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
     faults: Faults
     tests: TestSets
+    probe: ProbeSets
 
 
 class Download(Section):
@@ -138,7 +147,9 @@ class Captions(Section):
 class Augmentation(Section):
     """Random resized crop; no colour changes (FLIP, appendix)."""
 
-    crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
+    crop_area: tuple[Share, Share] = Field(
+        description="smallest and largest share of the area; [1, 1]: the whole picture"
+    )
     crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
     flip: bool = Field(description="mirror half of the pictures")
 
@@ -153,3 +164,20 @@ class Noise(Section):
     @property
     def any(self) -> bool:
         return bool(self.images or self.texts or self.pairs)
+
+
+class Views(Augmentation):
+    """SimCLR's two views of a picture (Chen et al. 2020, appendix A): crops in other colours, some gray or blurred.
+
+    Brightness, contrast and saturation are multiplied by 1 +- a number up to the one given; order and use as in
+    torchvision's ColorJitter.
+    """
+
+    jitter_share: Share = Field(description="share of views in other colours")
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
+    gray_share: Share = Field(description="share of views without colours")
+    blur_share: Share = Field(description="share of views that are blurred")
+    blur_sigma: tuple[Positive, Positive] = Field(description="smallest and largest sigma of the blur, pixels")

@@ -1,4 +1,4 @@
-"""Parameters of the pages of results: their tables and the figure."""
+"""Parameters of the reports: pages, their tables, the trade-off figure."""
 
 from pydantic import Field
 

@@ -4,9 +4,11 @@ import copy
 import fcntl
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import flip.torchvision_operators  # noqa: F401  (before anything that imports torchvision)
 
@@ -49,6 +51,7 @@ SMALL = {
               "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2}},
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
     "generative": {"layers": 1, "width": 16, "heads": 2},
+    "simclr": {"hidden": 24, "width": 8},
     "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "warmup_samples": 40, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},
     "cost": {"rounds": 3, "batch": 16},
@@ -92,6 +95,34 @@ def small_data(tmp_path_factory):
     )
     (folder / "captions.txt").write_text("\n".join(captions))
     return folder
+
+
+TOWERS = {
+    "image": 32, "patch": 8, "embedding": 24, "tokens": 12,
+    "vision": {"layers": 2, "width": 32, "heads": 2}, "text": {"layers": 2, "width": 24, "heads": 3},
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(change, small_data):
+    """(variant, delta) -> a model with random weights, biases and gains among them, and its tokenizer."""
+
+    from flip.data.tokenizer import Tokenizer
+    from flip.model.two_towers import TwoTowers
+    from flip.params import merge
+
+    variants = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+
+    def made(variant="clip-form", delta=None):
+        params = change(variant, merge(merge(variants[variant], {"model": TOWERS}), delta or {}))
+        tokenizer = Tokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
+        torch.manual_seed(0)
+        model = TwoTowers(params, tokenizer.vocabulary).eval()
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        return model, tokenizer
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ def gradients(change, data, variant, **settings):
         "mae",
         "m3ae",
         "mae-clip",
+        "slip",
     ],
 )
 @pytest.mark.parametrize("size", [1, 8, 24])

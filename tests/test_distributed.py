@@ -53,7 +53,7 @@ def assert_same_step(found, expected):
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "m3ae", "mae-clip"],
+    ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "slip", "m3ae", "mae-clip"],
 )
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
@@ -68,7 +68,8 @@ ALL = {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}
 
 
 @pytest.mark.parametrize(
-    ("variant", "settings"), [*(("flip-75-mae", way) for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)]
+    ("variant", "settings"),
+    [*((name, way) for name in ("flip-75-mae", "slip") for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
 )
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
     expected = step(World(), parameters(change, variant), small_data)

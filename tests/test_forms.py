@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 
+from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
-from tests.test_model import MODEL, captions, pictures
+from tests.test_model import MODEL, captions, part, pictures
 
 WIDTH, VOCABULARY, END = 48, 100, 99
 SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
@@ -43,137 +44,28 @@ def pixels(model, images):
     return ((images - model.vision.mean[:3]) / model.vision.std[:3]).permute(0, 3, 1, 2)
 
 
-def same(tensor):
-    return tensor
+def copy(module, theirs, table):
+    """Gives their module our weights by a table that names every parameter on either side; returns them, still tied to
+    ours."""
+    own, other = dict(module.named_parameters()), dict(theirs.named_parameters())
+    assert {name for pair in applied(table, own) for name in pair.ours} == own.keys()
+    found = exported(table, own)
+    assert found.keys() == other.keys()
+    for name, tensor in found.items():
+        other[name].data.copy_(tensor)
+    return found
 
 
-def rows(part):
-    return lambda tensor: tensor[part]
-
-
-def convolution(weight):
-    """The projection of flattened patches as a convolution's kernel."""
-    return weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2)
-
-
-def modules(theirs, ours):
-    """Weight and bias of two modules: (their parameter, their part, our parameter, our part)."""
-    return [(f"{theirs}.{kind}", same, f"{ours}.{kind}", same) for kind in ("weight", "bias")]
-
-
-def open_clip_block(theirs, ours):
-    attention = [
-        (f"{theirs}.attn.in_proj_{kind}", same, f"{ours}.attention.qkv.{kind}", same) for kind in ("weight", "bias")
-    ]
-    names = {
-        "ln_1": "norm1",
-        "attn.out_proj": "attention.out",
-        "ln_2": "norm2",
-        "mlp.c_fc": "mlp.0",
-        "mlp.c_proj": "mlp.2",
-    }
-    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
-
-
-def transformers_block(theirs, ours):
-    attention = []
-    for i, name in enumerate("qkv"):
-        part = rows(slice(i * WIDTH, (i + 1) * WIDTH))
-        for kind in ("weight", "bias"):
-            attention.append((f"{theirs}.self_attn.{name}_proj.{kind}", same, f"{ours}.attention.qkv.{kind}", part))
-    names = {"layer_norm1": "norm1", "self_attn.out_proj": "attention.out", "layer_norm2": "norm2"}
-    names |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
-    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
-
-
-def open_clip_map():
-    pairs = [
-        ("logit_scale", same, "log_scale", same),
-        ("visual.conv1.weight", same, "vision.embed.weight", convolution),
-        ("visual.class_embedding", same, "vision.class_token", same),
-        ("visual.positional_embedding", rows(slice(1, None)), "vision.positions", same),
-        ("visual.proj", same, "image_projection.weight", torch.t),
-        ("token_embedding.weight", same, "text.embed.weight", same),
-        ("positional_embedding", same, "text.positions.weight", same),
-        ("text_projection", same, "text_projection.weight", torch.t),
-    ]
-    for theirs, ours in (
-        ("visual.ln_pre", "vision.pre_norm"),
-        ("visual.ln_post", "vision.transformer.norm"),
-        ("ln_final", "text.transformer.norm"),
-    ):
-        pairs += modules(theirs, ours)
-    for layer in range(2):
-        pairs += open_clip_block(f"visual.transformer.resblocks.{layer}", f"vision.transformer.blocks.{layer}")
-        pairs += open_clip_block(f"transformer.resblocks.{layer}", f"text.transformer.blocks.{layer}")
-    return pairs
-
-
-def transformers_towers():
-    """What transformers' CLIP and SigLIP name alike."""
-    pairs = [
-        ("logit_scale", same, "log_scale", same),
-        ("vision_model.embeddings.patch_embedding.weight", same, "vision.embed.weight", convolution),
-        ("text_model.embeddings.token_embedding.weight", same, "text.embed.weight", same),
-        ("text_model.embeddings.position_embedding.weight", same, "text.positions.weight", same),
-    ]
-    pairs += modules("vision_model.post_layernorm", "vision.transformer.norm")
-    pairs += modules("text_model.final_layer_norm", "text.transformer.norm")
-    for layer in range(2):
-        for tower in ("vision", "text"):
-            pairs += transformers_block(f"{tower}_model.encoder.layers.{layer}", f"{tower}.transformer.blocks.{layer}")
-    return pairs
-
-
-def transformers_clip_map():
-    return transformers_towers() + modules("vision_model.pre_layrnorm", "vision.pre_norm") + [
-        ("vision_model.embeddings.class_embedding", same, "vision.class_token", same),
-        ("vision_model.embeddings.position_embedding.weight", rows(slice(1, None)), "vision.positions", same),
-        ("visual_projection.weight", same, "image_projection.weight", same),
-        ("text_projection.weight", same, "text_projection.weight", same),
-    ]  # fmt: skip
-
-
-def siglip_map():
-    head, own = "vision_model.head", "vision.attention_pooling"
-    pairs = transformers_towers()
-    pairs += [
-        ("logit_bias", same, "logit_bias", same),
-        ("vision_model.embeddings.patch_embedding.bias", same, "vision.embed.bias", same),
-        ("vision_model.embeddings.position_embedding.weight", same, "vision.positions", same),
-        (f"{head}.probe", same, f"{own}.probe", same),
-    ]
-    for kind in ("weight", "bias"):
-        pairs += [(f"{head}.attention.in_proj_{kind}", rows(slice(WIDTH)), f"{own}.query.{kind}", same)]
-        pairs += [(f"{head}.attention.in_proj_{kind}", rows(slice(WIDTH, None)), f"{own}.keys_values.{kind}", same)]
-    names = {"attention.out_proj": "out", "layernorm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
-    for name, ours in names.items():
-        pairs += modules(f"{head}.{name}", f"{own}.{ours}")
-    return pairs + modules("text_model.head", "text_projection")
-
-
-def copy(model, theirs, pairs):
-    """Gives their model our weights; every parameter on either side is named in a pair."""
-    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
-    assert {pair[2] for pair in pairs} == own.keys()
-    assert {pair[0] for pair in pairs} == other.keys()
-    for parameter in other.values():
-        parameter.data.zero_()
-    for name, there, ours, here in pairs:
-        place = there(other[name].data)
-        place.copy_(here(own[ours].data).reshape(place.shape))
-
-
-def check_gradients(model, theirs, pairs):
-    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
-    for name, there, ours, here in pairs:
-        expected = there(other[name].grad)
-        found = here(own[ours].grad).reshape(expected.shape)
-        assert expected.abs().max() > 0, name
+def check_gradients(module, theirs, found):
+    """Their gradients, taken back through the table, are ours."""
+    own, other = dict(module.named_parameters()), dict(theirs.named_parameters())
+    gradients = [other[name].grad for name in found]
+    expected = torch.autograd.grad(list(found.values()), list(own.values()), gradients)
+    for (name, parameter), gradient in zip(own.items(), expected, strict=True):
+        assert gradient.abs().max() > 0, name
         # Keys' biases have no influence, so that their gradients are rounding errors.
-        torch.testing.assert_close(
-            found, expected, rtol=1e-6, atol=1e-9 * max(other[name].grad.abs().max().item(), 1e-3), msg=name
-        )
+        atol = 1e-9 * max(gradient.abs().max().item(), 1e-3)
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-6, atol=atol, msg=name)
 
 
 def open_clip_model(activation):
@@ -194,9 +86,9 @@ def configs(**shared):
     }
 
 
-def compare(model, theirs, pairs, embeddings, data, seed=0):
+def compare(model, theirs, table, embeddings, data, seed=0):
     """Our features and losses against (image, text, loss) of their model; then the gradients of the loss."""
-    copy(model, theirs, pairs)
+    found = copy(model, theirs, table)
     image, text, expected = embeddings(theirs, data)
     outputs = model(data, seed)
     torch.testing.assert_close(outputs["image"], image, rtol=1e-6, atol=1e-10)
@@ -205,7 +97,7 @@ def compare(model, theirs, pairs, embeddings, data, seed=0):
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
     loss.backward()
     expected.backward()
-    check_gradients(model, theirs, pairs)
+    check_gradients(model, theirs, found)
 
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
@@ -222,7 +114,7 @@ def test_clip_form_equals_open_clip(change, activation):
         )  # they pad with 0 and look for the largest id
         return image, text, ClipLoss()(image, text, theirs.logit_scale.exp())
 
-    compare(model, open_clip_model(activation), open_clip_map(), embeddings, batch())
+    compare(model, open_clip_model(activation), OPEN_CLIP, embeddings, batch())
 
 
 def test_clip_form_equals_transformers(change):
@@ -238,7 +130,7 @@ def test_clip_form_equals_transformers(change):
         found = theirs(input_ids=ids, pixel_values=images, return_loss=True)
         return found.image_embeds, found.text_embeds, found.loss
 
-    compare(model, theirs, transformers_clip_map(), embeddings, batch())
+    compare(model, theirs, TRANSFORMERS_CLIP, embeddings, batch())
 
 
 def test_siglip_equals_transformers(change):
@@ -256,7 +148,7 @@ def test_siglip_equals_transformers(change):
         found = theirs(input_ids=data["ids"], pixel_values=pixels(model, data["images"]), return_loss=True)
         return found.image_embeds, found.text_embeds, found.loss
 
-    compare(model, theirs, siglip_map(), embeddings, data)
+    compare(model, theirs, TRANSFORMERS_SIGLIP, embeddings, data)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
@@ -271,11 +163,7 @@ def test_attention_pooling_equals_timm(change, activation):
     gelu = partial(nn.GELU, approximate="tanh" if activation == "gelu_tanh" else "none")
     norm = partial(nn.LayerNorm, eps=1e-6)
     theirs = AttentionPoolLatent(WIDTH, num_heads=3, norm_layer=norm, act_layer=gelu).double()
-    pairs = [("latent", same, "probe", same)]
-    names = {"q": "query", "kv": "keys_values", "proj": "out", "norm": "norm", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
-    for name, ours in names.items():
-        pairs += modules(name, ours)
-    copy(pool, theirs, pairs)
+    found = copy(pool, theirs, part(TIMM, "attn_pool.", "vision.attention_pooling."))
     x, y = (
         torch.randn(4, 9, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
         for _ in range(2)
@@ -284,7 +172,7 @@ def test_attention_pooling_equals_timm(change, activation):
     pool(x).square().sum().backward()
     theirs(y).square().sum().backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-8, atol=1e-12)
-    check_gradients(pool, theirs, pairs)
+    check_gradients(pool, theirs, found)
 
 
 def test_siglip_starts_as_the_paper_says(change):

@@ -4,6 +4,7 @@ removed patches have no influence; mask ratio 0 is CLIP bit for bit."""
 import pytest
 import torch
 
+from flip.export.names import TIMM, TRANSFORMERS, Pair, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
@@ -45,31 +46,11 @@ def batch(count=6):
     return {"images": pictures(count), "ids": captions(lengths), "positions": torch.arange(50, 50 + count)}
 
 
-def copy_block(block, other, qkv, out, norms, mlp):
-    """Copies one of our blocks into modules of another library, named as attributes."""
-
-    def put(source, target):
-        target.weight.data.copy_(source.weight)
-        target.bias.data.copy_(source.bias)
-
-    def get(path):
-        module = other
-        for name in path.split("."):
-            module = getattr(module, name)
-        return module
-
-    if isinstance(qkv, str):
-        put(block.attention.qkv, get(qkv))
-    else:
-        for i, name in enumerate(qkv):
-            width = block.attention.out.in_features
-            get(name).weight.data.copy_(block.attention.qkv.weight[i * width : (i + 1) * width])
-            get(name).bias.data.copy_(block.attention.qkv.bias[i * width : (i + 1) * width])
-    put(block.attention.out, get(out))
-    for ours, theirs in zip((block.norm1, block.norm2), norms, strict=True):
-        put(ours, get(theirs))
-    for ours, theirs in zip((block.mlp[0], block.mlp[2]), mlp, strict=True):
-        put(ours, get(theirs))
+def part(table, theirs, ours):
+    """The pairs of a table that are about a part of the models, under the names that it has by itself."""
+    cut = lambda names, prefix: tuple(name.removeprefix(prefix) for name in names)  # noqa: E731
+    chosen = [pair for pair in table if pair.theirs[0].startswith(theirs) and pair.ours[0].startswith(ours)]
+    return [Pair(cut(pair.theirs, theirs), cut(pair.ours, ours), pair.layout) for pair in chosen]
 
 
 def test_vision_tower_equals_timm(change):
@@ -80,12 +61,8 @@ def test_vision_tower_equals_timm(change):
         img_size=64, patch_size=8, embed_dim=96, depth=4, num_heads=3, class_token=False, global_pool="avg",
         fc_norm=False, num_classes=0, pre_norm=False,
     ).double()  # fmt: skip
-    theirs.pos_embed.data.copy_(tower.positions[None])
-    theirs.patch_embed.proj.weight.data.copy_(tower.embed.weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2))
-    theirs.patch_embed.proj.bias.data.copy_(tower.embed.bias)
-    for ours, other in zip(tower.transformer.blocks, theirs.blocks, strict=True):
-        copy_block(ours, other, "attn.qkv", "attn.proj", ("norm1", "norm2"), ("mlp.fc1", "mlp.fc2"))
-    theirs.norm.load_state_dict(tower.transformer.norm.state_dict())
+    weights = {f"vision.{name}": tensor for name, tensor in tower.state_dict().items()}
+    theirs.load_state_dict(exported(TIMM, weights | {"vision.positions": tower.positions}))
     images = pictures(3)
     pixels = (images.double() - tower.mean[:3]) / tower.std[:3]
     torch.testing.assert_close(tower(images), theirs.forward_features(pixels.permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
@@ -103,13 +80,11 @@ def test_text_tower_equals_transformers(change):
     valid = ids != PAD
     x = tower.embed(ids.clamp(min=0)) + tower.positions.weight
     mask = torch.zeros(4, 1, 32, 32, dtype=torch.float64).masked_fill(~valid[:, None, None, :], -torch.inf)
-    for ours in tower.transformer.blocks:
-        theirs = SiglipEncoderLayer(config).double()
+    table, weights = part(TRANSFORMERS, "text_model.encoder.layers.", "text."), tower.state_dict()
+    stack = torch.nn.ModuleList(SiglipEncoderLayer(config) for _ in tower.transformer.blocks).double()
+    stack.load_state_dict(exported(table, weights))
+    for theirs in stack:
         theirs.layer_norm1.eps = theirs.layer_norm2.eps = 1e-6
-        copy_block(
-            ours, theirs, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], "self_attn.out_proj",
-            ("layer_norm1", "layer_norm2"), ("mlp.fc1", "mlp.fc2"),
-        )  # fmt: skip
         x = theirs(x, attention_mask=mask)
         x = x[0] if isinstance(x, tuple) else x
     x = tower.transformer.norm(x) * valid[:, :, None]

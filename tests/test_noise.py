@@ -23,7 +23,7 @@ def noise(**shares):
 
 @pytest.fixture
 def tokenizer(small_data):
-    return Tokenizer(small_data / "tokenizer.json", 8, Captions(start=True, end=True, fill=False))
+    return Tokenizer(small_data / "tokenizer.json", 8, Captions(tokenizer="scale", start=True, end=True, fill=False))
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from flip.params import dump
 from flip.receipt import behind
 from flip.schema import Params
 
-LIMITS = (
-    "- It has seen the pairs listed above and nothing else; captions in other languages, kinds of pictures that are not "
-    "among them, and tasks other than those measured are not covered.\n"
-    "- Pairs from the web carry the web's prejudices, which such models repeat; it was not examined for them. It is meant "
-    "for research, and not for decisions about people.\n"
-    "- Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used."
-)
+LIMITS = """\
+- It has seen the pairs listed above and nothing else: other kinds of pictures, other languages and other tasks than
+  those measured are not covered.
+- Pairs from the web carry the web's prejudices, and such models repeat them; it was not examined for them. It is meant
+  for research, not for decisions about people.
+- Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used.
+"""
 
 
 @dataclass
@@ -61,12 +61,14 @@ def table(head: tuple[str, str], pairs: dict) -> str:
     return f"| {head[0]} | {head[1]} |\n|---|---|\n{rows(pairs)}"
 
 
-def data_section(evidence: Evidence) -> str:
+def data_section(params: Params, evidence: Evidence) -> str:
     training, ledger = evidence.training, evidence.ledger
     if not training:
         return "Not recorded: there is no training.json beside the weights."
     facts = {"manifest": f"`{training['manifest']}`", "pairs (their identity)": f"`{training['pairs']}`"}
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
+    if params.start:
+        facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
     text = table(("what", "value"), facts)
     if not ledger:
         return text + "\n\nWhat became of the list that the pairs were taken from is not recorded."
@@ -122,7 +124,7 @@ Loaded so, it was compared with the model that it was made of: {checked}.{withou
 
 ## What it was trained on
 
-{data_section(evidence)}
+{data_section(params, evidence)}
 
 ## What it reaches
 
@@ -146,5 +148,4 @@ Loaded so, it was compared with the model that it was made of: {checked}.{withou
 
 ## Limits
 
-{LIMITS}
-"""
+{LIMITS}"""

@@ -1,5 +1,6 @@
 """Whether a model of ours and one of another library give the same: tokens, pixels, features of pictures and texts."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -49,10 +50,22 @@ def own_features(model: TwoTowers, images: Tensor, image_only: bool) -> Tensor:
     return model.vision.pool(model.vision(images)) if image_only else model.encode_image(images)
 
 
+def statistics(model: TwoTowers) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [3, 1, 1] of pixels from 0 to 1."""
+    form = model.params.form.vision
+    return torch.tensor(form.mean)[:, None, None], torch.tensor(form.std)[:, None, None]
+
+
+def normalized(model: TwoTowers, images: Tensor) -> Tensor:
+    """uint8 [batch, height, width, 3] as other libraries' models take it: [batch, 3, height, width]."""
+    mean, std = statistics(model)
+    return (images.permute(0, 3, 1, 2) / 255 - mean) / std
+
+
 def pixel_difference(model: TwoTowers, loaded: Loaded) -> float:
     side = model.params.model.image
     one = picture(2 * side + 11, side + 7, seed=5)
-    mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
+    mean, std = statistics(model)
     theirs = 255 * (loaded.pixels(one) * std + mean)
     return (theirs - to_square(one, side).permute(2, 0, 1)).abs().mean().item()
 
@@ -67,8 +80,9 @@ def text_difference(model: TwoTowers, tokenizer: Tokenizer, loaded: Loaded) -> f
 
 
 @torch.inference_mode()
-def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded) -> Differences:
-    """Through each library's own preprocessing and tokenizer.
+def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded, prepared: bool = False) -> Differences:
+    """Through each library's own preprocessing and tokenizer; or, with `prepared`, of pictures that ours has
+    normalised: a public checkpoint may crop or squeeze in another way, which is then only told.
 
     Raises:
         ValueError: features differ by more than 1e-5 of the largest, pixels by more than rounding, or token ids at all.
@@ -76,13 +90,14 @@ def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded) -> Di
     model, side = model.float().cpu().eval(), model.params.model.image
     pictures = [picture(side, side, seed) for seed in range(4)]
     images = torch.stack([torch.from_numpy(np.array(one)) for one in pictures])
-    theirs = loaded.encode_image(torch.stack([loaded.pixels(one) for one in pictures]))
+    pixels = normalized(model, images) if prepared else torch.stack([loaded.pixels(one) for one in pictures])
+    theirs = loaded.encode_image(pixels)
     found = Differences(
         relative(theirs, own_features(model, images, loaded.encode_text is None)),
         text_difference(model, tokenizer, loaded) if loaded.encode_text else None,
         pixel_difference(model, loaded),
     )
-    limits = {"image": TOLERANCE, "text": TOLERANCE, "pixels": LEVELS}
+    limits = {"image": TOLERANCE, "text": TOLERANCE, "pixels": math.inf if prepared else LEVELS}
     for name, value in asdict(found).items():
         if value is not None and not value <= limits[name]:
             raise ValueError(f"{name}: {value:.2g} apart; allowed: {limits[name]:g}")

@@ -114,10 +114,10 @@ def imported(table: list[Pair], theirs: dict[str, Tensor], wanted, where: str) -
     """
     pairs = applied(table, wanted)
     named = {name for one in pairs for name in one.theirs}
-    for problem, names in (("lacks", named - theirs.keys()), ("has no place here for", theirs.keys() - named)):
-        if names:
-            shown = sorted(names)
-            raise ValueError(f"{where}: {problem} {len(shown)} weights: {', '.join(shown[:4])}")
+    problems = {"lacks": named - theirs.keys(), "has no place here for": theirs.keys() - named}
+    shown = {what: f"{len(names)} weights: {', '.join(sorted(names)[:4])}" for what, names in problems.items() if names}
+    if faults := [f"{what} {names}" for what, names in shown.items()]:
+        raise ValueError(f"{where}: {'; '.join(faults)}")
     found = {}
     for one in pairs:
         found |= zip(one.ours, one.layout.back(*(theirs[name].float() for name in one.theirs)), strict=True)

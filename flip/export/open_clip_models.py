@@ -17,13 +17,13 @@ from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
 from flip.export.target import Loaded, Need, their_weights
 from flip.export.timm_models import activation
-from flip.export.tokens import is_clips, pads_with_end, stored_tokenizer, write_tokenizer
+from flip.export.tokens import is_clips, must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
 from flip.schema import Params, Tower
 
-TEXT = [
+TEXT = (
     Need("form.text.pooling", ("last",), "its text towers read the state of one token"),
     Need(
         "captions.fill",
@@ -31,17 +31,17 @@ TEXT = [
         "its text towers attend to padding, which must then be end tokens, unless they are causal",
         lambda params: not params.form.text.causal,
     ),
-]
-NATIVE = [
+)
+NATIVE = (
     Need("form.vision.pooling", ("class",), "its own image tower has a class token"),
     Need("form.vision.patch_bias", (False,), "its own patch projection has no bias"),
     Need("form.vision.projection", ("linear",), "its own projection has no bias"),
-]
+)
 QUICK = "it has quick_gelu in both towers or in none"
-ALIKE = [
+ALIKE = tuple(
     Need(f"form.{one}.activation", ("quick_gelu",), QUICK, lambda p, other=other: activations(p)[other] == "quick_gelu")
     for one, other in (("vision", "text"), ("text", "vision"))
-]
+)
 
 
 def activations(params: Params) -> dict[str, str]:
@@ -76,14 +76,17 @@ def described(loaded: Loaded, config: dict) -> dict:
     if "hf_model_name" in text_config:
         raise ValueError("its text tower is a model of transformers; allowed: open_clip's own")
     block, pool = text.transformer.resblocks[0], getattr(text, "pool_type", getattr(text, "text_pool_type", None))
-    if pool not in ("last", "eos", "argmax"):
-        raise ValueError(f"its text tower reads the '{pool}' token; allowed: last, eos, argmax")
+    causal, allowed = text.attn_mask is not None, ["last", "eos", "argmax"]
+    if pool not in allowed[: None if causal else 1]:
+        kind = "" if causal else ", which is not causal,"
+        raise ValueError(f"its text tower{kind} reads the '{pool}' token; allowed: last, in a causal one {allowed[1:]}")
+    captions = {"fill": pool == "last" and must_fill_with_end(loaded.tokenizer)}
     size = {"layers": len(text.transformer.resblocks), "width": text.transformer.width, "heads": block.attn.num_heads}
     affine = not hasattr(text.text_projection, "ndim")
-    form = {"pooling": "last", "causal": text.attn_mask is not None, "activation": activation(block.mlp.gelu)}
+    form = {"pooling": "last", "causal": causal, "activation": activation(block.mlp.gelu)}
     form |= {"norm_epsilon": block.ln_1.eps, "projection": "affine" if affine else "linear"}
     found = {"model": {"embedding": config["embed_dim"], "text": size, "tokens": text.context_length}}
-    return found | {"form": {"text": form}, "captions": {"fill": pool == "last" and pads_with_end(loaded.tokenizer)}}
+    return found | {"form": {"text": form}, "captions": captions}
 
 
 def own_tower(visual: VisionTransformer) -> dict:
@@ -103,7 +106,7 @@ class OpenClip:
     """CLIP's form: open_clip's own two towers."""
 
     name = "open_clip's CLIP"
-    needs = [*NATIVE, *TEXT, *ALIKE]
+    needs = (*NATIVE, *TEXT, *ALIKE)
     table = OPEN_CLIP
     zeros = frozenset()
     image_only = False
@@ -160,7 +163,7 @@ class OpenClipWithTimm(OpenClip):
     """Every other vision tower that timm has: open_clip takes it from a folder, by its absolute path."""
 
     name = "open_clip with an image tower of timm"
-    needs = [*timm_models.NEEDS, *TEXT]
+    needs = (*timm_models.NEEDS, *TEXT)
     table = OPEN_CLIP_WITH_TIMM
     zeros = frozenset({"visual.trunk.patch_embed.proj.bias"})
 

@@ -48,7 +48,7 @@ class Target(Protocol):
     """One class of models of another library."""
 
     name: str
-    needs: list[Need]
+    needs: tuple[Need, ...]
     table: list[Pair]
     zeros: frozenset[str]  # weights of theirs that ours may lack: biases, which are then zero
     image_only: bool

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import timm
-
 from safetensors.torch import save
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -15,10 +15,10 @@ from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.schema import Params
 
-POOLING = {"class": "token", "mean": "avg", "map": "map"}
+POOLING = {"class": "token", "mean": "avg", "map": "map", "max": "max"}
 # LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
 ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
-NEEDS = [
+NEEDS = (
     Need("form.vision.norm_epsilon", tuple(ARCHITECTURES), "timm's architectures have one of these"),
     Need(
         "form.vision.patch_bias",
@@ -26,7 +26,7 @@ NEEDS = [
         "timm's patch projection has no bias where a LayerNorm follows it",
         lambda params: params.form.vision.pre_norm,
     ),
-]
+)
 
 
 def configuration(params: Params) -> dict:
@@ -70,8 +70,10 @@ def described(trunk: nn.Module, mean, std) -> dict:
     Raises:
         ValueError: no plain vision transformer.
     """
-    if not isinstance(trunk, VisionTransformer):
-        raise ValueError(f"its image tower is a {type(trunk).__name__}; allowed: timm's VisionTransformer")
+    if not isinstance(trunk, VisionTransformer) or not isinstance(trunk.patch_embed, PatchEmbed):
+        raise ValueError(
+            f"its image tower is a {type(trunk).__name__}; allowed: timm's VisionTransformer over plain patches"
+        )
     pooling = {theirs: ours for ours, theirs in POOLING.items()}
     if trunk.global_pool not in pooling:
         raise ValueError(f"its pooling is '{trunk.global_pool}'; allowed: {', '.join(pooling)}")

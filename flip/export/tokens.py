@@ -97,7 +97,13 @@ def stored_tokenizer(tokenizer, vocabulary: int) -> tuple[dict, dict]:
     return stored, {"start": len(tokens) == 2, "end": True}
 
 
-def pads_with_end(tokenizer) -> bool:
-    """Whether what is left of the slots is filled with end tokens."""
+def must_fill_with_end(tokenizer) -> bool:
+    """True, of a tokenizer whose padding is looked at.
+
+    Raises:
+        ValueError: it fills the slots that are left with something else, as SigLIP 2's does.
+    """
     theirs = getattr(tokenizer, "tokenizer", tokenizer)
-    return getattr(theirs, "pad_token_id", None) == theirs("")["input_ids"][-1]
+    if getattr(theirs, "pad_token_id", None) != theirs("")["input_ids"][-1]:
+        raise ValueError("its captions are filled up with a padding token; allowed: the end token, as SigLIP 1 does")
+    return True

@@ -21,7 +21,7 @@ from transformers import (
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE
 from flip.export.target import Loaded, Need, their_weights
-from flip.export.tokens import pads_with_end, stored_tokenizer, write_tokenizer
+from flip.export.tokens import must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
 from flip.schema import Blocks, Params, Tower
@@ -64,6 +64,7 @@ class Transformers:
     """What its classes share: files, preprocessing, tokenizer."""
 
     zeros = frozenset()
+    also: tuple[tuple[str, object], ...] = ()
     image_only = False
     usage = (
         "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
@@ -87,7 +88,10 @@ class Transformers:
             write_tokenizer(tokenizer, folder)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
-        model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        model = model.eval()
+        if lost := sorted(info["missing_keys"]):  # which it would draw at random
+            raise ValueError(f"{len(lost)} weights are missing: {', '.join(lost[:4])}")
         processor = AutoImageProcessor.from_pretrained(source)
         pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
         if self.image_only:
@@ -110,8 +114,17 @@ class Transformers:
         size, form = described_blocks(picture)
         model = {"image": picture.image_size, "patch": picture.patch_size, "vision": size}
         form |= own | {"positions": "learned"}
-        found = merge({"model": model, "form": {"vision": form}}, self.own)
-        return found if self.image_only else merge(found, self.described_text(loaded))
+        found = merge({"model": model, "form": {"vision": form}}, self.form())
+        return found if self.image_only else merge(found, self.described_text(loaded) | {"bias": self.bias})
+
+    def form(self) -> dict:
+        """What every model of the class has: the values that it needs, and those whose lack can be made up for."""
+        found = {}
+        for key, value in (*((need.key, need.allowed[0]) for need in self.needs), *self.also):
+            if key.startswith("form."):
+                _, side, name = key.split(".")
+                found.setdefault(side, {})[name] = value
+        return {"form": found}
 
     def described_text(self, loaded: Loaded) -> dict:
         config = loaded.model.config.text_config
@@ -129,14 +142,8 @@ def pooled(features):
 class Clip(Transformers):
     name = "transformers' CLIPModel"
     table = TRANSFORMERS_CLIP
-    own = {  # noqa: RUF012
-        "form": {
-            "vision": {"pooling": "class", "pre_norm": True, "patch_bias": False, "projection": "linear"},
-            "text": {"pooling": "last", "causal": True, "projection": "linear"},
-        },
-        "bias": False,
-    }
-    needs = [  # noqa: RUF012
+    bias = False
+    needs = (
         Need("form.vision.pooling", ("class",), "its image tower has a class token"),
         Need("form.vision.pre_norm", (True,), "its image tower has a LayerNorm before the blocks"),
         Need("form.vision.patch_bias", (False,), "its patch projection has no bias"),
@@ -146,7 +153,7 @@ class Clip(Transformers):
         Need("form.text.projection", ("linear",), "its projection has no bias"),
         Need("captions.fill", (False,), "it reads the first end token"),
         Need("sigmoid.weight", (0.0,), "its logits have no bias", lambda params: params.sigmoid.bias is not None),
-    ]
+    )
 
     def build(self, params: Params, tokenizer: Tokenizer):
         return CLIPModel(CLIPConfig(**towers(params, tokenizer), projection_dim=params.embedding))
@@ -163,14 +170,9 @@ class Siglip(Transformers):
     name = "transformers' SiglipModel"
     table = TRANSFORMERS_SIGLIP
     zeros = frozenset({"logit_bias", "vision_model.embeddings.patch_embedding.bias"})
-    own = {  # noqa: RUF012
-        "form": {
-            "vision": {"pooling": "map", "pre_norm": False, "patch_bias": True, "projection": "none"},
-            "text": {"pooling": "last", "causal": False, "projection": "affine"},
-        },
-        "bias": True,
-    }
-    needs = [  # noqa: RUF012
+    bias = True
+    also = (("form.vision.patch_bias", True),)
+    needs = (
         Need("form.vision.pooling", ("map",), "its image tower ends in attention pooling"),
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
         Need("form.vision.projection", ("none",), "its common space is the image tower's own"),
@@ -178,7 +180,7 @@ class Siglip(Transformers):
         Need("form.text.causal", (False,), "its text tower is not causal"),
         Need("form.text.projection", ("affine",), "its text projection has a bias"),
         Need("captions.fill", (True,), "it attends to padding, which must then be end tokens"),
-    ]
+    )
 
     def build(self, params: Params, tokenizer: Tokenizer):
         settings = towers(params, tokenizer)
@@ -186,9 +188,7 @@ class Siglip(Transformers):
         return SiglipModel(SiglipConfig(**settings))
 
     def fills(self, loaded: Loaded) -> bool:
-        if not pads_with_end(loaded.tokenizer):
-            raise ValueError("its captions are filled with a padding token; allowed: the end token, as SigLIP 1 does")
-        return True
+        return must_fill_with_end(loaded.tokenizer)
 
 
 class VitMae(Transformers):
@@ -204,13 +204,11 @@ class VitMae(Transformers):
         'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL picture\n'
         "features = model(**pixels).last_hidden_state[:, 0]  # the class token"
     )
-    own = {  # noqa: RUF012
-        "form": {"vision": {"pooling": "class", "pre_norm": False, "patch_bias": True, "projection": "none"}}
-    }
-    needs = [  # noqa: RUF012
+    also = (("form.vision.patch_bias", True), ("form.vision.projection", "none"))
+    needs = (
         Need("form.vision.pooling", ("class",), "its image tower has a class token"),
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
-    ]
+    )
 
     def build(self, params: Params, tokenizer: Tokenizer):
         settings = blocks(params.model.vision, params.form.vision)

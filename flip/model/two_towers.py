@@ -49,6 +49,11 @@ class TwoTowers(nn.Module):
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations
 
+    @property
+    def image_tower(self) -> nn.ModuleDict:
+        """What gives image features, by the same names: it can be loaded, or locked, by itself."""
+        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
+
     def project_image(self, encoded: Tensor) -> Tensor:
         return self.image_projection(self.vision.pool(encoded))
 
@@ -66,14 +71,15 @@ class TwoTowers(nn.Module):
         limit = self.params.logits.max_scale
         return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
 
-    def align(self, encoded: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias."""
+    def align(self, image: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
+        image features [batch, embedding] of any length."""
         params, words = self.params, None
         if params.masking.text:
             valid = batch["ids"] != PAD
             words = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
         outputs = {
-            "image": F.normalize(full_precision(self.project_image(encoded)), dim=-1),
+            "image": F.normalize(full_precision(image), dim=-1),
             "text": F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1),
             "scale": self.scale,
         }
@@ -82,7 +88,8 @@ class TwoTowers(nn.Module):
         return outputs
 
     def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False) -> dict[str, Tensor]:
-        """What the objectives need from a batch of images, ids and positions (in the training order).
+        """What the objectives need from a batch of images, ids and positions (in the training order). In place of
+        images there may be the features [batch, embedding] that a locked image tower has for them.
 
         With `joint`, only what the joint ones do: features. Else also, where there is a decoder, the predicted patches
         [batch, patches, pixels] and which were removed, and what the other passes give.
@@ -90,11 +97,11 @@ class TwoTowers(nn.Module):
         params, order, outputs = self.params, None, {}
         if params.masking.image:
             order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
-        decodes = self.decoder is not None and not joint
-        if self.text is not None or decodes:
+        decodes, image = self.decoder is not None and not joint, batch.get("features")
+        if decodes or (self.text is not None and image is None):
             encoded = self.vision(batch["images"], order and order.ids_keep)
         if self.text is not None:
-            outputs |= self.align(encoded, batch, seed)
+            outputs |= self.align(self.project_image(encoded) if image is None else image, batch, seed)
         if decodes:
             outputs["prediction"] = full_precision(self.decoder(self.vision.patches(encoded), order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches

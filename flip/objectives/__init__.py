@@ -12,9 +12,19 @@ from flip.objectives.contrastive import Contrastive
 from flip.objectives.generative import PixelError, WordEntropy
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
+from flip.objectives.simclr import SimCLR
 from flip.schema import Params
 
-__all__ = ["Contrastive", "PixelError", "Reconstruction", "Sigmoid", "WordEntropy", "named_losses", "objectives"]
+__all__ = [
+    "Contrastive",
+    "PixelError",
+    "Reconstruction",
+    "Sigmoid",
+    "SimCLR",
+    "WordEntropy",
+    "named_losses",
+    "objectives",
+]
 
 
 def objectives(params: Params, world=ALONE) -> list:
@@ -25,6 +35,7 @@ def objectives(params: Params, world=ALONE) -> list:
         Reconstruction(params),
         PixelError(params),
         WordEntropy(params),
+        SimCLR(params, world),
     ]
     return [one for one in found if one.weight]
 

@@ -6,7 +6,7 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    """With its interval; a dash where the model does not have the metric."""
+    """With its interval; a dash where the metric was not measured."""
     return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
 
 
@@ -71,6 +71,8 @@ def commit(git: dict) -> str:
 def test_sets(sets: dict) -> str:
     return "; ".join(
         f"{name}: {test['samples']:,} pictures"
-        + (f", {test['classes']:,} classes, chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", {test['classes']:,} classes" if test["classes"] else "")
+        + (f", chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", linear probe fitted to {fitted:,} more" if (fitted := test.get("train", {}).get("samples")) else "")
         for name, test in sets.items()
     )

@@ -1,0 +1,281 @@
+"""Exports are loaded by their own libraries alone and give the features that they were made of, and come back as they
+were; what cannot be expressed is refused; the card says where a model comes from, and its code runs."""
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from flip.data.tokenizer import Tokenizer, build
+from flip.evaluate.sets import to_square
+from flip.export import __main__ as command
+from flip.export import open_clip_models, target
+from flip.export.check import picture
+from flip.export.formats import FORMATS, choose, quiet
+from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.imports import bring
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import save_weights
+from flip.params import dump, load, merge
+from flip.schema import Captions
+from tests.conftest import TOWERS
+
+quiet()
+VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+BIASED = {"form": {"vision": {"pre_norm": False, "patch_bias": True, "projection": "affine"}}}
+AFFINE = {"form": {"vision": {"projection": "affine"}}}
+MAE = {"form": {"vision": {"pooling": "class", "norm_epsilon": 1e-6}}}
+# Form: variant and what is different from it, the format, and the class that takes it.
+CASES = {
+    "clip-form in open_clip": ("clip-form", {}, "open_clip", "OpenClip"),
+    "quick_gelu": (
+        "clip-form",
+        {"form": {side: {"activation": "quick_gelu"} for side in ("vision", "text")}},
+        "open_clip",
+        "OpenClip",
+    ),
+    "clip-form in transformers": ("clip-form", {}, "transformers", "Clip"),
+    "clip-form in timm": ("clip-form", {}, "timm", "Timm"),
+    "other towers in open_clip": ("clip-form", BIASED, "open_clip", "OpenClipWithTimm"),
+    "siglip in open_clip": ("siglip", {}, "open_clip", "OpenClipWithTimm"),
+    "siglip in transformers": ("siglip", {}, "transformers", "Siglip"),
+    "siglip in timm": ("siglip", {}, "timm", "Timm"),
+    "flip in timm": ("flip-50", {}, "timm", "Timm"),
+    "a decoder is left behind": ("flip-50-mae", {}, "timm", "Timm"),
+    "mae": ("clip", MAE, "transformers", "VitMae"),
+}
+
+
+def options(folder, name, out, **more):
+    return argparse.Namespace(
+        **{"format": name, "source": folder, "architecture": None, "variant": "there", "out": out} | more
+    )
+
+
+@pytest.fixture
+def data(tmp_path, small_data):
+    """Manifest, tokenizer and ledger."""
+    folder = tmp_path / "data"
+    shutil.copytree(small_data, folder)
+    total = {"wanted": 150, "arrived": 130, "decoded": 130, "used": 120, "lost": {"not found": 20, "truncated": 10}}
+    write_json(folder / "ledger.json", {"total": total, "parts": {}})
+    return folder
+
+
+def features(model, images, ids, image_only):
+    if image_only:
+        return [model.vision.pool(model.vision(images))]
+    return [model.encode_image(images), model.encode_text(ids)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_there_and_back(case, trained, tmp_path, project):
+    """The comparison of each direction passes, and what comes back has the form, the weights and the features."""
+    variant, delta, name, kind = CASES[case]
+    model, tokenizer = trained(variant, delta)
+    one = choose(name, model.params)
+    assert type(one).__name__ == kind
+    found = command.export(model, tokenizer, one, tmp_path / "there")
+    assert found.image < 1e-5
+    assert (found.text is None) == one.image_only
+    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    params = load(tmp_path / "back" / "params.yaml")
+    form, own = params.form.vision, model.params.form.vision
+    changed = {"positions": "learned", "patch_bias": form.patch_bias} | (
+        {"projection": "none"} if one.image_only else {}
+    )
+    assert form == own.model_copy(update=changed)
+    assert one.image_only or params.form.text == model.params.form.text
+    assert one.image_only or params.captions == model.params.captions
+    again = TwoTowers(params, tokenizer.vocabulary).eval()
+    stored = load_file(tmp_path / "back" / "weights.safetensors")
+    again.load_state_dict(stored, strict=not one.image_only)
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    ids = torch.from_numpy(tokenizer(["red picture 1", "blue"]))
+    pairs = [features(each, images, ids, one.image_only) for each in (model, again)]
+    for ours, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-6)
+    if not one.image_only:
+        torch.testing.assert_close(again.scale, model.scale)
+        assert (again.logit_bias is None) == (model.logit_bias is None)
+
+
+@pytest.mark.parametrize("name", ["open_clip", "transformers"])
+def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
+    """To open_clip as its own, to transformers as files; back as CLIP's or as that file."""
+    delta = merge(VARIANTS["clip-form"], {"model": TOWERS | {"tokens": 20}, "tokenizer": {"kind": "clip"}})
+    params = change("clip-form", delta)
+    write_json(tmp_path / "tokenizer.json", build(params, iter(())))
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 20, params.captions)
+    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    command.export(model, tokenizer, choose(name, params), tmp_path / "there")
+    assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
+    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    again = Tokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
+    texts = ["A photo of two dogs, isn't it?", "", "x " * 30]
+    assert np.array_equal(again(texts), tokenizer(texts))
+
+
+@pytest.mark.parametrize(
+    ("variant", "delta", "name", "message"),
+    [
+        ("flip-50", {}, "open_clip", r"form\.text\.pooling = 'mean'; allowed: 'last'.*take it: --format timm"),
+        ("flip-50", {}, "transformers", r"SiglipModel: form\.vision\.pooling = 'mean'; allowed: 'map'"),
+        ("clip-form", AFFINE, "transformers", r"projection = 'affine'; allowed: 'linear'.*take it: --format open_clip"),
+        ("clip-form", {"sigmoid": {"weight": 1.0}}, "transformers", r"sigmoid\.weight = 1\.0; allowed: 0\.0"),
+        ("siglip", {"captions": {"fill": False}}, "open_clip", r"captions\.fill = False; allowed: True: .* padding"),
+        ("siglip", {"form": {"vision": {"norm_epsilon": 1e-3}}}, "timm", r"0\.001; allowed: 1e-06, 1e-05"),
+        ("clip-form", {"form": {"vision": {"patch_bias": True}}}, "timm", r"patch_bias = True; allowed: False"),
+        ("clip-form", {"form": {"text": {"activation": "quick_gelu"}}}, "open_clip", r"quick_gelu in both towers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_expressed_is_refused(variant, delta, name, message, trained):
+    params = trained(variant, delta)[0].params
+    if name == "open_clip" and "both" in message:
+        assert type(choose(name, params)).__name__ == "OpenClipWithTimm"  # whose towers do not have to agree
+        assert re.search(message, "\n".join(target.faults(FORMATS[name][0], params)))
+        return
+    with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
+        choose(name, params)
+
+
+def test_pictures_are_prepared_alike(trained, tmp_path):
+    """A square picture that has to shrink gives the pixels of flip.evaluate.sets: PIL's exactly, torch's but for one
+    level."""
+    model, tokenizer = trained()
+    mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
+    one = picture(75, 75, seed=1)
+    for name, levels in (("open_clip", 0.001), ("timm", 0.001), ("transformers", 1.001)):
+        chosen = choose(name, model.params)
+        command.export(model, tokenizer, chosen, tmp_path / name)
+        theirs = 255 * (chosen.load(tmp_path / name).pixels(one) * std + mean)
+        assert (theirs - to_square(one, 32).permute(2, 0, 1)).abs().max() < levels, name
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"), [("weights", "image: .* apart; allowed: 1e-05"), ("tokens", "has the tokens")]
+)
+def test_a_mismatch_is_an_error_and_leaves_nothing(broken, message, trained, small_data, tmp_path, monkeypatch):
+    model, tokenizer = trained()
+    one = choose("open_clip", model.params)
+    if broken == "weights":
+        weights = open_clip_models.their_weights
+        off = lambda *words: {name: tensor * (1 + 1e-4) for name, tensor in weights(*words).items()}  # noqa: E731
+        monkeypatch.setattr(open_clip_models, "their_weights", off)
+    else:
+        other = Tokenizer(small_data / "tokenizer.json", 12, Captions(start=False, end=True, fill=False))
+        write = open_clip_models.write_tokenizer
+        monkeypatch.setattr(open_clip_models, "write_tokenizer", lambda _, folder: write(other, folder))
+    with pytest.raises(ValueError, match=message):
+        command.export(model, tokenizer, one, tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.fixture
+def result(trained, data, tmp_path):
+    """Folder of a finished run: weights, parameters, training.json, metrics.json."""
+
+    def made(variant, delta=None):
+        model, _ = trained(variant, delta)
+        folder = tmp_path / "results" / variant
+        save_weights(folder / "weights.safetensors", model.state_dict())
+        write_atomic(folder / "params.yaml", dump(model.params))
+        manifest = read_json(data / "manifest.json")
+        training = {"samples": 360, "seconds": 12.5, "seed": 0, "device": "a processor", "manifest": manifest["id"]}
+        write_json(folder / "training.json", training | {"pairs": manifest["pairs"], "pictures": 120})
+        sets = {"fine": {"samples": 40, "sha256": "ab" * 32}}
+        write_json(folder / "metrics.json", {"metrics": {"fine": 12.345}, "sets": sets, "manifest": manifest["id"]})
+        return folder
+
+    return made
+
+
+def receipts(folder, result, data):
+    """The chain manifest <- pretrain <- evaluate of a run."""
+
+    def write(stage, after, made, facts):
+        git = {"commit": "c" * 40, "changed": stage == "evaluate"}
+        content = {"made_from": {"after": dict.fromkeys(after)}, "made": made, "spec": {"stage": stage}, "facts": facts}
+        content |= {"git": git, "versions": {"torch": "2.13.0"}, "machine": {"processor": "a processor"}}
+        write_json(folder / f"{stage}.json", content)
+        return str(folder / f"{stage}.json")
+
+    weights = result / "weights.safetensors"
+    manifest = write("manifest", [], {}, {"ledger": read_json(data / "ledger.json")})
+    made = {str(weights): {"sha256": file_hash(weights), "bytes": weights.stat().st_size}}
+    pretrain = write("pretrain", [manifest], made, {"training": read_json(result / "training.json")})
+    return write("evaluate", [pretrain], {}, {"metrics": read_json(result / "metrics.json")})
+
+
+def words(result, data, *more):
+    found = ["--params", result / "params.yaml", "--weights", result / "weights.safetensors", "--data", data, *more]
+    return [str(word) for word in found]
+
+
+def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys):
+    folder = result("flip-50")
+    receipt = receipts(tmp_path / "receipts", folder, data)
+    out = tmp_path / "exported"
+    command.main(words(folder, data, "--format", "timm", "--out", out, "--receipt", receipt, "--licence", "MIT"))
+    assert "timm's VisionTransformer; features of pictures differ by" in capsys.readouterr().out
+    text = (out / "README.md").read_text()
+    manifest = read_json(data / "manifest.json")
+    for fact in (
+        manifest["id"], manifest["pairs"], "| training pairs | 120 |", "| samples seen | 360 |", "| wanted | 150 |",
+        "| arrived | 130 |", "| used | 120 |", "| lost: not found | 20 |", "| fine | 12.35 |",
+        "40 pictures, revision `abab", "c" * 40, "| torch | 2.13.0 |", "license_name: MIT", f'"local-dir:{out}"',
+        "The text tower and the projections",
+        "image: 0.5", "for research, not for decisions about people",
+    ):  # fmt: skip
+        assert fact in text, fact
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["license"] == "other"
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    names = {"picture": picture(40, 40, 0)}
+    exec(code, names)
+    assert names["features"].shape == (1, 32)
+
+
+@pytest.mark.parametrize(("variant", "name"), [("clip-form", "open_clip"), ("siglip", "transformers")])
+def test_the_cards_commands_run(variant, name, result, data, tmp_path):
+    """Without a receipt, what lies beside the weights is told; the code under "How to load it" gives features."""
+    out = tmp_path / "exported"
+    command.main(words(result(variant), data, "--format", name, "--out", out))
+    text = (out / "README.md").read_text()
+    assert "Commit and versions are not recorded" in text
+    assert "| lost: truncated | 10 |" in text
+    assert "None is stated; ask the authors" in text
+    names = {"picture": picture(40, 50, 0)}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
+    if name == "open_clip":
+        assert names["image"].shape == names["text"].shape == (1, 24)
+    else:
+        assert names["found"].logits_per_image.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--format", "open_clip"], "has no form that --format open_clip can express"),
+        (["--format", "timm", "--receipt", "RECEIPT"], "the receipt of other weights"),
+        (["--format", "timm", "--weights", "CUT"], "not a whole safetensors file"),
+        (["--format", "timm", "--out", "."], "is there already"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(more, message, result, data, tmp_path, capsys):
+    folder = result("flip-50")
+    named = {"RECEIPT": receipts(tmp_path / "receipts", folder, data), "CUT": tmp_path / "cut.safetensors"}
+    named["CUT"].write_bytes((folder / "weights.safetensors").read_bytes()[:-100])
+    if "--receipt" in more:
+        facts = read_json(tmp_path / "receipts" / "pretrain.json")
+        write_json(tmp_path / "receipts" / "pretrain.json", facts | {"made": {"w": {"sha256": "0"}}})
+    with pytest.raises(SystemExit):
+        command.main([*words(folder, data, "--out", tmp_path / "out"), *(str(named.get(word, word)) for word in more)])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

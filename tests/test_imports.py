@@ -1,0 +1,215 @@
+"""Public checkpoints become weights of ours with the same features, which are evaluated and trained by the commands;
+what is damaged, of another kind or more than tensors is refused, and nothing is left."""
+
+import pickle
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from flip.data.tokenizer import Tokenizer
+from flip.export import __main__ as command
+from flip.export import open_clip_models
+from flip.export.formats import FORMATS, choose, quiet
+from flip.export.target import Loaded
+from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.imports import adopt, bring, convert
+from flip.imports import main as import_main
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import load_weights
+from flip.params import load, merge
+from tests.conftest import SMALL
+from tests.test_evaluate import write_set
+from tests.test_export import options
+
+quiet()
+
+
+def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
+    """Public checkpoints that are imported and not trained come out as they went in."""
+    model, tokenizer = trained(
+        "clip-form", {"form": {"vision": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}}}
+    )
+    one = FORMATS["open_clip"][0]
+    command.export(model, tokenizer, one, tmp_path / "first")
+    bring(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
+    params = load(tmp_path / "back" / "params.yaml")
+    assert params.form.vision.mean == (0.48, 0.46, 0.41)
+    tokenizer = Tokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
+    again = TwoTowers(params, tokenizer.vocabulary)
+    load_weights(tmp_path / "back" / "weights.safetensors", again)
+    command.export(again, tokenizer, one, tmp_path / "second")
+    name = "open_clip_model.safetensors"
+    assert file_hash(tmp_path / "first" / name) == file_hash(tmp_path / "second" / name)
+
+
+class Payload:
+    """Unpickled by a careless program, leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("open_clip", "open_clip_pytorch_model.bin"),
+        ("timm", "pytorch_model.bin"),
+        ("transformers", "pytorch_model.bin"),
+    ],
+)
+def test_nothing_in_a_checkpoint_is_run(name, file, trained, tmp_path, project):
+    model, tokenizer = trained()
+    command.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
+    for path in (tmp_path / "there").glob("*.safetensors"):
+        path.unlink()
+    canary = tmp_path / "canary"
+    torch.save({"state_dict": Payload(canary)}, tmp_path / "there" / file)
+    with pytest.raises(ValueError, match=f"{name} cannot load it"):
+        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    (tmp_path / "there" / file).write_bytes(pickle.dumps(Payload(canary), protocol=2))
+    with pytest.raises(ValueError, match=f"{name} cannot load it"):
+        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    assert not canary.exists()
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_damaged_checkpoint_is_named(name, damage, trained, tmp_path, project):
+    model, tokenizer = trained()
+    command.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
+    (path,) = (tmp_path / "there").glob("*.safetensors")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    else:
+        stored = load_file(path)
+        stored.pop(next(name for name in stored if "blocks.1" in name or "layers.1" in name))
+        save_file(stored, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"there: {name} cannot load it|apart"):
+        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"init_values": 1e-5}, "has no place here for 4 weights: blocks.0.ls1.gamma"),
+        ({"mlp_ratio": 3.0}, r"mlp\.0\.weight' would be \[96, 32\]; allowed: \[128, 32\]"),
+        ({"qk_norm": True}, "has no place here for 8 weights"),
+        ({"fc_norm": True}, "has no place here for 2 weights: fc_norm"),
+        ({"reg_tokens": 2}, "has no place here for 1 weights: reg_token"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused(extra, message, trained, tmp_path, project):
+    import timm
+
+    model, tokenizer = trained("flip-50")
+    command.export(model, tokenizer, choose("timm", model.params), tmp_path / "there")
+    config = read_json(tmp_path / "there" / "config.json")
+    config["model_args"] |= extra
+    write_json(tmp_path / "there" / "config.json", config)
+    theirs = timm.create_model(config["architecture"], **config["model_args"])
+    save_file(theirs.state_dict(), tmp_path / "there" / "model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        bring(options(tmp_path / "there", "timm", tmp_path / "back"), project.baseline)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-L-14-336", "ViT-H-14", "ViT-B-16-SigLIP"])
+def test_public_architectures_are_expressed(name, project):
+    """Every weight of theirs, without allocating any, has its place in a model of ours."""
+    import open_clip
+    from open_clip.factory import get_model_config
+    from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
+    from open_clip.transform import PreprocessCfg
+
+    class EndOnly:
+        pad_token_id = 1
+
+        def __call__(self, text):
+            return {"input_ids": [1]}
+
+    config = get_model_config(name)
+    with torch.device("meta"):
+        theirs = (CustomTextCLIP if config.pop("custom_text", False) else CLIP)(**config)
+    set_model_preprocess_cfg(theirs, asdict(PreprocessCfg()))
+    tokenizer = EndOnly() if "hf_tokenizer_name" in config["text_cfg"] else open_clip.SimpleTokenizer()
+    loaded = Loaded(theirs, None, None, tokenizer=tokenizer)
+    kind = open_clip_models.kind_of(loaded)
+    delta = merge(open_clip_models.described(loaded, config), kind.described_vision(theirs.visual))
+    params = adopt(
+        project.baseline, merge(delta, {"captions": {"end": True}, "bias": theirs.logit_bias is not None}), name.lower()
+    )
+    weights = convert(kind, loaded, params, theirs.vocab_size, Path(name))
+    assert sum(tensor.numel() for tensor in weights.values()) == pytest.approx(
+        sum(parameter.numel() for parameter in theirs.parameters()), abs=2 * params.model.vision.width
+    )
+
+
+def test_a_bare_file_needs_the_name_of_its_architecture(tmp_path, project):
+    import timm
+
+    theirs = timm.create_model("test_vit", num_classes=10)
+    torch.save(theirs.state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="a file of weights needs --architecture"):
+        bring(options(tmp_path / "vit.pth", "timm", tmp_path / "back"), project.baseline)
+    with pytest.raises(ValueError, match="not there; --source wants"):
+        bring(options(tmp_path / "vit.bin", "timm", tmp_path / "back"), project.baseline)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_path):
+    """By the commands, with its own tokenizer, whatever the data's is."""
+    from flip.evaluate.__main__ import main as evaluate
+    from flip.pretrain import main as pretrain
+
+    data = shutil.copytree(small_data, tmp_path / "data")
+    model, tokenizer = trained()
+    command.export(model, tokenizer, choose("transformers", model.params), tmp_path / "there")
+    write_set(data / "tests" / "fine")
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
+    tree["base"]["evaluate"]["sets"] = {"fine": "world"}
+    tree["scales"]["tiny"] = merge(
+        tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
+    )
+    write_atomic(tmp_path / "params.yaml", yaml.safe_dump(tree))
+    out = tmp_path / "back"
+    words = [
+        "--params",
+        tmp_path / "params.yaml",
+        "--format",
+        "transformers",
+        "--source",
+        tmp_path / "there",
+        "--out",
+        out,
+    ]
+    import_main([str(word) for word in [*words, "--variant", "from-there"]])
+    assert load(out / "params.yaml").variant == "from-there"
+    other = read_json(data / "tokenizer.json") | {"vocabulary": 3}
+    write_json(data / "tokenizer.json", other)
+    given = ["--params", out / "params.yaml", "--data", data, "--tokenizer", out / "tokenizer.json", "--seed", 0]
+    evaluate([str(word) for word in [*given, "--weights", out / "weights.safetensors", "--out", tmp_path / "e"]])
+    assert read_json(tmp_path / "e" / "metrics.json")["weights"] == file_hash(out / "weights.safetensors")
+    tuned = [
+        *given,
+        "--start",
+        out / "weights.safetensors",
+        "--checkpoints",
+        tmp_path / "c",
+        "--out",
+        tmp_path / "tuned",
+    ]
+    pretrain([str(word) for word in tuned])
+    before, after = (load_file(folder / "weights.safetensors") for folder in (out, tmp_path / "tuned"))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(moved) > len(before) / 2
