@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flip.cost import Step
 from flip.files import read_json
+from flip.model.cross_modal import draw
 from flip.model.masking import mask_tokens
 from flip.model.text import PAD
 from flip.params import ParameterError, freeze, load, merge, read_project
@@ -76,7 +77,14 @@ def seen(params, batch):
     words = valid.sum(1)
     longest = torch.stack([part.max() for part in words.split(params.train.micro_batch or len(words))])
     mean_square = longest.double().square().mean().sqrt().item()
-    return replace(work(params), words=words.double().mean().item(), longest=mean_square)
+    return replace(work(params), words=words.double().mean().item(), longest=mean_square, **seen_masked(params, batch))
+
+
+def seen_masked(params, batch):
+    """Words of a caption, and those of them that the masked pass over both modalities sees."""
+    valid = batch["ids"] != PAD
+    slots = draw(params, batch, 0).words
+    return {"caption": valid.sum(1).double().mean().item(), "shown": slots.sum(1).double().mean().item()}
 
 
 WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch": 8, "checkpoint_activations": True}]
@@ -99,6 +107,8 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
         "mae",
         "slip",
         "slip alone",
+        "m3ae",
+        "mae-clip",
     ],
 )
 def test_flops_equal_torchs_counter(change, variant, settings):
@@ -144,7 +154,20 @@ def test_the_papers_relative_flops_come_out(laion):
 
 
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip", "mae", "slip"]
+    "variant",
+    [
+        "clip",
+        "flip-50",
+        "flip-75-mae",
+        "text-prioritized",
+        "clip-form",
+        "sigmoid",
+        "siglip",
+        "mae",
+        "slip",
+        "m3ae",
+        "mae-clip",
+    ],
 )
 def test_weights_are_those_of_the_model(change, variant):
     params = change(variant)
@@ -173,7 +196,9 @@ def saved(run, batch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_activations": True}, {"precision": "bfloat16"}])
-@pytest.mark.parametrize("variant", ["clip", "clip-max", "flip-75", "flip-75-mae", "text-random", "slip"])
+@pytest.mark.parametrize(
+    "variant", ["clip", "clip-max", "flip-75", "flip-75-mae", "text-random", "slip", "m3ae", "mae-clip"]
+)
 def test_what_autograd_keeps(change, variant, settings):
     params = trained(change, variant, batch=128, **settings)
     batch = make_batch(params)
@@ -211,6 +236,8 @@ def allocated(params, batch):
         ("flip-75-mae", {"checkpoint_activations": True}),
         ("slip", {}),
         ("slip", {"micro_batch": 64}),
+        ("m3ae", {}),
+        ("mae-clip", {}),
     ],
 )
 def test_the_largest_moment_of_a_step(change, variant, settings):
