@@ -41,6 +41,7 @@ def locate(options) -> None:
 def left_out(model: TwoTowers, target: Target) -> list[str]:
     """What a target has no place for, for the card."""
     found = ["The text tower and the projections are not in it."] if target.image_only else []
+    found += [f"The module of the loss '{name}' is not in it." for name in model.passes]
     return found + (["The reconstruction decoder is not in it."] if model.decoder is not None else [])
 
 
