@@ -36,6 +36,11 @@ f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae 
 """
 # SigLIP, Table 4: t' = log 10; bias -10, and none.
 TABLE_4 = "sigmoid-bias sigmoid fine 63.0 sigmoid-bias sigmoid-no-bias fine 62.0"
+# M3AE, Figure 5, at second hand.
+FIGURE_5 = """
+m3ae-text-mask m3ae-text-50 fine-probe 61.0 m3ae-text-mask m3ae fine-probe 64.1
+m3ae-text-mask m3ae-text-90 fine-probe 63.9
+"""
 
 
 @pytest.fixture(scope="session")
@@ -72,12 +77,6 @@ def change_json(path, **values):
 @pytest.fixture
 def fresh(tmp_path, project):
     """A copy to spoil: (data, results, receipts, cost)."""
-# Figure 5 of M3AE, at second hand.
-FIGURE_5 = """
-m3ae-text-mask m3ae-text-50 fine-probe 61.0
-m3ae-text-mask m3ae fine-probe 64.1
-m3ae-text-mask m3ae-text-90 fine-probe 63.9
-"""
     return world.write_world(tmp_path, project)
 
 

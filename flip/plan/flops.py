@@ -7,7 +7,7 @@ the image tower) and of a class token beside the patches, as its released code h
 0.28.
 """
 
-from flip.plan.work import Work, vocabulary
+from flip.plan.work import Work, views, vocabulary
 from flip.schema import Model, Params, Tower
 from flip.tiles import TILES_FROM
 
@@ -33,18 +33,15 @@ def pixels(model: Model) -> int:
     return 3 * model.patch**2
 
 
-def embed(work: Work, kept: int) -> float:
-    """Forward through the embedding of so many patches per picture, whose input needs no gradient."""
+def embed(work: Work) -> float:
+    """Forward through the embedding of patches, whose input needs no gradient."""
     params = work.params
-    return work.pairs * kept * 2 * pixels(params.model) * params.model.vision.width
+    return work.pairs * params.kept_patches * 2 * pixels(params.model) * params.model.vision.width
 
 
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
-    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower; none
-    where no loss reads what they give by themselves."""
+    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower."""
     params, pairs = work.params, work.pairs
-    if not (params.aligned or params.reconstruction.weight):
-        return []
     kept = params.kept_patches + (params.form.vision.pooling == "class")
     vision = (params.model.vision, pairs * kept, pairs, kept)
     return [vision, (params.model.text, pairs * work.words, pairs, work.longest)] if params.aligned else [vision]
@@ -94,11 +91,13 @@ def masked_ends(work: Work) -> float:
 
 
 def masked_pass(work: Work) -> float:
-    """Forward and backward; 0 where there is no such pass."""
-    if not work.params.generative.wanted:
+    """Forward and backward; 0 where there is no such pass. Pixels need no gradient."""
+    params = work.params
+    if not params.generative.wanted:
         return 0.0
+    shown, _ = params.generative.kept(params.model)
     inner = sum(blocks(*run) for run in masked_runs(work)) + masked_ends(work)
-    return 3 * inner + 2 * embed(work, work.params.generative.kept(work.params.model)[0])
+    return 3 * inner + 2 * work.pairs * shown * 2 * pixels(params.model) * params.model.vision.width
 
 
 def pooling(work: Work) -> float:
@@ -124,9 +123,7 @@ def projections(work: Work) -> float:
 
 def towers(work: Work) -> float:
     """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
-    found = runs(work)
-    inward = embed(work, work.params.kept_patches) if found else 0.0
-    return inward + sum(blocks(*run) for run in found) + pooling(work) + projections(work)
+    return embed(work) + sum(blocks(*run) for run in runs(work)) + pooling(work) + projections(work)
 
 
 def loss(work: Work) -> float:
@@ -142,20 +139,44 @@ def loss(work: Work) -> float:
     return products + losses * matched
 
 
+def look(work: Work) -> float:
+    """Forward through the image tower alone, to one vector per picture."""
+    return embed(work) + blocks(*runs(work)[0]) + pooling(work)
+
+
+def head(work: Work) -> float:
+    """Forward through SimCLR's projection head, for two views of each picture."""
+    simclr, width = work.params.simclr, work.params.model.vision.width
+    return 2 * work.pairs * 2 * simclr.hidden * (width + simclr.hidden + simclr.width)
+
+
+def contrast_views(work: Work) -> float:
+    """Forward and backward of SimCLR beside its towers: head, and three products of the size of all views' logits, four
+    where they go by strips; 0 where there is none."""
+    if not work.params.simclr.weight:
+        return 0.0
+    logits = 2 * work.pairs * 2 * work.everyone * 2 * work.params.simclr.width
+    return 3 * head(work) + (3 if work.pairs < TILES_FROM else 4) * logits
+
+
 def model_flops(work: Work) -> float:
     """Forward and backward of one process's step, nothing computed twice."""
-    inward = embed(work, work.params.kept_patches) if runs(work) else 0.0
-    return 3 * (towers(work) + decoder(work)) - inward + masked_pass(work) + loss(work)
+    total = loss(work) + contrast_views(work) + masked_pass(work)
+    if work.params.aligned or work.params.reconstruction.weight:
+        total += 3 * (towers(work) + decoder(work)) - embed(work)
+    return total + sum(3 * look(one) - embed(one) for one in views(work))
 
 
 def repeated(work: Work) -> float:
     """What is computed twice to hold less: both towers, for a loss of all features, and blocks with checkpointing."""
-    train, total = work.params.train, 0.0
-    if not work.whole and work.params.aligned:
-        total += towers(work)
-    if train.checkpoint_activations:
-        chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])
-        total += sum(again(*run) for run in chosen + masked_runs(work))
+    params, total = work.params, 0.0
+    if not work.whole:
+        total += towers(work) if params.aligned else 0.0
+        total += sum(look(one) for one in views(work))
+    if params.train.checkpoint_activations:
+        chosen = runs(work) if params.aligned or params.reconstruction.weight else []
+        chosen += [decoder_run(work)] if params.reconstruction.weight else []
+        total += sum(again(*run) for run in chosen + masked_runs(work) + [runs(one)[0] for one in views(work)])
     return total
 
 

@@ -1,6 +1,6 @@
 """What one process works on in a training step: pairs, patches, words. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flip.schema import Job, Params
 
@@ -55,6 +55,15 @@ def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
     words, shown = kept_words(params, caption), caption * params.generative.kept(params.model)[1] / tokens
     part = min(train.micro_batch or pairs, pairs)
     return Work(params, pairs, pairs * gpus, part, words, params.kept_tokens, caption, shown)
+
+
+def views(work: Work) -> list[Work]:
+    """What SimCLR's views ask of the image tower: two whole pictures per pair; nothing where its loss has no weight."""
+    params = work.params
+    if not params.simclr.weight:
+        return []
+    unmasked = params.model_copy(update={"masking": params.masking.model_copy(update={"image": 0.0})})
+    return [replace(work, params=unmasked, pairs=2 * work.pairs, everyone=2 * work.everyone, part=2 * work.part)]
 
 
 def job_gpus(job: Job) -> int:
