@@ -235,7 +235,6 @@ def allocated(params, batch):
         ("flip-75-mae", {}),
         ("flip-75-mae", {"checkpoint_activations": True}),
         ("slip", {}),
-        ("slip", {"micro_batch": 64}),
         ("m3ae", {}),
         ("mae-clip", {}),
     ],

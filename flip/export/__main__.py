@@ -45,6 +45,7 @@ def notes(model: TwoTowers, target: Target) -> list[str]:
         if target.image_only
         else []
     )
+    found += [f"What the training loss '{name}' adds to the towers is not in it." for name in model.passes]
     found += ["The reconstruction decoder is not in it."] if model.decoder is not None else []
     return found + ([target.note] if target.note else [])
 
