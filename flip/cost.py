@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
+from flip.model.codebook import load_codebook
 from flip.params import load
 from flip.schema import Params
 from flip.train.distributed import World
@@ -38,11 +39,12 @@ class Step:
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
         self.loader = build_loader(self.params, data, manifest, seed=0)
+        self.codebook = load_codebook(params, data, device)
         self.device = device
 
     def run(self) -> Run:
         model = build_model(self.params, self.loader.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device))
+        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device), self.codebook)
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.

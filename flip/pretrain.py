@@ -13,6 +13,7 @@ import torch
 
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
+from flip.model.codebook import codebook_path
 from flip.params import dump, load
 from flip.schema import Params
 from flip.train.distributed import World, start, stop
@@ -66,7 +67,8 @@ def out_of_memory(error: Exception) -> bool:
 def train(options, params: Params, world: World) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
-    inputs = [file_hash(path) for path in (options.spec, options.start, options.tokenizer) if path]
+    read = (options.spec, options.start, options.tokenizer, codebook_path(params, options.data))
+    inputs = [file_hash(path) for path in read if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))

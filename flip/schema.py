@@ -19,6 +19,7 @@ from flip.schema_data import (
     Tokenizer,
     World,
 )
+from flip.schema_flava import Codebook, Flava
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -39,8 +40,10 @@ __all__ = [
     "Augmentation",
     "Blocks",
     "Captions",
+    "Codebook",
     "Faults",
     "Filters",
+    "Flava",
     "Form",
     "Masking",
     "Model",
@@ -200,6 +203,8 @@ class Params(Section):
     contrastive: Contrastive
     sigmoid: Sigmoid
     reconstruction: Reconstruction
+    flava: Flava
+    codebook: Codebook
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
@@ -245,8 +250,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.aligned and not self.reconstruction.weight:
-            raise ValueError("no loss: give contrastive.weight, sigmoid.weight or reconstruction.weight a value")
+        if not (self.aligned or self.reconstruction.weight or self.flava.mim):
+            raise ValueError(
+                "no loss: give contrastive.weight, sigmoid.weight, reconstruction.weight or flava.mim a value"
+            )
+        self.flava.check(self)
         if self.form.vision.pooling == "map" and not self.aligned:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
@@ -259,14 +267,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def captions_are_possible(self):
-        """The feature of a text tower with `last` pooling is the end token's, so each caption must keep one."""
-        if self.form.text.pooling == "last" and not self.captions.end:
-            raise ValueError("form.text.pooling = 'last' reads the end token: set captions.end to true, or use 'mean'")
-        if self.form.text.pooling == "last" and self.masking.text:
-            raise ValueError(
-                "masking.text would remove the end token that form.text.pooling = 'last' reads: use 'mean', or set "
-                "masking.text to 0"
-            )
+        self.form.text.check(self.captions, self.masking)
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self

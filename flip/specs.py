@@ -3,6 +3,7 @@
     specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
+    specs/<scale>/codebook.json                       the image tokenizer
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
 
@@ -32,7 +33,17 @@ SPEED = {
 UNMEASURED = {"train": RESTART}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+TRAINING = FORM | {
+    "augmentation",
+    "noise",
+    "logits",
+    "contrastive",
+    "sigmoid",
+    "reconstruction",
+    "flava",
+    "train",
+    "start",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,12 @@ DATA = {
     "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
+CODEBOOK = Stage(
+    "flip.codebook",
+    "codebook",
+    {"codebook": True, "model": {"image", "patch"}, "form": {"vision": {"mean", "std"}}, "augmentation": True}
+    | {"seeds": True, "train": {"shuffle_shards"}},
+)
 EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
@@ -97,6 +114,7 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
 
     for name, stage in DATA.items():
         spec(f"data/{name}.json", stage, selected(project.baseline, stage.sections))
+    spec("codebook.json", CODEBOOK, selected(project.baseline, CODEBOOK.sections))
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))

@@ -61,11 +61,18 @@ def data_receipts(*names) -> list[str]:
     return [f"receipts/{{scale}}/data/{name}.json" for name in names]
 
 
+def codebook_receipt(variants) -> list[str]:
+    """The image tokenizer's, where a loss of these variants reads codes."""
+    needed = any(PROJECT.variants[name].flava.reads_codes for name in variants)
+    return [f"receipts/{SCALE}/codebook.json"] if needed else []
+
+
 def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, and for a tuned variant the weights that it begins with."""
+    """What training builds on: the data, for a tuned variant the weights that it begins with, codes of pictures."""
     start = PROJECT.variants[wildcards.variant].start
     path = f"receipts/{wildcards.scale}/variants/{start}/seed-{wildcards.seed}/pretrain.json"
-    return data_receipts("manifest", "tokenizer") + ([path] if start else [])
+    before = ([path] if start else []) + codebook_receipt([wildcards.variant])
+    return data_receipts("manifest", "tokenizer") + before
 
 
 def start_option(wildcards) -> str:
@@ -95,6 +102,12 @@ def compared_receipts(wildcards) -> list[str]:
     cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
     manifest = f"receipts/{SCALE}/data/manifest.json"
     return [*evaluations(PROJECT.of(wildcards.report).named), cost, manifest]
+
+
+def cost_receipts(wildcards) -> list[str]:
+    """What steps are measured on."""
+    names = PROJECT.of(wildcards.report).named
+    return data_receipts("manifest", "tokenizer") + codebook_receipt(names)
 
 
 def compared_parameters(wildcards) -> list[str]:

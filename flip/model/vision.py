@@ -62,7 +62,19 @@ class VisionTower(nn.Module):
         return (patches - self.mean) / self.std
 
     def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class token.
+        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class
+        token."""
+        return self.transformer(self.tokens(images, ids_keep))
+
+    def hidden(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
+        """Of all patches, before the last LayerNorm [batch, slots, width]; those that are `masked`, bool [batch,
+        patches], became `mask` [width]."""
+        return self.transformer.hidden(self.tokens(images, None, masked, mask))
+
+    def tokens(
+        self, images: Tensor, ids_keep: Tensor | None, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """What the blocks see [batch, kept, width].
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
@@ -71,12 +83,15 @@ class VisionTower(nn.Module):
         if ids_keep is not None:
             patches = patches.take_along_dim(ids_keep[:, :, None], dim=1)
             positions = positions[ids_keep]
-        x = self.embed(self.normalize(patches)) + positions
+        x = self.embed(self.normalize(patches))
+        if masked is not None:
+            x = torch.where(masked[:, :, None], mask.to(x.dtype), x)
+        x = x + positions
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         if self.pre_norm is not None:
             x = self.pre_norm(x)
-        return self.transformer(x)
+        return x
 
     def patches(self, encoded: Tensor) -> Tensor:
         """Encoded tokens without the class token [batch, kept patches, width]."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
+from flip.objectives.flava import flava_losses
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
 from flip.schema import Params
@@ -22,6 +23,7 @@ def objectives(params: Params, world=ALONE) -> list:
         Contrastive(params.contrastive.weight, world),
         Sigmoid(params.sigmoid.weight, world),
         Reconstruction(params),
+        *flava_losses(params),
     ]
     return [one for one in found if one.weight]
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from flip.device import device_name
 from flip.files import write_atomic, write_json
+from flip.model.codebook import load_codebook
 from flip.model.weights import load_weights, save_weights
 from flip.schema import Params
 from flip.train.checkpoint import Checkpoints
@@ -143,7 +144,8 @@ def pretrain(
     if start:
         load_weights(start, model, strict=False)
     parameters = sum(p.numel() for p in model.parameters())
-    run = Run(params, loader, model, steps, seed, world)
+    codebook = load_codebook(params, data, world.device)
+    run = Run(params, loader, model, steps, seed, world, codebook)
     train(run, Checkpoints(checkpoints, params.train.keep_checkpoints, world.first), out)
     state = run.state()
     if not world.first:
