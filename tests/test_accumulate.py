@@ -26,13 +26,23 @@ def gradients(change, data, variant, **settings):
     """Losses of one batch and the gradient of each parameter, in float64."""
     run = make_run(trained(change, variant, **settings), data)
     run.model.double()
-    losses = run.backward(run.loader.batch(17, 24))
+    losses = run.backward(run.targets(run.loader.batch(17, 24)))
     return losses, {name: parameter.grad for name, parameter in run.model.named_parameters()}
 
 
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75-mae", "text-random", "text-prioritized", "flip-75-mae and text", "clip-form", "siglip", "mae"],
+    [
+        "clip",
+        "flip-75-mae",
+        "text-random",
+        "text-prioritized",
+        "flip-75-mae and text",
+        "clip-form",
+        "siglip",
+        "mae",
+        "flava",
+    ],
 )
 @pytest.mark.parametrize("size", [1, 8, 24])
 def test_micro_batches_have_the_gradients_of_the_whole_batch(change, small_data, variant, size):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from flip.files import read_json
+from flip.model.codebook import load_codebook
 from flip.objectives.contrastive import info_nce
 from flip.objectives.sigmoid import pairwise_sigmoid
 from flip.train.distributed import World
@@ -21,7 +22,7 @@ def build(world, params, data):
     """A run in float64."""
     loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
     model = build_model(params, loader.tokenizer.vocabulary, 0, "cpu").double()
-    return Run(params, loader, model, 20, 0, world)
+    return Run(params, loader, model, 20, 0, world, load_codebook(params, data, "cpu"))
 
 
 def whole(tensor):
@@ -52,7 +53,7 @@ def assert_same_step(found, expected):
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae"]
+    "variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "flava"]
 )
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
@@ -64,9 +65,10 @@ def test_gradients_are_those_of_one_process(change, small_data, variant, size):
 @pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
                                       {"shard_weights": True, "micro_batch": 4}])  # fmt: skip
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, settings):
-    expected = step(World(), parameters(change, "flip-75-mae"), small_data)
-    for found in together(2, step, parameters(change, "flip-75-mae", **settings), small_data):
-        assert_same_step(found, expected)
+    for variant in ("flip-75-mae", "flava"):
+        expected = step(World(), parameters(change, variant), small_data)
+        for found in together(2, step, parameters(change, variant, **settings), small_data):
+            assert_same_step(found, expected)
 
 
 def local_loss(world, loss, image, text, side):

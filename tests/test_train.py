@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flip.files import read_json
+from flip.model.codebook import load_codebook
 from flip.model.weights import load_weights, save_weights
 from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
@@ -17,7 +18,8 @@ def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
     model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World())
+    codebook = load_codebook(params, data, "cpu")
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World(), codebook)
 
 
 def advance(run, steps):
@@ -33,7 +35,18 @@ def weights(run):
 
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75", "text-random", "text-prioritized", "flip-75-mae", "clip-form", "sigmoid", "siglip", "mae"],
+    [
+        "clip",
+        "flip-75",
+        "text-random",
+        "text-prioritized",
+        "flip-75-mae",
+        "clip-form",
+        "sigmoid",
+        "siglip",
+        "mae",
+        "flava",
+    ],
 )
 def test_every_variant_learns(change, small_data, variant):
     """The plain colours of the little set are told apart within a few epochs."""
@@ -50,7 +63,7 @@ def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data):
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise"])
+@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "flava"])
 def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
     params = change(variant, SMALL)
     whole = make_run(params, small_data)
