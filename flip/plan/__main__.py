@@ -16,6 +16,8 @@ from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
 from flip.plan.work import job_gpus
 
+UNKNOWN = "What flava's masked losses cost is not modelled; flip.cost measures it."
+
 
 def share(value: str) -> float:
     number = float(value)
@@ -88,9 +90,7 @@ def modelled(project: Project) -> tuple[Project, list[str]]:
     lists = {name: [v for v in table.variants if v not in out] for name, table in project.tables.items()}
     tables = {name: project.tree["tables"][name] | {"variants": kept} for name, kept in lists.items() if kept}
     if not tables:
-        raise ParameterError(
-            f"{', '.join(out)}: what flava's masked losses cost is not modelled; measure it (flip.cost)"
-        )
+        raise ParameterError(f"{', '.join(out)}: no other variant is left. {UNKNOWN}")
     return Project(project.tree | {"tables": tables}, project.scale), out
 
 
@@ -109,9 +109,7 @@ def main(argv=None):
         write_atomic(options.csv, as_csv(estimate))
     print(text(estimate))
     if left_out:
-        print(
-            f"\nLeft out: {', '.join(left_out)}. What flava's masked losses cost is not modelled; flip.cost measures it."
-        )
+        print(f"\nLeft out: {', '.join(left_out)}. {UNKNOWN}")
 
 
 if __name__ == "__main__":
