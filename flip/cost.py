@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
+from flip.model.codebook import load_codebook
 from flip.params import load
 from flip.schema import Params
 from flip.train.distributed import World
@@ -52,11 +53,12 @@ class Step:
         )
         features = stand_in(params, manifest) if params.image_tower.locked else None
         self.loader = build_loader(self.params, data, manifest, 0, features=features)
+        self.codebook = load_codebook(params, data, device)
         self.device = device
 
     def run(self) -> Run:
         model = build_model(self.params, self.loader.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device))
+        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device), self.codebook)
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.

@@ -22,7 +22,8 @@ IDENTITY = {"variant", "resources"}
 TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tradeoff"}
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
-    "source", "world", "download", "shards", "tokenizer", "evaluate", "bootstrap", "cost", "resources", "seeds",
+    "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
+    "seeds",
 }  # fmt: skip
 
 
@@ -183,6 +184,15 @@ class Project:
                     f"params.yaml, {key}: {name} is {theirs[name]} in '{tower}' and {value} here; they must be equal"
                 )
 
+    def _must_read_codes_alike(self, params: Params) -> None:
+        """A scale has one image tokenizer, for the pictures and patches of its baseline."""
+        size, own = ((one.model.image, one.model.patch) for one in (self.baseline, params))
+        if params.flava.reads_codes and own != size:
+            raise ParameterError(
+                f"params.yaml, variant '{params.variant}': flava.mim and flava.mmm_image read the codes of the scale's "
+                f"image tokenizer, which is for model.image = {size[0]}, model.patch = {size[1]}; here: {own[0]}, {own[1]}"
+            )
+
     def _with_size(self, tree: dict, where: str) -> dict:
         """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
         name, models = tree.get("model"), self.tree["models"]
@@ -228,6 +238,7 @@ class Project:
                     "remove one, and name the other in the tables"
                 )
             seen[identity] = name
+            self._must_read_codes_alike(params)
         for report in self.reports:
             if not self.of(report).tables:
                 raise ParameterError(f"params.yaml, reports.{report}: no table names it; give it one, or remove it")

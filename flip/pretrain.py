@@ -14,6 +14,7 @@ import torch
 from flip.data.features import Features
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
+from flip.model.codebook import codebook_path
 from flip.params import dump, load
 from flip.schema import Params
 from flip.train.distributed import World, start, stop
@@ -87,8 +88,8 @@ def features_of(options, params: Params, manifest: dict) -> Features | None:
 def train(options, params: Params, world: World) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
-    features = features_of(options, params, manifest)
-    files = options.spec, options.start, options.tokenizer, options.image_tower
+    features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
+    files = options.spec, options.start, options.tokenizer, options.image_tower, codes
     inputs = [file_hash(path) for path in files if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))

@@ -21,6 +21,7 @@ from flip.schema_data import (
     World,
 )
 from flip.schema_evaluate import Evaluate
+from flip.schema_flava import Codebook, Flava
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -47,8 +48,10 @@ __all__ = [
     "Augmentation",
     "Blocks",
     "Captions",
+    "Codebook",
     "Faults",
     "Filters",
+    "Flava",
     "Form",
     "Generative",
     "ImageTower",
@@ -165,6 +168,8 @@ class Params(Section):
     reconstruction: Reconstruction
     generative: Generative
     simclr: SimCLR
+    flava: Flava
+    codebook: Codebook
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
@@ -226,10 +231,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not (self.aligned or self.reconstruction.weight or self.simclr.weight or self.generative.wanted):
+        self.flava.check(self)
+        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted or self.flava.mim
+        if not (self.aligned or alone):
             raise ValueError(
                 "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
-                "generative.pixels or .words"
+                "generative.pixels or .words, or flava.mim"
             )
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
@@ -273,6 +280,7 @@ class Params(Section):
             "reconstruction.weight": (self.reconstruction.weight, 0.0),
             "generative.pixels": (self.generative.pixels, 0.0),
             "generative.words": (self.generative.words, 0.0),
+            "simclr.weight": (self.simclr.weight, 0.0),
             "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
             "augmentation.flip": (augmentation.flip, False),
         }
@@ -286,14 +294,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def captions_are_possible(self):
-        """The feature of a text tower with `last` pooling is the end token's, so each caption must keep one."""
-        if self.form.text.pooling == "last" and not self.captions.end:
-            raise ValueError("form.text.pooling = 'last' reads the end token: set captions.end to true, or use 'mean'")
-        if self.form.text.pooling == "last" and self.masking.text:
-            raise ValueError(
-                "masking.text would remove the end token that form.text.pooling = 'last' reads: use 'mean', or set "
-                "masking.text to 0"
-            )
+        self.form.text.check(self.captions, self.masking)
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self

@@ -76,15 +76,32 @@ class VisionForm(Blocks):
 
 
 class TextForm(Blocks):
-    pooling: Literal["mean", "last"] = Field(
-        description="mean of the caption's tokens, or the state of the last one: the end token"
+    pooling: Literal["mean", "last", "first"] = Field(
+        description="mean of the caption's tokens, or the state of the last, the end token, or of the first, the start"
     )
+    embedding_norm: bool = Field(description="LayerNorm right after the embeddings (BERT, FLAVA)")
     causal: bool = Field(description="a token sees only those before it")
     projection: Literal["linear", "affine"] = Field(description="into the common space, without or with bias")
 
+    def check(self, captions, masking) -> None:
+        """Raises ValueError where the feature is the end or the start token's, and captions do not keep one."""
+        token = {"last": "end", "first": "start"}.get(self.pooling)
+        if token and not getattr(captions, token):
+            raise ValueError(
+                f"form.text.pooling = '{self.pooling}' reads the {token} token: set captions.{token} to true, or use "
+                "'mean'"
+            )
+        if token and masking.text:
+            raise ValueError(
+                f"masking.text would remove the {token} token that form.text.pooling = '{self.pooling}' reads: use "
+                "'mean', or set masking.text to 0"
+            )
+        if self.pooling == "first" and self.causal:
+            raise ValueError("form.text.pooling = 'first' with form.text.causal sees the start token alone: use 'last'")
+
 
 class Form(Section):
-    """What towers of one size differ in between CLIP, FLIP and SigLIP."""
+    """What towers of one size differ in between CLIP, FLIP, SigLIP and FLAVA."""
 
     vision: VisionForm
     text: TextForm

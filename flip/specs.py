@@ -3,6 +3,7 @@
     specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
+    specs/<scale>/codebook.json                       the image tokenizer
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
@@ -35,7 +36,7 @@ UNMEASURED = {"train": RESTART}
 ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr"}
+LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr", "flava"}
 TRAINING = FORM | LOSSES | {"augmentation", "noise", "train", "start", "image_tower"}
 
 
@@ -69,6 +70,12 @@ EMBED = Stage(
         "image_tower": {"weights"},
         "train": {"precision"},
     },
+)
+CODEBOOK = Stage(
+    "flip.codebook",
+    "codebook",
+    {"codebook": True, "model": {"image", "patch"}, "form": {"vision": {"mean", "std"}}, "augmentation": True}
+    | {"seeds": True, "train": {"shuffle_shards"}},
 )
 EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
@@ -111,6 +118,7 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
 
     for name, stage in DATA.items():
         spec(f"data/{name}.json", stage, selected(project.baseline, stage.sections))
+    spec("codebook.json", CODEBOOK, selected(project.baseline, CODEBOOK.sections))
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))

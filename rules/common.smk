@@ -61,14 +61,21 @@ def data_receipts(*names) -> list[str]:
     return [f"receipts/{{scale}}/data/{name}.json" for name in names]
 
 
+def codebook_receipt(variants) -> list[str]:
+    """The image tokenizer's, where a loss of these variants reads codes."""
+    needed = any(PROJECT.variants[name].flava.reads_codes for name in variants)
+    return [f"receipts/{SCALE}/codebook.json"] if needed else []
+
+
 def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, weights that it begins with, features of a locked image tower."""
+    """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
     params = PROJECT.variants[wildcards.variant]
     before = f"variants/{params.before}/seed-{wildcards.seed}/pretrain.json"
     features = f"features/{params.features}/seed-{wildcards.seed}/embed.json"
     more = [before] * bool(params.before) + [features] * bool(params.features)
     found = [f"receipts/{wildcards.scale}/{path}" for path in more]
-    return data_receipts("manifest", "tokenizer") + found
+    codes = codebook_receipt([wildcards.variant])
+    return data_receipts("manifest", "tokenizer") + found + codes
 
 
 def weights_of(variant: str, wildcards) -> str:
@@ -127,6 +134,12 @@ def compared_receipts(wildcards) -> list[str]:
     cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
     manifest = f"receipts/{SCALE}/data/manifest.json"
     return [*evaluations(PROJECT.of(wildcards.report).named), cost, manifest]
+
+
+def cost_receipts(wildcards) -> list[str]:
+    """What steps are measured on."""
+    names = PROJECT.of(wildcards.report).named
+    return data_receipts("manifest", "tokenizer") + codebook_receipt(names)
 
 
 def compared_parameters(wildcards) -> list[str]:

@@ -38,7 +38,7 @@ rule cost:
     """FLOPs, time per sample and memory of the training steps that {wildcards.report} compares, measured in turns."""
     input:
         spec="specs/{scale}/tables/{report}/cost.json",
-        after=data_receipts("manifest", "tokenizer"),
+        after=cost_receipts,
     output:
         update("receipts/{scale}/tables/{report}/cost.json"),
     log:

@@ -52,6 +52,9 @@ SMALL = {
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
     "generative": {"layers": 1, "width": 16, "heads": 2},
     "simclr": {"hidden": 24, "width": 8},
+    "flava": {"multimodal": {"layers": 1, "width": 16, "heads": 2}},
+    "codebook": {"codes": 16, "code_width": 4, "width": 8, "blocks": 1, "samples": 480, "batch": 24,
+                 "lr": 0.01, "decay": 0.9},
     "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "warmup_samples": 40, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},
     "cost": {"rounds": 3, "batch": 16},
@@ -59,8 +62,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory):
-    """Three shards of plain coloured pictures with captions, their manifest and a tokenizer."""
+def small_data(tmp_path_factory, change):
+    """Three shards of plain coloured pictures with captions, their manifest, a tokenizer and random codes."""
     import numpy as np
     import simplejpeg
     import webdataset
@@ -68,6 +71,8 @@ def small_data(tmp_path_factory):
     from flip.data.index import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
+    from flip.model.codebook import Codebook
+    from flip.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
@@ -94,6 +99,8 @@ def small_data(tmp_path_factory):
         folder / "manifest.json", {"id": "f" * 64, "pairs": "e" * 64, "samples": len(captions), "shards": shards}
     )
     (folder / "captions.txt").write_text("\n".join(captions))
+    torch.manual_seed(0)
+    save_weights(folder / "codebook" / "weights.safetensors", Codebook(change("flava", SMALL)).state_dict())
     return folder
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from flip.files import read_json
+from flip.model.codebook import load_codebook
 from flip.objectives.contrastive import info_nce
 from flip.objectives.sigmoid import pairwise_sigmoid
 from flip.train.distributed import World
@@ -21,7 +22,7 @@ def build(world, params, data):
     """A run in float64."""
     loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
     model = build_model(params, loader.tokenizer.vocabulary, 0, "cpu").double()
-    return Run(params, loader, model, 20, 0, world)
+    return Run(params, loader, model, 20, 0, world, load_codebook(params, data, "cpu"))
 
 
 def whole(tensor):
@@ -50,11 +51,23 @@ def assert_same_step(found, expected):
         assert (gradients[name] - gradient).norm() <= 1e-10 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize(
-    "variant",
-    ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "slip", "m3ae", "mae-clip"],
+VARIANTS = (
+    "clip",
+    "flip-75-mae",
+    "text-random",
+    "clip-form",
+    "siglip",
+    "sigmoid-noise",
+    "mae",
+    "slip",
+    "m3ae",
+    "mae-clip",
+    "flava",
 )
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
     expected = step(World(), params, small_data)
@@ -65,11 +78,12 @@ def test_gradients_are_those_of_one_process(change, small_data, variant, size):
 WAYS = [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
         {"shard_weights": True, "micro_batch": 4}]  # fmt: skip
 ALL = {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}
+THROUGHOUT = ("flip-75-mae", "slip", "flava")
 
 
 @pytest.mark.parametrize(
     ("variant", "settings"),
-    [*((name, way) for name in ("flip-75-mae", "slip") for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
+    [*((name, way) for name in THROUGHOUT for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
 )
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
     expected = step(World(), parameters(change, variant), small_data)

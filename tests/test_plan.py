@@ -109,6 +109,7 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
         "slip alone",
         "m3ae",
         "mae-clip",
+        "flava-c",
     ],
 )
 def test_flops_equal_torchs_counter(change, variant, settings):
@@ -167,6 +168,9 @@ def test_the_papers_relative_flops_come_out(laion):
         "slip",
         "m3ae",
         "mae-clip",
+        "flava-c",
+        "flava-mm",
+        "flava",
     ],
 )
 def test_weights_are_those_of_the_model(change, variant):
@@ -391,6 +395,14 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
         with pytest.raises(SystemExit):
             command.main(words)
         assert message in capsys.readouterr().err
+
+
+def test_variants_without_a_model_are_left_out_and_named(capsys):
+    command.main(["--scale", "gpu", "--report", "systems"])
+    table, _, rest = capsys.readouterr().out.partition("\ntraining")
+    assert "\nflava-c " in table
+    assert "\nflava " not in table
+    assert "Left out: flava-mm, flava. What flava's masked losses cost is not modelled" in rest
 
 
 def test_a_plan_loads_no_torch():

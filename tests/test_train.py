@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flip.files import read_json
+from flip.model.codebook import load_codebook
 from flip.model.weights import load_weights, save_weights
 from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
@@ -17,7 +18,8 @@ def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
     model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World())
+    codebook = load_codebook(params, data, "cpu")
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World(), codebook)
 
 
 def advance(run, steps):
@@ -47,6 +49,7 @@ def weights(run):
         "slip",
         "m3ae",
         "mae-clip",
+        "flava",
     ],
 )
 def test_every_variant_learns(change, small_data, variant):
@@ -65,7 +68,7 @@ def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data, varia
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "m3ae", "mae-clip"])
+@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "m3ae", "mae-clip", "flava"])
 def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
     params = change(variant, SMALL)
     whole = make_run(params, small_data)

@@ -139,6 +139,8 @@ class Loader:
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
+    With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have a neighbour's
+    caption, and mismatched, bool [batch].
     """
 
     TRIES = 10
@@ -155,13 +157,14 @@ class Loader:
         window: int,
         noise: Corruption | None = None,
         views: Views | None = None,
+        mismatched: float = 0.0,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
             check_size(path, shard["bytes"])
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
-        self.noise, self.views = noise, views
+        self.noise, self.views, self.mismatched = noise, views, mismatched
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -220,7 +223,15 @@ class Loader:
         batch = inputs | {"ids": torch.from_numpy(self.tokenizer(texts)), "positions": positions}
         if self.noise:
             self.noise.corrupt(batch)
-        return batch
+        return batch | self._mismatch(batch) if self.mismatched else batch
+
+    def _mismatch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Captions of which some are those of the pair beside theirs in the training order; equal ones still match."""
+        ids, positions = batch["ids"].clone(), batch["positions"]
+        chosen = uniform(self.seed, "mismatched", positions, 1)[:, 0] < self.mismatched
+        for row in chosen.nonzero()[:, 0].tolist():
+            ids[row] = torch.from_numpy(self.tokenizer([self._caption(int(positions[row]) ^ 1)]))[0]
+        return {"other_ids": ids, "mismatched": (ids != batch["ids"]).any(dim=1)}
 
     def keys(self, start: int, size: int) -> list[str]:
         """Shard and key of the pairs at positions start .. start + size - 1, for messages."""

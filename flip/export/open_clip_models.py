@@ -25,6 +25,7 @@ from flip.schema import Params, Tower
 
 TEXT = (
     Need("form.text.pooling", ("last",), "its text towers read the state of one token"),
+    Need("form.text.embedding_norm", (False,), "its text towers have no LayerNorm there"),
     Need(
         "captions.fill",
         (True,),

@@ -3,6 +3,7 @@
 from torch import nn
 
 from flip.model.cross_modal import CrossModal
+from flip.model.flava import Flava
 from flip.model.views import Views
 from flip.schema import Params
 
@@ -12,6 +13,8 @@ def passes(params: Params, vocabulary: int) -> dict[str, nn.Module]:
     found = {}
     if params.generative.wanted:
         found["generative"] = CrossModal(params, vocabulary)
+    if params.flava.hides_patches or params.flava.hides_words:
+        found["flava"] = Flava(params, vocabulary)
     if params.simclr.weight:
         found["views"] = Views(params.model.vision.width, params.simclr)
     return found

@@ -91,10 +91,14 @@ class Transformer(nn.Module):
         self.recompute = False
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return self.norm(self.hidden(x, valid))
+
+    def hidden(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Before the final LayerNorm."""
         recompute = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
             x = recomputed(block, x, valid) if recompute else block(x, valid)
-        return self.norm(x)
+        return x
 
 
 def initialize(module: nn.Module) -> None:

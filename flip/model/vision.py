@@ -70,9 +70,20 @@ class VisionTower(nn.Module):
         """uint8 pixels as floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std
 
-    def tokens(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """What goes into the blocks [batch, kept, width] for uint8 images [batch, height, width, 3]: patches, after a
-        class token.
+    def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class
+        token."""
+        return self.transformer(self.tokens(images, ids_keep))
+
+    def hidden(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
+        """Of all patches, before the last LayerNorm [batch, slots, width]; those that are `masked`, bool [batch,
+        patches], became `mask` [width]."""
+        return self.transformer.hidden(self.tokens(images, None, masked, mask))
+
+    def tokens(
+        self, images: Tensor, ids_keep: Tensor | None = None, masked: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """What goes into the blocks [batch, kept, width]: patches, after a class token.
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
@@ -81,14 +92,13 @@ class VisionTower(nn.Module):
         if ids_keep is not None:
             patches = patches.take_along_dim(ids_keep[:, :, None], dim=1)
             positions = positions[ids_keep]
-        x = self.embed(self.normalize(patches)) + positions
+        x = self.embed(self.normalize(patches))
+        if masked is not None:
+            x = torch.where(masked[:, :, None], mask.to(x.dtype), x)
+        x = x + positions
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
         return x if self.pre_norm is None else self.pre_norm(x)
-
-    def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encoded tokens [batch, kept, width], as `tokens` goes in."""
-        return self.transformer(self.tokens(images, ids_keep))
 
     def patches(self, encoded: Tensor) -> Tensor:
         """Encoded tokens without the class token [batch, kept patches, width]."""

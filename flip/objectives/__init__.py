@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
+from flip.objectives.flava import flava_losses
 from flip.objectives.generative import PixelError, WordEntropy
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
@@ -35,6 +36,7 @@ def objectives(params: Params, world=ALONE) -> list:
         Reconstruction(params),
         PixelError(params),
         WordEntropy(params),
+        *flava_losses(params),
         SimCLR(params, world),
     ]
     return [one for one in found if one.weight]

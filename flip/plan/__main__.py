@@ -16,6 +16,8 @@ from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
 from flip.plan.work import job_gpus
 
+UNKNOWN = "What flava's masked losses cost is not modelled; flip.cost measures it."
+
 
 def share(value: str) -> float:
     number = float(value)
@@ -77,12 +79,28 @@ def assumptions(options: argparse.Namespace, project: Project) -> Assumptions:
     return Assumptions(gpus=nodes * options.gpus, jobs=options.jobs or job_limit(), **chosen)
 
 
+def modelled(project: Project) -> tuple[Project, list[str]]:
+    """The project without variants whose steps have losses that flip.plan does not count, and the names of these.
+
+    Raises:
+        ParameterError: no other is left.
+    """
+    losses = {name: params.flava for name, params in project.variants.items()}
+    out = [name for name in project.named if losses[name].hides_patches or losses[name].hides_words]
+    lists = {name: [v for v in table.variants if v not in out] for name, table in project.tables.items()}
+    tables = {name: project.tree["tables"][name] | {"variants": kept} for name, kept in lists.items() if kept}
+    if not tables:
+        raise ParameterError(f"{', '.join(out)}: no other variant is left. {UNKNOWN}")
+    return Project(project.tree | {"tables": tables}, project.scale), out
+
+
 def main(argv=None):
     parser = build_parser()
     options = parser.parse_args(argv)
     try:
         project = read_project(options.params, options.scale).check()
-        estimate = Estimate(project.of(options.report), assumptions(options, project))
+        known, left_out = modelled(project.of(options.report))
+        estimate = Estimate(known, assumptions(options, project))
     except (ParameterError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if options.json:
@@ -90,6 +108,8 @@ def main(argv=None):
     if options.csv:
         write_atomic(options.csv, as_csv(estimate))
     print(text(estimate))
+    if left_out:
+        print(f"\nLeft out: {', '.join(left_out)}. {UNKNOWN}")
 
 
 if __name__ == "__main__":

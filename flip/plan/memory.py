@@ -41,7 +41,8 @@ def vision_weights(params: Params) -> int:
 
 def text_weights(params: Params) -> int:
     model = params.model
-    return (vocabulary(params) + model.tokens) * model.text.width + block_weights(model.text)
+    rows = vocabulary(params) + model.tokens + 2 * params.form.text.embedding_norm
+    return rows * model.text.width + block_weights(model.text)
 
 
 def decoder_weights(params: Params) -> int:
@@ -73,9 +74,23 @@ def masked_weights(params: Params) -> int:
     return found + (model.vision.width + model.text.width + 2) * head.width
 
 
+def flava_weights(params: Params) -> int:
+    """Of what stands for hidden patches and words, of the multimodal encoder, and of heads; 0 without their losses."""
+    model, flava = params.model, params.flava
+    image, words, both = model.vision.width, model.text.width, flava.multimodal.width
+    heads = {"mim": (image, params.codebook.codes), "mlm": (words, vocabulary(params))}
+    heads |= {"mmm_image": (both, params.codebook.codes), "mmm_text": (both, vocabulary(params))}
+    found = image * flava.hides_patches + words * flava.hides_words
+    found += sum(w * w + 3 * w + (w + 1) * answers for name, (w, answers) in heads.items() if getattr(flava, name))
+    found += both * both + both + 2 * (both + 1) if flava.itm else 0
+    multimodal = (image + words + 2 + 1) * both + block_weights(flava.multimodal)
+    return found + (multimodal if flava.is_multimodal else 0)
+
+
 def weights(params: Params) -> int:
     """Numbers that are trained."""
-    alone = vision_weights(params) + decoder_weights(params) + head_weights(params) + masked_weights(params)
+    alone = vision_weights(params) + decoder_weights(params) + head_weights(params)
+    alone += masked_weights(params) + flava_weights(params)
     if not params.aligned:
         return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from flip.data.features import Features
 from flip.device import device_name
 from flip.files import write_atomic, write_json
+from flip.model.codebook import load_codebook
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
 from flip.schema import Params
@@ -164,7 +165,8 @@ def pretrain(
     model = build_model(params, loader.tokenizer.vocabulary, seed, world.device)
     begin.load(model)
     parameters = sum(p.numel() for p in model.parameters())
-    run = Run(params, loader, model, steps, seed, world)
+    codebook = load_codebook(params, data, world.device)
+    run = Run(params, loader, model, steps, seed, world, codebook)
     train(run, Checkpoints(checkpoints, params.train.keep_checkpoints, world.first), out)
     state = run.state()
     if not world.first:

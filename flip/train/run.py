@@ -18,6 +18,7 @@ from flip.schema import Params
 from flip.train.accumulate import backward_in_parts
 from flip.train.distributed import Replicas, Shards, World, get_state, set_state
 from flip.train.optimizer import build_optimizer, learning_rate
+from flip.train.targets import Targets
 
 
 def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None) -> Loader:
@@ -27,7 +28,8 @@ def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenize
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
     views = params.simclr.views if params.simclr.weight else None
     side, window = params.model.image, params.train.shuffle_shards
-    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise, views
+    mismatched = params.flava.mismatched if params.flava.itm else 0.0
+    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise, views, mismatched
     return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 
@@ -65,10 +67,13 @@ def count_steps(params: Params, samples: int) -> int:
 class Run:
     """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
 
-    Of each global batch it holds the pairs of its process in `world`.
+    Of each global batch it holds the pairs of its process in `world`. `codebook` is the image tokenizer whose codes a
+    loss may read.
     """
 
-    def __init__(self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: World):
+    def __init__(
+        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: World, codebook=None
+    ):
         self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
         self.own = world.share(params.train.global_batch)
         self.replicas = (Shards if params.train.shard_weights and world.size > 1 else Replicas)(model, world)
@@ -77,6 +82,7 @@ class Run:
         trained = model.image_tower if tower.weights else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.objectives = objectives(params, world)
+        self.targets = Targets(params, codebook, seed, world)
         self.done = self.skipped = 0
         self.log: list[dict] = []
         self.seconds = 0.0
@@ -114,7 +120,7 @@ class Run:
         """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
         batch = {name: tensor.to(self.world.device, non_blocking=True) for name, tensor in batch.items()}
         self.optimizer.zero_grad(set_to_none=True)
-        return self.backward(batch)
+        return self.backward(self.targets(batch))
 
     def update(self) -> None:
         """The second half: moves the weights."""

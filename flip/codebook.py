@@ -1,0 +1,148 @@
+"""Train the image tokenizer of a scale on its training pictures.
+
+    python -m flip.codebook --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
+
+Writes weights.safetensors, metrics.json (error and use of the codes, on pictures that come later in the training order)
+and pictures.png (originals, and below each what its codes show). The same inputs give the same bits on one machine.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from flip.data.loader import Loader
+from flip.device import keep_memory, pick_device
+from flip.files import read_json, write_atomic, write_json
+from flip.model.codebook import Codebook
+from flip.model.masking import random_bits
+from flip.model.weights import save_weights
+from flip.params import load
+from flip.schema import Params
+
+SHOWN, MEASURED = 12, 1024  # pictures
+RARE = 0.1  # a code whose patches are fewer than this share of the mean is put where patches are
+
+
+def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
+    """The training pictures in the order of the first seed, cropped as in training; captions stay unread."""
+
+    def no_words(texts):
+        return np.zeros((len(texts), 1), dtype=np.int64)
+
+    side, window = params.model.image, params.train.shuffle_shards
+    return Loader(manifest, data / "shards", no_words, side, params.augmentation, params.seeds[0], window)
+
+
+class Training:
+    """Steps of AdamW on the autoencoder, and moving averages that carry its codes."""
+
+    def __init__(self, params: Params, device):
+        self.form, self.seed = params.codebook, params.seeds[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model = Codebook(params).to(device)
+        self.steps, self.done = max(self.form.samples // self.form.batch, 1), 0
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.form.lr, weight_decay=0.0)
+        self.counts = torch.zeros(self.form.codes, device=device)
+        self.sums = torch.zeros_like(self.model.entries)
+
+    def step(self, images: Tensor) -> Tensor:
+        """Squared error of the pixels, in units of their variance, after one more batch of uint8 images."""
+        rate = 0.5 * self.form.lr * (1 + math.cos(math.pi * self.done / self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pixels = self.model.targets(images)
+        encoded = self.model.encode(pixels)
+        if not self.done:
+            self._place(encoded.detach().flatten(0, 1), torch.ones_like(self.counts, dtype=torch.bool))
+        codes = self.model.nearest(encoded.detach())
+        entries = self.model.entries[codes]
+        # The straight-through estimator: codes go forward, and the gradient comes back as if nothing had been rounded.
+        error = F.mse_loss(self.model.decode(encoded + (entries - encoded).detach()), pixels)
+        distance = (encoded - entries).square().sum(dim=-1).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (error + self.form.commitment * distance).backward()
+        self.optimizer.step()
+        self._move(encoded.detach().flatten(0, 1), codes.flatten())
+        self.done += 1
+        return error.detach()
+
+    def _move(self, encoded: Tensor, codes: Tensor) -> None:
+        """Each code towards the mean of the patches that it stands for; one that stands for none, to some patch."""
+        fresh, decay = 1 - self.form.decay, self.form.decay
+        self.counts.mul_(decay).index_add_(0, codes, torch.ones_like(encoded[:, 0]), alpha=fresh)
+        self.sums.mul_(decay).index_add_(0, codes, encoded, alpha=fresh)
+        self.model.entries.copy_(F.normalize(self.sums, dim=-1))
+        self._place(encoded, self.counts < RARE * self.counts.mean())
+
+    def _place(self, encoded: Tensor, chosen: Tensor) -> None:
+        """Puts the chosen codes where patches drawn from encoded [patches, code_width] are."""
+        bits = random_bits(self.seed, "codebook", torch.tensor([self.done]), len(self.counts))[0]
+        there = encoded[bits.to(encoded.device) % len(encoded)]
+        self.model.entries[chosen] = there[chosen]
+        self.counts[chosen] = len(encoded) / len(self.counts)
+        self.sums[chosen] = there[chosen] * self.counts[chosen, None]
+
+
+def train(params: Params, loader: Loader, device) -> Codebook:
+    training, form = Training(params, device), params.codebook
+    batches = loader.batches(0, form.batch, params.train.workers, form.batch)
+    bar = tqdm(range(training.steps), unit="step", desc="codebook", mininterval=10)
+    for _ in bar:
+        error = training.step(next(batches)["images"].to(device))
+        if training.done % 50 == 0:
+            bar.set_postfix({"error": round(error.item(), 4)}, refresh=False)
+    batches.close()
+    return training.model.eval()
+
+
+@torch.no_grad()
+def measure(codebook: Codebook, images: Tensor) -> dict[str, float]:
+    """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, and
+    their perplexity (as many codes of equal use would be as hard to predict)."""
+    pixels, codes = codebook.targets(images), codebook(images)
+    error = F.mse_loss(codebook.decode(codebook.entries[codes]), pixels) / pixels.var()
+    counts = codes.flatten().bincount(minlength=len(codebook.entries))
+    shares = counts[counts > 0].double() / counts.sum()
+    entropy = -(shares * shares.log()).sum()
+    used = (counts > 0).double().mean()
+    return {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
+
+
+def side_by_side(codebook: Codebook, images: Tensor) -> bytes:
+    """A PNG: uint8 images in a row, and below each what its codes show."""
+    rows = [torch.cat(list(one), dim=1) for one in (images, codebook.pictures(codebook(images)))]
+    grid = torch.cat(rows).cpu().numpy().repeat(2, axis=0).repeat(2, axis=1)
+    return cv2.imencode(".png", cv2.cvtColor(grid, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.codebook", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and pictures.png")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    try:
+        params, device = load(options.params), pick_device()
+        loader = build_loader(params, options.data, read_json(options.data / "manifest.json"))
+        codebook = train(params, loader, device)
+        later = loader.batch(params.codebook.samples, MEASURED)["images"].to(device)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    write_json(options.out / "metrics.json", measure(codebook, later))
+    write_atomic(options.out / "pictures.png", side_by_side(codebook, later[:SHOWN]))
+    save_weights(options.out / "weights.safetensors", codebook.state_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Parameters of FLAVA's masked losses and of the image tokenizer whose codes they predict."""
+
+from pydantic import Field
+
+from flip.schema_model import Tower
+from flip.schema_types import Count, Positive, Section, Share
+
+
+class Codebook(Section):
+    """The image tokenizer: a discrete autoencoder with one code per patch, trained once for all variants of a scale."""
+
+    codes: Count = Field(description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)")
+    code_width: Count = Field(description="numbers of an entry, which has unit length")
+    width: Count = Field(description="channels of its encoder and its decoder")
+    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0)
+    commitment: Positive = Field(description="weight of the pull of encoded patches towards their codes")
+    decay: Share = Field(description="share that a step leaves of the moving averages which the codes are")
+    samples: Count = Field(description="pictures that it is trained on, counted with repetition")
+    batch: Count = Field(description="pictures per step")
+    lr: Positive = Field(description="learning rate at the start, then a cosine to 0")
+
+
+class Flava(Section):
+    """FLAVA's losses beside the contrastive one (Singh et al. 2022, section 3.1): weights, and what is hidden.
+
+    Masked image modelling (mim) and masked language modelling (mlm) read one side's encoder; masked multimodal
+    modelling (mmm) and image-text matching (itm) read an encoder over the states of both. A weight of 0 builds nothing.
+    """
+
+    mim: float = Field(description="weight: codes of hidden patches, from the picture", ge=0)
+    mlm: float = Field(description="weight: hidden words, from the caption", ge=0)
+    mmm_image: float = Field(description="weight: codes of hidden patches, from picture and caption", ge=0)
+    mmm_text: float = Field(description="weight: hidden words, from picture and caption", ge=0)
+    itm: float = Field(description="weight: whether the caption is the picture's own", ge=0)
+    mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
+    smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
+    mask_text: Share = Field(description="share of words to hide, each by itself")
+    mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
+    multimodal: Tower = Field(description="the encoder over both sides' states")
+
+    @property
+    def is_multimodal(self) -> bool:
+        return bool(self.mmm_image or self.mmm_text or self.itm)
+
+    @property
+    def hides_patches(self) -> bool:
+        return bool(self.mim or self.is_multimodal)
+
+    @property
+    def hides_words(self) -> bool:
+        return bool(self.mlm or self.is_multimodal)
+
+    @property
+    def reads_codes(self) -> bool:
+        return bool(self.mim or self.mmm_image)
+
+    def hidden_patches(self, patches: int) -> int:
+        """The most of a picture's patches that are hidden."""
+        return int(self.mask_image * patches + 1e-6)
+
+    def check(self, params) -> None:
+        """Raises ValueError where the rest of a variant's parameters leaves a loss nothing to work on."""
+        if self.hides_words and not params.aligned:
+            raise ValueError(
+                "flava.mlm, flava.mmm_image, flava.mmm_text and flava.itm need a text tower: give contrastive.weight "
+                "or sigmoid.weight a value, or set them to 0"
+            )
+        if self.hides_patches and params.image_tower.locked:
+            raise ValueError(
+                "flava.mim, .mmm_image, .mmm_text and .itm hide patches from a tower that is locked: set 0"
+            )
+        if self.hides_patches and not self.hidden_patches(params.model.patches):
+            raise ValueError(
+                f"flava.mask_image = {self.mask_image:g} hides none of the {params.model.patches} patches; allowed: "
+                f"{1 / params.model.patches:.4f} to 1"
+            )
+        if self.hides_words and not self.mask_text:
+            raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")
+        if self.hides_words and params.captions.fill:
+            raise ValueError(
+                "captions.fill puts end tokens where no words are; flava's losses would hide them: use false"
+            )
+        if self.itm and not 0 < self.mismatched < 1:
+            raise ValueError(f"flava.mismatched = {self.mismatched:g} leaves itm one answer; allowed: between 0 and 1")

@@ -1,0 +1,58 @@
+"""What FLAVA's masked losses compare with: hidden patches and words, codes, and factors that make means of sums.
+
+All of it is made once per step, for a process's share of the global batch, and then split with it, so that no loss
+depends on how many processes or micro-batches share the batch.
+"""
+
+import torch
+from torch import Tensor
+
+from flip.model.codebook import Codebook
+from flip.model.masked import block_masks, word_masks
+from flip.schema import Params
+from flip.train.distributed import World
+
+
+class Targets:
+    def __init__(self, params: Params, codebook: Codebook | None, seed: int, world: World):
+        self.params, self.codebook, self.seed, self.world = params, codebook, seed, world
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with masked_patches, codes, words, masked_words and factors, as far as losses read them."""
+        flava, found = self.params.flava, dict(batch)
+        if flava.hides_patches:
+            found["masked_patches"] = self._blocks(batch["positions"])
+        if flava.reads_codes:
+            found["codes"] = self.codebook(batch["images"])
+        if flava.hides_words:
+            words = found["words"] = batch.get("other_ids", batch["ids"])
+            share, captions = flava.mask_text, self.params.captions
+            found["masked_words"] = word_masks(self.seed, batch["positions"], words, share, captions)
+        return found | self._factors(found)
+
+    def _blocks(self, positions: Tensor) -> Tensor:
+        flava, model = self.params.flava, self.params.model
+        smallest = round(flava.smallest_block * model.patches)
+        return block_masks(self.seed, positions, model.grid, flava.hidden_patches(model.patches), smallest)
+
+    def _kept(self, batch: dict[str, Tensor]) -> Tensor:
+        """Pairs that masked multimodal modelling reads, bool [batch]: matched ones; all, where the batch has none."""
+        matched = ~batch.get("mismatched", torch.zeros_like(batch["positions"], dtype=torch.bool))
+        return matched | (self.world.sum(matched.sum()) == 0)
+
+    def _factors(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Per loss, pairs over what is hidden, both in the global batch: float64 [batch], 0 for pairs left out."""
+        flava, sides = (
+            self.params.flava,
+            {"mim": "patches", "mmm_image": "patches", "mlm": "words", "mmm_text": "words"},
+        )
+        if not (wanted := [name for name in sides if getattr(flava, name)]):
+            return {}
+        every = torch.ones_like(batch["positions"], dtype=torch.bool)
+        kept = self._kept(batch) if flava.mmm_image or flava.mmm_text else every
+        rows = [kept if name.startswith("mmm") else every for name in wanted]
+        hidden = [batch[f"masked_{sides[name]}"].sum(dim=1) for name in wanted]
+        totals = self.world.sum(torch.stack([(n * row).sum() for n, row in zip(hidden, rows, strict=True)]))
+        pairs = self.world.size * len(every)
+        factors = [row * (pairs / total.clamp(min=1).double()) for row, total in zip(rows, totals, strict=True)]
+        return {f"{name}_factor": factor for name, factor in zip(wanted, factors, strict=True)}

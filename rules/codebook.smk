@@ -1,0 +1,32 @@
+# The image tokenizer: training pictures -> codes, which masked image modelling predicts.
+# Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/codebook.json, and behind it
+# data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.png}. Only variants that read codes ask for it; it
+# serves their training alone ("scratch").
+
+
+rule codebook:
+    """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures."""
+    input:
+        spec="specs/{scale}/codebook.json",
+        after=data_receipts("manifest"),
+    output:
+        update("receipts/{scale}/codebook.json"),
+    log:
+        "logs/codebook/{scale}.log",
+    # Some of the longest jobs wait for it.
+    priority: 2
+    threads: JOB.threads
+    resources:
+        **gpus(JOB.gpus),
+        mem_mb=JOB.memory_mb // JOB.processes,
+        runtime=JOB.minutes,
+    params:
+        made="data/{scale}/codebook/weights.safetensors",
+        beside=expand(
+            "data/{{scale}}/codebook/{name}", name=["metrics.json", "pictures.png"]
+        ),
+        facts="data/{scale}/codebook/metrics.json",
+    shell:
+        RECEIPT + " --beside {params.beside:q} --facts {params.facts:q} --scratch --"
+        " {PYTHON} -m flip.codebook --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --data data/{wildcards.scale} --threads {threads} --out data/{wildcards.scale}/codebook 2> {log:q}"

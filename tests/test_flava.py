@@ -1,0 +1,355 @@
+"""FLAVA's losses and gradients equal transformers' with the same weights and masks; its masks hit their shares and hide
+no start, end or padding; what is hidden nowhere costs 0; mismatched captions leave the contrastive loss alone; and no
+loss depends on how its batch is split."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from flip.model.masked import block_masks, word_masks
+from flip.model.text import PAD
+from flip.model.two_towers import TwoTowers
+from flip.objectives import named_losses, objectives
+from flip.params import ParameterError, Project
+from flip.schema import Captions
+from flip.train.distributed import World
+from flip.train.targets import Targets
+from tests.conftest import SMALL
+from tests.test_forms import check_gradients, convolution, modules, pixels, rows, same
+from tests.test_forms import copy as copy_weights
+from tests.test_model import MODEL, pictures
+from tests.test_train import advance, make_run, weights
+
+WIDTH, VOCABULARY, CODES, WORDS = 48, 100, 40, 9
+SIZE = {
+    "model": {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "embedding": WIDTH,
+              "text": {"layers": 2, "width": WIDTH, "heads": 3}},
+    "flava": {"multimodal": {"layers": 2, "width": WIDTH, "heads": 3}},
+    "codebook": {"codes": CODES},
+}  # fmt: skip
+LOSSES = ("mim", "mlm", "mmm_image", "mmm_text", "itm")
+
+
+MASK = VOCABULARY - 1  # their hidden word
+CAPTIONS = Captions(tokenizer="scale", start=True, end=True, fill=False)
+
+
+@pytest.fixture(scope="session")
+def system(change):
+    """system(itm=1.0): parameters of FLAVA in the size of these tests, with these weights."""
+
+    def made(variant="flava-c", **flava):
+        return change(variant, {**SIZE, "flava": {**SIZE["flava"], **flava}})
+
+    return made
+
+
+def build(params):
+    """In float64, with biases and gains away from their initial 0 and 1."""
+    torch.manual_seed(0)
+    model = TwoTowers(params, VOCABULARY).double()
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def batch(mismatched=(), pairs=5, seed=0):
+    """Captions that fill as many slots each, and what is hidden."""
+    draw = torch.Generator().manual_seed(seed)
+    ids, words = (torch.randint(1, MASK, (pairs, WORDS), generator=draw) for _ in range(2))
+    wrong = torch.zeros(pairs, dtype=torch.bool)
+    wrong[list(mismatched)] = True
+    return {
+        "images": pictures(pairs),
+        "ids": ids,
+        "positions": torch.arange(pairs),
+        "words": torch.where(wrong[:, None], words, ids),
+        "mismatched": wrong,
+        "masked_patches": torch.rand(pairs, 64, generator=draw) < 0.4,
+        "masked_words": torch.rand(pairs, WORDS, generator=draw) < 0.3,
+        "codes": torch.randint(CODES, (pairs, 64), generator=draw),
+    }
+
+
+def losses(params, model, data):
+    """Ours, each with the factors that follow from what is hidden."""
+    factors = Targets(params, None, 0, World())._factors(data)
+    data = data | {name: factor.double() for name, factor in factors.items()}
+    return named_losses(objectives(params), data, model(data, 0))
+
+
+class NoTypes(torch.nn.Module):
+    """One kind of segment only, which the positions may as well hold."""
+
+    def forward(self, _):
+        return 0.0
+
+
+def theirs():
+    """transformers' model of the same size, without what none of its losses reads."""
+    from transformers import FlavaConfig, FlavaForPreTraining
+
+    tower = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 4 * WIDTH}
+    config = FlavaConfig(
+        image_config={**tower, "image_size": MODEL["image"], "patch_size": MODEL["patch"], "vocab_size": CODES},
+        text_config={**tower, "vocab_size": VOCABULARY, "max_position_embeddings": MODEL["tokens"]},
+        multimodal_config=tower,
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        init_codebook=False,
+    )
+    model = FlavaForPreTraining(config).double()
+    for name in ("image_model", "text_model", "multimodal_model"):
+        getattr(model.flava, name).pooler = torch.nn.Identity()
+    model.flava.text_model.embeddings.token_type_embeddings = NoTypes()
+    return model
+
+
+def flava_block(theirs, ours):
+    attention = []
+    for i, name in enumerate(("query", "key", "value")):
+        part = rows(slice(i * WIDTH, (i + 1) * WIDTH))
+        for kind in ("weight", "bias"):
+            attention.append(
+                (f"{theirs}.attention.attention.{name}.{kind}", same, f"{ours}.attention.qkv.{kind}", part)
+            )
+    names = {"layernorm_before": "norm1", "attention.output.dense": "attention.out", "layernorm_after": "norm2"}
+    names |= {"intermediate.dense": "mlp.0", "output.dense": "mlp.2"}
+    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
+
+
+def head_map(theirs, ours):
+    pairs = [(f"{theirs}.bias", same, f"{ours}.3.bias", same)]
+    pairs += [(f"{theirs}.decoder.weight", same, f"{ours}.3.weight", same)]
+    return (
+        pairs
+        + modules(f"{theirs}.transform.dense", f"{ours}.0")
+        + modules(f"{theirs}.transform.LayerNorm", f"{ours}.2")
+    )
+
+
+def flava_map():
+    image, text, own = "flava.image_model.embeddings", "flava.text_model.embeddings", "passes.flava"
+    pairs = [
+        ("flava.logit_scale", same, "log_scale", same),
+        (f"{image}.cls_token", same, "vision.class_token", same),
+        (f"{image}.mask_token", same, f"{own}.patch_mask", same),
+        (f"{image}.position_embeddings", lambda x: x[0, 1:], "vision.positions", same),
+        (f"{image}.patch_embeddings.projection.weight", same, "vision.embed.weight", convolution),
+        (f"{image}.patch_embeddings.projection.bias", same, "vision.embed.bias", same),
+        (f"{text}.word_embeddings.weight", rows(slice(MASK)), "text.embed.weight", rows(slice(MASK))),
+        (f"{text}.word_embeddings.weight", rows(MASK), f"{own}.word_mask", same),
+        (f"{text}.position_embeddings.weight", same, "text.positions.weight", same),
+        ("flava.multimodal_model.cls_token", same, f"{own}.multimodal.class_token", same),
+    ]
+    names = {f"{text}.LayerNorm": "text.embedding_norm", "itm_head.pooler.dense": f"{own}.heads.itm.0"}
+    names |= {"itm_head.seq_relationship": f"{own}.heads.itm.2"}
+    names |= {f"flava.{side}_projection": f"{side}_projection" for side in ("image", "text")}
+    names |= {f"flava.{side}_to_mm_projection": f"{own}.multimodal.from_{side}" for side in ("image", "text")}
+    towers = {"image": "vision", "text": "text", "multimodal": f"{own}.multimodal"}
+    names |= {f"flava.{side}_model.layernorm": f"{tower}.transformer.norm" for side, tower in towers.items()}
+    for name, ours in names.items():
+        pairs += modules(name, ours)
+    for side, tower in towers.items():
+        for layer in range(2):
+            pairs += flava_block(f"flava.{side}_model.encoder.layer.{layer}", f"{tower}.transformer.blocks.{layer}")
+    for name in LOSSES[:-1]:
+        pairs += head_map(f"{name}_head", f"{own}.heads.{name}")
+    return pairs
+
+
+def their_losses(model, other, data):
+    """On pairs, then on pictures alone, then on captions alone, as their model computes its six losses."""
+    masked = {"input_ids_masked": torch.where(data["masked_words"], MASK, data["words"])}
+    masked |= {"mlm_labels": torch.where(data["masked_words"], data["words"], -100)}
+    image = {"pixel_values": pixels(model, data["images"]), "bool_masked_pos": data["masked_patches"]}
+    found = {}
+    for one in (
+        {"input_ids": data["words"], **masked, **image, "itm_labels": (~data["mismatched"]).long()},
+        image,
+        {"input_ids": data["words"], **masked},
+    ):
+        if "pixel_values" in one:
+            one |= {"mim_labels": data["codes"].clone()}  # they write into it
+        seen = other(**{k: v.clone() for k, v in one.items()}, return_loss=True).loss_info
+        found |= {name: loss for name, loss in seen.items() if loss is not None}
+    return {"contrastive": found.pop("global_contrastive"), **found}
+
+
+@pytest.mark.parametrize("mismatched", [(), (1, 2), range(5)], ids=["all match", "some do", "none does"])
+def test_losses_and_gradients_equal_transformers(system, mismatched):
+    """Mismatched captions take no part in our contrastive loss, so that it is compared where all match."""
+    weight = dict.fromkeys(LOSSES, 1.0)
+    params = system(**weight)
+    model, other, data = build(params), theirs(), batch(mismatched)
+    copy_weights(model, other, flava_map())
+    found, expected = losses(params, model, data), their_losses(model, other, data)
+    assert found.keys() == expected.keys() == {"contrastive", *LOSSES}
+    if mismatched:
+        found.pop("contrastive")
+        expected.pop("contrastive")
+    for name, loss in found.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-9, atol=0)
+    sum(found.values()).backward()
+    sum(expected.values()).backward()
+    none = {"log_scale", "image_projection", "text_projection"} if mismatched else set()
+    check_gradients(model, other, [pair for pair in flava_map() if pair[2].split(".")[0] not in none])
+
+
+def test_block_masks_are_those_of_the_released_generator():
+    """Over 14 x 14 patches, 75 at most and 16 in the smallest block: mean 74.5, and 75 in 68 of 100, as measured on
+    BEiT's own generator (5000 masks)."""
+    masks = block_masks(0, torch.arange(5000), 14, 75, 16)
+    counts = masks.sum(dim=1)
+    assert counts.double().mean().item() == pytest.approx(74.5, abs=0.1)
+    assert counts.max() == 75
+    assert (counts == 75).double().mean().item() == pytest.approx(0.677, abs=0.03)
+    assert torch.equal(masks[100:130], block_masks(0, torch.arange(100, 130), 14, 75, 16))
+    assert not torch.equal(masks[:30], block_masks(1, torch.arange(30), 14, 75, 16))
+
+
+def test_block_masks_have_the_counts_of_transformers_generator():
+    from transformers.models.flava.image_processing_flava import FlavaMaskingGenerator
+
+    theirs = FlavaMaskingGenerator(
+        input_size=14, total_mask_patches=75, mask_group_min_patches=16, mask_group_max_patches=None
+    )
+    expected = torch.tensor([int(theirs().sum()) for _ in range(600)]).double()
+    found = block_masks(0, torch.arange(600), 14, 75, 16).sum(dim=1).double()
+    assert found.mean() == pytest.approx(expected.mean().item(), abs=0.3)
+    assert found.std() == pytest.approx(expected.std().item(), rel=0.4)
+
+
+def test_blocks_are_rectangles_and_small_grids_are_masked_too():
+    """With a first block as large as the whole mask, most masks are one rectangle, as often tall as wide."""
+    masks = block_masks(0, torch.arange(400), 14, 40, 40).unflatten(1, (14, 14))
+    height, width = (masks.any(dim=side).sum(dim=1) for side in (2, 1))
+    whole = height * width == masks.sum(dim=(1, 2))
+    assert whole.double().mean() > 0.5
+    assert 0.3 < (height[whole] > width[whole]).double().mean() < 0.7
+    counts = block_masks(0, torch.arange(500), 6, 13, 3).sum(dim=1)
+    assert counts.max() == 13
+    assert counts.double().mean() > 12
+
+
+def test_words_are_masked_at_their_share_and_start_end_and_padding_never():
+    lengths = torch.arange(4000) % 14 + 2
+    ids = torch.full((4000, 16), PAD)
+    ids[torch.arange(16) < lengths[:, None]] = 5
+    slots = torch.arange(16)
+    masks = word_masks(0, torch.arange(4000), ids, 0.15, CAPTIONS)
+    words = (slots > 0) & (slots < lengths[:, None] - 1)
+    assert not masks[~words].any()
+    assert masks[words].double().mean().item() == pytest.approx(0.15, abs=0.005)
+
+
+def test_what_is_hidden_nowhere_costs_nothing(system):
+    """No masked patch and no masked word: 0 and finite gradients, where a mean over nothing is no number."""
+    params = system(**dict.fromkeys(LOSSES, 1.0))
+    model, data = build(params), batch((1,))
+    for name in ("masked_patches", "masked_words"):
+        data[name] = torch.zeros_like(data[name])
+    found = losses(params, model, data)
+    assert [found[name].item() for name in LOSSES[:-1]] == [0.0] * 4
+    assert found["itm"] > 0
+    sum(found.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_padding_changes_no_loss(system):
+    """What stands after a caption's end has no influence, in the multimodal encoder either."""
+    params = system(**dict.fromkeys(LOSSES, 1.0))
+    model, data = build(params), batch((2,))
+    for name in ("ids", "words"):
+        data[name][0, 5:] = PAD
+        data[name][3, 4:] = PAD
+    data["masked_words"] &= data["words"] != PAD
+    longer = dict(data)
+    for name, value in (("ids", PAD), ("words", PAD), ("masked_words", False)):
+        longer[name] = torch.nn.functional.pad(data[name], (0, 6), value=value)
+    found, expected = (losses(params, model, one) for one in (longer, data))
+    for name, loss in expected.items():
+        torch.testing.assert_close(found[name], loss, rtol=1e-12, atol=0)
+    alone = {name: value[:1, :5] if value.shape[1:] == (WORDS,) else value[:1] for name, value in data.items()}
+    logits, other = model(data, 0), model(alone, 0)
+    torch.testing.assert_close(logits["itm"][:1], other["itm"], rtol=1e-9, atol=1e-12)
+
+
+def test_mismatched_captions_leave_contrastive_and_multimodal_losses_alone(system):
+    """Which wrong caption a pair gets changes itm, and neither the contrastive loss nor what is modelled of others."""
+    params = system(mmm_image=1.0, mmm_text=1.0, itm=1.0)
+    model, data = build(params), batch((1, 3))
+    other = dict(data)
+    other["words"] = data["words"].clone()
+    other["words"][[1, 3]] = other["words"][[3, 1]]
+    one, two = (losses(params, model, batch) for batch in (data, other))
+    assert one["itm"] != two["itm"]
+    for name in ("contrastive", "mmm_image", "mmm_text"):
+        torch.testing.assert_close(one[name], two[name], rtol=1e-12, atol=0)
+
+
+def test_wrong_captions_are_the_neighbours_and_as_many_as_asked_for(change, small_data):
+    params = change("flava", {**SMALL, "flava": {**SMALL["flava"], "mismatched": 0.3}})
+    run = make_run(params, small_data)
+    batch = run.loader.batch(0, 96)
+    wrong = batch["mismatched"]
+    assert wrong.double().mean().item() == pytest.approx(0.3, abs=0.1)
+    assert torch.equal(batch["other_ids"][~wrong], batch["ids"][~wrong])
+    assert torch.equal(batch["other_ids"][wrong], batch["ids"][torch.arange(96) ^ 1][wrong])
+    part = run.loader.batch(33, 7)
+    assert torch.equal(part["other_ids"], batch["other_ids"][33:40])
+
+
+def test_losses_start_at_chance(change, small_data):
+    """ln of the number of answers (FLAVA: ln 30522, ln 8192, ln 2)."""
+    run = make_run(change("flava", SMALL), small_data)
+    run.model.apply(lambda module: isinstance(module, torch.nn.Linear) and module.weight.data.mul_(0.1))
+    found = run.losses(run.targets(run.loader.batch(0, 24)))
+    words = run.loader.tokenizer.vocabulary
+    expected = {"mim": 16, "mmm_image": 16, "mlm": words, "mmm_text": words, "itm": 2}
+    for name, answers in expected.items():
+        assert found[name].item() == pytest.approx(math.log(answers), rel=0.05), name
+
+
+def test_nothing_is_built_that_no_loss_reads(system):
+    plain, full = system(), system(**dict.fromkeys(LOSSES, 1.0))
+    assert not TwoTowers(plain, VOCABULARY).passes
+    assert len(objectives(plain)) == 1
+    assert TwoTowers(system(mim=1.0), VOCABULARY).passes["flava"].multimodal is None
+    one = set(TwoTowers(system(mmm_text=1.0), VOCABULARY).passes["flava"].heads)
+    assert one == {"mmm_text"}
+    assert set(TwoTowers(full, VOCABULARY).passes["flava"].heads) == set(LOSSES)
+
+
+def test_flava_learns_in_bfloat16(change, small_data):
+    run = make_run(change("flava", {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}}), small_data)
+    found = [sum(step.values()).item() for step in advance(run, 30)]
+    assert all(map(math.isfinite, found))
+    assert sum(found[-5:]) < 0.9 * sum(found[:5])
+    assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("delta", "message"),
+    [
+        ({"flava": {"mlm": 1.0}, "contrastive": {"weight": 0.0}, "reconstruction": {"weight": 1.0},
+          "masking": {"image": 0.5}}, "need a text tower"),
+        ({"flava": {"mim": 1.0, "mask_image": 0.01}}, r"hides none of the 36 patches; allowed: 0.0278 to 1"),
+        ({"flava": {"mlm": 1.0, "mask_text": 0.0}}, "mask_text = 0 hides no word"),
+        ({"flava": {"itm": 1.0, "mismatched": 0.0}}, "leaves itm one answer"),
+        ({"flava": {"mlm": 1.0}, "captions": {"end": True, "fill": True}}, "captions.fill puts end tokens"),
+        ({"form": {"text": {"pooling": "first"}}}, "reads the start token: set captions.start"),
+    ],
+)  # fmt: skip
+def test_parameters_that_leave_a_loss_nothing_are_refused(change, delta, message):
+    with pytest.raises(ValueError, match=message):
+        change("clip", delta)
+
+
+def test_another_patch_size_than_the_codebooks_is_refused(project):
+    tree = copy.deepcopy(project.tree)
+    tree["variants"]["flava"] = {**tree["variants"]["flava"], "model": {"patch": 16}}
+    with pytest.raises(ParameterError, match=r"variant 'flava': .* model.patch = 8; here they are 48 and 16"):
+        Project(tree, project.scale).check()
