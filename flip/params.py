@@ -190,7 +190,7 @@ class Project:
         if params.flava.reads_codes and own != size:
             raise ParameterError(
                 f"params.yaml, variant '{params.variant}': flava.mim and flava.mmm_image read the codes of the scale's "
-                f"image tokenizer, which is for model.image = {size[0]}, model.patch = {size[1]}; here: {own[0]}, {own[1]}"
+                f"image tokenizer, made for model.image = {size[0]}, model.patch = {size[1]}; not {own[0]}, {own[1]}"
             )
 
     def _with_size(self, tree: dict, where: str) -> dict:

@@ -17,8 +17,7 @@ from flip.schema import Captions
 from flip.train.distributed import World
 from flip.train.targets import Targets
 from tests.conftest import SMALL
-from tests.test_forms import check_gradients, convolution, modules, pixels, rows, same
-from tests.test_forms import copy as copy_weights
+from tests.test_forms import pixels
 from tests.test_model import MODEL, pictures
 from tests.test_train import advance, make_run, weights
 
@@ -34,6 +33,48 @@ LOSSES = ("mim", "mlm", "mmm_image", "mmm_text", "itm")
 
 MASK = VOCABULARY - 1  # their hidden word
 CAPTIONS = Captions(tokenizer="scale", start=True, end=True, fill=False)
+
+
+def same(tensor):
+    return tensor
+
+
+def rows(part):
+    return lambda tensor: tensor[part]
+
+
+def convolution(weight):
+    """The projection of flattened patches as a convolution's kernel."""
+    return weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2)
+
+
+def modules(theirs, ours):
+    """Weight and bias of two modules: (their parameter, their part, our parameter, our part)."""
+    return [(f"{theirs}.{kind}", same, f"{ours}.{kind}", same) for kind in ("weight", "bias")]
+
+
+def copy_weights(model, theirs, pairs):
+    """Gives their model our weights; every parameter on either side is named in a pair."""
+    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
+    assert {pair[2] for pair in pairs} == own.keys()
+    assert {pair[0] for pair in pairs} == other.keys()
+    for parameter in other.values():
+        parameter.data.zero_()
+    for name, there, ours, here in pairs:
+        place = there(other[name].data)
+        place.copy_(here(own[ours].data).reshape(place.shape))
+
+
+def check_gradients(model, theirs, pairs):
+    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
+    for name, there, ours, here in pairs:
+        expected = there(other[name].grad)
+        found = here(own[ours].grad).reshape(expected.shape)
+        assert expected.abs().max() > 0, name
+        # Keys' biases have no influence, so that their gradients are rounding errors.
+        torch.testing.assert_close(
+            found, expected, rtol=1e-6, atol=1e-9 * max(other[name].grad.abs().max().item(), 1e-3), msg=name
+        )
 
 
 @pytest.fixture(scope="session")
