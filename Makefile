@@ -20,7 +20,7 @@ setup: .venv/ready ## virtual environment with the pinned packages and this one
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)
 
-systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP) at SCALE
+systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
 	$(RUN) snakemake systems --config scale=$(SCALE)
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again

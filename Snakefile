@@ -2,7 +2,7 @@
 #
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
-#   snakemake systems                              CLIP, FLIP and SigLIP side by side
+#   snakemake systems                              CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ... side by side
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 

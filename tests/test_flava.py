@@ -392,5 +392,5 @@ def test_parameters_that_leave_a_loss_nothing_are_refused(change, delta, message
 def test_another_patch_size_than_the_codebooks_is_refused(project):
     tree = copy.deepcopy(project.tree)
     tree["variants"]["flava"] = {**tree["variants"]["flava"], "model": {"patch": 16}}
-    with pytest.raises(ParameterError, match=r"variant 'flava': .* model.patch = 8; here they are 48 and 16"):
+    with pytest.raises(ParameterError, match=r"variant 'flava': .* model.patch = 8; not 48, 16"):
         Project(tree, project.scale).check()
