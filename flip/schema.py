@@ -252,6 +252,7 @@ class Params(Section):
             "masking.image": (self.masking.image, 0.0),
             "noise.images": (self.noise.images, 0.0),
             "reconstruction.weight": (self.reconstruction.weight, 0.0),
+            "simclr.weight": (self.simclr.weight, 0.0),
             "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
             "augmentation.flip": (augmentation.flip, False),
         }
