@@ -67,6 +67,7 @@ def adopt(base: Params, delta: dict, variant: str) -> Params:
         "start": None,
         "masking": {"image": 0.0, "text": 0.0},
         "reconstruction": {"weight": 0.0},
+        "generative": {"pixels": 0.0, "words": 0.0},
     }
     described = {key: delta[key] for key in ("model", "form", "captions") if key in delta}
     tree = merge(base.model_dump(mode="json"), merge(merge(plain, losses), described))

@@ -25,6 +25,7 @@ from flip.schema_model import (
     Blocks,
     Contrastive,
     Form,
+    Generative,
     ImageTower,
     Logits,
     Masking,
@@ -35,6 +36,7 @@ from flip.schema_model import (
     TextForm,
     Tower,
     VisionForm,
+    must_keep,
 )
 from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_resources import Job, Resources
@@ -48,6 +50,7 @@ __all__ = [
     "Faults",
     "Filters",
     "Form",
+    "Generative",
     "ImageTower",
     "Job",
     "Masking",
@@ -160,6 +163,7 @@ class Params(Section):
     contrastive: Contrastive
     sigmoid: Sigmoid
     reconstruction: Reconstruction
+    generative: Generative
     simclr: SimCLR
     train: Train
     evaluate: Evaluate
@@ -210,13 +214,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def is_possible(self):
-        for side, kept, slots in (
-            ("image", self.kept_patches, self.model.patches),
-            ("text", self.kept_tokens, self.model.tokens),
-        ):
-            if kept < 1:
-                limit = 1 - 1 / slots
-                raise ValueError(f"masking.{side} keeps none of the {slots} slots; allowed: 0 to {limit:.4f}")
+        must_keep("masking.image", self.kept_patches, self.model.patches)
+        must_keep("masking.text", self.kept_tokens, self.model.tokens)
         batch = self.train.global_batch
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
@@ -227,8 +226,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.aligned and not self.reconstruction.weight and not self.simclr.weight:
-            raise ValueError("no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value")
+        if not (self.aligned or self.reconstruction.weight or self.simclr.weight or self.generative.wanted):
+            raise ValueError(
+                "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
+                "generative.pixels or .words"
+            )
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
@@ -237,6 +239,23 @@ class Params(Section):
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def generative_pass_is_possible(self):
+        if not self.generative.wanted:
+            return self
+        patches, tokens = self.generative.kept(self.model)
+        must_keep("generative.mask_image", patches, self.model.patches)
+        must_keep("generative.mask_text", tokens, self.model.tokens)
+        if (self.generative.encoder == "shared") == self.aligned:
+            raise ValueError(
+                f"generative.encoder = '{self.generative.encoder}' does not go with these losses: 'separate' reads the "
+                "text tower, which contrastive.weight or sigmoid.weight above 0 builds; 'shared' has none, so set both "
+                "to 0"
+            )
+        if self.masking.image and not (self.aligned or self.reconstruction.weight):
+            raise ValueError("masking.image has no pass to act on: set it to 0, and generative.mask_image instead")
         return self
 
     @model_validator(mode="after")
@@ -253,6 +272,8 @@ class Params(Section):
             "noise.images": (self.noise.images, 0.0),
             "reconstruction.weight": (self.reconstruction.weight, 0.0),
             "simclr.weight": (self.simclr.weight, 0.0),
+            "generative.pixels": (self.generative.pixels, 0.0),
+            "generative.words": (self.generative.words, 0.0),
             "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
             "augmentation.flip": (augmentation.flip, False),
         }

@@ -130,6 +130,12 @@ class Masking(Section):
     text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
 
 
+def must_keep(key: str, kept: int, slots: int) -> None:
+    """Raises ValueError where a mask, named by its key, leaves none of the slots."""
+    if kept < 1:
+        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
+
+
 class Logits(Section):
     """How cosines become logits: times a scale that is learned."""
 
@@ -156,6 +162,37 @@ class Sigmoid(Section):
         if not self.weight or self.bias is None:
             return None
         return -math.log(max(batch - 1, 1)) if self.bias == "matched" else self.bias
+
+
+class Generative(Tower):
+    """A masked pass over pictures and captions together, and its decoder's size (M3AE, Geng et al. 2022; MAE-CLIP)."""
+
+    pixels: float = Field(description="weight of the error of removed patches, MAE-CLIP's w_i; 0: not predicted", ge=0)
+    words: float = Field(description="weight of the entropy of removed words, MAE-CLIP's w_t; 0: not predicted", ge=0)
+    mask_image: Share = Field(description="share of patches removed in this pass; a class token always stays")
+    mask_text: Share = Field(description="share of token slots removed in this pass, padding like words")
+    encoder: Literal["separate", "shared"] = Field(
+        description="each tower encodes what is left of its own side (MAE-CLIP), or the vision tower of both (M3AE)"
+    )
+    normalize: bool = Field(description="pixels are predicted normalised per patch")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is such a pass."""
+        return bool(self.pixels or self.words)
+
+    def kept(self, model: Model) -> tuple[int, int]:
+        """Patches and token slots that are left: int(slots x (1 - share)), as in MAE and M3AE."""
+        return int(model.patches * (1 - self.mask_image)), int(model.tokens * (1 - self.mask_text))
+
+    @model_validator(mode="after")
+    def is_possible(self):
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4, as 2-D positions need")
+        for weight, share in (("pixels", "mask_image"), ("words", "mask_text")):
+            if getattr(self, weight) and not getattr(self, share):
+                raise ValueError(f"{weight} needs something removed: set {share} above 0, or {weight} to 0")
+        return self
 
 
 class Reconstruction(Section):

@@ -35,8 +35,8 @@ UNMEASURED = {"train": RESTART}
 ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "simclr", "train"}
-TRAINING |= {"start", "image_tower"}
+LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr"}
+TRAINING = FORM | LOSSES | {"augmentation", "noise", "train", "start", "image_tower"}
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ SMALL = {
     "model": {"image": 16, "patch": 4, "embedding": 16, "tokens": 8,
               "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2}},
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
+    "generative": {"layers": 1, "width": 16, "heads": 2},
     "simclr": {"hidden": 24, "width": 8},
     "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "warmup_samples": 40, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},

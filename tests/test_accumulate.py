@@ -41,6 +41,8 @@ def gradients(change, data, variant, **settings):
         "clip-form",
         "siglip",
         "mae",
+        "m3ae",
+        "mae-clip",
         "slip",
     ],
 )

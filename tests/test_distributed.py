@@ -52,7 +52,8 @@ def assert_same_step(found, expected):
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "slip"]
+    "variant",
+    ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "slip", "m3ae", "mae-clip"],
 )
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
@@ -61,9 +62,15 @@ def test_gradients_are_those_of_one_process(change, small_data, variant, size):
         assert_same_step(found, expected)
 
 
-@pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
-                                      {"shard_weights": True, "micro_batch": 4}])  # fmt: skip
-@pytest.mark.parametrize("variant", ["flip-75-mae", "slip"])
+WAYS = [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
+        {"shard_weights": True, "micro_batch": 4}]  # fmt: skip
+ALL = {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings"),
+    [*((name, way) for name in ("flip-75-mae", "slip") for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
+)
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
     expected = step(World(), parameters(change, variant), small_data)
     for found in together(2, step, parameters(change, variant, **settings), small_data):

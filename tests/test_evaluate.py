@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 
+from flip.data import testsets
 from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.__main__ import evaluate, main
 from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
@@ -24,6 +25,7 @@ from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+POINTED = 20  # pictures of things with boxes
 
 
 @pytest.fixture(scope="module")
@@ -125,23 +127,25 @@ def run(params, data, folder):
 
 
 @pytest.fixture(scope="module")
-def data(small_data, tmp_path_factory):
-    """Sets with classes, one of them with a training split, and one with captions."""
+def data(change, small_data, tmp_path_factory):
+    """Sets with classes, one of them with a training split, one with captions, and one with boxes."""
     folder = tmp_path_factory.mktemp("evaluated") / "data"
     shutil.copytree(small_data, folder)
     write_set(folder / "tests" / "fine", train=60)
     write_set(folder / "tests" / "coarse")
     write_set(folder / "tests" / "retrieval", retrieval=True)
+    few = change("clip", {"world": {"tests": {"pointing": POINTED}}})
+    testsets.make(few, "pointing", folder / "tests" / "pointing")
     return folder
 
 
 @pytest.fixture
 def parameters(change, data):
-    """parameters(variant, probe): of a small model and those three sets."""
+    """parameters(variant, probe): of a small model and those four sets."""
 
     def made(variant, probe):
         params = change(variant, SMALL | {"evaluate": {"batch": 16, "probe": probe}})
-        sets = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
+        sets = dict.fromkeys(["fine", "coarse", "retrieval", "pointing"], "world")
         return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"sets": sets})})
 
     return made
@@ -154,6 +158,7 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(), abs=1e-3)
     assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == len(outcomes["fine-probe"]) == PICTURES
+    assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
 
@@ -174,8 +179,8 @@ def test_the_tower_sees_each_picture_once(parameters, data):
     seen = []
     model = TwoTowers(parameters("clip", ["fine"]), 4).eval()
     model.vision.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    evaluate(model, lambda texts: first_colour(texts)[:, None], data, 0, "cpu")
-    assert sum(seen) == 3 * PICTURES + 60
+    evaluate(model, lambda texts: torch.zeros(len(texts), 1).long(), data, 0, "cpu")
+    assert sum(seen) == 3 * PICTURES + 60 + POINTED
 
 
 @pytest.mark.parametrize("variant", ["clip", "siglip"])

@@ -45,6 +45,8 @@ def weights(run):
         "siglip",
         "mae",
         "slip",
+        "m3ae",
+        "mae-clip",
     ],
 )
 def test_every_variant_learns(change, small_data, variant):
@@ -55,14 +57,15 @@ def test_every_variant_learns(change, small_data, variant):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data):
-    run = make_run(change("flip-50", {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}}), small_data)
-    losses = [step["contrastive"].item() for step in advance(run, 45)]
+@pytest.mark.parametrize("variant", ["flip-50", "m3ae", "mae-clip"])
+def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data, variant):
+    run = make_run(change(variant, {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}}), small_data)
+    losses = [next(iter(step.values())).item() for step in advance(run, 45)]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise"])
+@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "m3ae", "mae-clip"])
 def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
     params = change(variant, SMALL)
     whole = make_run(params, small_data)

@@ -38,10 +38,16 @@ def locate(options) -> None:
         raise ValueError(f"{', '.join(missing)}: not given; name a --variant, or all of --params, --weights and --data")
 
 
-def left_out(model: TwoTowers, target: Target) -> list[str]:
-    """What a target has no place for, for the card."""
-    found = ["The text tower and the projections are not in it."] if target.image_only else []
-    return found + (["The reconstruction decoder is not in it."] if model.decoder is not None else [])
+def notes(model: TwoTowers, target: Target) -> list[str]:
+    """For the card: what the target has no place for, and what it does in another way."""
+    found = (
+        ["The text tower and the projections are not in it; the metrics below are those of both towers."]
+        if target.image_only
+        else []
+    )
+    found += [f"What the training loss '{name}' adds to the towers is not in it." for name in model.passes]
+    found += ["The reconstruction decoder is not in it."] if model.decoder is not None else []
+    return found + ([target.note] if target.note else [])
 
 
 def export(model: TwoTowers, tokenizer: Tokenizer, target: Target, out: Path) -> Differences:
@@ -72,7 +78,7 @@ def run(options) -> str:
         evidence = Evidence.of_files(options.weights, options.data)
     differences = export(model, tokenizer, target, options.out)
     usage = target.usage.replace("{folder}", str(options.out))
-    text = card(params, evidence, options.licence, usage, left_out(model, target), str(differences))
+    text = card(params, evidence, options.licence, usage, notes(model, target), str(differences))
     write_atomic(options.out / "README.md", text)
     return f"{options.out}: {target.name}; {differences}"
 

@@ -65,7 +65,11 @@ def data_section(params: Params, evidence: Evidence) -> str:
     training, ledger = evidence.training, evidence.ledger
     if not training:
         return "Not recorded: there is no training.json beside the weights."
-    facts = {"manifest": f"`{training['manifest']}`", "pairs (their identity)": f"`{training['pairs']}`"}
+    facts = {
+        "list of pictures": f"`{params.source.table}`",
+        "manifest": f"`{training['manifest']}`",
+        "pairs (their identity)": f"`{training['pairs']}`",
+    }
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
     if params.start:
         facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
@@ -100,12 +104,12 @@ def made_section(evidence: Evidence) -> str:
     return table(("what", "value"), facts | evidence.made["versions"])
 
 
-def card(params: Params, evidence: Evidence, licence: str | None, usage: str, left_out: list[str], checked: str) -> str:
+def card(params: Params, evidence: Evidence, licence: str | None, usage: str, notes: list[str], checked: str) -> str:
     """README.md, with the front matter that model hubs read."""
     front = {"license": "other", "license_name": licence or "none-stated"}
     front |= {"tags": ["clip", "zero-shot-image-classification", "flip"]}
     stated = f"{licence}." if licence else "None is stated; ask the authors before using it."
-    without = "".join(f"\n- {line}" for line in left_out)
+    listed = "".join(f"\n- {line}" for line in notes)
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
@@ -120,7 +124,8 @@ A language-image model: variant `{params.variant}` of the scale `{params.scale}`
 {usage}
 ```
 
-Loaded so, it was compared with the model that it was made of: {checked}.{without}
+Loaded so, it was compared with the model that it was made of: {checked}.
+{listed}
 
 ## What it was trained on
 

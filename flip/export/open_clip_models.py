@@ -110,6 +110,7 @@ class OpenClip:
     table = OPEN_CLIP
     zeros = frozenset()
     image_only = False
+    note = "open_clip mends broken Unicode and HTML entities in captions before it tokenizes them; flip does not."
     usage = (
         "import open_clip\n\n"
         'model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{folder}")\n'
@@ -166,6 +167,7 @@ class OpenClipWithTimm(OpenClip):
     needs = (*timm_models.NEEDS, *TEXT)
     table = OPEN_CLIP_WITH_TIMM
     zeros = frozenset({"visual.trunk.patch_embed.proj.bias"})
+    note = "Once the folder is moved, `timm_model_name` in its open_clip_config.json has to say where it is."
 
     def vision(self, params: Params, place: Path) -> dict:
         form = params.form.vision

@@ -52,6 +52,7 @@ class Target(Protocol):
     table: list[Pair]
     zeros: frozenset[str]  # weights of theirs that ours may lack: biases, which are then zero
     image_only: bool
+    note: str  # what else its users should know; may be empty
     usage: str  # how to load it, as Python; {folder} stands for the export's
 
     def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:

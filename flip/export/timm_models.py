@@ -93,6 +93,7 @@ class Timm:
     table = TIMM
     zeros = frozenset({"patch_embed.proj.bias"})
     image_only = True
+    note = ""
     usage = (
         "import timm\n\n"
         'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'

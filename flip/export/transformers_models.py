@@ -66,6 +66,7 @@ class Transformers:
     zeros = frozenset()
     also: tuple[tuple[str, object], ...] = ()
     image_only = False
+    note = ""
     usage = (
         "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
         'model = AutoModel.from_pretrained("{folder}").eval()\n'

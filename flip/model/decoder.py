@@ -8,6 +8,13 @@ from flip.model.vision import sincos_positions
 from flip.schema import Blocks, Model, Reconstruction, Tower
 
 
+def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
+    """Every slot's token [batch, slots, width]: `kept` [batch, kept, width] at their places, else the mask token."""
+    missing = ids_restore.shape[1] - kept.shape[1]
+    x = torch.cat([kept, mask_token.to(kept.dtype).expand(len(kept), missing, -1)], dim=1)
+    return x.take_along_dim(ids_restore[:, :, None], dim=1)
+
+
 class Decoder(nn.Module):
     def __init__(self, model: Model, head: Reconstruction, form: Blocks):
         super().__init__()
@@ -20,8 +27,5 @@ class Decoder(nn.Module):
 
     def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
         """Pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width]."""
-        x = self.embed(encoded)
-        missing = ids_restore.shape[1] - x.shape[1]
-        x = torch.cat([x, self.mask_token.to(x.dtype).expand(len(x), missing, -1)], dim=1)
-        x = x.take_along_dim(ids_restore[:, :, None], dim=1)
+        x = restore(self.embed(encoded), self.mask_token, ids_restore)
         return self.predict(self.transformer(x + self.positions))

@@ -47,9 +47,9 @@ def uniform(seed: int, stream: str, positions: Tensor, slots: int) -> Tensor:
     return _shift(random_bits(seed, stream, positions, slots), 10).double() * 2.0**-53
 
 
-def mask_patches(seed: int, positions: Tensor, patches: int, kept: int) -> Order:
+def mask_patches(seed: int, positions: Tensor, patches: int, kept: int, stream: str = "image") -> Order:
     """A uniformly random subset of `kept` patches per sample (MAE, section 3; FLIP, section 3)."""
-    order = random_bits(seed, "image", positions, patches).argsort(dim=1)
+    order = random_bits(seed, stream, positions, patches).argsort(dim=1)
     return Order(order[:, :kept], order.argsort(dim=1))
 
 
@@ -65,12 +65,12 @@ def complementary(order: Order, kept: int) -> list[Tensor]:
     return list(slots.split(kept, dim=1))
 
 
-def mask_tokens(seed: int, positions: Tensor, valid: Tensor, kept: int, policy: str) -> Tensor:
+def mask_tokens(seed: int, positions: Tensor, valid: Tensor, kept: int, policy: str, stream: str = "text") -> Tensor:
     """Token slots that are kept, in reading order: int64 [batch, kept], for valid [batch, slots] (FLIP, section 3).
 
     `random` draws from all slots, padding included; `prioritized` removes padding before words.
     """
-    bits = _shift(random_bits(seed, "text", positions, valid.shape[1]), 1)
+    bits = _shift(random_bits(seed, stream, positions, valid.shape[1]), 1)
     if policy == "prioritized":
         bits = bits + (~valid).long() * 2**62
     return bits.argsort(dim=1)[:, :kept].sort(dim=1).values

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from flip.model.cross_modal import CrossModal
 from flip.model.views import Views
 from flip.schema import Params
 
@@ -9,6 +10,8 @@ from flip.schema import Params
 def passes(params: Params, vocabulary: int) -> dict[str, nn.Module]:
     """By name, those that `params` asks for; none of them costs anything where its loss has no weight."""
     found = {}
+    if params.generative.wanted:
+        found["generative"] = CrossModal(params, vocabulary)
     if params.simclr.weight:
         found["views"] = Views(params.model.vision.width, params.simclr)
     return found

@@ -38,8 +38,9 @@ class TextTower(nn.Module):
         self.positions = nn.Embedding(model.tokens, model.text.width)
         self.transformer = Transformer(model.text, form, form.causal)
 
-    def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """One vector per caption [batch, width] of ids [batch, slots] that end in PAD; zero where no token is kept.
+    def encode(self, ids: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Packed states [tokens, width] of ids [batch, slots] that end in PAD, caption by caption, and the slots
+        [batch, longest caption] that they take, from each caption's beginning.
 
         `ids_keep` [batch, kept], ascending, names the slots that are not masked.
         """
@@ -50,5 +51,9 @@ class TextTower(nn.Module):
         # Padding comes last, so the longest caption bounds what attention has to look at.
         valid = valid[:, : max(int(words.max()), 1)]
         ids, slots = (x[:, : valid.shape[1]][valid] for x in (ids, slots))
-        x = self.transformer(self.embed(ids) + self.positions(slots), valid)
-        return self.pool(x, words)
+        return self.transformer(self.embed(ids) + self.positions(slots), valid), valid
+
+    def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """One vector per caption [batch, width], as for `encode`; zero where no token is kept."""
+        x, valid = self.encode(ids, ids_keep)
+        return self.pool(x, valid.sum(dim=1))

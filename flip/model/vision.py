@@ -21,11 +21,16 @@ def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:
     return 255 * torch.tensor(form.mean, dtype=torch.float64), 255 * torch.tensor(form.std, dtype=torch.float64)
 
 
+def sincos_line(width: int, count: int) -> Tensor:
+    """Fixed 1-D positions [count, width], float64: half sines, half cosines (Vaswani et al. 2017, section 3.5)."""
+    frequencies = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 def sincos_positions(width: int, grid: int) -> Tensor:
     """Fixed 2-D positions [grid^2, width], row by row (MAE, appendix): half for the row, half for the column."""
-    frequencies = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angles = torch.arange(grid, dtype=torch.float64)[:, None] * frequencies
-    one = torch.cat([angles.sin(), angles.cos()], dim=1)  # [grid, width / 2]
+    one = sincos_line(width // 2, grid)
     rows = one.repeat_interleave(grid, dim=0)
     columns = one.repeat(grid, 1)
     return torch.cat([rows, columns], dim=1).float()
@@ -65,8 +70,9 @@ class VisionTower(nn.Module):
         """uint8 pixels as floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std
 
-    def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class token.
+    def tokens(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """What goes into the blocks [batch, kept, width] for uint8 images [batch, height, width, 3]: patches, after a
+        class token.
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
@@ -78,9 +84,11 @@ class VisionTower(nn.Module):
         x = self.embed(self.normalize(patches)) + positions
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
-        if self.pre_norm is not None:
-            x = self.pre_norm(x)
-        return self.transformer(x)
+        return x if self.pre_norm is None else self.pre_norm(x)
+
+    def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Encoded tokens [batch, kept, width], as `tokens` goes in."""
+        return self.transformer(self.tokens(images, ids_keep))
 
     def patches(self, encoded: Tensor) -> Tensor:
         """Encoded tokens without the class token [batch, kept patches, width]."""

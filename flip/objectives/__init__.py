@@ -9,12 +9,22 @@ from torch import Tensor
 
 from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
+from flip.objectives.generative import PixelError, WordEntropy
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
 from flip.objectives.simclr import SimCLR
 from flip.schema import Params
 
-__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "SimCLR", "named_losses", "objectives"]
+__all__ = [
+    "Contrastive",
+    "PixelError",
+    "Reconstruction",
+    "Sigmoid",
+    "SimCLR",
+    "WordEntropy",
+    "named_losses",
+    "objectives",
+]
 
 
 def objectives(params: Params, world=ALONE) -> list:
@@ -23,6 +33,8 @@ def objectives(params: Params, world=ALONE) -> list:
         Contrastive(params.contrastive.weight, world),
         Sigmoid(params.sigmoid.weight, world),
         Reconstruction(params),
+        PixelError(params),
+        WordEntropy(params),
         SimCLR(params, world),
     ]
     return [one for one in found if one.weight]

@@ -6,21 +6,27 @@ from flip.model.vision import patchify, statistics
 from flip.schema import Params
 
 
-class Reconstruction:
-    joint = False  # each picture has the same number of removed patches
+class Pixels:
+    """What patches are predicted as: pixels [batch, patches, patch * patch * 3] of uint8 images, `normalize`: by each
+    patch's own mean and variance, too."""
 
-    def __init__(self, params: Params):
-        self.patch = params.model.patch
-        self.weight = params.reconstruction.weight
-        self.normalize = params.reconstruction.normalize
+    def __init__(self, params: Params, normalize: bool):
+        self.patch, self.normalize = params.model.patch, normalize
         self.mean, self.std = (x.float().repeat(self.patch**2) for x in statistics(params.form.vision))
 
-    def targets(self, images: Tensor) -> Tensor:
-        """Pixels [batch, patches, patch * patch * 3] of uint8 images, normalised per patch if so configured."""
+    def __call__(self, images: Tensor) -> Tensor:
         pixels = (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
         if not self.normalize:
             return pixels
         return (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+
+
+class Reconstruction:
+    joint = False  # each picture has the same number of removed patches
+
+    def __init__(self, params: Params):
+        self.weight = params.reconstruction.weight
+        self.targets = Pixels(params, params.reconstruction.normalize)
 
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)

@@ -68,17 +68,19 @@ class TiledSigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, text, scale, bias, side, world, wanted):
         image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
-        losses, bias_sums, pairs = [], [], len(text) * world.size
+        cuts, pairs = list(tiles(len(image), ALONE, side)), len(text) * world.size
+        # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
+        losses, bias_sums = (image.new_zeros(world.size * len(cuts)) for _ in range(2))
         for hop in range(world.size):
-            for rows, columns, aligned in tiles(len(image), ALONE, side):
+            for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
                 wrong = wrongness(scale * image[rows], text[columns], bias, matched)
-                losses.append(F.softplus(wrong, threshold=40).sum())  # log(1 + e^x) is x from 40 on, in float64 too
+                losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
                 if wanted:
                     weight = wrong.sigmoid_()
                     if matched:
                         weight.diagonal().neg_()
-                    bias_sums.append(weight.sum())
+                    bias_sums[number] = weight.sum()
                     add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
             if hop + 1 < world.size:
                 text = world.shift(text)
@@ -86,9 +88,9 @@ class TiledSigmoid(torch.autograd.Function):
                 text_sum = world.shift(text_sum)
         if wanted:
             scale_sum = inner(image, image_sum)
-            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
+            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, bias_sums.sum()
             ctx.pairs = pairs
-        return torch.stack(losses).sum() / pairs
+        return losses.sum() / pairs
 
     @staticmethod
     @once_differentiable

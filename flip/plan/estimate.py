@@ -1,7 +1,7 @@
 """From parameters and assumptions to what each variant and all of it cost."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from flip.files import read_json
@@ -220,4 +220,4 @@ def alternatives(load: Work) -> Iterator[Work]:
         for size in sizes:
             train = load.params.train.model_copy(update={"micro_batch": size, "checkpoint_activations": again})
             params = load.params.model_copy(update={"train": train})
-            yield Work(params, load.pairs, load.everyone, size or load.pairs, load.words, load.longest)
+            yield replace(load, params=params, part=size or load.pairs)

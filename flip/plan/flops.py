@@ -7,7 +7,7 @@ the image tower) and of a class token beside the patches, as its released code h
 0.28.
 """
 
-from flip.plan.work import Work
+from flip.plan.work import Work, views, vocabulary
 from flip.schema import Model, Params, Tower
 from flip.tiles import TILES_FROM
 
@@ -33,18 +33,26 @@ def pixels(model: Model) -> int:
     return 3 * model.patch**2
 
 
-def embed(work: Work) -> float:
-    """Forward through the embedding of patches, whose input needs no gradient."""
+def embed(work: Work, kept: int) -> float:
+    """Forward through the embedding of so many patches per picture, whose input needs no gradient."""
     params = work.params
-    return work.pairs * params.kept_patches * 2 * pixels(params.model) * params.model.vision.width
+    return work.pairs * kept * 2 * pixels(params.model) * params.model.vision.width
+
+
+def vision_run(work: Work) -> tuple[Tower, float, float, float]:
+    """The image tower's transformer as (tower, rows, sequences, slots)."""
+    kept = work.params.kept_patches + (work.params.form.vision.pooling == "class")
+    return work.params.model.vision, work.pairs * kept, work.pairs, kept
 
 
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
-    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower."""
+    """The towers' transformers: vision, and text where there is such a tower; none where no loss reads what they give
+    by themselves."""
     params, pairs = work.params, work.pairs
-    kept = params.kept_patches + (params.form.vision.pooling == "class")
-    vision = (params.model.vision, pairs * kept, pairs, kept)
-    return [vision, (params.model.text, pairs * work.words, pairs, work.longest)] if params.aligned else [vision]
+    if not (params.aligned or params.reconstruction.weight):
+        return []
+    text = (params.model.text, pairs * work.words, pairs, work.longest)
+    return [vision_run(work), text] if params.aligned else [vision_run(work)]
 
 
 def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
@@ -62,6 +70,40 @@ def decoder(work: Work) -> float:
     width, rows = params.reconstruction.width, work.pairs * params.model.patches
     inward = work.pairs * params.kept_patches * 2 * params.model.vision.width * width
     return inward + blocks(*decoder_run(work)) + rows * 2 * width * pixels(params.model)
+
+
+def masked_runs(work: Work) -> list[tuple[Tower, float, float, float]]:
+    """Transformers of the masked pass over both modalities: encoders (the vision tower alone, where it is shared), then
+    the decoder over all patches and words; [] where there is no such pass."""
+    params, pairs, head = work.params, work.pairs, work.params.generative
+    if not head.wanted:
+        return []
+    (patches, tokens), model = head.kept(params.model), params.model
+    patches += params.form.vision.pooling == "class"
+    last = (head, pairs * (model.patches + work.caption), pairs, model.patches + model.tokens)
+    if head.encoder == "shared":
+        return [(model.vision, pairs * (patches + work.shown), pairs, patches + tokens), last]
+    image, text = (model.vision, pairs * patches, pairs, patches), (model.text, pairs * work.shown, pairs, tokens)
+    return [image, text, last]
+
+
+def masked_ends(work: Work) -> float:
+    """Forward from the masked pass's encoders into its decoder, and out to pixels and to the vocabulary."""
+    params, head = work.params, work.params.generative
+    inward = sum(rows * 2 * tower.width * head.width for tower, rows, _, _ in masked_runs(work)[:-1])
+    if head.encoder == "separate":  # here the class token stays outside
+        inward -= work.pairs * (params.form.vision.pooling == "class") * 2 * params.model.vision.width * head.width
+    outward = params.model.patches * pixels(params.model) * bool(head.pixels)
+    outward += (work.caption - work.shown) * vocabulary(params) * bool(head.words)
+    return inward + work.pairs * outward * 2 * head.width
+
+
+def masked_pass(work: Work) -> float:
+    """Forward and backward; 0 where there is no such pass."""
+    if not work.params.generative.wanted:
+        return 0.0
+    inner = sum(blocks(*run) for run in masked_runs(work)) + masked_ends(work)
+    return 3 * inner + 2 * embed(work, work.params.generative.kept(work.params.model)[0])
 
 
 def pooling(work: Work) -> float:
@@ -87,7 +129,9 @@ def projections(work: Work) -> float:
 
 def towers(work: Work) -> float:
     """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
-    return embed(work) + sum(blocks(*run) for run in runs(work)) + pooling(work) + projections(work)
+    found = runs(work)
+    inward = embed(work, work.params.kept_patches) if found else 0.0
+    return inward + sum(blocks(*run) for run in found) + pooling(work) + projections(work)
 
 
 def loss(work: Work) -> float:
@@ -103,19 +147,42 @@ def loss(work: Work) -> float:
     return products + losses * matched
 
 
+def look(work: Work) -> float:
+    """Forward through the image tower alone, to one vector per picture."""
+    return embed(work, work.params.kept_patches) + blocks(*vision_run(work)) + pooling(work)
+
+
+def head(work: Work) -> float:
+    """Forward through SimCLR's projection head, for two views of each picture."""
+    simclr, width = work.params.simclr, work.params.model.vision.width
+    return 2 * work.pairs * 2 * simclr.hidden * (width + simclr.hidden + simclr.width)
+
+
+def contrast_views(work: Work) -> float:
+    """Forward and backward of SimCLR beside its towers: head, and three products of the size of all views' logits, four
+    where they go by strips; 0 where there is none."""
+    if not work.params.simclr.weight:
+        return 0.0
+    logits = 2 * work.pairs * 2 * work.everyone * 2 * work.params.simclr.width
+    return 3 * head(work) + (3 if work.pairs < TILES_FROM else 4) * logits
+
+
 def model_flops(work: Work) -> float:
     """Forward and backward of one process's step, nothing computed twice."""
-    return 3 * (towers(work) + decoder(work)) - embed(work) + loss(work)
+    inward = embed(work, work.params.kept_patches) if runs(work) else 0.0
+    seen = sum(3 * look(one) - embed(one, one.params.kept_patches) for one in views(work))
+    return 3 * (towers(work) + decoder(work)) - inward + masked_pass(work) + seen + contrast_views(work) + loss(work)
 
 
 def repeated(work: Work) -> float:
     """What is computed twice to hold less: both towers, for a loss of all features, and blocks with checkpointing."""
-    train, total = work.params.train, 0.0
-    if not work.whole and work.params.aligned:
-        total += towers(work)
-    if train.checkpoint_activations:
-        chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])
-        total += sum(again(*run) for run in chosen)
+    params, total = work.params, 0.0
+    if not work.whole:
+        total += towers(work) if params.aligned else 0.0
+        total += sum(look(one) for one in views(work))
+    if params.train.checkpoint_activations:
+        chosen = runs(work) + ([decoder_run(work)] if params.reconstruction.weight else []) + masked_runs(work)
+        total += sum(again(*run) for run in chosen + [vision_run(one) for one in views(work)])
     return total
 
 

@@ -8,8 +8,8 @@ the residual stream, weights, gradients and AdamW's moments stay in four.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flip.plan.flops import decoder_run, pixels, projected, runs
-from flip.plan.work import Work, vocabulary
+from flip.plan.flops import decoder_run, masked_runs, pixels, projected, runs, vision_run
+from flip.plan.work import Work, views, vocabulary
 from flip.schema import Params, Tower
 from flip.tiles import SIDE, TILES_FROM
 
@@ -53,9 +53,29 @@ def decoder_weights(params: Params) -> int:
     return ends + block_weights(tower)
 
 
+def head_weights(params: Params) -> int:
+    """SimCLR's projection head: two hidden layers with BatchNorm and no biases, and a last one."""
+    simclr = params.simclr
+    if not simclr.weight:
+        return 0
+    return simclr.hidden * (params.model.vision.width + simclr.hidden + 4 + simclr.width) + simclr.width
+
+
+def masked_weights(params: Params) -> int:
+    """Of what the masked pass over both modalities adds to the towers."""
+    model, head = params.model, params.generative
+    if not head.wanted:
+        return 0
+    outward = pixels(model) * bool(head.pixels) + vocabulary(params) * bool(head.words)
+    found = block_weights(head) + (head.width + 1) * outward + 4 * head.width
+    if head.encoder == "shared":
+        return found + (vocabulary(params) + 1) * model.vision.width + (model.vision.width + 1) * head.width
+    return found + (model.vision.width + model.text.width + 2) * head.width
+
+
 def weights(params: Params) -> int:
     """Numbers that are trained."""
-    alone = vision_weights(params) + decoder_weights(params)
+    alone = vision_weights(params) + decoder_weights(params) + head_weights(params) + masked_weights(params)
     if not params.aligned:
         return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
@@ -111,7 +131,7 @@ def stage(work: Work, run: tuple, packed: bool, around: float, count: int) -> St
 
 def vision(work: Work) -> Stage:
     """With the pixels that the embedding multiplies."""
-    params, run = work.params, runs(work)[0]
+    params, run = work.params, vision_run(work)
     return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params))
 
 
@@ -133,23 +153,71 @@ def decoder(work: Work) -> Stage:
     return replace(found, moving=max(found.moving - outward, 3 * numbers))
 
 
+def masked_encoders(work: Work) -> list[Stage]:
+    """With pixels, or ids and slots (int64), and what goes into the decoder. Sequences of a shared
+    encoder are packed, as captions are."""
+    params, size = work.params, narrow(work.params)
+    shown = work.pairs * params.generative.kept(params.model)[0] * pixels(params.model) * size
+    sides = [
+        (params.generative.encoder == "shared", shown, vision_weights(params)),
+        (True, work.pairs * work.shown * 3 * 8, text_weights(params)),
+    ]
+    return [
+        stage(work, run, packed, around + run[1] * run[0].width * size, count)
+        for run, (packed, around, count) in zip(masked_runs(work)[:-1], sides, strict=False)
+    ]
+
+
+def masked_decoder(work: Work) -> Stage:
+    """With patches and their order (an index, int64, as large as they), what goes into the heads, pixels' errors and
+    removed words' distributions. The losses have pixels, predictions and differences at once, or logits' gradients
+    beside the distributions; blocks begin when they are gone."""
+    params, head, run = work.params, work.params.generative, masked_runs(work)[-1]
+    size, patches, removed = narrow(params), work.pairs * params.model.patches, work.pairs * (work.caption - work.shown)
+    numbers = patches * pixels(params.model) * FULL * bool(head.pixels)
+    logits = removed * vocabulary(params) * FULL * bool(head.words)
+    outward = numbers + logits + head.width * size * (patches * bool(head.pixels) + removed * bool(head.words))
+    found = stage(work, run, True, patches * head.width * (size + 8) + outward, masked_weights(params))
+    return replace(found, moving=max(found.moving - outward, 3 * numbers, logits))
+
+
 def stages(work: Work) -> list[Stage]:
-    """In the order of the forward pass."""
-    params = work.params
-    wanted = {vision: True, text: params.aligned, decoder: params.reconstruction.weight}
-    return [one(work) for one, needed in wanted.items() if needed]
+    """In the order of the forward pass. Where towers run again, their gradients come with the last of their runs: a
+    masked pass, or views, which come last and so are the first to leave gradients."""
+    params, masked = work.params, work.params.generative.wanted
+    wanted = {vision: runs(work), text: params.aligned, decoder: params.reconstruction.weight}
+    found, seen = [one(work) for one, needed in wanted.items() if needed], [vision(one) for one in views(work)]
+    if masked and params.aligned:
+        found[:2] = [replace(one, gradient=0.0) for one in found[:2]]
+    elif seen and found:
+        found[0] = replace(found[0], gradient=0.0)
+    if masked:
+        found += [*masked_encoders(work), masked_decoder(work)]
+    return found + [replace(one, gradient=one.gradient + FULL * head_weights(params)) for one in seen]
+
+
+def head_kept(work: Work) -> float:
+    """What SimCLR's head and loss keep of all views, in float32: copies of the head's weights; the features; per hidden
+    layer what goes into BatchNorm, its distance from the mean, that by the deviation, and what comes out of ReLU; twice
+    what is compared; and logits that go by no strips, with the partition of each."""
+    simclr, rows = work.params.simclr, 2 * work.pairs
+    if not simclr.weight:
+        return 0.0
+    logits = 2 * work.everyone if work.pairs < TILES_FROM else 0
+    row = work.params.model.vision.width + 2 * 4 * simclr.hidden + 2 * simclr.width + logits
+    return FULL * (rows * row + head_weights(work.params))
 
 
 def ends(work: Work) -> float:
     """What the projections and the loss keep of features: two of each side, in float32 and before it; a loss that goes
     by no tiles keeps scaled pictures' features and its two softmaxes as well. Without a text tower there is neither."""
     if not work.params.aligned:
-        return 0.0
+        return head_kept(work)
     model, size = work.params.model, narrow(work.params)
     pooled = work.pairs * size * (model.vision.width + model.text.width)
     features = 2 * work.pairs * work.params.embedding * 2 * FULL
     softmaxes = work.pairs * (work.params.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
-    return pooled + features + softmaxes
+    return pooled + features + softmaxes + head_kept(work)
 
 
 def loss_moving(work: Work, device: str) -> float:
@@ -197,11 +265,12 @@ def memory(work: Work, device: str = "cuda") -> Memory:
     state = FULL * count * (1 + ADAM)
     if params.train.precision == "bfloat16":
         state += 2 * count  # the copies that products are computed with
-    pictures = work.pairs * (3 * params.model.image**2 + 8 * (params.model.tokens + 1))
+    seen = work.pairs + sum(one.pairs for one in views(work))
+    pictures = seen * 3 * params.model.image**2 + work.pairs * 8 * (params.model.tokens + 1)
     ready = work.processes > 1 or not work.whole
     held = replace(work, pairs=work.part, everyone=work.part * work.processes)
     features = 0 if work.whole or not params.aligned else 4 * work.pairs * params.embedding * FULL
     peaks = [*backward_peaks(held, device, ready)]
     if not work.whole:
-        peaks.append(loss_moving(work, device))
+        peaks.append(loss_moving(work, device) + head_kept(work))
     return Memory(state, pictures + features, max(peaks))

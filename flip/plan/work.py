@@ -1,6 +1,6 @@
 """What one process works on in a training step: pairs, patches, words. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flip.schema import Job, Params
 
@@ -14,6 +14,7 @@ class Work:
 
     pairs: pairs of its own; everyone: of all processes together; part: pairs whose activations are held at a time.
     words: tokens that the text tower sees per caption, mean; longest: slots that its attention looks at.
+    caption: tokens of a caption, mean; shown: those that the masked pass over both modalities sees.
     """
 
     params: Params
@@ -22,6 +23,8 @@ class Work:
     part: int
     words: float
     longest: float
+    caption: float
+    shown: float
 
     @property
     def processes(self) -> int:
@@ -36,7 +39,6 @@ class Work:
 def kept_words(params: Params, caption: float) -> float:
     """Tokens left of a caption of `caption` tokens (start and end included) on average: random masking draws from
     all slots, prioritized masking takes padding first (FLIP, section 3). Exact where all captions have one length."""
-    caption = params.model.tokens if params.captions.fill else min(caption, params.model.tokens)
     if params.masking.text_policy == "prioritized":
         return min(caption, params.kept_tokens)
     return caption * params.kept_tokens / params.model.tokens
@@ -49,8 +51,19 @@ def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
     """
     train, tokens = params.train, params.model.tokens
     pairs = -(-train.global_batch // gpus)
-    words = kept_words(params, tokens if caption is None else caption)
-    return Work(params, pairs, pairs * gpus, min(train.micro_batch or pairs, pairs), words, params.kept_tokens)
+    caption = tokens if params.captions.fill or caption is None else min(caption, tokens)
+    words, shown = kept_words(params, caption), caption * params.generative.kept(params.model)[1] / tokens
+    part = min(train.micro_batch or pairs, pairs)
+    return Work(params, pairs, pairs * gpus, part, words, params.kept_tokens, caption, shown)
+
+
+def views(work: Work) -> list[Work]:
+    """What SimCLR's views ask of the image tower: two whole pictures per pair; nothing where its loss has no weight."""
+    params = work.params
+    if not params.simclr.weight:
+        return []
+    unmasked = params.model_copy(update={"masking": params.masking.model_copy(update={"image": 0.0})})
+    return [replace(work, params=unmasked, pairs=2 * work.pairs, everyone=2 * work.everyone, part=2 * work.part)]
 
 
 def job_gpus(job: Job) -> int:

@@ -30,6 +30,7 @@ FACTS = {
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
+    "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
     "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
