@@ -278,6 +278,7 @@ class Params(Section):
             "masking.image": (self.masking.image, 0.0),
             "noise.images": (self.noise.images, 0.0),
             "reconstruction.weight": (self.reconstruction.weight, 0.0),
+            "simclr.weight": (self.simclr.weight, 0.0),
             "generative.pixels": (self.generative.pixels, 0.0),
             "generative.words": (self.generative.words, 0.0),
             "simclr.weight": (self.simclr.weight, 0.0),

@@ -226,6 +226,7 @@ def test_an_unlocked_tower_learns_slowly_and_does_not_decay(change, data, tower)
     ("variant", "delta", "message"),
     [
         ("lit", {"masking": {"image": 0.5}}, r"masking.image = 0.5: the features of a locked .* allowed: 0.0"),
+        ("lit", {"simclr": {"weight": 1.0}}, "simclr.weight = 1.0: the features of a locked .* allowed: 0.0"),
         ("lit", {"augmentation": {"crop_area": [0.5, 1.0]}}, r"augmentation.crop_area = \[0.5, 1.0\]: .*\[1.0, 1.0\]"),
         ("lit", {"augmentation": {"flip": True}}, "augmentation.flip = True: .* allowed: False"),
         ("clip", {"image_tower": {"lr_scale": 0.0}}, "image_tower: lr_scale = 0.0 is for a trained tower"),
