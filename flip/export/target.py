@@ -81,7 +81,9 @@ def own_weights(model: TwoTowers) -> dict[str, Tensor]:
     """All that a model computes with, under our names: fixed positions are written as learned ones, and the logits'
     scale as it is used, within its limits."""
     found = dict(model.state_dict()) | {"vision.positions": model.vision.positions}
-    return {name: tensor.detach() for name, tensor in (found | {"log_scale": model.scale.log()}).items()}
+    if "log_scale" in found:
+        found["log_scale"] = model.scale.log()
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def their_weights(target: Target, model: TwoTowers, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
