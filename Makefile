@@ -39,7 +39,7 @@ queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
 test: .venv/ready lint ## formatting, then every test
-	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/ready ## formatting and lint of Python and Snakemake files
 	$(RUN) ruff check .

@@ -2,12 +2,14 @@
 
     python -m benchmarks.losses                          # 256 to 4,096 pairs: a minute or two on one core
     python -m benchmarks.losses --pairs 16384 --rounds 3 --forms open_clip tiles floor --out losses.json
+    python -m benchmarks.losses --pairs 8192 16384 32768 --losses sigmoid --forms tiles --rounds 1
 
 The forms take turns, round by round, so that a noisy machine slows them all. Seconds are CPU seconds: the median over
-rounds, with smallest and largest; ratios are medians of the rounds' ratios to open_clip. Memory is the rise of the
-peak in a process of its own per form. The floor is what the tiled form's matrix products alone take (four for InfoNCE,
-three for the sigmoid), measured as one more form in the same rounds. The timed process keeps freed memory, as training
-does; with --trim each large tensor costs its page faults, as it does in programs that leave the allocator alone.
+rounds, with smallest and largest. Memory is the rise of the peak in a process of its own per form. Both are also given
+against the first form, times as the median of the rounds' ratios. The floor is what the tiled form's matrix products
+alone take (four for InfoNCE, three for the sigmoid), measured as one more form in the same rounds. The timed process
+keeps freed memory, as training does; with --trim each large tensor costs its page faults, as it does in programs that
+leave the allocator alone.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from flip.objectives import contrastive, sigmoid
 from flip.objectives.blocks import SIDE, strips
 from flip.provenance import processor
 
+LOSSES = ["InfoNCE", "sigmoid"]
 FORMS = ["open_clip", "whole", "tiles", "floor"]
 
 
@@ -122,29 +125,32 @@ def memory(loss: str, name: str, pairs: int, width: int) -> int:
         child.join()
 
 
-def measure(pairs: int, width: int, rounds: int, chosen: set[str]) -> list[dict]:
+def measure(pairs: int, width: int, rounds: int, losses: list[str], chosen: list[str]) -> list[dict]:
     """One row per loss and chosen form."""
     rows = []
-    for loss, named in forms().items():
-        named = {name: form for name, form in named.items() if name in chosen}
+    for loss in losses:
+        named = {name: forms()[loss][name] for name in chosen}
         rise = {name: memory(loss, name, pairs, width) for name in named if name != "floor"}
         spent = rounds_of(named, features(pairs, width), rounds)
-        reference = spent["open_clip"]
         for name, times in spent.items():
-            ratios = [a / b for a, b in zip(times, reference, strict=True)]
+            ratios = [a / b for a, b in zip(times, spent[chosen[0]], strict=True)]
             row = {"pairs": pairs, "loss": loss, "form": name, "seconds": times, "ratio": statistics.median(ratios)}
-            rows.append(row | {"memory_rise_bytes": rise.get(name)})
+            memory_ratio = rise[name] / rise[chosen[0]] if {name, chosen[0]} <= rise.keys() else None
+            rows.append(row | {"memory_rise_bytes": rise.get(name), "memory_ratio": memory_ratio})
     return rows
 
 
 def markdown(rows: list[dict]) -> str:
-    lines = ["| pairs | loss | form | CPU seconds (smallest-largest) | time against open_clip | memory rise |"]
-    lines.append("|---|---|---|---|---|---|")
+    against = f"against {rows[0]['form']}"
+    lines = [f"| pairs | loss | form | CPU seconds (smallest-largest) | {against} | memory rise | {against} |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         times, rise = row["seconds"], row["memory_rise_bytes"]
         spread = f"{statistics.median(times):.4g} ({min(times):.4g}-{max(times):.4g})"
         size = "" if rise is None else f"{rise / 2**20:.0f} MB"
-        lines.append(f"| {row['pairs']:,} | {row['loss']} | {row['form']} | {spread} | {row['ratio']:.2f} | {size} |")
+        share = "" if row["memory_ratio"] is None else f"{row['memory_ratio']:.3f}"
+        cells = [f"{row['pairs']:,}", row["loss"], row["form"], spread, f"{row['ratio']:.2f}", size, share]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -152,7 +158,10 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.losses", description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096], help="batch sizes")
     parser.add_argument("--width", type=int, default=512, help="width of the features (default: 512)")
-    parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS, help="besides open_clip (default: all)")
+    parser.add_argument("--losses", nargs="+", default=LOSSES, choices=LOSSES, help="which of them (default: both)")
+    parser.add_argument(
+        "--forms", nargs="+", default=FORMS, choices=FORMS, help="the others are compared with the first (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts (default: 5)")
     parser.add_argument("--trim", action="store_true", help="leave freed memory to the allocator, unlike flip.pretrain")
     parser.add_argument("--out", help="JSON file for every round's figures")
@@ -160,8 +169,8 @@ def main(argv=None):
     if not options.trim:
         keep_memory()
     torch.set_num_threads(1)
-    chosen = {"open_clip", *options.forms}
-    rows = [row for pairs in options.pairs for row in measure(pairs, options.width, options.rounds, chosen)]
+    how = (options.width, options.rounds, options.losses, options.forms)
+    rows = [row for pairs in options.pairs for row in measure(pairs, *how)]
     print(markdown(rows))
     if options.out:
         facts = {

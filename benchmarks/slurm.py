@@ -17,7 +17,8 @@ from tests.miniature import ROOT, copy_workflow, environment, write_params
 from tests.slurm_cluster import cluster
 from tests.test_slurm import slower
 
-# Python imports it before anything else; each process leaves a note of its own at its end.
+# Python imports it before anything else, in the place of slurm/startup, which it begins with; each process leaves a
+# note of its own at its end.
 HOOK = """
 import atexit, json, os, resource, sys
 
@@ -48,7 +49,8 @@ def measure(folder: Path) -> dict[str, float]:
     write_params(folder, slower)
     notes = folder / "notes"
     notes.mkdir()
-    (notes / "sitecustomize.py").write_text(HOOK)
+    startup = (ROOT / "slurm/startup/sitecustomize.py").read_text()
+    (notes / "sitecustomize.py").write_text(startup + HOOK)
     variables = {"FLIP_NOTES": str(notes), "PYTHONPATH": f"{notes}:{ROOT}"}
     words = ["snakemake", "--profile", "slurm", "data", "--jobs", "4"]
     variables = environment(folder) | variables

@@ -13,6 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +27,19 @@ from flip.train.distributed import World
 from flip.train.run import Run, build_loader, build_model
 
 # Parameters that do not change what a step costs.
-FREE = {"variant": True, "start": True, "seeds": True, "train": {"epochs", "epochs_scale", "base_lr", "warmup_samples"}}
+FREE = {
+    "variant": True,
+    "start": True,
+    "seeds": True,
+    "image_tower": {"weights"},
+    "train": {"epochs", "epochs_scale", "base_lr", "warmup_samples"},
+}
+
+
+def stand_in(params: Params, manifest: dict):
+    """Features as a locked image tower's, for steps whose results do not count: no tower has to be trained first."""
+    row = np.ones((1, params.embedding), np.float32)
+    return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
 
 
 class Step:
@@ -37,7 +50,8 @@ class Step:
         self.params = params.model_copy(
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
-        self.loader = build_loader(self.params, data, manifest, seed=0)
+        features = stand_in(params, manifest) if params.image_tower.locked else None
+        self.loader = build_loader(self.params, data, manifest, 0, features=features)
         self.device = device
 
     def run(self) -> Run:

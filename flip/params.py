@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
+from flip.metrics import set_of
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
 # Two results are the same experiment when all of this agrees.
@@ -88,7 +89,10 @@ class Project:
     @cached_property
     def variants(self) -> dict[str, Params]:
         """Every variant, resolved and checked."""
-        return {name: self.resolve(name) for name in self.tree["variants"]}
+        found = {name: self.resolve(name) for name in self.tree["variants"]}
+        for params in found.values():
+            self._must_fit(params, found)
+        return found
 
     @property
     def baseline(self) -> Params:
@@ -109,22 +113,39 @@ class Project:
         reports = {report: self.tree["reports"][report]}
         return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
 
+    def chain(self, variant: str) -> list[str]:
+        """A variant, the one whose training it builds on, and so on."""
+        found = [variant]
+        while before := self.variants[found[-1]].before:
+            found.append(before)
+        return found
+
     @cached_property
     def named(self) -> list[str]:
-        """Variants that the tables and the figure name, and those that they start from; the baseline first."""
+        """Variants that the tables and the figure name, and those that they build on; the baseline first."""
         curves = self.tradeoff.curves.values() if self.tradeoff else []
         lists = [[self.baseline.variant], *(table.variants for table in self.tables.values()), *curves]
         names = list(dict.fromkeys(name for names in lists for name in names))
-        starts = {self.variants[name].start for name in names} - set(names) - {None}
-        return [*names, *sorted(starts)]
+        behind = {one for name in names for one in self.chain(name)} - set(names)
+        return [*names, *sorted(behind)]
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        tables = {name: check(Table, tree, f"params.yaml, tables.{name}") for name, tree in self.tree["tables"].items()}
+        """With the metrics of those test sets that the scale has."""
+        tables = {name: self._table(name, tree) for name, tree in self.tree["tables"].items()}
         for name, table in tables.items():
             self._must_know(table.variants, f"tables.{name}.variants")
             self._must_be_shown(table.report, f"tables.{name}.report")
         return tables
+
+    def _table(self, name: str, tree: dict) -> Table:
+        table = check(Table, tree, f"params.yaml, tables.{name}")
+        sets = merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"]["sets"]
+        try:
+            metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
+        except ValueError as error:
+            raise ParameterError(f"params.yaml, tables.{name}.metrics: {error}") from None
+        return check(Table, tree | {"metrics": metrics}, f"params.yaml, tables.{name} at scale '{self.scale}'")
 
     @cached_property
     def tradeoff(self) -> Tradeoff | None:
@@ -145,6 +166,21 @@ class Project:
             if variant not in self.tree["variants"]:
                 raise ParameterError(
                     f"params.yaml, {where}: unknown variant '{variant}'; {nearest(variant, self.tree['variants'])}"
+                )
+
+    def _must_fit(self, params: Params, variants: dict[str, Params]):
+        """Whether the variant whose image tower this one takes has such a tower, of its own training."""
+        tower, key = params.image_tower.variant, f"variants.{params.variant}.image_tower.weights"
+        if tower is None:
+            return
+        self._must_know([tower], key)
+        if other := variants[tower].image_tower.weights:
+            raise ParameterError(f"params.yaml, {key}: '{tower}' has its image tower from '{other}'; name that one")
+        theirs = variants[tower].image_side
+        for name, value in params.image_side.items():
+            if theirs[name] != value:
+                raise ParameterError(
+                    f"params.yaml, {key}: {name} is {theirs[name]} in '{tower}' and {value} here; they must be equal"
                 )
 
     def _with_size(self, tree: dict, where: str) -> dict:
@@ -204,7 +240,7 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
     Raises:
         ParameterError: unknown or missing top-level keys, unknown scale.
     """
-    tree = yaml.safe_load(Path(path).read_text()) or {}
+    tree = yaml.load(Path(path).read_text(), yaml.CSafeLoader) or {}
     for key in tree.keys() - TOP:
         raise ParameterError(f"{path}: unknown key '{key}'; {nearest(key, TOP)}")
     for key in TOP - tree.keys():
@@ -217,11 +253,16 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
 
 def load(path) -> Params:
     """Frozen parameters from the file that `freeze` wrote."""
-    return check(Params, yaml.safe_load(Path(path).read_text()), str(path))
+    return check(Params, yaml.load(Path(path).read_text(), yaml.CSafeLoader), str(path))
+
+
+def to_yaml(tree: dict) -> str:
+    """In libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
+    return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
 def dump(params: Params) -> str:
-    return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False)
+    return to_yaml(params.model_dump(mode="json"))
 
 
 def freeze(params: Params, path) -> None:

@@ -64,20 +64,22 @@ def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
             yield f"variant '{name}': a batch of {params.train.global_batch} is larger than the data ({samples} pairs)"
 
 
-def disk_needed(variants: dict[str, Params]) -> int:
-    """Bytes of all weights, and of the checkpoints of the largest run with the one being written."""
+def disk_needed(variants: dict[str, Params], samples: int) -> int:
+    """Bytes of all weights, of the checkpoints of the largest run with the one being written, and of what locked image
+    towers give for so many pictures."""
     sizes = [FULL * weights(params) for params in variants.values()]
     seeds = len(next(iter(variants.values())).seeds)
     kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
-    return seeds * sum(sizes) + kept * (1 + ADAM) * max(sizes)
+    towers = {params.features: FULL * params.embedding * samples for params in variants.values() if params.features}
+    return seeds * (sum(sizes) + sum(towers.values())) + kept * (1 + ADAM) * max(sizes)
 
 
-def disk_faults(variants: dict[str, Params], folder: Path) -> Iterator[str]:
-    needed, free = disk_needed(variants), shutil.disk_usage(folder).free
+def disk_faults(variants: dict[str, Params], samples: int, folder: Path) -> Iterator[str]:
+    needed, free = disk_needed(variants, samples), shutil.disk_usage(folder).free
     if needed > free:
         yield (
-            f"{folder.absolute()}: weights and checkpoints need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "make room, or lower train.keep_checkpoints"
+            f"{folder.absolute()}: weights, checkpoints and features need {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free; make room, or lower train.keep_checkpoints"
         )
 
 
@@ -110,7 +112,7 @@ def faults(project: Project, data: Path, folder: Path) -> list[str]:
     return [
         *pair_faults(data, manifest, project.baseline),
         *batch_faults(variants, manifest["samples"]),
-        *disk_faults(variants, folder),
+        *disk_faults(variants, manifest["samples"], folder),
         *memory_faults(variants),
         *port_faults(),
     ]

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 
+from flip.data.features import Features
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
 from flip.params import dump, load
 from flip.schema import Params
 from flip.train.distributed import World, start, stop
-from flip.train.guards import Interrupted
-from flip.train.loop import pretrain
+from flip.train.guards import INTERRUPTED, Interrupted
+from flip.train.loop import Begin, pretrain
 
 REMEDY = (
     "out of memory: set train.micro_batch (exact, at most a process's pairs) or train.checkpoint_activations, or ask "
     "for more with resources.pretrain; started again, training goes on from the last checkpoint"
 )
-INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
 
 
 def main(argv=None):
@@ -33,6 +33,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--start", help="weights to begin with (unmasked tuning)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of these weights (default: the data's)")
+    parser.add_argument("--image-tower", help="weights whose image tower it begins with (params: image_tower.weights)")
+    parser.add_argument("--features", type=Path, help="folder with what a locked image tower gives (flip.embed)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
     parser.add_argument("--spec", help="file that changes with the recipe; a checkpoint of another one is thrown away")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -63,16 +65,37 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def features_of(options, params: Params, manifest: dict) -> Features | None:
+    """Those of a locked image tower, where they were computed before.
+
+    Raises:
+        ValueError: options that do not fit the parameters, or each other.
+    """
+    tower = params.image_tower
+    if bool(tower.weights) != bool(options.image_tower):
+        raise ValueError(
+            f"--image-tower {options.image_tower}: the parameters say image_tower.weights = {tower.weights}; give both "
+            "or none"
+        )
+    if options.features is None:
+        return None
+    if not tower.locked:
+        raise ValueError(f"--features {options.features}: image_tower.lr_scale = {tower.lr_scale} trains the tower")
+    return Features(options.features, manifest, file_hash(options.image_tower), params.embedding)
+
+
 def train(options, params: Params, world: World) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
-    inputs = [file_hash(path) for path in (options.spec, options.start, options.tokenizer) if path]
+    features = features_of(options, params, manifest)
+    files = options.spec, options.start, options.tokenizer, options.image_tower
+    inputs = [file_hash(path) for path in files if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
     world.barrier()
-    folders = options.checkpoints, options.out
-    pretrain(params, options.data, manifest, options.seed, world, *folders, options.start, options.tokenizer)
+    begin = Begin(options.start, options.tokenizer, options.image_tower, features)
+    pretrain(params, options.data, manifest, options.seed, world, options.checkpoints, options.out, begin)
     world.barrier()
     if world.first:
         shutil.rmtree(options.checkpoints)

@@ -13,24 +13,31 @@ from flip.schema_data import (
     Download,
     Faults,
     Filters,
+    Noise,
     Shards,
     Source,
     Tokenizer,
+    Views,
     World,
 )
+from flip.schema_evaluate import Evaluate
 from flip.schema_model import (
     Blocks,
     Contrastive,
     Form,
+    ImageTower,
     Logits,
     Masking,
     Model,
     Reconstruction,
     Sigmoid,
+    SimCLR,
     TextForm,
     Tower,
     VisionForm,
 )
+from flip.schema_report import Report, Table, Tradeoff
+from flip.schema_resources import Job, Resources
 from flip.schema_types import Count, Name, Positive, Section, Share
 
 # What other modules import from here.
@@ -41,8 +48,11 @@ __all__ = [
     "Faults",
     "Filters",
     "Form",
+    "ImageTower",
+    "Job",
     "Masking",
     "Model",
+    "Noise",
     "Params",
     "Reconstruction",
     "Report",
@@ -53,6 +63,7 @@ __all__ = [
     "Tower",
     "Tradeoff",
     "Train",
+    "Views",
     "VisionForm",
     "World",
 ]
@@ -116,19 +127,6 @@ class Train(Section):
         return max(int(self.total_epochs * samples) // self.global_batch, 1)
 
 
-class Evaluate(Section):
-    sets: dict[Name, str] = Field(
-        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required"
-    )
-    batch: Count
-
-    @model_validator(mode="after")
-    def has_fine(self):
-        if "fine" not in self.sets:
-            raise ValueError("sets has no 'fine', the set that masked inference is measured on")
-        return self
-
-
 class Bootstrap(Section):
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
@@ -137,43 +135,6 @@ class Bootstrap(Section):
 class Cost(Section):
     rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3)
     batch: Count = Field(description="pairs per measured step at most: what one device holds")
-
-
-class Job(Section):
-    """What a job of a stage asks the cluster for."""
-
-    threads: Count = Field(description="processor cores per process")
-    gpus: int = Field(description="GPUs per process", ge=0)
-    memory_mb: Count = Field(description="memory per node, MB")
-    minutes: Count = Field(description="time limit")
-
-
-class Training(Job):
-    """A job of many processes, which is stopped ahead of its time limit and queued again."""
-
-    nodes: Count
-    processes: Count = Field(description="processes per node")
-    stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
-
-    @model_validator(mode="after")
-    def has_time_to_train(self):
-        if self.stop_seconds >= 60 * self.minutes:
-            raise ValueError(
-                f"stop_seconds = {self.stop_seconds} leaves none of the {self.minutes} minutes; "
-                f"allowed: 1 to {60 * self.minutes - 1}; lower it or raise minutes"
-            )
-        return self
-
-    @property
-    def cores(self) -> int:
-        """Processor cores per node."""
-        return self.processes * self.threads
-
-
-class Resources(Section):
-    data: Job
-    pretrain: Training
-    evaluate: Job
 
 
 class Params(Section):
@@ -191,12 +152,15 @@ class Params(Section):
     captions: Captions
     model: Model
     form: Form
+    image_tower: ImageTower
     augmentation: Augmentation
+    noise: Noise
     masking: Masking
     logits: Logits
     contrastive: Contrastive
     sigmoid: Sigmoid
     reconstruction: Reconstruction
+    simclr: SimCLR
     train: Train
     evaluate: Evaluate
     bootstrap: Bootstrap
@@ -204,9 +168,36 @@ class Params(Section):
     resources: Resources
 
     @property
+    def before(self) -> str | None:
+        """The variant whose training this one builds on."""
+        return self.start or self.image_tower.variant
+
+    @property
+    def features(self) -> str | None:
+        """What the image features go by that are computed once: the variant whose tower gives them, or, with a tower
+        from a file, this one; None where the tower is trained."""
+        return (self.image_tower.variant or self.variant) if self.image_tower.locked else None
+
+    @property
     def embedding(self) -> int:
-        """Width of the common space."""
-        return self.model.vision.width if self.form.vision.projection == "none" else self.model.embedding
+        """Width of the common space; of image features alone, where there is none."""
+        projected = self.aligned and self.form.vision.projection != "none"
+        return self.model.embedding if projected else self.model.vision.width
+
+    @property
+    def image_side(self) -> dict[str, int | float | str | tuple]:
+        """By key, what decides the shape and the meaning of the image tower's weights and its projection's."""
+        model, form = self.model, self.form.vision.model_dump()
+        if not self.aligned:
+            form["projection"] = "none"
+        sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": self.embedding}
+        sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
+        return sizes | {f"form.vision.{name}": value for name, value in form.items()}
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a loss ties pictures to captions; without one there is no text tower."""
+        return bool(self.contrastive.weight or self.sigmoid.weight)
 
     @property
     def kept_patches(self) -> int:
@@ -236,12 +227,40 @@ class Params(Section):
 
     @model_validator(mode="after")
     def losses_are_possible(self):
-        if not self.contrastive.weight and not self.sigmoid.weight:
-            raise ValueError("no loss ties pictures to captions: give contrastive.weight or sigmoid.weight a value")
+        if not self.aligned and not self.reconstruction.weight and not self.simclr.weight:
+            raise ValueError("no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value")
+        if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
+            raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
+        if self.masking.text and not self.aligned:
+            raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
         if self.reconstruction.weight and not self.masking.image:
             raise ValueError(
                 "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def image_tower_is_possible(self):
+        """A locked tower sees each picture once, whole, so there is nothing that it could do to pixels or patches."""
+        tower, augmentation = self.image_tower, self.augmentation
+        if self.start and tower.weights:
+            raise ValueError(
+                f"start = '{self.start}' and image_tower.weights = '{tower.weights}' both say where the image tower "
+                "begins: leave one out"
+            )
+        plain = {
+            "masking.image": (self.masking.image, 0.0),
+            "noise.images": (self.noise.images, 0.0),
+            "reconstruction.weight": (self.reconstruction.weight, 0.0),
+            "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
+            "augmentation.flip": (augmentation.flip, False),
+        }
+        for key, (value, allowed) in plain.items() if tower.locked else ():
+            if value != allowed:
+                raise ValueError(
+                    f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
+                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
+                )
         return self
 
     @model_validator(mode="after")
@@ -257,25 +276,3 @@ class Params(Section):
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self
-
-
-class Report(Section):
-    """A page of tables, made by a target of its own that trains only the variants which they name."""
-
-    title: str = Field(description="what the page is called")
-    question: str = Field(description="what its tables answer")
-    about: str = Field(description="what it compares, in a few sentences")
-
-
-class Table(Section):
-    title: str
-    report: Name = Field(description="which report shows it")
-    variants: list[Name] = Field(description="rows, baseline first", min_length=1)
-    metrics: list[Name] = Field(description="columns", min_length=1)
-    mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
-
-
-class Tradeoff(Section):
-    report: Name = Field(description="which report shows the figure")
-    metric: Name
-    curves: dict[str, list[Name]] = Field(description="one curve per mask ratio: its variants")

@@ -1,4 +1,4 @@
-"""Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation."""
+"""Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation, noise."""
 
 from typing import Literal
 
@@ -73,6 +73,14 @@ class TestSets(Section):
     fine: Count
     shifted: Count = Field(description="pictures in each of the shifted sets")
     retrieval: Count = Field(description="pictures with five captions each")
+    pointing: Count = Field(description="pictures of two or three things, of which one is named")
+
+
+class ProbeSets(Section):
+    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+
+    coarse: Count
+    fine: Count
 
 
 class World(Section):
@@ -82,9 +90,10 @@ class World(Section):
     pictures: Count = Field(description="rows of the URL table")
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show a picture of a test set")
+    leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
     faults: Faults
     tests: TestSets
+    probe: ProbeSets
 
 
 class Download(Section):
@@ -119,8 +128,11 @@ class Tokenizer(Section):
 
 
 class Captions(Section):
-    """How a caption's tokens are put into its slots. What stays empty is never attended to."""
+    """How a caption becomes tokens, and these are put into its slots. What stays empty is never attended to."""
 
+    tokenizer: Literal["scale", "clip"] = Field(
+        description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
+    )
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
@@ -135,6 +147,37 @@ class Captions(Section):
 class Augmentation(Section):
     """Random resized crop; no colour changes (FLIP, appendix)."""
 
-    crop_area: tuple[Share, Share] = Field(description="smallest and largest share of the area")
+    crop_area: tuple[Share, Share] = Field(
+        description="smallest and largest share of the area; [1, 1]: the whole picture"
+    )
     crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
     flip: bool = Field(description="mirror half of the pictures")
+
+
+class Noise(Section):
+    """Training pairs corrupted on purpose; drawn for each kind by itself, anew whenever a pair is seen."""
+
+    images: Share = Field(description="share of pictures replaced by uniform noise")
+    texts: Share = Field(description="share of captions whose words are replaced by random tokens")
+    pairs: Share = Field(description="share of captions that are exchanged for each other within a global batch")
+
+    @property
+    def any(self) -> bool:
+        return bool(self.images or self.texts or self.pairs)
+
+
+class Views(Augmentation):
+    """SimCLR's two views of a picture (Chen et al. 2020, appendix A): crops in other colours, some gray or blurred.
+
+    Brightness, contrast and saturation are multiplied by 1 +- a number up to the one given; order and use as in
+    torchvision's ColorJitter.
+    """
+
+    jitter_share: Share = Field(description="share of views in other colours")
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
+    gray_share: Share = Field(description="share of views without colours")
+    blur_share: Share = Field(description="share of views that are blurred")
+    blur_sigma: tuple[Positive, Positive] = Field(description="smallest and largest sigma of the blur, pixels")

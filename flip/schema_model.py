@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from flip.schema_data import Views
 from flip.schema_types import Count, Positive, Section, Share
 
 
@@ -58,8 +59,9 @@ class Blocks(Section):
 
 
 class VisionForm(Blocks):
-    pooling: Literal["mean", "class", "map"] = Field(
-        description="mean of the patches, a class token (CLIP), or multi-head attention pooling (SigLIP)"
+    pooling: Literal["mean", "class", "map", "max"] = Field(
+        description="mean of the patches, a class token (CLIP), multi-head attention pooling (SigLIP), or the largest "
+        "value of each channel (CLIPpy)"
     )
     positions: Literal["sincos", "learned"]
     pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")
@@ -86,6 +88,40 @@ class Form(Section):
 
     vision: VisionForm
     text: TextForm
+
+
+class ImageTower(Section):
+    """Where the vision tower and its projection begin, and how fast they learn: anew, from trained weights (SigLIP,
+    section 4.5: at a tenth of the rate, without weight decay), or locked (LiT)."""
+
+    weights: str | None = Field(
+        description="variant, or .safetensors file with this project's names, whose image tower it begins with; "
+        "null: a new one"
+    )
+    lr_scale: Share = Field(
+        description="learning rate over that of the rest; 0: locked, its features of all pictures are computed once"
+    )
+
+    @model_validator(mode="after")
+    def only_trained_towers_lag(self):
+        if self.weights is None and self.lr_scale != 1:
+            raise ValueError(
+                f"lr_scale = {self.lr_scale} is for a trained tower: let weights name its variant or file, or set "
+                "lr_scale to 1.0"
+            )
+        return self
+
+    @property
+    def locked(self) -> bool:
+        return self.lr_scale == 0
+
+    @property
+    def file(self) -> str | None:
+        return self.weights if self.weights and self.weights.endswith(".safetensors") else None
+
+    @property
+    def variant(self) -> str | None:
+        return None if self.file else self.weights
 
 
 class Masking(Section):
@@ -130,3 +166,13 @@ class Reconstruction(Section):
     width: Count
     heads: Count
     normalize: bool = Field(description="targets are normalised per patch")
+
+
+class SimCLR(Section):
+    """Two views of a picture find each other among all others (Chen et al. 2020), as SLIP adds it to CLIP."""
+
+    weight: float = Field(description="weight of the loss beside the contrastive one; 0 makes no views", ge=0)
+    temperature: Positive = Field(description="cosines are divided by it")
+    hidden: Count = Field(description="width of the projection head's two hidden layers")
+    width: Count = Field(description="width of the space in which views are compared")
+    views: Views

@@ -4,6 +4,7 @@
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
+    specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
 
 A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
@@ -15,12 +16,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
-
 from flip.files import write_atomic
-from flip.params import ParameterError, Project, dump
+from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
-from flip.schema import Params
+from flip.schema import Params, World
 
 # When a run saves its state, and when it gives up: no result depends on it, nor does what a step costs.
 RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stall_minutes"}
@@ -32,9 +31,12 @@ SPEED = {
 }
 # Of these, what a measured step costs depends on some.
 UNMEASURED = {"train": RESTART}
+# What the rows of the URL table and their pictures are made by.
+ROWS = {"world": set(World.model_fields) - {"probe"}}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
-TRAINING = FORM | {"augmentation", "logits", "contrastive", "sigmoid", "reconstruction", "train", "start"}
+TRAINING = FORM | {"augmentation", "noise", "logits", "contrastive", "sigmoid", "reconstruction", "simclr", "train"}
+TRAINING |= {"start", "image_tower"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", "data", {"source": True, "world": True, "download": {"parts"}}),
-    "download": Stage("flip.data.download", "data", {"source", "world", "download"}),
+    "table": Stage("flip.data.table", "data", ROWS | {"source": True, "download": {"parts"}}),
+    "download": Stage("flip.data.download", "data", ROWS | {"source": True, "download": True}),
     "fingerprints": Stage("flip.data.fingerprints", "data", set()),
-    "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets"}}),
+    "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets", "probe"}}),
     "test_fingerprints": Stage("flip.data.fingerprints", "data", set()),
     "duplicates": Stage("flip.data.duplicates", "data", {"shards": {"buckets"}}),
     "shards": Stage("flip.data.shards", "data", {"shards"}),
@@ -58,6 +60,16 @@ DATA = {
     "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
 }
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
+EMBED = Stage(
+    "flip.embed",
+    "pretrain",
+    {
+        "model": {"image", "patch", "embedding", "vision"},
+        "form": {"vision"},
+        "image_tower": {"weights"},
+        "train": {"precision"},
+    },
+)
 EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
@@ -74,16 +86,16 @@ def selected(params: Params, sections: set | dict, but: dict = SPEED) -> dict:
 
 
 def recipe(project: Project, variant: str) -> dict:
-    """What training a variant depends on; with that of the variant that it starts from."""
+    """What training a variant depends on; with that of the variant that it builds on."""
     params = project.variants[variant]
     found = selected(params, TRAINING)
-    return found | {"before": recipe(project, params.start)} if params.start else found
+    return found | {"before": recipe(project, params.before)} if params.before else found
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
     """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
     variants, found = project.variants, {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
-    found["params.yaml"] = yaml.safe_dump(project.tree | {"scale": project.scale}, sort_keys=False)
+    found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
 
     def spec(path: str, stage: Stage, parameters: dict) -> None:
         name = Path(path).stem
@@ -102,6 +114,8 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
         spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
+    for name in {params.features for params in variants.values()} - {None}:
+        spec(f"features/{name}/embed.json", EMBED, selected(variants[name], EMBED.sections))
     for report in project.reports:
         part = project.of(report)
         costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}

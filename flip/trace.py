@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
+from flip.metrics import set_of
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
-from flip.report.results import set_of
 
 
 def chain(receipt: str) -> dict[str, dict]:
@@ -67,6 +67,9 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
     evaluation, training = stages["evaluate"][-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     ledger = stages["manifest"][-1]["facts"]["ledger"]["total"]
+    if metric not in measured["metrics"]:
+        why = measured["skipped"].get(metric, "no text tower")
+        raise ValueError(f"{metric}: not measured on these weights: {why}")
     tested = set_of(metric, measured["sets"])
     test = measured["sets"][tested]
     lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
@@ -142,12 +145,13 @@ def main(argv=None):
         project = read_project(scale=options.scale)
         wanted = runs(project, options.table, options.variant, options.metric)
         found = {seed: chain(receipt) for seed, receipt in wanted.items()}
+        stories = [story(project, seed, options.metric, one) for seed, one in found.items()]
         if options.json:
             print(json.dumps(found, indent=1))
         else:
             print(f"Table {options.table}, {options.variant}: frozen parameters\n")
             print(dump(project.variants[options.variant]))
-            print("\n\n".join(story(project, seed, options.metric, one) for seed, one in found.items()))
+            print("\n\n".join(stories))
         faults = verify(project, options.variant, options.metric, found) if options.verify else []
     except (ParameterError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

@@ -62,17 +62,49 @@ def data_receipts(*names) -> list[str]:
 
 
 def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, and for a tuned variant the weights that it begins with."""
-    start = PROJECT.variants[wildcards.variant].start
-    path = f"receipts/{wildcards.scale}/variants/{start}/seed-{wildcards.seed}/pretrain.json"
-    return data_receipts("manifest", "tokenizer") + ([path] if start else [])
+    """What training builds on: the data, weights that it begins with, features of a locked image tower."""
+    params = PROJECT.variants[wildcards.variant]
+    before = f"variants/{params.before}/seed-{wildcards.seed}/pretrain.json"
+    features = f"features/{params.features}/seed-{wildcards.seed}/embed.json"
+    more = [before] * bool(params.before) + [features] * bool(params.features)
+    found = [f"receipts/{wildcards.scale}/{path}" for path in more]
+    return data_receipts("manifest", "tokenizer") + found
 
 
-def start_option(wildcards) -> str:
-    """--start and the weights that a tuned variant begins with; nothing for others."""
-    start = PROJECT.variants[wildcards.variant].start
-    folder = f"results/{wildcards.scale}/{start}/seed-{wildcards.seed}"
-    return f"--start {folder}/weights.safetensors" if start else ""
+def weights_of(variant: str, wildcards) -> str:
+    folder = f"results/{wildcards.scale}/{variant}/seed-{wildcards.seed}"
+    return f"{folder}/weights.safetensors"
+
+
+def beginning(wildcards) -> list[str]:
+    """Options of training for what it begins with; none where that is nothing."""
+    params, words = PROJECT.variants[wildcards.variant], []
+    tower = params.image_tower
+    if params.start:
+        words += ["--start", weights_of(params.start, wildcards)]
+    if tower.weights:
+        words += ["--image-tower", tower.file or weights_of(tower.variant, wildcards)]
+    if params.features:
+        folder = f"features/{wildcards.scale}/{params.features}/seed-{wildcards.seed}"
+        words += ["--features", folder]
+    return words
+
+
+def tower_file(wildcards) -> list[str]:
+    """The file from outside that a variant's image tower comes from, if it does; its time does not count."""
+    file = PROJECT.variants[wildcards.variant].image_tower.file
+    return [ancient(file)] if file else []
+
+
+def tower_receipts(wildcards) -> list[str]:
+    """What image features follow from: the pictures, and the training of the variant whose tower it is."""
+    own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
+    return data_receipts("manifest") + [own] * (not tower_file(wildcards))
+
+
+def tower_weights(wildcards) -> str:
+    file = PROJECT.variants[wildcards.variant].image_tower.file
+    return file or weights_of(wildcards.variant, wildcards)
 
 
 def gpus(per_node: int, nodes: int = 1) -> dict:

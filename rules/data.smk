@@ -76,7 +76,7 @@ rule fingerprints:
 
 
 rule test_sets:
-    """Make or check the test set {wildcards.set}."""
+    """Make or check the test set {wildcards.set}, with its training split if it is probed."""
     input:
         spec="specs/{scale}/data/test_sets.json",
         after=[],
@@ -97,7 +97,7 @@ rule test_sets:
 
 
 rule test_fingerprints:
-    """Hash bytes and looks of all test pictures."""
+    """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
     input:
         spec="specs/{scale}/data/test_fingerprints.json",
         after=expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),

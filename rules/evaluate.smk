@@ -5,7 +5,7 @@
 
 
 rule evaluate:
-    """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark."""
+    """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark, probes, and where it looks."""
     input:
         spec="specs/{scale}/variants/{variant}/evaluate.json",
         after=data_receipts("tokenizer")

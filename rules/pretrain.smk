@@ -1,6 +1,7 @@
-# Training: frozen parameters -> weights.
+# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all pictures once.
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
-# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
+# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
+# receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, scratch.
 # Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/launch.py
 # starts its processes and takes it over a job's time limit.
 
@@ -14,6 +15,11 @@ def several_nodes(job) -> dict:
         "cpus_per_task": job.threads,
         "slurm_extra": f"--ntasks-per-node={job.processes}",
     }
+
+
+def threads_each(wildcards, threads) -> int:
+    """Per process: fewer where the machine has fewer cores than the job asks for."""
+    return max(threads // JOB.processes, 1)
 
 
 def look_first(wildcards) -> list[str]:
@@ -38,11 +44,42 @@ rule preflight:
         " --out {output:q} 2> {log:q}"
 
 
+rule embed:
+    """Compute what the locked image tower of {wildcards.variant} gives for all training pictures, once."""
+    input:
+        spec="specs/{scale}/features/{variant}/embed.json",
+        after=tower_receipts,
+        source=tower_file,
+    output:
+        update("receipts/{scale}/features/{variant}/seed-{seed}/embed.json"),
+    log:
+        "logs/embed/{scale}/{variant}/seed-{seed}.log",
+    priority: 1
+    threads: JOB.cores
+    resources:
+        **gpus(JOB.processes * JOB.gpus, JOB.nodes),
+        **several_nodes(JOB),
+        mem_mb=JOB.memory_mb,
+        runtime=JOB.minutes,
+    params:
+        made="features/{scale}/{variant}/seed-{seed}/features.json",
+        weights=tower_weights,
+        threads=threads_each,
+    shell:
+        RECEIPT + " --sources {input.source:q} --facts {params.made:q} --scratch --"
+        " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
+        " -m flip.embed --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " --data data/{wildcards.scale} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
+        " --out features/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
+
+
 rule pretrain:
-    """Train {wildcards.variant} (unmasked tuning, where it starts from another variant's weights)."""
+    """Train {wildcards.variant} (from other weights, where it begins with some)."""
     input:
         spec="specs/{scale}/variants/{variant}/pretrain.json",
         after=training_receipts,
+        source=tower_file,
         preflight=look_first,
     output:
         update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),
@@ -63,14 +100,14 @@ rule pretrain:
             name=["params.yaml", "training.json", "log.csv"],
         ),
         facts="results/{scale}/{variant}/seed-{seed}/training.json",
-        start=start_option,
-        # Fewer where the machine has fewer cores than the job asks for.
-        threads=lambda wildcards, threads: max(threads // JOB.processes, 1),
+        begin=beginning,
+        threads=threads_each,
     shell:
-        RECEIPT + " --beside {params.beside:q} --facts {params.facts:q} --"
+        RECEIPT
+        + " --sources {input.source:q} --beside {params.beside:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.pretrain --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
-        " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.start} --threads {params.threads}"
+        " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"
         " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}"
         " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"

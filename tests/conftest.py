@@ -1,7 +1,9 @@
 """Small parameters and models that the tests share."""
 
 import copy
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,14 @@ import flip.torchvision_operators  # noqa: F401  (before anything that imports t
 torch.set_num_threads(1)  # forked children (flip.cost) must not inherit a thread pool
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Files that take longest begin first: these wait, for the cluster and for one program after another.
+LONGEST = ("test_slurm.py", "test_dvc.py", "test_pipeline.py", "test_restart.py", "test_download.py")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +50,7 @@ SMALL = {
     "model": {"image": 16, "patch": 4, "embedding": 16, "tokens": 8,
               "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2}},
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
+    "simclr": {"hidden": 24, "width": 8},
     "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "warmup_samples": 40, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},
     "cost": {"rounds": 3, "batch": 16},
@@ -115,10 +126,19 @@ def trained(change, small_data):
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """The workflow's folder after `snakemake ablations` from nothing, in miniature. Not to be changed by a test."""
+    """The workflow's folder after `snakemake ablations` from nothing, in miniature. Not to be changed by a test.
+
+    Made once for all of pytest's processes, each of which gets a copy.
+    """
     from tests.miniature import copy_workflow, shrink, snakemake, write_params
 
-    folder = copy_workflow(tmp_path_factory.mktemp("pipeline"))
-    write_params(folder, shrink)
-    snakemake(folder, "ablations")
-    return folder
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    with open(f"{shared}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            folder = copy_workflow(tmp_path_factory.mktemp("making"))
+            write_params(folder, shrink)
+            snakemake(folder, "ablations")
+            folder.rename(shared)
+    return shutil.copytree(shared, tmp_path_factory.mktemp("pipeline") / "made", symlinks=True)

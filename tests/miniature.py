@@ -74,7 +74,8 @@ def shrink(tree):
     """params.yaml with a world, a model and a list of variants that train in seconds."""
     world = tree["base"]["world"]
     world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
-    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12}
+    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12, "pointing": 16}
+    world["probe"] = {"coarse": 32, "fine": 256}
     tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200

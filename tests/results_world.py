@@ -6,9 +6,20 @@ from flip.files import write_atomic, write_json
 from flip.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
-ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, **dict.fromkeys(SHIFTS, 1000)}
-CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, **dict.fromkeys(SHIFTS, 128)}
-METRICS = ["fine", "fine-masked", "fine-ensemble", "coarse", "retrieval-image-r1", "retrieval-text-r1", *SHIFTS]
+ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
+CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
+PROBED = {"fine": 2560, "coarse": 800}
+PROBES = [f"{name}-probe" for name in PROBED]
+METRICS = [
+    "fine",
+    "fine-masked",
+    "fine-ensemble",
+    "coarse",
+    "retrieval-image-r1",
+    "retrieval-text-r1",
+    "pointing",
+    *SHIFTS,
+]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
@@ -27,7 +38,7 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
-def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIRS, pictures=PICTURES):
+def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to="11", pairs=PAIRS, pictures=PICTURES):
     """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
     params, folder = project.variants[name], root / "results" / name
     batch = params.train.global_batch
@@ -36,7 +47,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIR
         place = folder / f"seed-{seed}"
         write_receipts(root / "receipts/variants" / name / place.name, recipe(project, name))
         found = {}
-        for metric in METRICS:
+        for metric in [*METRICS, *PROBES] if params.aligned else PROBES:
             test = metric.split("-")[0]
             captions = 5 if metric == "retrieval-image-r1" else 1
             ease = np.random.default_rng(ITEMS[test] + captions).random(ITEMS[test] * captions)
@@ -44,8 +55,11 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", pairs=PAIR
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
+        for test, count in PROBED.items():
+            sets[test]["train"] = {"samples": count, "sha256": fitted_to * 32}
+        sets["pointing"]["chance"] = 12.3246
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
-        facts = {"metrics": metrics, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
+        facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts)
         steps = samples // batch
         training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU"}

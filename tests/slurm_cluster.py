@@ -52,6 +52,7 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports} CPUs=8 RealMemory=16000 Gres=gpu:4
 PartitionName=normal Nodes=ALL Default=YES PriorityTier=1 MaxTime=08:00:00
+PartitionName=gpu Nodes=ALL PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=10
 """
 
@@ -107,11 +108,12 @@ def free_ports(count: int) -> int:
     raise Unavailable("no free ports")
 
 
-def kill_where(belongs) -> None:
+def kill_where(belongs, number: int = signal.SIGKILL) -> None:
+    """Sends a signal to each process whose folder in /proc is one that `belongs`."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if belongs(process):
-                os.kill(int(process.name), signal.SIGKILL)
+                os.kill(int(process.name), number)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
 

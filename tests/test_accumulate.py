@@ -32,7 +32,17 @@ def gradients(change, data, variant, **settings):
 
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75-mae", "text-random", "text-prioritized", "flip-75-mae and text", "clip-form", "siglip"],
+    [
+        "clip",
+        "flip-75-mae",
+        "text-random",
+        "text-prioritized",
+        "flip-75-mae and text",
+        "clip-form",
+        "siglip",
+        "mae",
+        "slip",
+    ],
 )
 @pytest.mark.parametrize("size", [1, 8, 24])
 def test_micro_batches_have_the_gradients_of_the_whole_batch(change, small_data, variant, size):

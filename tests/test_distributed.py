@@ -51,7 +51,9 @@ def assert_same_step(found, expected):
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip"])
+@pytest.mark.parametrize(
+    "variant", ["clip", "flip-75-mae", "text-random", "clip-form", "siglip", "sigmoid-noise", "mae", "slip"]
+)
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
     expected = step(World(), params, small_data)
@@ -61,9 +63,10 @@ def test_gradients_are_those_of_one_process(change, small_data, variant, size):
 
 @pytest.mark.parametrize("settings", [{"micro_batch": 4}, {"shard_weights": True}, {"checkpoint_activations": True},
                                       {"shard_weights": True, "micro_batch": 4}])  # fmt: skip
-def test_so_they_are_with_every_way_to_save_memory(change, small_data, settings):
-    expected = step(World(), parameters(change, "flip-75-mae"), small_data)
-    for found in together(2, step, parameters(change, "flip-75-mae", **settings), small_data):
+@pytest.mark.parametrize("variant", ["flip-75-mae", "slip"])
+def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
+    expected = step(World(), parameters(change, variant), small_data)
+    for found in together(2, step, parameters(change, variant, **settings), small_data):
         assert_same_step(found, expected)
 
 
@@ -91,6 +94,45 @@ def test_the_loss_in_tiles_over_processes_is_that_of_the_whole_matrix(loss, side
         torch.testing.assert_close(rows, gradients[index], rtol=1e-10, atol=1e-15)
     for index in range(2, len(gradients)):  # scale and bias
         torch.testing.assert_close(sum(own[index] for _, own in found), gradients[index], rtol=1e-10, atol=0)
+
+
+def open_clip_parts(world, leaves):
+    """open_clip's loss in each of its distributed forms, as a part of the sum, and the gradients of the leaves."""
+    from open_clip.loss import SigLipLoss
+
+    for form in ("bidir", "shift", "reduce", "gather"):
+        value = SigLipLoss(rank=world.rank, world_size=world.size, dist_impl=form)(*leaves) / world.size
+        yield form, value.detach(), torch.autograd.grad(value, leaves)
+
+
+def ring_and_open_clip(world, image, text):
+    """Both losses of this process's share of the pairs."""
+    own = slice(world.rank * len(image) // world.size, (world.rank + 1) * len(image) // world.size)
+    scale, bias = (torch.tensor(number).double() for number in (10.0, -10.0))
+    leaves = [x.clone().requires_grad_() for x in (image[own], text[own], scale, bias)]
+    value = pairwise_sigmoid(*leaves, side=2, world=world)
+    found = value.detach(), torch.autograd.grad(value, leaves)
+    return found, list(open_clip_parts(world, leaves))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed.nn.functional:FutureWarning")  # open_clip's gather and reduce
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_the_ring_of_the_sigmoid_loss_equals_every_distributed_form_of_open_clip(size):
+    """Part by part: each process's share of the loss and each gradient on it; together they are the full form's."""
+    torch.manual_seed(size)
+    image, text = (torch.nn.functional.normalize(torch.randn(BATCH, 6).double(), dim=1) for _ in range(2))
+    whole_loss, whole_gradients = ring_and_open_clip(World(), image, text)[0]
+    shares = together(size, ring_and_open_clip, image, text)
+    for (value, gradients), forms in shares:
+        for form, theirs, expected in forms:
+            torch.testing.assert_close(value, theirs, rtol=1e-10, atol=0, msg=form)
+            for ours, other in zip(gradients, expected, strict=True):
+                torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-15, msg=form)
+    torch.testing.assert_close(sum(value for (value, _), _ in shares), whole_loss, rtol=1e-10, atol=0)
+    for index, expected in enumerate(whole_gradients):
+        parts = [gradients[index] for (_, gradients), _ in shares]
+        found = torch.cat(parts) if expected.ndim else sum(parts)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-15)
 
 
 def walk(world, params, data, steps, state=None):

@@ -1,47 +1,31 @@
 """Evaluation through clip-benchmark: an oracle scores 100, a random encoder chance; retrieval agrees with a hand-made
-matrix and with clip-benchmark's own number; masked inference uses the training's masks and complementary views."""
+matrix and with clip-benchmark's own number; masked inference uses the training's masks and complementary views; tasks
+that share features have the numbers that they have on pictures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from clip_benchmark.metrics import zeroshot_classification as benchmark
 
+from flip.data import testsets
 from flip.evaluate import retrieval, zeroshot
-from flip.evaluate.__main__ import main
-from flip.evaluate.encoders import Ensemble, Full, Masked
+from flip.evaluate.__main__ import evaluate, main
+from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
+from flip.evaluate.features import compute
 from flip.evaluate.sets import read_set, to_square
-from flip.files import read_json, write_atomic, write_json
+from flip.files import read_json, write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import dump
+from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-PICTURES = 40
-
-
-def write_set(folder, retrieval=False):
-    """A test set of plain colours in clip-benchmark's layout."""
-    import simplejpeg
-    import webdataset
-
-    (folder / "test").mkdir(parents=True)
-    with webdataset.TarWriter(str(folder / "test" / "0.tar"), mtime=0) as tar:
-        for item in range(PICTURES):
-            colour = list(COLOURS)[item % 4]
-            picture = np.tile(np.array(COLOURS[colour], np.uint8), (20, 24, 1))
-            label = {"txt": f"{colour} one {item}\n{colour} two {item}"} if retrieval else {"cls": item % 4}
-            tar.write({"__key__": f"{item:06d}", "jpg": simplejpeg.encode_jpeg(picture)} | label)
-    (folder / "test" / "nshards.txt").write_text("1")
-    if retrieval:
-        (folder / "dataset_type.txt").write_text("retrieval")
-    else:
-        (folder / "classnames.txt").write_text("\n".join(COLOURS))
-        (folder / "zeroshot_classification_templates.txt").write_text("{c}\na {c} picture")
-    write_json(folder / "revision.json", {"samples": PICTURES, "sha256": "0" * 64})
-    return folder
+POINTED = 20  # pictures of things with boxes
 
 
 @pytest.fixture(scope="module")
@@ -131,31 +115,88 @@ def test_pictures_are_cut_to_the_centre():
     assert to_square(Image.fromarray(array).convert("P"), 16).shape == (16, 16, 3)
 
 
-def test_the_command_writes_metrics_with_their_evidence(change, small_data, sets, tmp_path):
-    import shutil
-
-    data = tmp_path / "data"
-    shutil.copytree(small_data, data)
-    for name in ("fine", "retrieval"):
-        shutil.copytree(sets["classes" if name == "fine" else name], data / "tests" / name)
-    delta = SMALL | {"evaluate": {"batch": 16}}
-    params = change("flip-50", delta)
-    params = params.model_copy(
-        update={"evaluate": params.evaluate.model_copy(update={"sets": {"fine": "world", "retrieval": "world"}})}
-    )
-    write_atomic(tmp_path / "params.yaml", dump(params))
+def run(params, data, folder):
+    """Evaluates random weights by the command; gives metrics.json and outcomes.npz."""
+    write_atomic(folder / "params.yaml", dump(params))
     torch.manual_seed(0)
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
-    save_weights(tmp_path / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
-    words = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", tmp_path / "w.safetensors", "--seed", 0]
-    main([str(word) for word in [*words, "--out", tmp_path / "out"]])
-    facts = read_json(tmp_path / "out" / "metrics.json")
-    outcomes = np.load(tmp_path / "out" / "outcomes.npz")
-    assert set(facts["metrics"]) == set(outcomes) >= {"fine", "fine-masked", "fine-ensemble", "retrieval-image-r1"}
+    save_weights(folder / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
+    words = ["--params", folder / "params.yaml", "--data", data, "--weights", folder / "w.safetensors", "--seed", 0]
+    main([str(word) for word in [*words, "--out", folder / "out"]])
+    return read_json(folder / "out" / "metrics.json"), np.load(folder / "out" / "outcomes.npz")
+
+
+@pytest.fixture(scope="module")
+def data(change, small_data, tmp_path_factory):
+    """Sets with classes, one of them with a training split, one with captions, and one with boxes."""
+    folder = tmp_path_factory.mktemp("evaluated") / "data"
+    shutil.copytree(small_data, folder)
+    write_set(folder / "tests" / "fine", train=60)
+    write_set(folder / "tests" / "coarse")
+    write_set(folder / "tests" / "retrieval", retrieval=True)
+    few = change("clip", {"world": {"tests": {"pointing": POINTED}}})
+    testsets.make(few, "pointing", folder / "tests" / "pointing")
+    return folder
+
+
+@pytest.fixture
+def parameters(change, data):
+    """parameters(variant, probe): of a small model and those four sets."""
+
+    def made(variant, probe):
+        params = change(variant, SMALL | {"evaluate": {"batch": 16, "probe": probe}})
+        sets = dict.fromkeys(["fine", "coarse", "retrieval", "pointing"], "world")
+        return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"sets": sets})})
+
+    return made
+
+
+def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_path):
+    facts, outcomes = run(parameters("flip-50", ["fine"]), data, tmp_path)
+    wanted = {"fine", "coarse", "fine-masked", "fine-ensemble", "fine-probe", "retrieval-image-r1"}
+    assert set(facts["metrics"]) == set(outcomes) >= wanted
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(), abs=1e-3)
-    assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == PICTURES
+    assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == len(outcomes["fine-probe"]) == PICTURES
+    assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
+    assert facts["skipped"] == {}
+
+
+def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, data, tmp_path):
+    facts, _ = run(parameters("clip", ["fine", "coarse"]), data, tmp_path)
+    assert "fine-probe" in facts["metrics"]
+    assert "coarse-probe" not in facts["metrics"]
+    assert facts["skipped"] == {"coarse-probe": "no training split"}
+
+
+def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data, tmp_path):
+    facts, outcomes = run(parameters("mae", ["fine"]), data, tmp_path)
+    assert set(facts["metrics"]) == set(outcomes) == {"fine-probe"}
+
+
+def test_the_tower_sees_each_picture_once(parameters, data):
+    seen = []
+    model = TwoTowers(parameters("clip", ["fine"]), 4).eval()
+    model.vision.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    evaluate(model, lambda texts: torch.zeros(len(texts), 1).long(), data, 0, "cpu")
+    assert sum(seen) == 3 * PICTURES + 60 + POINTED
+
+
+@pytest.mark.parametrize("variant", ["clip", "siglip"])
+def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets, variant):
+    torch.manual_seed(0)
+    model = TwoTowers(change(variant, SMALL), 4).eval()
+    tokenize = lambda texts: first_colour(texts)[:, None].expand(-1, 8)  # noqa: E731
+    loader, classes, templates = read_set(sets["classes"], 16, 16)
+    weights = benchmark.zero_shot_classifier(Full(model), tokenize, classes, templates, "cpu", amp=False)
+    expected = benchmark.run_classification(Full(model), weights, loader, "cpu", amp=False)
+    batches = compute(model, loader, "cpu").batches()
+    found = benchmark.run_classification(Cached(model), weights, batches, "cpu", amp=False)
+    captioned, _, _ = read_set(sets["retrieval"], 16, 16)
+    expected += retrieval.embed(Full(model), tokenize, captioned, "cpu")
+    found += retrieval.embed(Cached(model), tokenize, compute(model, captioned, "cpu").batches(), "cpu")
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 def test_a_folder_without_the_layout_is_refused(tmp_path):

@@ -211,7 +211,7 @@ def test_the_class_token_always_stays(change):
     assert torch.equal(model.vision.pool(encoded), encoded[:, 0])
 
 
-@pytest.mark.parametrize("system", [CLIP, SIGLIP])
+@pytest.mark.parametrize("system", [CLIP, SIGLIP, {"model": SIZE, "form": {"vision": {"pooling": "max"}}}])
 def test_every_form_is_masked_and_reconstructed(change, system):
     """Each parameter gets a gradient where patches are removed and predicted."""
     model = TwoTowers(change("flip-75-mae", {**system, "masking": {"image": 0.75}}), VOCABULARY)

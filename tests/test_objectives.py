@@ -176,9 +176,8 @@ def test_large_batches_go_in_tiles_and_small_ones_whole(monkeypatch):
     torch.testing.assert_close(Sigmoid()({}, outputs)["sigmoid"], whole)
 
 
-@pytest.mark.parametrize("loss", [ours_info_nce, pairwise_sigmoid])
-def test_no_tensor_is_as_large_as_the_matrix(loss):
-    """Every tensor that an operation makes, forward and backward, is at most a tile or the features."""
+def largest_made(run) -> int:
+    """Elements of the largest tensor that any operation of `run` makes."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
@@ -191,10 +190,24 @@ def test_no_tensor_is_as_large_as_the_matrix(loss):
                     self.elements = max(self.elements, one.numel())
             return made
 
-    inputs = features(64, 4, torch.float32)
     with Largest() as largest:
-        loss(*inputs, side=8).backward()
-    assert largest.elements == 64 * 4
+        run()
+    return largest.elements
+
+
+@pytest.mark.parametrize("loss", [ours_info_nce, pairwise_sigmoid])
+def test_no_tensor_is_as_large_as_the_matrix(loss):
+    """Every tensor that an operation makes, forward and backward, is at most a tile or the features."""
+    inputs = features(64, 4, torch.float32)
+    assert largest_made(lambda: loss(*inputs, side=8).backward()) == 64 * 4
+
+
+def test_a_process_of_a_ring_holds_its_own_share_of_the_captions_at_a_time():
+    class Ring(blocks.Alone):
+        size = 4
+
+    inputs = features(16, 4, torch.float32)
+    assert largest_made(lambda: pairwise_sigmoid(*inputs, side=4, world=Ring()).backward()) == 16 * 4
 
 
 def test_a_loss_without_gradients_does_no_work_for_them():

@@ -73,7 +73,19 @@ def test_every_scale_resolves(scale):
         (["models", "tiny", "patch"], 7, "image 48 is not a multiple of patch 7"),
         (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
         (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
-        (["base", "evaluate", "sets"], {"coarse": "world"}, "has no 'fine'"),
+        (["base", "evaluate", "sets", "fine"], None, "has no 'fine'"),
+        (["base", "evaluate", "sets", "coarse"], 3, "evaluate.sets.coarse: Input should be a valid string"),
+        (
+            ["tables", "a", "metrics"],
+            ["fine", "pointin"],
+            "tables.a.metrics: metric 'pointin': of none of the test s",
+        ),
+        (
+            ["base", "evaluate", "probe"],
+            ["fin"],
+            "evaluate: probe names 'fin', which sets has not; allowed: fine, coarse",
+        ),
+        (["base", "evaluate", "probe"], ["sketch"], "'sketch', of which the world has no .* allowed: coarse, fine, or"),
         (
             ["base", "resources", "pretrain", "stop_seconds"],
             7200,
@@ -81,11 +93,13 @@ def test_every_scale_resolves(scale):
         ),
         (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
         (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
-        (["variants", "clip", "contrastive"], {"weight": 0.0}, "no loss ties pictures to captions"),
+        (["variants", "clip", "contrastive"], {"weight": 0.0}, "no loss: give contrastive.weight"),
+        (["variants", "mae", "masking"], {"image": 0.75, "text": 0.5}, "masking.text has no text tower"),
+        (["variants", "mae", "form"], {"vision": {"pooling": "map"}}, "nothing that would train it"),
         (["variants", "clip", "captions"], {"fill": True}, "captions: fill = true repeats the end token"),
         (["variants", "clip", "captions"], {"start": True, "pad": 0}, "captions.pad: unknown key"),
         (["variants", "clip", "form"], {"text": {"pooling": "last"}}, "set captions.end to true, or use 'mean'"),
-        (["variants", "clip", "form"], {"vision": {"pooling": "max"}}, "vision.pooling: Input should be 'mean', 'cl"),
+        (["variants", "clip", "form"], {"vision": {"pooling": "sum"}}, "vision.pooling: Input should be 'mean', 'cl"),
         (
             ["variants", "text-random"],
             {"masking": {"text": 0.5}, "captions": {"end": True}, "form": {"text": {"pooling": "last"}}},
@@ -105,6 +119,17 @@ def test_every_scale_resolves(scale):
 def test_mistakes_are_named(project, path, value, message):
     with pytest.raises(ParameterError, match=message):
         broken(project, path, value).check()
+
+
+def test_tables_leave_out_the_metrics_of_sets_that_a_scale_does_not_have(project):
+    assert project.tables["pooling"].metrics == ["fine", "coarse", "retrieval-image-r1", "pointing"]
+    public = read_project("params.yaml", "cc12m")
+    assert public.tables["pooling"].metrics == ["fine", "coarse", "retrieval-image-r1"]
+    assert "pointing" not in public.baseline.evaluate.sets
+    nothing = broken(project, ["scales", "tiny", "evaluate"], {"sets": {"pointing": None}})
+    nothing.tree["tables"]["pooling"]["metrics"] = ["pointing"]
+    with pytest.raises(ParameterError, match=r"tables.pooling at scale 'tiny'.*\n.*metrics: List should have at"):
+        nothing.check()
 
 
 def test_an_unknown_scale_or_top_level_key_is_named(tmp_path):

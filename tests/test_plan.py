@@ -42,10 +42,11 @@ def laion():
 
 
 def trained(change, variant, **settings):
-    """A variant's parameters at the scale tiny; "flip-75-mae and text" removes words, too."""
-    variant, words = variant.removesuffix(" and text"), variant.endswith(" and text")
-    delta = {"train": {"batch": 24, "batch_scale": 1, **settings}}
-    return change(variant, delta | ({"masking": {"text": 0.5}} if words else {}))
+    """A variant's parameters at the scale tiny; "flip-75-mae and text" removes words, too, "slip alone" has no
+    captions."""
+    more = {"and text": {"masking": {"text": 0.5}}, "alone": {"contrastive": {"weight": 0.0}}}
+    variant, _, added = variant.partition(" ")
+    return change(variant, {"train": {"batch": 24, "batch_scale": 1, **settings}} | more.get(added, {}))
 
 
 def make_batch(params, shortest=1):
@@ -57,7 +58,8 @@ def make_batch(params, shortest=1):
     ids = torch.randint(0, 50, (count, model.tokens), generator=generator)
     ids[torch.arange(model.tokens) >= lengths[:, None]] = PAD
     images = torch.randint(0, 256, (count, model.image, model.image, 3), dtype=torch.uint8, generator=generator)
-    return {"images": images, "ids": ids, "positions": torch.arange(count)}
+    batch = {"images": images, "ids": ids, "positions": torch.arange(count)}
+    return batch | ({"views": torch.stack([images, images.flip(2)], 1)} if params.simclr.weight else {})
 
 
 def make_run(params):
@@ -92,7 +94,11 @@ WAYS = [{}, {"micro_batch": 8}, {"checkpoint_activations": True}, {"micro_batch"
         "flip-50-tuned",
         "flip-75-mae and text",
         "clip-form",
+        "clip-max",
         "siglip",
+        "mae",
+        "slip",
+        "slip alone",
     ],
 )
 def test_flops_equal_torchs_counter(change, variant, settings):
@@ -104,7 +110,7 @@ def test_flops_equal_torchs_counter(change, variant, settings):
     assert step_flops(seen(params, batch)) == pytest.approx(counter.get_total_flops(), rel=1e-9)
 
 
-@pytest.mark.parametrize("variant", ["flip-75", "siglip"])
+@pytest.mark.parametrize("variant", ["flip-75", "siglip", "slip"])
 @pytest.mark.parametrize("settings", [{}, {"micro_batch": 600}])
 def test_flops_equal_torchs_counter_where_the_loss_goes_by_tiles(change, variant, settings):
     params = change(variant, merge(SMALL, {"train": {"batch": 1200, **settings}}))
@@ -138,7 +144,7 @@ def test_the_papers_relative_flops_come_out(laion):
 
 
 @pytest.mark.parametrize(
-    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip"]
+    "variant", ["clip", "flip-50", "flip-75-mae", "text-prioritized", "clip-form", "sigmoid", "siglip", "mae", "slip"]
 )
 def test_weights_are_those_of_the_model(change, variant):
     params = change(variant)
@@ -167,7 +173,7 @@ def saved(run, batch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_activations": True}, {"precision": "bfloat16"}])
-@pytest.mark.parametrize("variant", ["clip", "flip-75", "flip-75-mae", "text-random"])
+@pytest.mark.parametrize("variant", ["clip", "clip-max", "flip-75", "flip-75-mae", "text-random", "slip"])
 def test_what_autograd_keeps(change, variant, settings):
     params = trained(change, variant, batch=128, **settings)
     batch = make_batch(params)
@@ -203,6 +209,8 @@ def allocated(params, batch):
         ("flip-75", {"batch": 1056}),
         ("flip-75-mae", {}),
         ("flip-75-mae", {"checkpoint_activations": True}),
+        ("slip", {}),
+        ("slip", {"micro_batch": 64}),
     ],
 )
 def test_the_largest_moment_of_a_step(change, variant, settings):

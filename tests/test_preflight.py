@@ -71,7 +71,7 @@ def test_the_disk_must_hold_weights_and_checkpoints(project):
     """Weights of both variants; of one run three checkpoints (two kept, one in writing) of weights and two moments."""
     variants = project_with(project).variants
     one = 4 * preflight.weights(variants["clip"])
-    assert preflight.disk_needed(variants) == 2 * one + 3 * 3 * one
+    assert preflight.disk_needed(variants, 120) == 2 * one + 3 * 3 * one
 
 
 def test_an_empty_port_range_is_named(monkeypatch):

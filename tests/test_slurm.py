@@ -1,9 +1,11 @@
-"""On a real Slurm: the whole DAG goes through sbatch and every stage gets what it asks for; a training job that runs
-into its time limit, is cancelled, queued again, or loses its node goes on from its checkpoint, once each in a single
-run, and ends with the weights of one that nobody disturbed; several nodes train what one does."""
+"""On a real Slurm: the whole DAG goes through sbatch and every stage gets what it asks for; a training job that is
+stopped ahead of its time limit or ended by it, cancelled, queued again, preempted, or loses its node goes on from its
+checkpoint, once each in a single run, and ends with the weights of one that nobody disturbed; several processes, on a
+node and on several, train what one does."""
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,15 +14,16 @@ import pytest
 from safetensors.torch import load_file
 
 from flip.files import read_json
-from tests.miniature import ROOT, VARIANTS, call, copy_workflow, edit, environment, planned, shrink, snakemake
+from tests.miniature import ROOT, VARIANTS, call, copy_workflow, environment, planned, shrink, snakemake
 from tests.miniature import write_params as change_params
-from tests.slurm_cluster import NODES, Unavailable, cluster, slurm, until
+from tests.slurm_cluster import NODES, Unavailable, cluster, kill_where, slurm, until
 
 pytestmark = pytest.mark.slurm
 # As a site would; GPU jobs go elsewhere.
-SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "urgent"}
+SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "gpu"}
 WORDS = ["snakemake", "--profile", "slurm", "--jobs", "4", "--slurm-init-seconds-before-status-checks", "7"]
 RUN = "results/tiny/long/seed-0"
+FAILURES = {"scancel": "CANCELLED", "timeout": "TIMEOUT"}  # what Snakemake has to submit anew, and as which it sees it
 STRIDE = 2000  # samples between accidents: more than a percent of the run
 
 
@@ -32,7 +35,7 @@ def slower(tree):
     del tree["scales"]["tiny"]["evaluate"]["sets"]
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
-    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 130.0}}
+    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 200.0}}
     tree["tables"]["a"]["variants"].append("long")
     return tree
 
@@ -84,10 +87,28 @@ class Disturbed:
         until(lambda: self.job() is None, "the end of the job ahead of its limit")
         slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=20")
 
+    def run_out_of_time(self, job: dict) -> None:
+        """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it."""
+        of_job, launcher = f"SLURM_JOB_ID={job['number']}".encode(), b"flip.launch"
+
+        def is_launcher(process) -> bool:
+            words, variables = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            return launcher in words and b"flip.receipt" not in words and of_job in variables
+
+        kill_where(is_launcher, signal.SIGSTOP)
+        slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=1")
+
+    def preempt(self, job: dict) -> None:
+        """Somebody more important wants the whole node for a moment."""
+        words = ["--partition=urgent", "--exclusive", f"--nodelist={job['node']}", "--output=/dev/null", "--wrap=true"]
+        slurm("sbatch", *words)
+
     def go(self) -> None:
-        """Cancelling comes first: Snakemake looks more seldom the longer nothing ends."""
+        """Failures come first: Snakemake looks more seldom the longer nothing ends."""
         self.meet("scancel", lambda job: slurm("scancel", job["number"]))
+        self.meet("timeout", self.run_out_of_time)
         self.meet("requeue", lambda job: slurm("scontrol", "requeue", job["number"]))
+        self.meet("preemption", self.preempt)
         self.meet("node", lambda job: self.cluster.crash(job["node"]))
         for node in NODES:
             if node not in self.cluster.daemons:
@@ -139,8 +160,8 @@ def test_the_whole_dag_went_through_sbatch(run):
         rule: count for rule, count in run.plan.items() if rule not in grouped | {"ablations", "manifest", "preflight"}
     }
     parts = run.plan["download"]
-    cancelled = 1
-    assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + cancelled}
+    failed = len(FAILURES)
+    assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + failed}
     for name in (*VARIANTS, "long"):
         assert (run.folder / f"results/tiny/{name}/seed-0/metrics.json").exists()
     assert (run.folder / "tables/tiny/ablations/index.html").exists()
@@ -157,17 +178,17 @@ def test_a_job_gets_what_its_stage_asks_for(run):
     assert "rule_pretrain_wildcards_tiny_long_0" in run.queue
 
 
-@pytest.mark.parametrize("what", ["scancel", "requeue", "node", "limit"])
+@pytest.mark.parametrize("what", ["scancel", "timeout", "requeue", "preemption", "node", "limit"])
 def test_a_run_goes_on_from_its_checkpoint(run, what):
     met, total = run.seen[what], read_json(run.folder / RUN / "training.json")["samples"]
     assert met["began"] >= 100 * met["samples"] // total >= 1
-    # Slurm runs the same job again; only a cancelled one is submitted anew.
-    assert (met["job"]["number"] == met["after"]["number"]) == (what != "scancel")
+    # Slurm runs the same job again, but for those that it calls failed.
+    assert (met["job"]["number"] == met["after"]["number"]) == (what not in FAILURES)
 
 
-def test_snakemake_sees_no_failure_but_the_cancelled_job(run):
-    assert len(re.findall(r"^Error in rule pretrain:", run.output, re.MULTILINE)) == 1
-    assert "SLURM status is: 'CANCELLED'" in run.output
+def test_snakemake_sees_no_other_failures(run):
+    assert len(re.findall(r"^Error in rule pretrain:", run.output, re.MULTILINE)) == len(FAILURES)
+    assert set(re.findall(r"SLURM status is: '(\w+)'", run.output)) == set(FAILURES.values())
 
 
 def test_the_weights_are_those_of_an_undisturbed_run(run, tmp_path):
@@ -181,17 +202,27 @@ def test_the_weights_are_those_of_an_undisturbed_run(run, tmp_path):
     assert all(disturbed[name].equal(alone[name]) for name in alone)
 
 
+def ask_for(folder, **resources) -> None:
+    def more(tree):
+        tree["base"]["resources"]["pretrain"] |= resources
+        return tree
+
+    change_params(folder, more)
+
+
 def losses(folder) -> list[float]:
     """Of each step."""
     return pd.read_csv(folder / "log.csv").loss.tolist()
 
 
-def test_several_nodes_train_what_one_does(run):
-    """Up to rounding, which Adam magnifies in the course of the steps."""
-    folder, name = run.folder, "flip-50"
+@pytest.mark.parametrize("what", ["nodes", "processes"])
+def test_several_processes_train_what_one_does(run, what):
+    """srun starts them on several nodes, torchrun on one. Up to rounding, which Adam magnifies in the course of the
+    steps."""
+    folder, name = run.folder, {"nodes": "flip-50", "processes": "clip"}[what]
     results = folder / f"results/tiny/{name}/seed-0"
     alone = losses(results)
-    edit(folder, "params.yaml", "nodes: 1", "nodes: 2")
+    ask_for(folder, **{what: 2})
     shutil.rmtree(folder / f"receipts/tiny/variants/{name}")
     shutil.rmtree(results)
     words = [*WORDS, "variant", "--config", f"variant={name}"]
@@ -203,3 +234,4 @@ def test_several_nodes_train_what_one_does(run):
     together = losses(results)
     assert together[0] == pytest.approx(alone[0], rel=1e-4)
     assert together == pytest.approx(alone, rel=0.02)
+    ask_for(folder, **{what: 1})

@@ -1,13 +1,16 @@
 """The world's test sets: clip-benchmark reads each of them, classes are balanced, equal pictures give equal files and
-a changed one another revision; a public set is checked, not touched."""
+a changed one another revision; a public set is checked, not touched; what a probe is fitted to is no test picture, and
+is kept out of pre-training like one."""
 
+import shutil
 from collections import Counter
+from hashlib import sha256
 
 import pytest
 import webdataset
 
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip.data import testsets
+from flip.data import fingerprints, testsets
 from flip.data.index import members
 from flip.data.scenes import COARSE, FINE
 from flip.data.shifts import SETS, SHIFTED
@@ -20,7 +23,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
-SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20}
+SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20, "pointing": 24}
+FITTED = {"coarse": 32, "fine": 128}
 
 
 def build(folder, name, task="zeroshot_classification"):
@@ -35,7 +39,7 @@ def make(change, tmp_path_factory):
 
     def made(name, delta=None):
         folder = tmp_path_factory.mktemp("tests")
-        params = change("clip", {"world": {"tests": SIZES}} | (delta or {}))
+        params = change("clip", {"world": {"tests": SIZES, "probe": FITTED}} | (delta or {}))
         (folder / "params.yaml").write_text(dump(params))
         testsets.main(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
         return folder / name
@@ -74,7 +78,7 @@ def test_revisions_say_what_is_there(folders):
         assert revision["set"] == name
         assert revision["source"] == "world"
         assert revision["samples"] == len(members(folder / "test" / "0.tar"))
-        assert revision["classes"] == {"fine": 128, "retrieval": 0}.get(name, 16)
+        assert revision["classes"] == {"fine": 128, "retrieval": 0, "pointing": 0}.get(name, 16)
 
 
 def test_equal_parameters_make_equal_files(folders, make):
@@ -83,8 +87,69 @@ def test_equal_parameters_make_equal_files(folders, make):
     assert read_json(again / "revision.json") == read_json(folders["rendition"] / "revision.json")
 
 
+def pictures(folder, split):
+    """SHA-256 of each picture of a split, and its class."""
+    found = webdataset.WebDataset(str(folder / split / "0.tar"), shardshuffle=False)
+    return [(sha256(sample["jpg"]).digest(), int(sample["cls"])) for sample in found]
+
+
+def test_a_training_split_has_balanced_classes_and_no_test_picture(folders):
+    for name, count in FITTED.items():
+        training, test = pictures(folders[name], "train"), pictures(folders[name], "test")
+        classes = FINE if name == "fine" else COARSE
+        assert Counter(label for _, label in training) == dict.fromkeys(range(len(classes)), count // len(classes))
+        assert not {picture for picture, _ in training} & {picture for picture, _ in test}
+        assert len({picture for picture, _ in training}) == count
+        assert read_json(folders[name] / "revision.json")["train"]["samples"] == count
+    both = [{picture for picture, _ in pictures(folders[name], "train")} for name in FITTED]
+    assert not set.intersection(*both)
+
+
+def test_probing_a_set_leaves_its_test_split_as_it_is(folders, make):
+    plain = make("coarse", {"evaluate": {"probe": []}})
+    assert not (plain / "train").exists()
+    assert file_hash(plain / "test" / "0.tar") == file_hash(folders["coarse"] / "test" / "0.tar")
+    without = {key: value for key, value in read_json(folders["coarse"] / "revision.json").items() if key != "train"}
+    assert read_json(plain / "revision.json") == without
+
+
+def test_training_pictures_of_probes_are_kept_out_of_pre_training(folders, make, tmp_path):
+    """They are among the fingerprints that downloads are compared with; those of a set that is not probed are not."""
+    tables = list(fingerprints.of_tests([folders["coarse"] / "revision.json"]))
+    known = {digest for table in tables for digest in table["sha256"].to_pylist()}
+    for split in ("test", "train"):
+        assert {picture for picture, _ in pictures(folders["coarse"], split)} <= known
+    assert len(known) == SIZES["coarse"] + FITTED["coarse"]
+    sets = {"evaluate": {"sets": {"coarse": str(folders["coarse"])}}}
+    for probe, count in (([], SIZES["coarse"]), (["coarse"], len(known))):
+        public = make("coarse", {"evaluate": sets["evaluate"] | {"probe": probe}})
+        assert sum(map(len, fingerprints.of_tests([public / "revision.json"]))) == count
+
+
+def test_a_public_set_without_a_training_split_says_so(folders, make, tmp_path):
+    public = rewritten(folders["coarse"], tmp_path / "public", dict)
+    out = make("coarse", {"evaluate": {"sets": {"coarse": str(public)}}})
+    assert read_json(out / "revision.json")["train"] == {
+        "missing": f"{public} has no train/nshards.txt, so no training split"
+    }
+
+
+def test_a_public_set_with_a_training_split_of_other_classes_is_refused(folders, make, tmp_path, capsys):
+    public = rewritten(folders["coarse"], tmp_path / "public", dict)
+    shutil.copytree(folders["fine"] / "train", public / "train")
+    with pytest.raises(SystemExit):
+        make("coarse", {"evaluate": {"sets": {"coarse": str(public)}}})
+    assert "train has labels up to 127, but classnames.txt has 16 lines" in capsys.readouterr().err
+
+
+def test_a_set_of_captions_cannot_be_probed(folders, make, capsys):
+    with pytest.raises(SystemExit):
+        make("retrieval", {"evaluate": {"sets": {"retrieval": str(folders["retrieval"])}, "probe": ["retrieval"]}})
+    assert "evaluate.probe: 'retrieval' has captions, not classes" in capsys.readouterr().err
+
+
 def rewritten(folder, target, edit):
-    """A copy of a set with every sample passed through `edit`."""
+    """A copy of a set's test split with every sample passed through `edit`."""
     (target / "test").mkdir(parents=True)
     for name in ("classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt"):
         (target / name).write_text((folder / name).read_text())
@@ -112,7 +177,7 @@ def test_a_public_set_is_checked_and_stays_where_it_is(folders, make, tmp_path):
     public = rewritten(folders["coarse"], tmp_path / "public", dict)
     out = make("coarse", {"evaluate": {"sets": {"coarse": str(public)}}})
     assert [path.name for path in out.iterdir()] == ["revision.json"]
-    assert read_json(out / "revision.json") == testsets.revision(public, "coarse", str(public))
+    assert read_json(out / "revision.json") == testsets.revision(public, "coarse", str(public), probed=True)
 
 
 def test_a_set_that_became_public_leaves_no_pictures_of_the_world(folders, make, change):

@@ -10,6 +10,7 @@ import pytest
 from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
 from flip.files import read_json, write_json
 from flip.model.text import PAD
+from flip.params import merge
 from flip.schema import Captions
 
 TEXTS = ["A red star on grass!", "two blue boats", "IMG_2034 | free wallpaper", "é", ""]
@@ -79,16 +80,20 @@ def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
     tokenizer, theirs = made(params, tmp_path), AutoTokenizer.from_pretrained(bert_folder)
     for row, text in zip(tokenizer(TEXTS), TEXTS, strict=True):
         assert words(row) == theirs(text, add_special_tokens=False)["input_ids"][:32]
-    surrounded = made(params.model_copy(update={"captions": Captions(start=True, end=True, fill=False)}), tmp_path)
+    surrounded = made(
+        params.model_copy(update={"captions": Captions(tokenizer="scale", start=True, end=True, fill=False)}), tmp_path
+    )
     for row, text in zip(surrounded(TEXTS), TEXTS, strict=True):
         assert words(row) == theirs(text)["input_ids"][:32]
     assert tokenizer.vocabulary == surrounded.vocabulary == len(theirs)
 
 
-def test_clip_equals_open_clip(change, tmp_path):
+@pytest.mark.parametrize("delta", [{"tokenizer": {"kind": "clip"}}, {"captions": {"tokenizer": "clip"}}])
+def test_clip_equals_open_clip(change, tmp_path, delta):
+    """The scale's tokenizer, or a variant's own."""
     from open_clip import SimpleTokenizer
 
-    delta = {"model": {"tokens": 12}, "tokenizer": {"kind": "clip"}, "captions": {"start": True, "end": True}}
+    delta = merge(delta, {"model": {"tokens": 12}, "captions": {"start": True, "end": True}})
     tokenizer, texts = made(change("clip", delta), tmp_path), [*TEXTS, "a picture of " * 9]
     theirs = SimpleTokenizer(context_length=12)(texts)
     for row, expected in zip(tokenizer(texts), theirs, strict=True):

@@ -33,7 +33,19 @@ def weights(run):
 
 @pytest.mark.parametrize(
     "variant",
-    ["clip", "flip-75", "text-random", "text-prioritized", "flip-75-mae", "clip-form", "sigmoid", "siglip"],
+    [
+        "clip",
+        "flip-75",
+        "text-random",
+        "text-prioritized",
+        "flip-75-mae",
+        "clip-form",
+        "clip-max",
+        "sigmoid",
+        "siglip",
+        "mae",
+        "slip",
+    ],
 )
 def test_every_variant_learns(change, small_data, variant):
     """The plain colours of the little set are told apart within a few epochs."""
@@ -50,8 +62,9 @@ def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data):
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
-def test_a_resumed_run_has_the_same_bits(change, small_data):
-    params = change("flip-75-mae", SMALL)
+@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise"])
+def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
+    params = change(variant, SMALL)
     whole = make_run(params, small_data)
     advance(whole, 9)
     first = make_run(params, small_data)
@@ -62,6 +75,13 @@ def test_a_resumed_run_has_the_same_bits(change, small_data):
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(second)[name]), name
     assert not all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(first).values(), strict=True))
+
+
+def test_the_log_has_the_bias_of_a_loss_that_learns_one(change, small_data):
+    runs = {name: make_run(change(name, SMALL), small_data) for name in ("clip", "sigmoid-no-bias", "sigmoid")}
+    rows = {name: run.record(advance(run, 3)[-1], 1.0) for name, run in runs.items()}
+    assert [name for name, row in rows.items() if "bias" in row] == ["sigmoid"]
+    assert 0 < abs(rows["sigmoid"]["bias"] + 10) < 1
 
 
 def test_seeds_differ_and_repeat(change, small_data):

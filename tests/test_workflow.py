@@ -22,7 +22,9 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
 
     whole = read_project("params.yaml", scale)
     jobs = planned(snakemake(copy, "-n", report, "--config", f"scale={scale}"))
-    assert jobs["pretrain"] == jobs["evaluate"] == len(whole.of(report).named)
+    named = whole.of(report).named
+    assert jobs["pretrain"] == jobs["evaluate"] == len(named)
+    assert jobs.get("embed", 0) == len({whole.variants[name].features for name in named} - {None})
     assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
 
@@ -69,7 +71,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     from flip.provenance import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
-    stages["tables"] = specs.TABLES
+    stages |= {"embed": specs.EMBED, "tables": specs.TABLES}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))

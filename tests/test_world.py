@@ -18,7 +18,7 @@ from flip.data.captions import BACKGROUND_WORDS, COLOUR_WORDS, SHAPE_WORDS, TEXT
 from flip.data.render import decode, draw
 from flip.data.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
 from flip.data.shapes import placed
-from flip.data.shifts import SETS, jpeg_of, scene_of
+from flip.data.shifts import LEAKING, SETS, jpeg_of, scene_of
 from flip.params import check, dump, merge
 from flip.schema import World
 
@@ -187,7 +187,7 @@ def test_duplicates_and_leaked_rows(tiny):
     assert world.scene(tiny, twice[0]) == world.scene(tiny, origins[twice[0]])
     copies = [world.jpeg(tiny, row) == jpeg_of(tiny, *origins[row]) for row in leaked]
     assert 0 < sum(copies) < len(copies)
-    assert {origins[row][0] for row in leaked} == set(SETS)
+    assert {origins[row][0] for row in leaked} == set(LEAKING)
 
 
 def test_no_duplicates_no_leaks(tiny):
@@ -240,7 +240,7 @@ def test_test_scenes_show_their_class(tiny):
 
 def test_the_sheet_shows_rows_and_sets(tmp_path, project):
     (tmp_path / "params.yaml").write_text(dump(project.resolve("clip")))
-    for name in (None, "retrieval", "sketch"):
+    for name in (None, "retrieval", "sketch", "pointing"):
         out = tmp_path / f"{name}.png"
         some = ["--set", name] if name else []
         world.main(["sheet", "--params", str(tmp_path / "params.yaml"), "--count", "10", "--out", str(out), *some])

@@ -112,11 +112,15 @@ def of_part(download: Path):
 
 
 def of_tests(revisions: list[Path]):
-    """Tables of all test sets' fingerprints; each set lies beside its revision or where that says."""
+    """Tables of all test sets' fingerprints, with those of the training splits that probes are fitted to; each set lies
+    beside its revision or where that says."""
     for revision in revisions:
-        folder = revision.parent if (revision.parent / "test").exists() else Path(read_json(revision)["source"])
-        for tar in tqdm(sorted((folder / "test").glob("*.tar")), desc=revision.parent.name, unit="tar", disable=None):
-            yield from test_tables(tar, revision.parent.name)
+        content, name = read_json(revision), revision.parent.name
+        folder = revision.parent if (revision.parent / "test").exists() else Path(content["source"])
+        splits = ("test", "train") if content.get("train", {}).get("samples") else ("test",)
+        tars = [tar for split in splits for tar in sorted((folder / split).glob("*.tar"))]
+        for tar in tqdm(tars, desc=name, unit="tar", disable=None):
+            yield from test_tables(tar, name)
 
 
 def write(tables, schema: pa.Schema, out) -> None:

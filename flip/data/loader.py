@@ -9,6 +9,7 @@ import mmap
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,10 @@ import simplejpeg
 import torch
 
 from flip.data.index import BLOCK, check_size, read_index
+from flip.data.noise import Corruption
+from flip.data.views import DRAWS, recolour
 from flip.model.masking import uniform
-from flip.schema import Augmentation
+from flip.schema import Augmentation, Views
 
 
 class Order:
@@ -68,8 +71,12 @@ class Shard:
 
     def __getitem__(self, item: int) -> tuple[bytes, str]:
         """JPEG bytes and caption."""
-        jpeg, jpeg_size, text, text_size = self.index[item]
-        return self.bytes[jpeg : jpeg + jpeg_size], self.bytes[text : text + text_size].decode()
+        jpeg, jpeg_size, *_ = self.index[item]
+        return self.bytes[jpeg : jpeg + jpeg_size], self.caption(item)
+
+    def caption(self, item: int) -> str:
+        _, _, text, text_size = self.index[item]
+        return self.bytes[text : text + text_size].decode()
 
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
@@ -81,9 +88,11 @@ def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndar
     """Top, left, height, width of a random crop: area and aspect drawn as in Inception's (and torchvision's).
 
     `draws` holds uniform numbers [tries, 4]; if no try fits inside the picture, the largest centred crop of an
-    allowed aspect is taken.
+    allowed aspect is taken. Where all of the area is asked for, it is the whole picture.
     """
     low, high = augmentation.crop_area
+    if low == 1:
+        return 0, 0, height, width
     shortest, longest = map(math.log, augmentation.crop_aspect)
     for area, aspect, y, x in draws.tolist():  # numbers of Python's own are several times faster one by one
         area = height * width * (low + (high - low) * area)
@@ -102,56 +111,116 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def decode(jpeg: bytes) -> np.ndarray | None:
+    """uint8 [height, width, 3]; None where the bytes are no picture."""
+    try:
+        return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True)
+    except ValueError:
+        return None
+
+
+def ahead(function, items, workers: int):
+    """function(item) of each item, in their order, computed ahead by `workers` threads."""
+    if not workers:
+        yield from map(function, items)
+        return
+    items, pending = iter(items), deque()
+    with ThreadPoolExecutor(workers) as pool:
+        pending.extend(pool.submit(function, item) for item in islice(items, workers + 1))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(pool.submit(function, item) for item in islice(items, 1))
+            yield result
+
+
 class Loader:
     """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64
-    [batch].
+    [batch]; and where `views` says how to make them, two views of each picture, uint8 [batch, 2, side, side, 3].
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
-    could not be decoded; each is replaced by the next pair of its shard.
+    could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     """
 
     TRIES = 10
+    CROP = 1 + 4 * TRIES  # random numbers per crop: to flip or not, then the tries
 
     def __init__(
-        self, manifest: dict, folder, tokenizer, side: int, augmentation: Augmentation, seed: int, window: int
+        self,
+        manifest: dict,
+        folder,
+        tokenizer,
+        side: int,
+        augmentation: Augmentation,
+        seed: int,
+        window: int,
+        noise: Corruption | None = None,
+        views: Views | None = None,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
             check_size(path, shard["bytes"])
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
+        self.noise, self.views = noise, views
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
+
+    def _picture(self, number: int, item: int) -> np.ndarray | None:
+        """What is learned from of a shard's item; None where that cannot be read."""
+        return decode(self.shard(number)[item][0])
 
     def _pair(self, position: int) -> tuple[np.ndarray, str]:
         number, item = self.order.at(position)
         shard = self.shard(number)
         for offset in range(len(shard.index)):
-            jpeg, caption = shard[(item + offset) % len(shard.index)]
-            try:
-                return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True), caption
-            except ValueError:
-                self.broken += 1
+            place = (item + offset) % len(shard.index)
+            picture = self._picture(number, place)
+            if picture is not None:
+                return picture, shard.caption(place)
+            self.broken += 1
         raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
 
-    def _augment(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        top, left, height, width = crop_box(*image.shape[:2], self.augmentation, draws[1:].reshape(-1, 4))
+    def _caption(self, position: int) -> str:
+        number, item = self.order.at(position)
+        return self.shard(number).caption(item)
+
+    def _crop(self, image: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
+        top, left, height, width = crop_box(*image.shape[:2], augmentation, draws[1:].reshape(-1, 4))
         image = resize(image[top : top + height, left : left + width], self.side)
-        return image[:, ::-1] if self.augmentation.flip and draws[0] < 0.5 else image
+        return image[:, ::-1] if augmentation.flip and draws[0] < 0.5 else image
+
+    def _view(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        return recolour(self._crop(image, self.views, draws[: self.CROP]), self.views, draws[self.CROP :])
+
+    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """What of the pairs' pictures goes into the model, and their captions."""
+        size = len(positions)
+        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
+        found = {"images": np.empty((size, self.side, self.side, 3), dtype=np.uint8)}
+        if self.views:
+            found["views"] = np.empty((size, 2, self.side, self.side, 3), dtype=np.uint8)
+            view_draws = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(size, 2, -1)
+        texts = []
+        for row, position in enumerate(positions.tolist()):
+            image, text = self._pair(position)
+            found["images"][row] = self._crop(image, self.augmentation, draws[row])
+            if self.views:
+                found["views"][row] = [self._view(image, one) for one in view_draws[row]]
+            texts.append(text)
+        return {name: torch.from_numpy(array) for name, array in found.items()}, texts
 
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
         """The pairs at positions start .. start + size - 1."""
         positions = torch.arange(start, start + size)
-        draws = uniform(self.seed, "augmentation", positions, 1 + 4 * self.TRIES).numpy()
-        images = np.empty((size, self.side, self.side, 3), dtype=np.uint8)
-        texts = []
-        for row, position in enumerate(range(start, start + size)):
-            image, text = self._pair(position)
-            images[row] = self._augment(image, draws[row])
-            texts.append(text)
-        ids = torch.from_numpy(self.tokenizer(texts))
-        return {"images": torch.from_numpy(images), "ids": ids, "positions": positions}
+        inputs, texts = self._inputs(positions)
+        if self.noise:
+            for row, source in enumerate(self.noise.sources(start, size)):
+                texts[row] = texts[row] if source == start + row else self._caption(source)
+        batch = inputs | {"ids": torch.from_numpy(self.tokenizer(texts)), "positions": positions}
+        if self.noise:
+            self.noise.corrupt(batch)
+        return batch
 
     def keys(self, start: int, size: int) -> list[str]:
         """Shard and key of the pairs at positions start .. start + size - 1, for messages."""
@@ -161,14 +230,4 @@ class Loader:
     def batches(self, start: int, size: int, workers: int, stride: int):
         """Endless batches, each `stride` positions after the last, from `start` on, prepared ahead by `workers`
         threads."""
-        if not workers:
-            while True:
-                yield self.batch(start, size)
-                start += stride
-        with ThreadPoolExecutor(workers) as pool:
-            ahead = deque()
-            while True:
-                while len(ahead) <= workers:
-                    ahead.append(pool.submit(self.batch, start, size))
-                    start += stride
-                yield ahead.popleft().result()
+        return ahead(lambda first: self.batch(first, size), count(start, stride), workers)

@@ -108,6 +108,12 @@ def around(main: Thing, count: int, relation: str, alike: bool, random: Random) 
     return things
 
 
+def draw_size(random: Random) -> dict[str, int]:
+    """Width and height of a picture, pixels."""
+    short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
+    return {"width": round(short * max(1, aspect)), "height": round(short * max(1, 1 / aspect))}
+
+
 def draw_scene(random: Random, look: str, count: int | None = None, shape=None, colour=None) -> Scene:
     """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
     drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
@@ -115,12 +121,11 @@ def draw_scene(random: Random, look: str, count: int | None = None, shape=None, 
     main = draw_thing(random, (0.62, 0.8) if count == 1 else (0.52, 0.64), shape, colour)
     relation, alike = random.choice(tuple(RELATIONS)), random.random() < 0.2
     things = [main, *around(main, count - 1, relation, alike, random)]
-    short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
+    size = draw_size(random)
     return Scene(
         things=framed(things, random),
         relation=relation if count > 1 and not alike else None,
         background=random.choice(BACKGROUNDS),
-        width=round(short * max(1, aspect)),
-        height=round(short * max(1, 1 / aspect)),
         look=look,
+        **size,
     )

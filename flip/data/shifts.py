@@ -1,4 +1,4 @@
-"""Test pictures of the world: scenes of their own streams, four of the sets drawn as training pictures never are."""
+"""Test pictures of the world: scenes of their own streams, five of the sets drawn as training pictures never are."""
 
 from dataclasses import replace
 from random import Random
@@ -6,24 +6,26 @@ from random import Random
 import cv2
 import numpy as np
 
-from flip.data import render
+from flip.data import pointing, render
 from flip.data.captions import describe
 from flip.data.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.data.textures import crop
 from flip.schema import World
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
-SETS = ("fine", "coarse", "retrieval", *SHIFTED)
+# A share of these leaks into the URL table. `pointing` does not: the table is what it was before that set was there.
+LEAKING = ("fine", "coarse", "retrieval", *SHIFTED)
+SETS = (*LEAKING, "pointing")
 
 
 def classes(name: str) -> tuple[str, ...]:
-    """The set's class names; none for retrieval."""
-    return {"fine": FINE, "retrieval": ()}.get(name, COARSE)
+    """The set's class names; none where pictures have captions."""
+    return {"fine": FINE, "retrieval": (), "pointing": ()}.get(name, COARSE)
 
 
-def size(world: World, name: str) -> int:
-    """Pictures in the set."""
-    return getattr(world.tests, "shifted" if name in SHIFTED else name)
+def size(world: World, name: str, split: str = "test") -> int:
+    """Pictures in the set, or in the training split that a probe is fitted on."""
+    return getattr(world.probe if split == "train" else world.tests, "shifted" if name in SHIFTED else name)
 
 
 def label(name: str, index: int) -> int:
@@ -31,12 +33,14 @@ def label(name: str, index: int) -> int:
     return index % len(classes(name))
 
 
-def scene_of(world: World, name: str, index: int) -> Scene:
-    """What picture `index` of the set shows: mostly one thing, of its class; for retrieval anything."""
-    random = stream(world, "test", name, index)
-    look = f"{world.seed}/test look/{name}/{index}"
+def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
+    """What picture `index` of the set shows: mostly one thing, of its class; what else for sets of captions."""
+    random = stream(world, split, name, index)
+    look = f"{world.seed}/{split} look/{name}/{index}"
     if name == "retrieval":
         return draw_scene(random, look)
+    if name == "pointing":
+        return pointing.draw_group(random, look)
     words = classes(name)[label(name, index)].split()
     scene = draw_scene(random, look, 1 if random.random() < 0.8 else 2, words[-1], words[0] if len(words) > 1 else None)
     return tilted(scene, random) if name == "viewpoint" else scene
@@ -164,8 +168,23 @@ def captions_of(world: World, index: int) -> list[str]:
     return list(found.values())
 
 
-def jpeg_of(world: World, name: str, index: int) -> bytes:
+def annotations(world: World, name: str, index: int) -> dict[str, str]:
+    """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes."""
+    if name == "retrieval":
+        return {"txt": "\n".join(captions_of(world, index))}
+    if name == "pointing":
+        return pointing.annotations(scene_of(world, name, index))
+    return {"cls": str(label(name, index))}
+
+
+def wording(world: World, name: str, index: int) -> str:
+    """Picture `index` of the set in words: a caption, or its class name."""
+    found = annotations(world, name, index)
+    return found["txt"].splitlines()[0] if "txt" in found else classes(name)[label(name, index)]
+
+
+def jpeg_of(world: World, name: str, index: int, split: str = "test") -> bytes:
     """Picture `index` of the set, encoded."""
-    scene = scene_of(world, name, index)
+    scene = scene_of(world, name, index, split)
     draw = {"sketch": sketch, "rendition": rendition, "corruption": corruption}.get(name, render.draw)
     return render.encode(draw(scene), render.quality(scene))

@@ -1,4 +1,5 @@
-"""Writes one of the world's test sets in clip-benchmark's webdataset layout, or checks one that lies elsewhere.
+"""Writes one of the world's test sets in clip-benchmark's webdataset layout, or checks one that lies elsewhere; with
+the training split of a set that is probed.
 
     python -m flip.data.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
 
@@ -14,13 +15,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flip.data import boxes
+from flip.data.boxes import KIND, kind
 from flip.data.index import members
-from flip.data.shifts import SETS, captions_of, classes, jpeg_of, label, size
+from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
 from flip.params import load, nearest
 from flip.schema import World
 
-NAMES, PROMPTS, KIND = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
+NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
 TEMPLATES = (
     "{c}",
     "a {c}",
@@ -32,13 +35,6 @@ TEMPLATES = (
 )
 
 
-def annotation(world: World, name: str, index: int) -> tuple[str, str]:
-    """Extension and content of what stands beside a picture: its class, or five captions, a line each."""
-    if name == "retrieval":
-        return "txt", "\n".join(captions_of(world, index))
-    return "cls", str(label(name, index))
-
-
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     """A member without a time or an owner, so that equal pictures make equal files."""
     member = tarfile.TarInfo(name)
@@ -46,30 +42,31 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def write_pictures(world: World, name: str, out: Path) -> None:
-    count = size(world, name)
-    with atomic(out / "test" / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for index in tqdm(range(count), desc=name, unit="picture", disable=None):
-            extension, text = annotation(world, name, index)
-            add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index))
-            add(tar, f"{index:06d}.{extension}", text.encode())
-    write_atomic(out / "test" / "nshards.txt", "1\n")
+def write_pictures(world: World, name: str, out: Path, split: str) -> None:
+    count = size(world, name, split)
+    with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
+            add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
+            for extension, text in annotations(world, name, index).items():
+                add(tar, f"{index:06d}.{extension}", text.encode())
+    write_atomic(out / split / "nshards.txt", "1\n")
 
 
-def write_set(world: World, name: str, out: Path) -> None:
-    """The world's test set in the folder `out`.
+def write_set(world: World, name: str, out: Path, probed: bool) -> None:
+    """The world's test set in the folder `out`; with a training split if it is to be probed.
 
     Raises:
         ValueError: the world has no such set.
     """
     if name not in SETS:
         raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
-    write_pictures(world, name, out)
-    if name == "retrieval":
-        write_atomic(out / KIND, "retrieval\n")
-    else:
-        write_atomic(out / NAMES, "\n".join(classes(name)) + "\n")
+    for split in ("test", "train") if probed else ("test",):
+        write_pictures(world, name, out, split)
+    if names := classes(name):
+        write_atomic(out / NAMES, "\n".join(names) + "\n")
         write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")
+    else:
+        write_atomic(out / KIND, f"{name}\n")
 
 
 def present(path: Path) -> Path:
@@ -90,17 +87,17 @@ def lines(path: Path) -> list[str]:
     return [line for line in present(path).read_text().splitlines() if line.strip()]
 
 
-def tars(folder: Path) -> list[Path]:
-    """The set's tars, all of them there.
+def tars(folder: Path, split: str = "test") -> list[Path]:
+    """The tars of a set's split, all of them there.
 
     Raises:
         ValueError: one is missing, or nshards.txt is no number.
     """
-    path = folder / "test" / "nshards.txt"
+    path = folder / split / "nshards.txt"
     count = present(path).read_text().strip()
     if not count.isdigit() or int(count) < 1:
-        raise ValueError(f"{path}: '{count}' is no number of tars; write how many test/<number>.tar there are")
-    return [present(folder / "test" / f"{number}.tar") for number in range(int(count))]
+        raise ValueError(f"{path}: '{count}' is no number of tars; write how many {split}/<number>.tar there are")
+    return [present(folder / split / f"{number}.tar") for number in range(int(count))]
 
 
 def labels(tar: Path) -> list[int]:
@@ -139,29 +136,48 @@ def check_classes(folder: Path) -> int:
     return len(names)
 
 
-def is_retrieval(folder: Path) -> bool:
-    path = folder / KIND
-    return path.exists() and path.read_text().strip().lower() == "retrieval"
-
-
-def revision(folder: Path, name: str, source: str) -> dict:
-    """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
+def training(folder: Path) -> dict:
+    """What the training split of a set consists of, or why there is none to fit a linear probe to.
 
     Raises:
-        ValueError: the folder is not in clip-benchmark's layout.
+        ValueError: its labels are not of the set's classes.
     """
-    files, count = tars(folder), 0
-    if not is_retrieval(folder):
+    if not (folder / "train" / "nshards.txt").is_file():
+        return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
+    files, classes = tars(folder, "train"), len(lines(folder / NAMES))
+    found = [label for tar in files for label in labels(tar)]
+    if max(found) >= classes:
+        raise ValueError(f"{folder}: train has labels up to {max(found)}, but {NAMES} has {classes} lines")
+    digest = sha256("\n".join(file_hash(file) for file in files).encode())
+    return {"samples": len(found), "sha256": digest.hexdigest()}
+
+
+def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict:
+    """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
+
+    `chance`, percent, is there for a set of boxes; where there are classes, it follows from their number.
+
+    Raises:
+        ValueError: the folder is not in clip-benchmark's layout, or has no classes to probe.
+    """
+    files, count, facts = tars(folder), 0, {}
+    if kind(folder) == "pointing":
+        facts = {"chance": boxes.chance(files)}
+    elif kind(folder) != "retrieval":
         count = check_classes(folder)
         files = [*files, folder / NAMES, folder / PROMPTS]
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     samples = sum(len(members(tar)) for tar in tars(folder))
-    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source}
+    if probed and not count:
+        raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
+    facts |= {"train": training(folder)} if probed else {}
+    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 
 
 def clear(out: Path) -> None:
     """Removes what an earlier run left: with other parameters it may have been a set of another kind."""
-    shutil.rmtree(out / "test", ignore_errors=True)
+    for split in ("test", "train"):
+        shutil.rmtree(out / split, ignore_errors=True)
     for name in (NAMES, PROMPTS, KIND):
         (out / name).unlink(missing_ok=True)
 
@@ -174,11 +190,11 @@ def make(params, name: str, out: Path) -> None:
     """
     if name not in params.evaluate.sets:
         raise ValueError(f"evaluate.sets has no '{name}'; {nearest(name, params.evaluate.sets)}")
-    source = params.evaluate.sets[name]
+    source, probed = params.evaluate.sets[name], name in params.evaluate.probe
     clear(out)
     if source == "world":
-        write_set(params.world, name, out)
-    write_json(out / "revision.json", revision(out if source == "world" else Path(source), name, source))
+        write_set(params.world, name, out, probed)
+    write_json(out / "revision.json", revision(out if source == "world" else Path(source), name, source, probed))
 
 
 def main(argv=None):

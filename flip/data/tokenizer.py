@@ -28,11 +28,13 @@ TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 class Tokenizer:
     """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
+    `path` is the scale's tokenizer, which `captions` may replace by CLIP's.
+
     Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
     """
 
     def __init__(self, path, slots: int, captions: Captions):
-        self.stored = stored = read_json(path)
+        self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
         self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored, slots)
         self.before = self._special(known, "start") if captions.start else []
@@ -75,6 +77,13 @@ def _clip():
 
     clip = SimpleTokenizer()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
+
+
+def _clip_definition() -> dict:
+    """What tokenizer.json holds of CLIP's BPE."""
+    from open_clip import SimpleTokenizer
+
+    return {"kind": "clip", "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
 
 
 def captions(manifest: dict, folder: Path):
@@ -128,9 +137,7 @@ def build(params: Params, texts) -> dict:
     """
     kind = params.tokenizer.kind
     if kind == "clip":
-        from open_clip import SimpleTokenizer
-
-        return {"kind": kind, "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
+        return _clip_definition()
     if kind == "bert" and not params.tokenizer.path:
         raise ValueError("tokenizer.path is null; tokenizer.kind 'bert' needs a folder or a hub name")
     definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)

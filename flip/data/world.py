@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from flip.data import render
 from flip.data.captions import describe
 from flip.data.scenes import Scene, draw_scene, stream
-from flip.data.shifts import SETS, captions_of, classes, jpeg_of, label, scene_of, size
+from flip.data.shifts import LEAKING, SETS, jpeg_of, scene_of, size, wording
 from flip.files import atomic
 from flip.params import load
 from flip.schema import Faults, World
@@ -44,7 +44,7 @@ def origin(world: World, row: int) -> int | tuple[str, int]:
         random = stream(world, "origin", row)
         chance = random.random()
         if chance >= 1 - world.leaked:
-            name = random.choice(SETS)
+            name = random.choice(LEAKING)
             return name, random.randrange(size(world, name))
         if chance >= world.duplicates or row == 0:
             return row
@@ -113,8 +113,7 @@ def exhibits(world: World, name: str | None, count: int):
         yield from ((jpeg(world, row), caption(world, row)) for row in range(min(count, world.pictures)))
     else:
         for index in range(min(count, size(world, name))):
-            words = captions_of(world, index)[0] if name == "retrieval" else classes(name)[label(name, index)]
-            yield jpeg_of(world, name, index), words
+            yield jpeg_of(world, name, index), wording(world, name, index)
 
 
 def sheet(pictures, columns: int = 8, cell: int = 170) -> Image.Image:

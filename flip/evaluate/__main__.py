@@ -3,7 +3,7 @@
     python -m flip.evaluate --params specs/tiny/params/flip-50.yaml --data data/tiny \\
         --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
 
-Writes metrics.json (percent) and outcomes.npz (per test item, for intervals).
+Writes metrics.json (percent, and why a metric is not there) and outcomes.npz (per test item, for intervals).
 """
 
 import argparse
@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flip.data.boxes import kind
 from flip.data.tokenizer import Tokenizer
 from flip.device import pick_device
-from flip.evaluate import retrieval, zeroshot
-from flip.evaluate.encoders import Ensemble, Full, Masked
+from flip.evaluate import pointing, probe, retrieval, zeroshot
+from flip.evaluate.encoders import Cached, Ensemble, Masked
+from flip.evaluate.features import Features, compute
 from flip.evaluate.sets import read_set
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
@@ -31,23 +33,63 @@ def set_folder(params: Params, data: Path, name: str) -> Path:
     return data / "tests" / name if place == "world" else Path(place)
 
 
+def read(params: Params, data: Path, name: str, split: str = "test"):
+    """Loader, class names and templates of a set's split."""
+    return read_set(set_folder(params, data, name), params.model.image, params.evaluate.batch, split)
+
+
+def revisions(params: Params, data: Path) -> dict[str, dict]:
+    """What each set consists of, as the data's stage has found it."""
+    return {name: read_json(data / "tests" / name / "revision.json") for name in params.evaluate.sets}
+
+
+def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
+    """Probes that have nothing to be fitted to, and why."""
+    training = {f"{name}-probe": sets[name]["train"] for name in params.evaluate.probe}
+    return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
+
+
+def with_text(model, tokenize, name: str, features: Features, prompts, device: str) -> dict[str, np.ndarray]:
+    """Zero-shot classification by `prompts` (class names, templates); retrieval for a set without classes."""
+    encoder, (classes, templates) = Cached(model), prompts
+    if classes is not None:
+        return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device)}
+    scores = retrieval.outcomes(encoder, tokenize, features.batches(), device, model.params.evaluate.batch)
+    return {f"{name}-{metric}": values for metric, values in scores.items()}
+
+
+def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+    """Zero-shot classification of masked pictures."""
+    loader, classes, templates = read(model.params, data, "fine")
+    encoders = {"fine-masked": Masked(model, seed), "fine-ensemble": Ensemble(model, seed)}
+    return {
+        metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
+        for metric, encoder in encoders.items()
+    }
+
+
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`."""
+    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`.
+
+    A model without a text tower is probed, and that is all.
+    """
     params, found = model.params, {}
-    for name in params.evaluate.sets:
+    without = skipped(params, revisions(params, data))
+    probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
+    for name in probed if model.text is None else params.evaluate.sets:
         folder = set_folder(params, data, name)
-        loader, classes, templates = read_set(folder, params.model.image, params.evaluate.batch)
-        if classes is None:
-            scores = retrieval.outcomes(Full(model), tokenize, loader, device, params.evaluate.batch)
-            found |= {f"{name}-{metric}": values for metric, values in scores.items()}
-        else:
-            found[name] = zeroshot.outcomes(Full(model), tokenize, loader, classes, templates, device)
-    if params.masking.image:
-        loader, classes, templates = read_set(
-            set_folder(params, data, "fine"), params.model.image, params.evaluate.batch
-        )
-        for metric, encoder in (("fine-masked", Masked(model, seed)), ("fine-ensemble", Ensemble(model, seed))):
-            found[metric] = zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
+        if kind(folder) == "pointing":
+            found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
+            continue
+        loader, *prompts = read(params, data, name)
+        features = compute(model, loader, device)
+        if model.text is not None:
+            found |= with_text(model, tokenize, name, features, prompts, device)
+        if name in probed:
+            training = compute(model, read(params, data, name, "train")[0], device)
+            found[f"{name}-probe"] = probe.outcomes(training, features)
+    if model.text is not None and params.masking.image:
+        found |= masked(model, tokenize, data, seed, device)
     return found
 
 
@@ -84,8 +126,9 @@ def main(argv=None):
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
-    sets = {name: read_json(options.data / "tests" / name / "revision.json") for name in params.evaluate.sets}
-    facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}, "sets": sets}
+    sets = revisions(params, options.data)
+    facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}}
+    facts |= {"skipped": skipped(params, sets), "sets": sets}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})
 

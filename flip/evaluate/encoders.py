@@ -19,6 +19,13 @@ class Full:
         return self.model.encode_image(images)
 
 
+class Cached(Full):
+    """Pictures as they are, given as the features that the vision tower's pooling has made of them."""
+
+    def encode_image(self, pooled: Tensor) -> Tensor:
+        return self.model.image_projection(pooled)
+
+
 class Masked(Full):
     """Pictures masked as in training; picture i of a set always has the same mask."""
 

@@ -21,21 +21,21 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(square.resize((side, side), Image.Resampling.BICUBIC)))
 
 
-def read_set(folder, side: int, batch: int):
-    """The set's loader of (images, targets or captions), its class names and its prompt templates.
+def read_set(folder, side: int, batch: int, split: str = "test"):
+    """The loader of (images, targets or captions) of a set's split, the set's class names and its prompt templates.
 
     Raises:
         ValueError: a folder without the layout.
     """
     folder = Path(folder)
-    if not (folder / "test" / "nshards.txt").exists():
+    if not (folder / split / "nshards.txt").exists():
         raise ValueError(
-            f"{folder}: no test/nshards.txt; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset "
+            f"{folder}: no {split}/nshards.txt; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset "
             "layout (clip_benchmark_export_wds writes one)"
         )
     with warnings.catch_warnings():
         # webdataset would like to be told that the shards are not shuffled; clip-benchmark does not tell it.
         warnings.filterwarnings("ignore", message=".*shardshuffle")
-        dataset = build_wds_dataset(folder.name, lambda image: to_square(image, side), data_dir=str(folder))
+        dataset = build_wds_dataset(folder.name, lambda image: to_square(image, side), split, str(folder))
     loader = torch.utils.data.DataLoader(dataset.batched(batch), batch_size=None)
     return loader, dataset.classes, dataset.templates

@@ -15,7 +15,7 @@ from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.schema import Params
 
-POOLING = {"class": "token", "mean": "avg", "map": "map"}
+POOLING = {"class": "token", "mean": "avg", "map": "map", "max": "max"}
 # LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
 ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
 NEEDS = (

@@ -1,5 +1,5 @@
-"""Both towers, their projections into the common space, scale and bias of the logits, and the decoder; each only where
-the parameters ask for it."""
+"""The towers, their projections into the common space, scale and bias of the logits, the decoder, and what further
+losses need; each only where the parameters ask for it."""
 
 import math
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flip.model.decoder import Decoder
 from flip.model.masking import mask_patches, mask_tokens
+from flip.model.passes import passes
 from flip.model.precision import full_precision
 from flip.model.text import PAD, TextTower
 from flip.model.transformer import Transformer, initialize
@@ -22,22 +23,36 @@ def projection(width: int, common: int, kind: str) -> nn.Module:
 
 
 class TwoTowers(nn.Module):
+    """`text` and what ties it to pictures are None where no loss does.
+
+    `passes` compute what further losses read: modules called with (towers, batch, seed) that give named outputs. Those
+    marked `joint`, as a loss needs the features of all pairs together, run in both rounds of micro-batches.
+    """
+
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         model, form = params.model, params.form
         self.params = params
         self.vision = VisionTower(model, form.vision)
-        self.text = TextTower(model, form.text, vocabulary)
-        self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
-        self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
+        self.text = TextTower(model, form.text, vocabulary) if params.aligned else None
+        self.image_projection = nn.Identity()
+        if self.text is not None:
+            self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
+            self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
+            self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
         bias = params.sigmoid.initial_bias(params.train.global_batch)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self.decoder = Decoder(model, params.reconstruction, form.vision) if params.reconstruction.weight else None
+        self.passes = nn.ModuleDict(passes(params, vocabulary))
         self.apply(initialize)
         for module in self.modules():
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations
+
+    @property
+    def image_tower(self) -> nn.ModuleDict:
+        """What gives image features, by the same names: it can be loaded, or locked, by itself."""
+        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
 
     def project_image(self, encoded: Tensor) -> Tensor:
         return self.image_projection(self.vision.pool(encoded))
@@ -56,29 +71,41 @@ class TwoTowers(nn.Module):
         limit = self.params.logits.max_scale
         return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
 
-    def forward(self, batch: dict[str, Tensor], seed: int, decode: bool = True) -> dict[str, Tensor]:
-        """What the objectives need from a batch of images, ids and positions (in the training order).
-
-        Returns image and text features [batch, embedding] of unit length, the logits' scale and, where they have one,
-        bias; where there is a decoder, and unless `decode` says no, also the predicted patches [batch, patches, pixels]
-        and which were removed.
-        """
-        params, positions = self.params, batch["positions"]
-        order, words = None, None
-        if params.masking.image:
-            order = mask_patches(seed, positions, params.model.patches, params.kept_patches)
+    def align(self, image: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
+        image features [batch, embedding] of any length."""
+        params, words = self.params, None
         if params.masking.text:
             valid = batch["ids"] != PAD
-            words = mask_tokens(seed, positions, valid, params.kept_tokens, params.masking.text_policy)
-        encoded = self.vision(batch["images"], order and order.ids_keep)
+            words = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
         outputs = {
-            "image": F.normalize(full_precision(self.project_image(encoded)), dim=-1),
+            "image": F.normalize(full_precision(image), dim=-1),
             "text": F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1),
             "scale": self.scale,
         }
         if self.logit_bias is not None:
             outputs["bias"] = self.logit_bias.clone()  # not the parameter itself: it may become a leaf of its own
-        if decode and self.decoder is not None:
+        return outputs
+
+    def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False) -> dict[str, Tensor]:
+        """What the objectives need from a batch of images, ids and positions (in the training order). In place of
+        images there may be the features [batch, embedding] that a locked image tower has for them.
+
+        With `joint`, only what the joint ones do: features. Else also, where there is a decoder, the predicted patches
+        [batch, patches, pixels] and which were removed, and what the other passes give.
+        """
+        params, order, outputs = self.params, None, {}
+        if params.masking.image:
+            order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
+        decodes, image = self.decoder is not None and not joint, batch.get("features")
+        if decodes or (self.text is not None and image is None):
+            encoded = self.vision(batch["images"], order and order.ids_keep)
+        if self.text is not None:
+            outputs |= self.align(self.project_image(encoded) if image is None else image, batch, seed)
+        if decodes:
             outputs["prediction"] = full_precision(self.decoder(self.vision.patches(encoded), order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches
+        for one in self.passes.values():
+            if one.joint or not joint:
+                outputs |= one(self, batch, seed)
         return outputs

@@ -1,6 +1,10 @@
 """The vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine positions, average
 pooling), CLIP's (class token, extra LayerNorm, learned positions) or SigLIP's (attention pooling, learned positions).
 
+Max pooling is CLIPpy's (Ranasinghe et al. 2022, arXiv 2210.09996): the largest value of each channel over the patches.
+MAE-CLIP (Weers et al. 2023, arXiv 2301.07836) compares class token, MAP, GAP (the mean) and MAX, which it calls
+non-maximum suppression; that its MAX is this operator was not checked against the paper.
+
 FLIP's released code also averages a class token in; the paper speaks of global average pooling alone, so there is none.
 """
 
@@ -86,4 +90,6 @@ class VisionTower(nn.Module):
         """One vector per picture [batch, width] from its encoded tokens."""
         if self.attention_pooling is not None:
             return self.attention_pooling(encoded)
+        if self.form.pooling == "max":
+            return encoded.max(dim=1).values  # unlike amax, autograd keeps no copy of the tokens for it
         return encoded.mean(dim=1) if self.class_token is None else encoded[:, 0]

@@ -11,9 +11,10 @@ from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
 from flip.objectives.reconstruction import Reconstruction
 from flip.objectives.sigmoid import Sigmoid
+from flip.objectives.simclr import SimCLR
 from flip.schema import Params
 
-__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "named_losses", "objectives"]
+__all__ = ["Contrastive", "Reconstruction", "Sigmoid", "SimCLR", "named_losses", "objectives"]
 
 
 def objectives(params: Params, world=ALONE) -> list:
@@ -22,6 +23,7 @@ def objectives(params: Params, world=ALONE) -> list:
         Contrastive(params.contrastive.weight, world),
         Sigmoid(params.sigmoid.weight, world),
         Reconstruction(params),
+        SimCLR(params, world),
     ]
     return [one for one in found if one.weight]
 

@@ -33,14 +33,14 @@ def pairwise_sigmoid(
 
     `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
     derivatives only, and gives them once. Where `world` has several processes, each holds its pairs and gets its part
-    of the loss, a sum: its pictures' rows of the matrix against all captions.
+    of the loss, a sum: its pictures' rows of the matrix against all captions. All must give their parts one weight.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
     if side is None and world.size == 1:
         return whole(image, text, scale, bias)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-    return TiledSigmoid.apply(image, world.gather(text), scale, bias, side or len(image), world, wanted)
+    return TiledSigmoid.apply(image, text, scale, bias, side or len(image), world, wanted)
 
 
 def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -58,26 +58,39 @@ def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Ten
 
 
 class TiledSigmoid(torch.autograd.Function):
-    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients."""
+    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients.
+
+    Over processes the captions go round a ring (section 3.3): each meets a process's pictures, and goes on to the next
+    together with the gradients that it has gathered, which are home after as many hops as there are processes. A
+    process holds the captions of one process at a time, and the backward pass sends nothing.
+    """
 
     @staticmethod
     def forward(ctx, image, text, scale, bias, side, world, wanted):
         image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
-        losses, bias_sums = [], []
-        for rows, columns, matched in tiles(len(image), world, side):
-            wrong = wrongness(scale * image[rows], text[columns], bias, matched)
-            losses.append(F.softplus(wrong, threshold=40).sum())  # log(1 + e^x) is x from 40 on, in float64 too
+        cuts, pairs = list(tiles(len(image), ALONE, side)), len(text) * world.size
+        # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
+        losses, bias_sums = (image.new_zeros(world.size * len(cuts)) for _ in range(2))
+        for hop in range(world.size):
+            for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
+                matched = aligned and hop == 0  # at home
+                wrong = wrongness(scale * image[rows], text[columns], bias, matched)
+                losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
+                if wanted:
+                    weight = wrong.sigmoid_()
+                    if matched:
+                        weight.diagonal().neg_()
+                    bias_sums[number] = weight.sum()
+                    add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+            if hop + 1 < world.size:
+                text = world.shift(text)
             if wanted:
-                weight = wrong.sigmoid_()
-                if matched:
-                    weight.diagonal().neg_()
-                bias_sums.append(weight.sum())
-                add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+                text_sum = world.shift(text_sum)
         if wanted:
             scale_sum = inner(image, image_sum)
-            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, torch.stack(bias_sums).sum()
-            ctx.pairs = len(text)
-        return torch.stack(losses).sum() / len(text)
+            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, bias_sums.sum()
+            ctx.pairs = pairs
+        return losses.sum() / pairs
 
     @staticmethod
     @once_differentiable

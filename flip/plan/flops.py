@@ -7,7 +7,7 @@ the image tower) and of a class token beside the patches, as its released code h
 0.28.
 """
 
-from flip.plan.work import Work
+from flip.plan.work import Work, views
 from flip.schema import Model, Params, Tower
 from flip.tiles import TILES_FROM
 
@@ -40,13 +40,11 @@ def embed(work: Work) -> float:
 
 
 def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
-    """The two towers' transformers as (tower, rows, sequences, slots)."""
+    """The towers' transformers as (tower, rows, sequences, slots): vision, and text where there is such a tower."""
     params, pairs = work.params, work.pairs
     kept = params.kept_patches + (params.form.vision.pooling == "class")
-    return [
-        (params.model.vision, pairs * kept, pairs, kept),
-        (params.model.text, pairs * work.words, pairs, work.longest),
-    ]
+    vision = (params.model.vision, pairs * kept, pairs, kept)
+    return [vision, (params.model.text, pairs * work.words, pairs, work.longest)] if params.aligned else [vision]
 
 
 def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
@@ -77,6 +75,8 @@ def pooling(work: Work) -> float:
 
 def projected(params: Params) -> int:
     """Widths that are projected into the common space, added up."""
+    if not params.aligned:
+        return 0
     return params.model.text.width + (params.model.vision.width if params.form.vision.projection != "none" else 0)
 
 
@@ -95,7 +95,7 @@ def loss(work: Work) -> float:
     tiles, InfoNCE needs the logits twice and the matched pairs' one by one; and each has the scale's gradient."""
     params, losses = work.params, bool(work.params.contrastive.weight) + bool(work.params.sigmoid.weight)
     products = 3 * losses * 2 * work.pairs * work.everyone * params.embedding
-    if work.everyone < TILES_FROM:
+    if not losses or work.everyone < TILES_FROM:
         return products
     matched = 2 * work.pairs * params.embedding
     if params.contrastive.weight:
@@ -103,19 +103,44 @@ def loss(work: Work) -> float:
     return products + losses * matched
 
 
+def look(work: Work) -> float:
+    """Forward through the image tower alone, to one vector per picture."""
+    return embed(work) + blocks(*runs(work)[0]) + pooling(work)
+
+
+def head(work: Work) -> float:
+    """Forward through SimCLR's projection head, for two views of each picture."""
+    simclr, width = work.params.simclr, work.params.model.vision.width
+    return 2 * work.pairs * 2 * simclr.hidden * (width + simclr.hidden + simclr.width)
+
+
+def contrast_views(work: Work) -> float:
+    """Forward and backward of SimCLR beside its towers: head, and three products of the size of all views' logits, four
+    where they go by strips; 0 where there is none."""
+    if not work.params.simclr.weight:
+        return 0.0
+    logits = 2 * work.pairs * 2 * work.everyone * 2 * work.params.simclr.width
+    return 3 * head(work) + (3 if work.pairs < TILES_FROM else 4) * logits
+
+
 def model_flops(work: Work) -> float:
     """Forward and backward of one process's step, nothing computed twice."""
-    return 3 * (towers(work) + decoder(work)) - embed(work) + loss(work)
+    total = loss(work) + contrast_views(work)
+    if work.params.aligned or work.params.reconstruction.weight:
+        total += 3 * (towers(work) + decoder(work)) - embed(work)
+    return total + sum(3 * look(one) - embed(one) for one in views(work))
 
 
 def repeated(work: Work) -> float:
-    """What is computed twice to hold less: both towers with micro-batches, blocks with checkpointing."""
-    train, total = work.params.train, 0.0
+    """What is computed twice to hold less: both towers, for a loss of all features, and blocks with checkpointing."""
+    params, total = work.params, 0.0
     if not work.whole:
-        total += towers(work)
-    if train.checkpoint_activations:
-        chosen = runs(work) + ([decoder_run(work)] if work.params.reconstruction.weight else [])
-        total += sum(again(*run) for run in chosen)
+        total += towers(work) if params.aligned else 0.0
+        total += sum(look(one) for one in views(work))
+    if params.train.checkpoint_activations:
+        chosen = runs(work) if params.aligned or params.reconstruction.weight else []
+        chosen += [decoder_run(work)] if params.reconstruction.weight else []
+        total += sum(again(*run) for run in chosen + [runs(one)[0] for one in views(work)])
     return total
 
 

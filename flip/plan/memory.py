@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flip.plan.flops import decoder_run, pixels, projected, runs
-from flip.plan.work import Work, vocabulary
+from flip.plan.work import Work, views, vocabulary
 from flip.schema import Params, Tower
 from flip.tiles import SIDE, TILES_FROM
 
@@ -53,12 +53,22 @@ def decoder_weights(params: Params) -> int:
     return ends + block_weights(tower)
 
 
+def head_weights(params: Params) -> int:
+    """SimCLR's projection head: two hidden layers with BatchNorm and no biases, and a last one."""
+    simclr = params.simclr
+    if not simclr.weight:
+        return 0
+    return simclr.hidden * (params.model.vision.width + simclr.hidden + 4 + simclr.width) + simclr.width
+
+
 def weights(params: Params) -> int:
     """Numbers that are trained."""
+    alone = vision_weights(params) + decoder_weights(params) + head_weights(params)
+    if not params.aligned:
+        return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
     biases = (form.vision.projection == "affine") + (form.text.projection == "affine")
-    projections = params.embedding * (projected(params) + biases)
-    return vision_weights(params) + text_weights(params) + projections + scalars + decoder_weights(params)
+    return alone + text_weights(params) + params.embedding * (projected(params) + biases) + scalars
 
 
 # Activations.
@@ -132,23 +142,45 @@ def decoder(work: Work) -> Stage:
 
 
 def stages(work: Work) -> list[Stage]:
-    """In the order of the forward pass."""
-    chosen = [vision, text] + ([decoder] if work.params.reconstruction.weight else [])
-    return [one(work) for one in chosen]
+    """In the order of the forward pass; views come last, so that they are the first to leave gradients."""
+    params = work.params
+    pictures = params.aligned or params.reconstruction.weight
+    wanted = {vision: pictures, text: params.aligned, decoder: params.reconstruction.weight}
+    found, seen = [one(work) for one, needed in wanted.items() if needed], [vision(one) for one in views(work)]
+    if seen and pictures:
+        found[0] = replace(found[0], gradient=0)
+    return found + [replace(one, gradient=one.gradient + FULL * head_weights(params)) for one in seen]
+
+
+def head_kept(work: Work) -> float:
+    """What SimCLR's head and loss keep of all views, in float32: copies of the head's weights; the features; per hidden
+    layer what goes into BatchNorm, its distance from the mean, that by the deviation, and what comes out of ReLU; twice
+    what is compared; and logits that go by no strips, with the partition of each."""
+    simclr, rows = work.params.simclr, 2 * work.pairs
+    if not simclr.weight:
+        return 0.0
+    logits = 2 * work.everyone if work.pairs < TILES_FROM else 0
+    row = work.params.model.vision.width + 2 * 4 * simclr.hidden + 2 * simclr.width + logits
+    return FULL * (rows * row + head_weights(work.params))
 
 
 def ends(work: Work) -> float:
     """What the projections and the loss keep of features: two of each side, in float32 and before it; a loss that goes
-    by no tiles keeps scaled pictures' features and its two softmaxes as well."""
+    by no tiles keeps scaled pictures' features and its two softmaxes as well. Without a text tower there is neither."""
+    if not work.params.aligned:
+        return head_kept(work)
     model, size = work.params.model, narrow(work.params)
     pooled = work.pairs * size * (model.vision.width + model.text.width)
     features = 2 * work.pairs * work.params.embedding * 2 * FULL
     softmaxes = work.pairs * (work.params.embedding + 2 * work.everyone) * FULL if work.everyone < TILES_FROM else 0
-    return pooled + features + softmaxes
+    return pooled + features + softmaxes + head_kept(work)
 
 
 def loss_moving(work: Work, device: str) -> float:
-    """The loss by itself: everyone's features and their gradients, and logits: two whole matrices, or three tiles."""
+    """The contrastive loss by itself, if there is one: everyone's features and their gradients, and logits: two whole
+    matrices, or three tiles."""
+    if not work.params.aligned:
+        return 0.0
     everyone, width = work.everyone, work.params.embedding
     gathered = 2 * everyone * width * FULL * (2 if work.processes > 1 else 1)
     if everyone < TILES_FROM:
@@ -189,11 +221,12 @@ def memory(work: Work, device: str = "cuda") -> Memory:
     state = FULL * count * (1 + ADAM)
     if params.train.precision == "bfloat16":
         state += 2 * count  # the copies that products are computed with
-    pictures = work.pairs * (3 * params.model.image**2 + 8 * (params.model.tokens + 1))
+    seen = work.pairs + sum(one.pairs for one in views(work))
+    pictures = seen * 3 * params.model.image**2 + work.pairs * 8 * (params.model.tokens + 1)
     ready = work.processes > 1 or not work.whole
     held = replace(work, pairs=work.part, everyone=work.part * work.processes)
-    features = 0 if work.whole else 4 * work.pairs * params.embedding * FULL
+    features = 0 if work.whole or not params.aligned else 4 * work.pairs * params.embedding * FULL
     peaks = [*backward_peaks(held, device, ready)]
     if not work.whole:
-        peaks.append(loss_moving(work, device))
+        peaks.append(loss_moving(work, device) + head_kept(work))
     return Memory(state, pictures + features, max(peaks))

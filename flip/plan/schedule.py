@@ -48,8 +48,8 @@ def variant_jobs(project: Project, gpus: int) -> list[Job]:
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
         for name, params in ((name, project.variants[name]) for name in project.named):
-            start = (f"pretrain/{params.start}/{seed}",) if params.start else ()
-            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("preflight", *start)))
+            before = (f"pretrain/{params.before}/{seed}",) if params.before else ()
+            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("preflight", *before)))
         found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")
     cost = Job("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))

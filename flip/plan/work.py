@@ -1,6 +1,6 @@
 """What one process works on in a training step: pairs, patches, words. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flip.schema import Job, Params
 
@@ -53,6 +53,15 @@ def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
     return Work(params, pairs, pairs * gpus, min(train.micro_batch or pairs, pairs), words, params.kept_tokens)
 
 
+def views(work: Work) -> list[Work]:
+    """What SimCLR's views ask of the image tower: two whole pictures per pair; nothing where its loss has no weight."""
+    params = work.params
+    if not params.simclr.weight:
+        return []
+    unmasked = params.model_copy(update={"masking": params.masking.model_copy(update={"image": 0.0})})
+    return [replace(work, params=unmasked, pairs=2 * work.pairs, everyone=2 * work.everyone, part=2 * work.part)]
+
+
 def job_gpus(job: Job) -> int:
     """GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
     return job.nodes * job.processes * job.gpus
@@ -61,6 +70,6 @@ def job_gpus(job: Job) -> int:
 def vocabulary(params: Params) -> int:
     """Entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have them."""
     tokenizer, captions = params.tokenizer, params.captions
-    if tokenizer.kind == "clip":
+    if "clip" in (tokenizer.kind, captions.tokenizer):
         return CLIP_VOCABULARY
     return tokenizer.vocabulary + (captions.start + captions.end if tokenizer.kind == "wordpiece" else 0)

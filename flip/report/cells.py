@@ -6,30 +6,34 @@ from pathlib import Path
 
 import yaml
 
+from flip.metrics import set_of
 from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import Results, set_of
+from flip.report.results import Results
 from flip.schema import Table
 
+INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
 PAPER = Path(__file__).with_name("paper.yaml")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. What there is nothing to compare with is None."""
+    """One metric of one row; percentages and points. What has nothing to compare with is None, and so is all of what
+    was not measured, for the reason in `missing`."""
 
     metric: str
-    value: float
-    low: float
-    high: float
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
     reference: str | None = None
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
     paper: float | None = None
     paper_difference: float | None = None
+    missing: str | None = None
 
     @property
     def agrees(self) -> str | None:
@@ -106,8 +110,14 @@ def read_paper() -> dict:
 
 
 def chance(test: dict) -> float | None:
-    """Accuracy of guessing, percent; None where there are no classes."""
-    return 100 / test["classes"] if test.get("classes") else None
+    """Accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
+    return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
+
+
+def tested(test: str, content: dict, metrics: list[str]) -> dict:
+    """What a table says of a test set: its content and chance; its training split only where a probe is shown."""
+    kept = {key: value for key, value in content.items() if key != "train" or f"{test}-probe" in metrics}
+    return kept | {"chance": chance(content)}
 
 
 def rounded(record: dict) -> dict:
@@ -138,12 +148,14 @@ class Builder:
     def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
         """A way of inference is compared with the plain one in the same row, all else with the row's baseline."""
         plain = set_of(metric, self.results.sets)
-        if plain != metric and plain in table.metrics:
+        if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
             return variant, plain
         other = self.baseline(variant, table)
-        return None if other == variant else (other, metric)
+        return None if other == variant or (other, metric) not in self.estimates else (other, metric)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
+        if missing := self.results.runs[variant].missing(metric):
+            return Cell(metric, missing=missing)
         confidence = self.results.bootstrap.confidence
         estimate = self.estimates[variant, metric]
         low, high = estimate.interval(confidence)
@@ -199,7 +211,7 @@ class Builder:
             name=name,
             title=table.title,
             rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
-            sets={test: sets[test] | {"chance": chance(sets[test])} for test in used},
+            sets={test: tested(test, sets[test], table.metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=self.paper["notes"].get(name, []),
         )

@@ -9,7 +9,7 @@ from flip.report.results import Results
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one variant; a run that starts from another includes that one in its totals.
+    """Costs of one variant; a run that builds on another includes that one in its totals.
 
     Times are relative to the cost report's reference variant, one per interleaved round: [rounds]. `batch` is the one
     that time and memory were measured with.
@@ -36,8 +36,8 @@ def cost(variant: str, results: Results) -> Cost:
     measured = results.cost["variants"][variant]
     flops, time = measured["flops_per_sample"], np.array(measured["relative_rounds"])
     samples, total_flops, total_time = run.samples, flops * run.samples, time * run.samples
-    if run.params.start:
-        before = cost(run.params.start, results)
+    if run.params.before:
+        before = cost(run.params.before, results)
         samples += before.samples
         total_flops += before.total_flops
         total_time = total_time + before.total_time

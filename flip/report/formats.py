@@ -6,11 +6,12 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    return interval(cell.value, cell.low, cell.high)
+    """With its interval; a dash where the metric was not measured."""
+    return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
 
 
 def difference(cell) -> str:
-    """'+1.3 [-0.4, +3.1]', or nothing for a row that is the baseline."""
+    """'+1.3 [-0.4, +3.1]', or nothing where there is no other to compare with."""
     if cell.difference is None:
         return ""
     return interval(cell.difference, cell.difference_low, cell.difference_high, "+.1f")
@@ -70,6 +71,8 @@ def commit(git: dict) -> str:
 def test_sets(sets: dict) -> str:
     return "; ".join(
         f"{name}: {test['samples']:,} pictures"
-        + (f", {test['classes']:,} classes, chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", {test['classes']:,} classes" if test["classes"] else "")
+        + (f", chance {test['chance']:.2g}%" if test["chance"] else "")
+        + (f", linear probe fitted to {fitted:,} more" if (fitted := test.get("train", {}).get("samples")) else "")
         for name, test in sets.items()
     )

@@ -1,6 +1,13 @@
-"""What distinguishes the rows of a table, read from their frozen parameters."""
+"""Words for a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
 
 from flip.schema import Params
+
+
+def _image_tower(params: Params) -> str:
+    tower = params.image_tower
+    how = "locked" if tower.locked else f"at {tower.lr_scale:g} x the learning rate"
+    return f"{tower.weights} {how}" if tower.weights else ""
+
 
 # Facts in the field's words; each replaces the keys named beside it.
 FACTS = {
@@ -23,10 +30,14 @@ FACTS = {
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
+    "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
+    "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
+# Tasks that go by a word of their own, by the end of a metric's name.
+TASKS = {"probe": "linear probe"}
 # No part of the recipe.
 IGNORED = {"variant", "scale", "resources"}
 
@@ -45,6 +56,12 @@ def facts(params: Params) -> dict[str, str]:
     return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
         key: value for key, value in others.items() if key not in covered
     }
+
+
+def column(metric: str) -> str:
+    """What a metric is called: 'fine linear probe' for 'fine-probe'."""
+    test, _, task = metric.rpartition("-")
+    return f"{test} {TASKS[task]}" if task in TASKS else metric
 
 
 def labels(rows: list[Params]) -> list[str]:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from flip.report import formats, tradeoff
 from flip.report.cells import chance, read_paper
+from flip.report.labels import column
 from flip.report.results import Results
 
 TAGS = {"yes": ("yes", "agrees"), "no": ("no", "disagrees"), "within noise": ("noise", "within noise")}
@@ -75,10 +76,12 @@ def headline(tables, speedups) -> list[str]:
     """What the first table, the trade-off figure and the comparison with the paper say, in sentences."""
     first, sentences = tables[0], []
     for row in first.rows[1:]:
-        cell, cost = row.cells[0], row.cost
+        cell, cost = next((cell for cell in row.cells if cell.difference is not None), None), row.cost
+        if cell is None:
+            continue
         ratios = [formats.times(cost["relative_flops"]), formats.times(cost["relative_time"])]
         text = (
-            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {cell.metric} against "
+            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {column(cell.metric)} against "
             f"{cell.reference}, with {ratios[0]} the FLOPs and {ratios[1]} the time per sample"
         )
         if cell.paper_difference is not None:
@@ -149,6 +152,7 @@ def render(results: Results, tables, curves) -> str:
         results=results,
         tables=tables,
         formats=formats,
+        column=column,
         paper=paper,
         setup=[(name, text, here[name]) for name, text in paper["setup"].items()],
         headline=headline(tables, tradeoff.speedups(curves) if curves else []),

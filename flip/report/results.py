@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
+from flip.metrics import set_of
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -29,18 +30,6 @@ def _same(what: str, identities: dict[str, str], remedy: str) -> None:
                 f"{what}: {first} has {expected[:12]} and {origin} has {identity[:12]}; results of different {what} "
                 f"do not belong in one table; `snakemake ablations` makes those that are out of date again{remedy}"
             )
-
-
-def set_of(metric: str, sets) -> str:
-    """The test set that a metric is measured on: 'fine' for 'fine-masked'.
-
-    Raises:
-        ValueError: the metric belongs to none of the sets.
-    """
-    names = [name for name in sets if metric == name or metric.startswith(f"{name}-")]
-    if not names:
-        raise ValueError(f"metric '{metric}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
-    return max(names, key=len)
 
 
 def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
@@ -81,6 +70,13 @@ class Run:
             found[f"{folder}/metrics.json"] = metrics["manifest"]
         _same("training data", found, "")
 
+    def missing(self, metric: str) -> str | None:
+        """Why the metric was not measured; None if it was, or if nothing explains it."""
+        test, probes = set_of(metric, self.sets), self.params.evaluate.probe
+        if metric != f"{test}-probe":
+            return None if self.params.aligned else "no text tower"
+        return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
+
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
 
@@ -92,7 +88,8 @@ class Run:
         for folder, metrics in zip(self.folders, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:
-                    raise ValueError(f"{folder}: no metric '{metric}'; known: {', '.join(sorted(metrics['metrics']))}")
+                    why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
+                    raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[metric]
             if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
@@ -149,9 +146,9 @@ class Results:
         return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
 
     def trained(self, variants: list[str]) -> dict[str, dict]:
-        """The data of each variant and of those that they start from."""
-        starts = [self.runs[variant].params.start for variant in variants]
-        return {name: self.runs[name].data for name in dict.fromkeys([*variants, *filter(None, starts)])}
+        """The data of each variant and of those that they build on."""
+        behind = [one for variant in variants for one in self.project.chain(variant)]
+        return {name: self.runs[name].data for name in dict.fromkeys([*variants, *behind])}
 
     def check_rows(self, where: str, variants: list[str], remedy: str) -> None:
         """Refuses rows that were trained on other data than each other, or than what is there now."""
@@ -180,20 +177,24 @@ class Results:
             str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
         }
         for name in self.sets:
-            tested = {place: one["sets"].get(name, {}).get("sha256", "none") for place, one in evaluated.items()}
-            _same(f"test set '{name}'", tested, "")
+            found = {place: one["sets"].get(name, {}) for place, one in evaluated.items()}
+            _same(f"test set '{name}'", {place: one.get("sha256", "none") for place, one in found.items()}, "")
+            fitted = {place: one.get("train", {}).get("sha256", "none") for place, one in found.items()}
+            _same(f"training split of '{name}'", fitted, "")
         total = self.ledger["total"]
         if total["wanted"] != total["used"] + sum(total["lost"].values()):
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
         return self
 
     def estimates(self) -> dict[tuple[str, str], Estimate]:
-        """(variant, metric) -> Estimate, of all tables and the trade-off figure."""
+        """(variant, metric) -> Estimate, of all tables and the trade-off figure, but for what a row lacks."""
         wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
         if tradeoff := self.project.tradeoff:
             wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
+            if self.runs[variant].missing(metric):
+                continue
             values = self.runs[variant].outcomes(metric)
             groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
         found = {}

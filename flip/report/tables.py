@@ -6,6 +6,7 @@
 
 import argparse
 from pathlib import Path
+from statistics import fmean as mean
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from flip.files import write_atomic, write_json
 from flip.params import Project, read_project
 from flip.report import formats, losses, page, tradeoff
 from flip.report.cells import Builder, Comparison
+from flip.report.labels import column
 from flip.report.results import read_results
 
 
@@ -21,7 +23,7 @@ def csv(records: list[dict]) -> str:
 
 
 def markdown_cell(cell) -> str:
-    parts = [f"**{formats.value(cell)}**"]
+    parts = [f"**{formats.value(cell)}**", *([cell.missing] if cell.missing else [])]
     if cell.difference is not None:
         parts.append(f"{formats.difference(cell)} vs {cell.reference}")
     if cell.paper is not None:
@@ -50,7 +52,7 @@ def markdown_row(row) -> list[str]:
 
 def markdown(table: Comparison) -> str:
     """The table with its evidence, for GitHub."""
-    head = ["row", *(f"{cell.metric}, %" for cell in table.rows[0].cells)]
+    head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
     head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen"]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
@@ -60,9 +62,9 @@ def markdown(table: Comparison) -> str:
 
 def summary(results, metric: str) -> dict:
     """The few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
-    means = {name: sum(one["metrics"][metric] for one in run.metrics) for name, run in results.runs.items()}
+    measured = {name: run.metrics for name, run in results.runs.items() if not run.missing(metric)}
     return {
-        metric: {name: round(mean / len(results.runs[name].metrics), 2) for name, mean in means.items()},
+        metric: {name: round(mean(one["metrics"][metric] for one in seeds), 2) for name, seeds in measured.items()},
         "pictures": results.manifest["samples"],
         "share_used": round(results.share_used, 4),
         "training_hours": round(sum(t["seconds"] for run in results.runs.values() for t in run.training) / 3600, 3),

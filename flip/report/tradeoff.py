@@ -36,6 +36,8 @@ def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
     baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
 
     def point(variant):
+        if missing := results.runs[variant].missing(tradeoff.metric):
+            raise ValueError(f"tradeoff.curves: '{variant}' has no '{tradeoff.metric}' ({missing}); take it out")
         estimate = estimates[variant, tradeoff.metric]
         return Point(
             variant=variant,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from flip.model.views import WEIGHT
 from flip.objectives import named_losses
 
 Batch = dict[str, Tensor]
@@ -22,22 +23,30 @@ def split(batch: Batch, size: int) -> list[Batch]:
     return [dict(zip(batch, piece, strict=True)) for piece in pieces]
 
 
+def is_shared(name: str, output: Tensor) -> bool:
+    """Whether an output is the same for all micro-batches: a number, or a weight that a joint loss applies itself."""
+    return not output.ndim or name.startswith(WEIGHT)
+
+
 @torch.no_grad()
 def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
-    """What the joint objectives need of the whole batch, as leaves: features [pairs, embedding] and scalars."""
-    outputs = [forward(part, decode=False) for part in parts]
-    whole = {name: torch.cat([one[name] for one in outputs]) if x.ndim else x for name, x in outputs[0].items()}
+    """What the joint objectives need of the whole batch, as leaves: features [pairs, ...], numbers and weights."""
+    outputs = [forward(part, joint=True) for part in parts]
+    whole = {
+        name: x if is_shared(name, x) else torch.cat([one[name] for one in outputs]) for name, x in outputs[0].items()
+    }
     return {name: tensor.requires_grad_() for name, tensor in whole.items()}
 
 
 def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor:
     """A number whose gradient with respect to a micro-batch's outputs is the one that its leaves have got.
 
-    A scalar, such as the logit scale, is the same for all micro-batches; each passes its share on.
+    What is the same for all micro-batches, such as the logit scale, has its gradient passed on by each in its share.
     """
     total = 0
     for name, leaf in leaves.items():
-        gradient = leaf.grad[begin : begin + len(outputs[name])] if leaf.ndim else share * leaf.grad
+        shared = is_shared(name, leaf)
+        gradient = share * leaf.grad if shared else leaf.grad[begin : begin + len(outputs[name])]
         total = total + (outputs[name] * gradient).sum()
     return total
 
@@ -45,13 +54,15 @@ def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, s
 def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
 
-    `run.outputs(part, decode=True)` gives what `run.objectives` read; `run.replicas.exchange(last)` says in which
-    backward pass gradients travel between processes.
+    `run.outputs(part, joint)` gives what `run.objectives`, or the joint ones among them, read;
+    `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
-    leaves = embed(run.outputs, parts)
-    losses = named_losses([one for one in run.objectives if one.joint], batch, leaves)
-    sum(losses.values()).backward()
+    leaves, losses = {}, {}
+    if joint := [one for one in run.objectives if one.joint]:
+        leaves = embed(run.outputs, parts)
+        losses = named_losses(joint, batch, leaves)
+        sum(losses.values()).backward()
     separate, begin = [one for one in run.objectives if not one.joint], 0
     for part in parts:
         with run.replicas.exchange(last=part is parts[-1]):

@@ -59,6 +59,17 @@ class World:
         """[own, ...] of every process -> [own * size, ...], with gradients; same order as in the global batch."""
         return rows if self.size == 1 else Gather.apply(rows, self.size)
 
+    def shift(self, x: Tensor) -> Tensor:
+        """Sends x to the next process and gives the previous one's, round a ring; equal shapes, no gradient."""
+        if self.size == 1:
+            return x
+        sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        both = [dist.P2POp(dist.isend, sent, after), dist.P2POp(dist.irecv, received, before)]
+        for request in dist.batch_isend_irecv(both):
+            request.wait()
+        return received
+
     def sum(self, x: Tensor) -> Tensor:
         return self._reduce(x, dist.ReduceOp.SUM)
 

@@ -16,6 +16,7 @@ from flip.files import write_json
 from flip.train.distributed import own_part
 
 STOP_FILE = "FLIP_STOP_FILE"
+INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
 
 
 class Interrupted(Exception):

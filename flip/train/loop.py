@@ -4,14 +4,17 @@ import csv
 import io
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from flip.data.features import Features
 from flip.device import device_name
 from flip.files import write_atomic, write_json
+from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
 from flip.schema import Params
 from flip.train.checkpoint import Checkpoints
@@ -76,7 +79,7 @@ class Trainer:
         run.seconds = self.before + now - self.began
         if run.done % self.every == 0 or run.done == run.steps:
             row = run.record(losses, self.every * self.batch / max(now - self.logged, 1e-9))
-            bar.set_postfix(loss=row["loss"], scale=row["scale"], refresh=False)
+            bar.set_postfix({name: row[name] for name in ("loss", "scale") if name in row}, refresh=False)
             self.logged = now
 
     def save(self) -> None:
@@ -122,26 +125,44 @@ def log_csv(rows: list[dict]) -> str:
     return text.getvalue()
 
 
+@dataclass(frozen=True)
+class Begin:
+    """What a run begins with besides its data: a file of weights (unmasked tuning) and the tokenizer that they were
+    trained with, where it is not the data's; or a file whose image tower it takes, and what that one, if it is locked,
+    gives for all pictures."""
+
+    start: Path | None = None
+    tokenizer: Path | None = None
+    image_tower: Path | None = None
+    features: Features | None = None
+
+    def load(self, model: TwoTowers) -> None:
+        """Puts the weights into a model.
+
+        Raises:
+            ValueError: they have another shape.
+        """
+        if self.start:
+            load_weights(self.start, model, strict=False)
+        if self.image_tower:
+            load_weights(self.image_tower, model.image_tower, strict=False)
+
+
 def pretrain(
-    params: Params, data: Path, manifest: dict, seed: int, world: World, checkpoints: Path, out: Path, start=None,
-    tokenizer=None,
-):  # fmt: skip
+    params: Params, data: Path, manifest: dict, seed: int, world: World, checkpoints: Path, out: Path, begin: Begin
+):
     """Trains one variant with one seed; its first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
 
-    `start` names weights to begin with (unmasked tuning), `tokenizer` the one they were trained with, where it is not
-    the data's.
-
     Raises:
         Interrupted: it was asked to stop, and goes on from there when called again.
-        ValueError: parameters that do not fit the data or the start weights, or losses that are not finite.
+        ValueError: parameters that do not fit the data or the weights to begin with, or losses that are not finite.
     """
     began = datetime.now(UTC)
-    loader = build_loader(params, data, manifest, seed, tokenizer)
+    loader = build_loader(params, data, manifest, seed, begin.tokenizer, begin.features)
     steps = count_steps(params, manifest["samples"])
     model = build_model(params, loader.tokenizer.vocabulary, seed, world.device)
-    if start:
-        load_weights(start, model, strict=False)
+    begin.load(model)
     parameters = sum(p.numel() for p in model.parameters())
     run = Run(params, loader, model, steps, seed, world)
     train(run, Checkpoints(checkpoints, params.train.keep_checkpoints, world.first), out)

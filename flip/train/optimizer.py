@@ -8,17 +8,26 @@ from torch import nn
 from flip.schema import Train
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; biases, LayerNorm gains, positions and the temperature do not."""
-    decayed, plain = [], []
+def parameter_groups(
+    model: nn.Module, weight_decay: float, trained: nn.Module | None = None, lr_scale: float = 1.0
+) -> list[dict]:
+    """Matrices decay; biases, LayerNorm gains, positions and the temperature do not. A part of the model that was
+    `trained` before does not either, and learns `lr_scale` times as fast (SigLIP, section 4.5). What asks for no
+    gradients is left out."""
+    decayed, plain, slow, before = [], [], [], set() if trained is None else set(trained.parameters())
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim < 2 or "positions" in name
-        (plain if exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        group = slow if parameter in before else plain if exempt else decayed
+        if parameter.requires_grad:
+            group.append(parameter)
+    groups = [(decayed, weight_decay, 1.0), (plain, 0.0, 1.0), (slow, 0.0, lr_scale)]
+    return [{"params": some, "weight_decay": decay, "lr_scale": scale} for some, decay, scale in groups if some]
 
 
-def build_optimizer(model: nn.Module, train: Train) -> torch.optim.AdamW:
-    groups = parameter_groups(model, train.weight_decay)
+def build_optimizer(
+    model: nn.Module, train: Train, trained: nn.Module | None = None, lr_scale: float = 1.0
+) -> torch.optim.AdamW:
+    groups = parameter_groups(model, train.weight_decay, trained, lr_scale)
     return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, eps=train.epsilon, fused=True)
 
 

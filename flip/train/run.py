@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from flip.data.features import FeatureLoader
 from flip.data.loader import Loader
+from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
@@ -18,18 +20,25 @@ from flip.train.distributed import Replicas, Shards, World, get_state, set_state
 from flip.train.optimizer import build_optimizer, learning_rate
 
 
-def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None) -> Loader:
-    """The training pairs of `data` in their order; read with its tokenizer unless another file is named."""
+def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None) -> Loader:
+    """The training pairs of `data` in their order; read with its tokenizer unless another file is named, and with the
+    pictures' `features` in place of pixels where those are given."""
     tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
-    window = params.train.shuffle_shards
-    return Loader(manifest, data / "shards", tokenizer, params.model.image, params.augmentation, seed, window)
+    noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
+    views = params.simclr.views if params.simclr.weight else None
+    side, window = params.model.image, params.train.shuffle_shards
+    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise, views
+    return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
-    """Freshly initialised; the same weights for the same seed."""
+    """Freshly initialised; the same weights for the same seed. A locked image tower asks for no gradients."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TwoTowers(params, vocabulary).to(device)
+        model = TwoTowers(params, vocabulary).to(device)
+    if params.image_tower.locked:
+        model.image_tower.requires_grad_(False)
+    return model
 
 
 def count_steps(params: Params, samples: int) -> int:
@@ -64,7 +73,9 @@ class Run:
         self.own = world.share(params.train.global_batch)
         self.replicas = (Shards if params.train.shard_weights and world.size > 1 else Replicas)(model, world)
         self.model = model
-        self.optimizer = build_optimizer(model, params.train)
+        tower = params.image_tower
+        trained = model.image_tower if tower.weights else None
+        self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.objectives = objectives(params, world)
         self.done = self.skipped = 0
         self.log: list[dict] = []
@@ -79,11 +90,11 @@ class Run:
         first = self.seen + self.world.rank * self.own
         return self.loader.batches(first, self.own, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, decode: bool = True) -> dict[str, torch.Tensor]:
-        """What the objectives need of a batch on the device."""
+    def outputs(self, batch: dict, joint: bool = False) -> dict[str, torch.Tensor]:
+        """What the objectives, or only the joint ones, need of a batch on the device."""
         kind = torch.device(self.world.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
-            return self.replicas.forward(batch, self.seed, decode)
+            return self.replicas.forward(batch, self.seed, joint)
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
@@ -110,7 +121,7 @@ class Run:
         train = self.params.train
         rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         self.optimizer.step()
         self.done += 1
 
@@ -130,7 +141,11 @@ class Run:
         parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
-        row |= {"lr": self.optimizer.param_groups[0]["lr"], "scale": round(self.model.scale.item(), 3)}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"]}
+        if self.params.aligned:
+            row["scale"] = round(self.model.scale.item(), 3)
+        if self.model.logit_bias is not None:
+            row["bias"] = round(self.model.logit_bias.item(), 3)
         self.log.append(row | {"samples_per_second": round(rate, 1)})
         return row
 

@@ -1,0 +1,91 @@
+"""Reads test sets of pictures, each with a caption and the box of what the caption names.
+
+They are laid out like clip-benchmark's webdataset sets, with dataset_type.txt saying `pointing`: beside each picture a
+.txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels from the picture's
+upper left corner.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from flip.data.index import members
+
+KIND = "dataset_type.txt"
+PICTURES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class Sample:
+    picture: Image.Image  # decoded when its pixels are first asked for
+    caption: str
+    box: tuple[float, float, float, float]
+
+    @property
+    def square(self) -> tuple[float, ...]:
+        """The box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
+        width, height = self.picture.size
+        short = min(width, height)
+        left, top = (width - short) // 2, (height - short) // 2
+        return tuple(
+            min(max((edge - start) / short, 0.0), 1.0)
+            for edge, start in zip(self.box, (left, top, left, top), strict=True)
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the square's area that lies in the box."""
+        left, top, right, bottom = self.square
+        return (right - left) * (bottom - top)
+
+
+def kind(folder) -> str:
+    """What the set is for; classification unless its dataset_type.txt says otherwise."""
+    path = Path(folder) / KIND
+    return path.read_text().strip().lower() if path.exists() else "classification"
+
+
+def _box(text: bytes, size: tuple[int, int]) -> tuple[float, ...]:
+    """The box, if there is one with an area within the picture."""
+    try:
+        left, top, right, bottom = (float(edge) for edge in json.loads(text)["box"])
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"'{text.decode(errors='replace')}'") from None
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(f"{[left, top, right, bottom]} in a picture of {size[0]} x {size[1]} pixels")
+    return left, top, right, bottom
+
+
+def samples(tar):
+    """The samples of a tar, in the order of their keys.
+
+    Raises:
+        ValueError: a picture without a caption, or without a box that lies within it.
+    """
+    with open(tar, "rb") as file:
+        for key, files in members(tar).items():
+            content = {}
+            for extension, (offset, length) in files.items():
+                file.seek(offset)
+                content[extension] = file.read(length)
+            found = next((content[extension] for extension in PICTURES if extension in content), None)
+            if found is None or not content.get("txt", b"").strip():
+                raise ValueError(f"{tar}: {key} needs a picture and a .txt with its caption; export the set again")
+            picture = Image.open(io.BytesIO(found))
+            try:
+                box = _box(content.get("json", b""), picture.size)
+            except ValueError as error:
+                raise ValueError(
+                    f"{tar}: {key}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
+                    "picture, the first two smaller"
+                ) from None
+            yield Sample(picture, content["txt"].decode().strip(), box)
+
+
+def chance(tars) -> float:
+    """How often a random point of the central square lies in its picture's box, percent."""
+    shares = [sample.share for tar in tars for sample in samples(tar)]
+    return round(100 * sum(shares) / len(shares), 4)

@@ -1,0 +1,81 @@
+"""Image features of all training pictures, computed once by a locked tower: an array per shard, beside one another as
+the shards are, memory-mapped.
+
+    features/<scale>/<variant>/seed-<seed>/features.json         whose they are, and of which pictures
+    features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; a picture that is none has nan
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flip.data.loader import Loader
+from flip.files import atomic, read_json
+
+FACTS = "features.json"
+
+
+def features_path(folder, shard: str) -> Path:
+    """Where those of a shard lie, by its name in the manifest."""
+    return (Path(folder) / shard).with_suffix(".npy")
+
+
+def write_features(path, rows: np.ndarray) -> None:
+    with atomic(path) as file:
+        np.save(file, rows)
+
+
+class Features:
+    """features(number) -> [samples, width] of the manifest's shard of that number.
+
+    Raises:
+        ValueError: they are not there, or those of other pictures or of another tower.
+    """
+
+    def __init__(self, folder, manifest: dict, weights: str, width: int):
+        """`weights` is the SHA-256 of the tower's file, `width` that of its features."""
+        self.folder, self.width = Path(folder), width
+        self.paths = [features_path(folder, shard["name"]) for shard in manifest["shards"]]
+        facts = self._facts()
+        for name, wanted in {"manifest": manifest["id"], "weights": weights}.items():
+            if facts[name] != wanted:
+                raise ValueError(f"{self.folder / FACTS}: {name} {facts[name]}, expected {wanted}; {self._remedy()}")
+        for number, shard in enumerate(manifest["shards"]):
+            if (found := self(number).shape) != (expected := (shard["samples"], width)):
+                raise ValueError(f"{self.paths[number]}: shape {found}, expected {expected}; {self._remedy()}")
+
+    def __call__(self, number: int) -> np.ndarray:
+        try:
+            return np.load(self.paths[number], mmap_mode="r").view(np.ndarray)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.paths[number]}: cannot be read ({error}); {self._remedy()}") from None
+
+    def _facts(self) -> dict:
+        if not (self.folder / FACTS).exists():
+            raise ValueError(f"{self.folder / FACTS}: missing; `python -m flip.embed` makes it")
+        return read_json(self.folder / FACTS)
+
+    def _remedy(self) -> str:
+        return f"delete {self.folder} and run the pipeline again"
+
+
+class FeatureLoader(Loader):
+    """Batches as the Loader's, with features float32 [batch, width] in place of images: no picture is read.
+
+    `features(number)` gives those of a shard, [samples, width].
+    """
+
+    def __init__(self, features: Callable[[int], np.ndarray], *pairs):
+        super().__init__(*pairs)
+        self.features = lru_cache(maxsize=self.shard.cache_parameters()["maxsize"])(features)
+
+    def _picture(self, number: int, item: int) -> np.ndarray | None:
+        row = self.features(number)[item]
+        return None if np.isnan(row[0]) else row
+
+    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
+        rows, texts = zip(*map(self._pair, positions.tolist()), strict=True)
+        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, list(texts)

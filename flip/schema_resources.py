@@ -1,0 +1,42 @@
+"""Parameters of jobs: what each asks the cluster for."""
+
+from pydantic import Field, model_validator
+
+from flip.schema_types import Count, Section
+
+
+class Job(Section):
+    """What a job of a stage asks the cluster for."""
+
+    threads: Count = Field(description="processor cores per process")
+    gpus: int = Field(description="GPUs per process", ge=0)
+    memory_mb: Count = Field(description="memory per node, MB")
+    minutes: Count = Field(description="time limit")
+
+
+class Training(Job):
+    """A job of many processes, which is stopped ahead of its time limit and queued again."""
+
+    nodes: Count
+    processes: Count = Field(description="processes per node")
+    stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
+
+    @model_validator(mode="after")
+    def has_time_to_train(self):
+        if self.stop_seconds >= 60 * self.minutes:
+            raise ValueError(
+                f"stop_seconds = {self.stop_seconds} leaves none of the {self.minutes} minutes; "
+                f"allowed: 1 to {60 * self.minutes - 1}; lower it or raise minutes"
+            )
+        return self
+
+    @property
+    def cores(self) -> int:
+        """Processor cores per node."""
+        return self.processes * self.threads
+
+
+class Resources(Section):
+    data: Job
+    pretrain: Training
+    evaluate: Job
