@@ -32,6 +32,9 @@ class Need:
         return f"{self.key} = {value!r}; allowed: {', '.join(map(repr, self.allowed))}: {self.why}"
 
 
+TWO_TOWERS = Need("aligned", (True,), "it has a text tower, which is only trained where a loss ties it to pictures")
+
+
 @dataclass
 class Loaded:
     """A model as its own library loads it, with the preprocessing and tokenizer that it finds there."""
