@@ -65,6 +65,7 @@ def adopt(base: Params, delta: dict, variant: str) -> Params:
     plain = {
         "variant": variant,
         "start": None,
+        "captions": {"tokenizer": "scale"},
         "masking": {"image": 0.0, "text": 0.0},
         "reconstruction": {"weight": 0.0},
         "generative": {"pixels": 0.0, "words": 0.0},

@@ -121,7 +121,9 @@ def trained(change, small_data):
     variants = yaml.safe_load(Path("params.yaml").read_text())["variants"]
 
     def made(variant="clip-form", delta=None):
-        params = change(variant, merge(merge(variants[variant], {"model": TOWERS}), delta or {}))
+        params = change(
+            variant, merge(merge(variants[variant], {"model": TOWERS, "captions": {"tokenizer": "scale"}}), delta or {})
+        )
         tokenizer = Tokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(0)
         model = TwoTowers(params, tokenizer.vocabulary).eval()

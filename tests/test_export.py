@@ -48,6 +48,8 @@ CASES = {
     "siglip in timm": ("siglip", {}, "timm", "Timm"),
     "flip in timm": ("flip-50", {}, "timm", "Timm"),
     "a decoder is left behind": ("flip-50-mae", {}, "timm", "Timm"),
+    "without a text tower": ("mae", {}, "timm", "Timm"),
+    "further losses": ("slip", {}, "timm", "Timm"),
     "mae": ("clip", MAE, "transformers", "VitMae"),
 }
 
@@ -129,6 +131,7 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
         ("flip-50", {}, "transformers", r"SiglipModel: form\.vision\.pooling = 'mean'; allowed: 'map'"),
         ("clip-form", AFFINE, "transformers", r"projection = 'affine'; allowed: 'linear'.*take it: --format open_clip"),
         ("clip-form", {"sigmoid": {"weight": 1.0}}, "transformers", r"sigmoid\.weight = 1\.0; allowed: 0\.0"),
+        ("mae", {}, "open_clip", r"aligned = False; allowed: True: it has a text tower"),
         ("siglip", {"captions": {"fill": False}}, "open_clip", r"captions\.fill = False; allowed: True: .* padding"),
         ("siglip", {"form": {"vision": {"norm_epsilon": 1e-3}}}, "timm", r"0\.001; allowed: 1e-06, 1e-05"),
         ("clip-form", {"form": {"vision": {"patch_bias": True}}}, "timm", r"patch_bias = True; allowed: False"),
@@ -169,7 +172,9 @@ def test_a_mismatch_is_an_error_and_leaves_nothing(broken, message, trained, sma
         off = lambda *words: {name: tensor * (1 + 1e-4) for name, tensor in weights(*words).items()}  # noqa: E731
         monkeypatch.setattr(open_clip_models, "their_weights", off)
     else:
-        other = Tokenizer(small_data / "tokenizer.json", 12, Captions(start=False, end=True, fill=False))
+        other = Tokenizer(
+            small_data / "tokenizer.json", 12, Captions(tokenizer="scale", start=False, end=True, fill=False)
+        )
         write = open_clip_models.write_tokenizer
         monkeypatch.setattr(open_clip_models, "write_tokenizer", lambda _, folder: write(other, folder))
     with pytest.raises(ValueError, match=message):

@@ -164,6 +164,17 @@ def test_a_bare_file_needs_the_name_of_its_architecture(tmp_path, project):
         bring(options(tmp_path / "vit.bin", "timm", tmp_path / "back"), project.baseline)
 
 
+def write_small_parameters(path):
+    """params.yaml with a training of seconds and one test set."""
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
+    tree["base"]["evaluate"]["sets"] = {"fine": "world"}
+    tree["scales"]["tiny"] = merge(
+        tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
+    )
+    write_atomic(path, yaml.safe_dump(tree))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_path):
     """By the commands, with its own tokenizer, whatever the data's is."""
@@ -174,13 +185,7 @@ def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_pat
     model, tokenizer = trained()
     command.export(model, tokenizer, choose("transformers", model.params), tmp_path / "there")
     write_set(data / "tests" / "fine")
-    tree = yaml.safe_load(Path("params.yaml").read_text())
-    tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
-    tree["base"]["evaluate"]["sets"] = {"fine": "world"}
-    tree["scales"]["tiny"] = merge(
-        tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
-    )
-    write_atomic(tmp_path / "params.yaml", yaml.safe_dump(tree))
+    write_small_parameters(tmp_path / "params.yaml")
     out = tmp_path / "back"
     words = [
         "--params",

@@ -47,6 +47,7 @@ def notes(model: TwoTowers, target: Target) -> list[str]:
     )
     found += [f"What the training loss '{name}' adds to the towers is not in it." for name in model.passes]
     found += ["The reconstruction decoder is not in it."] if model.decoder is not None else []
+    found += [f"What the loss '{name}' has for itself is not in it." for name in model.passes]
     return found + ([target.note] if target.note else [])
 
 

@@ -18,6 +18,52 @@ LIMITS = """\
 - Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used.
 """
 
+CARD = """---
+{front}
+---
+
+# {variant} ({scale})
+
+A language-image model: variant `{variant}` of the scale `{scale}` of flip.
+
+## How to load it
+
+```python
+{usage}
+```
+
+Loaded so, it was compared with the model that it was made of: {checked}.
+{notes}
+
+## What it was trained on
+
+{data}
+
+## What it reaches
+
+{metrics}
+
+## How it was made
+
+{made}
+
+<details><summary>Frozen parameters</summary>
+
+```yaml
+{params}
+```
+
+</details>
+
+## Licence
+
+{licence}
+
+## Limits
+
+{limits}
+"""
+
 
 @dataclass
 class Evidence:
@@ -110,47 +156,15 @@ def card(params: Params, evidence: Evidence, licence: str | None, usage: str, no
     front |= {"tags": ["clip", "zero-shot-image-classification", "flip"]}
     stated = f"{licence}." if licence else "None is stated; ask the authors before using it."
     listed = "".join(f"\n- {line}" for line in notes)
-    return f"""---
-{yaml.safe_dump(front, sort_keys=False).strip()}
----
-
-# {params.variant} ({params.scale})
-
-A language-image model: variant `{params.variant}` of the scale `{params.scale}` of flip.
-
-## How to load it
-
-```python
-{usage}
-```
-
-Loaded so, it was compared with the model that it was made of: {checked}.
-{listed}
-
-## What it was trained on
-
-{data_section(params, evidence)}
-
-## What it reaches
-
-{metrics_section(evidence)}
-
-## How it was made
-
-{made_section(evidence)}
-
-<details><summary>Frozen parameters</summary>
-
-```yaml
-{dump(params).strip()}
-```
-
-</details>
-
-## Licence
-
-{stated}
-
-## Limits
-
-{LIMITS}"""
+    sections = {"data": data_section(params, evidence), "metrics": metrics_section(evidence)}
+    sections |= {"made": made_section(evidence), "params": dump(params).strip(), "limits": LIMITS.strip()}
+    return CARD.format(
+        front=yaml.safe_dump(front, sort_keys=False).strip(),
+        variant=params.variant,
+        scale=params.scale,
+        usage=usage,
+        checked=checked,
+        notes=listed,
+        licence=stated,
+        **sections,
+    )

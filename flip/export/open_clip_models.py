@@ -15,7 +15,7 @@ from safetensors.torch import save
 from flip.data.tokenizer import Tokenizer
 from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
-from flip.export.target import Loaded, Need, their_weights
+from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
 from flip.export.timm_models import activation
 from flip.export.tokens import is_clips, must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.files import write_atomic, write_json
@@ -24,6 +24,7 @@ from flip.params import merge
 from flip.schema import Params, Tower
 
 TEXT = (
+    TWO_TOWERS,
     Need("form.text.pooling", ("last",), "its text towers read the state of one token"),
     Need("form.text.embedding_norm", (False,), "its text towers have no LayerNorm there"),
     Need(

@@ -32,6 +32,9 @@ class Need:
         return f"{self.key} = {value!r}; allowed: {', '.join(map(repr, self.allowed))}: {self.why}"
 
 
+TWO_TOWERS = Need("aligned", (True,), "it has a text tower, which is only trained where a loss ties it to pictures")
+
+
 @dataclass
 class Loaded:
     """A model as its own library loads it, with the preprocessing and tokenizer that it finds there."""
@@ -81,7 +84,9 @@ def own_weights(model: TwoTowers) -> dict[str, Tensor]:
     """All that a model computes with, under our names: fixed positions are written as learned ones, and the logits'
     scale as it is used, within its limits."""
     found = dict(model.state_dict()) | {"vision.positions": model.vision.positions}
-    return {name: tensor.detach() for name, tensor in (found | {"log_scale": model.scale.log()}).items()}
+    if "log_scale" in found:
+        found["log_scale"] = model.scale.log()
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def their_weights(target: Target, model: TwoTowers, wanted: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from transformers import (
 
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE
-from flip.export.target import Loaded, Need, their_weights
+from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
 from flip.export.tokens import must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
@@ -145,6 +145,7 @@ class Clip(Transformers):
     table = TRANSFORMERS_CLIP
     bias = False
     needs = (
+        TWO_TOWERS,
         Need("form.vision.pooling", ("class",), "its image tower has a class token"),
         Need("form.vision.pre_norm", (True,), "its image tower has a LayerNorm before the blocks"),
         Need("form.vision.patch_bias", (False,), "its patch projection has no bias"),
@@ -175,6 +176,7 @@ class Siglip(Transformers):
     bias = True
     also = (("form.vision.patch_bias", True),)
     needs = (
+        TWO_TOWERS,
         Need("form.vision.pooling", ("map",), "its image tower ends in attention pooling"),
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
         Need("form.vision.projection", ("none",), "its common space is the image tower's own"),
