@@ -25,6 +25,7 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert jobs["pretrain"] == jobs["evaluate"] == len(whole.of(report).named)
     assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
+    assert jobs.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
 
 
 def test_a_mistake_in_params_yaml_stops_before_any_job(copy):
@@ -69,7 +70,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     from flip.provenance import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
-    stages["tables"] = specs.TABLES
+    stages |= {"tables": specs.TABLES, "codebook": specs.CODEBOOK}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))
