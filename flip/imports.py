@@ -69,6 +69,9 @@ def adopt(base: Params, delta: dict, variant: str) -> Params:
         "masking": {"image": 0.0, "text": 0.0},
         "reconstruction": {"weight": 0.0},
         "generative": {"pixels": 0.0, "words": 0.0},
+        "simclr": {"weight": 0.0},
+        "flava": dict.fromkeys(("mim", "mlm", "mmm_image", "mmm_text", "itm"), 0.0),
+        "form": {"text": {"embedding_norm": False}},
     }
     described = {key: delta[key] for key in ("model", "form", "captions") if key in delta}
     tree = merge(base.model_dump(mode="json"), merge(merge(plain, losses), described))

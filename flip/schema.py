@@ -281,7 +281,6 @@ class Params(Section):
             "simclr.weight": (self.simclr.weight, 0.0),
             "generative.pixels": (self.generative.pixels, 0.0),
             "generative.words": (self.generative.words, 0.0),
-            "simclr.weight": (self.simclr.weight, 0.0),
             "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
             "augmentation.flip": (augmentation.flip, False),
         }

@@ -394,3 +394,13 @@ def test_another_patch_size_than_the_codebooks_is_refused(project):
     tree["variants"]["flava"] = {**tree["variants"]["flava"], "model": {"patch": 16}}
     with pytest.raises(ParameterError, match=r"variant 'flava': .* model.patch = 8; not 48, 16"):
         Project(tree, project.scale).check()
+
+
+def test_pictures_alone_are_modelled_without_a_text_tower(change, small_data):
+    """As in the paper's first row: no other loss, and each parameter learns."""
+    run = make_run(change("flava-c", {**SMALL, "contrastive": {"weight": 0.0}, "flava": {"mim": 1.0},
+                                      "form": {"vision": {"projection": "linear"}}}), small_data)  # fmt: skip
+    assert run.model.text is None
+    losses = run.gradients(run.loader.batch(0, 24))
+    assert losses.keys() == {"mim"}
+    assert all(parameter.grad.abs().max() > 0 for parameter in run.model.parameters())

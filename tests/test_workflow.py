@@ -27,6 +27,7 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert jobs.get("embed", 0) == len({whole.variants[name].features for name in named} - {None})
     assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
+    assert jobs.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
 
 
 def test_a_mistake_in_params_yaml_stops_before_any_job(copy):
@@ -71,7 +72,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     from flip.provenance import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
-    stages |= {"embed": specs.EMBED, "tables": specs.TABLES}
+    stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))
