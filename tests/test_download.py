@@ -43,7 +43,7 @@ def params(change):
     return change(
         delta={
             "world": {"pictures": 180, "faults": FAULTS, "duplicates": 0.2, "leaked": 0.0},
-            "download": {"parts": 2, "timeout": 1, "samples_per_shard": 30, "threads": 8},
+            "download": {"parts": 2, "timeout": 3, "samples_per_shard": 30, "threads": 8},
             "shards": {"samples_per_shard": 50},
         }
     )

@@ -352,7 +352,7 @@ def test_a_renamed_variant_leaves_its_results(work):
 
 def test_a_plan_does_not_change_under_jobs_at_work(work):
     """While one Snakemake works, another cannot plan with edited parameters; with the same ones it may look."""
-    edit(work, "params.yaml", "image: 0.75", "image: 0.7")
+    edit(work, "params.yaml", " image: 0.75", " image: 0.7")
     log = work / "work.log"
     with (
         open(log, "w") as output,
@@ -362,7 +362,7 @@ def test_a_plan_does_not_change_under_jobs_at_work(work):
     ):
         until(lambda: "rule pretrain" in log.read_text(), one)
         snakemake(work, "-n", "ablations")
-        edit(work, "params.yaml", "image: 0.7", "image: 0.6")
+        edit(work, "params.yaml", " image: 0.7", " image: 0.6")
         refused = snakemake(work, "-n", "ablations", check=False)
         assert "while another Snakemake is at work here" in refused
         assert one.wait() == 0

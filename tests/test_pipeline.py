@@ -51,7 +51,7 @@ def test_a_second_call_does_nothing(made):
     ("file", "old", "new", "expected"),
     [
         # One variant: its training, its evaluation and what compares it.
-        ("params.yaml", "image: 0.75", "image: 0.7", {"preflight", "pretrain", "evaluate", "cost", "tables"}),
+        ("params.yaml", " image: 0.75", " image: 0.7", {"preflight", "pretrain", "evaluate", "cost", "tables"}),
         # How intervals are drawn: the tables alone.
         ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
         # Code of the report, of the evaluation.

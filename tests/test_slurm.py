@@ -35,7 +35,7 @@ def slower(tree):
     del tree["scales"]["tiny"]["evaluate"]["sets"]
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
-    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 200.0}}
+    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 300.0}}
     tree["tables"]["a"]["variants"].append("long")
     return tree
 
