@@ -17,7 +17,14 @@ torch.set_num_threads(1)  # forked children (flip.cost) must not inherit a threa
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Files that take longest begin first: these wait, for the cluster and for one program after another.
-LONGEST = ("test_slurm.py", "test_dvc.py", "test_pipeline.py", "test_restart.py", "test_download.py")
+LONGEST = (
+    "test_slurm.py",
+    "test_dvc.py",
+    "test_dvc_kills.py",
+    "test_pipeline.py",
+    "test_download.py",
+    "test_restart.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -134,21 +141,54 @@ def trained(change, small_data):
     return made
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """The workflow's folder after `snakemake ablations` from nothing, in miniature. Not to be changed by a test.
-
-    Made once for all of pytest's processes, each of which gets a copy.
-    """
-    from tests.miniature import copy_workflow, shrink, snakemake, write_params
-
+def once(tmp_path_factory, name: str, make):
+    """A folder that `make(folder)` fills, once for all of pytest's processes; each gets a copy of its own."""
     base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with open(f"{shared}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not shared.exists():
-            folder = copy_workflow(tmp_path_factory.mktemp("making"))
-            write_params(folder, shrink)
-            snakemake(folder, "ablations")
-            folder.rename(shared)
-    return shutil.copytree(shared, tmp_path_factory.mktemp("pipeline") / "made", symlinks=True)
+        if not (shared / "done").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            shared.mkdir()
+            make(shared)
+            (shared / "done").touch()
+    return shutil.copytree(shared, tmp_path_factory.mktemp(name) / name, symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The workflow's folder after `snakemake ablations` from nothing, in miniature. Not to be changed by a test."""
+    from tests.miniature import copy_workflow, shrink, snakemake, write_params
+
+    def make(folder):
+        (folder / "flip").mkdir()
+        copy_workflow(folder / "flip")
+        write_params(folder / "flip", shrink)
+        snakemake(folder / "flip", "ablations")
+
+    return once(tmp_path_factory, "made", make) / "flip"
+
+
+@pytest.fixture(scope="session")
+def recorded(made, tmp_path_factory):
+    """The run of `made` in Git and DVC, with a folder as its remote, and what recording it said."""
+    from tests.versioned import record
+
+    folder = once(tmp_path_factory, "recorded", lambda folder: (folder / "said").write_text(record(made, folder)))
+    return folder / "work", (folder / "said").read_text()
+
+
+@pytest.fixture
+def work(recorded, tmp_path):
+    """A copy of the recorded folder to change."""
+    return Path(shutil.copytree(recorded[0], tmp_path / "work", symlinks=True))
+
+
+@pytest.fixture
+def clone(recorded, tmp_path):
+    """A fresh clone, nothing pulled."""
+    from tests.miniature import call
+
+    folder = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(recorded[0]), str(folder))
+    return folder

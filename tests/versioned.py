@@ -1,0 +1,38 @@
+"""The miniature in Git and DVC, for the tests of both."""
+
+import re
+import shutil
+
+from tests.miniature import call, dvc, snakemake
+
+
+def stages(output):
+    """The DVC stages that ran, from what `dvc repro` printed."""
+    return re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
+
+
+def commit(folder, message="A state to come back to"):
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", "--message", message)
+
+
+def reconcile(folder, check=True):
+    return call(folder, "python", "-m", "flip.reconcile", check=check)
+
+
+def is_up_to_date(folder):
+    assert "Data and pipelines are up to date" in dvc(folder, "status")
+    assert "Nothing to be done" in snakemake(folder, "-n", "ablations")
+
+
+def record(made, base):
+    """The run of `made` in Git below `base`, recorded with DVC and pushed to a folder; gives what recording it said."""
+    folder, remote = base / "work", base / "remote"
+    shutil.copytree(made, folder, symlinks=True)
+    call(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    commit(folder)
+    said = call(folder, "python", "-m", "flip.record")
+    dvc(folder, "remote", "add", "--default", "store", str(remote))
+    commit(folder, "Recorded")
+    dvc(folder, "push")
+    return said
