@@ -21,7 +21,7 @@ ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the
 	$(RUN) snakemake ablations --config scale=$(SCALE)
 
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
-	$(RUN) snakemake systems --config scale=$(SCALE)
+	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip.reconcile
@@ -53,7 +53,7 @@ format: .venv/ready ## put files into the project's format
 
 readme: .venv/ready ## put the tables of the last `make ablations` and `make systems` into README.md and docs/systems.md
 	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --page README.md --figure docs/tradeoff.svg
-	$(RUN) flip.report.readme --tables tables/$(SCALE)/systems --page docs/systems.md
+	$(RUN) flip.report.readme --tables $(foreach report,systems siglip hybrids,tables/$(SCALE)/$(report)) --page docs/systems.md
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

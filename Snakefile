@@ -2,7 +2,7 @@
 #
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
-#   snakemake systems                              CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ... side by side
+#   snakemake systems siglip hybrids               other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
@@ -16,24 +16,21 @@ include: "rules/tables.smk"
 
 
 localrules:
-    ablations,
     data,
     specs,
-    systems,
     variant,
 
 
-# Everything: the six tables, the trade-off figure, the page.
-rule ablations:
-    default_target: True
-    input:
-        f"receipts/{SCALE}/tables/ablations/tables.json",
+# Each report of params.yaml by its name: its tables, figures and page. The first one is what a bare call makes.
+for report in PROJECT.reports:
 
-
-# What other systems of the family give on the same data.
-rule systems:
-    input:
-        f"receipts/{SCALE}/tables/systems/tables.json",
+    rule:
+        name:
+            report
+        default_target: report == next(iter(PROJECT.reports))
+        localrule: True
+        input:
+            f"receipts/{SCALE}/tables/{report}/tables.json",
 
 
 # The training data, the test sets and the tokenizer.

@@ -398,7 +398,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
 
 
 def test_variants_without_a_model_are_left_out_and_named(capsys):
-    command.main(["--scale", "gpu", "--report", "systems"])
+    command.main(["--scale", "gpu", "--report", "hybrids"])
     table, _, rest = capsys.readouterr().out.partition("\ntraining")
     assert "\nflava-c " in table
     assert "\nflava " not in table

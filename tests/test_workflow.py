@@ -16,7 +16,9 @@ def copy(tmp_path):
     return copy_workflow(tmp_path)
 
 
-@pytest.mark.parametrize(("scale", "report"), [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems")])
+@pytest.mark.parametrize(
+    ("scale", "report"), [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip")]
+)
 def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     from flip.params import read_project
 

@@ -1,4 +1,4 @@
-"""Put the tables of a report, and its figure, into a page of the project: between its two marks.
+"""Put the tables of reports, and a figure, into a page of the project: between its two marks.
 
 python -m flip.report.readme --tables tables/tiny/ablations --page README.md --figure docs/tradeoff.svg
 """
@@ -26,15 +26,15 @@ def replace_results(text: str, results: str) -> str:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", type=Path, required=True, help="folder with the tables of a run")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of a run")
     parser.add_argument("--page", type=Path, required=True, help="file with the two marks")
-    parser.add_argument("--figure", type=Path, help="where the report's trade-off figure goes, if it is wanted")
+    parser.add_argument("--figure", type=Path, help="where the first report's trade-off figure goes, if it is wanted")
     options = parser.parse_args(argv)
     try:
-        pieces = [path.read_text() for path in sorted(options.tables.glob("*.md"))]
+        pieces = [path.read_text() for folder in options.tables for path in sorted(folder.glob("*.md"))]
         write_atomic(options.page, replace_results(options.page.read_text(), "\n".join(pieces)))
         if options.figure:
-            write_atomic(options.figure, (options.tables / "tradeoff.svg").read_bytes())
+            write_atomic(options.figure, (options.tables[0] / "tradeoff.svg").read_bytes())
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
 
