@@ -16,7 +16,10 @@ def copy(tmp_path):
     return copy_workflow(tmp_path)
 
 
-@pytest.mark.parametrize(
+REPORTS = [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip")]
+
+
+@pytest.mark.parametrize(("scale", "report"), REPORTS)
     ("scale", "report"), [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip")]
 )
 def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
