@@ -20,8 +20,6 @@ REPORTS = [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("t
 
 
 @pytest.mark.parametrize(("scale", "report"), REPORTS)
-    ("scale", "report"), [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip")]
-)
 def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     from flip.params import read_project
 
