@@ -84,16 +84,16 @@ def disk_faults(variants: dict[str, Params], samples: int, folder: Path) -> Iter
 
 
 def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
-    """Steps that need more main memory than their job asks for; what a GPU holds is for `make plan` to say."""
+    """Steps that need more than their job asks for, of main memory or, where they run on GPUs, than one of them has."""
     for name, params in variants.items():
         job = params.resources.pretrain
-        if job.gpus:
-            continue
-        needed = job.processes * memory(work(params, job.nodes * job.processes), "cpu").peak / 1e6
-        if needed > job.memory_mb:
+        device, key, processes = ("cuda", "gpu_memory_mb", 1) if job.gpus else ("cpu", "memory_mb", job.processes)
+        needed = processes * memory(work(params, job.nodes * job.processes), device).peak / 1e6
+        limit = getattr(job, key)
+        if limit is not None and needed > limit:
             yield (
-                f"variant '{name}': a step needs about {needed:.0f} MB, resources.pretrain.memory_mb = "
-                f"{job.memory_mb}; raise it, or set train.micro_batch"
+                f"variant '{name}': a step needs about {needed:.0f} MB, resources.pretrain.{key} = {limit}; raise it, "
+                "or set train.micro_batch or train.checkpoint_activations (`make plan` says which)"
             )
 
 
@@ -106,9 +106,10 @@ def port_faults() -> Iterator[str]:
         yield f"no connection within this machine ({error}); several processes could not find each other"
 
 
-def faults(project: Project, data: Path, folder: Path) -> list[str]:
-    """All that is wrong, each with what to do."""
+def faults(project: Project, data: Path, folder: Path, names: list[str] | None = None) -> list[str]:
+    """All that is wrong for the variants of these names, or for all, each with what to do."""
     variants, manifest = project.variants, read_json(data / "manifest.json")
+    variants = {name: variants[name] for name in names or variants}
     return [
         *pair_faults(data, manifest, project.baseline),
         *batch_faults(variants, manifest["samples"]),
@@ -122,19 +123,20 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.preflight", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
     parser.add_argument("--scale", help="default: the scale that --params names")
+    parser.add_argument("--variants", nargs="+", help="those that are to be trained (default: all)")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
     parser.add_argument("--folder", type=Path, default=Path(), help="where results and checkpoints go (default: here)")
     parser.add_argument("--out", type=Path, help="file that says it was looked at")
     options = parser.parse_args(argv)
     try:
         project = read_project(options.params, options.scale)
-        found = faults(project, options.data, options.folder)
+        found = faults(project, options.data, options.folder, options.variants)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if found:
         parser.exit(1, "Training would fail:\n  " + "\n  ".join(found) + "\n")
     if options.out:
-        write_json(options.out, {"scale": project.scale, "variants": len(project.variants), "faults": found})
+        write_json(options.out, {"scale": project.scale, "variants": options.variants, "faults": found})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ class Training(Job):
 
     nodes: Count
     processes: Count = Field(description="processes per node")
+    gpu_memory_mb: Count | None = Field(
+        description="memory of a GPU, MB; steps that need more are refused; null: not looked at"
+    )
     stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
 
     @model_validator(mode="after")

@@ -22,11 +22,17 @@ def threads_each(wildcards, threads) -> int:
     return max(threads // JOB.processes, 1)
 
 
+# Variants that have to be trained, known once jobs are planned; preflight looks at these.
+TO_TRAIN = set()
+
+
 def look_first(wildcards) -> list[str]:
     """The preflight, for a training that has to run; one that stands must not run since a look was taken."""
     receipt = f"receipts/{wildcards.scale}/variants/{wildcards.variant}/seed-{wildcards.seed}/pretrain.json"
-    needed = RECEIPTS is not None and not RECEIPTS.stands(receipt)
-    return [f".flip/preflight/{wildcards.scale}.json"] if needed else []
+    if RECEIPTS is None or RECEIPTS.stands(receipt):
+        return []
+    TO_TRAIN.add(wildcards.variant)
+    return [f".flip/preflight/{wildcards.scale}.json"]
 
 
 rule preflight:
@@ -39,8 +45,11 @@ rule preflight:
     log:
         "logs/preflight/{scale}.log",
     localrule: True
+    params:
+        variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
         "{PYTHON} -m flip.preflight --params specs/{wildcards.scale}/params.yaml --data data/{wildcards.scale}"
+        " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 
 

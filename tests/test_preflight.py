@@ -60,6 +60,17 @@ def test_the_command_names_all_faults_at_once(project, data, tmp_path, monkeypat
         assert fact in said
 
 
+def test_a_step_must_fit_into_a_gpu_where_its_memory_is_said(project, data, tmp_path):
+    gpu = project_with(project, resources={"pretrain": {"gpus": 1, "gpu_memory_mb": 2}})
+    assert [fault.split(":")[0] for fault in preflight.faults(gpu, data, tmp_path)] == [
+        "variant 'clip'",
+        "variant 'flip-50'",
+    ]
+    assert "resources.pretrain.gpu_memory_mb = 2" in preflight.faults(gpu, data, tmp_path, ["flip-50"])[0]
+    unsaid = project_with(project, resources={"pretrain": {"gpus": 1, "gpu_memory_mb": None, "memory_mb": 1}})
+    assert preflight.faults(unsaid, data, tmp_path) == []
+
+
 def test_a_missing_shard_is_named(project, data, tmp_path):
     name = read_json(data / "manifest.json")["shards"][0]["name"]
     (data / "shards" / name).unlink()
