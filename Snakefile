@@ -28,9 +28,9 @@ for report in PROJECT.reports:
         name:
             report
         default_target: report == next(iter(PROJECT.reports))
-        localrule: True
         input:
             f"receipts/{SCALE}/tables/{report}/tables.json",
+        localrule: True
 
 
 # The training data, the test sets and the tokenizer.
