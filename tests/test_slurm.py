@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from flip.files import read_json
-from tests.miniature import ROOT, VARIANTS, call, copy_workflow, environment, planned, shrink, snakemake
+from tests.miniature import ROOT, VARIANTS, call, copy_workflow, edit, environment, planned, shrink, snakemake
 from tests.miniature import write_params as change_params
 from tests.slurm_cluster import NODES, Unavailable, cluster, kill_where, slurm, until
 
@@ -35,7 +35,7 @@ def slower(tree):
     del tree["scales"]["tiny"]["evaluate"]["sets"]
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
-    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 300.0}}
+    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 170.0}}
     tree["tables"]["a"]["variants"].append("long")
     return tree
 
@@ -130,6 +130,7 @@ def run(one_cluster, tmp_path_factory):
     """The workflow's folder after `snakemake --profile slurm ablations`, and what was met on the way."""
     folder = copy_workflow(tmp_path_factory.mktemp("slurm"))
     change_params(folder, slower)
+    edit(folder, "flip/launch.py", "LOOK = 20", "LOOK = 2")  # a test cannot wait as long as is polite
     disturbed = Disturbed(folder, one_cluster)
     disturbed.plan = planned(snakemake(folder, "-n", "ablations"))
     output = folder / "snakemake.log"
