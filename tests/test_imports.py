@@ -168,7 +168,8 @@ def write_small_parameters(path):
     """params.yaml with a training of seconds and one test set."""
     tree = yaml.safe_load(Path("params.yaml").read_text())
     tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
-    tree["base"]["evaluate"] |= {"sets": {"fine": "world"}, "probe": []}
+    sets = dict.fromkeys(tree["base"]["evaluate"]["sets"]) | {"fine": "world"}
+    tree["base"]["evaluate"] |= {"sets": sets, "probe": []}
     tree["scales"]["tiny"] = merge(
         tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
     )
