@@ -88,6 +88,13 @@ def test_bert_from_a_folder_equals_transformers(change, tmp_path, bert_folder):
     assert tokenizer.vocabulary == surrounded.vocabulary == len(theirs)
 
 
+def test_clips_bpe_is_there_in_a_process_of_its_own():
+    """As training and the tokenizer's stage are: nobody before them has made open_clip's imports possible."""
+    code = "from flip.data.tokenizer import _clip_definition; print(_clip_definition()['vocabulary'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("49408\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("delta", [{"tokenizer": {"kind": "clip"}}, {"captions": {"tokenizer": "clip"}}])
 def test_clip_equals_open_clip(change, tmp_path, delta):
     """The scale's tokenizer, or a variant's own."""

@@ -71,19 +71,24 @@ def _fast(stored: dict, slots: int):
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 
 
+def _bpe():
+    """CLIP's BPE, which ships in open_clip."""
+    import flip.torchvision_operators  # noqa: F401  (before open_clip imports torchvision)
+
+    from open_clip import SimpleTokenizer  # isort: skip
+
+    return SimpleTokenizer()
+
+
 def _clip():
     """The same for CLIP's BPE."""
-    from open_clip import SimpleTokenizer
-
-    clip = SimpleTokenizer()
+    clip = _bpe()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
 
 
 def _clip_definition() -> dict:
     """What tokenizer.json holds of CLIP's BPE."""
-    from open_clip import SimpleTokenizer
-
-    return {"kind": "clip", "vocabulary": SimpleTokenizer().vocab_size, "definition": None}
+    return {"kind": "clip", "vocabulary": _bpe().vocab_size, "definition": None}
 
 
 def captions(manifest: dict, folder: Path):
