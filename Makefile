@@ -51,9 +51,8 @@ format: .venv/ready ## put files into the project's format
 	$(RUN) ruff format .
 	.venv/bin/snakefmt Snakefile rules
 
-readme: .venv/ready ## put the tables of the last `make ablations` and `make systems` into README.md and docs/systems.md
-	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --page README.md --figure docs/tradeoff.svg
-	$(RUN) flip.report.readme --tables $(foreach report,systems siglip hybrids,tables/$(SCALE)/$(report)) --page docs/systems.md
+readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
+	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -1,6 +1,6 @@
-"""Put the tables of reports, and a figure, into a page of the project: between its two marks.
+"""Put the tables and the figure of a run into the README.
 
-python -m flip.report.readme --tables tables/tiny/ablations --page README.md --figure docs/tradeoff.svg
+python -m flip.report.readme --tables tables/tiny/ablations --readme README.md --figure docs/tradeoff.svg
 """
 
 import argparse
@@ -19,22 +19,21 @@ def replace_results(text: str, results: str) -> str:
     """
     for mark in (BEGIN, END):
         if mark not in text:
-            raise ValueError(f"no line '{mark}' on the page; put the two marks where the tables belong")
+            raise ValueError(f"no line '{mark}' in the README; put the two marks where the tables belong")
     before, rest = text.split(BEGIN, 1)
     return f"{before}{BEGIN}\n\n{results.strip()}\n\n{END}{rest.split(END, 1)[1]}"
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of a run")
-    parser.add_argument("--page", type=Path, required=True, help="file with the two marks")
-    parser.add_argument("--figure", type=Path, help="where the first report's trade-off figure goes, if it is wanted")
+    parser.add_argument("--tables", type=Path, required=True, help="folder with the tables of a run")
+    parser.add_argument("--readme", type=Path, required=True, help="file with the two marks")
+    parser.add_argument("--figure", type=Path, required=True, help="where the README's figure goes")
     options = parser.parse_args(argv)
     try:
-        pieces = [path.read_text() for folder in options.tables for path in sorted(folder.glob("*.md"))]
-        write_atomic(options.page, replace_results(options.page.read_text(), "\n".join(pieces)))
-        if options.figure:
-            write_atomic(options.figure, (options.tables[0] / "tradeoff.svg").read_bytes())
+        pieces = [path.read_text() for path in sorted(options.tables.glob("*.md"))]
+        write_atomic(options.readme, replace_results(options.readme.read_text(), "\n".join(pieces)))
+        write_atomic(options.figure, (options.tables / "tradeoff.svg").read_bytes())
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
 
