@@ -38,6 +38,7 @@ FACTS = {
 }
 # Tasks that go by a word of their own, by the end of a metric's name.
 TASKS = {"probe": "linear probe"}
+MANY = 12  # facts, beyond which a label says only what sets its row apart
 # No part of the recipe.
 IGNORED = {"variant", "scale", "resources"}
 
@@ -65,7 +66,13 @@ def column(metric: str) -> str:
 
 
 def labels(rows: list[Params]) -> list[str]:
-    """For each row the facts in which not all rows are alike."""
+    """For each row the facts in which not all rows are alike; where these are many, as between systems, those with a
+    word of their own in which it differs from the first row."""
     known = [facts(row) for row in rows]
     differing = [fact for fact in known[0] if len({row[fact] for row in known}) > 1]
-    return [", ".join(f"{fact} {row[fact]}" for fact in differing if row[fact]) for row in known]
+    if len(differing) <= MANY:
+        return [", ".join(f"{fact} {row[fact]}" for fact in differing if row[fact]) for row in known]
+    named = [fact for fact in differing if fact in FACTS]
+    return [
+        ", ".join(f"{fact} {row[fact]}" for fact in named if row[fact] and row[fact] != known[0][fact]) for row in known
+    ]
