@@ -18,10 +18,10 @@ from flip.train.distributed import World
 from flip.train.targets import Targets
 from tests.conftest import SMALL
 from tests.test_forms import pixels
-from tests.test_model import MODEL, pictures
+from tests.test_model import MODEL, VOCABULARY, build, pictures
 from tests.test_train import advance, make_run, weights
 
-WIDTH, VOCABULARY, CODES, WORDS = 48, 100, 40, 9
+WIDTH, CODES, WORDS = 48, 40, 9
 SIZE = {
     "model": {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "embedding": WIDTH,
               "text": {"layers": 2, "width": WIDTH, "heads": 3}},
@@ -85,15 +85,6 @@ def system(change):
         return change(variant, {**SIZE, "flava": {**SIZE["flava"], **flava}})
 
     return made
-
-
-def build(params):
-    """In float64, with biases and gains away from their initial 0 and 1."""
-    torch.manual_seed(0)
-    model = TwoTowers(params, VOCABULARY).double()
-    for parameter in model.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return model
 
 
 def batch(mismatched=(), pairs=5, seed=0):

@@ -15,21 +15,12 @@ from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
-from tests.test_model import MODEL, captions, part, pictures
+from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures
 
-WIDTH, VOCABULARY, END = 48, 100, 99
+WIDTH, END = 48, VOCABULARY - 1
 SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
 VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
 CLIP, SIGLIP = (VARIANTS[name] | {"model": SIZE} for name in ("clip-form", "siglip"))
-
-
-def build(params):
-    """In float64, with biases and gains away from their initial 0 and 1."""
-    torch.manual_seed(0)
-    model = TwoTowers(params, VOCABULARY).double()
-    for parameter in model.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return model
 
 
 def batch(lengths=(2, 7, 32, 15)):

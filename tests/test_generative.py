@@ -13,7 +13,7 @@ from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.objectives import PixelError, Reconstruction, WordEntropy, named_losses, objectives
 from flip.params import ParameterError
-from tests.test_model import MODEL, VOCABULARY, captions, pictures
+from tests.test_model import MODEL, VOCABULARY, build, captions, pictures
 
 HEAD = {"layers": 2, "width": 32, "heads": 2, "pixels": 0.7, "words": 0.3}
 SYSTEMS = ["m3ae", "mae-clip"]
@@ -26,15 +26,6 @@ def change(change):
     return lambda variant, head=None, delta=None: change(
         variant, {"model": MODEL, "generative": {**HEAD, **(head or {})}, **(delta or {})}
     )
-
-
-def build(params):
-    """In float64, with biases and gains away from their initial 0 and 1."""
-    torch.manual_seed(0)
-    model = TwoTowers(params, VOCABULARY).double()
-    for parameter in model.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return model
 
 
 def batch(lengths=(32, 7, 1, 0, 20)):

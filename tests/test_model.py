@@ -25,9 +25,10 @@ def change(change):
 
 
 def build(params):
+    """In float64, with biases and gains away from their initial 0 and 1."""
     torch.manual_seed(0)
     model = TwoTowers(params, VOCABULARY).double()
-    for parameter in model.parameters():  # biases and gains away from their initial 0 and 1
+    for parameter in model.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
     return model
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from flip.data.index import members
+from flip.data.index import PICTURES, members
 
 KIND = "dataset_type.txt"
-PICTURES = ("jpg", "jpeg", "png", "webp")
 
 
 @dataclass(frozen=True)

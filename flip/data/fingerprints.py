@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
-from flip.data.index import members
+from flip.data.index import PICTURES, members
 from flip.files import atomic, read_json
 
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
@@ -24,7 +24,6 @@ HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
 # No `looks` means that the picture cannot be decoded.
 PART = pa.schema([("key", pa.string()), ("row", pa.int64()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
 TESTS = pa.schema([("set", pa.string()), *HASHES])
-PICTURES = {"jpg", "jpeg", "png", "webp"}
 
 _frequency, _position = np.ogrid[:LOW, :SIDE]
 COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 from flip.files import atomic
 
 BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded to
+PICTURES = ("jpg", "jpeg", "png", "webp")  # extensions
 
 
 def members(tar) -> dict[str, dict[str, tuple[int, int]]]:

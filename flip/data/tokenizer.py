@@ -81,7 +81,7 @@ def _bpe():
 
 
 def _clip():
-    """The same for CLIP's BPE."""
+    """What `_fast` gives, of CLIP's BPE."""
     clip = _bpe()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
 
