@@ -20,6 +20,7 @@ from flip.evaluate import pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.sets import read_set
+from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
@@ -35,7 +36,11 @@ def set_folder(params: Params, data: Path, name: str) -> Path:
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
     """Loader, class names and templates of a set's split."""
-    return read_set(set_folder(params, data, name), params.model.image, params.evaluate.batch, split)
+    side, batch = params.model.image, params.evaluate.batch
+    loader, *prompts = read_set(set_folder(params, data, name), side, batch, split)
+    revision = read_json(data / "tests" / name / "revision.json")
+    revision = revision if split == "test" else revision[split]
+    return decoded(loader, data / "squares" / name, revision, side, batch), *prompts
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -121,7 +126,7 @@ def main(argv=None):
     try:
         params = load(options.params)
         found = evaluate_weights(params, options.data, options.weights, options.seed, options.tokenizer)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)
