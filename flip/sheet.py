@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,7 +19,8 @@ def spread(total: int, count: int) -> list[int]:
     """At most `count` of the places from 0 to total - 1, ascending: one of each equal stretch, whose place in it moves
     on by the golden ratio, so that no order of classes that take turns is met in step."""
     count = min(total, count)
-    return [int((place + place * GOLDEN % 1) * total / count) for place in range(count)]
+    ends = [place * total // count for place in range(count + 1)] if count else []
+    return [low + int((high - low) * (place * GOLDEN % 1)) for place, (low, high) in enumerate(pairwise(ends))]
 
 
 def cell(picture: np.ndarray) -> np.ndarray:
@@ -50,7 +52,7 @@ def _beside(parts: list[np.ndarray], axis: int, gap: int) -> np.ndarray:
 
 
 def sheet(stacks: list[list[np.ndarray]]) -> np.ndarray:
-    """uint8 [height, width, 3]: the cells of a stack from top to bottom, stacks from left to right, COLUMNS in a row."""
+    """uint8 [height, width, 3]: the cells of a stack from top to bottom, stacks from left to right, then below."""
     columns = [_beside(stack, 0, GAP) for stack in stacks]
     rows = [_beside(columns[start : start + COLUMNS], 1, GAP) for start in range(0, len(columns), COLUMNS)]
     return _beside(rows, 0, 4 * GAP)

@@ -75,7 +75,7 @@ def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
 
 
 def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    """A cell in grey under the colours of its map [grid, grid], dark where it is lowest, with a ring on the best patch."""
+    """A cell in grey under the colours of its map [grid, grid], dark where it is lowest; a ring on the best patch."""
     low, high = relevance.min(), relevance.max()
     scaled = (255 * (relevance - low) / max(high - low, 1e-12)).astype(np.uint8)
     colours = cv2.applyColorMap(cv2.resize(scaled, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_INFERNO)
@@ -84,7 +84,7 @@ def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     row, column = np.unravel_index(relevance.argmax(), relevance.shape)
     centre = [round((place + 0.5) * SIDE / len(relevance)) for place in (column, row)]
     for value, thickness in ((0, 3), (255, 1)):
-        found = cv2.circle(found, centre, 5, (value,) * 3, thickness, cv2.LINE_AA)
+        found = cv2.circle(found, centre, 5, (value,) * 3, thickness)
     return found
 
 

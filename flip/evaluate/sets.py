@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.data.index import PICTURES, members
 from flip.schema import Params
 from flip.sheet import spread
-
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 
 from clip_benchmark.datasets.builder import build_wds_dataset  # isort: skip
 
