@@ -68,6 +68,7 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
 
 def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
     """A cell with a box, its edges as shares of the sides: white with black beside it, to be seen on anything."""
+    picture = picture.copy()  # which is drawn into
     left, top, right, bottom = (round(edge * (SIDE - 1)) for edge in square)
     for value, thickness in ((0, 3), (255, 1)):
         picture = cv2.rectangle(picture, (left, top), (right, bottom), (value,) * 3, thickness)
