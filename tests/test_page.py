@@ -231,7 +231,8 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
     text = " ".join("".join(reader.words).split())
     assert "75.0% of the codes are in use; perplexity 300 of 512; error 0.123 of the pixels' variance" in text
     assert "25% of the patches are seen" in text
-    assert "1 of these 2 are hits" in text
+    assert "Hits: 1 of these 2; " in text
+    assert "% of the set's 480, chance 12.3%." in text
     assert "Error on the removed patches of 512 test pictures: 0.43 of the variance." in text
     assert {"reconstructions", "tokenizer"} <= set(reader.ids)
 

@@ -32,12 +32,13 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     """Hits on the sheet, and the score of the whole set."""
     hits, metric = facts["hits"], facts["set"]
     found = ", ".join(f"{text} ({'hit' if hit else 'miss'})" for text, hit in zip(facts["subjects"], hits, strict=True))
-    score = run.metrics[0]["metrics"][metric]
+    score, test = run.metrics[0]["metrics"][metric], run.sets[metric]
+    whole = f"{score:.1f}% of the set's {test['samples']:,}, chance {test['chance']:.1f}%"
     return _sheet(
         path,
         variant,
         f"Where {variant} looks in {len(hits)} test pictures: {found}.",
-        f"{sum(hits)} of these {len(hits)} are hits, and {score:.1f}% of the set's {run.sets[metric]['samples']:,}.",
+        f"Hits: {sum(hits)} of these {len(hits)}; {whole}.",
     )
 
 
