@@ -22,6 +22,7 @@ from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.sets import read_set, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
+from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
@@ -31,7 +32,11 @@ from flip.schema import Params
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
     """Loader, class names and templates of a set's split."""
-    return read_set(set_folder(params, data, name), params.model.image, params.evaluate.batch, split)
+    side, batch = params.model.image, params.evaluate.batch
+    loader, *prompts = read_set(set_folder(params, data, name), side, batch, split)
+    revision = read_json(data / "tests" / name / "revision.json")
+    revision = revision if split == "test" else revision[split]
+    return decoded(loader, data / "squares" / name, revision, side, batch), *prompts
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -128,7 +133,7 @@ def main(argv=None):
         model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)
         found = evaluate(model, tokenize, options.data, options.seed, device)
         shown = sheets(model, tokenize, options.data, options.seed, device)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)

@@ -27,6 +27,7 @@ FACTS = {
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
         ["form.text.pooling", "form.text.causal"],
     ),
+    "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
