@@ -162,6 +162,8 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
+    assert facts["pictures"].keys() == {"relevance-pointing"}
+    assert (tmp_path / "out" / "pictures" / "relevance-pointing.webp").stat().st_size > 1000
 
 
 def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, data, tmp_path):
@@ -174,6 +176,7 @@ def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, 
 def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data, tmp_path):
     facts, outcomes = run(parameters("mae", ["fine"]), data, tmp_path)
     assert set(facts["metrics"]) == set(outcomes) == {"fine-probe"}
+    assert facts["pictures"].keys() == {"reconstruction"}
 
 
 def test_the_tower_sees_each_picture_once(parameters, data):
