@@ -109,7 +109,7 @@ def styled(text: str, random: Random) -> str:
 
 
 def describe(scene: Scene, random: Random, detail: bool = False, language: Language = ENGLISH) -> str:
-    """A caption that is right, of 3 to 20 words in English; with `detail` as an annotator writes it, not as the web does."""
+    """A caption that is right, of 3 to 20 words; with `detail` as an annotator writes it, not as the web does."""
     text = sentence(scene, random, detail, language)
     if not detail and random.random() < ECHOED:
         text = echoed(text, scene, random, language)

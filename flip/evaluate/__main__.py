@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from flip.data.boxes import kind
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate import pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
@@ -27,10 +27,20 @@ from flip.params import load
 from flip.schema import Params
 
 
+def places(params: Params) -> dict[str, str]:
+    """Role -> place of the sets that a variant is evaluated on."""
+    return params.evaluate.of(params.captions.languages)
+
+
+def made_folder(params: Params, data: Path, name: str) -> Path:
+    """Where the data's stages have put what they made of a set, or found out about it."""
+    return data / ("tests" if name in params.evaluate.sets else "languages/tests") / name
+
+
 def set_folder(params: Params, data: Path, name: str) -> Path:
     """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
-    place = params.evaluate.sets[name]
-    return data / "tests" / name if place == "world" else Path(place)
+    place = places(params)[name]
+    return made_folder(params, data, name) if place == "world" else Path(place)
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
@@ -40,7 +50,7 @@ def read(params: Params, data: Path, name: str, split: str = "test"):
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
     """What each set consists of, as the data's stage has found it."""
-    return {name: read_json(data / "tests" / name / "revision.json") for name in params.evaluate.sets}
+    return {name: read_json(made_folder(params, data, name) / "revision.json") for name in places(params)}
 
 
 def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
@@ -76,7 +86,7 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     params, found = model.params, {}
     without = skipped(params, revisions(params, data))
     probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
-    for name in probed if model.text is None else params.evaluate.sets:
+    for name in probed if model.text is None else places(params):
         folder = set_folder(params, data, name)
         if kind(folder) == "pointing":
             found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
@@ -101,7 +111,7 @@ def evaluate_weights(params: Params, data: Path, weights, seed: int, tokenizer=N
         ValueError: weights of another model, or a test set without the layout.
     """
     device = pick_device()
-    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
     load_weights(weights, model)
     return evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), data, seed, device)
