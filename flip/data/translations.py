@@ -53,7 +53,8 @@ class Translations:
         self._read = lru_cache(maxsize=64)(self._read)
 
     def _read(self, number: int) -> pa.Array:
-        column = pq.read_table(self.paths[number], columns=["caption"])["caption"].combine_chunks()
+        with pq.ParquetFile(self.paths[number]) as file:  # read_table would load 60 MB of code first
+            column = file.read(columns=["caption"], use_threads=False)["caption"].combine_chunks()
         if len(column) != self.counts[number]:
             raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} pictures")
         return column
