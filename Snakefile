@@ -2,7 +2,7 @@
 #
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
-#   snakemake systems siglip hybrids               other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
+#   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
