@@ -2,13 +2,14 @@
 #
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
-#   snakemake systems siglip hybrids               other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
+#   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/languages.smk"
 include: "rules/codebook.smk"
 include: "rules/pretrain.smk"
 include: "rules/evaluate.smk"

@@ -1,4 +1,14 @@
-"""Names of metrics."""
+"""Names of test sets and of metrics."""
+
+
+def retrieval_in(language: str) -> str:
+    """The set of captions in a language: retrieval-de."""
+    return f"retrieval-{language}"
+
+
+def places(evaluate: dict) -> dict[str, str | None]:
+    """Role -> place of all test sets of a scale, by its unchecked section `evaluate`; None: it has none."""
+    return evaluate["sets"] | {retrieval_in(language): place for language, place in evaluate["languages"].items()}
 
 
 def set_of(metric: str, sets) -> str:

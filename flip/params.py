@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
-from flip.metrics import set_of
+from flip.metrics import places, set_of
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
 # Two results are the same experiment when all of this agrees.
@@ -141,7 +141,7 @@ class Project:
 
     def _table(self, name: str, tree: dict) -> Table:
         table = check(Table, tree, f"params.yaml, tables.{name}")
-        sets = merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"]["sets"]
+        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"])
         try:
             metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
         except ValueError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from flip.data.features import Features
+from flip.data.translations import translations_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
 from flip.model.codebook import codebook_path
@@ -89,7 +90,8 @@ def train(options, params: Params, world: World) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
-    files = options.spec, options.start, options.tokenizer, options.image_tower, codes
+    spoken = translations_path(options.data, params.captions)
+    files = options.spec, options.start, options.tokenizer, options.image_tower, codes, spoken
     inputs = [file_hash(path) for path in files if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))

@@ -213,10 +213,8 @@ class Params(Section):
         """A locked tower sees each picture once, whole, so there is nothing that it could do to pixels or patches."""
         tower, augmentation = self.image_tower, self.augmentation
         if self.start and tower.weights:
-            raise ValueError(
-                f"start = '{self.start}' and image_tower.weights = '{tower.weights}' both say where the image tower "
-                "begins: leave one out"
-            )
+            both = f"start = '{self.start}' and image_tower.weights = '{tower.weights}'"
+            raise ValueError(f"{both} both say where the image tower begins: leave one out")
         plain = {
             "masking.image": (self.masking.image, 0.0),
             "noise.images": (self.noise.images, 0.0),
@@ -238,6 +236,8 @@ class Params(Section):
     @model_validator(mode="after")
     def captions_are_possible(self):
         self.form.text.check(self.captions, self.masking)
+        if self.source.table == "world" and (fault := self.captions.untranslated(self.source)):
+            raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self

@@ -4,7 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Count, Positive, Section, Share
+from flip.schema_types import Count, Language, Positive, Section, Share
+
+ENGLISH = "en"  # stands for captions as they come
+WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
 
 
 class Similarity(Section):
@@ -41,6 +44,10 @@ class Source(Section):
     caption_column: str = Field(description="column with the caption")
     sha256_column: str | None = Field(
         description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
+    )
+    translations: str | None = Field(
+        description="parquet file (or glob) with captions in other languages: the URL's column, and one of text for "
+        "each, named by its code (de); the world has its own"
     )
     filters: Filters
     sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
@@ -125,6 +132,10 @@ class Tokenizer(Section):
     )
     vocabulary: Count = Field(description="entries at most; wordpiece only")
     path: str | None = Field(description="bert: a local folder or hub name")
+    multilingual: Count = Field(
+        description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
+        "their own with"
+    )
 
 
 class Captions(Section):
@@ -133,9 +144,46 @@ class Captions(Section):
     tokenizer: Literal["scale", "clip"] = Field(
         description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
     )
+    languages: list[Language] = Field(
+        description="languages that pictures have their captions in, each picture's in one of them; en: as they come",
+        min_length=1,
+    )
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
+
+    @property
+    def translated(self) -> list[str]:
+        """Those that captions do not come in."""
+        return [language for language in self.languages if language != ENGLISH]
+
+    @property
+    def spoken(self) -> str:
+        """What files of captions in these languages go by."""
+        return "-".join(self.languages)
+
+    def untranslated(self, source: Source) -> str | None:
+        """Why these captions cannot be had from the source; None if they can."""
+        world = source.table == "world"
+        missing = [one for one in self.translated if one not in WORLD_LANGUAGES] if world else self.translated
+        if not missing or (source.translations and not world):
+            return None
+        if world:
+            known = ", ".join(WORLD_LANGUAGES)
+            return f"captions.languages: the world does not speak {', '.join(missing)}; known: {known}"
+        return (
+            f"source.translations = null: captions.languages = {self.languages}, and the source has no captions in "
+            f"{', '.join(missing)}; give a parquet file (or glob) with a column '{source.url_column}' and one per "
+            f"language, or set captions.languages to [{ENGLISH}]"
+        )
+
+    @model_validator(mode="after")
+    def once_each(self):
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError(
+                f"languages = {self.languages} names one twice; each picture has its caption in one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def can_fill(self):

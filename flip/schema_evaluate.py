@@ -2,8 +2,9 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from flip.schema_data import ProbeSets
-from flip.schema_types import Count, Name, Section
+from flip.metrics import retrieval_in
+from flip.schema_data import WORLD_LANGUAGES, ProbeSets
+from flip.schema_types import Count, Language, Name, Section
 
 
 class Evaluate(Section):
@@ -11,16 +12,35 @@ class Evaluate(Section):
         description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required; null: the "
         "scale has none, and tables leave its metrics out"
     )
+    languages: dict[Language, str] = Field(
+        description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
+        "that read it; its pictures are not looked for in the training data, so name a "
+        "set with the same ones in sets, too; null: the scale has none"
+    )
     probe: list[Name] = Field(
         description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
     )
     batch: Count
 
-    @field_validator("sets", mode="before")
+    @field_validator("sets", "languages", mode="before")
     @classmethod
     def there(cls, sets):
         """Without those that the scale does not have."""
         return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
+
+    def of(self, languages) -> dict[str, str]:
+        """Role -> place of the sets for a model that reads these languages."""
+        return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
+
+    @model_validator(mode="after")
+    def speaks(self):
+        for language, place in self.languages.items():
+            if place == "world" and language not in WORLD_LANGUAGES:
+                raise ValueError(
+                    f"languages.{language} = 'world', which does not speak it; known: {', '.join(WORLD_LANGUAGES)}, or "
+                    "give a folder"
+                )
+        return self
 
     @model_validator(mode="after")
     def has_fine(self):

@@ -1,7 +1,7 @@
 """Parameters of the model and of its losses: size, form, what is masked, what is minimised."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,8 +80,16 @@ class TextForm(Blocks):
         description="mean of the caption's tokens, or the state of the last, the end token, or of the first, the start"
     )
     embedding_norm: bool = Field(description="LayerNorm right after the embeddings (BERT, FLAVA)")
+    bottleneck: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        description="width of tokens' entries over the tower's, into which a matrix takes them (mSigLIP: 96 / 768); "
+        "null: entries are as wide as the tower"
+    )
     causal: bool = Field(description="a token sees only those before it")
     projection: Literal["linear", "affine"] = Field(description="into the common space, without or with bias")
+
+    def entry(self, width: int) -> int | None:
+        """Width of tokens' entries where there is a bottleneck before a tower of this width."""
+        return None if self.bottleneck is None else max(round(self.bottleneck * width), 1)
 
     def check(self, captions, masking) -> None:
         """Raises ValueError where the feature is the end or the start token's, and captions do not keep one."""

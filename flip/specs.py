@@ -4,6 +4,7 @@
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
     specs/<scale>/codebook.json                       the image tokenizer
+    specs/<scale>/languages/**/<stage>.json           captions in other languages
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
@@ -20,7 +21,7 @@ from pathlib import Path
 from flip.files import write_atomic
 from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
-from flip.schema import Params, World
+from flip.schema import Params, Source, World
 
 # When a run saves its state, and when it gives up: no result depends on it, nor does what a step costs.
 RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stall_minutes"}
@@ -34,6 +35,8 @@ SPEED = {
 UNMEASURED = {"train": RESTART}
 # What the rows of the URL table and their pictures are made by.
 ROWS = {"world": set(World.model_fields) - {"probe"}}
+# What rows and pictures come from; captions in other languages come later.
+SOURCE = set(Source.model_fields) - {"translations"}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
 LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr", "flava"}
@@ -50,16 +53,22 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", "data", ROWS | {"source": True, "download": {"parts"}}),
-    "download": Stage("flip.data.download", "data", ROWS | {"source": True, "download": True}),
+    "table": Stage("flip.data.table", "data", ROWS | {"source": SOURCE, "download": {"parts"}}),
+    "download": Stage("flip.data.download", "data", ROWS | {"source": SOURCE, "download": True}),
     "fingerprints": Stage("flip.data.fingerprints", "data", set()),
     "test_sets": Stage("flip.data.testsets", "data", {"world": True, "evaluate": {"sets", "probe"}}),
     "test_fingerprints": Stage("flip.data.fingerprints", "data", set()),
     "duplicates": Stage("flip.data.duplicates", "data", {"shards": {"buckets"}}),
     "shards": Stage("flip.data.shards", "data", {"shards"}),
     "manifest": Stage("flip.data.manifest", "data", set()),
-    "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer"}),
+    "tokenizer": Stage("flip.data.tokenizer", "data", {"tokenizer": {"kind", "vocabulary", "path"}}),
 }
+TRANSLATIONS = Stage(
+    "flip.data.translate",
+    "languages",
+    ROWS | {"source": {"table", "translations", "url_column"}, "tokenizer": {"multilingual"}},
+)
+TRANSLATED_SET = Stage("flip.data.translate", "languages", {"world": True, "evaluate": {"languages"}})
 PRETRAIN = Stage("flip.pretrain", "pretrain", TRAINING)
 EMBED = Stage(
     "flip.embed",
@@ -77,7 +86,7 @@ CODEBOOK = Stage(
     {"codebook": True, "model": {"image", "patch"}, "form": {"vision": {"mean", "std"}}, "augmentation": True}
     | {"seeds": True, "train": {"shuffle_shards"}},
 )
-EVALUATE = Stage("flip.evaluate", "evaluate", FORM | {"evaluate"})
+EVALUATE = Stage("flip.evaluate", "evaluate", dict.fromkeys(FORM, True) | {"evaluate": {"probe", "batch"}})
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
 
@@ -119,9 +128,14 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     for name, stage in DATA.items():
         spec(f"data/{name}.json", stage, selected(project.baseline, stage.sections))
     spec("codebook.json", CODEBOOK, selected(project.baseline, CODEBOOK.sections))
+    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
+        path = f"languages/{spoken}/translations.json"
+        spec(path, TRANSLATIONS, selected(project.baseline, TRANSLATIONS.sections))
+    spec("languages/translated_set.json", TRANSLATED_SET, selected(project.baseline, TRANSLATED_SET.sections))
     for variant, params in variants.items():
         spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
-        spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections))
+        places = {"places": params.evaluate.of(params.captions.languages)}
+        spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections) | places)
     for name in {params.features for params in variants.values()} - {None}:
         spec(f"features/{name}/embed.json", EMBED, selected(variants[name], EMBED.sections))
     for report in project.reports:

@@ -74,8 +74,9 @@ def training_receipts(wildcards) -> list[str]:
     features = f"features/{params.features}/seed-{wildcards.seed}/embed.json"
     more = [before] * bool(params.before) + [features] * bool(params.features)
     found = [f"receipts/{wildcards.scale}/{path}" for path in more]
-    codes = codebook_receipt([wildcards.variant])
-    return data_receipts("manifest", "tokenizer") + found + codes
+    own = [wildcards.variant]
+    found += codebook_receipt(own) + translation_receipts(own)
+    return data_receipts("manifest", "tokenizer") + found
 
 
 def weights_of(variant: str, wildcards) -> str:
@@ -140,7 +141,8 @@ def compared_receipts(wildcards) -> list[str]:
 def cost_receipts(wildcards) -> list[str]:
     """What steps are measured on."""
     names = PROJECT.of(wildcards.report).named
-    return data_receipts("manifest", "tokenizer") + codebook_receipt(names)
+    found = codebook_receipt(names) + translation_receipts(names)
+    return data_receipts("manifest", "tokenizer") + found
 
 
 def compared_parameters(wildcards) -> list[str]:

@@ -8,9 +8,7 @@ rule evaluate:
     """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark, probes, and where it looks."""
     input:
         spec="specs/{scale}/variants/{variant}/evaluate.json",
-        after=data_receipts("tokenizer")
-        + ["receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"]
-        + expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),
+        after=evaluation_receipts,
     output:
         update("receipts/{scale}/variants/{variant}/seed-{seed}/evaluate.json"),
     log:

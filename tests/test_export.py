@@ -173,7 +173,9 @@ def test_a_mismatch_is_an_error_and_leaves_nothing(broken, message, trained, sma
         monkeypatch.setattr(open_clip_models, "their_weights", off)
     else:
         other = Tokenizer(
-            small_data / "tokenizer.json", 12, Captions(tokenizer="scale", start=False, end=True, fill=False)
+            small_data / "tokenizer.json",
+            12,
+            Captions(tokenizer="scale", languages=["en"], start=False, end=True, fill=False),
         )
         write = open_clip_models.write_tokenizer
         monkeypatch.setattr(open_clip_models, "write_tokenizer", lambda _, folder: write(other, folder))

@@ -32,7 +32,7 @@ LOSSES = ("mim", "mlm", "mmm_image", "mmm_text", "itm")
 
 
 MASK = VOCABULARY - 1  # their hidden word
-CAPTIONS = Captions(tokenizer="scale", start=True, end=True, fill=False)
+CAPTIONS = Captions(tokenizer="scale", languages=["en"], start=True, end=True, fill=False)
 
 
 def same(tensor):

@@ -21,7 +21,9 @@ PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=F
 def loader(small_data):
     def make(seed=0, augmentation=PLAIN, window=2, pairs=120):
         tokenizer = Tokenizer(
-            small_data / "tokenizer.json", 8, Captions(tokenizer="scale", start=False, end=False, fill=False)
+            small_data / "tokenizer.json",
+            8,
+            Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False),
         )
         manifest = beginning(read_json(small_data / "manifest.json"), pairs)
         return Loader(manifest, small_data / "shards", tokenizer, 16, augmentation, seed, window)

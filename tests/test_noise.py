@@ -23,7 +23,11 @@ def noise(**shares):
 
 @pytest.fixture
 def tokenizer(small_data):
-    return Tokenizer(small_data / "tokenizer.json", 8, Captions(tokenizer="scale", start=True, end=True, fill=False))
+    return Tokenizer(
+        small_data / "tokenizer.json",
+        8,
+        Captions(tokenizer="scale", languages=["en"], start=True, end=True, fill=False),
+    )
 
 
 @pytest.fixture

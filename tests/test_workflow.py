@@ -16,7 +16,7 @@ def copy(tmp_path):
     return copy_workflow(tmp_path)
 
 
-REPORTS = [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip")]
+REPORTS = [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip"), ("tiny", "languages")]
 
 
 @pytest.mark.parametrize(("scale", "report"), REPORTS)
@@ -30,6 +30,9 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert jobs.get("embed", 0) == len({whole.variants[name].features for name in named} - {None})
     assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
+    spoken = [whole.variants[name].captions for name in named]
+    assert jobs.get("translations", 0) == any(captions.translated for captions in spoken)
+    assert jobs.get("translated_set", 0) == max(len(captions.translated) for captions in spoken)
     assert jobs.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
 
 
@@ -39,6 +42,12 @@ def test_a_mistake_in_params_yaml_stops_before_any_job(copy):
     output = snakemake(copy, "-n", check=False)
     assert "augmentation.crop_aera: unknown key; did you mean 'crop_area'?" in output
     assert "Traceback" not in output
+
+
+def test_captions_that_a_source_lacks_stop_before_any_job(copy):
+    output = snakemake(copy, "-n", "languages", "--config", "scale=cc12m", check=False)
+    assert "variant 'msiglip': source.translations = null: captions.languages = ['en', 'de', 'es', 'ru']" in output
+    assert "Job stats" not in output
 
 
 def test_a_dry_run_imports_no_torch(copy):
@@ -73,6 +82,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     from flip.provenance import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
+    stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
     stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.

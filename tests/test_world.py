@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flip.data import world
-from flip.data.captions import BACKGROUND_WORDS, COLOUR_WORDS, SHAPE_WORDS, TEXTURE_WORDS
+from flip.data.languages.english import ENGLISH
 from flip.data.render import decode, draw
 from flip.data.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
 from flip.data.shapes import placed
@@ -93,12 +93,12 @@ def test_urls_and_rows_belong_together(tiny):
 def test_class_lists_are_long_enough_and_unique():
     assert len(COARSE) == len(set(COARSE)) == 16
     assert len(FINE) == len(set(FINE)) == 128
-    words = [word for words in SHAPE_WORDS.values() for word in words]
+    words = [word for words in ENGLISH.shapes.values() for word in words]
     assert len(words) == len(set(words)), "a word names two shapes"
-    assert set(SHAPE_WORDS) == set(SHAPES)
-    assert set(COLOUR_WORDS) == set(COLOURS)
-    assert set(TEXTURE_WORDS) == set(TEXTURES)
-    assert set(BACKGROUND_WORDS) == set(BACKGROUNDS)
+    assert set(ENGLISH.shapes) == set(SHAPES)
+    assert set(ENGLISH.colours) == set(COLOURS)
+    assert set(ENGLISH.textures) == set(TEXTURES)
+    assert set(ENGLISH.backgrounds) == set(BACKGROUNDS)
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
@@ -218,8 +218,8 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
     vocabulary = {word.strip(".,:!()#|-").lower() for caption in captions for word in caption.split()}
     assert 150 < len({word for word in vocabulary if not any(letter.isdigit() for letter in word)}) < 300
     right = [row for row in range(len(scenes)) if world.described(tiny, row) == row]
-    shapes = [mentions(captions[row], SHAPE_WORDS[scenes[row].main.shape]) for row in right]
-    colours = [mentions(captions[row], COLOUR_WORDS[scenes[row].main.colour]) for row in right]
+    shapes = [mentions(captions[row], ENGLISH.shapes[scenes[row].main.shape]) for row in right]
+    colours = [mentions(captions[row], ENGLISH.colours[scenes[row].main.colour]) for row in right]
     assert np.mean(shapes) > 0.85
     assert 0.3 < np.mean(colours) < 0.55, "a colour is neither left out nor told by all"
     assert len({caption.lower() for caption in captions}) > 0.5 * len(captions)

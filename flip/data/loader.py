@@ -7,6 +7,7 @@ So a run resumes at any position at no cost, and any number of processes reads t
 import math
 import mmap
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count, islice
@@ -140,7 +141,7 @@ class Loader:
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have a neighbour's
-    caption, and mismatched, bool [batch].
+    caption, and mismatched, bool [batch]. `translations(number, item)` gives captions in place of the shards' own.
     """
 
     TRIES = 10
@@ -158,6 +159,7 @@ class Loader:
         noise: Corruption | None = None,
         views: Views | None = None,
         mismatched: float = 0.0,
+        translations: Callable[[int, int], str] | None = None,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
@@ -165,6 +167,7 @@ class Loader:
         self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
         self.noise, self.views, self.mismatched = noise, views, mismatched
+        self.text = translations or (lambda number, item: self.shard(number).caption(item))
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -175,18 +178,17 @@ class Loader:
 
     def _pair(self, position: int) -> tuple[np.ndarray, str]:
         number, item = self.order.at(position)
-        shard, count = self.shard(number), int(self.order.counts[number])
+        count = int(self.order.counts[number])
         for offset in range(count):
             place = (item + offset) % count
             picture = self._picture(number, place)
             if picture is not None:
-                return picture, shard.caption(place)
+                return picture, self.text(number, place)
             self.broken += 1
         raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
 
     def _caption(self, position: int) -> str:
-        number, item = self.order.at(position)
-        return self.shard(number).caption(item)
+        return self.text(*self.order.at(position))
 
     def _crop(self, image: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
         top, left, height, width = crop_box(*image.shape[:2], augmentation, draws[1:].reshape(-1, 4))

@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from flip.data.captions import article
+from flip.data.languages.english import article
 from flip.data.render import silhouette
 from flip.data.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing, draw_size, draw_thing
 from flip.data.shapes import placed

@@ -8,6 +8,8 @@ import numpy as np
 
 from flip.data import pointing, render
 from flip.data.captions import describe
+from flip.data.languages.base import Language
+from flip.data.languages.english import ENGLISH
 from flip.data.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.data.textures import crop
 from flip.schema import World
@@ -158,20 +160,20 @@ def occluded(picture: np.ndarray, random: Random) -> np.ndarray:
     return picture
 
 
-def captions_of(world: World, index: int) -> list[str]:
+def captions_of(world: World, index: int, language: Language = ENGLISH) -> list[str]:
     """Five different captions of a retrieval picture, all of them right."""
     scene, random = scene_of(world, "retrieval", index), stream(world, "test captions", index)
     found = {}
     while len(found) < 5:
-        text = describe(scene, random, detail=True)
+        text = describe(scene, random, detail=True, language=language)
         found.setdefault(text.lower(), text)
     return list(found.values())
 
 
-def annotations(world: World, name: str, index: int) -> dict[str, str]:
+def annotations(world: World, name: str, index: int, language: Language = ENGLISH) -> dict[str, str]:
     """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes."""
     if name == "retrieval":
-        return {"txt": "\n".join(captions_of(world, index))}
+        return {"txt": "\n".join(captions_of(world, index, language))}
     if name == "pointing":
         return pointing.annotations(scene_of(world, name, index))
     return {"cls": str(label(name, index))}

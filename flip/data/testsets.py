@@ -18,6 +18,8 @@ from tqdm import tqdm
 from flip.data import boxes
 from flip.data.boxes import KIND, kind
 from flip.data.index import members
+from flip.data.languages.base import Language
+from flip.data.languages.english import ENGLISH
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
 from flip.params import load, nearest
@@ -42,12 +44,12 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def write_pictures(world: World, name: str, out: Path, split: str) -> None:
+def write_pictures(world: World, name: str, out: Path, split: str, language: Language = ENGLISH) -> None:
     count = size(world, name, split)
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
         for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
             add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
-            for extension, text in annotations(world, name, index).items():
+            for extension, text in annotations(world, name, index, language).items():
                 add(tar, f"{index:06d}.{extension}", text.encode())
     write_atomic(out / split / "nshards.txt", "1\n")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.data.loader import Shard
+from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
 from flip.model.text import PAD
 from flip.params import load
@@ -25,10 +26,16 @@ SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
 
+def tokenizer_path(data, captions: Captions) -> Path:
+    """Where the tokenizer of such captions lies in a folder of data."""
+    return (translations_folder(data, captions) if captions.translated else Path(data)) / "tokenizer.json"
+
+
 class Tokenizer:
     """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
-    `path` is the scale's tokenizer, which `captions` may replace by CLIP's.
+    `path` is that of the scale, or of captions in several languages (`tokenizer_path`), which `captions` may replace by
+    CLIP's.
 
     Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
     """
@@ -99,8 +106,11 @@ def captions(manifest: dict, folder: Path):
             yield shard[item][1]
 
 
-def train_wordpiece(texts, vocabulary: int) -> dict:
+def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:
     """A lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, learned from an iterator of texts.
+
+    Accents go, as in BERT's English models, or stay, composed to one letter: what has them is another letter in
+    Russian (й, ё) and German (ü), and may make another word in Spanish.
 
     The trainer numbers letters in the order of a hash table and breaks ties by those numbers, so that each run would
     find another vocabulary. Letters that it is given come in their own order.
@@ -109,6 +119,9 @@ def train_wordpiece(texts, vocabulary: int) -> dict:
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    if accents:
+        lower = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+        normalizer = normalizers.Sequence([normalizers.NFC(), lower])
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     letters = sorted({letter for word in words for letter in word})
     known = ["[UNK]", *letters, *(f"##{letter}" for letter in letters)]

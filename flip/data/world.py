@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flip.data import render
 from flip.data.captions import describe
+from flip.data.languages.base import Language
+from flip.data.languages.english import ENGLISH
 from flip.data.scenes import Scene, draw_scene, stream
 from flip.data.shifts import LEAKING, SETS, jpeg_of, scene_of, size, wording
 from flip.files import atomic
@@ -87,8 +89,9 @@ def described(world: World, row: int) -> int:
     return (row + random.randrange(1, world.pictures)) % world.pictures if wrong else row
 
 
-def caption(world: World, row: int) -> str:
-    return describe(scene(world, described(world, row)), stream(world, "caption", row))
+def caption(world: World, row: int, language: Language = ENGLISH) -> str:
+    """The row's caption: the same, and the same mistake, in every language."""
+    return describe(scene(world, described(world, row)), stream(world, "caption", row), language=language)
 
 
 def fault(world: World, row: int) -> str | None:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from flip.data.boxes import kind
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate import pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
-from flip.evaluate.sets import read_set, set_folder
+from flip.evaluate.sets import made_folder, places, read_set, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -34,14 +34,14 @@ def read(params: Params, data: Path, name: str, split: str = "test"):
     """Loader, class names and templates of a set's split."""
     side, batch = params.model.image, params.evaluate.batch
     loader, *prompts = read_set(set_folder(params, data, name), side, batch, split)
-    revision = read_json(data / "tests" / name / "revision.json")
+    revision = read_json(made_folder(params, data, name) / "revision.json")
     revision = revision if split == "test" else revision[split]
     return decoded(loader, data / "squares" / name, revision, side, batch), *prompts
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
     """What each set consists of, as the data's stage has found it."""
-    return {name: read_json(data / "tests" / name / "revision.json") for name in params.evaluate.sets}
+    return {name: read_json(made_folder(params, data, name) / "revision.json") for name in places(params)}
 
 
 def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
@@ -77,7 +77,7 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     params, found = model.params, {}
     without = skipped(params, revisions(params, data))
     probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
-    for name in probed if model.text is None else params.evaluate.sets:
+    for name in probed if model.text is None else places(params):
         folder = set_folder(params, data, name)
         if kind(folder) == "pointing":
             found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
@@ -101,7 +101,7 @@ def read_model(params: Params, data: Path, weights, device: str, tokenizer=None)
     Raises:
         ValueError: weights of another model.
     """
-    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
     load_weights(weights, model)
     return model, lambda texts: torch.from_numpy(tokenizer(texts))

@@ -16,10 +16,20 @@ from flip.sheet import spread
 from clip_benchmark.datasets.builder import build_wds_dataset  # isort: skip
 
 
+def places(params: Params) -> dict[str, str]:
+    """Role -> place of the sets that a variant is evaluated on."""
+    return params.evaluate.of(params.captions.languages)
+
+
+def made_folder(params: Params, data: Path, name: str) -> Path:
+    """Where the data's stages have put what they made of a set, or found out about it."""
+    return data / ("tests" if name in params.evaluate.sets else "languages/tests") / name
+
+
 def set_folder(params: Params, data: Path, name: str) -> Path:
     """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
-    place = params.evaluate.sets[name]
-    return data / "tests" / name if place == "world" else Path(place)
+    place = places(params)[name]
+    return made_folder(params, data, name) if place == "world" else Path(place)
 
 
 def tars(folder) -> list[Path]:

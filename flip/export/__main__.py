@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import flip.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.export.card import Evidence, card
 from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, choose, quiet
@@ -70,7 +70,8 @@ def run(options) -> str:
     locate(options)
     params = load(options.params)
     target = choose(options.format, params)
-    tokenizer = Tokenizer(options.tokenizer or options.data / "tokenizer.json", params.model.tokens, params.captions)
+    path = options.tokenizer or tokenizer_path(options.data, params.captions)
+    tokenizer = Tokenizer(path, params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     load_weights(options.weights, model)
     if options.receipt:

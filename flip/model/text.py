@@ -10,6 +10,7 @@ seen; the tokenizer puts them there (captions.fill).
 import torch
 from torch import Tensor, nn
 
+from flip.model.embedding import embedding
 from flip.model.transformer import Transformer
 from flip.schema import Model, TextForm
 
@@ -43,7 +44,7 @@ class TextTower(nn.Module):
     def __init__(self, model: Model, form: TextForm, vocabulary: int):
         super().__init__()
         self.pool = {"mean": mean, "last": last, "first": first}[form.pooling]
-        self.embed = nn.Embedding(vocabulary, model.text.width)
+        self.embed = embedding(vocabulary, form.entry(model.text.width), model.text.width)
         self.positions = nn.Embedding(model.tokens, model.text.width)
         self.embedding_norm = nn.LayerNorm(model.text.width, eps=form.norm_epsilon) if form.embedding_norm else None
         self.transformer = Transformer(model.text, form, form.causal)

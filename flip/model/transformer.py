@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flip.model.embedding import Bottleneck
 from flip.schema import Blocks, Tower
 
 # No block draws random numbers, so there is no generator's state to keep.
@@ -109,3 +110,5 @@ def initialize(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
+    elif isinstance(module, Bottleneck):
+        module.initialize(std=0.02)

@@ -40,9 +40,11 @@ def vision_weights(params: Params) -> int:
 
 
 def text_weights(params: Params) -> int:
-    model = params.model
-    rows = vocabulary(params) + model.tokens + 2 * params.form.text.embedding_norm
-    return rows * model.text.width + block_weights(model.text)
+    model, width = params.model, params.model.text.width
+    narrow = params.form.text.entry(width)
+    entries = vocabulary(params) * (narrow or width) + (narrow or 0) * width
+    rows = model.tokens + 2 * params.form.text.embedding_norm
+    return entries + rows * width + block_weights(model.text)
 
 
 def decoder_weights(params: Params) -> int:

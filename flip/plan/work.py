@@ -76,4 +76,6 @@ def vocabulary(params: Params) -> int:
     tokenizer, captions = params.tokenizer, params.captions
     if "clip" in (tokenizer.kind, captions.tokenizer):
         return CLIP_VOCABULARY
+    if captions.translated:
+        return tokenizer.multilingual + captions.start + captions.end
     return tokenizer.vocabulary + (captions.start + captions.end if tokenizer.kind == "wordpiece" else 0)

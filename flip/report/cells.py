@@ -146,12 +146,14 @@ class Builder:
         return alike if alike != variant else table.variants[0]
 
     def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
-        """A way of inference is compared with the plain one in the same row, all else with the row's baseline."""
+        """A way of inference is compared with the plain one in the same row, all else with the row's baseline, or where
+        that has no such metric, with the first row above that has."""
         plain = set_of(metric, self.results.sets)
         if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
             return variant, plain
-        other = self.baseline(variant, table)
-        return None if other == variant or (other, metric) not in self.estimates else (other, metric)
+        above = table.variants[: table.variants.index(variant)]
+        others = [one for one in (self.baseline(variant, table), *above) if one != variant]
+        return next(((one, metric) for one in others if (one, metric) in self.estimates), None)
 
     def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
         if missing := self.results.runs[variant].missing(metric):

@@ -28,6 +28,11 @@ FACTS = {
         ["form.text.pooling", "form.text.causal"],
     ),
     "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
+    "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),
+    "token entries": (
+        lambda p: f"{p.form.text.entry(p.model.text.width) or p.model.text.width} wide",
+        ["form.text.bottleneck"],
+    ),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),

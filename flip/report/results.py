@@ -68,6 +68,11 @@ class Run:
         found = self.metrics[0]["pictures"].items()
         return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
 
+    def unread(self, metric: str) -> bool:
+        """Whether it is measured in a language that the variant does not read."""
+        evaluate, languages = self.params.evaluate, self.params.captions.languages
+        return set_of(metric, evaluate.of(evaluate.languages)) not in evaluate.of(languages)
+
     def check_data(self) -> None:
         """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
         found = {}
@@ -78,6 +83,8 @@ class Run:
 
     def missing(self, metric: str) -> str | None:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
+        if self.unread(metric):
+            return f"captions in {', '.join(self.params.captions.languages)} alone"
         test, probes = set_of(metric, self.sets), self.params.evaluate.probe
         if metric != f"{test}-probe":
             return None if self.params.aligned else "no text tower"
@@ -146,7 +153,8 @@ class Results:
 
     @property
     def sets(self) -> dict:
-        return next(iter(self.runs.values())).sets
+        """Those of all runs; of runs that read one language there are fewer."""
+        return {name: content for run in reversed(self.runs.values()) for name, content in run.sets.items()}
 
     @property
     def share_used(self) -> float:
@@ -180,11 +188,13 @@ class Results:
                 "; or take them out of tradeoff.curves in params.yaml",
             )
             self.check_rows("trade-off figure", [variant for curve in curves for variant in curve], remedy)
-        evaluated = {
-            str(folder): one for run in self.runs.values() for folder, one in zip(run.folders, run.metrics, strict=True)
-        }
         for name in self.sets:
-            found = {place: one["sets"].get(name, {}) for place, one in evaluated.items()}
+            found = {
+                str(folder): one["sets"].get(name, {})
+                for run in self.runs.values()
+                if not run.unread(name)
+                for folder, one in zip(run.folders, run.metrics, strict=True)
+            }
             _same(f"test set '{name}'", {place: one.get("sha256", "none") for place, one in found.items()}, "")
             fitted = {place: one.get("train", {}).get("sha256", "none") for place, one in found.items()}
             _same(f"training split of '{name}'", fitted, "")

@@ -11,7 +11,8 @@ import torch
 from flip.data.features import FeatureLoader
 from flip.data.loader import Loader
 from flip.data.noise import Corruption
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.translations import Translations, translations_path
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.schema import Params
@@ -24,12 +25,16 @@ from flip.train.targets import Targets
 def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None) -> Loader:
     """The training pairs of `data` in their order; read with its tokenizer unless another file is named, and with the
     pictures' `features` in place of pixels where those are given."""
-    tokenizer = Tokenizer(tokenizer or data / "tokenizer.json", params.model.tokens, params.captions)
+    captions = params.captions
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
+    spoken = translations_path(data, captions)
+    translations = Translations(spoken.parent, manifest) if spoken else None
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
     views = params.simclr.views if params.simclr.weight else None
     side, window = params.model.image, params.train.shuffle_shards
     mismatched = params.flava.mismatched if params.flava.itm else 0.0
-    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window, noise, views, mismatched
+    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window
+    pairs += noise, views, mismatched, translations
     return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 

@@ -1,0 +1,63 @@
+"""The training captions in several languages: a table beside each shard, in its order, and a tokenizer of them all.
+
+    data/<scale>/languages/<languages>/translations.json      of which pictures they are, and what the tables are
+    data/<scale>/languages/<languages>/<shard>.parquet        language, caption
+    data/<scale>/languages/<languages>/tokenizer.json
+
+flip.data.translate makes them. As on the web, which mSigLIP is trained on, a picture has one caption, in one language;
+it keeps it in all epochs and for all seeds of training.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flip.files import read_json
+from flip.schema import Captions
+
+FACTS = "translations.json"
+SCHEMA = pa.schema([("language", pa.string()), ("caption", pa.string())])
+
+
+def translations_folder(data, captions: Captions) -> Path:
+    return Path(data) / "languages" / captions.spoken
+
+
+def translations_path(data, captions: Captions) -> Path | None:
+    """The file that says what they are; None where captions are read as they come."""
+    return translations_folder(data, captions) / FACTS if captions.translated else None
+
+
+def table_path(folder, shard: str) -> Path:
+    """Where those of a shard lie, by its name in the manifest."""
+    return (Path(folder) / shard).with_suffix(".parquet")
+
+
+class Translations:
+    """translations(number, item) -> caption of an item of the manifest's shard of that number.
+
+    Raises:
+        ValueError: they are not there, or are those of other pictures.
+    """
+
+    def __init__(self, folder, manifest: dict):
+        path = Path(folder) / FACTS
+        if not path.exists():
+            raise ValueError(f"{path}: missing; `snakemake variant --config variant=NAME` makes it")
+        if (found := read_json(path)["manifest"]) != manifest["id"]:
+            raise ValueError(f"{path}: manifest {found}, expected {manifest['id']}; run the pipeline again")
+        self.paths = [table_path(folder, shard["name"]) for shard in manifest["shards"]]
+        self.counts = [shard["samples"] for shard in manifest["shards"]]
+        self._read = lru_cache(maxsize=64)(self._read)
+
+    def _read(self, number: int) -> pa.Array:
+        with pq.ParquetFile(self.paths[number]) as file:  # read_table would load 60 MB of code first
+            column = file.read(columns=["caption"], use_threads=False)["caption"].combine_chunks()
+        if len(column) != self.counts[number]:
+            raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} pictures")
+        return column
+
+    def __call__(self, number: int, item: int) -> str:
+        return self._read(number)[item].as_py()
