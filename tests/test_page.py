@@ -264,7 +264,7 @@ def test_a_sheet_that_is_missing_is_named(tmp_path):
 
     project = read_project("params.yaml", "tiny").of("siglip")
     places = write_world(tmp_path, project)
-    (places[1] / "clip" / "seed-0" / "pictures" / "relevance-pointing.webp").unlink()
+    (places[1] / "clip-short" / "seed-0" / "pictures" / "relevance-pointing.webp").unlink()
     found = read_results(project, *places)
     with pytest.raises(ValueError, match=r"relevance-pointing.webp: missing; run `snakemake"):
-        _ = found.runs["clip"].pictures
+        _ = found.runs["clip-short"].pictures
