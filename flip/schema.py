@@ -21,7 +21,7 @@ from flip.schema_data import (
     World,
 )
 from flip.schema_evaluate import Evaluate
-from flip.schema_flava import Codebook, Flava
+from flip.schema_flava import Codebook, Flava, Mix
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -57,6 +57,7 @@ __all__ = [
     "ImageTower",
     "Job",
     "Masking",
+    "Mix",
     "Model",
     "Noise",
     "Params",
@@ -205,8 +206,19 @@ class Params(Section):
 
     @property
     def aligned(self) -> bool:
-        """Whether a loss ties pictures to captions; without one there is no text tower."""
+        """Whether a loss ties pictures to captions in a common space; without one there are no projections."""
         return bool(self.contrastive.weight or self.sigmoid.weight)
+
+    @property
+    def has_image_tower(self) -> bool:
+        """Whether a loss reads pictures."""
+        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted
+        return bool(self.aligned or alone or self.flava.hides_patches)
+
+    @property
+    def has_text_tower(self) -> bool:
+        """Whether a loss reads captions through a tower of their own."""
+        return bool(self.aligned or self.flava.hides_words)
 
     @property
     def kept_patches(self) -> int:
@@ -232,11 +244,10 @@ class Params(Section):
     @model_validator(mode="after")
     def losses_are_possible(self):
         self.flava.check(self)
-        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted or self.flava.mim
-        if not (self.aligned or alone):
+        if not (self.has_image_tower or self.has_text_tower):
             raise ValueError(
                 "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
-                "generative.pixels or .words, or flava.mim"
+                "generative.pixels or .words, or one of flava's"
             )
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")

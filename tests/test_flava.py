@@ -366,8 +366,10 @@ def test_flava_learns_in_bfloat16(change, small_data):
 @pytest.mark.parametrize(
     ("delta", "message"),
     [
-        ({"flava": {"mlm": 1.0}, "contrastive": {"weight": 0.0}, "reconstruction": {"weight": 1.0},
-          "masking": {"image": 0.5}}, "need a text tower"),
+        ({"flava": {"mix": {"pairs": 0.7, "images": 0.2}}}, "pairs, images and texts add up to 0.9; allowed: 1"),
+        ({"flava": {"mix": {"pairs": 0.7, "images": 0.3}}}, "mix.images = 0.3 has no loss .* give flava.mim a weight"),
+        ({"flava": {"mlm": 1.0, "mix": {"pairs": 0.0, "texts": 1.0}}}, "mix.pairs = 0 leaves losses besides"),
+        ({"contrastive": {"weight": 0.0}}, "no loss: give contrastive.weight, .* or one of flava's"),
         ({"flava": {"mim": 1.0, "mask_image": 0.01}}, r"hides none of the 36 patches; allowed: 0.0278 to 1"),
         ({"flava": {"mlm": 1.0, "mask_text": 0.0}}, "mask_text = 0 hides no word"),
         ({"flava": {"itm": 1.0, "mismatched": 0.0}}, "leaves itm one answer"),
