@@ -60,8 +60,10 @@ def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
 
 def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
     for name, params in variants.items():
-        if params.train.global_batch > samples:
-            yield f"variant '{name}': a batch of {params.train.global_batch} is larger than the data ({samples} pairs)"
+        batch = params.train.global_batch
+        for kind, share in params.flava.mix.shares.items():
+            if batch > (there := round(share * samples)):
+                yield f"variant '{name}': a batch of {batch} is larger than the data ({there} {kind})"
 
 
 def disk_needed(variants: dict[str, Params], samples: int) -> int:

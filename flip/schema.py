@@ -35,6 +35,7 @@ from flip.schema_model import (
     Sigmoid,
     SimCLR,
     TextForm,
+    TextTower,
     Tower,
     VisionForm,
     must_keep,
@@ -67,6 +68,7 @@ __all__ = [
     "Source",
     "Table",
     "TextForm",
+    "TextTower",
     "Tower",
     "Tradeoff",
     "Train",
@@ -160,6 +162,7 @@ class Params(Section):
     model: Model
     form: Form
     image_tower: ImageTower
+    text_tower: TextTower
     augmentation: Augmentation
     noise: Noise
     masking: Masking
@@ -178,9 +181,9 @@ class Params(Section):
     resources: Resources
 
     @property
-    def before(self) -> str | None:
-        """The variant whose training this one builds on."""
-        return self.start or self.image_tower.variant
+    def before(self) -> list[str]:
+        """The variants whose training this one builds on."""
+        return sorted({self.start, self.image_tower.variant, self.text_tower.variant} - {None})
 
     @property
     def features(self) -> str | None:
@@ -193,16 +196,6 @@ class Params(Section):
         """Width of the common space; of image features alone, where there is none."""
         projected = self.aligned and self.form.vision.projection != "none"
         return self.model.embedding if projected else self.model.vision.width
-
-    @property
-    def image_side(self) -> dict[str, int | float | str | tuple]:
-        """By key, what decides the shape and the meaning of the image tower's weights and its projection's."""
-        model, form = self.model, self.form.vision.model_dump()
-        if not self.aligned:
-            form["projection"] = "none"
-        sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": self.embedding}
-        sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
-        return sizes | {f"form.vision.{name}": value for name, value in form.items()}
 
     @property
     def aligned(self) -> bool:
@@ -219,6 +212,13 @@ class Params(Section):
     def has_text_tower(self) -> bool:
         """Whether a loss reads captions through a tower of their own."""
         return bool(self.aligned or self.flava.hides_words)
+
+    @property
+    def unaligned(self) -> str | None:
+        """Why pictures cannot be compared with captions, where they cannot."""
+        if not (self.has_image_tower and self.has_text_tower):
+            return f"no {'image' if self.has_text_tower else 'text'} tower"
+        return None if self.aligned else "no common space"
 
     @property
     def kept_patches(self) -> int:
@@ -277,30 +277,9 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def image_tower_is_possible(self):
-        """A locked tower sees each picture once, whole, so there is nothing that it could do to pixels or patches."""
-        tower, augmentation = self.image_tower, self.augmentation
-        if self.start and tower.weights:
-            raise ValueError(
-                f"start = '{self.start}' and image_tower.weights = '{tower.weights}' both say where the image tower "
-                "begins: leave one out"
-            )
-        plain = {
-            "masking.image": (self.masking.image, 0.0),
-            "noise.images": (self.noise.images, 0.0),
-            "reconstruction.weight": (self.reconstruction.weight, 0.0),
-            "simclr.weight": (self.simclr.weight, 0.0),
-            "generative.pixels": (self.generative.pixels, 0.0),
-            "generative.words": (self.generative.words, 0.0),
-            "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
-            "augmentation.flip": (augmentation.flip, False),
-        }
-        for key, (value, allowed) in plain.items() if tower.locked else ():
-            if value != allowed:
-                raise ValueError(
-                    f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
-                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
-                )
+    def towers_are_possible(self):
+        self.image_tower.check(self)
+        self.text_tower.check(self)
         return self
 
     @model_validator(mode="after")

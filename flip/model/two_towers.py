@@ -56,6 +56,12 @@ class TwoTowers(nn.Module):
         """What gives image features, by the same names: it can be loaded, or locked, by itself."""
         return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
 
+    @property
+    def text_tower(self) -> nn.ModuleDict:
+        """What gives text features; without a common space, the tower alone."""
+        parts = ("text", "text_projection") if self.params.aligned else ("text",)
+        return nn.ModuleDict({name: getattr(self, name) for name in parts})
+
     def project_image(self, encoded: Tensor) -> Tensor:
         return self.image_projection(self.vision.pool(encoded))
 

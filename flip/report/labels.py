@@ -5,8 +5,8 @@ from flip.schema import Params
 
 def _image_tower(params: Params) -> str:
     tower = params.image_tower
-    how = "locked" if tower.locked else f"at {tower.lr_scale:g} x the learning rate"
-    return f"{tower.weights} {how}" if tower.weights else ""
+    how = " locked" if tower.locked else f" at {tower.lr_scale:g} x the learning rate" if tower.lags else ""
+    return f"{tower.weights}{how}" if tower.weights else ""
 
 
 # Facts in the field's words; each replaces the keys named beside it.
@@ -34,6 +34,7 @@ FACTS = {
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
     "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
+    "text tower from": (lambda p: p.text_tower.weights or "", ["text_tower.weights"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
 # Tasks that go by a word of their own, by the end of a metric's name.

@@ -129,13 +129,14 @@ def log_csv(rows: list[dict]) -> str:
 @dataclass(frozen=True)
 class Begin:
     """What a run begins with besides its data: a file of weights (unmasked tuning) and the tokenizer that they were
-    trained with, where it is not the data's; or a file whose image tower it takes, and what that one, if it is locked,
-    gives for all pictures."""
+    trained with, where it is not the data's; or files whose image tower, or text tower, it takes, and what an image
+    tower that is locked gives for all pictures."""
 
     start: Path | None = None
     tokenizer: Path | None = None
     image_tower: Path | None = None
     features: Features | None = None
+    text_tower: Path | None = None
 
     def load(self, model: TwoTowers) -> None:
         """Puts the weights into a model.
@@ -146,7 +147,10 @@ class Begin:
         if self.start:
             load_weights(self.start, model, strict=False)
         if self.image_tower:
-            load_weights(self.image_tower, model.image_tower, strict=False)
+            projection = None if model.params.image_tower.lags else "image_projection"
+            load_weights(self.image_tower, model.image_tower, strict=False, optional=projection)
+        if self.text_tower:
+            load_weights(self.text_tower, model.text_tower, strict=False, optional="text_projection")
 
 
 def pretrain(

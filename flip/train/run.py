@@ -81,7 +81,7 @@ class Run:
         self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
         self.model = model
         tower = params.image_tower
-        trained = model.image_tower if tower.weights else None
+        trained = model.image_tower if tower.lags else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.objectives = objectives(params, world)
         self.targets = Targets(params, codebook, seed, world)
