@@ -82,6 +82,14 @@ class Flava(nn.Module):
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
+    def joined(self, towers, images: Tensor, ids: Tensor) -> Tensor:
+        """The multimodal encoder's class states [batch, width] of whole pictures and captions: uint8 images [batch,
+        height, width, 3] and token ids [batch, slots]."""
+        nothing = torch.zeros(ids.shape, dtype=torch.bool)
+        patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool)
+        words, valid = towers.text.hidden(ids, nothing, self.word_mask)
+        return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, valid)[:, 0]
+
     def _one_side(self, towers, batch: dict, image: Tensor | None, words: Tensor | None, valid: Tensor | None) -> dict:
         """States of hidden patches and words after their towers' last LayerNorm, for the heads that read them."""
         seen = {}

@@ -121,6 +121,6 @@ class TwoTowers(nn.Module):
         if params.aligned:
             outputs |= self.align(self.project_image(encoded) if image is None else image, batch, seed)
         if decodes:
-            outputs["prediction"] = full_precision(self.decoder(self.vision.patches(encoded), order.ids_restore))
+            outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches
         return outputs
