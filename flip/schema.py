@@ -214,6 +214,11 @@ class Params(Section):
         return bool(self.aligned or self.flava.hides_words)
 
     @property
+    def is_of_one_width(self) -> bool:
+        """Whether FLAVA's three encoders are as wide."""
+        return self.model.vision.width == self.model.text.width == self.flava.multimodal.width
+
+    @property
     def unaligned(self) -> str | None:
         """Why pictures cannot be compared with captions, where they cannot."""
         if not (self.has_image_tower and self.has_text_tower):

@@ -64,6 +64,11 @@ class Flava(Section):
         return bool(self.mmm_image or self.mmm_text or self.itm)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all losses have a weight."""
+        return bool(self.mim and self.mlm and self.mmm_image and self.mmm_text and self.itm)
+
+    @property
     def hides_patches(self) -> bool:
         return bool(self.mim or self.is_multimodal)
 

@@ -274,6 +274,11 @@ class Reconstruction(Section):
     heads: Count
     normalize: bool = Field(description="targets are normalised per patch")
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a decoder."""
+        return bool(self.weight)
+
 
 class SimCLR(Section):
     """Two views of a picture find each other among all others (Chen et al. 2020), as SLIP adds it to CLIP."""

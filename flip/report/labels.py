@@ -9,6 +9,16 @@ def _image_tower(params: Params) -> str:
     return f"{tower.weights}{how}" if tower.weights else ""
 
 
+FLAVA = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
+
+
+def _mix(params: Params) -> str:
+    shares = params.flava.mix.shares
+    return (
+        " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares.items()) if params.flava.mix.pairs < 1 else ""
+    )
+
+
 # Facts in the field's words; each replaces the keys named beside it.
 FACTS = {
     "image mask": (lambda p: f"{100 * p.masking.image:g}%", ["masking.image"]),
@@ -30,6 +40,11 @@ FACTS = {
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
+    "FLAVA losses": (
+        lambda p: " + ".join(name for name in FLAVA if getattr(p.flava, name)),
+        [f"flava.{name}" for name in FLAVA],
+    ),
+    "samples as": (_mix, [f"flava.mix.{kind}" for kind in ("pairs", "images", "texts")]),
     "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
