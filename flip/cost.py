@@ -23,7 +23,7 @@ from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
 from flip.model.codebook import load_codebook
 from flip.params import load
-from flip.schema import Params
+from flip.schema import Mix, Params
 from flip.train.distributed import World
 from flip.train.run import Run, build_loader, build_model
 
@@ -33,6 +33,7 @@ FREE = {
     "start": True,
     "seeds": True,
     "image_tower": {"weights"},
+    "text_tower": {"weights"},
     "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples"},
 }
 
@@ -122,12 +123,35 @@ class Step:
             run.step(next(batches))
 
 
+class Turns:
+    """Steps of several kinds that take turns (flava.mix), each with its share: what they cost on average, and the most
+    memory that one needs."""
+
+    def __init__(self, params: Params, *where):
+        flava = params.flava
+        self.steps = []
+        for kind, share in flava.mix.shares.items():
+            mix = flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {kind: 1.0})
+            alone = params.model_copy(update={"flava": flava.model_copy(update={"mix": mix})})
+            self.steps.append((share, Step(alone, *where)))
+        self.batch = self.steps[0][1].batch
+
+    def flops_per_sample(self) -> float:
+        return sum(share * step.flops_per_sample() for share, step in self.steps)
+
+    def seconds_per_sample(self, samples: int) -> float:
+        return sum(share * step.seconds_per_sample(samples) for share, step in self.steps)
+
+    def peak_memory(self) -> int:
+        return max(step.peak_memory() for _, step in self.steps)
+
+
 def resident() -> int:
     """Bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict]:
+def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
     """Costs by name; the first is the reference of the ratios."""
     largest = max(step.batch for step in steps.values())
     memory = {name: step.peak_memory() for name, step in steps.items()}
@@ -171,7 +195,8 @@ def measure_all(options) -> None:
     steps = {}
     for params in variants:
         key = params.model_dump_json(exclude=FREE)
-        steps[key] = steps.get(key) or Step(params, options.data, manifest, device)
+        kind = Step if len(params.flava.mix.shares) == 1 else Turns
+        steps[key] = steps.get(key) or kind(params, options.data, manifest, device)
     costs = measure(steps, variants[0].cost.rounds)
     by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}
     facts = {"device": device_name(device), "threads": options.threads, "rounds": variants[0].cost.rounds}

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
 from flip.metrics import places, set_of
+from flip.origins import misfit
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
 # Two results are the same experiment when all of this agrees.
@@ -115,10 +116,10 @@ class Project:
         return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
 
     def chain(self, variant: str) -> list[str]:
-        """A variant, the one whose training it builds on, and so on."""
+        """A variant, those whose training it builds on, and so on."""
         found = [variant]
-        while before := self.variants[found[-1]].before:
-            found.append(before)
+        for name in found:
+            found += [one for one in self.variants[name].before if one not in found]
         return found
 
     @cached_property
@@ -170,19 +171,14 @@ class Project:
                 )
 
     def _must_fit(self, params: Params, variants: dict[str, Params]):
-        """Whether the variant whose image tower this one takes has such a tower, of its own training."""
-        tower, key = params.image_tower.variant, f"variants.{params.variant}.image_tower.weights"
-        if tower is None:
-            return
-        self._must_know([tower], key)
-        if other := variants[tower].image_tower.weights:
-            raise ParameterError(f"params.yaml, {key}: '{tower}' has its image tower from '{other}'; name that one")
-        theirs = variants[tower].image_side
-        for name, value in params.image_side.items():
-            if theirs[name] != value:
-                raise ParameterError(
-                    f"params.yaml, {key}: {name} is {theirs[name]} in '{tower}' and {value} here; they must be equal"
-                )
+        """Whether the variants whose towers this one begins with have such towers."""
+        for side in ("image", "text"):
+            name, key = getattr(params, f"{side}_tower").variant, f"variants.{params.variant}.{side}_tower.weights"
+            if name is None:
+                continue
+            self._must_know([name], key)
+            if fault := misfit(params, side, variants[name]):
+                raise ParameterError(f"params.yaml, {key}: {fault}")
 
     def _must_read_codes_alike(self, params: Params) -> None:
         """A scale has one image tokenizer, for the pictures and patches of its baseline."""

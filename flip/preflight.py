@@ -61,8 +61,9 @@ def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
 def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
     for name, params in variants.items():
         batch, pairs = params.train.global_batch, params.train.pairs(samples)
-        if batch > pairs:
-            yield f"variant '{name}': a batch of {batch} is larger than the data ({pairs} pairs)"
+        for kind, share in params.flava.mix.shares.items():
+            if batch > (there := round(share * pairs)):
+                yield f"variant '{name}': a batch of {batch} is larger than the data ({there} {kind})"
 
 
 def disk_needed(variants: dict[str, Params], samples: int) -> int:

@@ -36,6 +36,7 @@ def main(argv=None):
     parser.add_argument("--start", help="weights to begin with (unmasked tuning)")
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of these weights (default: the data's)")
     parser.add_argument("--image-tower", help="weights whose image tower it begins with (params: image_tower.weights)")
+    parser.add_argument("--text-tower", help="weights whose text tower it begins with (params: text_tower.weights)")
     parser.add_argument("--features", type=Path, help="folder with what a locked image tower gives (flip.embed)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
     parser.add_argument("--spec", help="file that changes with the recipe; a checkpoint of another one is thrown away")
@@ -74,11 +75,12 @@ def features_of(options, params: Params, manifest: dict) -> Features | None:
         ValueError: options that do not fit the parameters, or each other.
     """
     tower = params.image_tower
-    if bool(tower.weights) != bool(options.image_tower):
-        raise ValueError(
-            f"--image-tower {options.image_tower}: the parameters say image_tower.weights = {tower.weights}; give both "
-            "or none"
-        )
+    for side, file in (("image", options.image_tower), ("text", options.text_tower)):
+        weights = getattr(params, f"{side}_tower").weights
+        if bool(weights) != bool(file):
+            raise ValueError(
+                f"--{side}-tower {file}: the parameters say {side}_tower.weights = {weights}; give both or none"
+            )
     if options.features is None:
         return None
     if not tower.locked:
@@ -91,13 +93,14 @@ def train(options, params: Params, world: World) -> None:
     manifest = read_json(options.data / "manifest.json")
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
     spoken = translations_path(options.data, params.captions)
-    files = options.spec, options.start, options.tokenizer, options.image_tower, codes, spoken
+    towers = options.image_tower, options.text_tower
+    files = options.spec, options.start, options.tokenizer, *towers, codes, spoken
     inputs = [file_hash(path) for path in files if path]
     if world.first:
         workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
     world.barrier()
-    begin = Begin(options.start, options.tokenizer, options.image_tower, features)
+    begin = Begin(options.start, options.tokenizer, options.image_tower, features, options.text_tower)
     pretrain(params, options.data, manifest, options.seed, world, options.checkpoints, options.out, begin)
     world.barrier()
     if world.first:

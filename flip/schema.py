@@ -21,7 +21,7 @@ from flip.schema_data import (
     World,
 )
 from flip.schema_evaluate import Evaluate
-from flip.schema_flava import Codebook, Flava
+from flip.schema_flava import Codebook, Flava, Mix
 from flip.schema_model import (
     Blocks,
     Contrastive,
@@ -35,6 +35,7 @@ from flip.schema_model import (
     Sigmoid,
     SimCLR,
     TextForm,
+    TextTower,
     Tower,
     VisionForm,
     must_keep,
@@ -58,6 +59,7 @@ __all__ = [
     "ImageTower",
     "Job",
     "Masking",
+    "Mix",
     "Model",
     "Noise",
     "Params",
@@ -67,6 +69,7 @@ __all__ = [
     "Source",
     "Table",
     "TextForm",
+    "TextTower",
     "Tower",
     "Tradeoff",
     "Train",
@@ -102,6 +105,7 @@ class Params(Section):
     model: Model
     form: Form
     image_tower: ImageTower
+    text_tower: TextTower
     augmentation: Augmentation
     noise: Noise
     masking: Masking
@@ -120,9 +124,9 @@ class Params(Section):
     resources: Resources
 
     @property
-    def before(self) -> str | None:
-        """The variant whose training this one builds on."""
-        return self.start or self.image_tower.variant
+    def before(self) -> list[str]:
+        """The variants whose training this one builds on."""
+        return sorted({self.start, self.image_tower.variant, self.text_tower.variant} - {None})
 
     @property
     def features(self) -> str | None:
@@ -137,19 +141,32 @@ class Params(Section):
         return self.model.embedding if projected else self.model.vision.width
 
     @property
-    def image_side(self) -> dict[str, int | float | str | tuple]:
-        """By key, what decides the shape and the meaning of the image tower's weights and its projection's."""
-        model, form = self.model, self.form.vision.model_dump()
-        if not self.aligned:
-            form["projection"] = "none"
-        sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": self.embedding}
-        sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
-        return sizes | {f"form.vision.{name}": value for name, value in form.items()}
+    def aligned(self) -> bool:
+        """Whether a loss ties pictures to captions in a common space; without one there are no projections."""
+        return bool(self.contrastive.weight or self.sigmoid.weight)
 
     @property
-    def aligned(self) -> bool:
-        """Whether a loss ties pictures to captions; without one there is no text tower."""
-        return bool(self.contrastive.weight or self.sigmoid.weight)
+    def has_image_tower(self) -> bool:
+        """Whether a loss reads pictures."""
+        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted
+        return bool(self.aligned or alone or self.flava.hides_patches)
+
+    @property
+    def has_text_tower(self) -> bool:
+        """Whether a loss reads captions through a tower of their own."""
+        return bool(self.aligned or self.flava.hides_words)
+
+    @property
+    def is_of_one_width(self) -> bool:
+        """Whether FLAVA's three encoders are as wide."""
+        return self.model.vision.width == self.model.text.width == self.flava.multimodal.width
+
+    @property
+    def unaligned(self) -> str | None:
+        """Why pictures cannot be compared with captions, where they cannot."""
+        if not (self.has_image_tower and self.has_text_tower):
+            return f"no {'image' if self.has_text_tower else 'text'} tower"
+        return None if self.aligned else "no common space"
 
     @property
     def kept_patches(self) -> int:
@@ -175,11 +192,10 @@ class Params(Section):
     @model_validator(mode="after")
     def losses_are_possible(self):
         self.flava.check(self)
-        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted or self.flava.mim
-        if not (self.aligned or alone):
+        if not (self.has_image_tower or self.has_text_tower):
             raise ValueError(
                 "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
-                "generative.pixels or .words, or flava.mim"
+                "generative.pixels or .words, or one of flava's"
             )
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
@@ -209,28 +225,9 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def image_tower_is_possible(self):
-        """A locked tower sees each picture once, whole, so there is nothing that it could do to pixels or patches."""
-        tower, augmentation = self.image_tower, self.augmentation
-        if self.start and tower.weights:
-            both = f"start = '{self.start}' and image_tower.weights = '{tower.weights}'"
-            raise ValueError(f"{both} both say where the image tower begins: leave one out")
-        plain = {
-            "masking.image": (self.masking.image, 0.0),
-            "noise.images": (self.noise.images, 0.0),
-            "reconstruction.weight": (self.reconstruction.weight, 0.0),
-            "simclr.weight": (self.simclr.weight, 0.0),
-            "generative.pixels": (self.generative.pixels, 0.0),
-            "generative.words": (self.generative.words, 0.0),
-            "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
-            "augmentation.flip": (augmentation.flip, False),
-        }
-        for key, (value, allowed) in plain.items() if tower.locked else ():
-            if value != allowed:
-                raise ValueError(
-                    f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
-                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
-                )
+    def towers_are_possible(self):
+        self.image_tower.check(self)
+        self.text_tower.check(self)
         return self
 
     @model_validator(mode="after")

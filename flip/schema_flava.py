@@ -1,6 +1,6 @@
 """Parameters of FLAVA's masked losses and of the image tokenizer whose codes they predict."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flip.schema_model import Tower
 from flip.schema_types import Count, Positive, Section, Share
@@ -20,6 +20,26 @@ class Codebook(Section):
     lr: Positive = Field(description="learning rate at the start, then a cosine to 0")
 
 
+class Mix(Section):
+    """What the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
+    (FLAVA, Table A.2: 0.70 pairs, 0.15 pictures, 0.15 texts, of a data set each)."""
+
+    pairs: Share = Field(description="share of the samples whose picture and caption all losses read")
+    images: Share = Field(description="share of the samples whose picture alone is read, by mim")
+    texts: Share = Field(description="share of the samples whose caption alone is read, by mlm")
+
+    @model_validator(mode="after")
+    def is_all(self):
+        if abs((total := sum(self.model_dump().values())) - 1) > 1e-9:
+            raise ValueError(f"pairs, images and texts add up to {total:g}; allowed: 1")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the kinds that there are."""
+        return {name: share for name, share in self.model_dump().items() if share}
+
+
 class Flava(Section):
     """FLAVA's losses beside the contrastive one (Singh et al. 2022, section 3.1): weights, and what is hidden.
 
@@ -37,10 +57,16 @@ class Flava(Section):
     mask_text: Share = Field(description="share of words to hide, each by itself")
     mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
     multimodal: Tower = Field(description="the encoder over both sides' states")
+    mix: Mix
 
     @property
     def is_multimodal(self) -> bool:
         return bool(self.mmm_image or self.mmm_text or self.itm)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all losses have a weight."""
+        return bool(self.mim and self.mlm and self.mmm_image and self.mmm_text and self.itm)
 
     @property
     def hides_patches(self) -> bool:
@@ -60,11 +86,7 @@ class Flava(Section):
 
     def check(self, params) -> None:
         """Raises ValueError where the rest of a variant's parameters leaves a loss nothing to work on."""
-        if self.hides_words and not params.aligned:
-            raise ValueError(
-                "flava.mlm, flava.mmm_image, flava.mmm_text and flava.itm need a text tower: give contrastive.weight "
-                "or sigmoid.weight a value, or set them to 0"
-            )
+        self._check_mix(params)
         if self.hides_patches and params.image_tower.locked:
             raise ValueError(
                 "flava.mim, .mmm_image, .mmm_text and .itm hide patches from a tower that is locked: set 0"
@@ -82,3 +104,16 @@ class Flava(Section):
             )
         if self.itm and not 0 < self.mismatched < 1:
             raise ValueError(f"flava.mismatched = {self.mismatched:g} leaves itm one answer; allowed: between 0 and 1")
+
+    def _check_mix(self, params) -> None:
+        for kind, name in (("images", "mim"), ("texts", "mlm")):
+            if (share := getattr(self.mix, kind)) and not getattr(self, name):
+                raise ValueError(
+                    f"flava.mix.{kind} = {share:g} has no loss to read it: give flava.{name} a weight, or set it to 0"
+                )
+        others = params.aligned or self.is_multimodal or params.reconstruction.weight or params.simclr.weight
+        if not self.mix.pairs and (others or params.generative.wanted):
+            raise ValueError(
+                "flava.mix.pairs = 0 leaves losses besides flava.mim and flava.mlm nothing to read: give it a share, "
+                "or set them to 0"
+            )

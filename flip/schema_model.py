@@ -115,16 +115,45 @@ class Form(Section):
     text: TextForm
 
 
-class ImageTower(Section):
-    """Where the vision tower and its projection begin, and how fast they learn: anew, from trained weights (SigLIP,
-    section 4.5: at a tenth of the rate, without weight decay), or locked (LiT)."""
+class TrainedTower(Section):
+    """Where a tower and its projection begin: anew, or from trained weights."""
 
     weights: str | None = Field(
-        description="variant, or .safetensors file with this project's names, whose image tower it begins with; "
-        "null: a new one"
+        description="variant, or .safetensors file with this project's names, whose tower it begins with, and whose "
+        "projection into the common space, if it has one; null: a new one"
     )
+
+    @property
+    def file(self) -> str | None:
+        return self.weights if self.weights and self.weights.endswith(".safetensors") else None
+
+    @property
+    def variant(self) -> str | None:
+        return None if self.file else self.weights
+
+    @property
+    def lags(self) -> bool:
+        """Whether it learns more slowly than the rest, if at all."""
+        return False
+
+    def must_be_there(self, params, side: str) -> None:
+        """Raises ValueError where there is no tower on this side, or `start` says where it begins."""
+        if self.weights and params.start:
+            raise ValueError(
+                f"start = '{params.start}' and {side}_tower.weights = '{self.weights}' both say where the {side} tower "
+                "begins: leave one out"
+            )
+        if self.weights and not getattr(params, f"has_{side}_tower"):
+            raise ValueError(f"{side}_tower.weights = '{self.weights}': no loss reads that side; leave it out")
+
+
+class ImageTower(TrainedTower):
+    """And how fast the image tower learns: as all the rest, slowly (SigLIP, section 4.5: at a tenth of the rate, and
+    without weight decay), or not at all (LiT)."""
+
     lr_scale: Share = Field(
-        description="learning rate over that of the rest; 0: locked, its features of all pictures are computed once"
+        description="learning rate over that of the rest; below 1 without weight decay; 0: locked, its features of all "
+        "pictures are computed once"
     )
 
     @model_validator(mode="after")
@@ -141,12 +170,36 @@ class ImageTower(Section):
         return self.lr_scale == 0
 
     @property
-    def file(self) -> str | None:
-        return self.weights if self.weights and self.weights.endswith(".safetensors") else None
+    def lags(self) -> bool:
+        return self.lr_scale < 1
 
-    @property
-    def variant(self) -> str | None:
-        return None if self.file else self.weights
+    def check(self, params) -> None:
+        """Raises ValueError for a locked tower that would not see each picture once, whole, or where none begins."""
+        self.must_be_there(params, "image")
+        augmentation = params.augmentation
+        plain = {
+            "masking.image": (params.masking.image, 0.0),
+            "noise.images": (params.noise.images, 0.0),
+            "reconstruction.weight": (params.reconstruction.weight, 0.0),
+            "simclr.weight": (params.simclr.weight, 0.0),
+            "generative.pixels": (params.generative.pixels, 0.0),
+            "generative.words": (params.generative.words, 0.0),
+            "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
+            "augmentation.flip": (augmentation.flip, False),
+        }
+        for key, (value, allowed) in plain.items() if self.locked else ():
+            if value != allowed:
+                raise ValueError(
+                    f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
+                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
+                )
+
+
+class TextTower(TrainedTower):
+    """Of the text tower, which then learns as all the rest (FLAVA begins with one of MLM on texts alone)."""
+
+    def check(self, params) -> None:
+        self.must_be_there(params, "text")
 
 
 class Masking(Section):
@@ -228,6 +281,11 @@ class Reconstruction(Section):
     width: Count
     heads: Count
     normalize: bool = Field(description="targets are normalised per patch")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a decoder."""
+        return bool(self.weight)
 
 
 class SimCLR(Section):

@@ -40,7 +40,7 @@ SOURCE = set(Source.model_fields) - {"translations"}
 # What a model and its inputs are made by.
 FORM = {"model", "form", "captions", "masking"}
 LOSSES = {"logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr", "flava"}
-TRAINING = FORM | LOSSES | {"augmentation", "noise", "train", "start", "image_tower"}
+TRAINING = FORM | LOSSES | {"augmentation", "noise", "train", "start", "image_tower", "text_tower"}
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def selected(params: Params, sections: set | dict, but: dict = SPEED) -> dict:
 
 
 def recipe(project: Project, variant: str) -> dict:
-    """What training a variant depends on; with that of the variant that it builds on."""
+    """What training a variant depends on; with that of the variants that it builds on."""
     params = project.variants[variant]
     found = selected(params, TRAINING)
-    return found | {"before": recipe(project, params.before)} if params.before else found
+    return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:

@@ -70,49 +70,51 @@ def codebook_receipt(variants) -> list[str]:
 def training_receipts(wildcards) -> list[str]:
     """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
     params = PROJECT.variants[wildcards.variant]
-    before = f"variants/{params.before}/seed-{wildcards.seed}/pretrain.json"
-    features = f"features/{params.features}/seed-{wildcards.seed}/embed.json"
-    more = [before] * bool(params.before) + [features] * bool(params.features)
-    found = [f"receipts/{wildcards.scale}/{path}" for path in more]
+    root, seed = f"receipts/{wildcards.scale}", f"seed-{wildcards.seed}"
+    found = [f"{root}/variants/{name}/{seed}/pretrain.json" for name in params.before]
+    if params.features:
+        found.append(f"{root}/features/{params.features}/{seed}/embed.json")
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own)
     return data_receipts("manifest", "tokenizer") + found
 
 
-def weights_of(variant: str, wildcards) -> str:
-    folder = f"results/{wildcards.scale}/{variant}/seed-{wildcards.seed}"
-    return f"{folder}/weights.safetensors"
+def weights_of(origin: str, wildcards) -> str:
+    """A variant's weights, or the file that is named in its place."""
+    folder = f"results/{wildcards.scale}/{origin}/seed-{wildcards.seed}"
+    return origin if "." in origin else f"{folder}/weights.safetensors"
 
 
 def beginning(wildcards) -> list[str]:
     """Options of training for what it begins with; none where that is nothing."""
     params, words = PROJECT.variants[wildcards.variant], []
-    tower = params.image_tower
     if params.start:
         words += ["--start", weights_of(params.start, wildcards)]
-    if tower.weights:
-        words += ["--image-tower", tower.file or weights_of(tower.variant, wildcards)]
+    for side in ("image", "text"):
+        if origin := getattr(params, f"{side}_tower").weights:
+            words += [f"--{side}-tower", weights_of(origin, wildcards)]
     if params.features:
         folder = f"features/{wildcards.scale}/{params.features}/seed-{wildcards.seed}"
         words += ["--features", folder]
     return words
 
 
-def tower_file(wildcards) -> list[str]:
-    """The file from outside that a variant's image tower comes from, if it does; its time does not count."""
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return [ancient(file)] if file else []
+def tower_files(wildcards, sides=("image", "text")) -> list[str]:
+    """Files from outside that a variant's towers come from, if they do; their times do not count."""
+    params = PROJECT.variants[wildcards.variant]
+    files = [getattr(params, f"{side}_tower").file for side in sides]
+    return [ancient(file) for file in files if file]
 
 
 def tower_receipts(wildcards) -> list[str]:
     """What image features follow from: the pictures, and the training of the variant whose tower it is."""
     own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
-    return data_receipts("manifest") + [own] * (not tower_file(wildcards))
+    return data_receipts("manifest") + [own] * (not tower_files(wildcards, ["image"]))
 
 
 def tower_weights(wildcards) -> str:
     file = PROJECT.variants[wildcards.variant].image_tower.file
-    return file or weights_of(wildcards.variant, wildcards)
+    return weights_of(file or wildcards.variant, wildcards)
 
 
 def gpus(per_node: int, nodes: int = 1) -> dict:

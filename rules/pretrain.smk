@@ -58,7 +58,7 @@ rule embed:
     input:
         spec="specs/{scale}/features/{variant}/embed.json",
         after=tower_receipts,
-        source=tower_file,
+        source=tower_files,
     output:
         update("receipts/{scale}/features/{variant}/seed-{seed}/embed.json"),
     log:
@@ -88,7 +88,7 @@ rule pretrain:
     input:
         spec="specs/{scale}/variants/{variant}/pretrain.json",
         after=training_receipts,
-        source=tower_file,
+        source=tower_files,
         preflight=look_first,
     output:
         update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),

@@ -31,6 +31,8 @@ VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
 BIASED = {"form": {"vision": {"pre_norm": False, "patch_bias": True, "projection": "affine"}}}
 AFFINE = {"form": {"vision": {"projection": "affine"}}}
 MAE = {"form": {"vision": {"pooling": "class", "norm_epsilon": 1e-6}}}
+TOWER = {"layers": 1, "width": 32, "heads": 2}
+ONE_WIDTH = {"model": {"text": TOWER}, "flava": {"multimodal": TOWER}}
 # Form: variant and what is different from it, the format, and the class that takes it.
 CASES = {
     "clip-form in open_clip": ("clip-form", {}, "open_clip", "OpenClip"),
@@ -51,6 +53,10 @@ CASES = {
     "without a text tower": ("mae", {}, "timm", "Timm"),
     "further losses": ("slip", {}, "timm", "Timm"),
     "mae": ("clip", MAE, "transformers", "VitMae"),
+    "mae and its decoder": ("mae-class", {}, "transformers", "VitMaeDecoder"),
+    "flava": ("flava", {}, "transformers", "Flava"),
+    "flava and its heads": ("flava-init", ONE_WIDTH, "transformers", "FlavaPretraining"),
+    "one side of flava": ("flava-image", {}, "transformers", "VitMae"),
 }
 
 
@@ -86,6 +92,7 @@ def test_there_and_back(case, trained, tmp_path, project):
     found = command.export(model, tokenizer, one, tmp_path / "there")
     assert found.image < 1e-5
     assert (found.text is None) == one.image_only
+    assert (found.further is not None) == bool(one.keeps)
     bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     form, own = params.form.vision, model.params.form.vision
@@ -95,8 +102,8 @@ def test_there_and_back(case, trained, tmp_path, project):
     assert form == own.model_copy(update=changed)
     assert one.image_only or params.form.text == model.params.form.text
     assert one.image_only or params.captions == model.params.captions
-    again = TwoTowers(params, tokenizer.vocabulary).eval()
     stored = load_file(tmp_path / "back" / "weights.safetensors")
+    again = TwoTowers(params, len(stored.get("text.embed.weight", "0"))).eval()  # a token more where words were hidden
     again.load_state_dict(stored, strict=not one.image_only)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     ids = torch.from_numpy(tokenizer(["red picture 1", "blue"]))
@@ -131,6 +138,7 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
         ("flip-50", {}, "transformers", r"SiglipModel: form\.vision\.pooling = 'mean'; allowed: 'map'"),
         ("clip-form", AFFINE, "transformers", r"projection = 'affine'; allowed: 'linear'.*take it: --format open_clip"),
         ("clip-form", {"sigmoid": {"weight": 1.0}}, "transformers", r"sigmoid\.weight = 1\.0; allowed: 0\.0"),
+        ("flava-text", {}, "timm", r"has_image_tower = False; allowed: True: .*nothing else can"),
         ("mae", {}, "open_clip", r"aligned = False; allowed: True: it has a text tower"),
         ("siglip", {"captions": {"fill": False}}, "open_clip", r"captions\.fill = False; allowed: True: .* padding"),
         ("siglip", {"form": {"vision": {"norm_epsilon": 1e-3}}}, "timm", r"0\.001; allowed: 1e-06, 1e-05"),
@@ -249,7 +257,10 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     assert names["features"].shape == (1, 32)
 
 
-@pytest.mark.parametrize(("variant", "name"), [("clip-form", "open_clip"), ("siglip", "transformers")])
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [("clip-form", "open_clip"), ("siglip", "transformers"), ("flava", "transformers"), ("mae-class", "transformers")],
+)
 def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     """Without a receipt, what lies beside the weights is told; the code under "How to load it" gives features."""
     out = tmp_path / "exported"
@@ -262,8 +273,12 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
     if name == "open_clip":
         assert names["image"].shape == names["text"].shape == (1, 24)
-    else:
+    elif variant == "siglip":
         assert names["found"].logits_per_image.shape == (1, 1)
+    elif variant == "flava":
+        assert names["image"].shape == names["text"].shape == (1, 24)
+    else:
+        assert names["found"].logits.shape == (1, 16, 192)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,15 @@ loss depends on how its batch is split."""
 
 import copy
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.func import functional_call
 
+from flip.export.names import exported
+from flip.export.transformers_flava import FlavaPretraining
 from flip.model.masked import block_masks, word_masks
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
@@ -31,50 +36,9 @@ SIZE = {
 LOSSES = ("mim", "mlm", "mmm_image", "mmm_text", "itm")
 
 
-MASK = VOCABULARY - 1  # their hidden word
+MASK = VOCABULARY  # their hidden word, one more than ours has
 CAPTIONS = Captions(tokenizer="scale", languages=["en"], start=True, end=True, fill=False)
-
-
-def same(tensor):
-    return tensor
-
-
-def rows(part):
-    return lambda tensor: tensor[part]
-
-
-def convolution(weight):
-    """The projection of flattened patches as a convolution's kernel."""
-    return weight.unflatten(1, (8, 8, 3)).permute(0, 3, 1, 2)
-
-
-def modules(theirs, ours):
-    """Weight and bias of two modules: (their parameter, their part, our parameter, our part)."""
-    return [(f"{theirs}.{kind}", same, f"{ours}.{kind}", same) for kind in ("weight", "bias")]
-
-
-def copy_weights(model, theirs, pairs):
-    """Gives their model our weights; every parameter on either side is named in a pair."""
-    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
-    assert {pair[2] for pair in pairs} == own.keys()
-    assert {pair[0] for pair in pairs} == other.keys()
-    for parameter in other.values():
-        parameter.data.zero_()
-    for name, there, ours, here in pairs:
-        place = there(other[name].data)
-        place.copy_(here(own[ours].data).reshape(place.shape))
-
-
-def check_gradients(model, theirs, pairs):
-    own, other = dict(model.named_parameters()), dict(theirs.named_parameters())
-    for name, there, ours, here in pairs:
-        expected = there(other[name].grad)
-        found = here(own[ours].grad).reshape(expected.shape)
-        assert expected.abs().max() > 0, name
-        # Keys' biases have no influence, so that their gradients are rounding errors.
-        torch.testing.assert_close(
-            found, expected, rtol=1e-6, atol=1e-9 * max(other[name].grad.abs().max().item(), 1e-3), msg=name
-        )
+EXPORT = FlavaPretraining()
 
 
 @pytest.fixture(scope="session")
@@ -112,84 +76,15 @@ def losses(params, model, data):
     return named_losses(objectives(params), data, model(data, 0))
 
 
-class NoTypes(torch.nn.Module):
-    """One kind of segment only, which the positions may as well hold."""
-
-    def forward(self, _):
-        return 0.0
-
-
-def theirs():
-    """transformers' model of the same size, without what none of its losses reads."""
-    from transformers import FlavaConfig, FlavaForPreTraining
-
-    tower = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 4 * WIDTH}
-    config = FlavaConfig(
-        image_config={**tower, "image_size": MODEL["image"], "patch_size": MODEL["patch"], "vocab_size": CODES},
-        text_config={**tower, "vocab_size": VOCABULARY, "max_position_embeddings": MODEL["tokens"]},
-        multimodal_config=tower,
-        hidden_size=WIDTH,
-        projection_dim=WIDTH,
-        init_codebook=False,
-    )
-    model = FlavaForPreTraining(config).double()
-    for name in ("image_model", "text_model", "multimodal_model"):
-        getattr(model.flava, name).pooler = torch.nn.Identity()
-    model.flava.text_model.embeddings.token_type_embeddings = NoTypes()
-    return model
-
-
-def flava_block(theirs, ours):
-    attention = []
-    for i, name in enumerate(("query", "key", "value")):
-        part = rows(slice(i * WIDTH, (i + 1) * WIDTH))
-        for kind in ("weight", "bias"):
-            attention.append(
-                (f"{theirs}.attention.attention.{name}.{kind}", same, f"{ours}.attention.qkv.{kind}", part)
-            )
-    names = {"layernorm_before": "norm1", "attention.output.dense": "attention.out", "layernorm_after": "norm2"}
-    names |= {"intermediate.dense": "mlp.0", "output.dense": "mlp.2"}
-    return attention + [one for name, own in names.items() for one in modules(f"{theirs}.{name}", f"{ours}.{own}")]
-
-
-def head_map(theirs, ours):
-    pairs = [(f"{theirs}.bias", same, f"{ours}.3.bias", same)]
-    pairs += [(f"{theirs}.decoder.weight", same, f"{ours}.3.weight", same)]
-    return (
-        pairs
-        + modules(f"{theirs}.transform.dense", f"{ours}.0")
-        + modules(f"{theirs}.transform.LayerNorm", f"{ours}.2")
-    )
-
-
-def flava_map():
-    image, text, own = "flava.image_model.embeddings", "flava.text_model.embeddings", "passes.flava"
-    pairs = [
-        ("flava.logit_scale", same, "log_scale", same),
-        (f"{image}.cls_token", same, "vision.class_token", same),
-        (f"{image}.mask_token", same, f"{own}.patch_mask", same),
-        (f"{image}.position_embeddings", lambda x: x[0, 1:], "vision.positions", same),
-        (f"{image}.patch_embeddings.projection.weight", same, "vision.embed.weight", convolution),
-        (f"{image}.patch_embeddings.projection.bias", same, "vision.embed.bias", same),
-        (f"{text}.word_embeddings.weight", rows(slice(MASK)), "text.embed.weight", rows(slice(MASK))),
-        (f"{text}.word_embeddings.weight", rows(MASK), f"{own}.word_mask", same),
-        (f"{text}.position_embeddings.weight", same, "text.positions.weight", same),
-        ("flava.multimodal_model.cls_token", same, f"{own}.multimodal.class_token", same),
-    ]
-    names = {f"{text}.LayerNorm": "text.embedding_norm", "itm_head.pooler.dense": f"{own}.heads.itm.0"}
-    names |= {"itm_head.seq_relationship": f"{own}.heads.itm.2"}
-    names |= {f"flava.{side}_projection": f"{side}_projection" for side in ("image", "text")}
-    names |= {f"flava.{side}_to_mm_projection": f"{own}.multimodal.from_{side}" for side in ("image", "text")}
-    towers = {"image": "vision", "text": "text", "multimodal": f"{own}.multimodal"}
-    names |= {f"flava.{side}_model.layernorm": f"{tower}.transformer.norm" for side, tower in towers.items()}
-    for name, ours in names.items():
-        pairs += modules(name, ours)
-    for side, tower in towers.items():
-        for layer in range(2):
-            pairs += flava_block(f"flava.{side}_model.encoder.layer.{layer}", f"{tower}.transformer.blocks.{layer}")
-    for name in LOSSES[:-1]:
-        pairs += head_map(f"{name}_head", f"{own}.heads.{name}")
-    return pairs
+def theirs(params, model):
+    """transformers' model as an export builds it, and its weights as functions of ours, which are returned, too."""
+    other = EXPORT.build(params, SimpleNamespace(vocabulary=VOCABULARY, before=[0], after=[0])).double()
+    own = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    given = exported(EXPORT.table, own)
+    assert given.keys() | EXPORT.zeros == other.state_dict().keys()
+    for name in EXPORT.zeros - given.keys():
+        other.get_parameter(name).data.zero_()
+    return partial(functional_call, other, given, (), tie_weights=False), own
 
 
 def their_losses(model, other, data):
@@ -205,7 +100,7 @@ def their_losses(model, other, data):
     ):
         if "pixel_values" in one:
             one |= {"mim_labels": data["codes"].clone()}  # they write into it
-        seen = other(**{k: v.clone() for k, v in one.items()}, return_loss=True).loss_info
+        seen = other({k: v.clone() for k, v in one.items()} | {"return_loss": True}).loss_info
         found |= {name: loss for name, loss in seen.items() if loss is not None}
     return {"contrastive": found.pop("global_contrastive"), **found}
 
@@ -213,10 +108,9 @@ def their_losses(model, other, data):
 @pytest.mark.parametrize("mismatched", [(), (1, 2), range(5)], ids=["all match", "some do", "none does"])
 def test_losses_and_gradients_equal_transformers(system, mismatched):
     """Mismatched captions take no part in our contrastive loss, so that it is compared where all match."""
-    weight = dict.fromkeys(LOSSES, 1.0)
-    params = system(**weight)
-    model, other, data = build(params), theirs(), batch(mismatched)
-    copy_weights(model, other, flava_map())
+    params = system(**dict.fromkeys(LOSSES, 1.0))
+    model, data = build(params), batch(mismatched)
+    other, own = theirs(params, model)
     found, expected = losses(params, model, data), their_losses(model, other, data)
     assert found.keys() == expected.keys() == {"contrastive", *LOSSES}
     if mismatched:
@@ -226,8 +120,15 @@ def test_losses_and_gradients_equal_transformers(system, mismatched):
         torch.testing.assert_close(loss, expected[name], rtol=1e-9, atol=0)
     sum(found.values()).backward()
     sum(expected.values()).backward()
-    none = {"log_scale", "image_projection", "text_projection"} if mismatched else set()
-    check_gradients(model, other, [pair for pair in flava_map() if pair[2].split(".")[0] not in none])
+    none = ("log_scale", "image_projection", "text_projection")
+    for name, parameter in model.named_parameters():
+        if mismatched and name.startswith(none):
+            continue
+        largest = own[name].grad.abs().max().item()
+        assert largest > 0, name
+        # Keys' biases have no influence, so that their gradients are rounding errors.
+        atol = 1e-9 * max(largest, 1e-3)
+        torch.testing.assert_close(parameter.grad, own[name].grad, rtol=1e-6, atol=atol, msg=name)
 
 
 def test_block_masks_are_those_of_the_released_generator():
@@ -366,8 +267,10 @@ def test_flava_learns_in_bfloat16(change, small_data):
 @pytest.mark.parametrize(
     ("delta", "message"),
     [
-        ({"flava": {"mlm": 1.0}, "contrastive": {"weight": 0.0}, "reconstruction": {"weight": 1.0},
-          "masking": {"image": 0.5}}, "need a text tower"),
+        ({"flava": {"mix": {"pairs": 0.7, "images": 0.2}}}, "pairs, images and texts add up to 0.9; allowed: 1"),
+        ({"flava": {"mix": {"pairs": 0.7, "images": 0.3}}}, "mix.images = 0.3 has no loss .* give flava.mim a weight"),
+        ({"flava": {"mlm": 1.0, "mix": {"pairs": 0.0, "texts": 1.0}}}, "mix.pairs = 0 leaves losses besides"),
+        ({"contrastive": {"weight": 0.0}}, "no loss: give contrastive.weight, .* or one of flava's"),
         ({"flava": {"mim": 1.0, "mask_image": 0.01}}, r"hides none of the 36 patches; allowed: 0.0278 to 1"),
         ({"flava": {"mlm": 1.0, "mask_text": 0.0}}, "mask_text = 0 hides no word"),
         ({"flava": {"itm": 1.0, "mismatched": 0.0}}, "leaves itm one answer"),

@@ -48,9 +48,9 @@ m3ae-text-mask m3ae-text-90 fine-probe 63.9
 """
 # FLAVA, Table 4: Flickr30k, zero-shot.
 FLAVA = """
-flava flava-c retrieval-image-r1 60.56  flava flava-c retrieval-text-r1 68.30
-flava flava-mm retrieval-image-r1 63.16  flava flava-mm retrieval-text-r1 69.30
-flava flava retrieval-image-r1 65.22  flava flava retrieval-text-r1 67.70
+flava flava-c retrieval-image-r1 60.56  flava flava-c retrieval-text-r1 68.30  flava flava-c fine-probe 74.09
+flava flava-mm retrieval-image-r1 63.16  flava flava-mm retrieval-text-r1 69.30  flava flava-mm fine-probe 74.34
+flava flava-init retrieval-image-r1 65.22  flava flava-init retrieval-text-r1 67.70  flava flava-init fine-probe 75.54
 """
 
 

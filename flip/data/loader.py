@@ -1,7 +1,7 @@
 """From tar shards to batches: an exact, endless order, memory-mapped reading, and pixels that stay bytes.
 
-Which pair stands at which position of the training order follows from the manifest, the seed and the position alone.
-So a run resumes at any position at no cost, and any number of processes reads the same global batches.
+Which pair stands at which position of the training order (flip.data.order) follows from the manifest, the seed and the
+position alone. So a run resumes at any position at no cost, and any number of processes reads the same global batches.
 """
 
 import math
@@ -20,46 +20,11 @@ import torch
 
 from flip.data.index import BLOCK, check_size, read_index
 from flip.data.noise import Corruption
+from flip.data.order import Mixture, Order
 from flip.data.views import DRAWS, recolour
+from flip.kinds import IMAGES, PAIRS, TEXTS
 from flip.model.masking import uniform
-from flip.schema import Augmentation, Views
-
-
-class Order:
-    """The training order: shards shuffled per epoch, samples shuffled among `window` neighbouring shards.
-
-    Memory is that of one window's permutation, whatever the data's size.
-    """
-
-    def __init__(self, counts: list[int], seed: int, window: int):
-        self.counts = np.asarray(counts)
-        self.total = int(self.counts.sum())
-        self.seed, self.window = seed, window
-        self._epoch = lru_cache(maxsize=2)(self._epoch)
-        self._permutation = lru_cache(maxsize=2)(self._permutation)
-
-    def _epoch(self, epoch: int):
-        """This epoch's order of shards, and where each window of them ends (in samples)."""
-        shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
-        ends = self.counts[shards].cumsum()
-        return shards, ends[np.minimum(np.arange(self.window, len(shards) + self.window, self.window), len(ends)) - 1]
-
-    def _permutation(self, epoch: int, window: int):
-        """(shard, item) of each sample of a window: int64 [samples, 2]."""
-        shards = self._epoch(epoch)[0][window * self.window : (window + 1) * self.window]
-        pairs = np.concatenate(
-            [np.column_stack([np.full(n, s), np.arange(n)]) for s, n in zip(shards, self.counts[shards], strict=True)]
-        )
-        return np.random.default_rng([self.seed, epoch, window]).permutation(pairs)
-
-    def at(self, position: int) -> tuple[int, int]:
-        """Shard and item of the pair at a position of the training order."""
-        epoch, offset = divmod(position, self.total)
-        ends = self._epoch(epoch)[1]
-        window = int(np.searchsorted(ends, offset, side="right"))
-        start = int(ends[window - 1]) if window else 0
-        shard, item = self._permutation(epoch, window)[offset - start]
-        return int(shard), int(item)
+from flip.schema import Augmentation, Mix, Views
 
 
 class Shard:
@@ -142,6 +107,9 @@ class Loader:
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have a neighbour's
     caption, and mismatched, bool [batch]. `translations(number, item)` gives captions in place of the shards' own.
+
+    With a `mix`, each step of `step` positions has one kind (flip.data.order): a batch of pictures alone has no ids,
+    and one of captions alone no images.
     """
 
     TRIES = 10
@@ -160,11 +128,14 @@ class Loader:
         views: Views | None = None,
         mismatched: float = 0.0,
         translations: Callable[[int, int], str] | None = None,
+        mix: Mix | None = None,
+        step: int = 1,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
             check_size(path, shard["bytes"])
-        self.order = Order([shard["samples"] for shard in manifest["shards"]], seed, window)
+        counts = [shard["samples"] for shard in manifest["shards"]]
+        self.order = Mixture(manifest["shards"], mix, step, seed, window) if mix else Order(counts, seed, window)
         self.tokenizer, self.side, self.augmentation, self.seed = tokenizer, side, augmentation, seed
         self.noise, self.views, self.mismatched = noise, views, mismatched
         self.text = translations or (lambda number, item: self.shard(number).caption(item))
@@ -178,9 +149,7 @@ class Loader:
 
     def _pair(self, position: int) -> tuple[np.ndarray, str]:
         number, item = self.order.at(position)
-        count = int(self.order.counts[number])
-        for offset in range(count):
-            place = (item + offset) % count
+        for place in self.order.from_item(position, number, item):
             picture = self._picture(number, place)
             if picture is not None:
                 return picture, self.text(number, place)
@@ -216,16 +185,25 @@ class Loader:
         return {name: torch.from_numpy(array) for name, array in found.items()}, texts
 
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
-        """The pairs at positions start .. start + size - 1."""
-        positions = torch.arange(start, start + size)
-        inputs, texts = self._inputs(positions)
-        if self.noise:
-            for row, source in enumerate(self.noise.sources(start, size)):
-                texts[row] = texts[row] if source == start + row else self._caption(source)
-        batch = inputs | {"ids": torch.from_numpy(self.tokenizer(texts)), "positions": positions}
+        """The samples at positions start .. start + size - 1, which are of one kind."""
+        positions, kind = torch.arange(start, start + size), self.order.kind(start)
+        if kind == TEXTS:
+            inputs, texts = {}, [self._caption(position) for position in positions.tolist()]
+        else:
+            inputs, texts = self._inputs(positions)
+        batch = inputs | {"positions": positions}
+        if kind != IMAGES:
+            batch["ids"] = torch.from_numpy(self.tokenizer(self._exchanged(texts, start)))
         if self.noise:
             self.noise.corrupt(batch)
-        return batch | self._mismatch(batch) if self.mismatched else batch
+        return batch | self._mismatch(batch) if self.mismatched and kind == PAIRS else batch
+
+    def _exchanged(self, texts: list[str], start: int) -> list[str]:
+        """The captions from position `start` on, some of which noise has put in others' places."""
+        if not self.noise:
+            return texts
+        sources = enumerate(self.noise.sources(start, len(texts)), start)
+        return [texts[at - start] if source == at else self._caption(source) for at, source in sources]
 
     def _mismatch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Captions of which some are those of the pair beside theirs in the training order; equal ones still match."""

@@ -47,10 +47,11 @@ class Corruption:
         return found[start - first * self.batch :][:size].tolist()
 
     def corrupt(self, batch: dict[str, Tensor]) -> None:
-        """Changes, in place, images uint8 [batch, side, side, 3] and ids [batch, slots] of pairs at `positions`."""
+        """Changes, in place, what there is of images uint8 [batch, side, side, 3] and ids [batch, slots] of samples at
+        `positions`."""
         positions = batch["positions"]
         for kind, name, draw in (("images", "images", self._pixels), ("texts", "ids", self._words)):
-            if getattr(self.noise, kind):
+            if getattr(self.noise, kind) and name in batch:
                 rows = self._chosen(kind, positions).nonzero()[:, 0]
                 batch[name][rows] = draw(batch[name][rows], positions[rows])
 

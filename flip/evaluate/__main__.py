@@ -72,24 +72,26 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`.
 
-    A model without a text tower is probed, and that is all.
+    A model without a space for both sides is probed, and that is all; one without an image tower has no metric.
     """
     params, found = model.params, {}
+    if not params.has_image_tower:
+        return found
     without = skipped(params, revisions(params, data))
     probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
-    for name in probed if model.text is None else places(params):
+    for name in places(params) if params.aligned else probed:
         folder = set_folder(params, data, name)
         if kind(folder) == "pointing":
             found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
             continue
         loader, *prompts = read(params, data, name)
         features = compute(model, loader, device)
-        if model.text is not None:
+        if params.aligned:
             found |= with_text(model, tokenize, name, features, prompts, device)
         if name in probed:
             training = compute(model, read(params, data, name, "train")[0], device)
             found[f"{name}-probe"] = probe.outcomes(training, features)
-    if model.text is not None and params.masking.image:
+    if params.aligned and params.masking.image:
         found |= masked(model, tokenize, data, seed, device)
     return found
 

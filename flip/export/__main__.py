@@ -45,9 +45,10 @@ def notes(model: TwoTowers, target: Target) -> list[str]:
         if target.image_only
         else []
     )
-    found += [f"What the training loss '{name}' adds to the towers is not in it." for name in model.passes]
-    found += ["The reconstruction decoder is not in it."] if model.decoder is not None else []
-    found += [f"What the loss '{name}' has for itself is not in it." for name in model.passes]
+    left = model.passes.keys() - target.keeps
+    found += [f"What the training loss '{name}' adds to the towers is not in it." for name in sorted(left)]
+    if model.decoder is not None and "decoder" not in target.keeps:
+        found.append("The reconstruction decoder is not in it.")
     return found + ([target.note] if target.note else [])
 
 
@@ -60,7 +61,7 @@ def export(model: TwoTowers, tokenizer: Tokenizer, target: Target, out: Path) ->
     with folder_at_once(out) as folder:
         target.write(model, tokenizer, folder, out)
     try:
-        return compare(model, tokenizer, target.load(out))
+        return compare(model, tokenizer, target.load(out), further=getattr(target, "further", None))
     except BaseException:
         shutil.rmtree(out)
         raise

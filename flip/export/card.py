@@ -119,6 +119,8 @@ def data_section(params: Params, evidence: Evidence) -> str:
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
     if params.start:
         facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
+    towers = {"image tower": params.image_tower.weights, "text tower": params.text_tower.weights}
+    facts |= {f"{name} started from": f"`{weights}`" for name, weights in towers.items() if weights}
     text = table(("what", "value"), facts)
     if not ledger:
         return text + "\n\nWhat became of the list that the pairs were taken from is not recorded."

@@ -1,6 +1,7 @@
 """Whether a model of ours and one of another library give the same: tokens, pixels, features of pictures and texts."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -25,10 +26,14 @@ class Differences:
     image: float
     text: float | None
     pixels: float  # mean over a picture that has to be cropped and resized, in levels of 255
+    further: float | None = None  # of what it gives besides features: a decoder's pixels, a multimodal encoder's states
 
     def __str__(self) -> str:
         text = "" if self.text is None else f", of texts {self.text:.1e}"
-        return f"features of pictures differ by {self.image:.1e}{text}, resized pixels by {self.pixels:.2f} of 255"
+        more = "" if self.further is None else f", what it gives besides by {self.further:.1e}"
+        return (
+            f"features of pictures differ by {self.image:.1e}{text}, resized pixels by {self.pixels:.2f} of 255{more}"
+        )
 
 
 def picture(width: int, height: int, seed: int) -> Image.Image:
@@ -80,9 +85,16 @@ def text_difference(model: TwoTowers, tokenizer: Tokenizer, loaded: Loaded) -> f
 
 
 @torch.inference_mode()
-def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded, prepared: bool = False) -> Differences:
+def compare(
+    model: TwoTowers,
+    tokenizer: Tokenizer | None,
+    loaded: Loaded,
+    prepared: bool = False,
+    further: Callable | None = None,
+) -> Differences:
     """Through each library's own preprocessing and tokenizer; or, with `prepared`, of pictures that ours has
-    normalised: a public checkpoint may crop or squeeze in another way, which is then only told.
+    normalised: a public checkpoint may crop or squeeze in another way, which is then only told. `further(model, images,
+    ids)` is what ours gives besides features, where theirs does, too.
 
     Raises:
         ValueError: features differ by more than 1e-5 of the largest, pixels by more than rounding, or token ids at all.
@@ -97,7 +109,11 @@ def compare(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded, prepa
         text_difference(model, tokenizer, loaded) if loaded.encode_text else None,
         pixel_difference(model, loaded),
     )
-    limits = {"image": TOLERANCE, "text": TOLERANCE, "pixels": math.inf if prepared else LEVELS}
+    if further and loaded.further:
+        texts = TEXTS[: len(images)]
+        own, their = (torch.from_numpy(tokenizer(texts)), loaded.tokenize(texts)) if loaded.tokenize else (None, None)
+        found.further = relative(loaded.further(pixels, their), further(model, images, own))
+    limits = {"image": TOLERANCE, "text": TOLERANCE, "further": TOLERANCE, "pixels": math.inf if prepared else LEVELS}
     for name, value in asdict(found).items():
         if value is not None and not value <= limits[name]:
             raise ValueError(f"{name}: {value:.2g} apart; allowed: {limits[name]:g}")

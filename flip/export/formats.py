@@ -11,7 +11,7 @@ from flip.schema import Params
 # The first that fits is taken. A class for one more system of transformers belongs into its list here.
 FORMATS: dict[str, list[Target]] = {
     "open_clip": [open_clip_models.OpenClip(), open_clip_models.OpenClipWithTimm()],
-    "transformers": [one() for one in transformers_models.CLASSES.values()],
+    "transformers": [one() for one in transformers_models.EXPORTS],
     "timm": [timm_models.Timm()],
 }
 

@@ -4,53 +4,28 @@ A table is a list of pairs (their names, our names, layout). `{}` stands for the
 all its names of ours exist and no earlier pair has taken one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How our tensors become theirs, and theirs ours; each takes and gives one tensor per name."""
-
-    there: Callable[..., tuple[Tensor, ...]]
-    back: Callable[..., tuple[Tensor, ...]]
-
-
-def _one(there: Callable, back: Callable) -> Layout:
-    return Layout(lambda x: (there(x),), lambda x: (back(x),))
-
-
-def _kernel(weight: Tensor) -> Tensor:
-    """The projection of flattened patches [width, patch * patch * 3] as a convolution's [width, 3, patch, patch]."""
-    side = round((weight.shape[1] // 3) ** 0.5)
-    return weight.unflatten(1, (side, side, 3)).permute(0, 3, 1, 2)
-
-
-def _with_class(token: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Ours has no position of its own: the class token's row of positions is zero."""
-    return token, torch.cat([torch.zeros_like(positions[:1]), positions])
-
-
-def _without_class(token: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    return token + positions[0], positions[1:]
-
-
-SAME = Layout(lambda *x: x, lambda *x: x)
-TRANSPOSED = _one(torch.t, torch.t)
-KERNEL = _one(_kernel, lambda x: x.permute(0, 2, 3, 1).flatten(1))
-ROW = _one(lambda x: x[None], lambda x: x[0])
-TOKEN = _one(lambda x: x[None, None], lambda x: x[0, 0])
-CLASS = Layout(_with_class, _without_class)
-CLASS_ROW = Layout(
-    lambda token, positions: tuple(x[None] for x in _with_class(token[None], positions)),
-    lambda token, positions: _without_class(token[0, 0], positions[0]),
+from flip.export.layouts import (
+    CLASS,
+    CLASS_ROW,
+    FIRST_ROW,
+    KERNEL,
+    NO_MASK,
+    NO_MASK_BIAS,
+    ROW,
+    SAME,
+    STACKED,
+    THREE,
+    TOKEN,
+    TRANSPOSED,
+    TWICE,
+    WORDS,
+    Layout,
 )
-THREE = Layout(lambda x: x.chunk(3), lambda *x: (torch.cat(x),))  # query, key and value: one matrix of ours
-STACKED = Layout(lambda *x: (torch.cat(x),), lambda x: x.split([len(x) // 3, len(x) - len(x) // 3]))
 
 
 @dataclass(frozen=True)
@@ -245,4 +220,63 @@ VITMAE = [
     *three_projections("layers.{}.attention.*_proj", "vision.transformer"),
     *blocks("layers", "vision.transformer", VITMAE_BLOCK),
     *module("layernorm", "vision.transformer.norm"),
+]
+
+DECODER = "decoder"
+VITMAE_DECODER = [
+    *below("vit.", VITMAE),
+    *modules(f"{DECODER}.decoder_", f"{DECODER}.", {"embed": "embed", "norm": "transformer.norm", "pred": "predict"}),
+    pair(f"{DECODER}.mask_token", f"{DECODER}.mask_token", TOKEN),
+    pair(f"{DECODER}.decoder_pos_embed", f"{DECODER}.positions", FIRST_ROW),
+    *three_projections(f"{DECODER}.decoder_layers.{{}}.attention.*_proj", f"{DECODER}.transformer"),
+    *blocks(f"{DECODER}.decoder_layers", f"{DECODER}.transformer", VITMAE_BLOCK),
+]
+
+PASS, IMAGE, TEXT = "passes.flava", "image_model.embeddings", "text_model.embeddings"
+FLAVA_TOWERS = {"image": "vision", "text": "text", "multimodal": f"{PASS}.multimodal"}
+FLAVA_BLOCK = {"layernorm_before": "norm1", "attention.output.dense": "attention.out", "layernorm_after": "norm2"}
+FLAVA_BLOCK |= {"intermediate.dense": "mlp.0", "output.dense": "mlp.2"}
+
+
+def flava_tower(side: str, ours: str) -> list[Pair]:
+    layer = f"{side}_model.encoder.layer"
+    names = " ".join(f"{layer}.{{}}.attention.attention.{name}" for name in ("query", "key", "value"))
+    attention = module(names, f"{ours}.transformer.blocks.{{}}.attention.qkv", THREE)
+    return (
+        attention
+        + blocks(layer, f"{ours}.transformer", FLAVA_BLOCK)
+        + module(f"{side}_model.layernorm", f"{ours}.transformer.norm")
+    )
+
+
+FLAVA = [
+    pair("logit_scale", "log_scale"),
+    pair(f"{IMAGE}.mask_token", f"{PASS}.patch_mask", TOKEN),
+    pair(f"{IMAGE}.cls_token {IMAGE}.position_embeddings", "vision.class_token vision.positions", CLASS_ROW),
+    *module(f"{IMAGE}.patch_embeddings.projection", "vision.embed", KERNEL)[:1],
+    pair(f"{IMAGE}.patch_embeddings.projection.bias", "vision.embed.bias"),
+    pair(f"{TEXT}.word_embeddings.weight", f"text.embed.weight {PASS}.word_mask", WORDS),
+    pair(f"{TEXT}.word_embeddings.weight", "text.embed.weight"),  # of a model that hides no words
+    pair(f"{TEXT}.position_embeddings.weight", "text.positions.weight"),
+    *module(f"{TEXT}.LayerNorm", "text.embedding_norm"),
+    pair("multimodal_model.cls_token", f"{PASS}.multimodal.class_token", TOKEN),
+    *(one for side, ours in FLAVA_TOWERS.items() for one in flava_tower(side, ours)),
+    *modules("", "", {f"{side}_projection": f"{side}_projection" for side in ("image", "text")}),
+    *modules("", f"{PASS}.multimodal.", {f"{side}_to_mm_projection": f"from_{side}" for side in ("image", "text")}),
+]
+
+
+def flava_head(name: str, weight: Layout, bias: Layout) -> list[Pair]:
+    """A head for hidden patches or words; its bias goes by two names."""
+    theirs, ours = f"{name}_head", f"{PASS}.heads.{name}"
+    found = modules(f"{theirs}.transform.", f"{ours}.", {"dense": "0", "LayerNorm": "2"})
+    found.append(pair(f"{theirs}.decoder.weight", f"{ours}.3.weight", weight))
+    return [*found, pair(f"{theirs}.bias {theirs}.decoder.bias", f"{ours}.3.bias", bias)]
+
+
+FLAVA_PRETRAINING = [
+    *below("flava.", FLAVA),
+    *(one for name in ("mim", "mmm_image") for one in flava_head(name, SAME, TWICE)),
+    *(one for name in ("mlm", "mmm_text") for one in flava_head(name, NO_MASK, NO_MASK_BIAS)),
+    *modules("itm_head.", f"{PASS}.heads.itm.", {"pooler.dense": "0", "seq_relationship": "2"}),
 ]

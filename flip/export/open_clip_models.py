@@ -111,7 +111,7 @@ class OpenClip:
     needs = (*NATIVE, *TEXT, *ALIKE)
     table = OPEN_CLIP
     zeros = frozenset()
-    image_only = False
+    image_only, keeps = False, frozenset()
     note = "open_clip mends broken Unicode and HTML entities in captions before it tokenizes them; flip does not."
     usage = (
         "import open_clip\n\n"

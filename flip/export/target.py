@@ -32,6 +32,7 @@ class Need:
         return f"{self.key} = {value!r}; allowed: {', '.join(map(repr, self.allowed))}: {self.why}"
 
 
+IMAGE_TOWER = Need("has_image_tower", (True,), "it is an image tower, which is only built where a loss reads pictures")
 TWO_TOWERS = Need("aligned", (True,), "it has a text tower, which is only trained where a loss ties it to pictures")
 
 
@@ -45,6 +46,7 @@ class Loaded:
     tokenize: Callable[[list[str]], Tensor] | None = None  # -> ids [captions, slots]
     encode_text: Callable[[Tensor], Tensor] | None = None  # -> features [captions, width]
     tokenizer: object = None
+    further: Callable[[Tensor, Tensor | None], Tensor] | None = None  # what else it makes of pictures and ids
 
 
 class Target(Protocol):
@@ -55,6 +57,7 @@ class Target(Protocol):
     table: list[Pair]
     zeros: frozenset[str]  # weights of theirs that ours may lack: biases, which are then zero
     image_only: bool
+    keeps: frozenset[str]  # what it has besides the towers: decoder, or names of passes
     note: str  # what else its users should know; may be empty
     usage: str  # how to load it, as Python; {folder} stands for the export's
 
@@ -63,6 +66,9 @@ class Target(Protocol):
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
         """Loads what `write`, or their library, wrote; a bare file of weights needs the architecture's name."""
+
+    def further(self, model: TwoTowers, images: Tensor, ids: Tensor | None) -> Tensor:
+        """What our model makes of uint8 images and ids besides features, where the loaded one says what theirs does."""
 
     def state(self, loaded: Loaded) -> dict[str, Tensor]:
         """Its weights, under the names of the table."""
@@ -86,6 +92,8 @@ def own_weights(model: TwoTowers) -> dict[str, Tensor]:
     found = dict(model.state_dict()) | {"vision.positions": model.vision.positions}
     if model.text is not None:
         found["text.embed.weight"] = model.text.embed.weight
+    if model.decoder is not None:
+        found["decoder.positions"] = model.decoder.positions
     if "log_scale" in found:
         found["log_scale"] = model.scale.log()
     return {name: tensor.detach() for name, tensor in found.items()}

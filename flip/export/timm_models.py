@@ -10,7 +10,7 @@ from torch import nn
 
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TIMM
-from flip.export.target import Loaded, Need, their_weights
+from flip.export.target import IMAGE_TOWER, Loaded, Need, their_weights
 from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.schema import Params
@@ -19,6 +19,7 @@ POOLING = {"class": "token", "mean": "avg", "map": "map", "max": "max"}
 # LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
 ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
 NEEDS = (
+    IMAGE_TOWER,
     Need("form.vision.norm_epsilon", tuple(ARCHITECTURES), "timm's architectures have one of these"),
     Need(
         "form.vision.patch_bias",
@@ -92,7 +93,7 @@ class Timm:
     needs = NEEDS
     table = TIMM
     zeros = frozenset({"patch_embed.proj.bias"})
-    image_only = True
+    image_only, keeps = True, frozenset()
     note = ""
     usage = (
         "import timm\n\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flip.data.tokenizer import SPECIAL, Tokenizer
 
+HIDDEN = "<hidden word>"
 # How open_clip cleans captions before it tokenizes them, as normalizers of the tokenizer itself.
 CANONICAL = [
     {"type": "Replace", "pattern": {"String": "_"}, "content": " "},
@@ -58,15 +59,20 @@ def _backend(tokenizer: Tokenizer):
     return fast, used
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer; it pads with end tokens."""
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, hides_words: bool = False) -> None:
+    """tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer; it pads with end tokens. With
+    `hides_words`, one more token stands for a hidden word, and padding is told."""
     from transformers import PreTrainedTokenizerFast
 
     fast, used = _backend(tokenizer)
     roles = {"start": "bos_token", "end": "eos_token"}
-    named = {roles[side]: token for side, token in used.items()} | {"pad_token": used["end"]}
+    named, inputs = {roles[side]: token for side, token in used.items()} | {"pad_token": used["end"]}, ["input_ids"]
+    if hides_words:
+        fast.add_special_tokens([HIDDEN])
+        assert fast.token_to_id(HIDDEN) == tokenizer.vocabulary
+        named, inputs = named | {"mask_token": HIDDEN}, [*inputs, "attention_mask"]
     PreTrainedTokenizerFast(
-        tokenizer_object=fast, model_max_length=tokenizer.slots, model_input_names=["input_ids"], **named
+        tokenizer_object=fast, model_max_length=tokenizer.slots, model_input_names=inputs, **named
     ).save_pretrained(folder)
 
 

@@ -1,143 +1,31 @@
-"""A variant as a model of transformers: CLIPModel, SiglipModel, or the image tower as ViTMAEModel; a folder that
-`AutoModel.from_pretrained` loads. Another class of theirs is a subclass of Transformers here, and a line in CLASSES."""
+"""A variant as a model of transformers: CLIPModel, SiglipModel, ViTMAEForPreTraining or, without its decoder,
+ViTMAEModel, FlavaForPreTraining or, without its heads, FlavaModel; a folder that `AutoModel.from_pretrained` loads.
+Another class of theirs is a subclass of Transformers, and a line in CLASSES and EXPORTS."""
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoTokenizer,
     CLIPConfig,
-    CLIPImageProcessor,
     CLIPModel,
     SiglipConfig,
     SiglipModel,
     ViTMAEConfig,
+    ViTMAEForPreTraining,
     ViTMAEModel,
 )
 
 from flip.data.tokenizer import Tokenizer
-from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE
-from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
-from flip.export.tokens import must_fill_with_end, stored_tokenizer, write_tokenizer
+from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VITMAE_DECODER
+from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
+from flip.export.tokens import must_fill_with_end
+from flip.export.transformers_base import Transformers, blocks, towers
+from flip.export.transformers_flava import Flava, FlavaPretraining
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
-from flip.schema import Blocks, Params, Tower
-
-ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
-
-
-def blocks(tower: Tower, form: Blocks) -> dict:
-    found = {"hidden_size": tower.width, "intermediate_size": 4 * tower.width, "num_hidden_layers": tower.layers}
-    found |= {"num_attention_heads": tower.heads, "layer_norm_eps": form.norm_epsilon}
-    return found | {"hidden_act": ACTIVATIONS[form.activation]}
-
-
-def towers(params: Params, tokenizer: Tokenizer) -> dict:
-    model, form, end = params.model, params.form, tokenizer.after[0]
-    text = blocks(model.text, form.text) | {"vocab_size": tokenizer.vocabulary, "max_position_embeddings": model.tokens}
-    text |= {"eos_token_id": end, "pad_token_id": end, "bos_token_id": tokenizer.before[0] if tokenizer.before else end}
-    vision = blocks(model.vision, form.vision) | {"image_size": model.image, "patch_size": model.patch}
-    return {"vision_config": vision, "text_config": text}
-
-
-def described_blocks(config) -> tuple[dict, dict]:
-    """Size and form of a tower.
-
-    Raises:
-        ValueError: another activation, or an MLP of another width.
-    """
-    known = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
-    if config.hidden_act not in known:
-        raise ValueError(f"its activation is {config.hidden_act}; allowed: {', '.join(known)}")
-    if config.intermediate_size != 4 * config.hidden_size:
-        raise ValueError(
-            f"its MLP is {config.intermediate_size} wide; allowed: {4 * config.hidden_size}, four times its tower"
-        )
-    size = {"layers": config.num_hidden_layers, "width": config.hidden_size, "heads": config.num_attention_heads}
-    return size, {"activation": known[config.hidden_act], "norm_epsilon": config.layer_norm_eps}
-
-
-class Transformers:
-    """What its classes share: files, preprocessing, tokenizer."""
-
-    zeros = frozenset()
-    also: tuple[tuple[str, object], ...] = ()
-    image_only = False
-    note = ""
-    usage = (
-        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
-        'model = AutoModel.from_pretrained("{folder}").eval()\n'
-        'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
-        'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
-        'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
-        "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
-    )
-
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
-        theirs = self.build(model.params, tokenizer)
-        theirs.load_state_dict(their_weights(self, model, theirs.state_dict()))
-        theirs.save_pretrained(folder)
-        form, side = model.params.form.vision, model.params.model.image
-        CLIPImageProcessor(
-            size={"shortest_edge": side}, crop_size={"height": side, "width": side}, resample=3,
-            image_mean=list(form.mean), image_std=list(form.std),
-        ).save_pretrained(folder)  # fmt: skip
-        if not self.image_only:
-            write_tokenizer(tokenizer, folder)
-
-    def load(self, source: Path, architecture: str | None = None) -> Loaded:
-        model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-        model = model.eval()
-        if lost := sorted(info["missing_keys"]):  # which it would draw at random
-            raise ValueError(f"{len(lost)} weights are missing: {', '.join(lost[:4])}")
-        processor = AutoImageProcessor.from_pretrained(source)
-        pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
-        if self.image_only:
-            return Loaded(model, pixels, lambda images: self.features(model, images))
-        tokenizer, slots = AutoTokenizer.from_pretrained(source), model.config.text_config.max_position_embeddings
-        settings = {"padding": "max_length", "truncation": True, "max_length": slots, "return_tensors": "pt"}
-        return Loaded(
-            model, pixels, lambda images: pooled(model.get_image_features(pixel_values=images)),
-            lambda texts: tokenizer(texts, **settings)["input_ids"],
-            lambda ids: pooled(model.get_text_features(input_ids=ids)), tokenizer,
-        )  # fmt: skip
-
-    def state(self, loaded: Loaded) -> dict:
-        return loaded.model.state_dict()
-
-    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
-        config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source)
-        own = {"mean": list(processor.image_mean), "std": list(processor.image_std)}
-        picture = getattr(config, "vision_config", config)
-        size, form = described_blocks(picture)
-        model = {"image": picture.image_size, "patch": picture.patch_size, "vision": size}
-        form |= own | {"positions": "learned"}
-        found = merge({"model": model, "form": {"vision": form}}, self.form())
-        return found if self.image_only else merge(found, self.described_text(loaded) | {"bias": self.bias})
-
-    def form(self) -> dict:
-        """What every model of the class has: the values that it needs, and those whose lack can be made up for."""
-        found = {}
-        for key, value in (*((need.key, need.allowed[0]) for need in self.needs), *self.also):
-            if key.startswith("form."):
-                _, side, name = key.split(".")
-                found.setdefault(side, {})[name] = value
-        return {"form": found}
-
-    def described_text(self, loaded: Loaded) -> dict:
-        config = loaded.model.config.text_config
-        size, form = described_blocks(config)
-        stored, captions = stored_tokenizer(loaded.tokenizer, config.vocab_size)
-        found = {"model": {"text": size, "tokens": config.max_position_embeddings}, "form": {"text": form}}
-        return found | {"captions": captions | {"fill": self.fills(loaded)}, "tokenizer": stored}
-
-
-def pooled(features):
-    """Features themselves, or the output object around them."""
-    return getattr(features, "pooler_output", features)
+from flip.schema import Params
 
 
 class Clip(Transformers):
@@ -197,7 +85,7 @@ class Siglip(Transformers):
 
 
 class VitMae(Transformers):
-    """The encoder. Its decoder sees the class token, which ours leaves out: that one is left behind."""
+    """The encoder alone."""
 
     name = "transformers' ViTMAEModel"
     table = VITMAE
@@ -211,14 +99,17 @@ class VitMae(Transformers):
     )
     also = (("form.vision.patch_bias", True), ("form.vision.projection", "none"))
     needs = (
+        IMAGE_TOWER,
         Need("form.vision.pooling", ("class",), "its image tower has a class token"),
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
     )
 
     def build(self, params: Params, tokenizer: Tokenizer):
-        settings = blocks(params.model.vision, params.form.vision)
-        settings |= {"image_size": params.model.image, "patch_size": params.model.patch, "mask_ratio": 0.0}
-        return ViTMAEModel(ViTMAEConfig(**settings))
+        return ViTMAEModel(self.config(params, mask_ratio=0.0))
+
+    def config(self, params: Params, **more) -> ViTMAEConfig:
+        settings = blocks(params.model.vision, params.form.vision) | more
+        return ViTMAEConfig(**settings, image_size=params.model.image, patch_size=params.model.patch)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
         loaded = super().load(source, architecture)
@@ -229,7 +120,51 @@ class VitMae(Transformers):
         return model(pixel_values=images).last_hidden_state[:, 0]
 
 
-CLASSES = {"clip": Clip, "siglip": Siglip, "vit_mae": VitMae}
+class VitMaeDecoder(VitMae):
+    """With the decoder; a folder of it can be read as the encoder alone, too."""
+
+    name = "transformers' ViTMAEForPreTraining"
+    table = VITMAE_DECODER
+    zeros = frozenset(f"vit.{name}" for name in VitMae.zeros)
+    keeps = frozenset({"decoder"})
+    usage = (
+        "from transformers import AutoImageProcessor, AutoModelForPreTraining\n\n"
+        'model = AutoModelForPreTraining.from_pretrained("{folder}").eval()\n'
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL picture\n'
+        "found = model(**pixels)  # logits: all patches, as predicted from those that a random mask leaves"
+    )
+    needs = (*VitMae.needs, Need("reconstruction.wanted", (True,), "it has a decoder"))
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        head = params.reconstruction
+        return ViTMAEForPreTraining(self.config(
+            params, mask_ratio=params.masking.image, norm_pix_loss=head.normalize, decoder_hidden_size=head.width,
+            decoder_num_hidden_layers=head.layers, decoder_num_attention_heads=head.heads,
+            decoder_intermediate_size=4 * head.width,
+        ))  # fmt: skip
+
+    def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        loaded = super().load(source, architecture)
+        whole = ViTMAEForPreTraining.from_pretrained(source, dtype=torch.float32).eval()
+        patches = whole.vit.embeddings.patch_embeddings.num_patches
+        loaded.further = lambda pixels, _: whole(pixel_values=pixels, noise=noise(pixels, patches)).logits
+        return loaded
+
+    def further(self, model: TwoTowers, images: Tensor, ids: Tensor | None) -> Tensor:
+        """Predicted patches of uint8 images, under masks that are the same each time."""
+        shuffled = noise(images, model.params.model.patches).argsort(dim=1)
+        encoded = model.vision(images, shuffled[:, : model.params.kept_patches])
+        return model.decoder(encoded, shuffled.argsort(dim=1))
+
+
+def noise(images: Tensor, patches: int) -> Tensor:
+    """Whose order says which patches of each picture are masked, [pictures, patches]."""
+    return torch.rand(len(images), patches, generator=torch.Generator().manual_seed(0))
+
+
+# What a folder of theirs is read as, by its kind; and what a variant may become, the first that has all of it.
+CLASSES = {"clip": Clip, "siglip": Siglip, "vit_mae": VitMae, "flava": Flava}
+EXPORTS = (Clip, Siglip, FlavaPretraining, Flava, VitMaeDecoder, VitMae)
 
 
 def kind_of(source: Path) -> Transformers:

@@ -102,7 +102,7 @@ class Side(nn.Module):
 class CrossModal(nn.Module):
     """Encoder and decoder of the masked pass; a head for what has a weight, and none for what has not."""
 
-    joint = False
+    joint, reads_one_side = False, False
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()

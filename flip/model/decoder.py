@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from flip.model.transformer import Transformer
 from flip.model.vision import sincos_positions
-from flip.schema import Blocks, Model, Reconstruction, Tower
+from flip.schema import Model, Reconstruction, Tower, VisionForm
 
 
 def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
@@ -16,8 +16,11 @@ def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
 
 
 class Decoder(nn.Module):
-    def __init__(self, model: Model, head: Reconstruction, form: Blocks):
+    """Over all patches and, where there is one, the class token, which has no position (MAE's released code)."""
+
+    def __init__(self, model: Model, head: Reconstruction, form: VisionForm):
         super().__init__()
+        self.first = int(form.pooling == "class")  # slots before the patches
         self.embed = nn.Linear(model.vision.width, head.width)
         self.mask_token = nn.Parameter(torch.zeros(head.width))
         self.transformer = Transformer(Tower(layers=head.layers, width=head.width, heads=head.heads), form)
@@ -26,6 +29,9 @@ class Decoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
-        """Pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width]."""
-        x = restore(self.embed(encoded), self.mask_token, ids_restore)
-        return self.predict(self.transformer(x + self.positions))
+        """Pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width], after a class
+        token."""
+        x = self.embed(encoded)
+        first, kept = x[:, : self.first], x[:, self.first :]
+        x = torch.cat([first, restore(kept, self.mask_token, ids_restore) + self.positions], dim=1)
+        return self.predict(self.transformer(x)[:, self.first :])

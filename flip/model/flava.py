@@ -9,6 +9,7 @@ own.
 import torch
 from torch import Tensor, nn
 
+from flip.kinds import PAIRS, kind
 from flip.model.precision import full_precision
 from flip.model.transformer import Transformer, pack, unpack
 from flip.schema import Params
@@ -42,7 +43,7 @@ class Multimodal(nn.Module):
 
 
 class Flava(nn.Module):
-    joint = False  # each loss is a sum over pairs by themselves
+    joint, reads_one_side = False, True  # each loss is a sum over pairs by themselves
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
@@ -64,28 +65,37 @@ class Flava(nn.Module):
         and whether picture and caption match [batch, 2].
 
         The batch holds what is hidden (flip.train.targets): masked_patches and masked_words, bool [batch, slots], and
-        words, the captions [batch, slots] of this pass, of which some are other pictures'.
+        words, the captions [batch, slots] of this pass, of which some are other pictures'. Of pictures or captions
+        alone, there are the logits of that side.
         """
         image = words = valid = None
-        if self.patch_mask is not None:
+        if "masked_patches" in batch:
             image = towers.vision.hidden(batch["images"], batch["masked_patches"], self.patch_mask)
-        if self.word_mask is not None:
+        if "masked_words" in batch:
             words, valid = towers.text.hidden(batch["words"], batch["masked_words"], self.word_mask)
         seen = self._one_side(towers, batch, image, words, valid)
-        if self.multimodal is not None:
+        if self.multimodal is not None and kind(batch) == PAIRS:
             states = self.multimodal(image, words, valid)
             end = 1 + image.shape[1]
             seen["mmm_image"] = towers.vision.patches(states[:, 1:end])[batch["masked_patches"]]
             seen["mmm_text"] = states[:, end:][batch["masked_words"][:, : valid.shape[1]]]
             seen["itm"] = states[:, 0]
-        return {name: full_precision(head(seen[name])) for name, head in self.heads.items()}
+        return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
+
+    def joined(self, towers, images: Tensor, ids: Tensor) -> Tensor:
+        """The multimodal encoder's class states [batch, width] of whole pictures and captions: uint8 images [batch,
+        height, width, 3] and token ids [batch, slots]."""
+        nothing = torch.zeros(ids.shape, dtype=torch.bool)
+        patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool)
+        words, valid = towers.text.hidden(ids, nothing, self.word_mask)
+        return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, valid)[:, 0]
 
     def _one_side(self, towers, batch: dict, image: Tensor | None, words: Tensor | None, valid: Tensor | None) -> dict:
         """States of hidden patches and words after their towers' last LayerNorm, for the heads that read them."""
         seen = {}
-        if "mim" in self.heads:
+        if "mim" in self.heads and image is not None:
             seen["mim"] = towers.vision.patches(towers.vision.transformer.norm(image))[batch["masked_patches"]]
-        if "mlm" in self.heads:
+        if "mlm" in self.heads and words is not None:
             masked = batch["masked_words"][:, : valid.shape[1]][valid]
             seen["mlm"] = towers.text.transformer.norm(words)[masked]
         return seen

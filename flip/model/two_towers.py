@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flip.kinds import PAIRS, kind
 from flip.model.decoder import Decoder
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.passes import passes
@@ -23,20 +24,21 @@ def projection(width: int, common: int, kind: str) -> nn.Module:
 
 
 class TwoTowers(nn.Module):
-    """`text` and what ties it to pictures are None where no loss does.
+    """`vision` and `text` are None where no loss reads that side; what ties them is there where a loss does.
 
     `passes` compute what further losses read: modules called with (towers, batch, seed) that give named outputs. Those
-    marked `joint`, as a loss needs the features of all pairs together, run in both rounds of micro-batches.
+    marked `joint`, as a loss needs the features of all pairs together, run in both rounds of micro-batches; those that
+    `reads_one_side` run on pictures or captions alone, too.
     """
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         model, form = params.model, params.form
         self.params = params
-        self.vision = VisionTower(model, form.vision)
-        self.text = TextTower(model, form.text, vocabulary) if params.aligned else None
+        self.vision = VisionTower(model, form.vision) if params.has_image_tower else None
+        self.text = TextTower(model, form.text, vocabulary) if params.has_text_tower else None
         self.image_projection = nn.Identity()
-        if self.text is not None:
+        if params.aligned:
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
             self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
             self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
@@ -53,6 +55,12 @@ class TwoTowers(nn.Module):
     def image_tower(self) -> nn.ModuleDict:
         """What gives image features, by the same names: it can be loaded, or locked, by itself."""
         return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
+
+    @property
+    def text_tower(self) -> nn.ModuleDict:
+        """What gives text features; without a common space, the tower alone."""
+        parts = ("text", "text_projection") if self.params.aligned else ("text",)
+        return nn.ModuleDict({name: getattr(self, name) for name in parts})
 
     def project_image(self, encoded: Tensor) -> Tensor:
         return self.image_projection(self.vision.pool(encoded))
@@ -89,23 +97,30 @@ class TwoTowers(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False) -> dict[str, Tensor]:
         """What the objectives need from a batch of images, ids and positions (in the training order). In place of
-        images there may be the features [batch, embedding] that a locked image tower has for them.
+        images there may be the features [batch, embedding] that a locked image tower has for them. What is for pairs
+        is left out where the batch has pictures or captions alone.
 
         With `joint`, only what the joint ones do: features. Else also, where there is a decoder, the predicted patches
         [batch, patches, pixels] and which were removed, and what the other passes give.
         """
+        paired = kind(batch) == PAIRS
+        outputs = self.forward_pairs(batch, seed, joint) if paired else {}
+        for one in self.passes.values():
+            if (one.joint or not joint) and (paired or one.reads_one_side):
+                outputs |= one(self, batch, seed)
+        return outputs
+
+    def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool) -> dict[str, Tensor]:
+        """What the towers and the decoder give, as for `forward`."""
         params, order, outputs = self.params, None, {}
         if params.masking.image:
             order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
         decodes, image = self.decoder is not None and not joint, batch.get("features")
-        if decodes or (self.text is not None and image is None):
+        if decodes or (params.aligned and image is None):
             encoded = self.vision(batch["images"], order and order.ids_keep)
-        if self.text is not None:
+        if params.aligned:
             outputs |= self.align(self.project_image(encoded) if image is None else image, batch, seed)
         if decodes:
-            outputs["prediction"] = full_precision(self.decoder(self.vision.patches(encoded), order.ids_restore))
+            outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches
-        for one in self.passes.values():
-            if one.joint or not joint:
-                outputs |= one(self, batch, seed)
         return outputs

@@ -54,7 +54,7 @@ class ProjectionHead(nn.Sequential):
 class Views(nn.Module):
     """The pass: `views` [batch, 2, width], pooled and before the projection into the common space, and head weights."""
 
-    joint = True
+    joint, reads_one_side = True, False
 
     def __init__(self, width: int, head: SimCLR):
         super().__init__()

@@ -7,6 +7,7 @@ part of the sum.
 
 from torch import Tensor
 
+from flip.kinds import PAIRS, kind
 from flip.objectives.blocks import ALONE
 from flip.objectives.contrastive import Contrastive
 from flip.objectives.flava import flava_losses
@@ -25,6 +26,7 @@ __all__ = [
     "WordEntropy",
     "named_losses",
     "objectives",
+    "readers",
 ]
 
 
@@ -40,6 +42,11 @@ def objectives(params: Params, world=ALONE) -> list:
         SimCLR(params, world),
     ]
     return [one for one in found if one.weight]
+
+
+def readers(chosen: list, batch: dict[str, Tensor]) -> list:
+    """Those of the losses that read a batch of its kind; most read pairs alone."""
+    return [one for one in chosen if kind(batch) in getattr(one, "reads", {PAIRS})]
 
 
 def named_losses(

@@ -8,6 +8,7 @@ code gives it the mismatched captions, and drops their rows, while their columns
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.kinds import IMAGES, PAIRS, TEXTS
 from flip.schema import Params
 
 
@@ -22,6 +23,7 @@ class MaskedModeling:
 
     def __init__(self, name: str, weight: float, masked: str, targets: str):
         self.name, self.weight, self.masked, self.targets = name, weight, masked, targets
+        self.reads = {"mim": {PAIRS, IMAGES}, "mlm": {PAIRS, TEXTS}}.get(name, {PAIRS})
 
     def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         masked, logits = batch[self.masked], outputs[self.name]

@@ -56,10 +56,10 @@ def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
 
 
 def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
-    """The decoder's transformer, over all patches."""
-    head, patches = work.params.reconstruction, work.params.model.patches
+    """The decoder's transformer, over all patches and a class token."""
+    head, slots = work.params.reconstruction, work.params.model.patches + (work.params.form.vision.pooling == "class")
     tower = Tower(layers=head.layers, width=head.width, heads=head.heads)
-    return tower, work.pairs * patches, work.pairs, patches
+    return tower, work.pairs * slots, work.pairs, slots
 
 
 def decoder(work: Work) -> float:
@@ -68,7 +68,7 @@ def decoder(work: Work) -> float:
     if not params.reconstruction.weight:
         return 0.0
     width, rows = params.reconstruction.width, work.pairs * params.model.patches
-    inward = work.pairs * params.kept_patches * 2 * params.model.vision.width * width
+    inward = vision_run(work)[1] * 2 * params.model.vision.width * width
     return inward + blocks(*decoder_run(work)) + rows * 2 * width * pixels(params.model)
 
 

@@ -91,13 +91,14 @@ def flava_weights(params: Params) -> int:
 
 def weights(params: Params) -> int:
     """Numbers that are trained."""
-    alone = vision_weights(params) + decoder_weights(params) + head_weights(params)
-    alone += masked_weights(params) + flava_weights(params)
+    alone = decoder_weights(params) + head_weights(params) + masked_weights(params) + flava_weights(params)
+    alone += vision_weights(params) if params.has_image_tower else 0
+    alone += text_weights(params) if params.has_text_tower else 0
     if not params.aligned:
         return alone
     form, scalars = params.form, 1 + (params.sigmoid.initial_bias(params.train.global_batch) is not None)
     biases = (form.vision.projection == "affine") + (form.text.projection == "affine")
-    return alone + text_weights(params) + params.embedding * (projected(params) + biases) + scalars
+    return alone + params.embedding * (projected(params) + biases) + scalars
 
 
 # Activations.
@@ -163,8 +164,8 @@ def decoder(work: Work) -> Stage:
     pixel. The loss has pixels, their predictions and their differences at once; blocks begin when they are gone."""
     params, run = work.params, decoder_run(work)
     size, tower, rows = narrow(params), run[0], run[1]
-    inward = work.pairs * params.kept_patches * params.model.vision.width * size + rows * tower.width * (size + 8)
-    numbers = rows * pixels(params.model) * FULL
+    inward = vision_run(work)[1] * params.model.vision.width * size + rows * tower.width * (size + 8)
+    numbers = work.pairs * params.model.patches * pixels(params.model) * FULL
     outward = rows * tower.width * size + numbers
     found = stage(work, run, False, inward + outward, decoder_weights(params))
     return replace(found, moving=max(found.moving - outward, 3 * numbers))

@@ -48,7 +48,7 @@ def variant_jobs(project: Project, gpus: int) -> list[Job]:
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
         for name, params in ((name, project.variants[name]) for name in project.named):
-            before = (f"pretrain/{params.before}/{seed}",) if params.before else ()
+            before = tuple(f"pretrain/{one}/{seed}" for one in params.before)
             found.append(Job(f"pretrain/{name}/{seed}", gpus, ("preflight", *before)))
         found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")

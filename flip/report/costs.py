@@ -36,8 +36,8 @@ def cost(variant: str, results: Results) -> Cost:
     measured = results.cost["variants"][variant]
     flops, time = measured["flops_per_sample"], np.array(measured["relative_rounds"])
     samples, total_flops, total_time = run.samples, flops * run.samples, time * run.samples
-    if run.params.before:
-        before = cost(run.params.before, results)
+    for name in run.params.before:
+        before = cost(name, results)
         samples += before.samples
         total_flops += before.total_flops
         total_time = total_time + before.total_time

@@ -5,8 +5,18 @@ from flip.schema import Params
 
 def _image_tower(params: Params) -> str:
     tower = params.image_tower
-    how = "locked" if tower.locked else f"at {tower.lr_scale:g} x the learning rate"
-    return f"{tower.weights} {how}" if tower.weights else ""
+    how = " locked" if tower.locked else f" at {tower.lr_scale:g} x the learning rate" if tower.lags else ""
+    return f"{tower.weights}{how}" if tower.weights else ""
+
+
+FLAVA = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
+
+
+def _mix(params: Params) -> str:
+    shares = params.flava.mix.shares
+    return (
+        " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares.items()) if params.flava.mix.pairs < 1 else ""
+    )
 
 
 # Facts in the field's words; each replaces the keys named beside it.
@@ -36,10 +46,16 @@ FACTS = {
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
+    "FLAVA losses": (
+        lambda p: " + ".join(name for name in FLAVA if getattr(p.flava, name)),
+        [f"flava.{name}" for name in FLAVA],
+    ),
+    "samples as": (_mix, [f"flava.mix.{kind}" for kind in ("pairs", "images", "texts")]),
     "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
     "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
+    "text tower from": (lambda p: p.text_tower.weights or "", ["text_tower.weights"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
 # Tasks that go by a word of their own, by the end of a metric's name.

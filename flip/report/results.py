@@ -87,7 +87,9 @@ class Run:
             return f"captions in {', '.join(self.params.captions.languages)} alone"
         test, probes = set_of(metric, self.sets), self.params.evaluate.probe
         if metric != f"{test}-probe":
-            return None if self.params.aligned else "no text tower"
+            return self.params.unaligned
+        if not self.params.has_image_tower:
+            return self.params.unaligned
         return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
 
     def outcomes(self, metric: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flip.model.views import WEIGHT
-from flip.objectives import named_losses
+from flip.objectives import named_losses, readers
 
 Batch = dict[str, Tensor]
 
@@ -58,12 +58,12 @@ def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
-    leaves, losses = {}, {}
-    if joint := [one for one in run.objectives if one.joint]:
+    leaves, losses, chosen = {}, {}, readers(run.objectives, batch)
+    if joint := [one for one in chosen if one.joint]:
         leaves = embed(run.outputs, parts)
         losses = named_losses(joint, batch, leaves)
         sum(losses.values()).backward()
-    separate, begin = [one for one in run.objectives if not one.joint], 0
+    separate, begin = [one for one in chosen if not one.joint], 0
     for part in parts:
         with run.replicas.exchange(last=part is parts[-1]):
             outputs = run.outputs(part)

@@ -138,15 +138,22 @@ def add_up(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
 
 
 class Replicas:
-    """The model on one process, or the same on each (DDP)."""
+    """The model on one process, or the same on each (DDP).
 
-    def __init__(self, model: nn.Module, world: World):
+    Where steps differ in what they use (`partial`), what one leaves out has no gradient, as on one process: the
+    optimizer then neither moves it nor lets it decay.
+    """
+
+    def __init__(self, model: nn.Module, world: World, partial: bool = False):
         self.model = self.forward = model
         if world.size > 1:
             devices = [world.device] if world.device != "cpu" else None
+            # What it says when all is used, as on pairs.
+            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
             self.forward = DistributedDataParallel(
-                model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
-            )
+                model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True,
+                find_unused_parameters=partial,
+            )  # fmt: skip
             self.forward.register_comm_hook(None, add_up)
 
     def exchange(self, last: bool):
@@ -181,7 +188,8 @@ class Shards:
 
     def finish(self) -> None:
         for number in self.numbers:
-            number.grad = self.world.sum(number.grad)
+            if number.grad is not None:  # all processes use the same
+                number.grad = self.world.sum(number.grad)
 
 
 def get_state(model: nn.Module, optimizer) -> dict:

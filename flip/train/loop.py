@@ -54,8 +54,8 @@ class Trainer:
         """Each flag, raised where any process raises it."""
         return self.run.world.max(torch.tensor(flags, dtype=torch.uint8)).bool().tolist()
 
-    def step(self, data: dict) -> tuple[dict, bool, bool]:
-        """One step, or its omission; gives its losses, whether a checkpoint is due, and whether to stop after it."""
+    def step(self, data: dict) -> tuple[bool, bool]:
+        """One step, or its omission; gives whether a checkpoint is due, and whether to stop after it."""
         run = self.run
         losses = run.gradients(data)
         finite = is_finite(losses, run.model.parameters())
@@ -64,7 +64,7 @@ class Trainer:
             self.leave_out(losses)
         else:
             run.update()
-        return losses, due or stop, stop
+        return due or stop, stop
 
     def leave_out(self, losses: dict) -> None:
         run = self.run
@@ -74,13 +74,13 @@ class Trainer:
         left_out(run.seen, named, keys, path, run.skipped, run.params.train.skip_nonfinite)
         run.skip()
 
-    def finish(self, losses: dict, bar: tqdm) -> None:
+    def finish(self, bar: tqdm) -> None:
         """What follows a step: its row of the log, where one is due."""
         bar.update(self.batch)
         run, now = self.run, time.monotonic()
         run.seconds = self.before + now - self.began
         if run.done % self.every == 0 or run.done == run.steps:
-            row = run.record(losses, self.every * self.batch / max(now - self.logged, 1e-9))
+            row = run.record(run.latest, self.every * self.batch / max(now - self.logged, 1e-9))
             bar.set_postfix({name: row[name] for name in ("loss", "scale") if name in row}, refresh=False)
             self.logged = now
 
@@ -106,8 +106,8 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
             watchdog.saw(f"loading the batch after {run.seen} samples")
             data = next(batches)
             watchdog.saw(f"the step after {run.seen} samples")
-            losses, due, stopped = trainer.step(data)
-            trainer.finish(losses, bar)
+            due, stopped = trainer.step(data)
+            trainer.finish(bar)
             if due:
                 trainer.save()
             if stopped and run.done < run.steps:
@@ -120,8 +120,8 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
 
 
 def log_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    text, names = io.StringIO(), dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -130,13 +130,14 @@ def log_csv(rows: list[dict]) -> str:
 @dataclass(frozen=True)
 class Begin:
     """What a run begins with besides its data: a file of weights (unmasked tuning) and the tokenizer that they were
-    trained with, where it is not the data's; or a file whose image tower it takes, and what that one, if it is locked,
-    gives for all pictures."""
+    trained with, where it is not the data's; or files whose image tower, or text tower, it takes, and what an image
+    tower that is locked gives for all pictures."""
 
     start: Path | None = None
     tokenizer: Path | None = None
     image_tower: Path | None = None
     features: Features | None = None
+    text_tower: Path | None = None
 
     def load(self, model: TwoTowers) -> None:
         """Puts the weights into a model.
@@ -147,7 +148,10 @@ class Begin:
         if self.start:
             load_weights(self.start, model, strict=False)
         if self.image_tower:
-            load_weights(self.image_tower, model.image_tower, strict=False)
+            projection = None if model.params.image_tower.lags else "image_projection"
+            load_weights(self.image_tower, model.image_tower, strict=False, optional=projection)
+        if self.text_tower:
+            load_weights(self.text_tower, model.text_tower, strict=False, optional="text_projection")
 
 
 def pretrain(

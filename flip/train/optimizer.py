@@ -27,8 +27,15 @@ def parameter_groups(
 def build_optimizer(
     model: nn.Module, train: Train, trained: nn.Module | None = None, lr_scale: float = 1.0
 ) -> torch.optim.AdamW:
+    """With moments for all parameters, where AdamW makes them at a parameter's first gradient: a checkpoint may come
+    before that, when steps differ in what they use."""
     groups = parameter_groups(model, train.weight_decay, trained, lr_scale)
-    return torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, eps=train.epsilon, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, eps=train.epsilon, fused=True)
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
+        optimizer.state[parameter] = dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True))
+        optimizer.state[parameter]["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    return optimizer
 
 
 def learning_rate(train: Train, seen: int, total: int) -> float:

@@ -14,7 +14,7 @@ from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
 from flip.model.two_towers import TwoTowers
-from flip.objectives import named_losses, objectives
+from flip.objectives import named_losses, objectives, readers
 from flip.schema import Params
 from flip.train.accumulate import backward_in_parts
 from flip.train.distributed import Replicas, Shards, World, get_state, set_state
@@ -32,9 +32,10 @@ def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenize
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
     views = params.simclr.views if params.simclr.weight else None
     side, window = params.model.image, params.train.shuffle_shards
-    mismatched = params.flava.mismatched if params.flava.itm else 0.0
+    mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
     pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window
     pairs += noise, views, mismatched, translations
+    pairs += (None if mix.pairs == 1 else mix, params.train.global_batch)
     return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 
@@ -82,14 +83,16 @@ class Run:
     ):
         self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
         self.own = world.share(params.train.global_batch)
-        self.replicas = (Shards if params.train.shard_weights and world.size > 1 else Replicas)(model, world)
+        split = params.train.shard_weights and world.size > 1
+        self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
         self.model = model
         tower = params.image_tower
-        trained = model.image_tower if tower.weights else None
+        trained = model.image_tower if tower.lags else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.objectives = objectives(params, world)
         self.targets = Targets(params, codebook, seed, world)
         self.done = self.skipped = 0
+        self.latest: dict[str, torch.Tensor] = {}
         self.log: list[dict] = []
         self.seconds = 0.0
 
@@ -110,7 +113,7 @@ class Run:
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
-        return named_losses(self.objectives, batch, self.outputs(batch), 1 / self.world.size)
+        return named_losses(readers(self.objectives, batch), batch, self.outputs(batch), 1 / self.world.size)
 
     def backward(self, batch: dict) -> dict[str, torch.Tensor]:
         """Adds a batch's gradients to those of the parameters; returns the detached losses."""
@@ -120,7 +123,9 @@ class Run:
             losses = self.losses(batch)
             sum(losses.values()).backward()
         self.replicas.finish()
-        return {name: loss.detach() for name, loss in losses.items()}
+        losses = {name: loss.detach() for name, loss in losses.items()}
+        self.latest |= losses
+        return losses
 
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
         """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
@@ -149,7 +154,7 @@ class Run:
         return losses
 
     def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
-        """One row of the log; all processes take part."""
+        """One row of the log, of losses by name (`latest`: each as of the last step that had it); all take part."""
         parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
@@ -164,14 +169,19 @@ class Run:
     def state(self) -> dict:
         """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
         broken = int(self.world.sum(torch.tensor(self.loader.broken)))
+        latest = {name: self.world.sum(loss).item() for name, loss in self.latest.items()}
         names = ("done", "skipped", "log", "seconds")
-        return (
-            get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names} | {"broken": broken}
-        )
+        found = get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names}
+        return found | {"broken": broken, "latest": latest}
 
     def restore(self, state: dict) -> None:
         """Goes on from a state, of this or another number of processes."""
         set_state(self.model, self.optimizer, state)
         for name in ("done", "skipped", "log", "seconds"):
             setattr(self, name, state[name])
-        self.loader.broken = state["broken"] if self.world.first else 0
+        first = self.world.first
+        self.loader.broken = state["broken"] if first else 0
+        self.latest = {
+            name: torch.tensor(loss if first else 0.0, device=self.world.device)
+            for name, loss in state["latest"].items()
+        }

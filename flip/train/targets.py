@@ -7,6 +7,7 @@ depends on how many processes or micro-batches share the batch.
 import torch
 from torch import Tensor
 
+from flip.kinds import IMAGES, PAIRS, TEXTS, kind
 from flip.model.codebook import Codebook
 from flip.model.masked import block_masks, word_masks
 from flip.schema import Params
@@ -20,11 +21,11 @@ class Targets:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch with masked_patches, codes, words, masked_words and factors, as far as losses read them."""
         flava, found = self.params.flava, dict(batch)
-        if flava.hides_patches:
+        if flava.hides_patches and "images" in batch:
             found["masked_patches"] = self._blocks(batch["positions"])
-        if flava.reads_codes:
+        if flava.reads_codes and "images" in batch:
             found["codes"] = self.codebook(batch["images"])
-        if flava.hides_words:
+        if flava.hides_words and "ids" in batch:
             words = found["words"] = batch.get("other_ids", batch["ids"])
             share, captions = flava.mask_text, self.params.captions
             found["masked_words"] = word_masks(self.seed, batch["positions"], words, share, captions)
@@ -42,11 +43,10 @@ class Targets:
 
     def _factors(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Per loss, pairs over what is hidden, both in the global batch: float64 [batch], 0 for pairs left out."""
-        flava, sides = (
-            self.params.flava,
-            {"mim": "patches", "mmm_image": "patches", "mlm": "words", "mmm_text": "words"},
-        )
-        if not (wanted := [name for name in sides if getattr(flava, name)]):
+        flava = self.params.flava
+        sides = {"mim": "patches", "mmm_image": "patches", "mlm": "words", "mmm_text": "words"}
+        here = {PAIRS: set(sides), IMAGES: {"mim"}, TEXTS: {"mlm"}}[kind(batch)]
+        if not (wanted := [name for name in sides if name in here and getattr(flava, name)]):
             return {}
         every = torch.ones_like(batch["positions"], dtype=torch.bool)
         kept = self._kept(batch) if flava.mmm_image or flava.mmm_text else every

@@ -1,0 +1,136 @@
+"""A variant as transformers' FlavaForPreTraining or, without its heads, FlavaModel."""
+
+from pathlib import Path
+
+from torch import Tensor
+from transformers import FlavaConfig, FlavaForPreTraining, FlavaModel
+
+from flip.data.tokenizer import Tokenizer
+from flip.export.names import FLAVA, FLAVA_PRETRAINING
+from flip.export.target import TWO_TOWERS, Loaded, Need
+from flip.export.tokens import write_tokenizer
+from flip.export.transformers_base import Transformers, blocks, pooled, towers
+from flip.model.two_towers import TwoTowers
+from flip.params import merge
+from flip.schema import Params
+
+
+def seen(ids: Tensor, tokenizer) -> Tensor:
+    """Which slots hold a caption, as ids: all before padding; where that is end tokens, with the first of them."""
+    padding = (ids == tokenizer.pad_token_id).long()
+    ends = int(tokenizer("")["input_ids"][-1] == tokenizer.pad_token_id)
+    return (padding.cumsum(1) == padding * ends).long()
+
+
+class Flava(Transformers):
+    """Towers and multimodal encoder. What stands for hidden words is one more token of theirs."""
+
+    name = "transformers' FlavaModel"
+    table = FLAVA
+    bias = False
+    picture = "image_config"
+    keeps = frozenset({"flava"})
+    note = (
+        "Its poolers are zero: FLAVA's losses do not train them. The heads for hidden patches and words are not in it; "
+        "where both towers and the multimodal encoder are as wide, `FlavaForPreTraining` has them."
+    )
+    zeros = frozenset(
+        {f"{side}_model.pooler.dense.{kind}" for side in ("image", "text", "multimodal") for kind in ("weight", "bias")}
+        | {
+            "text_model.embeddings.token_type_embeddings.weight",
+            "image_model.embeddings.patch_embeddings.projection.bias",
+        }
+    )
+    also = (("form.vision.patch_bias", True),)
+    usage = (
+        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
+        'model = AutoModel.from_pretrained("{folder}").eval()\n'
+        'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
+        'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
+        'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
+        "found = model(**pixels, **ids)  # states of all slots: image_, text_, multimodal_embeddings\n"
+        "image = model.image_projection(found.image_embeddings[:, 0])\n"
+        "text = model.text_projection(found.text_embeddings[:, 0])"
+    )
+    needs = (
+        TWO_TOWERS,
+        Need("flava.is_multimodal", (True,), "it has a multimodal encoder"),
+        Need("form.vision.pooling", ("class",), "its image tower has a class token"),
+        Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
+        Need("form.vision.projection", ("affine",), "its projection has a bias"),
+        Need("form.text.pooling", ("first",), "its text tower reads the start token"),
+        Need("form.text.embedding_norm", (True,), "its text tower has a LayerNorm after the embeddings"),
+        Need("form.text.causal", (False,), "its text tower is not causal"),
+        Need("form.text.projection", ("affine",), "its text projection has a bias"),
+        Need("captions.end", (True,), "padding is told by what follows the first end token"),
+        Need("captions.fill", (False,), "it does not attend to padding"),
+    )
+
+    def config(self, params: Params, tokenizer: Tokenizer) -> FlavaConfig:
+        both, flava = towers(params, tokenizer), params.flava
+        text = both["text_config"] | {"vocab_size": tokenizer.vocabulary + 1}
+        image = both["vision_config"] | {"vocab_size": params.codebook.codes}
+        joint = blocks(flava.multimodal, params.form.vision)
+        return FlavaConfig(
+            image_config=image, text_config=text, multimodal_config=joint, hidden_size=flava.multimodal.width,
+            projection_dim=params.embedding, init_codebook=False,
+        )  # fmt: skip
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        return FlavaModel(self.config(params, tokenizer))
+
+    def write_tokenizer(self, tokenizer: Tokenizer, folder: Path) -> None:
+        write_tokenizer(tokenizer, folder, hides_words=True)
+
+    def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        loaded = super().load(source, architecture)
+        model, words = loaded.model, lambda ids: {"input_ids": ids, "attention_mask": seen(ids, loaded.tokenizer)}
+        loaded.encode_image = lambda images: pooled(model.get_image_features(pixel_values=images))[:, 0]
+        loaded.encode_text = lambda ids: pooled(model.get_text_features(**words(ids)))[:, 0]
+        loaded.further = lambda pixels, ids: model(pixel_values=pixels, **words(ids)).multimodal_embeddings[:, 0]
+        return loaded
+
+    def further(self, model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
+        """What the multimodal encoder makes of pictures and captions."""
+        return model.passes["flava"].joined(model, images, ids)
+
+    def fills(self, loaded: Loaded) -> bool:
+        return False
+
+    def state(self, loaded: Loaded) -> dict:
+        """The towers alone: what can be evaluated, or gone on with. Their token type is the same for all words."""
+        found = dict(loaded.model.state_dict())
+        types = found.pop("text_model.embeddings.token_type_embeddings.weight")
+        found["text_model.embeddings.position_embeddings.weight"] = (
+            found["text_model.embeddings.position_embeddings.weight"] + types[0]
+        )
+        left = ("multimodal_model.", "image_to_mm", "text_to_mm")
+        return {
+            name: tensor
+            for name, tensor in found.items()
+            if not name.startswith(left) and "pooler" not in name and "mask_token" not in name
+        }
+
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+        found = super().describe(loaded, source, architecture)
+        return merge(found, {"model": {"embedding": loaded.model.config.projection_dim}})
+
+
+class FlavaPretraining(Flava):
+    """With its heads; a folder of it can be read as the model alone, too."""
+
+    name = "transformers' FlavaForPreTraining"
+    table = FLAVA_PRETRAINING
+    zeros = frozenset(f"flava.{name}" for name in Flava.zeros)
+    note = (
+        "Its poolers are zero: FLAVA's losses do not train them. The image tokenizer whose codes it predicts is none "
+        "that transformers has: pass `mim_labels` from the one that `flip.codebook` trained."
+    )
+    needs = (
+        *Flava.needs,
+        Need("flava.is_complete", (True,), "it has a head for each loss"),
+        Need("is_of_one_width", (True,), "its heads are as wide as the towers"),
+    )
+
+    def build(self, params: Params, tokenizer: Tokenizer):
+        return FlavaForPreTraining(self.config(params, tokenizer))
