@@ -3,14 +3,13 @@
     python -m flip.codebook --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
 
 Writes weights.safetensors, metrics.json (error and use of the codes, on pictures that come later in the training order)
-and pictures.png (originals, and below each what its codes show). The same inputs give the same bits on one machine.
+and pictures.webp (originals, and below each what its codes show). The same inputs give the same bits on one machine.
 """
 
 import argparse
 import math
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,8 +24,9 @@ from flip.model.masking import random_bits
 from flip.model.weights import save_weights
 from flip.params import load
 from flip.schema import Params
+from flip.sheet import SHOWN, cell, sheet, webp
 
-SHOWN, MEASURED = 12, 1024  # pictures
+MEASURED, BARS = 1024, 64  # pictures, parts of a histogram at most
 RARE = 0.1  # a code whose patches are fewer than this share of the mean is put where patches are
 
 
@@ -104,23 +104,25 @@ def train(params: Params, loader: Loader, device) -> Codebook:
 
 
 @torch.no_grad()
-def measure(codebook: Codebook, images: Tensor) -> dict[str, float]:
-    """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, and
-    their perplexity (as many codes of equal use would be as hard to predict)."""
+def measure(codebook: Codebook, images: Tensor) -> dict:
+    """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, their
+    perplexity (as many codes of equal use would be as hard to predict), and their use: of at most BARS equal parts of
+    the codes, from the most to the least used, the share of the patches that each stands for."""
     pixels, codes = codebook.targets(images), codebook(images)
     error = F.mse_loss(codebook.decode(codebook.entries[codes]), pixels) / pixels.var()
     counts = codes.flatten().bincount(minlength=len(codebook.entries))
     shares = counts[counts > 0].double() / counts.sum()
     entropy = -(shares * shares.log()).sum()
-    used = (counts > 0).double().mean()
-    return {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
+    used, ordered = (counts > 0).double().mean(), counts.sort(descending=True).values.cpu().numpy()
+    use = [round(float(part.sum() / ordered.sum()), 5) for part in np.array_split(ordered, min(BARS, len(ordered)))]
+    facts = {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
+    return facts | {"use": use}
 
 
-def side_by_side(codebook: Codebook, images: Tensor) -> bytes:
-    """A PNG: uint8 images in a row, and below each what its codes show."""
-    rows = [torch.cat(list(one), dim=1) for one in (images, codebook.pictures(codebook(images)))]
-    grid = torch.cat(rows).cpu().numpy().repeat(2, axis=0).repeat(2, axis=1)
-    return cv2.imencode(".png", cv2.cvtColor(grid, cv2.COLOR_RGB2BGR))[1].tobytes()
+def side_by_side(codebook: Codebook, images: Tensor) -> np.ndarray:
+    """A sheet: uint8 images, and below each what its codes show."""
+    pairs = zip(images.cpu().numpy(), codebook.pictures(codebook(images)).cpu().numpy(), strict=True)
+    return sheet([[cell(picture) for picture in pair] for pair in pairs])
 
 
 def main(argv=None):
@@ -128,7 +130,7 @@ def main(argv=None):
     parser.add_argument("--params", required=True, help="frozen parameters")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and pictures.png")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and pictures.webp")
     options = parser.parse_args(argv)
     keep_memory()
     torch.set_num_threads(options.threads)
@@ -140,7 +142,7 @@ def main(argv=None):
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     write_json(options.out / "metrics.json", measure(codebook, later))
-    write_atomic(options.out / "pictures.png", side_by_side(codebook, later[:SHOWN]))
+    write_atomic(options.out / "pictures.webp", webp(side_by_side(codebook, later[:SHOWN])))
     save_weights(options.out / "weights.safetensors", codebook.state_dict())
 
 

@@ -33,7 +33,7 @@ FREE = {
     "start": True,
     "seeds": True,
     "image_tower": {"weights"},
-    "train": {"epochs", "epochs_scale", "base_lr", "warmup_samples"},
+    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples"},
 }
 
 

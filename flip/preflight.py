@@ -60,8 +60,9 @@ def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
 
 def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
     for name, params in variants.items():
-        if params.train.global_batch > samples:
-            yield f"variant '{name}': a batch of {params.train.global_batch} is larger than the data ({samples} pairs)"
+        batch, pairs = params.train.global_batch, params.train.pairs(samples)
+        if batch > pairs:
+            yield f"variant '{name}': a batch of {batch} is larger than the data ({pairs} pairs)"
 
 
 def disk_needed(variants: dict[str, Params], samples: int) -> int:

@@ -68,6 +68,11 @@ def products(receipt: dict) -> dict:
     return receipt["made"] | receipt["beside"]
 
 
+def within(folders: list[Path]) -> list[Path]:
+    """The files of folders, whichever there are, by name."""
+    return [path for folder in folders for path in sorted(folder.glob("*"))]
+
+
 def absent(receipt: dict) -> list[str]:
     """Products that are not there at all."""
     return [path for path in products(receipt) if not Path(path).exists()]
@@ -127,7 +132,7 @@ def write(options, inputs: dict, start: str) -> None:
     """
     if lost := [path for path in (*options.made, *options.beside) if not Path(path).exists()]:
         raise ValueError(f"{', '.join(map(str, lost))}: missing, though the command that makes it ended without error")
-    made = described(options.made)
+    made = described([*options.made, *within(options.within)])
     facts = {"made_from": inputs, "made": made, "beside": described(options.beside), "scratch": options.scratch}
     facts |= {"facts": {path.stem: read_json(path) for path in options.facts}}
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
@@ -143,6 +148,7 @@ def main(argv=None):
     parser.add_argument("--after", type=Path, nargs="*", default=[], help="receipts of the results that it builds on")
     parser.add_argument("--sources", type=Path, nargs="*", default=[], help="files from outside the project")
     parser.add_argument("--made", type=Path, nargs="+", required=True, help="products that identify the result")
+    parser.add_argument("--within", type=Path, nargs="*", default=[], help="folders whose files identify it, too")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="further products: logs, times")
     parser.add_argument("--facts", type=Path, nargs="*", default=[], help="JSON products that the receipt repeats")
     parser.add_argument("--scratch", action="store_true", help="the products serve the next stages only")

@@ -3,7 +3,7 @@
 Imports neither torch nor Snakemake, since every dry run loads it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,8 @@ from flip.schema_model import (
 )
 from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_resources import Job, Resources
-from flip.schema_types import Count, Name, Positive, Section, Share
+from flip.schema_train import Train
+from flip.schema_types import Count, Name, Section
 
 # What other modules import from here.
 __all__ = [
@@ -73,64 +74,6 @@ __all__ = [
     "VisionForm",
     "World",
 ]
-
-
-class Train(Section):
-    """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
-
-    batch: Count = Field(description="pairs per step of the unmasked baseline")
-    batch_scale: Count = Field(description="this variant's batch over the baseline's")
-    micro_batch: Count | None = Field(
-        description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
-    )
-    epochs: Positive = Field(description="passes over the training pairs")
-    epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
-    base_lr: Positive = Field(description="learning rate at a batch of 256; scales linearly")
-    warmup_samples: int = Field(description="pairs until the peak learning rate", ge=0)
-    weight_decay: float = Field(ge=0)
-    betas: tuple[Share, Share]
-    epsilon: Positive
-    precision: Literal["float32", "bfloat16"]
-    checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
-    shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
-    workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
-    shard_weights: bool = Field(
-        description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
-    )
-    checkpoint_minutes: Positive = Field(description="wall-clock minutes between checkpoints")
-    checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
-    keep_checkpoints: Count = Field(description="checkpoints that are kept while training goes on, the newest")
-    skip_nonfinite: int = Field(
-        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run", ge=0
-    )
-    stall_minutes: Positive = Field(description="a run in which no step ends for so long ends itself")
-
-    @model_validator(mode="after")
-    def micro_batches_tile(self):
-        batch, size = self.global_batch, self.micro_batch
-        if size and batch % size:
-            nearest = max(n for n in range(1, min(size, batch) + 1) if batch % n == 0)
-            raise ValueError(
-                f"micro_batch = {size} does not divide batch x batch_scale = {batch}; allowed: null, or a divisor of "
-                f"{batch}, such as {nearest}"
-            )
-        return self
-
-    @property
-    def global_batch(self) -> int:
-        return self.batch * self.batch_scale
-
-    @property
-    def peak_lr(self) -> float:
-        return self.base_lr * self.global_batch / 256
-
-    @property
-    def total_epochs(self) -> float:
-        return self.epochs * self.epochs_scale
-
-    def steps(self, samples: int) -> int:
-        """Steps of the whole run over `samples` training pairs: whole batches only, at least one."""
-        return max(int(self.total_epochs * samples) // self.global_batch, 1)
 
 
 class Bootstrap(Section):

@@ -1,7 +1,7 @@
 # The image tokenizer: training pictures -> codes, which masked image modelling predicts.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/codebook.json, and behind it
-# data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.png}. Only variants that read codes ask for it; it
-# serves their training alone ("scratch").
+# data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.webp}. Only variants that read codes ask for it; it
+# serves their training and their report alone ("scratch").
 
 
 rule codebook:
@@ -23,7 +23,7 @@ rule codebook:
     params:
         made="data/{scale}/codebook/weights.safetensors",
         beside=expand(
-            "data/{{scale}}/codebook/{name}", name=["metrics.json", "pictures.png"]
+            "data/{{scale}}/codebook/{name}", name=["metrics.json", "pictures.webp"]
         ),
         facts="data/{scale}/codebook/metrics.json",
     shell:

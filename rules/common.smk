@@ -134,7 +134,8 @@ def compared_receipts(wildcards) -> list[str]:
     """What the tables of a report are made of."""
     cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
     manifest = f"receipts/{SCALE}/data/manifest.json"
-    return [*evaluations(PROJECT.of(wildcards.report).named), cost, manifest]
+    names = PROJECT.of(wildcards.report).named
+    return [*evaluations(names), cost, manifest, *codebook_receipt(names)]
 
 
 def cost_receipts(wildcards) -> list[str]:

@@ -1,7 +1,7 @@
 # Evaluation: weights -> metrics, and what a training step costs.
 # Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json
-# and receipts/<scale>/tables/<report>/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz}
-# and tables/<scale>/<report>/cost.json.
+# and receipts/<scale>/tables/<report>/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz,
+# pictures/} and tables/<scale>/<report>/cost.json.
 
 
 rule evaluate:
@@ -23,9 +23,11 @@ rule evaluate:
             "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
             name=["outcomes.npz", "metrics.json"],
         ),
+        # What there is to see depends on the variant and on the sets.
+        within="results/{scale}/{variant}/seed-{seed}/pictures",
         facts="results/{scale}/{variant}/seed-{seed}/metrics.json",
     shell:
-        RECEIPT + " --facts {params.facts:q} --"
+        RECEIPT + " --within {params.within:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.evaluate --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"

@@ -1,5 +1,5 @@
 # The tables of a report: metrics and costs of the variants that they name -> comparisons, figures, page.
-# Needs the receipts of their evaluations, of the costs and of the data. Gives receipts/<scale>/tables/<report>/
+# Needs the receipts of their evaluations, of the costs, of the data and of the image tokenizer, if they read one. Gives receipts/<scale>/tables/<report>/
 # tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json.
 
 

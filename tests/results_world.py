@@ -3,6 +3,7 @@
 import numpy as np
 
 from flip.files import write_atomic, write_json
+from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
@@ -38,6 +39,27 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
+def write_pictures(folder, params):
+    """Sheets as an evaluation leaves them; gives the facts about them."""
+    found = {}
+    if params.reconstruction.weight or params.generative.pixels:
+        facts = {"kind": "reconstruction", "set": "fine", "removed": 0.75, "normalized": True, "words": False}
+        found["reconstruction"] = facts | {"subjects": ["red star"] * 12, "error": 0.4321, "measured": 512}
+    if params.aligned:
+        facts = {"kind": "relevance", "set": "pointing", "subjects": ["a red star", "a <b>"]}
+        found["relevance-pointing"] = facts | {"hits": [True, False]}
+    for number, name in enumerate(found):
+        colour = np.full((8, 8, 3), 90 * number, np.uint8)
+        write_atomic(folder / "pictures" / f"{name}.webp", webp(sheet([[cell(colour)] * 3] * 12)))
+    return found
+
+
+def write_codebook(folder):
+    use = [0.5, 0.3, 0.2, 0.0]
+    write_json(folder / "metrics.json", {"error": 0.1234, "used": 0.75, "perplexity": 300.4, "codes": 512, "use": use})
+    write_atomic(folder / "pictures.webp", webp(sheet([[cell(np.zeros((8, 8, 3), np.uint8))] * 2] * 12)))
+
+
 def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to="11", pairs=PAIRS, pictures=PICTURES):
     """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
     params, folder = project.variants[name], root / "results" / name
@@ -60,7 +82,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         sets["pointing"]["chance"] = 12.3246
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
-        write_json(place / "metrics.json", facts)
+        write_json(place / "metrics.json", facts | {"pictures": write_pictures(place, params)})
         steps = samples // batch
         training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU"}
         training |= {"manifest": manifest, "pairs": pairs, "pictures": pictures}
@@ -93,6 +115,7 @@ def write_data(folder):
 def write_world(root, project):
     """data/, results/, receipts/ and tables/cost.json under `root` for all variants of a project: these four."""
     write_data(root / "data")
+    write_codebook(root / "data" / "codebook")
     for name in project.variants:
         write_run(root, project, name)
     write_cost(root / "tables", project.variants)

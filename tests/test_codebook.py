@@ -1,16 +1,17 @@
 """The image tokenizer learns pictures by its codes, uses most of them, gives one per patch in the patches' order, and
 the same bits for the same inputs; training reads it, and says so where it is missing."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from flip.codebook import Training, build_loader, main, measure, side_by_side
 from flip.files import read_json
 from flip.model.codebook import Codebook, load_codebook
 from flip.model.vision import patchify
 from flip.params import freeze
+from flip.sheet import GAP, SIDE
 from tests.conftest import SMALL
 
 
@@ -68,18 +69,30 @@ def run(params, data, folder):
 
 def test_the_command_writes_the_same_bits_again(params, small_data, tmp_path):
     first, second = (run(params, small_data, tmp_path / name) for name in ("a", "b"))
-    for name in ("weights.safetensors", "metrics.json", "pictures.png"):
+    for name in ("weights.safetensors", "metrics.json", "pictures.webp"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    assert read_json(first / "metrics.json").keys() == {"error", "used", "perplexity", "codes"}
-    shown = cv2.imdecode(np.frombuffer((first / "pictures.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    assert shown.shape == (2 * 2 * 16, 12 * 2 * 16, 3)
+    assert read_json(first / "metrics.json").keys() == {"error", "used", "perplexity", "codes", "use"}
+    with Image.open(first / "pictures.webp") as shown:
+        assert shown.format == "WEBP"
+
+
+def test_use_is_that_of_the_codes_from_the_most_to_the_least_used(params, small_data):
+    codebook, pictures = Training(params, "cpu").model, images(params, small_data)
+    counts = codebook(pictures).flatten().bincount(minlength=16).sort(descending=True).values
+    facts = measure(codebook, pictures)
+    assert facts["use"] == pytest.approx((counts / counts.sum()).tolist(), abs=1e-5)
+    assert facts["used"] == (counts > 0).double().mean().item()
 
 
 def test_the_shown_originals_are_the_pictures(params, small_data):
     pictures = images(params, small_data, 3)
-    grid = cv2.imdecode(np.frombuffer(side_by_side(Codebook(params), pictures), np.uint8), cv2.IMREAD_COLOR)
-    top = cv2.cvtColor(grid, cv2.COLOR_BGR2RGB)[:32:2, ::2]
-    assert np.array_equal(top, np.concatenate(list(pictures.numpy()), axis=1))
+    codebook = Codebook(params)
+    found, shown = side_by_side(codebook, pictures), codebook.pictures(codebook(pictures))
+    for number in range(3):
+        left = number * (SIDE + GAP)
+        for row, picture in enumerate((pictures[number], shown[number])):
+            place = found[row * (SIDE + GAP) :, left:][:SIDE, :SIDE]
+            assert np.array_equal(place[::6, ::6], picture.numpy())
 
 
 def test_only_losses_that_read_codes_ask_for_it(change, params, tmp_path):

@@ -17,6 +17,7 @@ from flip.evaluate.__main__ import evaluate, main
 from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
 from flip.evaluate.features import compute
 from flip.evaluate.sets import read_set, to_square
+from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -161,6 +162,8 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
+    assert facts["pictures"].keys() == {"relevance-pointing"}
+    assert (tmp_path / "out" / "pictures" / "relevance-pointing.webp").stat().st_size > 1000
 
 
 def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, data, tmp_path):
@@ -173,6 +176,7 @@ def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, 
 def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data, tmp_path):
     facts, outcomes = run(parameters("mae", ["fine"]), data, tmp_path)
     assert set(facts["metrics"]) == set(outcomes) == {"fine-probe"}
+    assert facts["pictures"].keys() == {"reconstruction"}
 
 
 def test_the_tower_sees_each_picture_once(parameters, data):
@@ -202,3 +206,29 @@ def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets,
 def test_a_folder_without_the_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no test/nshards.txt; evaluate.sets wants 'world' or a folder"):
         read_set(tmp_path, 16, 16)
+
+
+@pytest.mark.parametrize("kind", ["classes", "retrieval"])
+def test_squares_are_what_the_loader_gives_and_pictures_are_decoded_once(sets, tmp_path, kind):
+    loader, _, _ = read_set(sets[kind], 16, 7)
+    revision = {"samples": PICTURES, "sha256": "a"}
+    for attempt in (loader, None):  # the second time, nothing is read of the set
+        found, expected = decoded(attempt, tmp_path, revision, 16, 7), list(read_set(sets[kind], 16, 7)[0])
+        assert len(found) == len(expected)
+        for (pictures, targets), (theirs, labels) in zip(found, expected, strict=True):
+            assert torch.equal(pictures, theirs)
+            assert type(targets) is type(labels)
+            assert list(targets) == list(labels)
+    for sha256, side in (("b", 16), ("a", 8)):  # another set or size has files of its own
+        decoded(read_set(sets[kind], side, 7)[0], tmp_path, {"samples": PICTURES, "sha256": sha256}, side, 7)
+    assert len(list(tmp_path.glob("*.bin"))) == 3
+
+
+def test_squares_are_written_again_after_a_kill_and_never_beyond_their_limit(sets, tmp_path, monkeypatch):
+    loader, revision = read_set(sets["classes"], 16, 7)[0], {"samples": PICTURES, "sha256": "a"}
+    decoded(loader, tmp_path, revision, 16, 7)
+    next(tmp_path.glob("*.json")).unlink()  # what a kill between the two files leaves
+    next(tmp_path.glob("*.bin")).write_bytes(b"half")
+    assert sum(len(targets) for _, targets in decoded(loader, tmp_path, revision, 16, 7)) == PICTURES
+    monkeypatch.setattr("flip.evaluate.squares.LARGEST", PICTURES * 16 * 16 * 3 - 1)
+    assert decoded(loader, tmp_path, revision, 16, 7) is loader

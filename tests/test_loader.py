@@ -1,12 +1,15 @@
 """The loader reads each pair once per epoch in an order that only the seed decides, resumes anywhere, and gives the
 pixels that a plain decoder gives."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from flip.data.loader import Loader, Order, Shard, crop_box, resize
+from flip.data.manifest import beginning
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json
 from flip.schema import Augmentation, Captions
@@ -16,13 +19,13 @@ PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=F
 
 @pytest.fixture
 def loader(small_data):
-    def make(seed=0, augmentation=PLAIN, window=2):
+    def make(seed=0, augmentation=PLAIN, window=2, pairs=120):
         tokenizer = Tokenizer(
             small_data / "tokenizer.json",
             8,
             Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False),
         )
-        manifest = read_json(small_data / "manifest.json")
+        manifest = beginning(read_json(small_data / "manifest.json"), pairs)
         return Loader(manifest, small_data / "shards", tokenizer, 16, augmentation, seed, window)
 
     return make
@@ -122,3 +125,22 @@ def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
     batch = data.batch(0, 4)
     assert torch.equal(batch["ids"][0], torch.from_numpy(data.tokenizer([expected]))[0])
     assert data.broken == 1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shards"), [(1, [1]), (40, [40]), (41, [40, 1]), (100, [40, 37, 23]), (120, [40, 37, 43])]
+)
+def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, shards):
+    """Three epochs of it hold each of its pairs three times."""
+    data = loader(pairs=pairs)
+    assert data.order.counts.tolist() == shards
+    every = [(number, item) for number, count in enumerate((40, 37, 43)) for item in range(count)]
+    assert Counter(map(data.order.at, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
+
+
+def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):
+    data, plain = loader(pairs=41), Shard.__getitem__
+    monkeypatch.setattr(Shard, "__getitem__", lambda self, i: (b"", plain(self, i)[1]))
+    with pytest.raises(ValueError, match="no picture can be decoded"):
+        data.batch(0, 1)
+    assert data.broken in {1, 40}

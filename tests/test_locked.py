@@ -160,7 +160,7 @@ def test_an_interrupted_embedding_goes_on_with_what_is_missing(change, data, tow
 
 
 def test_the_command_trains_to_whole_weights(change, data, tower, features):
-    params, out = change("lit", {**SMALL, "train": {**SMALL["train"], "epochs": 0.5}}), data / "lit"
+    params, out = change("lit", {**SMALL, "train": {**SMALL["train"], "epochs": 2.0}}), data / "lit"
     write_atomic(data / "lit.yaml", dump(params))
     words = ["--params", data / "lit.yaml", "--data", data, "--seed", 0, "--image-tower", tower, "--out", out]
     words += ["--features", features, "--checkpoints", out / "checkpoints"]
@@ -232,10 +232,10 @@ def test_an_unlocked_tower_learns_slowly_and_does_not_decay(change, data, tower)
         ("clip", {"image_tower": {"lr_scale": 0.0}}, "image_tower: lr_scale = 0.0 is for a trained tower"),
         ("clip", {"image_tower": {"weights": "flip-50", "lr_scale": 2.0}}, "lr_scale: .*less than or equal to 1"),
         ("lit", {"image_tower": {"weights": "flop-50"}}, "image_tower.weights: .*'flop-50'; did you mean 'flip-50'"),
-        ("siglit", {"image_tower": {"weights": "lit"}}, "'lit' has its image tower from 'clip'; name that one"),
+        ("siglit", {"image_tower": {"weights": "lit"}}, "'lit' has its image tower from 'clip-short'; name that one"),
         ("lit", {"image_tower": {"weights": "siglip"}}, "model.embedding is 96 in 'siglip' and 256 here"),
-        ("lit", {"model": {"patch": 16}}, "lit.image_tower.weights: model.patch is 8 in 'clip' and 16 here"),
-        ("lit", {"start": "flip-50"}, "start = 'flip-50' and image_tower.weights = 'clip' both say where"),
+        ("lit", {"model": {"patch": 16}}, "lit.image_tower.weights: model.patch is 8 in 'clip-short' and 16 here"),
+        ("lit", {"start": "flip-50"}, "start = 'flip-50' and image_tower.weights = 'clip-short' both say where"),
     ],
 )
 def test_what_makes_no_sense_is_refused(project, variant, delta, message):

@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from html.parser import HTMLParser
+from io import BytesIO
 
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ class Reader(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.ids, self.references, self.tags, self.words = [], [], [], [], []
+        self.open, self.ids, self.references, self.tags, self.words, self.images = [], [], [], [], [], []
         self.feed(text)
         assert self.open == []
 
@@ -36,6 +38,8 @@ class Reader(HTMLParser):
 
     def handle_startendtag(self, tag, attributes):
         self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attributes))
         for name, value in attributes:
             if name == "id":
                 self.ids.append(value)
@@ -88,8 +92,10 @@ def test_page_is_well_formed_and_its_links_lead_somewhere(reader):
 
 def test_page_loads_nothing(html, reader):
     outer = {(tag, value) for tag, value in reader.references if not value.startswith("#")}
-    assert outer == {("a", "https://arxiv.org/abs/2212.00794")}
-    assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+    inside = {(tag, value) for tag, value in outer if tag == "img" and value.startswith("data:image/webp;base64,")}
+    assert inside
+    assert outer - inside == {("a", "https://arxiv.org/abs/2212.00794")}
+    assert not {"script", "link", "iframe", "object"} & set(reader.tags)
     assert "@import" not in html
     assert re.findall(r"url\((?!#)", html) == []
 
@@ -191,3 +197,74 @@ def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
     assert not (tmp_path / "out" / "tradeoff.svg").exists()
     aligned = {name for name in project.named if project.variants[name].aligned}
     assert summary(results, leading_metric(project))["fine"].keys() == aligned != set(project.named)
+
+
+def page_of(project, folder) -> Reader:
+    from flip.report.tables import write
+
+    write(read_results(project, *write_world(folder, project)), folder / "out")
+    return Reader((folder / "out" / "index.html").read_text())
+
+
+def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
+    """Of the systems: maps of each that has text, drawings of each that predicts pixels, what codes keep. Each once."""
+    from flip.params import read_project
+
+    project = read_project("params.yaml", "tiny").of("systems")
+    reader = page_of(project, tmp_path)
+    chosen = [project.variants[name] for name in project.named]
+    looking = [one.variant for one in chosen if one.aligned]
+    drawing = [one.variant for one in chosen if one.reconstruction.weight or one.generative.pixels]
+    assert {"mae", "m3ae", "mae-clip"} <= set(drawing)
+    assert len(reader.images) == len(looking) + len(drawing) + 1
+    alts = [image["alt"] for image in reader.images]
+    for name in looking:
+        assert alts.count(f"Where {name} looks in 2 test pictures: a red star (hit), a <b> (miss).") == 1
+    for name in drawing:
+        assert sum(f"what {name} draws in place of the others: red star, " in alt for alt in alts) == 1
+    for image in reader.images:
+        assert image["loading"] == "lazy"
+        content = b64decode(image["src"].removeprefix("data:image/webp;base64,"))
+        assert len(content) < 60_000
+        with Image.open(BytesIO(content)) as picture:
+            assert picture.size == (int(image["width"]), int(image["height"]))
+    text = " ".join("".join(reader.words).split())
+    assert "75.0% of the codes are in use; perplexity 300 of 512; error 0.123 of the pixels' variance" in text
+    assert "25% of the patches are seen" in text
+    assert "Hits: 1 of these 2; " in text
+    assert "% of the set's 480, chance 12.3%." in text
+    assert "Error on the removed patches of 512 test pictures: 0.43 of the variance." in text
+    assert {"reconstructions", "tokenizer"} <= set(reader.ids)
+
+
+def test_maps_stand_with_the_table_that_scores_them(tmp_path):
+    from flip.params import read_project
+
+    project = read_project("params.yaml", "tiny").of("hybrids")
+    reader = page_of(project, tmp_path)
+    text = (tmp_path / "out" / "index.html").read_text()
+    section = text[text.index('id="table-pooling"') :]
+    section = section[: section.index("</section>")]
+    assert section.count("<img") == len(project.tables["pooling"].variants)
+    assert "Where clip-max looks" in section
+    flava = [name for name in project.named if project.variants[name].flava.reads_codes]
+    assert f"{' and '.join(flava)} learn to predict" in "".join(reader.words)
+
+
+def test_what_no_variant_of_a_report_has_is_not_mentioned(tmp_path):
+    from flip.params import read_project
+
+    reader = page_of(read_project("params.yaml", "tiny").of("siglip"), tmp_path)
+    assert reader.images == []
+    assert not {"reconstructions", "tokenizer"} & set(reader.ids)
+
+
+def test_a_sheet_that_is_missing_is_named(tmp_path):
+    from flip.params import read_project
+
+    project = read_project("params.yaml", "tiny").of("siglip")
+    places = write_world(tmp_path, project)
+    (places[1] / "clip" / "seed-0" / "pictures" / "relevance-pointing.webp").unlink()
+    found = read_results(project, *places)
+    with pytest.raises(ValueError, match=r"relevance-pointing.webp: missing; run `snakemake"):
+        _ = found.runs["clip"].pictures

@@ -55,6 +55,18 @@ def test_a_receipt_names_inputs_and_products(folder):
     assert {"git", "versions", "machine", "start", "end", "command", "spec"} <= first.keys()
 
 
+def test_files_of_a_folder_identify_the_result_whichever_there_are(folder):
+    code = COUNTING + "; import os; os.makedirs('shown', exist_ok=True); open('shown/' + sys.argv[2], 'w').write('x')"
+    first = make("one", "a", (), "--within", "shown", code=code)
+    assert list(first["made"]) == ["one.txt", "shown/a"]
+    assert make("one", "a", (), "--within", "shown", code=code) == first
+    (folder / "shown" / "a").unlink()
+    assert make("one", "a", (), "--within", "shown", code=code)["made"] == first["made"]
+    assert times_made(folder) == 2
+    assert make("two", "b", (), "--within", "shown")["made"].keys() == {"two.txt", "shown/a"}
+    assert make("three", "b", (), "--within", "nowhere")["made"].keys() == {"three.txt"}
+
+
 def test_what_stands_is_not_made_again(folder):
     first = make()
     assert make() == first

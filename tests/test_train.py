@@ -141,6 +141,8 @@ def test_gains_biases_positions_and_temperature_do_not_decay(change, small_data)
 def test_a_batch_larger_than_the_data_is_refused(change, small_data):
     with pytest.raises(ValueError, match=r"train.batch x train.batch_scale = 128 .*\(120 pairs\).*allowed: 1 to 120"):
         count_steps(change("clip", {"train": {"batch": 128}}), 120)
+    with pytest.raises(ValueError, match=r"batch_scale = 32 .*\(30 pairs\).*raise train.data_share"):
+        count_steps(change("clip", {"train": {"batch": 32, "data_share": 0.25}}), 120)
 
 
 def test_a_warmup_without_end_is_refused(change):

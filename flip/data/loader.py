@@ -178,9 +178,9 @@ class Loader:
 
     def _pair(self, position: int) -> tuple[np.ndarray, str]:
         number, item = self.order.at(position)
-        shard = self.shard(number)
-        for offset in range(len(shard.index)):
-            place = (item + offset) % len(shard.index)
+        count = int(self.order.counts[number])
+        for offset in range(count):
+            place = (item + offset) % count
             picture = self._picture(number, place)
             if picture is not None:
                 return picture, self.text(number, place)

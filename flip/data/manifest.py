@@ -57,6 +57,17 @@ def merge(paths: list) -> tuple[dict, dict]:
     return manifest | {"shards": shards, "lists": lists}, ledger
 
 
+def beginning(manifest: dict, pairs: int) -> dict:
+    """The manifest's first pairs: whole shards, the last one excepted, of which only some pairs are taken."""
+    kept, left = [], pairs
+    for shard in manifest["shards"]:
+        if left <= 0:
+            break
+        kept.append(shard | {"samples": min(shard["samples"], left)})
+        left -= shard["samples"]
+    return manifest | {"samples": min(pairs, manifest["samples"]), "shards": kept}
+
+
 def as_text(ledger: dict) -> str:
     """The ledger's total as a table: count, share of what was wanted, class; the largest loss first."""
     total = ledger["total"]

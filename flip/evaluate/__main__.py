@@ -3,7 +3,8 @@
     python -m flip.evaluate --params specs/tiny/params/flip-50.yaml --data data/tiny \\
         --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
 
-Writes metrics.json (percent, and why a metric is not there) and outcomes.npz (per test item, for intervals).
+Writes metrics.json (percent, and why a metric is not there), outcomes.npz (per test item, for intervals) and, into
+pictures/, sheets of where the model looks and what it draws.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from flip.device import pick_device
 from flip.evaluate import pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
-from flip.evaluate.sets import read_set
+from flip.evaluate.sets import made_folder, places, read_set, set_folder
+from flip.evaluate.sheets import sheets, write_sheets
+from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
@@ -27,25 +30,13 @@ from flip.params import load
 from flip.schema import Params
 
 
-def places(params: Params) -> dict[str, str]:
-    """Role -> place of the sets that a variant is evaluated on."""
-    return params.evaluate.of(params.captions.languages)
-
-
-def made_folder(params: Params, data: Path, name: str) -> Path:
-    """Where the data's stages have put what they made of a set, or found out about it."""
-    return data / ("tests" if name in params.evaluate.sets else "languages/tests") / name
-
-
-def set_folder(params: Params, data: Path, name: str) -> Path:
-    """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
-    place = places(params)[name]
-    return made_folder(params, data, name) if place == "world" else Path(place)
-
-
 def read(params: Params, data: Path, name: str, split: str = "test"):
     """Loader, class names and templates of a set's split."""
-    return read_set(set_folder(params, data, name), params.model.image, params.evaluate.batch, split)
+    side, batch = params.model.image, params.evaluate.batch
+    loader, *prompts = read_set(set_folder(params, data, name), side, batch, split)
+    revision = read_json(made_folder(params, data, name) / "revision.json")
+    revision = revision if split == "test" else revision[split]
+    return decoded(loader, data / "squares" / name, revision, side, batch), *prompts
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -103,18 +94,27 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     return found
 
 
-def evaluate_weights(params: Params, data: Path, weights, seed: int, tokenizer=None) -> dict[str, np.ndarray]:
-    """`evaluate` for the weights in a file, on the best device there is, with the data's tokenizer unless another is
+def read_model(params: Params, data: Path, weights, device: str, tokenizer=None):
+    """The model whose weights are in a file, and what makes token ids of texts: the data's tokenizer unless another is
     named.
+
+    Raises:
+        ValueError: weights of another model.
+    """
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
+    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
+    load_weights(weights, model)
+    return model, lambda texts: torch.from_numpy(tokenizer(texts))
+
+
+def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:
+    """`evaluate` for the weights in a file, on the best device there is.
 
     Raises:
         ValueError: weights of another model, or a test set without the layout.
     """
     device = pick_device()
-    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
-    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
-    load_weights(weights, model)
-    return evaluate(model, lambda texts: torch.from_numpy(tokenizer(texts)), data, seed, device)
+    return evaluate(*read_model(params, data, weights, device), data, seed, device)
 
 
 def main(argv=None):
@@ -125,20 +125,22 @@ def main(argv=None):
     parser.add_argument("--tokenizer", help="tokenizer.json of other weights (flip.imports; default: the data's)")
     parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     try:
-        params = load(options.params)
-        found = evaluate_weights(params, options.data, options.weights, options.seed, options.tokenizer)
-    except (ValueError, FileNotFoundError) as error:
+        params, device = load(options.params), pick_device()
+        model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)
+        found = evaluate(model, tokenize, options.data, options.seed, device)
+        shown = sheets(model, tokenize, options.data, options.seed, device)
+    except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
     facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}}
-    facts |= {"skipped": skipped(params, sets), "sets": sets}
+    facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})
 

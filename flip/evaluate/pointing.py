@@ -5,16 +5,22 @@ The best patch is a hit if its centre lies in the box. There is no tolerance aro
 patches: so a random map scores the boxes' share of the picture.
 """
 
+from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.boxes import samples
-from flip.evaluate.sets import to_square
+from flip.data.boxes import Sample, samples
+from flip.data.index import members
+from flip.evaluate.sets import tars, to_square
 from flip.model.two_towers import TwoTowers
+from flip.sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
+
+HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
 
 
 def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
@@ -50,7 +56,7 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
 def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
     """1 where the model points at what is named, else 0: float32 [pictures]."""
     found, side = [], model.params.model.image
-    for tar in sorted((folder / "test").glob("*.tar"), key=lambda path: int(path.stem)):
+    for tar in tars(folder):
         pictures = list(samples(tar))
         for start in range(0, len(pictures), batch):
             some = pictures[start : start + batch]
@@ -58,3 +64,50 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
             text = model.encode_text(tokenize([sample.caption for sample in some]).to(device))
             found.append(hits(relevance(model, images, text).cpu(), torch.tensor([sample.square for sample in some])))
     return torch.cat(found).numpy().astype(np.float32)
+
+
+def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
+    """A cell with a box, its edges as shares of the sides: white with black beside it, to be seen on anything."""
+    picture = picture.copy()  # which is drawn into
+    left, top, right, bottom = (round(edge * (SIDE - 1)) for edge in square)
+    for value, thickness in ((0, 3), (255, 1)):
+        picture = cv2.rectangle(picture, (left, top), (right, bottom), (value,) * 3, thickness)
+    return picture
+
+
+def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+    """A cell in grey under the colours of its map [grid, grid], dark where it is lowest; a ring on the best patch."""
+    low, high = relevance.min(), relevance.max()
+    scaled = (255 * (relevance - low) / max(high - low, 1e-12)).astype(np.uint8)
+    colours = cv2.applyColorMap(cv2.resize(scaled, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_INFERNO)
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    found = cv2.addWeighted(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.55, grey, 0.45, 0)
+    row, column = np.unravel_index(relevance.argmax(), relevance.shape)
+    centre = [round((place + 0.5) * SIDE / len(relevance)) for place in (column, row)]
+    for value, thickness in ((0, 3), (255, 1)):
+        found = cv2.circle(found, centre, 5, (value,) * 3, thickness)
+    return found
+
+
+def chosen(folder: Path) -> list[Sample]:
+    """The set's pictures that are shown."""
+    places = set(spread(sum(len(members(tar)) for tar in tars(folder)), SHOWN))
+    every = chain.from_iterable(map(samples, tars(folder)))
+    return [sample for place, sample in enumerate(every) if place in places]
+
+
+@torch.no_grad()
+def maps_of(model: TwoTowers, tokenize, folder: Path, device: str) -> tuple[bytes, dict]:
+    """A sheet (WebP) of relevance maps of test pictures, and facts about it: which captions, which are hits."""
+    shown = chosen(folder)
+    images = torch.stack([to_square(sample.picture, model.params.model.image) for sample in shown])
+    text = model.encode_text(tokenize([sample.caption for sample in shown]).to(device))
+    maps = relevance(model, images.to(device), text).cpu()
+    right = hits(maps, torch.tensor([sample.square for sample in shown])).tolist()
+    stacks = []
+    for sample, image, one, hit in zip(shown, images.numpy(), maps.numpy(), right, strict=True):
+        picture, square = cell(image), sample.square
+        below = label(sample.caption, *(HIT if hit else MISS))
+        stacks.append([framed(picture, square), framed(heated(picture, one), square), below])
+    facts = {"kind": "relevance", "subjects": [sample.caption for sample in shown], "hits": right}
+    return webp(sheet(stacks)), facts

@@ -1,5 +1,6 @@
 """Test sets, read by clip-benchmark from local folders in its webdataset layout."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -8,8 +9,32 @@ import torch
 from PIL import Image
 
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.data.index import PICTURES, members
+from flip.schema import Params
+from flip.sheet import spread
 
 from clip_benchmark.datasets.builder import build_wds_dataset  # isort: skip
+
+
+def places(params: Params) -> dict[str, str]:
+    """Role -> place of the sets that a variant is evaluated on."""
+    return params.evaluate.of(params.captions.languages)
+
+
+def made_folder(params: Params, data: Path, name: str) -> Path:
+    """Where the data's stages have put what they made of a set, or found out about it."""
+    return data / ("tests" if name in params.evaluate.sets else "languages/tests") / name
+
+
+def set_folder(params: Params, data: Path, name: str) -> Path:
+    """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
+    place = places(params)[name]
+    return made_folder(params, data, name) if place == "world" else Path(place)
+
+
+def tars(folder) -> list[Path]:
+    """The tars of a set's test split, in their order."""
+    return sorted((Path(folder) / "test").glob("*.tar"), key=lambda path: int(path.stem))
 
 
 def to_square(image: Image.Image, side: int) -> torch.Tensor:
@@ -39,3 +64,21 @@ def read_set(folder, side: int, batch: int, split: str = "test"):
         dataset = build_wds_dataset(folder.name, lambda image: to_square(image, side), split, str(folder))
     loader = torch.utils.data.DataLoader(dataset.batched(batch), batch_size=None)
     return loader, dataset.classes, dataset.templates
+
+
+def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
+    """At most `count` test pictures, evenly spaced over a set with classes, with the class of each: uint8 [pictures,
+    side, side, 3]. Of the others no byte is read."""
+    places = [(tar, files) for tar in tars(folder) for files in members(tar).values()]
+    pictures, classes = [], []
+    for place in spread(len(places), count):
+        tar, files = places[place]
+        with open(tar, "rb") as file:
+            content = {}
+            for extension in files.keys() & {*PICTURES, "cls"}:
+                offset, size = files[extension]
+                file.seek(offset)
+                content[extension] = file.read(size)
+        classes.append(int(content.pop("cls")))
+        pictures.append(to_square(Image.open(io.BytesIO(content.popitem()[1])), side))
+    return torch.stack(pictures), classes

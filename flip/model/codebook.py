@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.model.transformer import initialize
-from flip.model.vision import patchify, statistics
+from flip.model.vision import patchify, statistics, unpatchify
 from flip.model.weights import load_weights
 from flip.schema import Params
 
@@ -75,9 +75,7 @@ class Codebook(nn.Module):
     def pictures(self, codes: Tensor) -> Tensor:
         """What codes [batch, patches] show: uint8 [batch, height, width, 3]."""
         pixels = self.decode(self.entries[codes]) * self.std + self.mean
-        x = pixels.round().clamp(0, 255).to(torch.uint8).unflatten(2, (self.patch, self.patch, 3))
-        x = x.unflatten(1, (self.grid, self.grid)).transpose(2, 3)  # [batch, rows, patch, columns, patch, 3]
-        return x.flatten(3, 4).flatten(1, 2)
+        return unpatchify(pixels.round().clamp(0, 255).to(torch.uint8), self.patch)
 
 
 def codebook_path(params: Params, data: Path) -> Path | None:

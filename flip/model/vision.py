@@ -8,6 +8,8 @@ non-maximum suppression; that its MAX is this operator was not checked against t
 FLIP's released code also averages a class token in; the paper speaks of global average pooling alone, so there is none.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,13 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     """[batch, height, width, 3] -> [batch, patches, patch * patch * 3], patches row by row."""
     x = images.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # [batch, rows, patch, columns, patch, 3]
     return x.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """[batch, patches, patch * patch * 3] of square images -> [batch, height, width, 3]: undoes `patchify`."""
+    grid = math.isqrt(patches.shape[1])
+    x = patches.unflatten(2, (patch, patch, 3)).unflatten(1, (grid, grid))  # [batch, rows, columns, patch, patch, 3]
+    return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 class VisionTower(nn.Module):

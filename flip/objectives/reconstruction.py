@@ -15,10 +15,26 @@ class Pixels:
         self.mean, self.std = (x.float().repeat(self.patch**2) for x in statistics(params.form.vision))
 
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
+        pixels = self._scaled(images)
         if not self.normalize:
             return pixels
-        return (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+        mean, deviation = self._own(pixels)
+        return (pixels - mean) / deviation
+
+    def undo(self, predicted: Tensor, images: Tensor) -> Tensor:
+        """Bytes as floats of what was predicted for patches of `images`, same shape. Where targets are normalised by
+        patch, with each one's true mean and variance, which no prediction holds (as MAE's released demo does)."""
+        if self.normalize:
+            mean, deviation = self._own(self._scaled(images))
+            predicted = predicted * deviation + mean
+        return predicted * self.std.to(images.device) + self.mean.to(images.device)
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
+
+    def _own(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each patch [batch, patches, 1]."""
+        return pixels.mean(-1, keepdim=True), (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
 class Reconstruction:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field
 
 from flip.params import ParameterError, check, nearest
-from flip.schema import Count, Positive, Section, Share
+from flip.schema_types import Count, Positive, Section, Share
 
 
 class Gpu(Section):

@@ -27,6 +27,7 @@ FACTS = {
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
         ["form.text.pooling", "form.text.causal"],
     ),
+    "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
     "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),
     "token entries": (
         lambda p: f"{p.form.text.entry(p.model.text.width) or p.model.text.width} wide",

@@ -6,7 +6,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flip.report import formats, tradeoff
+from flip.report import formats, pictures, tradeoff
 from flip.report.cells import chance, read_paper
 from flip.report.labels import column
 from flip.report.results import Results
@@ -161,6 +161,9 @@ def render(results: Results, tables, curves) -> str:
         curves=curves,
         metric=project.tradeoff and project.tradeoff.metric,
         figure=figure(curves, project.tradeoff.metric) if curves else "",
+        looks=pictures.relevance(results, tables),
+        reconstructions=pictures.reconstructions(results),
+        tokenizer=pictures.tokenizer(results),
         training=training_curves(results),
         size=(WIDTH, HEIGHT),
         many_seeds=any(len(run.params.seeds) > 1 for run in results.runs.values()),

@@ -62,6 +62,12 @@ class Run:
     def sets(self) -> dict:
         return self.metrics[0]["sets"]
 
+    @property
+    def pictures(self) -> dict[str, tuple[dict, Path]]:
+        """Of the first seed: facts about each sheet of pictures, and its file."""
+        found = self.metrics[0]["pictures"].items()
+        return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
+
     def unread(self, metric: str) -> bool:
         """Whether it is measured in a language that the variant does not read."""
         evaluate, languages = self.params.evaluate, self.params.captions.languages
@@ -132,13 +138,14 @@ def _read_run(project: Project, folder: Path, receipts: Path) -> Run:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made of."""
+    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it."""
 
     project: Project
     runs: dict[str, Run]
     cost: dict
     manifest: dict
     ledger: dict
+    codebook: tuple[dict, Path] | None
 
     @property
     def bootstrap(self):
@@ -213,6 +220,12 @@ class Results:
         return found
 
 
+def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
+    if not any(project.variants[name].flava.reads_codes for name in project.named):
+        return None
+    return read_json(_found(folder / "metrics.json")), _found(folder / "pictures.webp")
+
+
 def read_results(project: Project, data, folder, receipts, cost) -> Results:
     """The results of every variant that a table or the trade-off figure names, and of those they start from.
 
@@ -228,4 +241,5 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),
+        codebook=_read_codebook(project, data / "codebook"),
     ).check()

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from flip.data.features import Features
+from flip.data.manifest import beginning
 from flip.device import device_name
 from flip.files import write_atomic, write_json
 from flip.model.codebook import load_codebook
@@ -160,7 +161,8 @@ def pretrain(
         ValueError: parameters that do not fit the data or the weights to begin with, or losses that are not finite.
     """
     began = datetime.now(UTC)
-    loader = build_loader(params, data, manifest, seed, begin.tokenizer, begin.features)
+    chosen = beginning(manifest, params.train.pairs(manifest["samples"]))
+    loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features)
     steps = count_steps(params, manifest["samples"])
     model = build_model(params, loader.tokenizer.vocabulary, seed, world.device)
     begin.load(model)
@@ -175,7 +177,7 @@ def pretrain(
     facts = {"samples": run.seen, "steps": run.done, "seconds": round(run.seconds, 1), "loss": run.log[-1]["loss"]}
     facts |= {"parameters": parameters, "broken_pictures": state["broken"], "skipped_steps": run.skipped, "seed": seed}
     facts |= {"device": device_name(world.device), "processes": world.size, "threads": torch.get_num_threads()}
-    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": manifest["samples"]}
+    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": chosen["samples"]}
     facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json(out / "training.json", facts)
     save_weights(out / "weights.safetensors", state["model"])

@@ -49,16 +49,17 @@ def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers
 
 
 def count_steps(params: Params, samples: int) -> int:
-    """Steps of the whole run over `samples` pairs.
+    """Steps of the whole run on data of `samples` pairs.
 
     Raises:
         ValueError: a batch larger than the data, or a warm-up that never ends.
     """
     train = params.train
-    if train.global_batch > samples:
+    pairs = train.pairs(samples)
+    if train.global_batch > pairs:
         raise ValueError(
-            f"train.batch x train.batch_scale = {train.global_batch} is larger than the data ({samples} pairs); "
-            f"allowed: 1 to {samples}; lower train.batch or download more"
+            f"train.batch x train.batch_scale = {train.global_batch} is larger than the data ({pairs} pairs); "
+            f"allowed: 1 to {pairs}; lower train.batch, raise train.data_share or download more"
         )
     steps = train.steps(samples)
     if train.warmup_samples >= steps * train.global_batch:

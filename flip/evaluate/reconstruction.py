@@ -1,0 +1,120 @@
+"""What a model that predicts pixels draws where patches were removed: on test pictures, masked as in training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flip.evaluate.sets import examples, read_set
+from flip.model.masking import mask_patches
+from flip.model.precision import full_precision
+from flip.model.two_towers import TwoTowers
+from flip.model.vision import patchify, unpatchify
+from flip.objectives.reconstruction import Pixels
+from flip.sheet import SHOWN, cell, sheet, spread, webp
+
+MEASURED = 512  # pictures, evenly spaced over the test set
+GREY = 128  # what stands for a removed patch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of all patches [pictures, patches, patch * patch * 3], which were removed [pictures, patches], and what their
+    targets are."""
+
+    values: Tensor
+    removed: Tensor
+    targets: Pixels
+
+
+def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
+    """MAE's decoder, as in training."""
+    params = model.params
+    order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
+    kept = model.vision.patches(model.vision(batch["images"], order.ids_keep))
+    values = full_precision(model.decoder(kept, order.ids_restore))
+    return Prediction(values, order.ids_restore >= params.kept_patches, Pixels(params, params.reconstruction.normalize))
+
+
+def beside_words(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
+    """The masked pass over pictures and captions, as in training."""
+    outputs = model.passes["generative"](model, batch, seed)
+    targets = Pixels(model.params, model.params.generative.normalize)
+    return Prediction(outputs["pixels"], outputs["removed_patches"], targets)
+
+
+def ways(model: TwoTowers) -> dict:
+    """How the model predicts pixels, by the section of its parameters that asks for it."""
+    found = {"reconstruction": by_decoder} if model.params.reconstruction.weight else {}
+    return found | ({"generative": beside_words} if model.params.generative.pixels else {})
+
+
+def drawn(prediction: Prediction, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the model was shown and what it makes of it, uint8 images both: removed patches are grey, or as predicted;
+    all others are the picture's own bytes."""
+    removed, patches = prediction.removed[:, :, None], patchify(images, prediction.targets.patch)
+    predicted = prediction.targets.undo(prediction.values, images).round().clamp(0, 255).to(torch.uint8)
+    found = (torch.where(removed, new, patches) for new in (torch.full_like(patches, GREY), predicted))
+    return tuple(unpatchify(one, prediction.targets.patch) for one in found)
+
+
+class Error:
+    """Squared error of removed patches in units of the variance of their targets, over batches: 0 where all is right,
+    1 for who always says the mean."""
+
+    def __init__(self):
+        self.count, self.error, self.sum, self.squares = 0, 0.0, 0.0, 0.0
+
+    def add(self, prediction: Prediction, images: Tensor) -> None:
+        targets = prediction.targets(images)[prediction.removed].double()
+        self.count += targets.numel()
+        self.error += (prediction.values[prediction.removed].double() - targets).square().sum().item()
+        self.sum += targets.sum().item()
+        self.squares += targets.square().sum().item()
+
+    @property
+    def value(self) -> float:
+        return self.error / (self.squares - self.sum**2 / self.count)
+
+
+def stacks(images: Tensor, prediction: Prediction) -> list:
+    """For a sheet: each picture, below it what is left of it, below that what the model makes of that."""
+    rows = [images, *drawn(prediction, images)]
+    return [[cell(picture.cpu().numpy()) for picture in three] for three in zip(*rows, strict=True)]
+
+
+@torch.no_grad()
+def reconstructions(model: TwoTowers, tokenize, folder: Path, seed: int, device: str) -> dict[str, tuple]:
+    """By section that asks for pixels: a sheet (WebP) of test pictures of a set with classes, and facts about it.
+
+    Where the model reads words, too, a picture's caption is its class in the set's first prompt, masked as in training.
+    """
+    if not (found := ways(model)):
+        return {}
+    params = model.params
+    _, names, templates = read_set(folder, params.model.image, 1)
+    pictures, labels = examples(folder, params.model.image, MEASURED)
+    classes = [names[label] for label in labels]
+    ids = tokenize([templates[0].format(c=name) for name in classes])
+    every = {"images": pictures, "ids": ids, "positions": torch.arange(len(pictures))}
+    shown = spread(len(pictures), SHOWN)
+    sheets = {}
+    for section, way in found.items():
+        error = Error()
+        for rows in torch.arange(len(pictures)).split(params.evaluate.batch):
+            batch = {name: values[rows].to(device) for name, values in every.items()}
+            error.add(way(model, batch, seed), batch["images"])
+        batch = {name: values[shown].to(device) for name, values in every.items()}
+        prediction = way(model, batch, seed)
+        facts = {
+            "kind": "reconstruction",
+            "subjects": [classes[place] for place in shown],
+            "removed": prediction.removed.float().mean().item(),
+            "normalized": prediction.targets.normalize,
+            "words": way is beside_words,
+            "error": error.value,
+            "measured": len(pictures),
+        }
+        sheets[section] = webp(sheet(stacks(batch["images"], prediction))), facts
+    return sheets

@@ -1,0 +1,34 @@
+"""Pictures of what a variant does, for its report: where it looks, what it draws in place of removed patches."""
+
+import shutil
+from pathlib import Path
+
+from flip.data.boxes import kind
+from flip.evaluate.pointing import maps_of
+from flip.evaluate.reconstruction import reconstructions
+from flip.evaluate.sets import set_folder
+from flip.files import write_atomic
+from flip.model.two_towers import TwoTowers
+
+FOLDER = "pictures"
+
+
+def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
+    """By name, each a WebP and the facts about it; `set` is what its pictures are from. None where there is nothing to
+    see: no text tower, no pixels, no such set."""
+    params = model.params
+    drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
+    found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
+    for name in params.evaluate.sets if model.text is not None else ():
+        if kind(set_folder(params, data, name)) == "pointing":
+            picture, facts = maps_of(model, tokenize, set_folder(params, data, name), device)
+            found[f"relevance-{name}"] = picture, facts | {"set": name}
+    return found
+
+
+def write_sheets(out: Path, found: dict[str, tuple[bytes, dict]]) -> dict[str, dict]:
+    """The sheets, and no earlier ones, into a folder below `out`; gives their facts."""
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    for name, (picture, _) in found.items():
+        write_atomic(out / FOLDER / f"{name}.webp", picture)
+    return {name: facts for name, (_, facts) in found.items()}

@@ -1,0 +1,68 @@
+"""A test set's pictures at the model's size, decoded once for all variants and mapped into memory.
+
+Decoding takes longer than a small model does. What lies here follows from the set and from `to_square` alone, so it can
+be deleted at any time, and two jobs that make it at once make the same.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor
+
+from flip.evaluate.sets import to_square
+from flip.files import atomic, read_json, write_json
+
+# Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
+# would take 193 GB, is decoded each time.
+LARGEST = 16 << 30
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Batches (pictures uint8 [batch, side, side, 3], targets) of all pictures [pictures, side, side, 3]; targets are
+    classes, or a list of captions for each picture."""
+
+    pictures: np.ndarray
+    targets: list
+    batch: int
+
+    def __len__(self) -> int:
+        return -(-len(self.targets) // self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | list]]:
+        for start in range(0, len(self.targets), self.batch):
+            targets = self.targets[start : start + self.batch]
+            pictures = torch.from_numpy(np.array(self.pictures[start : start + self.batch]))
+            yield pictures, torch.tensor(targets) if isinstance(targets[0], int) else targets
+
+
+def write(loader, pictures: Path, targets: Path) -> None:
+    """Both files of a split; that of the targets, which comes last, says that the other one is whole."""
+    found = []
+    with atomic(pictures) as file:
+        for images, some in loader:
+            file.write(images.numpy().tobytes())
+            found += some.tolist() if isinstance(some, Tensor) else some
+    write_json(targets, found)
+
+
+def decoded(loader, place: Path, revision: dict, side: int, batch: int):
+    """The same as `loader` of a split that `revision` describes, from files in `place`, which the first call writes.
+
+    A split that would take more than LARGEST is the loader itself.
+    """
+    if revision["samples"] * side * side * 3 > LARGEST:
+        return loader
+    made_by = f"{revision['sha256']} {side} {inspect.getsource(to_square)} {PIL.__version__}"
+    name = sha256(made_by.encode()).hexdigest()[:16]
+    pictures, targets = place / f"{name}.bin", place / f"{name}.json"
+    if not targets.exists():
+        write(loader, pictures, targets)
+    bytes_of_all = np.memmap(pictures, np.uint8, mode="r")
+    return Squares(bytes_of_all.reshape(-1, side, side, 3), read_json(targets), batch)

@@ -1,0 +1,105 @@
+"""Sheets of pictures for the page: where models look, what they draw in place of removed patches, what codes keep."""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from flip.report.results import Results, Run
+
+WIDTH, HEIGHT = 200, 60  # units of the histogram's drawing
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture that is part of the page, its size in pixels, and what it shows in words."""
+
+    title: str
+    source: str
+    size: tuple[int, int]
+    alt: str
+    caption: str
+
+
+def _sheet(path: Path, title: str, alt: str, caption: str) -> Sheet:
+    with Image.open(path) as image:
+        kind, size = image.get_format_mimetype(), image.size
+    return Sheet(title, f"data:{kind};base64,{b64encode(path.read_bytes()).decode()}", size, alt, caption)
+
+
+def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
+    """Hits on the sheet, and the score of the whole set."""
+    hits, metric = facts["hits"], facts["set"]
+    found = ", ".join(f"{text} ({'hit' if hit else 'miss'})" for text, hit in zip(facts["subjects"], hits, strict=True))
+    score, test = run.metrics[0]["metrics"][metric], run.sets[metric]
+    whole = f"{score:.1f}% of the set's {test['samples']:,}, chance {test['chance']:.1f}%"
+    return _sheet(
+        path,
+        variant,
+        f"Where {variant} looks in {len(hits)} test pictures: {found}.",
+        f"Hits: {sum(hits)} of these {len(hits)}; {whole}.",
+    )
+
+
+def relevance(results: Results, tables) -> dict[str, list[Sheet]]:
+    """By table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once, with the
+    first such table."""
+    shown, found = set(), {}
+    for table in tables:
+        for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
+            run = results.runs[variant]
+            for name, (facts, path) in run.pictures.items():
+                if facts["kind"] == "relevance" and facts["set"] == metric and (variant, name) not in shown:
+                    shown.add((variant, name))
+                    found.setdefault(table.name, []).append(_relevance(variant, run, facts, path))
+    return found
+
+
+def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
+    beside = ", and as large a part of the words as in training" if facts["words"] else ""
+    how = "Pixels as they are"
+    if facts["normalized"]:
+        how = "Pixels normalised per patch, drawn with the mean and variance that each patch has and no model predicts"
+    return _sheet(
+        path,
+        variant,
+        f"{len(facts['subjects'])} test pictures, below each its visible patches on grey, and below that what "
+        f"{variant} draws in place of the others: {', '.join(facts['subjects'])}.",
+        f"{1 - facts['removed']:.0%} of the patches are seen{beside}. {how}. Error on the removed patches of "
+        f"{facts['measured']:,} test pictures: {facts['error']:.2f} of the variance.",
+    )
+
+
+def reconstructions(results: Results) -> list[Sheet]:
+    """Of each variant that predicts pixels."""
+    return [
+        _reconstruction(variant, facts, path)
+        for variant, run in results.runs.items()
+        for facts, path in run.pictures.values()
+        if facts["kind"] == "reconstruction"
+    ]
+
+
+def bars(use: list[float]) -> list[tuple[str, str, str]]:
+    """A histogram as rectangles: left edge, top and height of bars that are WIDTH / len(use) apart."""
+    top, step = max(use), WIDTH / len(use)
+    heights = [HEIGHT * part / top for part in use]
+    return [(f"{place * step:.2f}", f"{HEIGHT - h:.2f}", f"{h:.2f}") for place, h in enumerate(heights)]
+
+
+def tokenizer(results: Results) -> dict | None:
+    """The image tokenizer's sheet, numbers and histogram, with the variants that read its codes; None if none does."""
+    if results.codebook is None:
+        return None
+    facts, path = results.codebook
+    caption = "Pictures from the training set, and below each what its codes show."
+    alt = "A dozen training pictures, and below each one the same picture made from one code per patch, less sharp."
+    return facts | {
+        "variants": [name for name, run in results.runs.items() if run.params.flava.reads_codes],
+        "sheets": [_sheet(path, "Originals and reconstructions", alt, caption)],
+        "bars": bars(facts["use"]),
+        "bar": f"{0.85 * WIDTH / len(facts['use']):.2f}",
+        "box": (WIDTH, HEIGHT),
+        "parts": len(facts["use"]),
+    }
