@@ -165,6 +165,7 @@ def test_the_papers_relative_flops_come_out(laion):
         "clip-form",
         "sigmoid",
         "siglip",
+        "msiglip-bottleneck",
         "mae",
         "slip",
         "m3ae",

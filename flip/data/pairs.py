@@ -63,25 +63,26 @@ class SampleList:
         return combined([f"{self.sum:x}"])
 
 
-def files(asked_by: str, pattern: str, columns) -> list[str]:
+LISTS = f"name lists such as data/<scale>/shards/*/{NAME}"
+
+
+def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str]:
     """The parquet files of a path or glob, by name.
 
     Raises:
-        ValueError: there is none, or one lacks a column of text; `asked_by` is the key or option to change.
+        ValueError: there is none, or one lacks a column of text; `asked_by` is the key or option to change, `remedy`
+            what to give instead.
     """
     paths = sorted(glob(pattern, recursive=True))
     if not paths:
-        raise ValueError(f"{asked_by} '{pattern}': no such file; name lists such as data/<scale>/shards/*/{NAME}")
+        raise ValueError(f"{asked_by} '{pattern}': no such file; {remedy}")
     for path in paths:
         schema = pq.read_schema(path)
         texts = [field.name for field in schema if field.type in (pa.string(), pa.large_string())]
         for column in columns:
             if column not in texts:
                 there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-                raise ValueError(
-                    f"{asked_by}: {path} has no column '{column}' of text; there are: {there}; name lists such as "
-                    f"data/<scale>/shards/*/{NAME}"
-                )
+                raise ValueError(f"{asked_by}: {path} has no column '{column}' of text; there are: {there}; {remedy}")
     return paths
 
 

@@ -47,7 +47,8 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
         ValueError: no such file, or it lacks a column.
     """
     found, columns = {}, [source.url_column, *languages]
-    for path in files("source.translations", source.translations, columns):
+    remedy = f"give a file with the columns {', '.join(columns)}, or take languages out of captions.languages"
+    for path in files("source.translations", source.translations, columns, remedy):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH, columns=columns):
                 for row in batch.filter(pc.is_in(batch[source.url_column], urls)).to_pylist():

@@ -117,6 +117,8 @@ def data_section(params: Params, evidence: Evidence) -> str:
         "pairs (their identity)": f"`{training['pairs']}`",
     }
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
+    if params.captions.translated:
+        facts |= {"languages": f"{', '.join(params.captions.languages)}; each picture's caption is in one of them"}
     if params.start:
         facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
     towers = {"image tower": params.image_tower.weights, "text tower": params.text_tower.weights}
