@@ -10,6 +10,7 @@ import torch
 
 from flip.data.order import Mixture, turn
 from flip.kinds import kind
+from flip.preflight import batch_faults
 from flip.schema import Mix
 from flip.train.distributed import World
 from flip.train.loop import log_csv
@@ -79,6 +80,13 @@ def test_a_broken_picture_is_replaced_by_one_of_its_kind(change, small_data, mon
 def test_a_kind_with_less_than_a_batch_is_refused(change, small_data):
     with pytest.raises(ValueError, match=r"flava.mix.texts = 0.02 of 120 pairs are \d, fewer than a batch of 8; give"):
         make_run(mixed(change, mix={"pairs": 0.9, "images": 0.08, "texts": 0.02}), small_data)
+
+
+def test_so_it_is_before_any_job_waits(change):
+    found = list(batch_faults({"some": mixed(change, batch=50)}, 120))
+    assert found == [
+        f"variant 'some': a batch of 50 is larger than the data (30 {kind})" for kind in ("images", "texts")
+    ]
 
 
 OWN = {"pairs": {"contrastive", "mim", "mlm", "mmm_image", "mmm_text", "itm"}, "images": {"mim"}, "texts": {"mlm"}}

@@ -3,8 +3,10 @@ removed patches have no influence; mask ratio 0 is CLIP bit for bit."""
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from flip.export.names import TIMM, TRANSFORMERS, Pair, exported
+from flip.export.transformers_models import VitMaeDecoder
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
@@ -116,6 +118,32 @@ def test_reconstruction_equals_transformers_vitmae(change, normalize):
     outputs = {"prediction": theirs.logits, "removed": theirs.mask.bool()}
     loss = Reconstruction(params)({"images": images}, outputs)["reconstruction"]
     torch.testing.assert_close(loss.double(), 0.5 * theirs.loss, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_mae_with_a_class_token_equals_transformers_vitmae(change, normalize):
+    """Encoder, mask, decoder and loss of their whole model, with our weights by the table of the export: loss and every
+    gradient."""
+    params = change("mae-class", {"reconstruction": {"normalize": normalize}})
+    model, target, images = build(params), VitMaeDecoder(), pictures(4)
+    own = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    fixed = {"vision.positions": model.vision.positions, "decoder.positions": model.decoder.positions}
+    theirs, given = target.build(params, None).double(), exported(target.table, own | fixed)
+    assert given.keys() == theirs.state_dict().keys()
+    noise = mask_patches(0, torch.arange(4), 64, 16).ids_restore.double()
+    pixels = ((images - model.vision.mean[:3]) / model.vision.std[:3]).permute(0, 3, 1, 2)
+    expected = functional_call(theirs, given, (pixels, noise)).loss
+    batch = {"images": images, "positions": torch.arange(4), "ids": torch.zeros(4, 1)}
+    objective = Reconstruction(params)
+    objective.targets.mean, objective.targets.std = (x.double() for x in (model.vision.mean, model.vision.std))
+    loss = objective(batch, model(batch, 0))["reconstruction"]
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
+    loss.backward()
+    expected.backward()
+    for name, parameter in model.named_parameters():
+        largest = own[name].grad.abs().max().item()
+        atol = 1e-9 * max(largest, 1e-3)  # keys' biases have no influence
+        torch.testing.assert_close(parameter.grad, own[name].grad, rtol=1e-6, atol=atol)
 
 
 def test_decoder_puts_each_patch_back(change):

@@ -50,6 +50,8 @@ def weights(run):
         "m3ae",
         "mae-clip",
         "flava",
+        "flava-init",
+        "mae-class",
     ],
 )
 def test_every_variant_learns(change, small_data, variant):
