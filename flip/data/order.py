@@ -56,8 +56,9 @@ class Order:
 
     def from_item(self, position: int, shard: int, item: int) -> Iterator[int]:
         """The items of a shard that are used as the one at a position is, from `item` on, round to the one before."""
+        yield item
         items = self.items(shard)
-        return iter(np.roll(items, -np.searchsorted(items, item)).tolist())
+        yield from np.roll(items, -np.searchsorted(items, item))[1:].tolist()
 
 
 def turn(step: int, shares: list[tuple[str, float]]) -> tuple[str, int]:
