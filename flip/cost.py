@@ -34,7 +34,7 @@ FREE = {
     "seeds": True,
     "image_tower": {"weights"},
     "text_tower": {"weights"},
-    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples"},
+    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
 }
 
 

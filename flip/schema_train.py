@@ -21,7 +21,8 @@ class Train(Section):
     epochs: Positive = Field(description="passes over the pairs that are trained on")
     epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
     base_lr: Positive = Field(description="learning rate at a batch of 256; scales linearly")
-    warmup_samples: int = Field(description="pairs until the peak learning rate", ge=0)
+    warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0)
+    warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")
     weight_decay: float = Field(ge=0)
     betas: tuple[Share, Share]
     epsilon: Positive
@@ -58,6 +59,11 @@ class Train(Section):
     @property
     def peak_lr(self) -> float:
         return self.base_lr * self.global_batch / 256
+
+    @property
+    def warmup(self) -> int:
+        """Pairs until the peak learning rate."""
+        return round(self.warmup_samples * self.warmup_scale)
 
     @property
     def total_epochs(self) -> float:

@@ -62,8 +62,8 @@ SMALL = {
     "flava": {"multimodal": {"layers": 1, "width": 16, "heads": 2}},
     "codebook": {"codes": 16, "code_width": 4, "width": 8, "blocks": 1, "samples": 480, "batch": 24,
                  "lr": 0.01, "decay": 0.9},
-    "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "epochs_scale": 1.0, "warmup_samples": 40, "base_lr": 0.05,
-              "shuffle_shards": 2},
+    "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "epochs_scale": 1.0, "warmup_samples": 40,
+              "warmup_scale": 1.0, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},
     "cost": {"rounds": 3, "batch": 16},
 }  # fmt: skip

@@ -53,7 +53,7 @@ FACTS = {
     "samples as": (_mix, [f"flava.mix.{kind}" for kind in ("pairs", "images", "texts")]),
     "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
-    "warm-up samples": (lambda p: f"{p.train.warmup_samples:,}", ["train.warmup_samples"]),
+    "warm-up samples": (lambda p: f"{p.train.warmup:,}", ["train.warmup_samples", "train.warmup_scale"]),
     "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
     "text tower from": (lambda p: p.text_tower.weights or "", ["text_tower.weights"]),
     "tuned from": (lambda p: p.start or "", ["start"]),

@@ -37,7 +37,7 @@ def setup(results: Results) -> dict[str, str]:
         "Baseline's samples seen": f"{run.samples:,}",
         "Baseline's batch": f"{train.global_batch:,}",
         "Learning rate at batch 256": f"{train.base_lr:g}",
-        "Warm-up samples": f"{train.warmup_samples:,}",
+        "Warm-up samples": f"{train.warmup:,}",
         "Precision": train.precision,
         "Test set": f"fine: {fine['samples']:,} pictures, {fine['classes']:,} classes (chance {chance(fine):.2g}%)",
         "Seeds": f"{len(params.seeds)}, {results.bootstrap.confidence:.0%} bootstrap intervals",

@@ -40,7 +40,7 @@ def build_optimizer(
 
 def learning_rate(train: Train, seen: int, total: int) -> float:
     """Linear warm-up from 0, then a cosine to 0, after `seen` of `total` samples."""
-    if seen < train.warmup_samples:
-        return train.peak_lr * seen / train.warmup_samples
-    progress = (seen - train.warmup_samples) / max(total - train.warmup_samples, 1)
+    if seen < train.warmup:
+        return train.peak_lr * seen / train.warmup
+    progress = (seen - train.warmup) / max(total - train.warmup, 1)
     return train.peak_lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

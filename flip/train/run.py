@@ -63,10 +63,10 @@ def count_steps(params: Params, samples: int) -> int:
             f"allowed: 1 to {pairs}; lower train.batch, raise train.data_share or download more"
         )
     steps = train.steps(samples)
-    if train.warmup_samples >= steps * train.global_batch:
+    if train.warmup >= steps * train.global_batch:
         raise ValueError(
-            f"train.warmup_samples = {train.warmup_samples} is not less than the run's {steps * train.global_batch} "
-            "samples; lower it or raise train.epochs"
+            f"train.warmup_samples x train.warmup_scale = {train.warmup} is not less than the run's "
+            f"{steps * train.global_batch} samples; lower it or raise train.epochs"
         )
     return steps
 
