@@ -68,7 +68,7 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     ledger = stages["manifest"][-1]["facts"]["ledger"]["total"]
     if metric not in measured["metrics"]:
-        why = measured["skipped"].get(metric, "no text tower")
+        why = measured["skipped"].get(metric, "the model lacks a tower for it")
         raise ValueError(f"{metric}: not measured on these weights: {why}")
     tested = set_of(metric, measured["sets"])
     test = measured["sets"][tested]
