@@ -9,6 +9,7 @@
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/testsets.smk"
 include: "rules/languages.smk"
 include: "rules/codebook.smk"
 include: "rules/pretrain.smk"

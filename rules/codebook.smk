@@ -4,6 +4,12 @@
 # serves their training and their report alone ("scratch").
 
 
+def codebook_receipt(variants) -> list[str]:
+    """The image tokenizer's, where a loss of these variants reads codes."""
+    needed = any(PROJECT.variants[name].flava.reads_codes for name in variants)
+    return [f"receipts/{SCALE}/codebook.json"] if needed else []
+
+
 rule codebook:
     """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures."""
     input:

@@ -61,12 +61,6 @@ def data_receipts(*names) -> list[str]:
     return [f"receipts/{{scale}}/data/{name}.json" for name in names]
 
 
-def codebook_receipt(variants) -> list[str]:
-    """The image tokenizer's, where a loss of these variants reads codes."""
-    needed = any(PROJECT.variants[name].flava.reads_codes for name in variants)
-    return [f"receipts/{SCALE}/codebook.json"] if needed else []
-
-
 def training_receipts(wildcards) -> list[str]:
     """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
     params = PROJECT.variants[wildcards.variant]

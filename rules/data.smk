@@ -1,7 +1,7 @@
-# The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer; test sets.
-# Needs the source's files (none for the world) and specs/<scale>/. Gives receipts/<scale>/data/, and behind them
-# data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/, tests/}. What else lies in data/<scale>/ only
-# serves the next stage ("scratch").
+# The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
+# Needs the source's files (none for the world), the receipts of testsets.smk and specs/<scale>/. Gives
+# receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
+# lies in data/<scale>/ only serves the next stage ("scratch").
 
 from glob import glob
 
@@ -73,48 +73,6 @@ rule fingerprints:
         RECEIPT + " --scratch --"
         " {PYTHON} -m flip.data.fingerprints --download data/{wildcards.scale}/download/{wildcards.part}.json"
         " --out {params.made:q} 2> {log:q}"
-
-
-rule test_sets:
-    """Make or check the test set {wildcards.set}, with its training split if it is probed."""
-    input:
-        spec="specs/{scale}/data/test_sets.json",
-        after=[],
-    output:
-        update("receipts/{scale}/data/tests/{set}.json"),
-    log:
-        "logs/test_sets/{scale}/{set}.log",
-    threads: BASE.resources.data.threads
-    resources:
-        mem_mb=BASE.resources.data.memory_mb,
-        runtime=BASE.resources.data.minutes,
-    params:
-        made="data/{scale}/tests/{set}/revision.json",
-    shell:
-        RECEIPT + " --"
-        " {PYTHON} -m flip.data.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
-        " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
-
-
-rule test_fingerprints:
-    """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
-    input:
-        spec="specs/{scale}/data/test_fingerprints.json",
-        after=expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),
-    output:
-        update("receipts/{scale}/data/test_fingerprints.json"),
-    log:
-        "logs/test_fingerprints/{scale}.log",
-    threads: BASE.resources.data.threads
-    resources:
-        mem_mb=BASE.resources.data.memory_mb,
-        runtime=BASE.resources.data.minutes,
-    params:
-        made="data/{scale}/fingerprints/tests.parquet",
-        sets=expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
-    shell:
-        RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.data.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"
 
 
 rule duplicates:
