@@ -15,11 +15,11 @@ FOLDER = "pictures"
 
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
     """By name, each a WebP and the facts about it; `set` is what its pictures are from. None where there is nothing to
-    see: no text tower, no pixels, no such set."""
+    see: no common space, no pixels, no such set."""
     params = model.params
     drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
     found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
-    for name in params.evaluate.sets if model.text is not None else ():
+    for name in params.evaluate.sets if params.aligned else ():
         if kind(set_folder(params, data, name)) == "pointing":
             picture, facts = maps_of(model, tokenize, set_folder(params, data, name), device)
             found[f"relevance-{name}"] = picture, facts | {"set": name}
