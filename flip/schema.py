@@ -157,6 +157,11 @@ class Params(Section):
         return bool(self.aligned or self.flava.hides_words)
 
     @property
+    def relates(self) -> bool:
+        """Whether it can say how a picture and a caption go together: by a common space, or by an encoder of both."""
+        return bool(self.aligned or self.flava.is_multimodal)
+
+    @property
     def is_of_one_width(self) -> bool:
         """Whether FLAVA's three encoders are as wide."""
         return self.model.vision.width == self.model.text.width == self.flava.multimodal.width

@@ -81,6 +81,7 @@ class TestSets(Section):
     shifted: Count = Field(description="pictures in each of the shifted sets")
     retrieval: Count = Field(description="pictures with five captions each")
     pointing: Count = Field(description="pictures of two or three things, of which one is named")
+    entailment: Count = Field(description="pictures, fine's first, each with a statement about it")
 
 
 class ProbeSets(Section):
@@ -88,6 +89,7 @@ class ProbeSets(Section):
 
     coarse: Count
     fine: Count
+    entailment: Count
 
 
 class World(Section):

@@ -74,8 +74,8 @@ def shrink(tree):
     """params.yaml with a world, a model and a list of variants that train in seconds."""
     world = tree["base"]["world"]
     world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
-    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12, "pointing": 16}
-    world["probe"] = {"coarse": 32, "fine": 256}
+    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12, "pointing": 16, "entailment": 32}
+    world["probe"] = {"coarse": 32, "fine": 256, "entailment": 64}
     tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200
@@ -85,7 +85,11 @@ def shrink(tree):
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],
         "cost": {"rounds": 3, "batch": 16},
-        "evaluate": {"sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"), "batch": 64},
+        "evaluate": {
+            "sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"),
+            "batch": 64,
+            "probe": ["fine", "coarse"],
+        },
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}

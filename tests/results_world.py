@@ -7,10 +7,18 @@ from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
-ITEMS = {"fine": 1500, "coarse": 1000, "retrieval": 400, "pointing": 480, **dict.fromkeys(SHIFTS, 1000)}
-CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, **dict.fromkeys(SHIFTS, 128)}
-PROBED = {"fine": 2560, "coarse": 800}
-PROBES = [f"{name}-probe" for name in PROBED]
+ITEMS = {
+    "fine": 1500,
+    "coarse": 1000,
+    "retrieval": 400,
+    "pointing": 480,
+    "entailment": 1500,
+    **dict.fromkeys(SHIFTS, 1000),
+}
+CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, "entailment": 2, **dict.fromkeys(SHIFTS, 128)}
+PROBED = {"fine": 2560, "coarse": 800, "entailment": 2560}
+PROBES = ["fine-probe", "coarse-probe"]
+STATEMENTS = {"entailment-image": "relates", "entailment-text": "has_text_tower"}
 METRICS = [
     "fine",
     "fine-masked",
@@ -69,7 +77,8 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         place = folder / f"seed-{seed}"
         write_receipts(root / "receipts/variants" / name / place.name, recipe(project, name))
         found = {}
-        for metric in [*METRICS, *PROBES] if params.aligned else PROBES:
+        able = [metric for metric, ability in STATEMENTS.items() if getattr(params, ability)]
+        for metric in [*able, *(METRICS if params.aligned else []), *(PROBES if params.has_image_tower else [])]:
             test = metric.split("-")[0]
             captions = 5 if metric == "retrieval-image-r1" else 1
             ease = np.random.default_rng(ITEMS[test] + captions).random(ITEMS[test] * captions)

@@ -85,7 +85,11 @@ def test_every_scale_resolves(scale):
             ["fin"],
             "evaluate: probe names 'fin', which sets has not; allowed: fine, coarse",
         ),
-        (["base", "evaluate", "probe"], ["sketch"], "'sketch', of which the world has no .* allowed: coarse, fine, or"),
+        (
+            ["base", "evaluate", "probe"],
+            ["sketch"],
+            "'sketch', of which the world has no .* allowed: coarse, fine, entailment, or",
+        ),
         (
             ["base", "resources", "pretrain", "stop_seconds"],
             7200,

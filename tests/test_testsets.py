@@ -23,8 +23,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
-SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20, "pointing": 24}
-FITTED = {"coarse": 32, "fine": 128}
+SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20, "pointing": 24, "entailment": 40}
+FITTED = {"coarse": 32, "fine": 128, "entailment": 64}
+CLASSES = {"fine": 128, "retrieval": 0, "pointing": 0, "entailment": 2}
 
 
 def build(folder, name, task="zeroshot_classification"):
@@ -78,7 +79,7 @@ def test_revisions_say_what_is_there(folders):
         assert revision["set"] == name
         assert revision["source"] == "world"
         assert revision["samples"] == len(members(folder / "test" / "0.tar"))
-        assert revision["classes"] == {"fine": 128, "retrieval": 0, "pointing": 0}.get(name, 16)
+        assert revision["classes"] == CLASSES.get(name, 16)
 
 
 def test_equal_parameters_make_equal_files(folders, make):
@@ -96,12 +97,12 @@ def pictures(folder, split):
 def test_a_training_split_has_balanced_classes_and_no_test_picture(folders):
     for name, count in FITTED.items():
         training, test = pictures(folders[name], "train"), pictures(folders[name], "test")
-        classes = FINE if name == "fine" else COARSE
-        assert Counter(label for _, label in training) == dict.fromkeys(range(len(classes)), count // len(classes))
+        if classes := {"fine": FINE, "coarse": COARSE}.get(name):
+            assert Counter(label for _, label in training) == dict.fromkeys(range(len(classes)), count // len(classes))
         assert not {picture for picture, _ in training} & {picture for picture, _ in test}
         assert len({picture for picture, _ in training}) == count
         assert read_json(folders[name] / "revision.json")["train"]["samples"] == count
-    both = [{picture for picture, _ in pictures(folders[name], "train")} for name in FITTED]
+    both = [{picture for picture, _ in pictures(folders[name], "train")} for name in ("fine", "coarse")]
     assert not set.intersection(*both)
 
 

@@ -6,7 +6,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from flip.data import pointing, render
+from flip.data import entailment, pointing, render
 from flip.data.captions import describe
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
@@ -15,14 +15,19 @@ from flip.data.textures import crop
 from flip.schema import World
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
-# A share of these leaks into the URL table. `pointing` does not: the table is what it was before that set was there.
+# A share of these leaks into the URL table. The others do not: the table is what it was before they were there.
 LEAKING = ("fine", "coarse", "retrieval", *SHIFTED)
-SETS = (*LEAKING, "pointing")
+SETS = (*LEAKING, "pointing", "entailment")
+
+
+# Sets of another one's pictures, so that no more are kept out of training.
+PICTURES_OF = {"entailment": "fine"}
 
 
 def classes(name: str) -> tuple[str, ...]:
     """The set's class names; none where pictures have captions."""
-    return {"fine": FINE, "retrieval": (), "pointing": ()}.get(name, COARSE)
+    others = {"fine": FINE, "entailment": entailment.CLASSES, "retrieval": (), "pointing": ()}
+    return others.get(name, COARSE)
 
 
 def size(world: World, name: str, split: str = "test") -> int:
@@ -37,6 +42,7 @@ def label(name: str, index: int) -> int:
 
 def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
     """What picture `index` of the set shows: mostly one thing, of its class; what else for sets of captions."""
+    name = PICTURES_OF.get(name, name)
     random = stream(world, split, name, index)
     look = f"{world.seed}/{split} look/{name}/{index}"
     if name == "retrieval":
@@ -170,12 +176,17 @@ def captions_of(world: World, index: int, language: Language = ENGLISH) -> list[
     return list(found.values())
 
 
-def annotations(world: World, name: str, index: int, language: Language = ENGLISH) -> dict[str, str]:
+def annotations(
+    world: World, name: str, index: int, language: Language = ENGLISH, split: str = "test"
+) -> dict[str, str]:
     """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes."""
     if name == "retrieval":
         return {"txt": "\n".join(captions_of(world, index, language))}
     if name == "pointing":
         return pointing.annotations(scene_of(world, name, index))
+    if name == "entailment":
+        random = stream(world, split, "statement", index)
+        return entailment.annotations(scene_of(world, name, index, split), random)
     return {"cls": str(label(name, index))}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flip.data import boxes
+from flip.data import boxes, entailment
 from flip.data.boxes import KIND, kind
 from flip.data.index import members
 from flip.data.languages.base import Language
@@ -49,7 +49,7 @@ def write_pictures(world: World, name: str, out: Path, split: str, language: Lan
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
         for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
             add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
-            for extension, text in annotations(world, name, index, language).items():
+            for extension, text in annotations(world, name, index, language, split).items():
                 add(tar, f"{index:06d}.{extension}", text.encode())
     write_atomic(out / split / "nshards.txt", "1\n")
 
@@ -64,10 +64,11 @@ def write_set(world: World, name: str, out: Path, probed: bool) -> None:
         raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
     for split in ("test", "train") if probed else ("test",):
         write_pictures(world, name, out, split)
-    if names := classes(name):
+    names = classes(name)
+    if names:
         write_atomic(out / NAMES, "\n".join(names) + "\n")
         write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")
-    else:
+    if not names or name == entailment.KIND:
         write_atomic(out / KIND, f"{name}\n")
 
 

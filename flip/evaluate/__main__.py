@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from flip.data.boxes import kind
+from flip.data.entailment import KIND as ENTAILMENT
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
-from flip.evaluate import pointing, probe, retrieval, zeroshot
+from flip.evaluate import entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.sets import made_folder, places, read_set, set_folder
@@ -28,6 +29,8 @@ from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.params import load
 from flip.schema import Params
+
+PLAIN = ("classification", "retrieval")  # kinds of sets whose tasks need the features of pictures and no pixels
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
@@ -69,28 +72,43 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
     }
 
 
-def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`.
+def entailed(model, tokenize, data: Path, name: str, device: str) -> dict[str, np.ndarray]:
+    """Statements about pictures and beside captions, told apart by probes."""
+    loaders = {split: read(model.params, data, name, split)[0] for split in ("train", "test")}
+    found = entailment.outcomes(model, tokenize, set_folder(model.params, data, name), loaders, device)
+    return {f"{name}-{task}": values for task, values in found.items()}
 
-    A model without a space for both sides is probed, and that is all; one without an image tower has no metric.
+
+def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: str) -> dict[str, np.ndarray]:
+    """What needs no more than the features of a set's pictures: zero-shot tasks, and the probe if it is `probed`."""
+    params, found = model.params, {}
+    loader, *prompts = read(params, data, name)
+    features = compute(model, loader, device)
+    if params.aligned:
+        found |= with_text(model, tokenize, name, features, prompts, device)
+    if probed:
+        training = compute(model, read(params, data, name, "train")[0], device)
+        found[f"{name}-probe"] = probe.outcomes(training, features)
+    return found
+
+
+def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`,
+    and of statements `<set>-image` and `<set>-text`.
+
+    A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """
     params, found = model.params, {}
-    if not params.has_image_tower:
-        return found
     without = skipped(params, revisions(params, data))
-    probed = [name for name in params.evaluate.probe if f"{name}-probe" not in without]
-    for name in places(params) if params.aligned else probed:
+    for name in places(params):
         folder = set_folder(params, data, name)
-        if kind(folder) == "pointing":
+        probed = name in params.evaluate.probe and f"{name}-probe" not in without
+        if kind(folder) == ENTAILMENT and probed:
+            found |= entailed(model, tokenize, data, name, device)
+        elif kind(folder) == "pointing" and params.aligned:
             found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
-            continue
-        loader, *prompts = read(params, data, name)
-        features = compute(model, loader, device)
-        if params.aligned:
-            found |= with_text(model, tokenize, name, features, prompts, device)
-        if name in probed:
-            training = compute(model, read(params, data, name, "train")[0], device)
-            found[f"{name}-probe"] = probe.outcomes(training, features)
+        elif kind(folder) in PLAIN and params.has_image_tower and (params.aligned or probed):
+            found |= on_pictures(model, tokenize, data, name, probed, device)
     if params.aligned and params.masking.image:
         found |= masked(model, tokenize, data, seed, device)
     return found

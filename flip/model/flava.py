@@ -85,8 +85,8 @@ class Flava(nn.Module):
     def joined(self, towers, images: Tensor, ids: Tensor) -> Tensor:
         """The multimodal encoder's class states [batch, width] of whole pictures and captions: uint8 images [batch,
         height, width, 3] and token ids [batch, slots]."""
-        nothing = torch.zeros(ids.shape, dtype=torch.bool)
-        patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool)
+        nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
         words, valid = towers.text.hidden(ids, nothing, self.word_mask)
         return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, valid)[:, 0]
 

@@ -85,12 +85,14 @@ class Run:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
         if self.unread(metric):
             return f"captions in {', '.join(self.params.captions.languages)} alone"
-        test, probes = set_of(metric, self.sets), self.params.evaluate.probe
-        if metric != f"{test}-probe":
-            return self.params.unaligned
-        if not self.params.has_image_tower:
-            return self.params.unaligned
-        return self.metrics[0]["skipped"].get(metric) if test in probes else f"evaluate.probe does not name {test}"
+        params, test = self.params, set_of(metric, self.sets)
+        able = {"probe": params.has_image_tower, "image": params.relates, "text": params.has_text_tower}
+        task = metric.removeprefix(f"{test}-")
+        if task not in able or not able[task]:
+            return params.unaligned
+        if test not in params.evaluate.probe:
+            return f"evaluate.probe does not name {test}"
+        return self.metrics[0]["skipped"].get(f"{test}-probe")
 
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.

@@ -1,0 +1,61 @@
+"""Whether a model can tell that a statement is right: of a picture (a task of vision and language together), and beside
+a caption of that picture (a task of language alone).
+
+A linear probe answers, fitted to the set's training split. It reads the state of the multimodal encoder where there is
+one (FLAVA, section 4: its tasks of both sides), else how two features differ and where they agree, |u - v| and u * v
+(Conneau et al. 2017, arXiv 1705.02364, section 3.1, without u and v, of which neither alone says whether they agree).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flip.data.entailment import texts
+from flip.data.testsets import tars
+from flip.evaluate import probe
+from flip.evaluate.features import Features
+from flip.model.two_towers import TwoTowers
+
+
+def pair(u: Tensor, v: Tensor) -> Tensor:
+    """What a probe reads of two features [batch, width] of any length: [batch, 2 * width]."""
+    u, v = F.normalize(u, dim=-1), F.normalize(v, dim=-1)
+    return torch.cat([(u - v).abs(), u * v], dim=-1)
+
+
+def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
+    """Of uint8 pictures [batch, height, width, 3] and statements, token ids [batch, slots]."""
+    if model.params.flava.is_multimodal:
+        return model.passes["flava"].joined(model, images, ids)
+    return pair(model.encode_image(images), model.encode_text(ids))
+
+
+@torch.no_grad()
+def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device: str) -> dict[str, Features]:
+    """By task, what a probe reads of a split: of its pictures and labels, and its captions and statements."""
+    found, labels, start = {}, [], 0
+    for images, targets in loader:
+        captions, claims = zip(*lines[start : start + len(targets)], strict=True)
+        captions, claims = (tokenize(list(words)).to(device) for words in (captions, claims))
+        if model.params.relates:
+            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims).cpu())
+        if model.text is not None:
+            found.setdefault("text", []).append(pair(model.text(captions), model.text(claims)).cpu())
+        labels.append(targets)
+        start += len(targets)
+    return {task: Features(torch.cat(parts), labels) for task, parts in found.items()}
+
+
+def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
+    """By task, image or text, 1 where the probe is right, else 0: float32 [pictures]; those that the model can do.
+
+    `loaders` give pictures and labels of the splits train and test.
+    """
+    splits = {
+        split: features(model, tokenize, loader, texts(tars(folder, split)), device)
+        for split, loader in loaders.items()
+    }
+    return {task: probe.outcomes(splits["train"][task], splits["test"][task]) for task in splits["test"]}
