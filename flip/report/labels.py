@@ -13,10 +13,29 @@ FLAVA = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
 
 
 def _mix(params: Params) -> str:
-    shares = params.flava.mix.shares
-    return (
-        " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares.items()) if params.flava.mix.pairs < 1 else ""
-    )
+    shares = params.flava.mix.shares.items()
+    return " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares) if params.flava.mix.pairs < 1 else ""
+
+
+def _loss(params: Params) -> str:
+    """Of pairs in a common space."""
+    weights = {"softmax": params.contrastive.weight, "sigmoid": params.sigmoid.weight}
+    return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
+
+
+def _bias(params: Params) -> str:
+    bias = params.sigmoid.bias if params.sigmoid.weight else ""
+    return "none" if bias is None else f"{bias:g}" if isinstance(bias, float) else bias
+
+
+def _masked_pass(params: Params) -> str:
+    masked = params.generative
+    return f"{masked.pixels:g} pixels + {masked.words:g} words, {masked.encoder} encoder" if masked.wanted else ""
+
+
+def _noise(params: Params) -> str:
+    found = {"pictures": params.noise.images, "words": params.noise.texts, "pairs": params.noise.pairs}
+    return ", ".join(f"{100 * share:g}% of {name}" for name, share in found.items() if share)
 
 
 # Facts in the field's words; each replaces the keys named beside it.
@@ -45,6 +64,23 @@ FACTS = {
     ),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
     "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
+    "loss": (_loss, ["contrastive.weight", "sigmoid.weight"]),
+    "temperature": (
+        lambda p: f"{p.logits.temperature:g}" if p.aligned else "",
+        ["logits.temperature", "logits.max_scale"],
+    ),
+    "bias": (_bias, ["sigmoid.bias"]),
+    "noise": (_noise, ["noise.images", "noise.texts", "noise.pairs"]),
+    "crops of at least": (lambda p: f"{100 * p.augmentation.crop_area[0]:g}%", ["augmentation.crop_area"]),
+    "masked pass": (_masked_pass, ["generative.pixels", "generative.words", "generative.encoder"]),
+    "words hidden": (
+        lambda p: f"{100 * p.generative.mask_text:g}%" if p.generative.wanted else "",
+        ["generative.mask_text"],
+    ),
+    "pixels": (
+        lambda p: "raw" if p.reconstruction.weight and not p.reconstruction.normalize else "",
+        ["reconstruction.normalize"],
+    ),
     "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
     "FLAVA losses": (
         lambda p: " + ".join(name for name in FLAVA if getattr(p.flava, name)),
