@@ -1,4 +1,4 @@
-"""Train the image tokenizer of a scale on its training pictures.
+"""Train the image tokenizer of a scale on its training pictures, or take DALL-E's from a file (codebook.weights).
 
     python -m flip.codebook --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
 
@@ -19,14 +19,15 @@ from tqdm import tqdm
 from flip.data.loader import Loader
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
-from flip.model.codebook import Codebook
+from flip.model.codebook import Codebook, ImageTokenizer, new_tokenizer
 from flip.model.masking import random_bits
-from flip.model.weights import save_weights
+from flip.model.weights import load_weights, save_weights
 from flip.params import load
 from flip.schema import Params
 from flip.sheet import SHOWN, cell, sheet, webp
 
 MEASURED, BARS = 1024, 64  # pictures, parts of a histogram at most
+SEEN = 4096  # pictures, whose patches show what codes of a tokenizer without a decoder mean
 RARE = 0.1  # a code whose patches are fewer than this share of the mean is put where patches are
 
 
@@ -104,7 +105,24 @@ def train(params: Params, loader: Loader, device) -> Codebook:
 
 
 @torch.no_grad()
-def measure(codebook: Codebook, images: Tensor) -> dict:
+def taken(params: Params, loader: Loader, device) -> ImageTokenizer:
+    """DALL-E's, with what its codes show in training pictures.
+
+    Raises:
+        ValueError: the file is no such encoder, or has another number of codes.
+    """
+    codebook = new_tokenizer(params).to(device).eval()
+    load_weights(params.codebook.weights, codebook.encoder)
+    batches = loader.batches(0, params.codebook.batch, params.train.workers, params.codebook.batch)
+    images = torch.cat([next(batches)["images"] for _ in range(-(-SEEN // params.codebook.batch))])
+    batches.close()
+    codes = torch.cat([codebook(part.to(device)) for part in images.split(params.codebook.batch)])
+    codebook.fit(images.to(device), codes)
+    return codebook
+
+
+@torch.no_grad()
+def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
     """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, their
     perplexity (as many codes of equal use would be as hard to predict), and their use: of at most BARS equal parts of
     the codes, from the most to the least used, the share of the patches that each stands for."""
@@ -116,10 +134,10 @@ def measure(codebook: Codebook, images: Tensor) -> dict:
     used, ordered = (counts > 0).double().mean(), counts.sort(descending=True).values.cpu().numpy()
     use = [round(float(part.sum() / ordered.sum()), 5) for part in np.array_split(ordered, min(BARS, len(ordered)))]
     facts = {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
-    return facts | {"use": use}
+    return facts | {"use": use, "trained": isinstance(codebook, Codebook)}
 
 
-def side_by_side(codebook: Codebook, images: Tensor) -> np.ndarray:
+def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
     """A sheet: uint8 images, and below each what its codes show."""
     pairs = zip(images.cpu().numpy(), codebook.pictures(codebook(images)).cpu().numpy(), strict=True)
     return sheet([[cell(picture) for picture in pair] for pair in pairs])
@@ -137,7 +155,7 @@ def main(argv=None):
     try:
         params, device = load(options.params), pick_device()
         loader = build_loader(params, options.data, read_json(options.data / "manifest.json"))
-        codebook = train(params, loader, device)
+        codebook = (taken if params.codebook.weights else train)(params, loader, device)
         later = loader.batch(params.codebook.samples, MEASURED)["images"].to(device)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")

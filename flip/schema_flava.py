@@ -9,6 +9,10 @@ from flip.schema_types import Count, Positive, Section, Share
 class Codebook(Section):
     """The image tokenizer: a discrete autoencoder with one code per patch, trained once for all variants of a scale."""
 
+    weights: str | None = Field(
+        description="DALL-E's encoder in its place: a .safetensors file of transformers' FlavaImageCodebook "
+        "(facebook/flava-image-codebook), with codes: 8192; null: one is trained"
+    )
     codes: Count = Field(description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)")
     code_width: Count = Field(description="numbers of an entry, which has unit length")
     width: Count = Field(description="channels of its encoder and its decoder")

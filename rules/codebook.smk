@@ -11,10 +11,11 @@ def codebook_receipt(variants) -> list[str]:
 
 
 rule codebook:
-    """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures."""
+    """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures, or take DALL-E's."""
     input:
         spec="specs/{scale}/codebook.json",
         after=data_receipts("manifest"),
+        source=[ancient(BASE.codebook.weights)] if BASE.codebook.weights else [],
     output:
         update("receipts/{scale}/codebook.json"),
     log:
@@ -33,6 +34,7 @@ rule codebook:
         ),
         facts="data/{scale}/codebook/metrics.json",
     shell:
-        RECEIPT + " --beside {params.beside:q} --facts {params.facts:q} --scratch --"
+        RECEIPT
+        + " --sources {input.source:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
         " {PYTHON} -m flip.codebook --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --data data/{wildcards.scale} --threads {threads} --out data/{wildcards.scale}/codebook 2> {log:q}"

@@ -64,7 +64,10 @@ def write_pictures(folder, params):
 
 def write_codebook(folder):
     use = [0.5, 0.3, 0.2, 0.0]
-    write_json(folder / "metrics.json", {"error": 0.1234, "used": 0.75, "perplexity": 300.4, "codes": 512, "use": use})
+    write_json(
+        folder / "metrics.json",
+        {"error": 0.1234, "used": 0.75, "perplexity": 300.4, "codes": 512, "use": use, "trained": True},
+    )
     write_atomic(folder / "pictures.webp", webp(sheet([[cell(np.zeros((8, 8, 3), np.uint8))] * 2] * 12)))
 
 

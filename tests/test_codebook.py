@@ -6,10 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from flip.codebook import Training, build_loader, main, measure, side_by_side
+from flip.codebook import Training, build_loader, main, measure, side_by_side, taken
 from flip.files import read_json
 from flip.model.codebook import Codebook, load_codebook
+from flip.model.dalle import DallE
 from flip.model.vision import patchify
+from flip.model.weights import save_weights
 from flip.params import freeze
 from flip.sheet import GAP, SIDE
 from tests.conftest import SMALL
@@ -71,7 +73,7 @@ def test_the_command_writes_the_same_bits_again(params, small_data, tmp_path):
     first, second = (run(params, small_data, tmp_path / name) for name in ("a", "b"))
     for name in ("weights.safetensors", "metrics.json", "pictures.webp"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    assert read_json(first / "metrics.json").keys() == {"error", "used", "perplexity", "codes", "use"}
+    assert read_json(first / "metrics.json").keys() == {"error", "used", "perplexity", "codes", "use", "trained"}
     with Image.open(first / "pictures.webp") as shown:
         assert shown.format == "WEBP"
 
@@ -108,3 +110,71 @@ def test_codes_are_read_in_training_and_get_no_gradient(params, small_data):
     codes = codebook(images(params, small_data, 4))
     assert codes.shape == (4, 16)
     assert codes.dtype == torch.int64
+
+
+@pytest.fixture
+def dalle(change, monkeypatch, tmp_path):
+    """A file of DALL-E's encoder, small and random, and parameters that take it; 16 pixels in 4 x 4 patches."""
+    from transformers import FlavaImageCodebook, FlavaImageCodebookConfig
+
+    sizes = {"hidden_size": 4, "num_blocks_per_group": 1}
+    monkeypatch.setattr("flip.model.dalle.SIZES", sizes)
+    torch.manual_seed(0)
+    theirs = FlavaImageCodebook(FlavaImageCodebookConfig(vocab_size=16, **sizes))
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    save_weights(tmp_path / "dalle.safetensors", theirs.state_dict())
+    given = {**SMALL["codebook"], "weights": str(tmp_path / "dalle.safetensors")}
+    return change("flava", SMALL | {"codebook": given}), theirs
+
+
+def test_dalles_codes_are_those_of_transformers_preprocessed_alike(dalle, small_data):
+    from transformers.models.flava.image_processing_flava import FlavaImageProcessor
+
+    params, theirs = dalle
+    pictures = images(params, small_data)
+    ours = taken(params, build_loader(params, small_data, read_json(small_data / "manifest.json")), "cpu")
+    size = {"height": 32, "width": 32}
+    processor = FlavaImageProcessor(
+        return_codebook_pixels=True, codebook_size=size, codebook_crop_size=size, codebook_resample=3,
+        codebook_image_mean=[0.0] * 3, codebook_image_std=[1.0] * 3,
+    )  # fmt: skip
+    pixels = processor(list(pictures.permute(0, 3, 1, 2)), return_tensors="pt")["codebook_pixel_values"]
+    expected = theirs.get_codebook_indices(pixels).flatten(1)
+    # Theirs rounds to bytes when it has enlarged the pictures.
+    assert (ours(pictures) == expected).double().mean() > 0.97
+    exact = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    expected = theirs.get_codebook_indices(0.8 * exact.permute(0, 3, 1, 2) / 255 + 0.1).flatten(1)
+    assert torch.equal(ours(exact), expected)
+
+
+def test_what_a_code_shows_is_the_mean_of_its_patches(dalle, small_data):
+    params, _ = dalle
+    codebook = DallE(params)
+    picture = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
+    codes = torch.arange(48).reshape(3, 16) % 5
+    codebook.fit(picture, codes)
+    for code in range(5):
+        assert torch.allclose(codebook.entries[code], codebook.targets(picture)[codes == code].mean(0), atol=1e-5)
+    assert not codebook.entries[5:].any()
+
+
+def test_dalle_from_a_file_serves_training_as_a_trained_one_does(dalle, small_data, tmp_path):
+    params, _ = dalle
+    freeze(params, tmp_path / "params.yaml")
+    main(["--params", str(tmp_path / "params.yaml"), "--data", str(small_data), "--out", str(tmp_path / "codebook")])
+    facts = read_json(tmp_path / "codebook" / "metrics.json")
+    assert facts["trained"] is False
+    assert 0 < facts["error"] < 1
+    found, pictures = load_codebook(params, tmp_path, "cpu"), images(params, small_data)
+    assert found(pictures).shape == (32, 16)
+    assert found.pictures(found(pictures)).shape == pictures.shape
+    assert not any(weight.requires_grad for weight in found.parameters())
+
+
+def test_a_file_with_another_number_of_codes_is_refused(dalle, change, small_data):
+    params, _ = dalle
+    other = change("flava", SMALL | {"codebook": {**SMALL["codebook"], "weights": params.codebook.weights, "codes": 8}})
+    loader = build_loader(other, small_data, read_json(small_data / "manifest.json"))
+    with pytest.raises(ValueError, match=r"dalle.safetensors: 'blocks.output.conv.weight' has shape \[16, 32, 1, 1\]"):
+        taken(other, loader, "cpu")

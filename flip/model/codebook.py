@@ -29,30 +29,45 @@ class Mix(nn.Module):
         return x + F.gelu(self.near(self.norm(x)))
 
 
-class Codebook(nn.Module):
-    """`entries` [codes, code_width] are no parameters: training moves them by averages, not by gradients."""
+class ImageTokenizer(nn.Module):
+    """Gives codes int64 [batch, patches], row by row, of uint8 images [batch, height, width, 3]; each names one of
+    `entries`, of which `decode` makes normalised pixels."""
 
     def __init__(self, params: Params):
         super().__init__()
-        form, self.patch, self.grid = params.codebook, params.model.patch, params.model.grid
+        self.patch = params.model.patch
+        for name, value in zip(("mean", "std"), statistics(params.form.vision), strict=True):
+            self.register_buffer(name, value.float().repeat(self.patch**2), persistent=False)
+
+    def targets(self, images: Tensor) -> Tensor:
+        """Normalised pixels [batch, patches, patch * patch * 3] of uint8 images [batch, height, width, 3]."""
+        return (patchify(images, self.patch) - self.mean) / self.std
+
+    @torch.no_grad()
+    def pictures(self, codes: Tensor) -> Tensor:
+        """What codes [batch, patches] show: uint8 [batch, height, width, 3]."""
+        pixels = self.decode(self.entries[codes]) * self.std + self.mean
+        return unpatchify(pixels.round().clamp(0, 255).to(torch.uint8), self.patch)
+
+
+class Codebook(ImageTokenizer):
+    """`entries` [codes, code_width] are no parameters: training moves them by averages, not by gradients."""
+
+    def __init__(self, params: Params):
+        super().__init__(params)
+        form, self.grid = params.codebook, params.model.grid
         pixels, width = 3 * self.patch**2, form.width
         self.embed, self.code = nn.Linear(pixels, width), nn.Linear(width, form.code_width)
         self.before = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
         self.after = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
         self.open, self.predict = nn.Linear(form.code_width, width), nn.Linear(width, pixels)
         self.register_buffer("entries", F.normalize(torch.randn(form.codes, form.code_width), dim=-1))
-        for name, value in zip(("mean", "std"), statistics(params.form.vision), strict=True):
-            self.register_buffer(name, value.float().repeat(self.patch**2), persistent=False)
         self.apply(initialize)
 
     def _mix(self, blocks: nn.Module, x: Tensor) -> Tensor:
         """Blocks over the grid, for tokens [batch, patches, width]."""
         x = x.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         return blocks(x).flatten(2).transpose(1, 2)
-
-    def targets(self, images: Tensor) -> Tensor:
-        """Normalised pixels [batch, patches, patch * patch * 3] of uint8 images [batch, height, width, 3]."""
-        return (patchify(images, self.patch) - self.mean) / self.std
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[batch, patches, patch * patch * 3] -> directions [batch, patches, code_width]."""
@@ -68,14 +83,16 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Codes int64 [batch, patches] of uint8 images [batch, height, width, 3]: one per patch, row by row."""
         return self.nearest(self.encode(self.targets(images)))
 
-    @torch.no_grad()
-    def pictures(self, codes: Tensor) -> Tensor:
-        """What codes [batch, patches] show: uint8 [batch, height, width, 3]."""
-        pixels = self.decode(self.entries[codes]) * self.std + self.mean
-        return unpatchify(pixels.round().clamp(0, 255).to(torch.uint8), self.patch)
+
+def new_tokenizer(params: Params) -> ImageTokenizer:
+    """One of the kind that the scale has: its own, or DALL-E's."""
+    if not params.codebook.weights:
+        return Codebook(params)
+    from flip.model.dalle import DallE
+
+    return DallE(params)
 
 
 def codebook_path(params: Params, data: Path) -> Path | None:
@@ -92,7 +109,7 @@ def codebook_path(params: Params, data: Path) -> Path | None:
     return path
 
 
-def load_codebook(params: Params, data: Path, device) -> Codebook | None:
+def load_codebook(params: Params, data: Path, device) -> ImageTokenizer | None:
     """The scale's image tokenizer, frozen, if a loss reads its codes.
 
     Raises:
@@ -100,6 +117,6 @@ def load_codebook(params: Params, data: Path, device) -> Codebook | None:
     """
     if (path := codebook_path(params, data)) is None:
         return None
-    codebook = Codebook(params)
+    codebook = new_tokenizer(params)
     load_weights(path, codebook)
     return codebook.to(device).eval().requires_grad_(False)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from flip.kinds import IMAGES, PAIRS, TEXTS, kind
-from flip.model.codebook import Codebook
+from flip.model.codebook import ImageTokenizer
 from flip.model.masked import block_masks, word_masks
 from flip.schema import Params
 from flip.train.distributed import World
 
 
 class Targets:
-    def __init__(self, params: Params, codebook: Codebook | None, seed: int, world: World):
+    def __init__(self, params: Params, codebook: ImageTokenizer | None, seed: int, world: World):
         self.params, self.codebook, self.seed, self.world = params, codebook, seed, world
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

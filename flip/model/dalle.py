@@ -1,0 +1,46 @@
+"""DALL-E's image tokenizer (Ramesh et al. 2021), as transformers has its encoder, in place of one that is trained here.
+
+FLAVA (section 3) and BEiT predict its codes. It sees 8 x 8 pixels per patch, whatever the model's patches are, with
+bytes as 0.1 to 0.9. FLAVA shrinks pictures with Lanczos' filter, which torch does not have: here it is an antialiased
+bicubic one. What a code shows is the mean of the patches that had it, as the file has no decoder.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flip.model.codebook import ImageTokenizer
+from flip.schema import Params
+
+SIZES = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
+PIXELS = 8  # that become one code, along either axis
+
+
+class DallE(ImageTokenizer):
+    """`entries` [codes, patch * patch * 3] are mean patches, `encoder` is transformers' FlavaImageCodebook."""
+
+    def __init__(self, params: Params):
+        from transformers import FlavaImageCodebook, FlavaImageCodebookConfig  # takes seconds, for few
+
+        super().__init__(params)
+        codes = params.codebook.codes
+        self.side = PIXELS * params.model.grid
+        self.encoder = FlavaImageCodebook(FlavaImageCodebookConfig(vocab_size=codes, **SIZES))
+        self.register_buffer("entries", torch.zeros(codes, 3 * self.patch**2))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float() / 255
+        if x.shape[-1] != self.side:
+            x = F.interpolate(x, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
+        return self.encoder.get_codebook_indices(0.8 * x + 0.1).flatten(1)
+
+    def decode(self, entries: Tensor) -> Tensor:
+        return entries
+
+    def fit(self, images: Tensor, codes: Tensor) -> None:
+        """Mean patches of uint8 images [batch, height, width, 3] with these codes [batch, patches]; a code that none
+        of them has shows grey."""
+        pixels, codes = self.targets(images).flatten(0, 1), codes.flatten()
+        sums = torch.zeros_like(self.entries).index_add_(0, codes, pixels)
+        self.entries = sums / codes.bincount(minlength=len(sums)).clamp(min=1)[:, None]
