@@ -55,7 +55,7 @@ class Translations:
     def _read(self, number: int) -> pa.Array:
         with pq.ParquetFile(self.paths[number]) as file:  # read_table would load 60 MB of code first
             column = file.read(columns=["caption"], use_threads=False)["caption"].combine_chunks()
-        if len(column) != self.counts[number]:
+        if len(column) < self.counts[number]:  # more, where a variant learns from a share of the data
             raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} pictures")
         return column
 
