@@ -10,7 +10,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems reconcile compare plan export queue test lint format readme lock
+.PHONY: help setup ablations systems reconcile compare plan export queue test lint format readme readme-systems lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ format: .venv/ready ## put files into the project's format
 
 readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
 	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
+
+readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
+	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -8,6 +8,7 @@ import yaml
 
 from flip.params import read_project
 from flip.provenance import sources
+from flip.report import readme
 from flip.report.readme import replace_results
 from tests.miniature import ROOT, copy_workflow, snakemake
 
@@ -70,3 +71,17 @@ def test_results_replace_what_stood_there():
     assert replace_results(once, "new") == once
     with pytest.raises(ValueError, match="put the two marks"):
         replace_results("no marks", "new")
+
+
+def test_tables_of_several_reports_go_into_one_page_and_a_report_without_any_is_named(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n<!-- results: made by `make readme` -->\n<!-- end of results -->\n")
+    for name in ("systems", "siglip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.md").write_text(f"### {name}\n")
+    words = ["--readme", str(page), "--tables", *(str(tmp_path / name) for name in ("systems", "siglip"))]
+    readme.main(words)
+    assert re.findall("### (.*)", page.read_text()) == ["systems", "siglip"]
+    with pytest.raises(SystemExit):
+        readme.main([*words, str(tmp_path / "hybrids")])
+    assert "run `snakemake hybrids`" in capsys.readouterr().err
