@@ -6,7 +6,6 @@ import torch
 
 from flip import pretrain
 from flip.cost import Step, Turns
-from flip.evaluate import __main__ as evaluation
 from flip.files import read_json, write_atomic
 from flip.model.weights import load_weights, save_weights
 from flip.params import ParameterError, dump, merge
@@ -113,9 +112,7 @@ def test_the_commands_train_from_towers_and_evaluate_what_there_is(change, small
     assert {len(row.split(",")) for row in rows} == {len(header.split(","))}
 
 
-def test_a_text_tower_alone_has_no_metric(change, small_data):
-    model = make_run(change("flava-text", SMALL), small_data).model
-    assert evaluation.evaluate(model, None, small_data, 0, "cpu") == {}
+def test_a_tower_alone_says_what_it_lacks(change):
     unaligned = {name: change(name).unaligned for name in ("flava-text", "flava-image", "flava")}
     assert unaligned == {"flava-text": "no image tower", "flava-image": "no text tower", "flava": None}
 

@@ -88,14 +88,15 @@ class Disturbed:
         slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=20")
 
     def run_out_of_time(self, job: dict) -> None:
-        """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it."""
-        of_job, launcher = f"SLURM_JOB_ID={job['number']}".encode(), b"flip.launch"
+        """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it. Training hangs, too:
+        it might come to its end by itself."""
+        of_job, hanging = f"SLURM_JOB_ID={job['number']}".encode(), {b"flip.launch", b"flip.pretrain"}
 
-        def is_launcher(process) -> bool:
+        def hangs(process) -> bool:
             words, variables = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
-            return launcher in words and b"flip.receipt" not in words and of_job in variables
+            return bool(hanging & set(words)) and b"flip.receipt" not in words and of_job in variables
 
-        kill_where(is_launcher, signal.SIGSTOP)
+        kill_where(hangs, signal.SIGSTOP)
         slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=1")
 
     def preempt(self, job: dict) -> None:
