@@ -88,8 +88,8 @@ class Disturbed:
         slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=20")
 
     def run_out_of_time(self, job: dict) -> None:
-        """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it. Training hangs, too:
-        it might come to its end by itself."""
+        """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it. Training hangs,
+        too: it might come to its end by itself."""
         of_job, hanging = f"SLURM_JOB_ID={job['number']}".encode(), {b"flip.launch", b"flip.pretrain"}
 
         def hangs(process) -> bool:
