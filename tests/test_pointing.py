@@ -246,6 +246,7 @@ def test_outcomes_of_an_oracle(change, tmp_path):
     """White squares on black, over two tars and several batches; the last picture's box is elsewhere."""
     rng = np.random.default_rng(0)
     (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "nshards.txt").write_text("2\n")
     for number in range(2):
         with tarfile.open(tmp_path / "test" / f"{number}.tar", "w") as tar:
             for index in range(5):

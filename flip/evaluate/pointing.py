@@ -16,7 +16,8 @@ from torch import Tensor
 
 from flip.data.boxes import Sample, samples
 from flip.data.index import members
-from flip.evaluate.sets import tars, to_square
+from flip.data.testsets import tars
+from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
 from flip.sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
 

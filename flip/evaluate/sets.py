@@ -10,6 +10,7 @@ from PIL import Image
 
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.data.index import PICTURES, members
+from flip.data.testsets import tars
 from flip.schema import Params
 from flip.sheet import spread
 
@@ -30,11 +31,6 @@ def set_folder(params: Params, data: Path, name: str) -> Path:
     """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
     place = places(params)[name]
     return made_folder(params, data, name) if place == "world" else Path(place)
-
-
-def tars(folder) -> list[Path]:
-    """The tars of a set's test split, in their order."""
-    return sorted((Path(folder) / "test").glob("*.tar"), key=lambda path: int(path.stem))
 
 
 def to_square(image: Image.Image, side: int) -> torch.Tensor:

@@ -13,6 +13,14 @@ from flip.params import merge
 from flip.schema import Blocks, Params, Tower
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+# How a model card reads a folder, a picture and a caption; what it does with them follows.
+READ = (
+    "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
+    'model = AutoModel.from_pretrained("{folder}").eval()\n'
+    'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
+    'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
+    'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
+)
 
 
 def blocks(tower: Tower, form: Blocks) -> dict:
@@ -55,14 +63,7 @@ class Transformers:
     picture = "vision_config"  # where their configuration has the image tower
     keeps: frozenset[str] = frozenset()  # what they have of ours besides the towers
     note = ""
-    usage = (
-        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
-        'model = AutoModel.from_pretrained("{folder}").eval()\n'
-        'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
-        'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
-        'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
-        "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
-    )
+    usage = READ + "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
 
     def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
         theirs = self.build(model.params, tokenizer)

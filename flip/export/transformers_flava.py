@@ -9,7 +9,7 @@ from flip.data.tokenizer import Tokenizer
 from flip.export.names import FLAVA, FLAVA_PRETRAINING
 from flip.export.target import TWO_TOWERS, Loaded, Need
 from flip.export.tokens import write_tokenizer
-from flip.export.transformers_base import Transformers, blocks, pooled, towers
+from flip.export.transformers_base import READ, Transformers, blocks, pooled, towers
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
 from flip.schema import Params
@@ -43,12 +43,7 @@ class Flava(Transformers):
     )
     also = (("form.vision.patch_bias", True),)
     usage = (
-        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
-        'model = AutoModel.from_pretrained("{folder}").eval()\n'
-        'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
-        'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
-        'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
-        "found = model(**pixels, **ids)  # states of all slots: image_, text_, multimodal_embeddings\n"
+        READ + "found = model(**pixels, **ids)  # states of all slots: image_, text_, multimodal_embeddings\n"
         "image = model.image_projection(found.image_embeddings[:, 0])\n"
         "text = model.text_projection(found.text_embeddings[:, 0])"
     )

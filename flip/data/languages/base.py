@@ -47,11 +47,11 @@ class Language:
 
     def one(self, noun) -> str:
         """The noun alone."""
-        raise NotImplementedError
+        return noun.one
 
     def many(self, noun) -> str:
         """Its plural alone."""
-        raise NotImplementedError
+        return noun.many
 
     def tag(self, told, noun) -> str:
         """A colour or texture of the noun as a keyword."""
@@ -61,6 +61,6 @@ class Language:
         raise NotImplementedError
 
     def join(self, first: Named, relation, second: Named) -> str:
-        """One thing and where it is, or what it is with; relations are (words, the case that they govern)."""
-        words, case = relation
+        """One thing and where it is, or what it is with; relations are words, or (words, the case that they govern)."""
+        words, case = (relation, "") if isinstance(relation, str) else relation
         return f"{self.say(first)} {words} {self.say(second, case)}"

@@ -99,8 +99,5 @@ class English(Language):
         phrase = article(phrase) if named.article else phrase
         return f"{phrase} in {named.hue}" if named.in_colour else phrase
 
-    def join(self, first: Named, relation, second: Named) -> str:
-        return f"{self.say(first)} {relation} {self.say(second)}"
-
 
 ENGLISH = English()

@@ -114,12 +114,6 @@ class German(Language):
         "...",
     )  # fmt: skip
 
-    def one(self, noun) -> str:
-        return noun.one
-
-    def many(self, noun) -> str:
-        return noun.many
-
     def tag(self, told, noun) -> str:
         return declined(told, "")
 

@@ -187,9 +187,6 @@ class Russian(Language):
     def one(self, noun) -> str:
         return noun.nominative
 
-    def many(self, noun) -> str:
-        return noun.many
-
     def tag(self, told, noun) -> str:
         return declined(told, "nominative", noun.gender) if is_adjective(told) else told
 

@@ -98,12 +98,6 @@ class Spanish(Language):
         "hd", "en venta", "#{n}", "| galería", "sin derechos", "por ana", "- mejor precio", "foto {n}", "...",
     )  # fmt: skip
 
-    def one(self, noun) -> str:
-        return noun.one
-
-    def many(self, noun) -> str:
-        return noun.many
-
     def tag(self, told, noun) -> str:
         return agreeing(told, noun, False)
 
@@ -115,9 +109,6 @@ class Spanish(Language):
             return " ".join([agreeing("vario", noun, True) if number == "varios" else number, noun.many, *told])
         words = [*([noun.article] if named.article else []), noun.one, *told]
         return " ".join(words) + (f" en {named.hue}" if named.in_colour else "")
-
-    def join(self, first: Named, relation, second: Named) -> str:
-        return f"{self.say(first)} {relation} {self.say(second)}"
 
 
 SPANISH = Spanish()
