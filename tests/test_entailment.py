@@ -136,7 +136,7 @@ class Words(list):
 
 
 def loaders(folder):
-    return {split: list(read_set(folder, 16, 16, split)[0]) for split in ("train", "test")}
+    return {split: list(read_set(folder, 16, 16, split)) for split in ("train", "test")}
 
 
 def test_an_oracle_scores_100(folder, change):

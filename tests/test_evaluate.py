@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from clip_benchmark.datasets.builder import build_wds_dataset
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 
 from flip.data import testsets
@@ -16,7 +17,7 @@ from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.__main__ import evaluate, main
 from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
 from flip.evaluate.features import compute
-from flip.evaluate.sets import read_set, to_square
+from flip.evaluate.sets import prompts, read_set, to_square
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
 from flip.model.two_towers import TwoTowers
@@ -51,7 +52,7 @@ def first_colour(texts):
 
 
 def test_an_oracle_scores_100_and_its_opposite_0(sets):
-    loader, classes, templates = read_set(sets["classes"], 16, 16)
+    loader, (classes, templates) = read_set(sets["classes"], 16, 16), prompts(sets["classes"])
     right = zeroshot.outcomes(Oracle(), first_colour, loader, classes, templates, "cpu")
     assert right.shape == (PICTURES,)
     assert right.dtype == np.float32
@@ -86,7 +87,7 @@ def test_retrieval_equals_clip_benchmark(sets, change, small_data):
 
     torch.manual_seed(0)
     model = TwoTowers(change("clip", SMALL), 4)
-    loader, _, _ = read_set(sets["retrieval"], 16, 16)
+    loader = read_set(sets["retrieval"], 16, 16)
     tokenize = lambda texts: first_colour(texts)[:, None]  # noqa: E731
     found = retrieval.outcomes(Full(model), tokenize, loader, "cpu", 16)
     theirs = evaluate(Full(model), loader, tokenize, "cpu", amp=False, recall_k_list=[1, 5, 10])
@@ -192,15 +193,22 @@ def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets,
     torch.manual_seed(0)
     model = TwoTowers(change(variant, SMALL), 4).eval()
     tokenize = lambda texts: first_colour(texts)[:, None].expand(-1, 8)  # noqa: E731
-    loader, classes, templates = read_set(sets["classes"], 16, 16)
+    loader, (classes, templates) = read_set(sets["classes"], 16, 16), prompts(sets["classes"])
     weights = benchmark.zero_shot_classifier(Full(model), tokenize, classes, templates, "cpu", amp=False)
     expected = benchmark.run_classification(Full(model), weights, loader, "cpu", amp=False)
     batches = compute(model, loader, "cpu").batches()
     found = benchmark.run_classification(Cached(model), weights, batches, "cpu", amp=False)
-    captioned, _, _ = read_set(sets["retrieval"], 16, 16)
+    captioned = read_set(sets["retrieval"], 16, 16)
     expected += retrieval.embed(Full(model), tokenize, captioned, "cpu")
     found += retrieval.embed(Cached(model), tokenize, compute(model, captioned, "cpu").batches(), "cpu")
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*shardshuffle")
+@pytest.mark.parametrize("kind", ["classes", "retrieval"])
+def test_prompts_are_those_that_clip_benchmark_reads(sets, kind):
+    dataset = build_wds_dataset(kind, None, "test", str(sets[kind]))
+    assert prompts(sets[kind]) == (dataset.classes, dataset.templates)
 
 
 def test_a_folder_without_the_layout_is_refused(tmp_path):
@@ -210,22 +218,22 @@ def test_a_folder_without_the_layout_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["classes", "retrieval"])
 def test_squares_are_what_the_loader_gives_and_pictures_are_decoded_once(sets, tmp_path, kind):
-    loader, _, _ = read_set(sets[kind], 16, 7)
+    loader = read_set(sets[kind], 16, 7)
     revision = {"samples": PICTURES, "sha256": "a"}
     for attempt in (loader, None):  # the second time, nothing is read of the set
-        found, expected = decoded(attempt, tmp_path, revision, 16, 7), list(read_set(sets[kind], 16, 7)[0])
+        found, expected = decoded(attempt, tmp_path, revision, 16, 7), list(read_set(sets[kind], 16, 7))
         assert len(found) == len(expected)
         for (pictures, targets), (theirs, labels) in zip(found, expected, strict=True):
             assert torch.equal(pictures, theirs)
             assert type(targets) is type(labels)
             assert list(targets) == list(labels)
     for sha256, side in (("b", 16), ("a", 8)):  # another set or size has files of its own
-        decoded(read_set(sets[kind], side, 7)[0], tmp_path, {"samples": PICTURES, "sha256": sha256}, side, 7)
+        decoded(read_set(sets[kind], side, 7), tmp_path, {"samples": PICTURES, "sha256": sha256}, side, 7)
     assert len(list(tmp_path.glob("*.bin"))) == 3
 
 
 def test_squares_are_written_again_after_a_kill_and_never_beyond_their_limit(sets, tmp_path, monkeypatch):
-    loader, revision = read_set(sets["classes"], 16, 7)[0], {"samples": PICTURES, "sha256": "a"}
+    loader, revision = read_set(sets["classes"], 16, 7), {"samples": PICTURES, "sha256": "a"}
     decoded(loader, tmp_path, revision, 16, 7)
     next(tmp_path.glob("*.json")).unlink()  # what a kill between the two files leaves
     next(tmp_path.glob("*.bin")).write_bytes(b"half")

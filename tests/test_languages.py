@@ -363,7 +363,7 @@ def test_the_retrieval_set_has_the_same_pictures_in_each_language(change, tmp_pa
     translate.main(words)
     pictures, captions = {}, {}
     for name in ("en", "ru"):
-        batches = list(read_set(tmp_path / name, 32, 4)[0])
+        batches = list(read_set(tmp_path / name, 32, 4))
         pictures[name] = torch.cat([torch.as_tensor(np.stack(batch[0])) for batch in batches])
         captions[name] = [texts for batch in batches for texts in batch[1]]
     assert torch.equal(pictures["en"], pictures["ru"])

@@ -78,7 +78,7 @@ def test_features_are_those_of_the_pooled_tower(change, tmp_path):
     model = TwoTowers(change("clip", SMALL), 4).eval()
     folder = write_set(tmp_path / "fine", train=30)
     for split, count in (("test", PICTURES), ("train", 30)):
-        loader, _, _ = read_set(folder, 16, 16, split)
+        loader = read_set(folder, 16, 16, split)
         images, labels = zip(*loader, strict=True)
         found = compute(model, loader, "cpu")
         assert found.pooled.shape == (count, 16)

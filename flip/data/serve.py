@@ -22,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
+from flip.data import textures
 from flip.data.world import fault, jpeg, row_of
 from flip.params import ParameterError, load
 from flip.schema import World
@@ -113,6 +114,8 @@ class QuietServer(ThreadingHTTPServer):
 
 def server(world: World, timeout: float, port: int = 0) -> QuietServer:
     """A server on a port of this machine (0: any that is free); `serve_forever()` starts it."""
+    for name in textures.TILES:
+        textures.tile(name)  # ahead: else the first requests, all at once, make them, and some come too late
     handler = type("WorldWeb", (Web,), {"world": world, "timeout_seconds": timeout})
     return QuietServer(("127.0.0.1", port), handler)
 

@@ -21,7 +21,7 @@ from flip.device import pick_device
 from flip.evaluate import entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
-from flip.evaluate.sets import made_folder, places, read_set, set_folder
+from flip.evaluate.sets import made_folder, places, prompts, read_set, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -34,12 +34,12 @@ PLAIN = ("classification", "retrieval")  # kinds of sets whose tasks need the fe
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
-    """Loader, class names and templates of a set's split."""
+    """The pictures of a set's split, with their classes or captions."""
     side, batch = params.model.image, params.evaluate.batch
-    loader, *prompts = read_set(set_folder(params, data, name), side, batch, split)
+    loader = read_set(set_folder(params, data, name), side, batch, split)
     revision = read_json(made_folder(params, data, name) / "revision.json")
     revision = revision if split == "test" else revision[split]
-    return decoded(loader, data / "squares" / name, revision, side, batch), *prompts
+    return decoded(loader, data / "squares" / name, revision, side, batch)
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -53,9 +53,9 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
-def with_text(model, tokenize, name: str, features: Features, prompts, device: str) -> dict[str, np.ndarray]:
-    """Zero-shot classification by `prompts` (class names, templates); retrieval for a set without classes."""
-    encoder, (classes, templates) = Cached(model), prompts
+def with_text(model, tokenize, name: str, features: Features, folder: Path, device: str) -> dict[str, np.ndarray]:
+    """Zero-shot classification by the prompts of the set in `folder`; retrieval for a set without classes."""
+    encoder, (classes, templates) = Cached(model), prompts(folder)
     if classes is not None:
         return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device)}
     scores = retrieval.outcomes(encoder, tokenize, features.batches(), device, model.params.evaluate.batch)
@@ -64,7 +64,8 @@ def with_text(model, tokenize, name: str, features: Features, prompts, device: s
 
 def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Zero-shot classification of masked pictures."""
-    loader, classes, templates = read(model.params, data, "fine")
+    loader = read(model.params, data, "fine")
+    classes, templates = prompts(set_folder(model.params, data, "fine"))
     encoders = {"fine-masked": Masked(model, seed), "fine-ensemble": Ensemble(model, seed)}
     return {
         metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
@@ -74,7 +75,7 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
 
 def entailed(model, tokenize, data: Path, name: str, device: str) -> dict[str, np.ndarray]:
     """Statements about pictures and beside captions, told apart by probes."""
-    loaders = {split: read(model.params, data, name, split)[0] for split in ("train", "test")}
+    loaders = {split: read(model.params, data, name, split) for split in ("train", "test")}
     found = entailment.outcomes(model, tokenize, set_folder(model.params, data, name), loaders, device)
     return {f"{name}-{task}": values for task, values in found.items()}
 
@@ -82,12 +83,11 @@ def entailed(model, tokenize, data: Path, name: str, device: str) -> dict[str, n
 def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: str) -> dict[str, np.ndarray]:
     """What needs no more than the features of a set's pictures: zero-shot tasks, and the probe if it is `probed`."""
     params, found = model.params, {}
-    loader, *prompts = read(params, data, name)
-    features = compute(model, loader, device)
+    features = compute(model, read(params, data, name), device)
     if params.aligned:
-        found |= with_text(model, tokenize, name, features, prompts, device)
+        found |= with_text(model, tokenize, name, features, set_folder(params, data, name), device)
     if probed:
-        training = compute(model, read(params, data, name, "train")[0], device)
+        training = compute(model, read(params, data, name, "train"), device)
         found[f"{name}-probe"] = probe.outcomes(training, features)
     return found
 

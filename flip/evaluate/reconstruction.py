@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flip.evaluate.sets import examples, read_set
+from flip.evaluate.sets import examples, prompts
 from flip.model.masking import mask_patches
 from flip.model.precision import full_precision
 from flip.model.two_towers import TwoTowers
@@ -93,7 +93,7 @@ def reconstructions(model: TwoTowers, tokenize, folder: Path, seed: int, device:
     if not (found := ways(model)):
         return {}
     params = model.params
-    _, names, templates = read_set(folder, params.model.image, 1)
+    names, templates = prompts(folder)
     pictures, labels = examples(folder, params.model.image, MEASURED)
     classes = [names[label] for label in labels]
     ids = tokenize([templates[0].format(c=name) for name in classes])

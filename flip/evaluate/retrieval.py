@@ -1,11 +1,9 @@
 """Image and text retrieval, by clip-benchmark's functions."""
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-
-from clip_benchmark.metrics import zeroshot_retrieval as benchmark  # isort: skip
 import numpy as np
 import torch
 import torch.nn.functional as F
+from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 
 RECALLS = (1, 5, 10)
 

@@ -2,19 +2,19 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.data.boxes import kind
 from flip.data.index import PICTURES, members
-from flip.data.testsets import tars
+from flip.data.testsets import NAMES, PROMPTS, tars
 from flip.schema import Params
 from flip.sheet import spread
-
-from clip_benchmark.datasets.builder import build_wds_dataset  # isort: skip
 
 
 def places(params: Params) -> dict[str, str]:
@@ -42,8 +42,42 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(square.resize((side, side), Image.Resampling.BICUBIC)))
 
 
-def read_set(folder, side: int, batch: int, split: str = "test"):
-    """The loader of (images, targets or captions) of a set's split, the set's class names and its prompt templates.
+@dataclass(frozen=True)
+class Split:
+    """Batches (pictures uint8 [batch, side, side, 3], classes [batch] or a list of captions for each) of one split."""
+
+    folder: Path
+    side: int
+    batch: int
+    name: str
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
+        # Late: it takes a second, and what is decoded already (flip.evaluate.squares) is not read here.
+        import flip.torchvision_operators  # noqa: F401, I001  (before clip_benchmark imports torchvision)
+        from clip_benchmark.datasets.builder import build_wds_dataset
+
+        with warnings.catch_warnings():
+            # webdataset would like to be told that the shards are not shuffled; clip-benchmark does not tell it.
+            warnings.filterwarnings("ignore", message=".*shardshuffle")
+            dataset = build_wds_dataset(
+                self.folder.name, lambda image: to_square(image, self.side), self.name, str(self.folder)
+            )
+        yield from torch.utils.data.DataLoader(dataset.batched(self.batch), batch_size=None)
+
+
+def lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text().splitlines()]
+
+
+def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
+    """The class names and prompt templates of a set, as clip-benchmark reads them; None of one without classes."""
+    if kind(folder) != "classification":
+        return None, None
+    return tuple(lines(Path(folder) / name) for name in (NAMES, PROMPTS))
+
+
+def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
+    """A set's split.
 
     Raises:
         ValueError: a folder without the layout.
@@ -54,12 +88,7 @@ def read_set(folder, side: int, batch: int, split: str = "test"):
             f"{folder}: no {split}/nshards.txt; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset "
             "layout (clip_benchmark_export_wds writes one)"
         )
-    with warnings.catch_warnings():
-        # webdataset would like to be told that the shards are not shuffled; clip-benchmark does not tell it.
-        warnings.filterwarnings("ignore", message=".*shardshuffle")
-        dataset = build_wds_dataset(folder.name, lambda image: to_square(image, side), split, str(folder))
-    loader = torch.utils.data.DataLoader(dataset.batched(batch), batch_size=None)
-    return loader, dataset.classes, dataset.templates
+    return Split(folder, side, batch, split)
 
 
 def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:

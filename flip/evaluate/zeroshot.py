@@ -1,9 +1,7 @@
 """Zero-shot classification with prompt templates, by clip-benchmark's functions."""
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-
-from clip_benchmark.metrics import zeroshot_classification as benchmark  # isort: skip
 import numpy as np
+from clip_benchmark.metrics import zeroshot_classification as benchmark
 
 
 def outcomes(encoder, tokenize, loader, classes, templates, device: str) -> np.ndarray:

@@ -59,9 +59,8 @@ def stoppable():
 def is_finite(losses: dict[str, Tensor], parameters) -> bool:
     """Whether the losses of a step and all gradients are numbers; one synchronization with the device."""
     gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    total = sum(losses.values()) + sum(norm.to(torch.float64) for norm in norms)
-    return bool(total.isfinite())
+    norms = torch.stack(torch._foreach_norm(gradients)).double()
+    return bool((sum(losses.values()) + norms.sum()).isfinite())
 
 
 def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:

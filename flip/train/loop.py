@@ -58,7 +58,7 @@ class Trainer:
         """One step, or its omission; gives whether a checkpoint is due, and whether to stop after it."""
         run = self.run
         losses = run.gradients(data)
-        finite = is_finite(losses, run.model.parameters())
+        finite = is_finite(losses, run.parameters)
         failed, stop, due = self.agree(not finite, bool(self.stop), run.world.first and self.is_due())
         if failed:
             self.leave_out(losses)

@@ -89,6 +89,7 @@ class Run:
         tower = params.image_tower
         trained = model.image_tower if tower.lags else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.objectives = objectives(params, world)
         self.targets = Targets(params, codebook, seed, world)
         self.done = self.skipped = 0
