@@ -7,10 +7,13 @@ FORMAT ?= timm
 RUN = .venv/bin/python -m
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# What `make show` looks for.
+TEXT ?= a red star on grass
+
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems reconcile compare plan export queue test lint format readme readme-systems lock
+.PHONY: help setup ablations systems reconcile compare show curve plan export queue test lint format readme readme-systems lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +31,12 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.compare --scale $(SCALE)
+
+show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test pictures, scores, patches, where it looks
+	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
+
+curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
+	$(RUN) flip.curve --scale $(SCALE) $(VARIANT)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)

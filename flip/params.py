@@ -24,7 +24,7 @@ TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tr
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
-    "seeds",
+    "seeds", "larger",
 }  # fmt: skip
 
 
@@ -194,6 +194,7 @@ class Project:
         name, models = tree.get("model"), self.tree["models"]
         if isinstance(name, dict):
             return tree
+        name = tree.get("larger") if name == "larger" else name  # of the scale
         if name not in models:
             raise ParameterError(f"{where}: unknown model '{name}'; {nearest(name, models)}")
         return tree | {"model": models[name]}
@@ -217,6 +218,7 @@ class Project:
         for one in ({}, *deltas):
             tree = self._with_size(merge(tree, one), where)
         tree |= {"scale": self.scale, "variant": variant}
+        tree.pop("larger", None)
         return check(Params, tree, where)
 
     def check(self) -> "Project":
@@ -235,9 +237,11 @@ class Project:
                 )
             seen[identity] = name
             self._must_read_codes_alike(params)
-        for report in self.reports:
-            if not self.of(report).tables:
-                raise ParameterError(f"params.yaml, reports.{report}: no table names it; give it one, or remove it")
+        for name, report in self.reports.items():
+            if not (tables := self.of(name).tables):
+                raise ParameterError(f"params.yaml, reports.{name}: no table names it; give it one, or remove it")
+            if fault := report.unmeasured(tables):
+                raise ParameterError(f"params.yaml, reports.{name}.{fault}")
         return self
 
 

@@ -20,6 +20,7 @@ from flip.params import Project, read_project
 from flip.plan.memory import ADAM, FULL, memory, weights
 from flip.plan.work import work
 from flip.schema import Params
+from flip.train import board
 
 LOOK_AT = 200  # pairs of the first shard
 
@@ -118,6 +119,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
         *disk_faults(variants, manifest["samples"], folder),
         *memory_faults(variants),
         *port_faults(),
+        *filter(None, [board.fault()]),
     ]
 
 

@@ -1,8 +1,22 @@
-"""Parameters of the reports: pages, their tables, the trade-off figure."""
+"""Parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
 
 from pydantic import Field
 
 from flip.schema_types import Name, Section
+
+
+class Law(Section):
+    """Runs of one kind: some that a law of scaling is fitted to, and some that it is compared with."""
+
+    fitted: list[Name] = Field(description="variants, least compute first", min_length=3)
+    held_out: list[Name] = Field(description="variants that the fit does not see", min_length=1)
+
+
+class Scaling(Section):
+    """How the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
+
+    metric: Name = Field(description="an accuracy; its error is 100% minus it")
+    laws: dict[str, Law] = Field(description="one law per mask ratio; the others are compared with the first")
 
 
 class Report(Section):
@@ -11,6 +25,18 @@ class Report(Section):
     title: str = Field(description="what the page is called")
     question: str = Field(description="what its tables answer")
     about: str = Field(description="what it compares, in a few sentences")
+    scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
+
+    def unmeasured(self, tables: dict) -> str | None:
+        """Which run of a law is in none of the report's tables, if one is: they are what is trained and measured."""
+        for label, law in self.scaling.laws.items() if self.scaling else ():
+            for name in (*law.fitted, *law.held_out):
+                if not any(name in one.variants and self.scaling.metric in one.metrics for one in tables.values()):
+                    return (
+                        f"scaling.laws.{label}: no table of this report has a row '{name}' and a column "
+                        f"'{self.scaling.metric}'; add them to one, or take the run out"
+                    )
+        return None
 
 
 class Table(Section):

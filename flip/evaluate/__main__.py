@@ -16,30 +16,19 @@ import torch
 
 from flip.data.boxes import kind
 from flip.data.entailment import KIND as ENTAILMENT
-from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate import entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
-from flip.evaluate.sets import made_folder, places, prompts, read_set, set_folder
+from flip.evaluate.inputs import read, read_model
+from flip.evaluate.sets import made_folder, places, prompts, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
-from flip.evaluate.squares import decoded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
-from flip.model.weights import load_weights
 from flip.params import load
 from flip.schema import Params
 
 PLAIN = ("classification", "retrieval")  # kinds of sets whose tasks need the features of pictures and no pixels
-
-
-def read(params: Params, data: Path, name: str, split: str = "test"):
-    """The pictures of a set's split, with their classes or captions."""
-    side, batch = params.model.image, params.evaluate.batch
-    loader = read_set(set_folder(params, data, name), side, batch, split)
-    revision = read_json(made_folder(params, data, name) / "revision.json")
-    revision = revision if split == "test" else revision[split]
-    return decoded(loader, data / "squares" / name, revision, side, batch)
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -112,19 +101,6 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     if params.aligned and params.masking.image:
         found |= masked(model, tokenize, data, seed, device)
     return found
-
-
-def read_model(params: Params, data: Path, weights, device: str, tokenizer=None):
-    """The model whose weights are in a file, and what makes token ids of texts: the data's tokenizer unless another is
-    named.
-
-    Raises:
-        ValueError: weights of another model.
-    """
-    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
-    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
-    load_weights(weights, model)
-    return model, lambda texts: torch.from_numpy(tokenizer(texts))
 
 
 def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flip.report import formats, pictures, tradeoff
+from flip.report import formats, pictures, scaling, tradeoff
 from flip.report.cells import chance, read_paper
 from flip.report.labels import column
 from flip.report.results import Results
@@ -134,7 +134,7 @@ def versions(results: Results) -> list[tuple[str, str]]:
     return [(name, ", ".join(sorted(values))) for name, values in sorted(found.items())]
 
 
-def render(results: Results, tables, curves) -> str:
+def render(results: Results, tables, curves, laws=()) -> str:
     """index.html."""
     environment = Environment(
         loader=PackageLoader("flip.report", ""),
@@ -161,6 +161,7 @@ def render(results: Results, tables, curves) -> str:
         curves=curves,
         metric=project.tradeoff and project.tradeoff.metric,
         figure=figure(curves, project.tradeoff.metric) if curves else "",
+        scaling=scaling.section(results, laws),
         looks=pictures.relevance(results, tables),
         reconstructions=pictures.reconstructions(results),
         tokenizer=pictures.tokenizer(results),

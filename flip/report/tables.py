@@ -12,7 +12,7 @@ import pandas as pd
 
 from flip.files import write_atomic, write_json
 from flip.params import Project, read_project
-from flip.report import formats, losses, page, tradeoff
+from flip.report import formats, losses, page, scaling, tradeoff
 from flip.report.cells import Builder, Comparison
 from flip.report.labels import column
 from flip.report.results import read_results
@@ -92,7 +92,10 @@ def write(found, out: Path) -> None:
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
-    write_atomic(out / "index.html", page.render(found, tables, curves))
+    laws = scaling.laws(found, builder.estimates)
+    if laws:
+        scaling.write(found, laws, out)
+    write_atomic(out / "index.html", page.render(found, tables, curves, laws))
 
 
 def main(argv=None):

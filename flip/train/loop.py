@@ -19,6 +19,7 @@ from flip.model.codebook import load_codebook
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
 from flip.schema import Params
+from flip.train.board import board
 from flip.train.checkpoint import Checkpoints
 from flip.train.distributed import World
 from flip.train.guards import Interrupted, Stop, Watchdog, is_finite, left_out, stoppable
@@ -30,11 +31,11 @@ LOG_ROWS = 200  # per run, however long it is
 class Trainer:
     """What goes on around the steps of a run: log, progress, checkpoints, the wish to stop, numbers not finite."""
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, notes: Path, stop: Stop, watchdog: Watchdog):
+    def __init__(self, run: Run, checkpoints: Checkpoints, notes: Path, stop: Stop, watchdog: Watchdog, draw):
         self.run, self.checkpoints, self.stop, self.watchdog = run, checkpoints, stop, watchdog
         train = run.params.train
         self.batch, self.every = train.global_batch, max(run.steps // LOG_ROWS, 1)
-        self.notes = notes
+        self.notes, self.draw = notes, draw
         self.before = run.seconds
         self.began = self.saved = self.logged = time.monotonic()
 
@@ -81,6 +82,7 @@ class Trainer:
         run.seconds = self.before + now - self.began
         if run.done % self.every == 0 or run.done == run.steps:
             row = run.record(run.latest, self.every * self.batch / max(now - self.logged, 1e-9))
+            self.draw()
             bar.set_postfix({name: row[name] for name in ("loss", "scale") if name in row}, refresh=False)
             self.logged = now
 
@@ -99,8 +101,8 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
     """
     if state := checkpoints.newest():
         run.restore(state)
-    with stoppable() as stop, Watchdog(run.params.train.stall_minutes) as watchdog:
-        trainer = Trainer(run, checkpoints, notes, stop, watchdog)
+    with board(run) as draw, stoppable() as stop, Watchdog(run.params.train.stall_minutes) as watchdog:
+        trainer = Trainer(run, checkpoints, notes, stop, watchdog, draw)
         batches, bar = run.batches(), trainer.progress()
         while run.done < run.steps:
             watchdog.saw(f"loading the batch after {run.seen} samples")

@@ -1,0 +1,40 @@
+"""What an evaluation reads: a model with its weights, and the pictures of a test set."""
+
+from pathlib import Path
+
+import torch
+
+from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.evaluate.sets import made_folder, read_set, set_folder
+from flip.evaluate.squares import decoded
+from flip.files import read_json
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import load_weights
+from flip.schema import Params
+
+
+def read(params: Params, data: Path, name: str, split: str = "test"):
+    """The pictures of a set's split, with their classes or captions."""
+    side, batch = params.model.image, params.evaluate.batch
+    loader = read_set(set_folder(params, data, name), side, batch, split)
+    revision = read_json(made_folder(params, data, name) / "revision.json")
+    revision = revision if split == "test" else revision[split]
+    return decoded(loader, data / "squares" / name, revision, side, batch)
+
+
+def new_model(params: Params, data: Path, device: str, tokenizer=None):
+    """A model without its weights, and what makes token ids of texts: the data's tokenizer unless another is named."""
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
+    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
+    return model, lambda texts: torch.from_numpy(tokenizer(texts))
+
+
+def read_model(params: Params, data: Path, weights, device: str, tokenizer=None):
+    """`new_model` with the weights in a file.
+
+    Raises:
+        ValueError: weights of another model.
+    """
+    model, tokenize = new_model(params, data, device, tokenizer)
+    load_weights(weights, model)
+    return model, tokenize

@@ -1,0 +1,233 @@
+"""How the error falls with compute: a power law fitted to some runs, and what it says of others, which it has not seen.
+
+error = a x (compute / reference)^-b, a straight line in logarithms, as Cherti et al. (2022, arXiv 2212.07143) fit to
+CLIP's zero-shot errors. Compute is the FLOPs of the whole training as counted, that of the runs which it builds on
+included; the error is 100% minus the metric. Intervals are over test pictures (and seeds): every resample is fitted.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
+
+from flip.files import write_atomic, write_json
+from flip.metrics import set_of
+from flip.report.bootstrap import Estimate
+from flip.report.costs import cost
+from flip.report.results import Results
+from flip.report.tradeoff import METADATA, SETTINGS, STYLES, time_to
+
+LIMIT = 7.0  # of logarithms of ratios: a thousand times more or less is as good as never
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training: its compute in FLOPs, its time over that of the first law's first run, its error in percent."""
+
+    variant: str
+    flops: float
+    time: float
+    error: Estimate
+    alike: bool  # as large a model as the first fitted one
+
+
+def both(function: Callable, *estimates: Estimate) -> Estimate:
+    """The function of values, and of what they are in each resample."""
+    return Estimate(float(function(*(e.value for e in estimates))), function(*(e.resampled for e in estimates)))
+
+
+@dataclass(frozen=True)
+class Law:
+    """error = a x (FLOPs / reference)^-b of the fitted points; `held` are those that it is compared with."""
+
+    label: str
+    reference: float
+    a: Estimate
+    b: Estimate
+    fitted: list[Point]
+    held: list[Point]
+
+    def error(self, flops: float) -> Estimate:
+        return both(lambda a, b: a * (flops / self.reference) ** -b, self.a, self.b)
+
+    def saving(self, flops: float, error: Estimate) -> Estimate:
+        """Over `flops`, the compute at which the law has an error: how many times less; 0 where it does not fall."""
+
+        def times(a, b, e):
+            falls = b > 0
+            steps = np.log(a / e) / np.where(falls, b, 1)
+            return np.where(falls, np.exp(np.clip(np.log(flops / self.reference) - steps, -LIMIT, LIMIT)), 0)
+
+        return both(times, self.a, self.b, error)
+
+    @property
+    def curve(self) -> list[Point]:
+        """The runs of one model, least compute first."""
+        return sorted((one for one in (*self.fitted, *self.held) if one.alike), key=lambda one: one.flops)
+
+
+def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.ndarray, np.ndarray]:
+    """a and b [...] by least squares in logarithms, for FLOPs [points] and errors [points, ...]."""
+    x, y = np.log(flops / reference), np.log(errors)
+    centred = x - x.mean()
+    b = -np.tensordot(centred, y, axes=1) / (centred**2).sum()
+    return np.exp(y.mean(axis=0) + b * x.mean()), b
+
+
+def points(results: Results, estimates: dict, names: list[str], metric: str, first: str) -> list[Point]:
+    """Errors below half a picture count as that: they have a logarithm then."""
+    least = 50 / results.sets[set_of(metric, results.sets)]["samples"]
+    base = float(np.median(cost(first, results).total_time))
+    model, found = results.runs[names[0]].params.model, []
+    for name in names:
+        error = both(lambda value: np.maximum(100 - value, least), estimates[name, metric])
+        total, alike = cost(name, results), results.runs[name].params.model == model
+        found.append(Point(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike))
+    return found
+
+
+def laws(results: Results, estimates: dict) -> list[Law]:
+    """Those of the report, in the order of params.yaml; none where it asks for none."""
+    scaling = next(iter(results.project.reports.values())).scaling
+    found, reference = [], None
+    for label, one in scaling.laws.items() if scaling else ():
+        first = next(iter(scaling.laws.values())).fitted[0]
+        every = points(results, estimates, [*one.fitted, *one.held_out], scaling.metric, first)
+        fitted, held = every[: len(one.fitted)], every[len(one.fitted) :]
+        flops = np.array([point.flops for point in fitted])
+        reference = reference or float(flops.max())
+        a, b = fit(flops, np.array([point.error.value for point in fitted]), reference)
+        many = fit(flops, np.array([point.error.resampled for point in fitted]), reference)
+        found.append(Law(label, reference, Estimate(float(a), many[0]), Estimate(float(b), many[1]), fitted, held))
+    return found
+
+
+def spread(name: str, estimate: Estimate, confidence: float) -> dict[str, float]:
+    low, high = estimate.interval(confidence)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+
+
+def interpolated(base: list[Point], curve: list[Point], what: str) -> Estimate:
+    """How many times less (`what`: flops or time) a curve takes to the accuracy of the last run of `base`, by straight
+    lines between runs; 0 where it does not get there."""
+    own, theirs = ([getattr(one, what) for one in runs] for runs in (curve, base))
+
+    def ratio(target: float, errors: list[float]) -> float:
+        found = time_to(-target, own, [-error for error in errors])
+        return 0.0 if found is None else theirs[-1] / found
+
+    rows = zip(base[-1].error.resampled, *(one.error.resampled for one in curve), strict=True)
+    resampled = np.array([ratio(target, errors) for target, *errors in rows])
+    return Estimate(ratio(base[-1].error.value, [one.error.value for one in curve]), resampled)
+
+
+def savings(found: list[Law], confidence: float) -> list[dict]:
+    """For each law but the first: how many times less compute, or time, it takes to the accuracy of the first one's
+    last run: by its fit, and by interpolation, where `first` says that its shortest run is there already."""
+    rows, (base, *others) = [], found
+    last = base.curve[-1]
+    for law in others:
+        row = {"label": law.label, "baseline": last.variant, "first": law.curve[0].error.value <= last.error.value}
+        row |= spread("by_law", law.saving(last.flops, last.error), confidence)
+        for what in ("flops", "time"):
+            row |= spread(what, interpolated(base.curve, law.curve, what), confidence)
+        rows.append(row)
+    return rows
+
+
+def records(law: Law, confidence: float) -> list[dict]:
+    """A law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
+    rows = []
+    for point in (*law.fitted, *law.held):
+        predicted = law.error(point.flops)
+        row = {"law": law.label, "variant": point.variant, "fitted": point in law.fitted, "same_model": point.alike}
+        row |= {"flops": point.flops, "time": point.time} | spread("error", point.error, confidence)
+        row |= spread("predicted", predicted, confidence) | spread("off", point.error - predicted, confidence)
+        rows.append(row | {"within_noise": row["off_low"] <= 0 <= row["off_high"]})
+    return rows
+
+
+def summary(found: list[Law], metric: str, confidence: float) -> dict:
+    """What scaling.json holds."""
+    fits = [
+        {"label": law.label, "reference_flops": law.reference}
+        | spread("a", law.a, confidence)
+        | spread("b", law.b, confidence)
+        for law in found
+    ]
+    every = [row for law in found for row in records(law, confidence)]
+    return {
+        "metric": metric,
+        "confidence": confidence,
+        "laws": fits,
+        "points": every,
+        "savings": savings(found, confidence),
+    }
+
+
+def draw_law(axes, law: Law, color: str, marker: str, confidence: float) -> None:
+    every = np.array([point.flops for point in (*law.fitted, *law.held)])
+    line = np.geomspace(every.min(), every.max(), 40)
+    predicted = [law.error(flops) for flops in line]
+    axes.plot(line, [one.value for one in predicted], color=color, linewidth=1.5, label=law.label)
+    lows, highs = zip(*(one.interval(confidence) for one in predicted), strict=True)
+    axes.fill_between(line, lows, highs, color=color, alpha=0.15, linewidth=0)
+    for point in (*law.fitted, *law.held):
+        low, high = point.error.interval(confidence)
+        axes.errorbar(
+            point.flops, point.error.value, [[point.error.value - low], [high - point.error.value]], color=color,
+            marker=marker if point.alike else "*", markersize=7 if point.alike else 10, capsize=3,
+            markerfacecolor=color if point in law.fitted else "white",
+        )  # fmt: skip
+
+
+def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
+    """The figure as 'svg' or 'png', both axes logarithmic."""
+    with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
+        figure = Figure(figsize=(4.8, 3.8), layout="constrained")
+        axes = figure.add_subplot(xscale="log", yscale="log")
+        for number, law in enumerate(found):
+            draw_law(axes, law, *STYLES[number % len(STYLES)], confidence)
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+        axes.grid(alpha=0.25, which="both")
+        axes.legend(frameon=False)
+        axes.set(xlabel="FLOPs of the whole training", ylabel=f"{metric}, error, %")
+        file = io.BytesIO()
+        figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])
+    return file.getvalue()
+
+
+def section(results: Results, found: list[Law]) -> Markup:
+    """The report's part about scaling; nothing where it has none."""
+    if not found:
+        return Markup()
+    metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
+    svg = draw(found, metric, confidence, "svg").decode()
+    environment = Environment(
+        loader=PackageLoader("flip.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    figure = Markup(svg[svg.index("<svg") :])
+    return Markup(environment.get_template("scaling.html").render(figure=figure, **summary(found, metric, confidence)))
+
+
+def write(results: Results, found: list[Law], out: Path) -> None:
+    """scaling.json, scaling.csv and the figure."""
+    metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
+    facts = summary(found, metric, confidence)
+    write_json(out / "scaling.json", facts)
+    write_atomic(out / "scaling.csv", pd.DataFrame(facts["points"]).to_csv(index=False))
+    for kind in METADATA:
+        write_atomic(out / f"scaling.{kind}", draw(found, metric, confidence, kind))

@@ -1,0 +1,89 @@
+"""Curves for TensorBoard: off unless the environment asks; every row of the log once, also after a kill; weights are
+those of a training without them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from flip import preflight
+from flip.train import board as module
+from flip.train.board import FOLDER, board, scalars
+from flip.train.checkpoint import Checkpoints
+from flip.train.loop import Trainer, train
+from tests.conftest import SMALL
+from tests.test_train import make_run, weights
+
+
+def test_rows_of_the_log_have_their_tags():
+    row = {"samples": 8, "loss": 3.0, "contrastive": 2.0, "reconstruction": 1.0, "lr": 0.1, "scale": 20.0}
+    found = scalars(row | {"samples_per_second": 50.0}, ["contrastive", "reconstruction"])
+    assert found == {
+        "loss/sum": 3.0, "loss/contrastive": 2.0, "loss/reconstruction": 1.0, "lr": 0.1, "samples_per_second": 50.0,
+        "temperature": 0.05,
+    }  # fmt: skip
+    assert "temperature" not in scalars({"loss": 1.0, "lr": 0.1, "samples_per_second": 1.0}, [])
+
+
+def test_nothing_is_imported_or_written_unless_asked_for(tmp_path):
+    code = "import sys, flip.pretrain; sys.exit(any('tensorboard' in name for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def params(change):
+    return change("flip-75-mae", {**SMALL, "train": {**SMALL["train"], "checkpoint_samples": 64}})
+
+
+class Killed(Exception):
+    pass
+
+
+def train_with_a_kill(params, data, folder, monkeypatch):
+    """Killed after the 13th step, five beyond the last checkpoint; then called again to its end."""
+    finish = Trainer.finish
+
+    def ends(self, bar):
+        finish(self, bar)
+        if self.run.done == 13 and not (folder / "killed").exists():
+            (folder / "killed").touch()
+            raise Killed
+
+    monkeypatch.setattr(Trainer, "finish", ends)
+    with pytest.raises(Killed):
+        train(make_run(params, data), Checkpoints(folder / "checkpoints", 2), folder)
+    run = make_run(params, data)
+    train(run, Checkpoints(folder / "checkpoints", 2), folder)
+    return run
+
+
+def test_a_killed_run_has_every_point_once(params, small_data, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv(FOLDER, str(tmp_path / "curves"))
+    run = train_with_a_kill(params, small_data, tmp_path, monkeypatch)
+    found = accumulator.EventAccumulator(str(tmp_path / "curves" / "tiny" / "flip-75-mae" / "seed-0"))
+    found.Reload()
+    names = ("loss/sum", "loss/contrastive", "loss/reconstruction", "lr", "samples_per_second", "temperature")
+    assert set(found.Tags()["scalars"]) == set(names)
+    for tag, column in zip(names[:4], ("loss", "contrastive", "reconstruction", "lr"), strict=True):
+        points = [(event.step, event.value) for event in found.Scalars(tag)]
+        assert [step for step, _ in points] == [row["samples"] for row in run.log]
+        assert [value for _, value in points] == pytest.approx([row[column] for row in run.log])
+    monkeypatch.delenv(FOLDER)
+    plain = make_run(params, small_data)
+    train(plain, Checkpoints(tmp_path / "plain", 2), tmp_path)
+    assert all(torch.equal(tensor, weights(run)[name]) for name, tensor in weights(plain).items())
+
+
+def test_a_missing_package_is_named_before_training_and_before_it_waits(params, small_data, tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "curves"))
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="tensorboard is not installed"), board(make_run(params, small_data)):
+        pass
+    assert "tensorboard is not installed" in module.fault()
+    assert preflight.board.fault is module.fault
+    monkeypatch.delenv(FOLDER)
+    assert module.fault() is None
+    with board(make_run(params, small_data)) as draw:
+        draw()
