@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
-from flip.metrics import places, set_of
+from flip.metrics import places, set_of, untransferable
 from flip.origins import misfit
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
@@ -24,7 +24,7 @@ TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tr
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
-    "seeds",
+    "seeds", "transfer",
 }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ class Project:
 
     def _table(self, name: str, tree: dict) -> Table:
         table = check(Table, tree, f"params.yaml, tables.{name}")
-        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"])
+        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
         try:
             metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
         except ValueError as error:
@@ -238,6 +238,8 @@ class Project:
         for report in self.reports:
             if not self.of(report).tables:
                 raise ParameterError(f"params.yaml, reports.{report}: no table names it; give it one, or remove it")
+        if fault := untransferable(self):
+            raise ParameterError(f"params.yaml, {fault}")
         return self
 
 
