@@ -11,7 +11,18 @@ import pytest
 import torch
 
 from flip.data import testsets
-from flip.data.composition import CHANGES, Pair, caption, counted, has_same_words, pair, related, relations, samples
+from flip.data.composition import (
+    CHANGES,
+    Pair,
+    caption,
+    counted,
+    differ_in_one_place,
+    has_same_words,
+    pair,
+    related,
+    relations,
+    samples,
+)
 from flip.data.scenes import Scene, Thing, stream
 from flip.data.shifts import annotations, jpeg_of, scene_of
 from flip.evaluate.composition import outcomes, preference
@@ -61,6 +72,15 @@ def test_pairs_by_kind():
             one = pair(scene, kind, Random(seed))
             assert has_same_words(one.right, one.wrong) == kind.startswith("swap")
             assert one.right.lower() != one.wrong.lower()
+            if kind.startswith("replace"):
+                left, right = (Counter(text.split()) for text in (one.right, one.wrong))
+                assert (left - right).total() <= 3 >= (right - left).total()
+
+
+def test_one_place_is_a_word_and_its_article():
+    assert differ_in_one_place("a red star above a ball", "an orange star above a ball")
+    assert differ_in_one_place("a fir tree above a ball", "an arrow above a ball")
+    assert not differ_in_one_place("a scarlet star above an azure ball", "a pink star above blue ball")
 
 
 def words_of(scene):

@@ -11,6 +11,7 @@ A set lies in clip-benchmark's webdataset layout, with `composition` in dataset_
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -69,11 +70,25 @@ def has_same_words(one: str, other: str) -> bool:
     return sorted(one.lower().split()) == sorted(other.lower().split())
 
 
+def agreeing(one: list[str], other: list[str]) -> int:
+    """How many words two lists begin with together."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def differ_in_one_place(one: str, other: str) -> bool:
+    """Whether a word, with its article, is all that was replaced (names have two words at most)."""
+    left, right = one.lower().split(), other.lower().split()
+    same = agreeing(left, right)
+    left, right = left[same:][::-1], right[same:][::-1]
+    same = agreeing(left, right)
+    return max(len(left), len(right)) - same <= 3
+
+
 def pair(scene: Scene, kind: str, random: Random) -> Pair:
     """A right caption of a scene of two things, and one that is wrong in the way of the kind."""
     while True:
         found = told(scene, CHANGES[kind](scene, random), random, caption)
-        if found and has_same_words(*found) == kind.startswith("swap"):
+        if found and (has_same_words if kind.startswith("swap") else differ_in_one_place)(*found):
             return Pair(kind, *found)
 
 
