@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flip.files import write_atomic
-from flip.metrics import places, set_of
+from flip.metrics import places, set_of, untransferable
 from flip.origins import misfit
 from flip.schema import Params, Report, Section, Table, Tradeoff
 
@@ -24,7 +24,7 @@ TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tr
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
-    "seeds", "larger",
+    "seeds", "larger", "transfer",
 }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ class Project:
 
     def _table(self, name: str, tree: dict) -> Table:
         table = check(Table, tree, f"params.yaml, tables.{name}")
-        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {})["evaluate"])
+        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
         try:
             metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
         except ValueError as error:
@@ -242,6 +242,8 @@ class Project:
                 raise ParameterError(f"params.yaml, reports.{name}: no table names it; give it one, or remove it")
             if fault := report.unmeasured(tables):
                 raise ParameterError(f"params.yaml, reports.{name}.{fault}")
+        if fault := untransferable(self):
+            raise ParameterError(f"params.yaml, {fault}")
         return self
 
 

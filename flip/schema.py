@@ -43,6 +43,7 @@ from flip.schema_model import (
 from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_resources import Job, Resources
 from flip.schema_train import Train
+from flip.schema_transfer import Transfer
 from flip.schema_types import Count, Name, Section
 
 # What other modules import from here.
@@ -73,6 +74,7 @@ __all__ = [
     "Tower",
     "Tradeoff",
     "Train",
+    "Transfer",
     "Views",
     "VisionForm",
     "World",
@@ -119,6 +121,7 @@ class Params(Section):
     codebook: Codebook
     train: Train
     evaluate: Evaluate
+    transfer: Transfer
     bootstrap: Bootstrap
     cost: Cost
     resources: Resources

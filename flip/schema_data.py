@@ -80,7 +80,9 @@ class TestSets(Section):
     fine: Count
     shifted: Count = Field(description="pictures in each of the shifted sets")
     retrieval: Count = Field(description="pictures with five captions each")
-    pointing: Count = Field(description="pictures of two or three things, of which one is named")
+    pointing: Count = Field(
+        description="pictures of two or three things, of which one is named; composition has the same ones"
+    )
     entailment: Count = Field(description="pictures, fine's first, each with a statement about it")
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator, model_validator
 
-from flip.metrics import retrieval_in
+from flip.metrics import TRANSFERS, retrieval_in
 from flip.schema_data import WORLD_LANGUAGES, ProbeSets
 from flip.schema_types import Count, Language, Name, Section
 
@@ -10,7 +10,10 @@ from flip.schema_types import Count, Language, Name, Section
 class Evaluate(Section):
     sets: dict[Name, str] = Field(
         description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required; null: the "
-        "scale has none, and tables leave its metrics out"
+        "scale has none, and tables leave its metrics out. What a folder is for stands in its dataset_type.txt: "
+        "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
+        "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
+        "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
     )
     languages: dict[Language, str] = Field(
         description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
@@ -40,6 +43,12 @@ class Evaluate(Section):
                     f"languages.{language} = 'world', which does not speak it; known: {', '.join(WORLD_LANGUAGES)}, or "
                     "give a folder"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def leaves_names_to_transfer(self):
+        if taken := sorted(self.sets.keys() & set(TRANSFERS)):
+            raise ValueError(f"sets.{taken[0]} has the name of a task of transfer, and of its metrics; choose another")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.files import write_atomic
+from flip.metrics import transferred
 from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
 from flip.schema import Params, Source, World
@@ -87,6 +88,11 @@ CODEBOOK = Stage(
     | {"seeds": True, "train": {"shuffle_shards"}},
 )
 EVALUATE = Stage("flip.evaluate", "evaluate", dict.fromkeys(FORM, True) | {"evaluate": {"probe", "batch"}})
+TRANSFER = Stage(
+    "flip.transfer",
+    "evaluate",
+    dict.fromkeys(FORM, True) | {"transfer": True, "world": {"seed"}, "evaluate": {"batch", "sets", "probe"}},
+)
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
 
@@ -142,6 +148,8 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
         part = project.of(report)
         costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}
         spec(f"tables/{report}/cost.json", COST, costs)
+        for name in transferred(part):
+            spec(f"tables/{report}/{name}/transfer.json", TRANSFER, selected(variants[name], TRANSFER.sections))
         compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
         whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
         spec(f"tables/{report}/tables.json", TABLES, compared | {"variants": whole})

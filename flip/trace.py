@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
-from flip.metrics import set_of
+from flip.metrics import is_transferred, set_of
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
 
@@ -30,7 +30,7 @@ def chain(receipt: str) -> dict[str, dict]:
 
 
 def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, str]:
-    """Seed -> receipt of the evaluation that gave a cell.
+    """Seed -> receipt of the evaluation, or of the heads, that gave a cell.
 
     Raises:
         ValueError: the table has no such cell.
@@ -41,8 +41,11 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
     for name, known, what in ((variant, found.variants, "row"), (metric, found.metrics, "column")):
         if name not in known:
             raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
-    folder = f"receipts/{project.scale}/variants/{variant}"
-    return {seed: f"{folder}/seed-{seed}/evaluate.json" for seed in project.variants[variant].seeds}
+    kind, stage = ("variants", "evaluate")
+    if is_transferred(metric):
+        kind, stage = f"tables/{found.report}", "transfer"
+    folder = f"receipts/{project.scale}/{kind}/{variant}"
+    return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
 
 
 def made(receipt: dict) -> str:
@@ -80,7 +83,7 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
     stages = {}
     for receipt in receipts.values():
         stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
-    evaluation, training = stages["evaluate"][-1], stages["pretrain"][-1]
+    evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     if metric not in measured["metrics"]:
         why = measured["skipped"].get(metric, "the model lacks a tower for it")
@@ -126,13 +129,19 @@ def verify_shards(data: Path) -> list[str]:
     ]
 
 
-def verify_metric(project: Project, variant: str, seed: int, metric: str) -> list[str]:
+def verify_metric(project: Project, report: str, variant: str, seed: int, metric: str) -> list[str]:
     """Evaluates the weights again; gives what differs from the outcomes on disk."""
-    from flip.evaluate.__main__ import evaluate_weights  # only here: it imports torch
+    from flip.evaluate.__main__ import evaluate_weights  # only here: they import torch
+    from flip.transfer.__main__ import transfer
 
-    folder = Path("results") / project.scale / variant / f"seed-{seed}"
-    data = Path("data") / project.scale
-    again = evaluate_weights(project.variants[variant], data, folder / "weights.safetensors", seed)[metric]
+    results, data = Path("results") / project.scale, Path("data") / project.scale
+    made, params = f"{variant}/seed-{seed}", project.variants[variant]
+    weights, folder = results / made / "weights.safetensors", results / made
+    if is_transferred(metric):
+        folder = Path("tables") / project.scale / report / made
+        again = transfer(params, data, weights, seed)[0][metric]
+    else:
+        again = evaluate_weights(params, data, weights, seed)[metric]
     with np.load(folder / "outcomes.npz") as file:
         differing = int((file[metric] != again).sum())
     value = 100 * float(again.mean())
@@ -140,11 +149,12 @@ def verify_metric(project: Project, variant: str, seed: int, metric: str) -> lis
     return [f"{folder}: {differing} outcomes of {metric} are not those of the weights"] if differing else []
 
 
-def verify(project: Project, variant: str, metric: str, found: dict[int, dict]) -> list[str]:
+def verify(project: Project, table: str, variant: str, metric: str, found: dict[int, dict]) -> list[str]:
+    report = project.tables[table].report
     faults = verify_shards(Path("data") / project.scale)
     for seed, receipts in found.items():
         faults += verify_files(receipts)
-        faults += verify_metric(project, variant, seed, metric)
+        faults += verify_metric(project, report, variant, seed, metric)
     return list(dict.fromkeys(faults))
 
 
@@ -168,7 +178,7 @@ def main(argv=None):
             print(f"Table {options.table}, {options.variant}: frozen parameters\n")
             print(dump(project.variants[options.variant]))
             print("\n\n".join(stories))
-        faults = verify(project, options.variant, options.metric, found) if options.verify else []
+        faults = verify(project, options.table, options.variant, options.metric, found) if options.verify else []
     except (ParameterError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     if faults:

@@ -131,7 +131,8 @@ def compared_receipts(wildcards) -> list[str]:
     cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
     manifest = f"receipts/{SCALE}/data/manifest.json"
     names = PROJECT.of(wildcards.report).named
-    return [*evaluations(names), cost, manifest, *codebook_receipt(names)]
+    heads = transfer_receipts(wildcards.report)
+    return [*evaluations(names), cost, manifest, *heads, *codebook_receipt(names)]
 
 
 def cost_receipts(wildcards) -> list[str]:

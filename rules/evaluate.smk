@@ -1,7 +1,19 @@
 # Evaluation: weights -> metrics, and what a training step costs.
-# Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json
-# and receipts/<scale>/tables/<report>/cost.json, and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz,
-# pictures/} and tables/<scale>/<report>/cost.json.
+# Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json,
+# receipts/<scale>/tables/<report>/cost.json and, where a report shows what heads learn, <variant>/seed-<seed>/transfer.json
+# beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
+# tables/<scale>/<report>/, cost.json and <variant>/seed-<seed>/{metrics.json, outcomes.npz}.
+
+from flip.metrics import transferred
+
+
+def transfer_receipts(report) -> list[str]:
+    """Of the heads whose metrics a report shows."""
+    return [
+        f"receipts/{SCALE}/tables/{report}/{run}/transfer.json"
+        for variant in transferred(PROJECT.of(report))
+        for run in RUNS[variant]
+    ]
 
 
 rule evaluate:
@@ -56,3 +68,31 @@ rule cost:
         RECEIPT + " --facts {params.made:q} --"
         " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"
         " --threads {JOB.threads} --out {params.made:q} 2> {log:q}"
+
+
+rule transfer:
+    """Train heads on frozen features of {wildcards.variant}: captioning and questions, as {wildcards.report} shows them."""
+    input:
+        spec="specs/{scale}/tables/{report}/{variant}/transfer.json",
+        after=evaluation_receipts,
+    output:
+        update("receipts/{scale}/tables/{report}/{variant}/seed-{seed}/transfer.json"),
+    log:
+        "logs/transfer/{scale}/{report}/{variant}/seed-{seed}.log",
+    threads: BASE.resources.evaluate.threads
+    resources:
+        **gpus(BASE.resources.evaluate.gpus),
+        mem_mb=BASE.resources.evaluate.memory_mb,
+        runtime=BASE.resources.evaluate.minutes,
+    params:
+        made=expand(
+            "tables/{{scale}}/{{report}}/{{variant}}/seed-{{seed}}/{name}",
+            name=["outcomes.npz", "metrics.json"],
+        ),
+        facts="tables/{scale}/{report}/{variant}/seed-{seed}/metrics.json",
+    shell:
+        RECEIPT + " --facts {params.facts:q} --"
+        " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
+        " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
+        " --out tables/{wildcards.scale}/{wildcards.report}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"

@@ -65,6 +65,9 @@ SMALL = {
     "train": {"batch": 8, "batch_scale": 1, "epochs": 3.0, "epochs_scale": 1.0, "warmup_samples": 40,
               "warmup_scale": 1.0, "base_lr": 0.05, "shuffle_shards": 2},
     "evaluate": {"batch": 16},
+    "transfer": {"steps": 30, "batch": 16, "lr": 0.01, "captioning": {"layers": 1, "width": 16, "heads": 2},
+                 "fusion": {"layers": 1, "width": 16, "heads": 2},
+                 "finetuning": {"steps": 4, "batch": 16, "lr": 0.01}},
     "cost": {"rounds": 3, "batch": 16},
 }  # fmt: skip
 

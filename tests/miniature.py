@@ -90,6 +90,7 @@ def shrink(tree):
             "batch": 64,
             "probe": ["fine", "coarse"],
         },
+        "transfer": SMALL["transfer"] | {"steps": 20},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}

@@ -3,19 +3,30 @@
 import numpy as np
 
 from flip.files import write_atomic, write_json
+from flip.metrics import TRANSFERS, transferred
 from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
+KINDS = ["replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation"]
 ITEMS = {
     "fine": 1500,
     "coarse": 1000,
     "retrieval": 400,
     "pointing": 480,
     "entailment": 1500,
+    "composition": 480,
     **dict.fromkeys(SHIFTS, 1000),
 }
-CLASSES = {"fine": 128, "coarse": 16, "retrieval": None, "pointing": 0, "entailment": 2, **dict.fromkeys(SHIFTS, 128)}
+CLASSES = {
+    "fine": 128,
+    "coarse": 16,
+    "retrieval": None,
+    "pointing": 0,
+    "entailment": 2,
+    "composition": 0,
+    **dict.fromkeys(SHIFTS, 128),
+}
 PROBED = {"fine": 2560, "coarse": 800, "entailment": 2560}
 PROBES = ["fine-probe", "coarse-probe"]
 STATEMENTS = {"entailment-image": "relates", "entailment-text": "has_text_tower"}
@@ -27,6 +38,7 @@ METRICS = [
     "retrieval-image-r1",
     "retrieval-text-r1",
     "pointing",
+    *(f"composition-{kind}" for kind in KINDS),
     *SHIFTS,
 ]
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
@@ -92,6 +104,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         for test, count in PROBED.items():
             sets[test]["train"] = {"samples": count, "sha256": fitted_to * 32}
         sets["pointing"]["chance"] = 12.3246
+        sets["composition"] |= {"chance": 50.0, "pairs": dict.fromkeys(KINDS, 480)}
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts | {"pictures": write_pictures(place, params)})
@@ -102,6 +115,25 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         seen = np.arange(1, steps + 1) * batch
         lines = [f"{n},{np.log(batch) * (0.4 + 0.6 * np.exp(-n / 20000)):.4f},0.001,14.3,1000.0" for n in seen]
         write_atomic(place / "log.csv", "samples,loss,lr,scale,samples_per_second\n" + "\n".join(lines) + "\n")
+
+
+def write_heads(folder, params):
+    """What heads on one variant's features leave, for each seed: of a kind of question, fewer pictures."""
+    asked = ("colour", "shape", "count", "place", "relation")
+    items = {"coarse-finetuned": 1000} | dict.fromkeys(("caption-cider", "caption-bleu4", "vqa"), 400)
+    items |= {f"vqa-{kind}": 260 for kind in asked}
+    for seed in params.seeds:
+        place = folder / params.variant / f"seed-{seed}"
+        found = {
+            metric: outcomes(metric, params, seed, np.random.default_rng(count).random(count))
+            for metric, count in items.items()
+        }
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(place / "outcomes.npz", **found)
+        train = {"samples": 2560, "sha256": "22" * 32}
+        sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in TRANSFERS}
+        metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
+        write_json(place / "metrics.json", {"metrics": metrics, "skipped": {}, "sets": sets, "weights": "ab" * 32})
 
 
 def write_cost(folder, variants):
@@ -130,5 +162,7 @@ def write_world(root, project):
     write_codebook(root / "data" / "codebook")
     for name in project.variants:
         write_run(root, project, name)
+    for name in transferred(project):
+        write_heads(root / "tables", project.variants[name])
     write_cost(root / "tables", project.variants)
     return root / "data", root / "results", root / "receipts", root / "tables" / "cost.json"

@@ -16,11 +16,19 @@ def copy(tmp_path):
     return copy_workflow(tmp_path)
 
 
-REPORTS = [("tiny", "ablations"), ("gpu", "ablations"), ("tiny", "systems"), ("tiny", "siglip"), ("tiny", "languages")]
+REPORTS = [
+    ("tiny", "ablations"),
+    ("gpu", "ablations"),
+    ("tiny", "systems"),
+    ("tiny", "siglip"),
+    ("tiny", "languages"),
+    ("tiny", "transfers"),
+]
 
 
 @pytest.mark.parametrize(("scale", "report"), REPORTS)
 def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
+    from flip.metrics import transferred
     from flip.params import read_project
 
     whole = read_project("params.yaml", scale)
@@ -31,6 +39,7 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert jobs["download"] == jobs["shards"] == whole.baseline.download.parts
     assert jobs["tables"] == jobs["cost"] == jobs["tokenizer"] == jobs["manifest"] == 1
     spoken = [whole.variants[name].captions for name in named]
+    assert jobs.get("transfer", 0) == len(transferred(whole.of(report)))
     assert jobs.get("translations", 0) == any(captions.translated for captions in spoken)
     assert jobs.get("translated_set", 0) == max(len(captions.translated) for captions in spoken)
     assert jobs.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
@@ -84,6 +93,7 @@ def test_every_stage_of_the_workflow_is_a_module():
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
     stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
     stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES}
+    stages |= {"transfer": specs.TRANSFER}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))

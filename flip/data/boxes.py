@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from flip.data.index import PICTURES, members
+from flip.data.contents import contents, encoded_picture
 
 KIND = "dataset_type.txt"
 
@@ -59,29 +59,24 @@ def _box(text: bytes, size: tuple[int, int]) -> tuple[float, ...]:
 
 
 def samples(tar):
-    """The samples of a tar, in the order of their keys.
+    """The samples of a tar, in its order.
 
     Raises:
         ValueError: a picture without a caption, or without a box that lies within it.
     """
-    with open(tar, "rb") as file:
-        for key, files in members(tar).items():
-            content = {}
-            for extension, (offset, length) in files.items():
-                file.seek(offset)
-                content[extension] = file.read(length)
-            found = next((content[extension] for extension in PICTURES if extension in content), None)
-            if found is None or not content.get("txt", b"").strip():
-                raise ValueError(f"{tar}: {key} needs a picture and a .txt with its caption; export the set again")
-            picture = Image.open(io.BytesIO(found))
-            try:
-                box = _box(content.get("json", b""), picture.size)
-            except ValueError as error:
-                raise ValueError(
-                    f"{tar}: {key}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
-                    "picture, the first two smaller"
-                ) from None
-            yield Sample(picture, content["txt"].decode().strip(), box)
+    for key, content in contents(tar):
+        found = encoded_picture(content)
+        if found is None or not content.get("txt", b"").strip():
+            raise ValueError(f"{tar}: {key} needs a picture and a .txt with its caption; export the set again")
+        picture = Image.open(io.BytesIO(found))
+        try:
+            box = _box(content.get("json", b""), picture.size)
+        except ValueError as error:
+            raise ValueError(
+                f"{tar}: {key}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
+                "picture, the first two smaller"
+            ) from None
+        yield Sample(picture, content["txt"].decode().strip(), box)
 
 
 def chance(tars) -> float:

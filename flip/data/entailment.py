@@ -6,69 +6,16 @@ statement is a right caption of another scene, which differs in one respect, or 
 caption tells that respect, and the statement tells it otherwise.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from flip.data.captions import describe
-from flip.data.index import members
-from flip.data.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
+from flip.data.changes import elsewhere, exchanged, repainted, reshaped, told, turned
+from flip.data.contents import contents
+from flip.data.scenes import Scene
 
 KIND = "entailment"
 CLASSES = ("contradicted", "right")
-OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-
-
-def other(random: Random, known: tuple, *taken: str) -> str:
-    return random.choice([one for one in known if one not in taken])
-
-
-def repainted(scene: Scene, random: Random) -> Scene:
-    """Another colour of the main thing, and of all that are like it."""
-    colour = other(random, COLOURS, *(thing.colour for thing in scene.things))
-    same = len(scene.things) if scene.alike else 1
-    things = [replace(thing, colour=colour) for thing in scene.things[:same]]
-    return replace(scene, things=(*things, *scene.things[same:]))
-
-
-def reshaped(scene: Scene, random: Random) -> Scene:
-    """Another shape of the main thing, and of all that are like it."""
-    shape = other(random, SHAPES, *(thing.shape for thing in scene.things))
-    same = len(scene.things) if scene.alike else 1
-    things = [replace(thing, shape=shape) for thing in scene.things[:same]]
-    return replace(scene, things=(*things, *scene.things[same:]))
-
-
-def elsewhere(scene: Scene, random: Random) -> Scene:
-    return replace(scene, background=other(random, BACKGROUNDS, scene.background))
-
-
-def turned(scene: Scene, random: Random) -> Scene:
-    """The main thing on the other side of the second; the same scene where it cannot be said so."""
-    return replace(scene, relation=OPPOSITE.get(scene.relation, scene.relation))
-
-
-def exchanged(scene: Scene, random: Random) -> Scene:
-    """The colours of the first two things exchanged; the same scene where that changes nothing."""
-    if len(scene.things) < 2 or scene.things[0].shape == scene.things[1].shape:
-        return scene
-    first, second, *more = scene.things
-    return replace(scene, things=(replace(first, colour=second.colour), replace(second, colour=first.colour), *more))
-
-
 CHANGES = (repainted, reshaped, elsewhere, turned, exchanged)
-
-
-def told(scene: Scene, changed: Scene, random: Random) -> tuple[str, str] | None:
-    """A caption of the scene, and what the same words would be of the changed one; None where they tell no difference.
-
-    Both are drawn with the same random numbers: what is not told of a scene draws no word.
-    """
-    state = random.getstate()
-    right = describe(scene, random, detail=True)
-    random.setstate(state)
-    wrong = describe(changed, random, detail=True)
-    return None if right.lower() == wrong.lower() else (right, wrong)
 
 
 def statement(scene: Scene, random: Random) -> tuple[str, str, int]:
@@ -95,14 +42,11 @@ def texts(tars: list[Path]) -> list[list[str]]:
     """
     found = []
     for tar in tars:
-        with open(tar, "rb") as file:
-            for key, files in sorted(members(tar).items(), key=lambda item: min(item[1].values())):
-                offset, size = files.get("txt", (0, 0))
-                file.seek(offset)
-                found.append(file.read(size).decode().strip().splitlines())
-                if len(found[-1]) != 2:
-                    raise ValueError(
-                        f"{tar}: {key}.txt has {len(found[-1])} lines; it needs two, a caption of the picture and a "
-                        "statement about it"
-                    )
+        for key, content in contents(tar):
+            found.append(content.get("txt", b"").decode().strip().splitlines())
+            if len(found[-1]) != 2:
+                raise ValueError(
+                    f"{tar}: {key}.txt has {len(found[-1])} lines; it needs two, a caption of the picture and a "
+                    "statement about it"
+                )
     return found

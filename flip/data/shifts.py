@@ -6,7 +6,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from flip.data import entailment, pointing, render
+from flip.data import composition, entailment, pointing, render
 from flip.data.captions import describe
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
@@ -17,22 +17,23 @@ from flip.schema import World
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
 # A share of these leaks into the URL table. The others do not: the table is what it was before they were there.
 LEAKING = ("fine", "coarse", "retrieval", *SHIFTED)
-SETS = (*LEAKING, "pointing", "entailment")
+SETS = (*LEAKING, "pointing", "entailment", "composition")
 
 
 # Sets of another one's pictures, so that no more are kept out of training.
-PICTURES_OF = {"entailment": "fine"}
+PICTURES_OF = {"entailment": "fine", "composition": "pointing"}
 
 
 def classes(name: str) -> tuple[str, ...]:
     """The set's class names; none where pictures have captions."""
-    others = {"fine": FINE, "entailment": entailment.CLASSES, "retrieval": (), "pointing": ()}
+    others = {"fine": FINE, "entailment": entailment.CLASSES, "retrieval": (), "pointing": (), "composition": ()}
     return others.get(name, COARSE)
 
 
 def size(world: World, name: str, split: str = "test") -> int:
     """Pictures in the set, or in the training split that a probe is fitted on."""
-    return getattr(world.probe if split == "train" else world.tests, "shifted" if name in SHIFTED else name)
+    counted = "shifted" if name in SHIFTED else "pointing" if name == "composition" else name
+    return getattr(world.probe if split == "train" else world.tests, counted)
 
 
 def label(name: str, index: int) -> int:
@@ -166,9 +167,11 @@ def occluded(picture: np.ndarray, random: Random) -> np.ndarray:
     return picture
 
 
-def captions_of(world: World, index: int, language: Language = ENGLISH) -> list[str]:
-    """Five different captions of a retrieval picture, all of them right."""
-    scene, random = scene_of(world, "retrieval", index), stream(world, "test captions", index)
+def captions_of(
+    world: World, index: int, language: Language = ENGLISH, name: str = "retrieval", split: str = "test"
+) -> list[str]:
+    """Five different captions of a retrieval picture, or of another set's, all of them right."""
+    scene, random = scene_of(world, name, index, split), stream(world, f"{split} captions", index)
     found = {}
     while len(found) < 5:
         text = describe(scene, random, detail=True, language=language)
@@ -179,11 +182,13 @@ def captions_of(world: World, index: int, language: Language = ENGLISH) -> list[
 def annotations(
     world: World, name: str, index: int, language: Language = ENGLISH, split: str = "test"
 ) -> dict[str, str]:
-    """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes."""
+    """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes, pairs."""
     if name == "retrieval":
         return {"txt": "\n".join(captions_of(world, index, language))}
     if name == "pointing":
         return pointing.annotations(scene_of(world, name, index))
+    if name == "composition":
+        return composition.annotations(scene_of(world, name, index), stream(world, split, "pairs", index))
     if name == "entailment":
         random = stream(world, split, "statement", index)
         return entailment.annotations(scene_of(world, name, index, split), random)

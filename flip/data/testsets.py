@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from flip.data import boxes, entailment
+from flip.data import boxes, composition, entailment
 from flip.data.boxes import KIND, kind
 from flip.data.index import members
 from flip.data.languages.base import Language
@@ -158,7 +158,7 @@ def training(folder: Path) -> dict:
 def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict:
     """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
 
-    `chance`, percent, is there for a set of boxes; where there are classes, it follows from their number.
+    `chance`, percent, is there for a set of boxes or of pairs; where there are classes, it follows from their number.
 
     Raises:
         ValueError: the folder is not in clip-benchmark's layout, or has no classes to probe.
@@ -166,6 +166,8 @@ def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict
     files, count, facts = tars(folder), 0, {}
     if kind(folder) == "pointing":
         facts = {"chance": boxes.chance(files)}
+    elif kind(folder) == composition.KIND:
+        facts = {"chance": composition.CHANCE, "pairs": composition.counted(files)}
     elif kind(folder) != "retrieval":
         count = check_classes(folder)
         files = [*files, folder / NAMES, folder / PROMPTS]

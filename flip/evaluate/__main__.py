@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from flip.data.boxes import kind
+from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
 from flip.device import pick_device
-from flip.evaluate import entailment, pointing, probe, retrieval, zeroshot
+from flip.evaluate import composition, entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.inputs import read, read_model
@@ -83,7 +84,7 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
 
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`,
-    and of statements `<set>-image` and `<set>-text`.
+    of statements `<set>-image` and `<set>-text`, and of pairs of captions `<set>-<kind>`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """
@@ -96,6 +97,9 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
             found |= entailed(model, tokenize, data, name, device)
         elif kind(folder) == "pointing" and params.aligned:
             found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
+        elif kind(folder) == COMPOSITION and params.aligned:
+            pairs = composition.outcomes(model, tokenize, folder, device, params.evaluate.batch)
+            found |= {f"{name}-{one}": values for one, values in pairs.items()}
         elif kind(folder) in PLAIN and params.has_image_tower and (params.aligned or probed):
             found |= on_pictures(model, tokenize, data, name, probed, device)
     if params.aligned and params.masking.image:

@@ -32,15 +32,25 @@ class Features:
         return torch.cat(self.targets).numpy()
 
 
+def mapped(parts) -> Tensor:
+    """Arrays [some, ...] one after another as a tensor [all, ...], mapped from a file that goes with it."""
+    with tempfile.TemporaryFile() as file:
+        count = 0
+        for part in parts:
+            file.write(part.tobytes())
+            count += len(part)
+        file.flush()
+        return torch.from_numpy(np.memmap(file, part.dtype, mode="c", shape=(count, *part.shape[1:])))
+
+
 @torch.no_grad()
 def compute(model: TwoTowers, loader, device: str) -> Features:
     """Features of all pictures of a loader of (images, targets); memory holds a batch of them."""
     targets = []
-    with tempfile.TemporaryFile() as file:
+
+    def pooled():
         for images, target in loader:
-            pooled = model.vision.feature(images.to(device)).cpu().numpy()
-            file.write(pooled.tobytes())
             targets.append(target)
-        file.flush()
-        shape = sum(map(len, targets)), pooled.shape[1]
-        return Features(torch.from_numpy(np.memmap(file, pooled.dtype, mode="c", shape=shape)), targets)
+            yield model.vision.feature(images.to(device)).cpu().numpy()
+
+    return Features(mapped(pooled()), targets)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.metrics import set_of
+from flip.metrics import is_transferred, set_of, transferred
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -39,7 +39,8 @@ def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Run:
-    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation."""
+    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation; `heads` are
+    folders with what heads on its features do, of a variant that a table asks it of."""
 
     params: Params
     metrics: list[dict]
@@ -47,6 +48,7 @@ class Run:
     logs: list[pd.DataFrame]
     receipts: list[dict]
     folders: list[Path]
+    heads: list[Path]
 
     @property
     def samples(self) -> int:
@@ -69,7 +71,9 @@ class Run:
         return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
 
     def unread(self, metric: str) -> bool:
-        """Whether it is measured in a language that the variant does not read."""
+        """Whether it is measured in a language that the variant does not read, or by heads, where there are none."""
+        if is_transferred(metric):
+            return not self.heads
         evaluate, languages = self.params.evaluate, self.params.captions.languages
         return set_of(metric, evaluate.of(evaluate.languages)) not in evaluate.of(languages)
 
@@ -83,16 +87,31 @@ class Run:
 
     def missing(self, metric: str) -> str | None:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
+        params = self.params
+        if is_transferred(metric):
+            return self._untrained(metric)
         if self.unread(metric):
-            return f"captions in {', '.join(self.params.captions.languages)} alone"
-        params, test = self.params, set_of(metric, self.sets)
+            return f"captions in {', '.join(params.captions.languages)} alone"
+        test = set_of(metric, self.sets)
         able = {"probe": params.has_image_tower, "image": params.relates, "text": params.has_text_tower}
         task = metric.removeprefix(f"{test}-")
+        pairs = self.sets[test].get("pairs")
+        if params.aligned and pairs and task not in pairs:
+            return f"{test} has no such pairs, but {', '.join(pairs)}"
         if task not in able or not able[task]:
             return params.unaligned
         if test not in params.evaluate.probe:
             return f"evaluate.probe does not name {test}"
         return self.metrics[0]["skipped"].get(f"{test}-probe")
+
+    def _untrained(self, metric: str) -> str | None:
+        """Why nothing was trained for a metric that needs it."""
+        role, tuned = metric.removesuffix("-finetuned"), self.params.transfer.finetuning.sets
+        if not self.params.has_image_tower:
+            return "no image tower"
+        if metric.endswith("-finetuned") and role not in tuned:
+            return f"transfer.finetuning.sets does not name {role}"
+        return self.metrics[0]["skipped"].get(metric)
 
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
@@ -102,7 +121,8 @@ class Run:
         """
         pictures = self.sets[set_of(metric, self.sets)]["samples"]
         rows = []
-        for folder, metrics in zip(self.folders, self.metrics, strict=True):
+        places = self.heads if is_transferred(metric) else self.folders
+        for folder, metrics in zip(places, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:
                     why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
@@ -114,8 +134,22 @@ class Run:
         return np.stack(rows)
 
 
-def _read_run(project: Project, folder: Path, receipts: Path) -> Run:
-    """One variant.
+def _with_heads(metrics: list[dict], heads: list[Path]) -> list[dict]:
+    """Metrics of each seed, and those of heads that learned from its features.
+
+    Raises:
+        ValueError: a file is missing, or heads learned from those of other weights.
+    """
+    for one, place in zip(metrics, heads, strict=bool(heads)):
+        found = read_json(_found(place / "metrics.json"))
+        _same("weights", {str(place): found["weights"], "metrics.json": one["weights"]}, "")
+        for part in ("metrics", "sets", "skipped"):
+            one[part] |= found[part]
+    return metrics
+
+
+def _read_run(project: Project, folder: Path, receipts: Path, heads: Path) -> Run:
+    """One variant; `heads` is where they would lie.
 
     Raises:
         ValueError: a file is missing, or the weights were made with other parameters.
@@ -130,13 +164,15 @@ def _read_run(project: Project, folder: Path, receipts: Path) -> Run:
                 f"variant --config scale={params.scale} variant={params.variant}`"
             )
     folders = [folder / name for name in names]
+    places = [heads / name for name in names] if folder.name in transferred(project) else []
     return Run(
         params=params,
-        metrics=[read_json(_found(seed / "metrics.json")) for seed in folders],
+        metrics=_with_heads([read_json(_found(seed / "metrics.json")) for seed in folders], places),
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
         receipts=[read_json(_found(receipts / name / "evaluate.json")) for name in names],
         folders=folders,
+        heads=places,
     )
 
 
@@ -233,15 +269,16 @@ def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
 def read_results(project: Project, data, folder, receipts, cost) -> Results:
     """The results of every variant that a table or the trade-off figure names, and of those they start from.
 
-    `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs.
+    `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all
+    costs, which lies beside the folders of heads.
 
     Raises:
         ValueError: a file is missing, or the runs are not comparable.
     """
-    data, folder, receipts = Path(data), Path(folder), Path(receipts) / "variants"
+    data, folder, receipts, heads = Path(data), Path(folder), Path(receipts) / "variants", Path(cost).parent
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, receipts / name) for name in project.named},
+        runs={name: _read_run(project, folder / name, receipts / name, heads / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),

@@ -1,0 +1,48 @@
+"""Whether a model takes a caption for more than its words: of two that differ in one respect, or have the same words in
+another order, the picture should be nearer the right one (SugarCrepe, Hsieh et al. 2023, section 4)."""
+
+import io
+from collections import defaultdict
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from flip.data.composition import samples
+from flip.data.testsets import tars
+from flip.evaluate.sets import to_square
+from flip.model.two_towers import TwoTowers
+
+
+def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
+    """1 where the picture is nearer the right caption, 0 where the wrong one is; 1/2 where a model cannot tell them
+    apart, which is what guessing would give. All features are [pairs, embedding], of any length."""
+    image, right, wrong = (F.normalize(one, dim=-1) for one in (image, right, wrong))
+    return ((image * right).sum(dim=-1) - (image * wrong).sum(dim=-1)).sign() / 2 + 0.5
+
+
+@torch.no_grad()
+def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
+    """By kind, `preference` for each picture that has such a pair; its mean where it has several: float32
+    [pictures of the kind]."""
+    found, side = defaultdict(list), model.params.model.image
+    every = chain.from_iterable(map(samples, tars(folder)))
+    while some := list(islice(every, batch)):
+        images = torch.stack([to_square(Image.open(io.BytesIO(picture)), side) for picture, _ in some])
+        features = model.encode_image(images.to(device))
+        pairs = [(row, one) for row, (_, pairs) in enumerate(some) for one in pairs]
+        right, wrong = (
+            model.encode_text(tokenize([getattr(one, which) for _, one in pairs]).to(device))
+            for which in ("right", "wrong")
+        )
+        rows = [row for row, _ in pairs]
+        scores = defaultdict(list)
+        for (row, one), score in zip(pairs, preference(features[rows], right, wrong).tolist(), strict=True):
+            scores[one.kind, row].append(score)
+        for (kind, _), values in scores.items():
+            found[kind].append(np.mean(values))
+    return {kind: np.array(values, np.float32) for kind, values in found.items()}

@@ -1,0 +1,46 @@
+"""Parameters of what is trained to be measured: heads on frozen features, and image tower and classifier end to end."""
+
+from pydantic import Field
+
+from flip.schema_data import Augmentation
+from flip.schema_model import Tower
+from flip.schema_types import Count, Name, Positive, Section, Share
+
+LAYOUT = "a folder in clip-benchmark's webdataset layout with train and test; null: the scale has none"
+
+
+class Schedule(Section):
+    """AdamW over a number of steps."""
+
+    steps: Count
+    batch: Count = Field(description="captions, questions or pictures per step")
+    lr: Positive = Field(description="learning rate after the warm-up; a cosine leads it to 0")
+    warmup: Share = Field(description="share of the steps over which the learning rate grows")
+    weight_decay: float = Field(ge=0)
+
+
+class Finetuning(Schedule):
+    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12)."""
+
+    sets: list[Name] = Field(description="roles of evaluate.probe whose training split it learns from")
+    layer_decay: Positive = Field(description="ratio of a layer's learning rate to that of the layer above it", le=1)
+    smoothing: Share = Field(description="share of the target that is spread over all classes")
+    augmentation: Augmentation
+
+
+class Transfer(Schedule):
+    """Captioning and visual question answering, learned by heads on what a frozen image tower makes of each patch; for
+    variants of which a table names such metrics (FLIP, section 4.2, trains the tower, too)."""
+
+    caption: str | None = Field(
+        description=f"'world', or {LAYOUT}; beside each picture a .txt of captions, a line each (as COCO's)"
+    )
+    vqa: str | None = Field(
+        description=f"'world', or {LAYOUT}; beside each picture a .json of "
+        '[{"question": text, "answers": [those of all annotators]}] (as VQAv2)'
+    )
+    words: Count = Field(description="words of a caption or a question at most")
+    least: Count = Field(description="times that a word, or an answer, must occur in the training split to be known")
+    captioning: Tower = Field(description="encoder, and decoder that attends to it")
+    fusion: Tower = Field(description="encoder of patches and question together")
+    finetuning: Finetuning

@@ -1,0 +1,106 @@
+"""Train on what one variant has learned, and measure it: captioning and visual question answering by heads on frozen
+image features, classification by the image tower itself, fine-tuned.
+
+    python -m flip.transfer --params specs/tiny/params/flip-50-short.yaml --data data/tiny \\
+        --weights results/tiny/flip-50-short/seed-0/weights.safetensors --seed 0 \\
+        --out tables/tiny/transfers/flip-50-short/seed-0
+
+Writes metrics.json and outcomes.npz (a value per test picture, whose mean the metric is), as flip.evaluate does.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flip.device import pick_device
+from flip.evaluate.__main__ import read, read_model
+from flip.evaluate.sets import made_folder
+from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.metrics import TRANSFERS
+from flip.params import load
+from flip.schema import Params
+from flip.transfer import captioning, finetuning, vqa
+from flip.transfer.splits import Split, read_split, revision
+
+TASKS = {"caption": captioning.outcomes, "vqa": vqa.outcomes}
+
+
+def wanted(params: Params) -> dict[str, list[str]]:
+    """Place -> the tasks that have its pictures."""
+    found = {}
+    for task in TRANSFERS:
+        if (place := getattr(params.transfer, task)) is not None:
+            found.setdefault(place, []).append(task)
+    return found
+
+
+def set_facts(params: Params, data: Path, task: str, splits: dict[str, Split]) -> dict:
+    """What a task's set consists of, as tables say it."""
+    place = getattr(params.transfer, task)
+    found = {name: split.facts(revision(data, place, name)) for name, split in splits.items()}
+    return {"set": task, "classes": 0, "source": place, "train": found["train"]} | found["test"]
+
+
+def finetuned(model, data: Path, seed: int, device: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Outcomes of `<set>-finetuned`, and why some are not there."""
+    params, found, skipped = model.params, {}, {}
+    for name in params.transfer.finetuning.sets:
+        content = read_json(made_folder(params, data, name) / "revision.json")
+        if why := content["train"].get("missing"):
+            skipped[f"{name}-finetuned"] = why
+            continue
+        splits = [read(params, data, name, split) for split in ("train", "test")]
+        found[f"{name}-finetuned"] = finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device)
+    return found, skipped
+
+
+def transfer(params: Params, data: Path, weights, seed: int) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """Outcomes per test picture by metric, `caption-cider`, `caption-bleu4`, `vqa`, `vqa-<kind>` and `<set>-finetuned`;
+    and facts: what each task's set consists of, and why metrics are not there.
+
+    Raises:
+        ValueError: weights of another model, one without an image tower, or a set without the layout.
+    """
+    if not params.has_image_tower:
+        raise ValueError(f"variant '{params.variant}' has no image tower, so no features that heads could learn from")
+    device, found, sets = pick_device(), {}, {}
+    model, _ = read_model(params, data, weights, device)
+    for place, tasks in wanted(params).items():
+        splits = {name: read_split(model, data, place, tasks, name, device) for name in ("train", "test")}
+        for task in tasks:
+            own = {name: split[task] for name, split in splits.items()}
+            sets[task] = set_facts(params, data, task, own)
+            scores = TASKS[task](own["train"], own["test"], params.transfer, seed, device)
+            found |= {f"{task}-{name}" if name else task: values for name, values in scores.items()}
+    outcomes, skipped = finetuned(model, data, seed, device)
+    return found | outcomes, {"sets": sets, "skipped": skipped}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.transfer", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters of the variant")
+    parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
+    parser.add_argument("--weights", required=True, help="safetensors file")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the heads and of their batches")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    try:
+        params = load(options.params)
+        found, evidence = transfer(params, options.data, options.weights, options.seed)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **found)
+    write_atomic(options.out / "outcomes.npz", packed.getvalue())
+    facts = {"metrics": {name: round(100 * float(values.mean(dtype=float)), 4) for name, values in found.items()}}
+    facts |= evidence | {"weights": file_hash(options.weights), "seed": options.seed}
+    write_json(options.out / "metrics.json", facts | {"manifest": read_json(options.data / "manifest.json")["id"]})
+
+
+if __name__ == "__main__":
+    main()

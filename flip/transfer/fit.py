@@ -1,0 +1,52 @@
+"""How heads learn: AdamW over a given number of steps, with a linear warm-up and a cosine."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flip.schema_transfer import Schedule
+from flip.train.optimizer import parameter_groups
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """Of the step, counted from 0."""
+    warmup = schedule.warmup * schedule.steps
+    if step < warmup:
+        return schedule.lr * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(schedule.steps - warmup, 1)
+    return schedule.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def batches(items: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Numbers of the items of each step, without end: every item once, in another order each time."""
+    generator, left = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(left) < size:
+            left = torch.cat([left, torch.randperm(items, generator=generator)])
+        yield left[:size]
+        left = left[size:]
+
+
+def fit(
+    head: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    items: int,
+    schedule: Schedule,
+    seed: int,
+    groups: list[dict] | None = None,
+) -> None:
+    """Trains a head in place; `loss` is that of the items of these numbers. `groups` of its parameters may have a
+    weight decay and a share of the learning rate of their own."""
+    optimizer = torch.optim.AdamW(groups or parameter_groups(head, schedule.weight_decay), lr=schedule.lr)
+    head.train()
+    steps = tqdm(range(schedule.steps), desc=type(head).__name__, unit="step", mininterval=10, disable=None)
+    for step, rows in zip(steps, batches(items, schedule.batch, seed), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr_scale"] * learning_rate(schedule, step)
+        optimizer.zero_grad()
+        loss(rows).backward()
+        optimizer.step()
+    head.eval()

@@ -1,0 +1,95 @@
+"""Visual question answering: a head learns to choose from the answers of the training split.
+
+An answer scores min(n / 3, 1) where n annotators gave it (VQAv2, Goyal et al. 2017); the head learns these scores by
+binary cross-entropy (FLIP, section 4.2), and its best answer's score is what counts.
+"""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flip.data.questions import Question
+from flip.schema_transfer import Transfer
+from flip.transfer import scores
+from flip.transfer.fit import fit
+from flip.transfer.heads import Answerer
+from flip.transfer.splits import Split
+from flip.transfer.words import Vocabulary
+
+
+def soft_scores(answers: list[str]) -> dict[str, float]:
+    """What each answer is worth, 1 at most."""
+    return {answer: min(count / 3, 1.0) for answer, count in Counter(one.lower().strip() for one in answers).items()}
+
+
+def known_answers(notes: list[list[Question]], least: int) -> list[str]:
+    """Those that are the right answer, in someone's eyes, to at least `least` questions."""
+    counts = Counter(answer for some in notes for one in some for answer in soft_scores(one.answers))
+    return sorted(answer for answer, count in counts.items() if count >= least)
+
+
+def targets(asked: list[Question], answers: list[str]) -> Tensor:
+    """Scores [questions, answers]."""
+    places, found = {answer: place for place, answer in enumerate(answers)}, torch.zeros(len(asked), len(answers))
+    for row, one in zip(found, asked, strict=True):
+        for answer, score in soft_scores(one.answers).items():
+            if answer in places:
+                row[places[answer]] = score
+    return found
+
+
+def by_kind(asked: list[Question], owners: list[int], right: list[float]) -> dict[str, np.ndarray]:
+    """Values per picture whose mean is that of the questions' scores: of all questions (""), and of each kind: float32
+    [pictures that have any]. `owners` are the questions' pictures, `right` their scores."""
+    sums, counts = defaultdict(Counter), defaultdict(Counter)
+    for one, picture, score in zip(asked, owners, right, strict=True):
+        for kind in {"", one.kind}:
+            sums[kind][picture] += score
+            counts[kind][picture] += 1
+    pairs = {kind: [np.array(list(one[kind].values()), float) for one in (sums, counts)] for kind in counts}
+    return {kind: scores.ratio(*pair).astype(np.float32) for kind, pair in pairs.items()}
+
+
+def numbered(split: Split) -> tuple[list[Question], Tensor]:
+    """All questions, and the picture of each [questions]."""
+    pairs = [(one, row) for row, some in enumerate(split.notes) for one in some]
+    return [one for one, _ in pairs], torch.tensor([row for _, row in pairs])
+
+
+def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Answerer, Vocabulary, list[str]]:
+    """A head that has learned from pictures and questions, its words, and the answers that it chooses from.
+
+    Raises:
+        ValueError: no answer is given often enough.
+    """
+    torch.manual_seed(seed)
+    (asked, owners), answers = numbered(training), known_answers(training.notes, transfer.least)
+    if not answers:
+        raise ValueError(f"transfer.least = {transfer.least}: no answer is as frequent in the training split; lower it")
+    vocabulary = Vocabulary([one.text for one in asked], transfer.least, transfer.words)
+    ids, wanted = vocabulary.encode([one.text for one in asked]), targets(asked, answers)
+    width = training.states.shape[-1]
+    head = Answerer(transfer.fusion, width, len(vocabulary), transfer.words, len(answers)).to(device)
+
+    def loss(rows):
+        logits = head(training.states[owners[rows]].to(device).float(), ids[rows].to(device))
+        return F.binary_cross_entropy_with_logits(logits, wanted[rows].to(device), reduction="sum") / len(rows)
+
+    fit(head, loss, len(asked), transfer, seed)
+    return head, vocabulary, answers
+
+
+@torch.no_grad()
+def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
+    """By kind of question, what `by_kind` says of the head's answers about the test pictures."""
+    with torch.enable_grad():
+        head, vocabulary, answers = learned(training, transfer, seed, device)
+    asked, owners = numbered(test)
+    ids, worth, right = vocabulary.encode([one.text for one in asked]), targets(asked, answers), []
+    for rows in torch.arange(len(asked)).split(transfer.batch):
+        best = head(test.states[owners[rows]].to(device).float(), ids[rows].to(device)).argmax(dim=1).cpu()
+        right.append(worth[rows, best])
+    return by_kind(asked, owners.tolist(), torch.cat(right).tolist())
