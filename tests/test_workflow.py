@@ -83,7 +83,7 @@ def test_every_stage_of_the_workflow_is_a_module():
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
     stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
-    stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES}
+    stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES, "page": specs.PAGE}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.
     assert {*stages, "preflight"} == set(re.findall(r"^rule (\w+):", "\n".join(rules.values()), re.MULTILINE))

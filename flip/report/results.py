@@ -142,7 +142,8 @@ def _read_run(project: Project, folder: Path, receipts: Path) -> Run:
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it."""
+    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it;
+    `data` is the folder of the shards."""
 
     project: Project
     runs: dict[str, Run]
@@ -150,6 +151,7 @@ class Results:
     manifest: dict
     ledger: dict
     codebook: tuple[dict, Path] | None
+    data: Path
 
     @property
     def bootstrap(self):
@@ -246,4 +248,5 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),
         codebook=_read_codebook(project, data / "codebook"),
+        data=data,
     ).check()
