@@ -19,6 +19,8 @@ import tempfile
 import time
 from contextlib import contextmanager
 
+from tests import debian
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
@@ -29,10 +31,6 @@ PATIENCE = 60  # seconds for an answer
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Space": (32, " ")}
 
 
-class Unavailable(Exception):
-    """Why there can be no browser here."""
-
-
 def find() -> str:
     """The program, installed if need be.
 
@@ -41,19 +39,7 @@ def find() -> str:
     """
     if found := next(filter(None, map(shutil.which, NAMES)), None):
         return found
-    if os.geteuid() or not shutil.which("apt-get"):
-        raise Unavailable("no Chromium, and no root with apt-get to install it")
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(
-            ["apt-get", "-qq", *words],
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise Unavailable(f"apt-get {words[0]} failed: {done.stderr.strip()[-300:]}")
+    debian.install(["chromium"])
     return shutil.which("chromium")
 
 
