@@ -360,7 +360,7 @@ def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
     (fresh[1].parent / name).unlink()
-    with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake ablations`"):
+    with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake`"):
         read_results(project, *fresh)
 
 

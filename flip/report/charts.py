@@ -22,8 +22,9 @@ CONFIG = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": 600,
-    }
-    | {"gridColor": "#e3e6e9"},
+        "titlePadding": 10,
+        "gridColor": "#e3e6e9",
+    },
     "legend": {"orient": "bottom", "labelFontSize": 12, "labelColor": "#222", "symbolLimit": 0, "labelLimit": 170},
 }
 # What is clicked on in the legend stays, all else fades.
@@ -125,7 +126,7 @@ def training_records(results: Results) -> list[dict]:
 
 def training(results: Results) -> dict:
     """Training loss against samples seen, a curve per run."""
-    y = _axis("loss", "training loss")
+    y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log"}}
     said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
     colour = {"field": "variant", "type": "nominal", "scale": {"domain": list(results.runs), "scheme": "tableau20"}}
     lines = {"mark": {"type": "line", "strokeWidth": 1.6}, "params": _by("variant", "chosen")}

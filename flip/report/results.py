@@ -17,7 +17,7 @@ from flip.specs import recipe
 
 def _found(path) -> Path:
     if not Path(path).exists():
-        raise ValueError(f"{path}: missing; run `snakemake ablations`, which makes it")
+        raise ValueError(f"{path}: missing; run `snakemake` with the name of its report, which makes it")
     return Path(path)
 
 
