@@ -117,6 +117,10 @@ def test_figures_are_drawn_and_take_the_place_of_the_still_one(tab):
     for name in wanted:
         assert tab.run(f"document.querySelectorAll('#{name} svg').length") == 1
         assert tab.run(f"document.querySelector('#{name} svg').getBoundingClientRect().width") > 300
+    cut = "(one) => one.getBoundingClientRect().right > one.closest('.chart').getBoundingClientRect().right"
+    assert (
+        tab.run(f"[...document.querySelectorAll('.chart svg text')].filter({cut}).map((one) => one.textContent)") == []
+    )
     assert tab.run("[...document.querySelectorAll('.fallback')].every((one) => !one.checkVisibility())")
 
 
@@ -237,5 +241,6 @@ def test_without_scripts_there_are_still_figures_and_tables(chromium, address):
     assert tab.run("document.querySelector('.fallback svg').checkVisibility()")
     assert tab.run("[...document.querySelectorAll('.chart')].every((one) => !one.checkVisibility())")
     assert tab.run("document.querySelectorAll('.sort').length") == 0
+    assert [one for one in tab.run(CONTRASTS) if one[0] < CONTRAST] == []
     assert tab.run("document.documentElement.scrollWidth <= innerWidth")
     assert json.loads(tab.run("document.getElementById('behind').textContent"))["runs"]["clip"]

@@ -126,7 +126,7 @@ def training_records(results: Results) -> list[dict]:
 
 def training(results: Results) -> dict:
     """Training loss against samples seen, a curve per run."""
-    y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log"}}
+    y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
     said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
     colour = {"field": "variant", "type": "nominal", "scale": {"domain": list(results.runs), "scheme": "tableau20"}}
     lines = {"mark": {"type": "line", "strokeWidth": 1.6}, "params": _by("variant", "chosen")}
@@ -173,6 +173,7 @@ def costs(results: Results, tables, metric: str) -> dict:
         variant="run", value="accuracy", low="from", high="to", time="time", flops="FLOPs", memory="memory, MB"
     )
     size = {"field": "memory", "type": "quantitative", "title": "peak memory, MB", "scale": {"range": [40, 420]}}
+    size |= {"legend": {"orient": "top", "direction": "horizontal"}}
     points = {"mark": {"type": "point", "filled": True, "opacity": 0.9}, "params": _by("variant", "chosen")}
     return _figure(
         records,
