@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -52,6 +53,11 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
+@cache
+def plain_sheet(value):
+    return webp(sheet([[cell(np.full((8, 8, 3), value, np.uint8))] * 3] * 12))
+
+
 def write_pictures(folder, params):
     """Sheets as an evaluation leaves them; gives the facts about them."""
     found = {}
@@ -64,8 +70,7 @@ def write_pictures(folder, params):
         facts = {"kind": "retrieval", "set": "retrieval", "subjects": ["a red star"] * 12, "pictures": 400, "top": 4}
         found["matches-retrieval"] = facts | {"ranks": [1] * 5 + list(range(2, 9))}
     for number, name in enumerate(found):
-        colour = np.full((8, 8, 3), 90 * number, np.uint8)
-        write_atomic(folder / "pictures" / f"{name}.webp", webp(sheet([[cell(colour)] * 3] * 12)))
+        write_atomic(folder / "pictures" / f"{name}.webp", plain_sheet(90 * number))
     return found
 
 

@@ -1,14 +1,17 @@
 """The interactive figures as Vega-Lite specifications, and their numbers as records, which go into files, too."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import vl_convert
 
+from flip.files import write_atomic
 from flip.report.costs import cost, relative
 from flip.report.results import Results
 from flip.report.tradeoff import STYLES
 
+MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
 HEIGHT = 340  # pixels; the width is that of the page
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
@@ -33,9 +36,13 @@ CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, to stand inside an element of a page."""
-    script = vl_convert.javascript_bundle()
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    """Vega, Vega-Lite and Vega-Embed as one script, to stand inside an element of a page; kept, as it takes seconds to
+    put together."""
+    kept = MEMORY / f"vega-{vl_convert.__version__}.js"
+    if not kept.exists():
+        script = vl_convert.javascript_bundle()
+        write_atomic(kept, script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+    return kept.read_text()
 
 
 def _number(value, digits: int = 4) -> float | None:
