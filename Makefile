@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems reconcile compare show curve plan export queue test lint format readme readme-systems lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue test lint format readme readme-systems lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the
 
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
 	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
+
+report: .venv/ready ## one page with every report of params.yaml, or REPORTS=ablations,systems, at SCALE
+	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip.reconcile

@@ -3,6 +3,7 @@
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
+#   snakemake report                               one page of all reports; some: --config reports=ablations,systems
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
@@ -19,6 +20,7 @@ include: "rules/tables.smk"
 
 localrules:
     data,
+    report,
     specs,
     variant,
 
@@ -39,6 +41,12 @@ for report in PROJECT.reports:
 rule data:
     input:
         expand(data_receipts("tokenizer", "tests/{set}"), scale=SCALE, set=SETS),
+
+
+# One page of all reports, or of those that `--config reports=ablations,systems` names.
+rule report:
+    input:
+        f"receipts/{SCALE}/page.json",
 
 
 # A variant, trained and evaluated: `--config variant=NAME`, or all.

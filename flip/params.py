@@ -217,9 +217,8 @@ class Project:
             deltas = [self.tree["variants"][start] or {}, tuning, delta]
         for one in ({}, *deltas):
             tree = self._with_size(merge(tree, one), where)
-        tree |= {"scale": self.scale, "variant": variant}
         tree.pop("larger", None)
-        return check(Params, tree, where)
+        return check(Params, tree | {"scale": self.scale, "variant": variant}, where)
 
     def check(self) -> "Project":
         """Everything that can be wrong before a job starts.
@@ -229,8 +228,7 @@ class Project:
         """
         seen = {}
         for name, params in self.variants.items():
-            identity = params.model_dump_json(exclude=IDENTITY)
-            if identity in seen:
+            if (identity := params.model_dump_json(exclude=IDENTITY)) in seen:
                 raise ParameterError(
                     f"params.yaml, variants: '{seen[identity]}' and '{name}' resolve to the same parameters; "
                     "remove one, and name the other in the tables"

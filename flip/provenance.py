@@ -23,7 +23,7 @@ PACKAGES = (
 ROOT = Path(__file__).parent
 # What these say reaches a job through its frozen parameters.
 PARAMETERS = {"flip.params", "flip.schema"}
-DATA = {".yaml", ".html"}  # kinds of the package's own data files
+DATA = {".yaml", ".html", ".css", ".js"}  # kinds of the package's own data files
 
 
 @cache

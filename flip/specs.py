@@ -8,6 +8,7 @@
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
+    specs/<scale>/page.json                           the page of all reports
 
 A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
 """
@@ -95,6 +96,7 @@ TRANSFER = Stage(
 )
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
+PAGE = Stage("flip.report.whole", "tables", set())
 
 
 def rule_hash(stage: str, file: Path) -> str:
@@ -153,6 +155,7 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
         compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
         whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
         spec(f"tables/{report}/tables.json", TABLES, compared | {"variants": whole})
+    spec("page.json", PAGE, {"reports": project.tree["reports"]})
     return found
 
 

@@ -1,6 +1,24 @@
 # The tables of a report: metrics and costs of the variants that they name -> comparisons, figures, page.
 # Needs the receipts of their evaluations, of the costs, of the data and of the image tokenizer, if they read one. Gives receipts/<scale>/tables/<report>/
-# tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json.
+# tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json; and receipts/<scale>/page.json, and behind it the page of
+# several reports, tables/<scale>/index.html, which is made of these in seconds and so not recorded with DVC.
+
+
+def chosen_reports() -> list[str]:
+    """What `--config reports=ablations,systems` names; all reports without it."""
+    names = str(config.get("reports", "")).replace(",", " ").split() or list(PROJECT.reports)
+    for name in names:
+        if name not in PROJECT.reports:
+            raise WorkflowError(
+                f"--config reports=...: '{name}'; {nearest(name, PROJECT.reports)}"
+            )
+    return names
+
+
+def shown_receipts(wildcards) -> list[str]:
+    """The tables of the reports on the page."""
+    root = f"receipts/{wildcards.scale}/tables"
+    return [f"{root}/{name}/tables.json" for name in chosen_reports()]
 
 
 rule tables:
@@ -22,3 +40,22 @@ rule tables:
         " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --report {wildcards.report}"
         " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
         " --metrics {params.metrics:q} --out tables/{wildcards.scale}/{wildcards.report} 2> {log:q}"
+
+
+rule page:
+    """One page of {params.reports}, with all that it shows."""
+    input:
+        spec="specs/{scale}/page.json",
+        after=shown_receipts,
+    output:
+        update("receipts/{scale}/page.json"),
+    log:
+        "logs/page/{scale}.log",
+    params:
+        made="tables/{scale}/index.html",
+        reports=chosen_reports(),
+    shell:
+        RECEIPT + " --"
+        " {PYTHON} -m flip.report.whole --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --reports {params.reports:q}"
+        " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
+        " --tables tables/{wildcards.scale} --out {params.made:q} 2> {log:q}"

@@ -1,7 +1,13 @@
 """Synthetic results in the layout of the pipeline, for the tests of tables and page."""
 
-import numpy as np
+import io
+import tarfile
+from functools import cache
 
+import numpy as np
+from PIL import Image
+
+from flip.data.index import write_index
 from flip.files import write_atomic, write_json
 from flip.metrics import TRANSFERS, transferred
 from flip.sheet import cell, sheet, webp
@@ -59,6 +65,11 @@ def write_receipts(folder, parameters):
     write_json(folder / "evaluate.json", evidence)
 
 
+@cache
+def plain_sheet(value):
+    return webp(sheet([[cell(np.full((8, 8, 3), value, np.uint8))] * 3] * 12))
+
+
 def write_pictures(folder, params):
     """Sheets as an evaluation leaves them; gives the facts about them."""
     found = {}
@@ -68,9 +79,10 @@ def write_pictures(folder, params):
     if params.aligned:
         facts = {"kind": "relevance", "set": "pointing", "subjects": ["a red star", "a <b>"]}
         found["relevance-pointing"] = facts | {"hits": [True, False]}
+        facts = {"kind": "retrieval", "set": "retrieval", "subjects": ["a red star"] * 12, "pictures": 400, "top": 4}
+        found["matches-retrieval"] = facts | {"ranks": [1] * 5 + list(range(2, 9))}
     for number, name in enumerate(found):
-        colour = np.full((8, 8, 3), 90 * number, np.uint8)
-        write_atomic(folder / "pictures" / f"{name}.webp", webp(sheet([[cell(colour)] * 3] * 12)))
+        write_atomic(folder / "pictures" / f"{name}.webp", plain_sheet(90 * number))
     return found
 
 
@@ -149,10 +161,25 @@ def write_cost(folder, variants):
     write_json(folder / "cost.json", {"device": "CPU", "threads": 1, "rounds": 3, "variants": rows})
 
 
+def write_shard(tar):
+    """A dozen pictures with captions and their index; gives what a manifest says of it."""
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(tar, "w") as file:
+        for item in range(12):
+            picture = io.BytesIO()
+            Image.new("RGB", (180, 120), (20 * item, 90, 160)).save(picture, "JPEG")
+            for extension, content in (("jpg", picture.getvalue()), ("txt", f"a <b>{item}</b> on grass".encode())):
+                member = tarfile.TarInfo(f"{item:06d}.{extension}")
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+    return {"name": f"{tar.parent.name}/{tar.name}", "samples": write_index(tar)}
+
+
 def write_data(folder):
     lost = {"not found": 520, "forbidden": 120, "not a picture": 130, "exact duplicate": 200, "in a test set": 60}
     total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": PICTURES, "lost": lost}
-    write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": PICTURES, "shards": []})
+    shards = [write_shard(folder / "shards/0000/00000.tar")]
+    write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": PICTURES, "shards": shards})
     write_json(folder / "ledger.json", {"total": total, "parts": {"0000": total}})
 
 

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flip.child import end_with_parent
+from tests import debian
+from tests.debian import Unavailable
 
 NODES = ("n1", "n2", "n3")
 PROGRAMS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
@@ -57,10 +59,6 @@ PartitionName=urgent Nodes=ALL PriorityTier=10
 """
 
 
-class Unavailable(Exception):
-    """Why there can be no cluster here."""
-
-
 def install() -> None:
     """Debian's packages, where they are missing, without the services that they would start."""
     wanted = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
@@ -68,23 +66,11 @@ def install() -> None:
         raise Unavailable("a Slurm cluster needs root")
     if not wanted:
         return
-    if not shutil.which("apt-get"):
-        raise Unavailable(f"no {', '.join(wanted)}, and no apt-get to install them")
     before = (POLICY.read_text(), POLICY.stat().st_mode) if POLICY.exists() else None
     POLICY.write_text("#!/bin/sh\nexit 101\n")
     POLICY.chmod(0o755)
     try:
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", *wanted]):
-            done = subprocess.run(
-                ["apt-get", "-qq", *words],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise Unavailable(f"apt-get {words[0]} failed: {done.stderr.strip()[-300:]}")
+        debian.install(wanted)
     finally:
         POLICY.unlink()
         if before:

@@ -1,8 +1,9 @@
-"""The page: well-formed, self-contained, holds every number of the tables, and fits a phone in a real browser."""
+"""The page: well-formed, self-contained, holds every number of the tables and what is behind it, and names what is not
+there. How it looks and behaves is for test_browser."""
 
+import json
 import re
 import shutil
-import subprocess
 from base64 import b64decode
 from html.parser import HTMLParser
 from io import BytesIO
@@ -11,15 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flip.report import page, tradeoff
+from flip.params import read_project
+from flip.report import page, samples, tradeoff, whole
 from flip.report.cells import Builder, Cell
 from flip.report.results import read_results
+from flip.sheet import SHOWN
 from tests.results_world import write_world
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NO_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no Chromium installed (apt-get install chromium)")
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 
 
 class Reader(HTMLParser):
@@ -27,7 +27,8 @@ class Reader(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.ids, self.references, self.tags, self.words, self.images = [], [], [], [], [], []
+        self.open, self.ids, self.references, self.words = [], [], [], []
+        self.elements = []  # tag, attributes
         self.feed(text)
         assert self.open == []
 
@@ -37,9 +38,7 @@ class Reader(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag == "img":
-            self.images.append(dict(attributes))
+        self.elements.append((tag, dict(attributes)))
         for name, value in attributes:
             if name == "id":
                 self.ids.append(value)
@@ -50,7 +49,11 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.words.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="session")
@@ -92,12 +95,18 @@ def test_page_is_well_formed_and_its_links_lead_somewhere(reader):
 
 def test_page_loads_nothing(html, reader):
     outer = {(tag, value) for tag, value in reader.references if not value.startswith("#")}
-    inside = {(tag, value) for tag, value in outer if tag == "img" and value.startswith("data:image/webp;base64,")}
-    assert inside
+    inside = {(tag, value) for tag, value in outer if value.startswith("data:")}
+    assert {(tag, value.split(";")[0]) for tag, value in inside} == {
+        ("img", "data:image/webp"),
+        ("a", "data:text/csv"),
+        ("a", "data:application/x-tex"),
+    }
     assert outer - inside == {("a", "https://arxiv.org/abs/2212.00794")}
-    assert not {"script", "link", "iframe", "object"} & set(reader.tags)
-    assert "@import" not in html
-    assert re.findall(r"url\((?!#)", html) == []
+    assert not any("src" in attributes for attributes in reader.of("script"))
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in reader.elements}
+    own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert "@import" not in own
+    assert re.findall(r"url\((?!#)", own) == []
 
 
 def test_every_number_of_the_tables_is_on_the_page(folder, reader):
@@ -136,9 +145,9 @@ def test_what_the_inputs_say_is_escaped(project, folder):
     )
     results.cost["device"] = "<script>alert(1)</script>"
     builder = Builder(results)
-    text = page.render(results, builder.tables(), tradeoff.curves(results, builder.estimates))
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
+    text = page.render([page.Part(results, builder.tables(), tradeoff.curves(results, builder.estimates))], {})
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
 
 
 def test_a_comparison_in_two_tables_counts_once():
@@ -152,39 +161,8 @@ def test_a_comparison_in_two_tables_counts_once():
     assert page.agreement([Table(), Table()]) == {"no": 1}
 
 
-def browse(folder, *options):
-    command = [BROWSER, *QUIET, f"--user-data-dir={folder / 'profile'}", "--hide-scrollbars", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-@NO_BROWSER
-@pytest.mark.parametrize("width", [400, 1400])
-def test_the_browser_lays_the_page_out_without_sideways_scrolling(folder, width):
-    """A frame of that width measures the page and writes what it found into its own document."""
-    outer = folder / "tables" / f"frame-{width}.html"
-    outer.write_text(
-        f'<iframe src="index.html" style="width:{width}px;height:3000px;border:0" onload="'
-        "const d = this.contentDocument.documentElement; document.body.dataset.wide = d.scrollWidth;"
-        'document.body.dataset.high = d.scrollHeight"></iframe>'
-    )
-    dom = browse(folder, "--allow-file-access-from-files", "--dump-dom", outer.as_uri())
-    found = dict(re.findall(r'data-(wide|high)="(\d+)"', dom))
-    assert int(found["wide"]) <= width
-    assert int(found["high"]) > 3000
-
-
-@NO_BROWSER
-def test_the_browser_draws_the_page(folder):
-    shot = folder / "page.png"
-    browse(folder, f"--screenshot={shot}", "--window-size=400,3000", (folder / "tables" / "index.html").as_uri())
-    with Image.open(shot) as image:
-        assert image.size == (400, 3000)
-        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
-
-
 def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
     """The systems' page has its own words, tables and variants, and neither figure nor the paper's set-up."""
-    from flip.params import read_project
     from flip.report.tables import leading_metric, summary, write
 
     project = read_project("params.yaml", "tiny").of("systems")
@@ -193,7 +171,9 @@ def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
     text = (tmp_path / "out" / "index.html").read_text()
     assert project.reports["systems"].question in text
     assert all(f"Table {name}: {table.title}" in text for name, table in project.tables.items())
-    assert not any(word in text for word in ('id="tradeoff"', 'id="setup"', "arXiv 2212.00794</a>, Table 1"))
+    assert not any(
+        word in text for word in ('id="systems-tradeoff"', 'id="systems-setup"', "arXiv 2212.00794</a>, Table 1")
+    )
     assert not (tmp_path / "out" / "tradeoff.svg").exists()
     aligned = {name for name in project.named if project.variants[name].aligned}
     assert summary(results, leading_metric(project))["fine"].keys() == aligned != set(project.named)
@@ -208,21 +188,22 @@ def page_of(project, folder) -> Reader:
 
 def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
     """Of the systems: maps of each that has text, drawings of each that predicts pixels, what codes keep. Each once."""
-    from flip.params import read_project
-
     project = read_project("params.yaml", "tiny").of("systems")
     reader = page_of(project, tmp_path)
     chosen = [project.variants[name] for name in project.named]
     looking = [one.variant for one in chosen if one.aligned]
     drawing = [one.variant for one in chosen if one.reconstruction.weight or one.generative.pixels]
     assert {"mae", "m3ae", "mae-clip"} <= set(drawing)
-    assert len(reader.images) == len(looking) + len(drawing) + 1
-    alts = [image["alt"] for image in reader.images]
+    images = reader.of("img")
+    alts = [image["alt"] for image in images]
+    found = sum(alt.startswith("Captions, below each the 4 of 400 pictures") for alt in alts)
+    assert 1 <= found <= 2, "the baseline's, and that of the best"
+    assert len(images) == len(looking) + len(drawing) + 1 + found + SHOWN
     for name in looking:
         assert alts.count(f"Where {name} looks in 2 test pictures: a red star (hit), a <b> (miss).") == 1
     for name in drawing:
         assert sum(f"what {name} draws in place of the others: red star, " in alt for alt in alts) == 1
-    for image in reader.images:
+    for image in images:
         assert image["loading"] == "lazy"
         content = b64decode(image["src"].removeprefix("data:image/webp;base64,"))
         assert len(content) < 60_000
@@ -232,14 +213,13 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
     assert "75.0% of the codes are in use; perplexity 300 of 512; error 0.123 of the pixels' variance" in text
     assert "25% of the patches are seen" in text
     assert "Hits: 1 of these 2; " in text
+    assert "Right at once: 5 of these 12; retrieval-image-r1 " in text
     assert "% of the set's 480, chance 12.3%." in text
     assert "Error on the removed patches of 512 test pictures: 0.43 of the variance." in text
-    assert {"reconstructions", "tokenizer"} <= set(reader.ids)
+    assert {"systems-reconstructions", "systems-tokenizer"} <= set(reader.ids)
 
 
 def test_maps_stand_with_the_table_that_scores_them(tmp_path):
-    from flip.params import read_project
-
     project = read_project("params.yaml", "tiny").of("hybrids")
     reader = page_of(project, tmp_path)
     text = (tmp_path / "out" / "index.html").read_text()
@@ -252,19 +232,103 @@ def test_maps_stand_with_the_table_that_scores_them(tmp_path):
 
 
 def test_what_no_variant_of_a_report_has_is_not_mentioned(tmp_path):
-    from flip.params import read_project
-
     reader = page_of(read_project("params.yaml", "tiny").of("siglip"), tmp_path)
-    assert reader.images == []
-    assert not {"reconstructions", "tokenizer"} & set(reader.ids)
+    assert not any(image["alt"].startswith("Where") for image in reader.of("img"))
+    assert not {"siglip-reconstructions", "siglip-tokenizer"} & set(reader.ids)
 
 
 def test_a_sheet_that_is_missing_is_named(tmp_path):
-    from flip.params import read_project
-
     project = read_project("params.yaml", "tiny").of("siglip")
     places = write_world(tmp_path, project)
     (places[1] / "clip-short" / "seed-0" / "pictures" / "relevance-pointing.webp").unlink()
     found = read_results(project, *places)
     with pytest.raises(ValueError, match=r"relevance-pointing.webp: missing; run `snakemake"):
         _ = found.runs["clip-short"].pictures
+
+
+def embedded(html, name):
+    """What the page's script reads."""
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_every_number_has_its_provenance(project, html, reader):
+    behind = embedded(html, "behind")
+    cells = [button for button in reader.of("button") if button.get("class") == "cell"]
+    assert len(cells) == sum(len(table.variants) * len(table.metrics) for table in project.tables.values())
+    for cell in cells:
+        run = dict(behind["runs"][cell["data-run"]])
+        assert (run["Data manifest"], run["Weights (SHA-256)"]) == ("5e" * 32, "ab" * 32)
+        assert (run["Commit"], run["Packages"]) == ("c0ffee", "torch 2.13.0")
+        assert dict(behind["sets"][cell["data-set"]])["Its revision (SHA-256)"] == "00" * 32
+        assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\], 95% interval from [\d,]+ resamples", cell["data-value"])
+        differ = {key: values for key, *values in behind["differ"][cell["data-table"]][cell["data-run"]]}
+        assert bool(differ) == (cell["data-run"] != behind["first"][cell["data-table"]])
+    assert differ_of(behind, "a", "flip-50")["masking.image"] == ["0.5", "0.0"]
+    assert set(differ_of(behind, "f", "flip-50-mae")) >= {"reconstruction.weight"}
+
+
+def differ_of(behind, table, variant):
+    return {key: values for key, *values in behind["differ"][table][variant]}
+
+
+def test_figures_are_vega_lite_that_compiles_without_a_warning(html):
+    import vl_convert
+
+    specs = embedded(html, "charts")
+    assert set(specs) == {f"ablations-{name}-chart" for name in ("tradeoff", "costs", "curves")}
+    for name, spec in specs.items():
+        vega = vl_convert.vegalite_to_vega(spec)
+        assert vega["marks"], name
+        assert spec["description"]
+
+
+def test_pictures_are_shown_with_their_captions_or_it_says_why_not(project, results, html, tmp_path):
+    text = " ".join("".join(Reader(html).words).split())
+    assert all(f"a <b>{item}</b> on grass" in text for item in range(12))
+    assert "a <b>" not in html
+    _, why = samples.examples(tmp_path, results.manifest)
+    assert "00000.index.npy: missing; `dvc checkout" in why
+    assert samples.examples(tmp_path, {"shards": []}) == ([], "the manifest names no shards")
+
+
+def test_a_variant_without_a_gallery_is_named(project, results):
+    for run in results.runs.values():
+        run.metrics[0]["pictures"] = {}
+    builder = Builder(results)
+    text = page.render([page.Part(results, builder.tables(), {})], {})
+    assert re.search(r"Without such a sheet: clip\b.*`snakemake variant --config variant=clip` makes it again", text)
+
+
+def test_one_page_has_every_report_that_is_there_and_names_the_others(tmp_path):
+    """Sheets of variants in several reports are on it once, scripts too."""
+    whole_project = read_project("params.yaml", "tiny")
+    data, results, receipts, cost = write_world(tmp_path, whole_project)
+    for name in ("systems", "siglip"):
+        (tmp_path / "tables" / name).mkdir()
+        shutil.copy(cost, tmp_path / "tables" / name)
+    words = ["--scale", "tiny", "--data", data, "--results", results, "--receipts", receipts, "--tables"]
+    words += [tmp_path / "tables", "--out", tmp_path / "index.html", "--reports", "systems", "siglip", "languages"]
+    whole.main([str(word) for word in words])
+    html = (tmp_path / "index.html").read_text()
+    reader = Reader(html)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert {"systems", "siglip", "systems-costs", "siglip-costs", "table-sigmoid-bias"} <= set(reader.ids)
+    sources = [image["src"] for image in reader.of("img")]
+    alts = [image["alt"] for image in reader.of("img") if image["alt"].startswith(("Where", "Captions"))]
+    assert len(alts) == len(set(alts)) > 5
+    assert sources
+    assert len(reader.of("script")) == 4
+    text = " ".join("".join(reader.words).split())
+    assert "ablations: not asked for; `snakemake ablations` makes its tables" in text
+    assert re.search(r"languages: \S+: missing; run `snakemake", text)
+
+
+def test_a_page_of_nothing_is_refused(tmp_path, capsys):
+    words = ["--scale", "tiny", *(f"--{name}={tmp_path}" for name in ("data", "results", "receipts", "tables", "out"))]
+    with pytest.raises(SystemExit, match="1"):
+        whole.main(words)
+    said = capsys.readouterr().err
+    assert said.startswith("no report can be shown:\n  ablations: ")
+    with pytest.raises(SystemExit, match="1"):
+        whole.main([*words, "--reports", "ablation"])
+    assert "--reports ablation: did you mean 'ablations'?" in capsys.readouterr().err

@@ -3,6 +3,7 @@ each row was trained on where a table is told to mix data."""
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from flip.params import Project, merge, read_project
-from flip.report import formats, page, tables, tradeoff
+from flip.report import formats, latex, page, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
@@ -181,7 +182,7 @@ def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
     assert "flip-50" not in tables.summary(found, "fine")["fine"]
     tuned = Builder(found).table("e").rows[1].cells[0]
     assert (tuned.value is not None, tuned.difference) == (True, None)
-    assert "no text tower" in page.render(found, [table], {})
+    assert "no text tower" in page.render([page.Part(found, [table], {})], {})
 
 
 # Rows and references
@@ -381,7 +382,7 @@ def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
     (fresh[1].parent / name).unlink()
-    with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake ablations`"):
+    with pytest.raises(ValueError, match=rf"{name}: missing; run `snakemake`"):
         read_results(project, *fresh)
 
 
@@ -511,6 +512,27 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
         assert "10,970 pictures (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
         assert all(f"{frame[metric][0]:.1f} [" in text for metric in table.metrics)
         assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_each_file_of_records_is_csv_and_parquet_alike(project, written):
+    names = {*project.tables, "tables", "figure-tradeoff", "figure-training", "figure-costs", "ledger"}
+    assert {path.stem for path in written.glob("*.parquet")} == names
+    for name in names:
+        ours, theirs = pd.read_csv(written / f"{name}.csv"), pd.read_parquet(written / f"{name}.parquet")
+        pd.testing.assert_frame_equal(ours, theirs.replace({None: np.nan}), check_dtype=False)
+
+
+def test_latex_has_every_value_and_nothing_that_tex_would_read_as_a_command(project, written):
+    for name, table in project.tables.items():
+        frame, text = pd.read_csv(written / f"{name}.csv"), (written / f"{name}.tex").read_text()
+        rows = text.split("\\midrule\n")[1].split("\\bottomrule")[0].strip().splitlines()
+        assert len(rows) == len(table.variants)
+        assert {row.count(" & ") for row in rows} == {len(table.metrics) + 4}
+        for row, (_, record) in zip(rows, frame.iterrows(), strict=True):
+            assert all(f"{record[metric]:.1f} {{\\scriptsize [" in row for metric in table.metrics)
+        assert not re.search(r"(?<!\\)[%#_]", text)
+        assert text.count("{") == text.count("}")
+    assert latex.escaped("a_b 50% \\ <x>") == "a\\_b 50\\% \\textbackslash{} $<$x$>$"
 
 
 def test_the_same_results_give_the_same_bytes(project, folders, written, tmp_path):

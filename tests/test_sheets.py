@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from flip.data import testsets
-from flip.evaluate import pointing
+from flip.evaluate import gallery, pointing, retrieval
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
 from flip.evaluate.sets import examples, to_square
 from flip.evaluate.sheets import sheets, write_sheets
@@ -145,9 +145,10 @@ def test_predictions_are_those_of_training(change, variant, way, names):
 
 @pytest.fixture(scope="module")
 def data(change, tmp_path_factory):
-    """A set with classes, and one with boxes."""
+    """A set with classes, one with captions, and one with boxes."""
     folder = tmp_path_factory.mktemp("shown")
     write_set(folder / "tests" / "fine")
+    write_set(folder / "tests" / "retrieval", retrieval=True)
     few = change("clip", {"world": {"tests": {"pointing": POINTED}}})
     testsets.make(few, "pointing", folder / "tests" / "pointing")
     return folder
@@ -155,11 +156,11 @@ def data(change, tmp_path_factory):
 
 @pytest.fixture
 def build(change):
-    """build(variant): a model of random weights that is shown those two sets."""
+    """build(variant): a model of random weights that is shown those sets."""
 
     def built(variant):
         params = change(variant, SMALL)
-        sets = params.evaluate.model_copy(update={"sets": {"fine": "world", "pointing": "world"}})
+        sets = params.evaluate.model_copy(update={"sets": dict.fromkeys(("fine", "retrieval", "pointing"), "world")})
         torch.manual_seed(0)
         return TwoTowers(params.model_copy(update={"evaluate": sets}), 20).eval()
 
@@ -179,14 +180,15 @@ def test_examples_are_the_pictures_at_their_places(data):
 
 
 def test_each_variant_has_the_sheets_that_its_losses_can_fill(build, data):
+    aligned = {"relevance-pointing", "matches-retrieval"}
     wanted = {
-        "clip": {"relevance-pointing"},
+        "clip": aligned,
         "mae": {"reconstruction"},
         "mae-raw": {"reconstruction"},
-        "flip-75-mae": {"reconstruction", "relevance-pointing"},
+        "flip-75-mae": {"reconstruction", *aligned},
         "m3ae": {"generative"},
-        "mae-clip": {"generative", "relevance-pointing"},
-        "flava": {"relevance-pointing"},
+        "mae-clip": {"generative", *aligned},
+        "flava": aligned,
         "flava-text": set(),
     }
     for variant, names in wanted.items():
@@ -222,6 +224,32 @@ def test_hits_on_the_sheet_are_those_of_the_score(build, data):
     score = pointing.outcomes(model, tokenize, folder, "cpu", 16)
     assert facts["hits"] == [bool(score[place]) for place in spread(POINTED, SHOWN)]
     assert 0 < sum(facts["hits"]) < SHOWN or set(facts["hits"]) == set(score.astype(bool))
+
+
+def test_ranks_are_those_of_a_hand_made_matrix_and_right_answers_have_a_tick(build, data, monkeypatch):
+    """Each caption fits its own picture, but for those of the first twenty, whose picture comes fourth."""
+    images, owners = torch.eye(PICTURES), torch.arange(PICTURES).repeat_interleave(2)
+    texts = torch.eye(PICTURES)[owners]
+    for step, score in ((1, 4), (2, 3), (3, 2)):
+        texts += score * torch.eye(PICTURES)[(owners + step) % PICTURES] * (owners < 20)[:, None]
+    monkeypatch.setattr(retrieval, "embed", lambda *_: (images, texts, owners))
+    picture, facts = gallery.best_matches(build("clip"), tokenize, data / "tests" / "retrieval", "cpu")
+    places = spread(2 * PICTURES, SHOWN)
+    assert facts["ranks"] == [4 if place < 40 else 1 for place in places]
+    assert facts["subjects"] == [f"{list(COLOURS)[p // 2 % 4]} {('one', 'two')[p % 2]} {p // 2}" for p in places]
+    assert (facts["pictures"], facts["top"]) == (PICTURES, 4)
+    with Image.open(io.BytesIO(picture)) as sheet_:
+        last = np.array(sheet_)[-2 * SIDE :, -SIDE:]
+    assert np.abs(last[SIDE + GAP + 1, 40].astype(int) - pointing.MISS[1]).max() < 40, "the fourth is wrong"
+
+
+def test_right_and_wrong_answers_differ_without_colours():
+    plain = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    right, wrong = (gallery.edged(plain, one) for one in (True, False))
+    assert right.shape == wrong.shape == plain.shape
+    assert ((right == 255).all(axis=2)).sum() > 20, "a tick"
+    assert not (wrong == 255).all(axis=2).any()
+    assert (plain == 90).all()
 
 
 def test_boxes_and_best_patches_are_drawn_where_they_are():

@@ -45,6 +45,14 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert jobs.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
 
 
+def test_the_page_of_some_reports_needs_their_tables_alone(copy):
+    jobs = planned(snakemake(copy, "-n", "report", "--config", "reports=siglip,hybrids"))
+    assert (jobs["page"], jobs["tables"], jobs["cost"]) == (1, 2, 2)
+    said = snakemake(copy, "-n", "report", "--config", "reports=sigllip", check=False)
+    assert "'sigllip'; did you mean 'siglip'?" in said
+    assert "Traceback" not in said
+
+
 def test_a_mistake_in_params_yaml_stops_before_any_job(copy):
     path = copy / "params.yaml"
     path.write_text(path.read_text().replace("crop_area", "crop_aera", 1))
@@ -92,7 +100,7 @@ def test_every_stage_of_the_workflow_is_a_module():
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
     stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
-    stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES}
+    stages |= {"embed": specs.EMBED, "codebook": specs.CODEBOOK, "tables": specs.TABLES, "page": specs.PAGE}
     stages |= {"transfer": specs.TRANSFER}
     rules = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk")}
     # preflight leaves nothing behind that could depend on anything.

@@ -1,9 +1,10 @@
-"""Pictures of what a variant does, for its report: where it looks, what it draws in place of removed patches."""
+"""Pictures of what a variant does, for its report: what it finds, where it looks, what it draws of removed patches."""
 
 import shutil
 from pathlib import Path
 
 from flip.data.boxes import kind
+from flip.evaluate.gallery import best_matches
 from flip.evaluate.pointing import maps_of
 from flip.evaluate.reconstruction import reconstructions
 from flip.evaluate.sets import set_folder
@@ -11,6 +12,8 @@ from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
 
 FOLDER = "pictures"
+# What there is to see of a set, by its kind.
+BY_KIND = {"pointing": ("relevance", maps_of), "retrieval": ("matches", best_matches)}
 
 
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
@@ -20,9 +23,11 @@ def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> di
     drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
     found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
     for name in params.evaluate.sets if params.aligned else ():
-        if kind(set_folder(params, data, name)) == "pointing":
-            picture, facts = maps_of(model, tokenize, set_folder(params, data, name), device)
-            found[f"relevance-{name}"] = picture, facts | {"set": name}
+        folder = set_folder(params, data, name)
+        if made := BY_KIND.get(kind(folder)):
+            what, make = made
+            picture, facts = make(model, tokenize, folder, device)
+            found[f"{what}-{name}"] = picture, facts | {"set": name}
     return found
 
 

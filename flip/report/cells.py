@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from flip.metrics import set_of
+from flip.params import Project
 from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
@@ -103,6 +104,11 @@ class Comparison:
             | row.evidence
             for row in self.rows
         ]
+
+
+def leading_metric(project: Project) -> str:
+    """The one that stands for a report: the figure's, or else the first column of the first table."""
+    return project.tradeoff.metric if project.tradeoff else next(iter(project.tables.values())).metrics[0]
 
 
 def read_paper() -> dict:

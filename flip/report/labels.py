@@ -101,17 +101,18 @@ MANY = 12  # facts, beyond which a label says only what sets its row apart
 IGNORED = {"variant", "scale", "resources"}
 
 
-def _flat(tree: dict, prefix="") -> dict:
-    flat = {}
+def flat(tree: dict, prefix="") -> dict:
+    """Values as text by their dotted keys."""
+    found = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
+    return found
 
 
 def facts(params: Params) -> dict[str, str]:
     """All that can distinguish a row, as text; what has no word of its own goes by its key."""
     covered = {key for _, keys in FACTS.values() for key in keys}
-    others = _flat(params.model_dump(mode="json", exclude=IGNORED))
+    others = flat(params.model_dump(mode="json", exclude=IGNORED))
     return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
         key: value for key, value in others.items() if key not in covered
     }

@@ -1,19 +1,43 @@
-"""The report as one self-contained page: no script, nothing loaded from elsewhere."""
+"""The report as one page: styles, scripts, figures, pictures and numbers are all part of it, nothing is loaded."""
 
+from base64 import b64encode
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flip.report import formats, pictures, scaling, tradeoff
-from flip.report.cells import chance, read_paper
+from flip.metrics import set_of
+from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, tradeoff
+from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.labels import column
 from flip.report.results import Results
 
 TAGS = {"yes": ("yes", "agrees"), "no": ("no", "disagrees"), "within noise": ("noise", "within noise")}
 # Points of a training curve, pixels of its drawing.
 POINTS, WIDTH, HEIGHT = 120, 200, 80
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Part:
+    """One report: what was read, its tables, the curves of its trade-off figure and laws of scaling, if it has some."""
+
+    results: Results
+    tables: list[Comparison]
+    curves: dict
+    laws: Sequence[scaling.Law] = ()
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.results.project.reports))
+
+    @property
+    def many_seeds(self) -> bool:
+        return any(len(run.params.seeds) > 1 for run in self.results.runs.values())
 
 
 def encoder(layers: int, width: int, others: int) -> str:
@@ -116,58 +140,108 @@ def figure(curves, metric) -> Markup:
     return Markup(svg[svg.index("<svg") :])
 
 
-def manifests(results: Results) -> dict[str, list[str]]:
-    """The variants that were trained on each manifest."""
-    found = {}
-    for name, run in results.runs.items():
-        found.setdefault(run.data["manifest"], []).append(name)
-    return found
+def download(content: str, kind: str) -> str:
+    """A file as a link that holds it."""
+    return f"data:{kind};charset=utf-8;base64,{b64encode(content.encode()).decode()}"
 
 
-def versions(results: Results) -> list[tuple[str, str]]:
-    """All commits and package versions that the results were made with."""
-    found = {}
-    for run in results.runs.values():
-        for one in run.receipts:
-            for name, version in ({"flip commit": formats.commit(one["git"])} | one["versions"]).items():
-                found.setdefault(name, set()).add(str(version))
-    return [(name, ", ".join(sorted(values))) for name, values in sorted(found.items())]
+def downloads(tables: list[Comparison]) -> dict[str, list[tuple[str, str, str]]]:
+    """By table: what each form of it is called, the name of the file, the file."""
+    return {
+        table.name: [
+            ("CSV", f"{table.name}.csv", download(records.csv(table.wide()), "text/csv")),
+            ("LaTeX", f"{table.name}.tex", download(latex.latex(table), "application/x-tex")),
+        ]
+        for table in tables
+    }
 
 
-def render(results: Results, tables, curves, laws=()) -> str:
-    """index.html."""
-    environment = Environment(
+def figures(part: Part) -> dict[str, dict]:
+    """Specifications of the interactive figures of a report by the id of their place on the page."""
+    metric = leading_metric(part.results.project)
+    found = {
+        "tradeoff": charts.tradeoff(part.curves, metric),
+        "costs": charts.costs(part.results, part.tables, metric),
+        "curves": charts.training(part.results),
+    }
+    return {f"{part.name}-{name}-chart": spec for name, spec in found.items() if spec}
+
+
+def section(part: Part, shown: set) -> dict:
+    """What the template of a report asks for; `shown` are the sheets that are on the page already."""
+    results, tables, curves = part.results, part.tables, part.curves
+    project, here, paper = results.project, setup(results), read_paper()
+    metric = leading_metric(project)
+    rows = dict.fromkeys(row.variant for table in tables for row in table.rows)
+    plotted = {record["variant"] for record in charts.cost_records(results, tables, metric)}
+    found, without = pictures.retrieved(results, shown)
+    return {
+        "name": part.name,
+        "report": project.reports[part.name],
+        "results": results,
+        "tables": tables,
+        "curves": curves,
+        "metric": metric,
+        "many_seeds": part.many_seeds,
+        "setup": [(name, text, here[name]) for name, text in paper["setup"].items()] if curves else [],
+        "headline": headline(tables, tradeoff.speedups(curves) if curves else []),
+        "agreement": agreement(tables),
+        "figure": figure(curves, metric) if curves else "",
+        "figures": figures(part),
+        "scaling": scaling.section(results, part.laws),
+        "downloads": downloads(tables),
+        "unplotted": [(name, results.runs[name].missing(metric)) for name in rows if name not in plotted],
+        "looks": pictures.relevance(results, tables, shown),
+        "retrieved": found,
+        "unretrieved": without,
+        "reconstructions": pictures.reconstructions(results, shown),
+        "tokenizer": pictures.tokenizer(results),
+        "training": training_curves(results),
+        "set_of": lambda metric: set_of(metric, results.sets),
+    }
+
+
+def environment() -> Environment:
+    found = Environment(
         loader=PackageLoader("flip.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    project = results.project
-    environment.filters |= {"times": formats.times, "megabytes": formats.megabytes}
-    here, paper = setup(results), read_paper()
-    return environment.get_template("page.html").render(
-        scale=project.scale,
-        report=next(iter(project.reports.values())),
-        results=results,
-        tables=tables,
-        formats=formats,
-        column=column,
-        paper=paper,
-        setup=[(name, text, here[name]) for name, text in paper["setup"].items()],
-        headline=headline(tables, tradeoff.speedups(curves) if curves else []),
-        agreement=agreement(tables),
-        tags=TAGS,
-        curves=curves,
-        metric=project.tradeoff and project.tradeoff.metric,
-        figure=figure(curves, project.tradeoff.metric) if curves else "",
-        scaling=scaling.section(results, laws),
-        looks=pictures.relevance(results, tables),
-        reconstructions=pictures.reconstructions(results),
-        tokenizer=pictures.tokenizer(results),
-        training=training_curves(results),
-        size=(WIDTH, HEIGHT),
-        many_seeds=any(len(run.params.seeds) > 1 for run in results.runs.values()),
-        manifests=manifests(results),
-        versions=versions(results),
+    found.filters |= {"times": formats.times, "megabytes": formats.megabytes}
+    return found
+
+
+def render(parts: list[Part], absent: dict[str, str]) -> str:
+    """The page of some reports of one scale, and why others are not on it."""
+    shown, first = set(), parts[0].results
+    sections = [section(part, shown) for part in parts]
+    runs = {name: run for part in parts for name, run in part.results.runs.items()}
+    examples, unseen = samples.examples(first.data, first.manifest)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            parts=sections,
+            absent=absent,
+            scale=first.project.scale,
+            results=first,
+            sets={name: content for part in parts for name, content in part.results.sets.items()},
+            examples=examples,
+            unseen=unseen,
+            many_seeds=any(part.many_seeds for part in parts),
+            manifests=evidence.manifests(runs),
+            versions=evidence.versions(runs),
+            paper=read_paper(),
+            formats=formats,
+            column=column,
+            tags=TAGS,
+            size=(WIDTH, HEIGHT),
+            style=Markup((HERE / "page.css").read_text()),
+            script=Markup((HERE / "page.js").read_text()),
+            library=Markup(charts.library()),
+            charts={name: spec for one in sections for name, spec in one["figures"].items()},
+            behind=evidence.behind_cells(parts),
+        )
     )

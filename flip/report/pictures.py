@@ -1,4 +1,4 @@
-"""Sheets of pictures for the page: where models look, what they draw in place of removed patches, what codes keep."""
+"""Sheets of pictures for the page: what models find, where they look, what they draw, what codes keep."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -42,10 +42,10 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     )
 
 
-def relevance(results: Results, tables) -> dict[str, list[Sheet]]:
-    """By table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once, with the
-    first such table."""
-    shown, found = set(), {}
+def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
+    """By table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once on the page,
+    with the first such table. `shown` are those that are on it already."""
+    found = {}
     for table in tables:
         for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
             run = results.runs[variant]
@@ -54,6 +54,42 @@ def relevance(results: Results, tables) -> dict[str, list[Sheet]]:
                     shown.add((variant, name))
                     found.setdefault(table.name, []).append(_relevance(variant, run, facts, path))
     return found
+
+
+def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
+    """Ranks on the sheet, and the score of the whole set."""
+    ranks, metric = facts["ranks"], f"{facts['set']}-image-r1"
+    found = ", ".join(f"{text} (no. {rank})" for text, rank in zip(facts["subjects"], ranks, strict=True))
+    return _sheet(
+        path,
+        variant,
+        f"Captions, below each the {facts['top']} of {facts['pictures']:,} pictures that fit it best to {variant}, and "
+        f"which place the right one has: {found}.",
+        f"Right at once: {ranks.count(1)} of these {len(ranks)}; {metric} {run.metrics[0]['metrics'][metric]:.1f}%.",
+    )
+
+
+def exemplary(results: Results) -> list[str]:
+    """Of the variants that find pictures by captions the baseline, and the best one if that is another."""
+    measured = {name: run.metrics[0]["metrics"] for name, run in results.runs.items()}
+    metric = next((one for found in measured.values() for one in found if one.endswith("-image-r1")), None)
+    scores = {name: found.get(metric) for name, found in measured.items()}
+    able = [name for name, score in scores.items() if score is not None]
+    return list(dict.fromkeys([able[0], max(able, key=scores.get)])) if able else []
+
+
+def retrieved(results: Results, shown: set) -> tuple[list[Sheet], list[str]]:
+    """What some variants find for captions, and which of these have no sheet; `shown` as for `relevance`."""
+    found, without = [], []
+    for variant in exemplary(results):
+        run = results.runs[variant]
+        sheets = {name: sheet for name, sheet in run.pictures.items() if sheet[0]["kind"] == "retrieval"}
+        without += [] if sheets else [variant]
+        for name, (facts, path) in sheets.items():
+            if (variant, name) not in shown:
+                shown.add((variant, name))
+                found.append(_retrieval(variant, run, facts, path))
+    return found, without
 
 
 def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
@@ -71,14 +107,15 @@ def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
     )
 
 
-def reconstructions(results: Results) -> list[Sheet]:
-    """Of each variant that predicts pixels."""
-    return [
-        _reconstruction(variant, facts, path)
-        for variant, run in results.runs.items()
-        for facts, path in run.pictures.values()
-        if facts["kind"] == "reconstruction"
-    ]
+def reconstructions(results: Results, shown: set) -> list[Sheet]:
+    """Of each variant that predicts pixels; `shown` as for `relevance`."""
+    found = []
+    for variant, run in results.runs.items():
+        for name, (facts, path) in run.pictures.items():
+            if facts["kind"] == "reconstruction" and (variant, name) not in shown:
+                shown.add((variant, name))
+                found.append(_reconstruction(variant, facts, path))
+    return found
 
 
 def bars(use: list[float]) -> list[tuple[str, str, str]]:

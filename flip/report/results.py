@@ -17,7 +17,7 @@ from flip.specs import recipe
 
 def _found(path) -> Path:
     if not Path(path).exists():
-        raise ValueError(f"{path}: missing; run `snakemake ablations`, which makes it")
+        raise ValueError(f"{path}: missing; run `snakemake` with the name of its report, which makes it")
     return Path(path)
 
 
@@ -178,7 +178,8 @@ def _read_run(project: Project, folder: Path, receipts: Path, heads: Path) -> Ru
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it."""
+    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it;
+    `data` is the folder of the shards."""
 
     project: Project
     runs: dict[str, Run]
@@ -186,6 +187,7 @@ class Results:
     manifest: dict
     ledger: dict
     codebook: tuple[dict, Path] | None
+    data: Path
 
     @property
     def bootstrap(self):
@@ -283,4 +285,5 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),
         codebook=_read_codebook(project, data / "codebook"),
+        data=data,
     ).check()

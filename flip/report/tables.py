@@ -8,18 +8,13 @@ import argparse
 from pathlib import Path
 from statistics import fmean as mean
 
-import pandas as pd
-
 from flip.files import write_atomic, write_json
-from flip.params import Project, read_project
-from flip.report import formats, losses, page, scaling, tradeoff
-from flip.report.cells import Builder, Comparison
+from flip.params import read_project
+from flip.report import charts, formats, losses, page, records, scaling, tradeoff
+from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.labels import column
+from flip.report.latex import latex
 from flip.report.results import read_results
-
-
-def csv(records: list[dict]) -> str:
-    return pd.DataFrame(records).to_csv(index=False)
 
 
 def markdown_cell(cell) -> str:
@@ -71,9 +66,22 @@ def summary(results, metric: str) -> dict:
     }
 
 
-def leading_metric(project: Project) -> str:
-    """The one that stands for a report: the figure's, or else the first column of the first table."""
-    return project.tradeoff.metric if project.tradeoff else next(iter(project.tables.values())).metrics[0]
+def figure_records(found, tables, curves) -> dict[str, list[dict]]:
+    """What the figures are drawn of, and the data ledger, by the name of a file."""
+    counts = {
+        part: {stage: one[stage] for stage in ("wanted", "arrived", "decoded", "used")}
+        | {f"lost: {why}": count for why, count in one["lost"].items()}
+        for part, one in found.ledger["parts"].items()
+    }
+    ledger = [
+        {"part": part, "what": what, "pictures": count} for part, one in counts.items() for what, count in one.items()
+    ]
+    return {
+        "figure-tradeoff": charts.tradeoff_records(curves),
+        "figure-costs": charts.cost_records(found, tables, leading_metric(found.project)),
+        "figure-training": charts.training_records(found),
+        "ledger": ledger,
+    }
 
 
 def write(found, out: Path) -> None:
@@ -86,16 +94,18 @@ def write(found, out: Path) -> None:
     tables = builder.tables()
     curves = tradeoff.curves(found, builder.estimates)
     for table in tables:
-        write_atomic(out / f"{table.name}.csv", csv(table.wide()))
+        records.write(out, table.name, table.wide())
+        write_atomic(out / f"{table.name}.tex", latex(table))
         write_atomic(out / f"{table.name}.md", markdown(table))
-    write_atomic(out / "tables.csv", csv([record for table in tables for record in table.records()]))
+    records.write(out, "tables", [record for table in tables for record in table.records()])
+    for name, rows in figure_records(found, tables, curves).items():
+        records.write(out, name, rows)
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
-    laws = scaling.laws(found, builder.estimates)
-    if laws:
+    if laws := scaling.laws(found, builder.estimates):
         scaling.write(found, laws, out)
-    write_atomic(out / "index.html", page.render(found, tables, curves, laws))
+    write_atomic(out / "index.html", page.render([page.Part(found, tables, curves, laws)], {}))
 
 
 def main(argv=None):

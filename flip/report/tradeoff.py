@@ -11,8 +11,8 @@ from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.results import Results
 
-# Okabe and Ito's palette, told apart with any colour vision; shapes tell them apart in print.
-STYLES = [("#0072B2", "o"), ("#D55E00", "s"), ("#007A5A", "^"), ("#A0428B", "D"), ("#7A5C00", "v")]
+# Okabe and Ito's palette, as dark as text has to be; told apart with any colour vision, and by their shapes in print.
+STYLES = [("#0072B2", "o"), ("#B84F00", "s"), ("#007A5A", "^"), ("#A0428B", "D"), ("#7A5C00", "v")]
 # The same bytes from the same numbers; text stays text.
 SETTINGS = {"svg.hashsalt": "flip", "svg.fonttype": "none", "font.size": 10.5, "axes.spines.top": False}
 METADATA = {"svg": dict.fromkeys(["Creator", "Date", "Format", "Type"]), "png": {"Software": None}}

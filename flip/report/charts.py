@@ -1,0 +1,191 @@
+"""The interactive figures as Vega-Lite specifications, and their numbers as records, which go into files, too."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import vl_convert
+
+from flip.files import write_atomic
+from flip.report.costs import cost, relative
+from flip.report.results import Results
+from flip.report.tradeoff import STYLES
+
+MEMORY = Path(".flip")  # what can be deleted at any time
+POINTS = 40  # per training curve
+HEIGHT = 340  # pixels; the width is that of the page
+SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
+CONFIG = {
+    "font": "system-ui, sans-serif",
+    "background": "#fff",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "#333",
+        "titleColor": "#222",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": 600,
+        "titlePadding": 10,
+        "gridColor": "#e3e6e9",
+    },
+    "legend": {"orient": "bottom", "labelFontSize": 12, "labelColor": "#222", "symbolLimit": 0, "labelLimit": 170},
+}
+# What is clicked on in the legend stays, all else fades.
+CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
+
+
+@cache
+def library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, to stand inside an element of a page; kept, as it takes seconds to
+    put together."""
+    kept = MEMORY / f"vega-{vl_convert.__version__}.js"
+    if not kept.exists():
+        script = vl_convert.javascript_bundle()
+        write_atomic(kept, script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+    return kept.read_text()
+
+
+def _number(value, digits: int = 4) -> float | None:
+    """Rounded, as it is written; JSON has no word for what is not a finite number."""
+    return round(float(value), digits) if np.isfinite(value) else None
+
+
+def _axis(field: str, title: str, zero: bool = False) -> dict:
+    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}}
+
+
+def _tooltip(**titles: str) -> list[dict]:
+    """Fields by name, with what they are called."""
+    return [{"field": field, "title": title} for field, title in titles.items()]
+
+
+def _by(field: str, param: str) -> list[dict]:
+    return [{"name": param, "select": {"type": "point", "fields": [field]}, "bind": "legend"}]
+
+
+def _figure(records: list[dict], description: str, x: dict, colour: dict, layers: list[dict]) -> dict:
+    common = {"x": x, "color": colour | {"title": None}, "opacity": CHOSEN}
+    figure = {"description": description, "width": "container", "height": HEIGHT, "config": CONFIG}
+    return figure | {"data": {"values": records}, "encoding": common, "layer": layers}
+
+
+def _intervals(y: dict) -> dict:
+    """Lines from `low` to `high`."""
+    return {
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
+    }
+
+
+def tradeoff_records(curves: dict) -> list[dict]:
+    """The points of the trade-off figure; times relative to the first curve's last run, accuracies in percent."""
+    return [
+        {
+            "curve": label,
+            "variant": point.variant,
+            "epochs": point.epochs,
+            "time": _number(point.time),
+            "value": _number(point.estimate.value),
+            "low": _number(point.low),
+            "high": _number(point.high),
+        }
+        for label, points in curves.items()
+        for point in points
+    ]
+
+
+def tradeoff(curves: dict, metric: str) -> dict:
+    """Accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
+    if not curves:
+        return {}
+    first, labels = next(iter(curves.values()))[-1].variant, list(curves)
+    styles = [STYLES[place % len(STYLES)] for place in range(len(labels))]
+    y = _axis("value", f"{metric}, zero-shot accuracy, %")
+    colour = {"field": "curve", "type": "nominal", "scale": {"domain": labels, "range": [one for one, _ in styles]}}
+    shape = {"field": "curve", "type": "nominal", "title": None}
+    shape |= {"scale": {"domain": labels, "range": [SHAPES[one] for _, one in styles]}}
+    said = _tooltip(variant="run", curve="curve", epochs="epochs", time="time", value="accuracy", low="from", high="to")
+    points = {"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "params": _by("curve", "chosen")}
+    return _figure(
+        tradeoff_records(curves),
+        f"{metric} accuracy against training time, one curve per mask ratio; the table beside it has its points.",
+        _axis("time", f"training time, {first} = 1", zero=True),
+        colour,
+        [
+            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": y}},
+            _intervals(y),
+            points | {"encoding": {"y": y, "shape": shape, "tooltip": said}},
+        ],
+    )
+
+
+def training_records(results: Results) -> list[dict]:
+    """Loss and speed of each run, as means over equal stretches of training."""
+    found = []
+    for variant, run in results.runs.items():
+        for seed, log in zip(run.params.seeds, run.logs, strict=True):
+            columns = log[["samples", "loss", "samples_per_second"]].to_numpy(float)
+            for samples, loss, speed in (part.mean(axis=0) for part in np.array_split(columns, min(POINTS, len(log)))):
+                row = {"variant": variant, "seed": seed, "samples": round(samples), "loss": _number(loss)}
+                found.append(row | {"samples_per_second": _number(speed, 1)})
+    return found
+
+
+def training(results: Results) -> dict:
+    """Training loss against samples seen, a curve per run."""
+    y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
+    said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
+    colour = {"field": "variant", "type": "nominal", "scale": {"domain": list(results.runs), "scheme": "tableau20"}}
+    lines = {"mark": {"type": "line", "strokeWidth": 1.6}, "params": _by("variant", "chosen")}
+    points = {"mark": {"type": "point", "filled": True, "size": 90}}
+    return _figure(
+        training_records(results),
+        "Training loss of each run against the samples that it has seen; the small drawings below show each by itself.",
+        _axis("samples", "samples seen", zero=True),
+        colour,
+        [
+            lines | {"encoding": {"y": y, "detail": {"field": "seed"}}},
+            points | {"encoding": {"y": y, "opacity": {"value": 0}, "tooltip": said}},
+        ],
+    )
+
+
+def cost_records(results: Results, tables, metric: str) -> list[dict]:
+    """Each variant of the tables that has the metric: costs relative to the first row of all, accuracy in percent."""
+    baseline = cost(tables[0].rows[0].variant, results)
+    found = {}
+    for row in (row for table in tables for row in table.rows):
+        for cell in row.cells:
+            if cell.metric == metric and cell.value is not None:
+                ratios = relative(cost(row.variant, results), baseline)
+                found[row.variant] = {
+                    "variant": row.variant,
+                    "time": _number(ratios["relative_total_time"]),
+                    "flops": _number(ratios["relative_total_flops"]),
+                    "memory": ratios["peak_memory_bytes"] / 1e6,
+                    "value": cell.value,
+                    "low": cell.low,
+                    "high": cell.high,
+                }
+    return list(found.values())
+
+
+def costs(results: Results, tables, metric: str) -> dict:
+    """Accuracy against training time, with points as large as the memory that a step takes; {} without points."""
+    if not (records := cost_records(results, tables, metric)):
+        return {}
+    y, first = _axis("value", f"{metric}, %"), tables[0].rows[0].variant
+    names = [record["variant"] for record in records]
+    said = _tooltip(
+        variant="run", value="accuracy", low="from", high="to", time="time", flops="FLOPs", memory="memory, MB"
+    )
+    size = {"field": "memory", "type": "quantitative", "title": "peak memory, MB", "scale": {"range": [40, 420]}}
+    size |= {"legend": {"orient": "top", "direction": "horizontal"}}
+    points = {"mark": {"type": "point", "filled": True, "opacity": 0.9}, "params": _by("variant", "chosen")}
+    return _figure(
+        records,
+        f"{metric} of each variant against its training time; larger points took more memory. Tables have the numbers.",
+        _axis("time", f"training time, {first} = 1", zero=True),
+        {"field": "variant", "type": "nominal", "scale": {"domain": names, "scheme": "tableau20"}},
+        [_intervals(y), points | {"encoding": {"y": y, "size": size, "tooltip": said}}],
+    )
