@@ -304,7 +304,7 @@ def test_one_page_has_every_report_that_is_there_and_names_the_others(tmp_path):
     whole_project = read_project("params.yaml", "tiny")
     data, results, receipts, cost = write_world(tmp_path, whole_project)
     for name in ("systems", "siglip"):
-        (tmp_path / "tables" / name).mkdir()
+        (tmp_path / "tables" / name).mkdir(exist_ok=True)
         shutil.copy(cost, tmp_path / "tables" / name)
     words = ["--scale", "tiny", "--data", data, "--results", results, "--receipts", receipts, "--tables"]
     words += [tmp_path / "tables", "--out", tmp_path / "index.html", "--reports", "systems", "siglip", "languages"]

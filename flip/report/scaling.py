@@ -12,7 +12,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from matplotlib.ticker import FormatStrFormatter
 
 from flip.files import write_atomic, write_json
 from flip.metrics import set_of
+from flip.report import records
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost
 from flip.report.results import Results
@@ -224,10 +224,10 @@ def section(results: Results, found: list[Law]) -> Markup:
 
 
 def write(results: Results, found: list[Law], out: Path) -> None:
-    """scaling.json, scaling.csv and the figure."""
+    """scaling.json, the points as records and the figure."""
     metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
     facts = summary(found, metric, confidence)
     write_json(out / "scaling.json", facts)
-    write_atomic(out / "scaling.csv", pd.DataFrame(facts["points"]).to_csv(index=False))
+    records.write(out, "scaling", facts["points"])
     for kind in METADATA:
         write_atomic(out / f"scaling.{kind}", draw(found, metric, confidence, kind))
