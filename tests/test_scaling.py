@@ -79,7 +79,7 @@ def test_half_the_compute_for_equal_errors_saves_half():
 def test_a_run_off_the_law_is_told_from_one_on_it():
     law = law_of(40.0, 0.5, held=[8e12])
     off = Point("off", 8e12, 1.0, exact(50.0), False)
-    rows = scaling.records(Law(law.label, 4e12, law.a, law.b, law.fitted, [*law.held, off]), 0.95)
+    rows = scaling.rows_of(Law(law.label, 4e12, law.a, law.b, law.fitted, [*law.held, off]), 0.95)
     assert [row["fitted"] for row in rows] == [True] * 3 + [False] * 2
     assert rows[-2]["off"] == pytest.approx(0, abs=1e-9)
     assert not rows[-1]["within_noise"]

@@ -143,7 +143,7 @@ def savings(found: list[Law], confidence: float) -> list[dict]:
     return rows
 
 
-def records(law: Law, confidence: float) -> list[dict]:
+def rows_of(law: Law, confidence: float) -> list[dict]:
     """A law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
     rows = []
     for point in (*law.fitted, *law.held):
@@ -163,7 +163,7 @@ def summary(found: list[Law], metric: str, confidence: float) -> dict:
         | spread("b", law.b, confidence)
         for law in found
     ]
-    every = [row for law in found for row in records(law, confidence)]
+    every = [row for law in found for row in rows_of(law, confidence)]
     return {
         "metric": metric,
         "confidence": confidence,
