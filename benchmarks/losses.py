@@ -99,30 +99,40 @@ def peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _send_rise(sender, loss: str, name: str, pairs: int, width: int) -> None:
-    torch.set_num_threads(1)
-    form = forms()[loss][name]
-    run(form, features(8, width))  # what a first call loads is not the batch's
-    inputs = features(pairs, width)
+def peak_rise(function) -> int:
+    """Bytes by which a call raises the peak of this process."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
     before = peak()
-    run(form, inputs)
-    sender.send(peak() - before)
+    function()
+    return peak() - before
 
 
-def memory(loss: str, name: str, pairs: int, width: int) -> int:
-    """Bytes by which one forward and backward raises the peak, in a process of its own."""
+def _send(sender, function, arguments) -> None:
+    torch.set_num_threads(1)
+    sender.send(function(*arguments))
+
+
+def memory_of(function, *arguments) -> int:
+    """What a function of some module says of its memory, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_send_rise, args=(sender, loss, name, pairs, width))
+    child = context.Process(target=_send, args=(sender, function, arguments))
     child.start()
     sender.close()
     try:
         return receiver.recv()
     except EOFError:
-        raise SystemExit(f"{loss} in form '{name}' did not end (out of memory?): --pairs {pairs} is too many") from None
+        raise SystemExit(f"{function.__name__}{arguments} did not end (out of memory?)") from None
     finally:
         child.join()
+
+
+def _rise(loss: str, name: str, pairs: int, width: int) -> int:
+    """Bytes by which one forward and backward raises the peak."""
+    form = forms()[loss][name]
+    run(form, features(8, width))  # what a first call loads is not the batch's
+    inputs = features(pairs, width)
+    return peak_rise(lambda: run(form, inputs))
 
 
 def measure(pairs: int, width: int, rounds: int, losses: list[str], chosen: list[str]) -> list[dict]:
@@ -130,7 +140,7 @@ def measure(pairs: int, width: int, rounds: int, losses: list[str], chosen: list
     rows = []
     for loss in losses:
         named = {name: forms()[loss][name] for name in chosen}
-        rise = {name: memory(loss, name, pairs, width) for name in named if name != "floor"}
+        rise = {name: memory_of(_rise, loss, name, pairs, width) for name in named if name != "floor"}
         spent = rounds_of(named, features(pairs, width), rounds)
         for name, times in spent.items():
             ratios = [a / b for a, b in zip(times, spent[chosen[0]], strict=True)]

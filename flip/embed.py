@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flip.data.features import FACTS, features_path, write_features
 from flip.data.index import check_size
-from flip.data.loader import Shard, ahead, decode, resize
+from flip.data.loader import Shard, ahead, squares
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.model.precision import full_precision
@@ -57,9 +57,8 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
     """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        image = decode(shard[item][0])
-        if image is not None:
-            images[row], whole[row] = resize(image, side), True
+        if found := squares(shard[item][0], lambda height, width: [(0, 0, height, width)], side):
+            images[row], whole[row] = found[0], True
     return images, whole
 
 

@@ -59,6 +59,22 @@ def made(receipt: dict) -> str:
     return "\n".join(f"    {name:9} {text}" for name, text in lines.items())
 
 
+def replaced(receipts: dict[str, dict]) -> list[str]:
+    """Receipts of results that are no longer those which a later one was made from."""
+    pairs = (pair for receipt in receipts.values() for pair in receipt["made_from"]["after"].items())
+    return sorted({before for before, made_from in pairs if receipts[before]["id"] != made_from})
+
+
+def ledger_line(receipts: dict[str, dict]) -> str:
+    """What became of the pictures that were wanted, if the ledger is still that of the data trained on."""
+    path, manifest = next((path, one) for path, one in receipts.items() if one["spec"]["stage"] == "manifest")
+    if path in replaced(receipts):
+        return f"the ledger is gone: {path} was made again since; `git log {path}` has the earlier ones"
+    ledger = manifest["facts"]["ledger"]["total"]
+    lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
+    return f"{ledger['used']:,} used of {ledger['wanted']:,} wanted; lost: {lost}"
+
+
 def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -> str:
     """One seed's number, as text."""
     stages = {}
@@ -66,13 +82,11 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
         stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
     evaluation, training = stages["evaluate"][-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
-    ledger = stages["manifest"][-1]["facts"]["ledger"]["total"]
     if metric not in measured["metrics"]:
         why = measured["skipped"].get(metric, "the model lacks a tower for it")
         raise ValueError(f"{metric}: not measured on these weights: {why}")
     tested = set_of(metric, measured["sets"])
     test = measured["sets"][tested]
-    lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
     (weights, content), *_ = training["made"].items()
     lines = [
         f"seed {seed}: {metric} = {measured['metrics'][metric]:.2f} %",
@@ -82,8 +96,10 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
         f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",
         made(training),
         f"  data      manifest {trained['manifest']}, pairs {trained['pairs']}",
-        f"            {ledger['used']:,} used of {ledger['wanted']:,} wanted; lost: {lost}",
+        f"            {ledger_line(receipts)}",
     ]
+    if others := replaced(receipts):
+        lines.append(f"  since then made again, with another result: {', '.join(others)}")
     return "\n".join(lines)
 
 

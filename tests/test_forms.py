@@ -11,8 +11,11 @@ import yaml
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
+from flip.model.transformer import Transformer, unpack
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
+from flip.params import read_project
+from flip.schema import Tower, VisionForm
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
 from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures
@@ -219,10 +222,45 @@ def test_later_tokens_change_no_earlier_state(change):
         states = []
         text.transformer.register_forward_hook(lambda module, inputs, found, states=states: states.append(found))
         ids = captions([32])
-        text(ids)
-        text(torch.cat([ids[:, :20], ids[:, 20:].flip(1)], dim=1))
+        text.encode(ids)
+        text.encode(torch.cat([ids[:, :20], ids[:, 20:].flip(1)], dim=1))
         assert torch.equal(states[0][:20], states[1][:20]) == causal
         assert not torch.equal(states[0][20:], states[1][20:])
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_token_is_what_it_is_among_all(causal, recompute):
+    """Where one token of each sequence is read, the last block computes that one alone: same value, same gradients, for
+    dense sequences and for packed ones of any length."""
+    torch.manual_seed(0)
+    form = VisionForm.model_validate(read_project().variants["clip-form"].form.vision.model_dump())
+    transformer = Transformer(Tower(layers=2, width=WIDTH, heads=3), form, causal).double()
+    transformer.recompute = recompute
+    lengths = torch.tensor([1, 9, 4, 1, 7])
+    valid, weights = torch.arange(9) < lengths[:, None], torch.randn(5, WIDTH).double()
+    dense = torch.randn(5, 9, WIDTH).double()
+    for x, where in ((dense, None), (dense[valid], valid)):
+        for at in (torch.zeros_like(lengths), lengths - 1):
+            one, every = (x.clone().requires_grad_() for _ in range(2))
+            found, expected = transformer(one, where, at), transformer(every, where)
+            expected = expected if where is None else unpack(expected, where)
+            expected = expected[torch.arange(5), at]
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+            parameters = list(transformer.parameters())
+            found = torch.autograd.grad((found * weights).sum(), [one, *parameters])
+            expected = torch.autograd.grad((expected * weights).sum(), [every, *parameters])
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("system", [CLIP, {**SIGLIP, "captions": {"end": True}}])
+def test_an_empty_caption_beside_others_changes_none_of_them(change, system):
+    model = build(change("clip", system))
+    ids = batch((7, 32, 3))["ids"]
+    found = model.text(torch.cat([ids, torch.full_like(ids[:1], PAD)]))
+    torch.testing.assert_close(found[:3], model.text(ids), rtol=1e-12, atol=1e-14)
+    assert not found[3].any()
 
 
 @pytest.mark.parametrize("system", [CLIP, {**SIGLIP, "captions": {"end": True}}])

@@ -5,10 +5,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from PIL import Image
 
-from flip.data.loader import Loader, Order, Shard, crop_box, resize
+from flip.data.loader import Loader, Order, Shard, crop_box, resize, squares
 from flip.data.manifest import beginning
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json
@@ -108,6 +109,24 @@ def test_resize_is_close_to_an_antialiased_bicubic():
     image = np.kron(random.integers(0, 255, (12, 12, 3)), np.ones((12, 12, 1))).astype(np.uint8)
     reference = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
     assert np.abs(resize(image, 64).astype(int) - reference).mean() < 5
+
+
+@pytest.mark.parametrize(("side", "part"), [(40, 4), (64, 2), (120, 1)])
+def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatch):
+    """Close to an antialiased bicubic of the whole; the larger of two crops does not blur the smaller one."""
+    random, sizes = np.random.default_rng(0), []
+    image = np.kron(random.integers(0, 255, (9, 12, 3)), np.ones((32, 32, 1))).astype(np.uint8)
+    jpeg = simplejpeg.encode_jpeg(image, quality=95, colorsubsampling="444")
+    boxes = [(16, 32, 200, 184), (96, 144, 184, 232)]  # whole pixels at every size
+    plain = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a: sizes.append(plain(*a).shape) or plain(*a))
+    found = squares(jpeg, lambda height, width: boxes, side)
+    assert sizes == [(288 // part, 384 // part, 3)]
+    for (top, left, rows, columns), square in zip(boxes, found, strict=True):
+        cut = Image.fromarray(image).crop((left, top, left + columns, top + rows))
+        reference = np.asarray(cut.resize((side, side), Image.Resampling.BICUBIC))
+        assert np.abs(square.astype(int) - reference).mean() < 8
+    assert squares(jpeg[:50], lambda height, width: boxes, side) is None
 
 
 def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):

@@ -109,7 +109,7 @@ def test_no_gradient_no_graph_and_no_state_for_the_tower(change, data, tower, fe
 
 def test_no_picture_is_read(change, data, features, tower, monkeypatch):
     loader, _ = parts(change("lit", SMALL), data, features, tower)
-    monkeypatch.setattr("flip.data.loader.decode", None)
+    monkeypatch.setattr("flip.data.loader.squares", None)
     assert loader.batch(0, 8)["features"].shape == (8, 16)
 
 

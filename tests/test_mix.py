@@ -67,12 +67,12 @@ def test_a_broken_picture_is_replaced_by_one_of_its_kind(change, small_data, mon
     shard, item = loader.order.at(position)
     read, tried = loader._picture, []
 
-    def one_is_broken(number, place):
+    def one_is_broken(number, place, *draws):
         tried.append(place)
-        return None if place == item else read(number, place)
+        return None if place == item else read(number, place, *draws)
 
     monkeypatch.setattr(loader, "_picture", one_is_broken)
-    loader._pair(position)
+    loader.batch(position, 1)
     items = loader.order.orders["images"].items(shard).tolist()
     assert tried == [item, items[(items.index(item) + 1) % len(items)]]
 

@@ -2,6 +2,7 @@
 are compared from receipts alone."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_a_cell_is_verified_from_its_weights(made):
     said = trace(made, "d", "flip-75", "fine-masked", "--verify")
     assert "0 of 128 outcomes differ" in said
     assert "Every file behind it has the recorded hash." in said
+
+
+def test_a_ledger_of_later_data_is_not_taken_for_that_of_the_cell(copy):
+    path = copy / "receipts/tiny/data/manifest.json"
+    path.write_text(json.dumps(read_json(path) | {"id": "another"}))
+    said = trace(copy, "a", "flip-50", "fine")
+    assert "the ledger is gone: receipts/tiny/data/manifest.json was made again since" in said
+    assert "used of 300 wanted" not in said
 
 
 @pytest.mark.parametrize("name", ["results/tiny/flip-50/seed-0/log.csv", "data/tiny/shards/0000/00000.tar"])

@@ -77,12 +77,23 @@ def resize(image: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def decode(jpeg: bytes) -> np.ndarray | None:
-    """uint8 [height, width, 3]; None where the bytes are no picture."""
+def squares(jpeg: bytes, boxes_of, side: int) -> list[np.ndarray] | None:
+    """Parts of a picture, uint8 [side, side, 3] each; None where the bytes are no picture.
+
+    `boxes_of(height, width)` gives their boxes. The picture is decoded at a half, a quarter or an eighth of its size
+    where all boxes still have `side` pixels each way: libjpeg then does less, and averages the pixels as it goes.
+    """
     try:
-        return simplejpeg.decode_jpeg(jpeg, fastdct=True, fastupsample=True)
+        height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+        boxes = boxes_of(height, width)
+        enough = min(min(box[2:]) for box in boxes) // side
+        part = min(1 << max(enough.bit_length() - 1, 0), 8)
+        least = -(-height // part), -(-width // part)
+        image = simplejpeg.decode_jpeg(jpeg, "RGB", True, True, *least)
     except ValueError:
         return None
+    boxes = ([round(edge / part) for edge in box] for box in boxes)
+    return [resize(image[top : top + rows, left : left + columns], side) for top, left, rows, columns in boxes]
 
 
 def ahead(function, items, workers: int):
@@ -143,14 +154,26 @@ class Loader:
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
 
-    def _picture(self, number: int, item: int) -> np.ndarray | None:
-        """What is learned from of a shard's item; None where that cannot be read."""
-        return decode(self.shard(number)[item][0])
+    def _picture(self, number: int, item: int, draws: list[np.ndarray]) -> list[np.ndarray] | None:
+        """What is learned from of a shard's item, cropped by each of the `draws`: the picture, then its views; None
+        where that cannot be read."""
+        ways = list(zip((self.augmentation, self.views, self.views), draws, strict=False))
 
-    def _pair(self, position: int) -> tuple[np.ndarray, str]:
+        def boxes(height: int, width: int) -> list[tuple]:
+            return [crop_box(height, width, way, one[1 : self.CROP].reshape(-1, 4)) for way, one in ways]
+
+        crops = squares(self.shard(number)[item][0], boxes, self.side)
+        if crops is None:
+            return None
+        return [
+            crop[:, ::-1] if way.flip and one[0] < 0.5 else crop for crop, (way, one) in zip(crops, ways, strict=True)
+        ]
+
+    def _pair(self, position: int, *draws):
+        """What `_picture` gives for the pair at a position, and its caption."""
         number, item = self.order.at(position)
         for place in self.order.from_item(position, number, item):
-            picture = self._picture(number, place)
+            picture = self._picture(number, place, *draws)
             if picture is not None:
                 return picture, self.text(number, place)
             self.broken += 1
@@ -159,28 +182,19 @@ class Loader:
     def _caption(self, position: int) -> str:
         return self.text(*self.order.at(position))
 
-    def _crop(self, image: np.ndarray, augmentation: Augmentation, draws: np.ndarray) -> np.ndarray:
-        top, left, height, width = crop_box(*image.shape[:2], augmentation, draws[1:].reshape(-1, 4))
-        image = resize(image[top : top + height, left : left + width], self.side)
-        return image[:, ::-1] if augmentation.flip and draws[0] < 0.5 else image
-
-    def _view(self, image: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        return recolour(self._crop(image, self.views, draws[: self.CROP]), self.views, draws[self.CROP :])
-
     def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
         """What of the pairs' pictures goes into the model, and their captions."""
-        size = len(positions)
-        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
-        found = {"images": np.empty((size, self.side, self.side, 3), dtype=np.uint8)}
+        size, texts = len(positions), []
+        draws = list(uniform(self.seed, "augmentation", positions, self.CROP).numpy())
+        found, of_views = {"images": np.empty((size, self.side, self.side, 3), dtype=np.uint8)}, [()] * size
         if self.views:
             found["views"] = np.empty((size, 2, self.side, self.side, 3), dtype=np.uint8)
-            view_draws = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(size, 2, -1)
-        texts = []
+            of_views = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(size, 2, -1)
         for row, position in enumerate(positions.tolist()):
-            image, text = self._pair(position)
-            found["images"][row] = self._crop(image, self.augmentation, draws[row])
-            if self.views:
-                found["views"][row] = [self._view(image, one) for one in view_draws[row]]
+            (image, *views), text = self._pair(position, [draws[row], *of_views[row]])
+            found["images"][row] = image
+            for number, view in enumerate(views):
+                found["views"][row, number] = recolour(view, self.views, of_views[row][number, self.CROP :])
             texts.append(text)
         return {name: torch.from_numpy(array) for name, array in found.items()}, texts
 

@@ -38,7 +38,7 @@ def compute(model: TwoTowers, loader, device: str) -> Features:
     targets = []
     with tempfile.TemporaryFile() as file:
         for images, target in loader:
-            pooled = model.vision.pool(model.vision(images.to(device))).cpu().numpy()
+            pooled = model.vision.feature(images.to(device)).cpu().numpy()
             file.write(pooled.tobytes())
             targets.append(target)
         file.flush()

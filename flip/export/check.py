@@ -52,7 +52,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 def own_features(model: TwoTowers, images: Tensor, image_only: bool) -> Tensor:
     """Of uint8 images; those of the tower alone, before the projection, where the other model is a tower alone."""
-    return model.vision.pool(model.vision(images)) if image_only else model.encode_image(images)
+    return model.vision.feature(images) if image_only else model.encode_image(images)
 
 
 def statistics(model: TwoTowers) -> tuple[Tensor, Tensor]:

@@ -40,10 +40,18 @@ def first(x: Tensor, lengths: Tensor) -> Tensor:
     return found
 
 
+# How states become one vector; and where that is one of them, its slot, for captions of some length each.
+POOLING = {
+    "mean": (mean, None),
+    "last": (last, lambda lengths: lengths - 1),
+    "first": (first, torch.zeros_like),
+}
+
+
 class TextTower(nn.Module):
     def __init__(self, model: Model, form: TextForm, vocabulary: int):
         super().__init__()
-        self.pool = {"mean": mean, "last": last, "first": first}[form.pooling]
+        self.pool, self.slot = POOLING[form.pooling]
         self.embed = embedding(vocabulary, form.entry(model.text.width), model.text.width)
         self.positions = nn.Embedding(model.tokens, model.text.width)
         self.embedding_norm = nn.LayerNorm(model.text.width, eps=form.norm_epsilon) if form.embedding_norm else None
@@ -60,8 +68,11 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """One vector per caption [batch, width], as for `encode`; zero where no token is kept."""
-        x, valid = self.encode(ids, ids_keep)
-        return self.pool(x, valid.sum(dim=1))
+        x, valid = self.tokens(ids, ids_keep)
+        lengths = valid.sum(dim=1)
+        if self.slot is None or not lengths.all():
+            return self.pool(self.transformer(x, valid), lengths)
+        return self.transformer(x, valid, self.slot(lengths))
 
     def hidden(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Packed states before the last LayerNorm [tokens, width], and where each belongs: bool [batch, longest].

@@ -31,6 +31,14 @@ def unpack(x: Tensor, valid: Tensor) -> Tensor:
     return padded
 
 
+def chosen(x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
+    """[batch, width]: of each row, the token in slot `at` [batch]."""
+    if valid is None:
+        return x[torch.arange(len(x), device=x.device), at]
+    lengths = valid.sum(dim=1)
+    return x[lengths.cumsum(0) - lengths + at]
+
+
 class QuickGELU(nn.Module):
     """The approximation that OpenAI's CLIP was trained with (Hendrycks and Gimpel, 2016, section 2)."""
 
@@ -55,7 +63,9 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor | None, at: Tensor | None = None) -> Tensor:
+        if at is not None:
+            return self.of_one(x, valid, at)
         qkv = self.qkv(x)
         if valid is not None:
             qkv = unpack(qkv, valid)
@@ -64,6 +74,22 @@ class Attention(nn.Module):
         seen = None if valid is None or self.causal else valid[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
         return self.out(x if valid is None else pack(x, valid))
+
+    def of_one(self, x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
+        """[batch, width]: what each row's token in slot `at` [batch] sees; no other has a query."""
+        (query, others), (shift, shifts) = (
+            part.tensor_split([x.shape[-1]]) for part in (self.qkv.weight, self.qkv.bias)
+        )
+        q = F.linear(chosen(x, valid, at), query, shift).unflatten(-1, (self.heads, 1, -1))
+        kv = F.linear(x, others, shifts)
+        if valid is not None:
+            kv = unpack(kv, valid)
+        k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = valid
+        if self.causal:
+            seen = torch.arange(k.shape[2], device=x.device) <= at[:, None]
+        seen = None if seen is None else seen[:, None, None, :]
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen).flatten(1))
 
 
 class Block(nn.Module):
@@ -74,8 +100,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.mlp = mlp(tower.width, form.activation)
 
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        x = x + self.attention(self.norm1(x), valid)
+    def forward(self, x: Tensor, valid: Tensor | None, at: Tensor | None = None) -> Tensor:
+        """All tokens; or of each row the one in slot `at` [batch], all that is read after the last block."""
+        before = x if at is None else chosen(x, valid, at)
+        x = before + self.attention(self.norm1(x), valid, at)
         return x + self.mlp(self.norm2(x))
 
 
@@ -91,14 +119,17 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.recompute = False
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        return self.norm(self.hidden(x, valid))
+    def forward(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """All tokens; or of each row the one in slot `at` [batch]: [batch, width]. Then the last block does no more."""
+        return self.norm(self.hidden(x, valid, at))
 
-    def hidden(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def hidden(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """Before the final LayerNorm."""
         recompute = self.recompute and torch.is_grad_enabled()
+        *_, last = self.blocks
         for block in self.blocks:
-            x = recomputed(block, x, valid) if recompute else block(x, valid)
+            inputs = (x, valid, at if block is last else None)
+            x = recomputed(block, *inputs) if recompute else block(*inputs)
         return x
 
 

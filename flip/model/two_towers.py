@@ -67,7 +67,7 @@ class TwoTowers(nn.Module):
 
     def encode_image(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Image features [batch, embedding], not normalised, of uint8 images [batch, height, width, 3]."""
-        return self.project_image(self.vision(images, ids_keep))
+        return self.image_projection(self.vision.feature(images, ids_keep))
 
     def encode_text(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Text features [batch, embedding], not normalised, of token ids [batch, slots] padded with PAD."""
@@ -112,14 +112,17 @@ class TwoTowers(nn.Module):
 
     def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool) -> dict[str, Tensor]:
         """What the towers and the decoder give, as for `forward`."""
-        params, order, outputs = self.params, None, {}
+        params, order, kept, outputs = self.params, None, None, {}
         if params.masking.image:
             order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
+            kept = order.ids_keep
         decodes, image = self.decoder is not None and not joint, batch.get("features")
-        if decodes or (params.aligned and image is None):
-            encoded = self.vision(batch["images"], order and order.ids_keep)
+        if decodes:
+            encoded = self.vision(batch["images"], kept)
         if params.aligned:
-            outputs |= self.align(self.project_image(encoded) if image is None else image, batch, seed)
+            if image is None:
+                image = self.project_image(encoded) if decodes else self.encode_image(batch["images"], kept)
+            outputs |= self.align(image, batch, seed)
         if decodes:
             outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches

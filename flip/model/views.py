@@ -62,7 +62,7 @@ class Views(nn.Module):
 
     def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         views = batch["views"]
-        pooled = towers.vision.pool(towers.vision(views.flatten(0, 1))).unflatten(0, views.shape[:2])
+        pooled = towers.vision.feature(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         # No parameters themselves: what is an output may become a leaf of its own.
         weights = {WEIGHT + name: weight.clone() for name, weight in self.head.named_parameters()}
         return {"views": full_precision(pooled)} | weights

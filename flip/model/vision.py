@@ -84,6 +84,13 @@ class VisionTower(nn.Module):
         token."""
         return self.transformer(self.tokens(images, ids_keep))
 
+    def feature(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """One vector per picture [batch, width], where its tokens are not read: `pool` of `forward`, for less."""
+        if self.class_token is None:
+            return self.pool(self(images, ids_keep))
+        x = self.tokens(images, ids_keep)
+        return self.transformer(x, at=torch.zeros(len(x), dtype=torch.long, device=x.device))
+
     def hidden(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
         """Of all patches, before the last LayerNorm [batch, slots, width]; those that are `masked`, bool [batch,
         patches], became `mask` [width]."""

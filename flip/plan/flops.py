@@ -22,10 +22,22 @@ def blocks(tower: Tower, rows: float, sequences: float, slots: float) -> float:
     return tower.layers * rows * 2 * 12 * tower.width**2 + attention(tower, sequences, slots)
 
 
-def again(tower: Tower, rows: float, sequences: float, slots: float) -> float:
+def to_one(tower: Tower, rows: float, sequences: float, slots: float) -> float:
+    """Forward where one token of each sequence is read: the last block has keys and values of all tokens, no more."""
+    before = blocks(tower, rows, sequences, slots) * (tower.layers - 1) / tower.layers
+    return before + rows * 2 * 2 * tower.width**2 + sequences * (2 * 10 * tower.width**2 + 4 * slots * tower.width)
+
+
+def again(run: tuple, one: bool) -> float:
     """What checkpoint_activations computes a second time: blocks without their last product, whose result is not
     needed on the way back."""
-    return blocks(tower, rows, sequences, slots) - tower.layers * rows * 2 * 4 * tower.width**2
+    tower, rows, sequences, _ = run
+    ends = tower.layers * rows if not one else (tower.layers - 1) * rows + sequences
+    return forward(run, one) - ends * 2 * 4 * tower.width**2
+
+
+def forward(run: tuple, one: bool) -> float:
+    return to_one(*run) if one else blocks(*run)
 
 
 def pixels(model: Model) -> int:
@@ -53,6 +65,14 @@ def runs(work: Work) -> list[tuple[Tower, float, float, float]]:
         return []
     text = (params.model.text, pairs * work.words, pairs, work.longest)
     return [vision_run(work), text] if params.aligned else [vision_run(work)]
+
+
+def reads_one(work: Work, decodes: bool) -> list[bool]:
+    """Of which of `runs` one token alone is read: a class token, where no decoder reads the rest, and the token that a
+    caption is pooled to."""
+    form = work.params.form
+    found = [form.vision.pooling == "class" and not decodes, form.text.pooling != "mean"]
+    return found[: len(runs(work))]
 
 
 def decoder_run(work: Work) -> tuple[Tower, float, float, float]:
@@ -127,11 +147,13 @@ def projections(work: Work) -> float:
     return work.pairs * 2 * work.params.embedding * projected(work.params)
 
 
-def towers(work: Work) -> float:
-    """Forward through both towers and their projections: what evaluation and a pass without a graph cost."""
+def towers(work: Work, decodes: bool = False) -> float:
+    """Forward through both towers and their projections: what evaluation and a pass without a graph cost; and where it
+    `decodes`, a step's."""
     found = runs(work)
     inward = embed(work, work.params.kept_patches) if found else 0.0
-    return inward + sum(blocks(*run) for run in found) + pooling(work) + projections(work)
+    inner = sum(forward(run, one) for run, one in zip(found, reads_one(work, decodes), strict=True))
+    return inward + inner + pooling(work) + projections(work)
 
 
 def loss(work: Work) -> float:
@@ -149,7 +171,8 @@ def loss(work: Work) -> float:
 
 def look(work: Work) -> float:
     """Forward through the image tower alone, to one vector per picture."""
-    return embed(work, work.params.kept_patches) + blocks(*vision_run(work)) + pooling(work)
+    one = work.params.form.vision.pooling == "class"
+    return embed(work, work.params.kept_patches) + forward(vision_run(work), one) + pooling(work)
 
 
 def head(work: Work) -> float:
@@ -171,18 +194,20 @@ def model_flops(work: Work) -> float:
     """Forward and backward of one process's step, nothing computed twice."""
     inward = embed(work, work.params.kept_patches) if runs(work) else 0.0
     seen = sum(3 * look(one) - embed(one, one.params.kept_patches) for one in views(work))
-    return 3 * (towers(work) + decoder(work)) - inward + masked_pass(work) + seen + contrast_views(work) + loss(work)
+    inner = towers(work, bool(work.params.reconstruction.weight)) + decoder(work)
+    return 3 * inner - inward + masked_pass(work) + seen + contrast_views(work) + loss(work)
 
 
 def repeated(work: Work) -> float:
     """What is computed twice to hold less: both towers, for a loss of all features, and blocks with checkpointing."""
-    params, total = work.params, 0.0
+    params, total, decodes = work.params, 0.0, bool(work.params.reconstruction.weight)
     if not work.whole:
         total += towers(work) if params.aligned else 0.0
         total += sum(look(one) for one in views(work))
     if params.train.checkpoint_activations:
-        chosen = runs(work) + ([decoder_run(work)] if params.reconstruction.weight else []) + masked_runs(work)
-        total += sum(again(*run) for run in chosen + [vision_run(one) for one in views(work)])
+        total += sum(again(*pair) for pair in zip(runs(work), reads_one(work, decodes), strict=True))
+        total += sum(again(run, False) for run in ([decoder_run(work)] if decodes else []) + masked_runs(work))
+        total += sum(again(vision_run(one), params.form.vision.pooling == "class") for one in views(work))
     return total
 
 

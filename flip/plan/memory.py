@@ -130,33 +130,45 @@ def block_kept(tower: Tower, rows: float, sequences: float, slots: float, packed
     return tokens + seen + rows * 4 * FULL
 
 
-def stage(work: Work, run: tuple, packed: bool, around: float, count: int) -> Stage:
-    """A transformer of `count` weights with `around` bytes beside its blocks.
+def last_kept(tower: Tower, rows: float, sequences: float, slots: float, packed: bool, size: int) -> float:
+    """What autograd keeps of a last block of which one token per sequence is read: of all tokens what goes into the
+    first LayerNorm and comes out, keys and values; of that one token all that it keeps of others."""
+    tokens = rows * (tower.width * (FULL + size) + 2 * FULL)
+    seen = sequences * slots * (tower.width * 2 * size + (FULL if packed else 0))
+    return tokens + seen + block_kept(tower, sequences, sequences, 1, False, size)
+
+
+def stage(work: Work, run: tuple, packed: bool, around: float, count: int, one: bool = False) -> Stage:
+    """A transformer of `count` weights with `around` bytes beside its blocks; with `one`, one token of each is read.
 
     Its backward pass begins with a block whose GELU has its results' gradient and its inputs' at once, beside that of
-    the residual stream.
+    the residual stream; where it has one token of each, the block before it is the largest.
     """
     tower, rows, sequences, slots = run
-    size, one = narrow(work.params), block_kept(tower, rows, sequences, slots, packed, narrow(work.params))
-    norm = rows * (tower.width * FULL + 2 * FULL)
-    moving = rows * tower.width * (FULL + 4 * size)
+    size = narrow(work.params)
+    block = block_kept(tower, rows, sequences, slots, packed, size)
+    last = last_kept(tower, rows, sequences, slots, packed, size) if one else block
+    norm = (sequences if one else rows) * (tower.width * FULL + 2 * FULL)
+    moving = rows * tower.width * (FULL + 4 * size) - (last if one else 0)
     if work.params.train.checkpoint_activations:
-        kept, moving = tower.layers * rows * tower.width * FULL, moving + one - rows * tower.width * FULL
+        kept, moving = tower.layers * rows * tower.width * FULL, moving + block - rows * tower.width * FULL
     else:
-        kept = tower.layers * one
-    return Stage(kept + norm + around, moving, FULL * count)
+        kept = (tower.layers - 1) * block + last
+    return Stage(kept + norm + around, max(moving, 0.0), FULL * count)
 
 
-def vision(work: Work) -> Stage:
+def vision(work: Work, decodes: bool = False) -> Stage:
     """With the pixels that the embedding multiplies."""
     params, run = work.params, vision_run(work)
-    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params))
+    one = params.form.vision.pooling == "class" and not decodes
+    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params), one)
 
 
 def text(work: Work) -> Stage:
     """With ids and slots of words (int64), which their embeddings keep, and the encoded words with each one's row."""
     run = runs(work)[1]
-    return stage(work, run, True, run[1] * (3 * 8 + run[0].width * FULL), text_weights(work.params))
+    one = work.params.form.text.pooling != "mean"
+    return stage(work, run, True, run[1] * (3 * 8 + run[0].width * FULL), text_weights(work.params), one)
 
 
 def decoder(work: Work) -> Stage:
@@ -203,8 +215,10 @@ def stages(work: Work) -> list[Stage]:
     """In the order of the forward pass. Where towers run again, their gradients come with the last of their runs: a
     masked pass, or views, which come last and so are the first to leave gradients."""
     params, masked = work.params, work.params.generative.wanted
-    wanted = {vision: runs(work), text: params.aligned, decoder: params.reconstruction.weight}
-    found, seen = [one(work) for one, needed in wanted.items() if needed], [vision(one) for one in views(work)]
+    found, seen = [], [vision(one) for one in views(work)]
+    if runs(work):
+        found.append(vision(work, bool(params.reconstruction.weight)))
+    found += [one(work) for one, needed in ((text, params.aligned), (decoder, params.reconstruction.weight)) if needed]
     if masked and params.aligned:
         found[:2] = [replace(one, gradient=0.0) for one in found[:2]]
     elif seen and found:
