@@ -17,6 +17,11 @@ def _mix(params: Params) -> str:
     return " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares) if params.flava.mix.pairs < 1 else ""
 
 
+def _size(params: Params) -> str:
+    towers = {"image": params.model.vision, "text": params.model.text}
+    return ", ".join(f"{side} {tower.layers} layers of {tower.width}" for side, tower in towers.items())
+
+
 def _loss(params: Params) -> str:
     """Of pairs in a common space."""
     weights = {"softmax": params.contrastive.weight, "sigmoid": params.sigmoid.weight}
@@ -56,10 +61,11 @@ FACTS = {
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
         ["form.text.pooling", "form.text.causal"],
     ),
+    "towers": (_size, [f"model.{side}.{key}" for side in ("vision", "text") for key in ("layers", "width", "heads")]),
     "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
     "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),
     "token entries": (
-        lambda p: f"{p.form.text.entry(p.model.text.width) or p.model.text.width} wide",
+        lambda p: f"{entry} wide" if (entry := p.form.text.entry(p.model.text.width)) else "",
         ["form.text.bottleneck"],
     ),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),

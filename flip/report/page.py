@@ -109,8 +109,10 @@ def headline(tables, speedups) -> list[str]:
             f"{cell.reference}, with {ratios[0]} the FLOPs and {ratios[1]} the time per sample"
         )
         if cell.paper_difference is not None:
-            printed = [formats.times(row.paper_cost.get(f"relative_{name}")) for name in ("flops", "time")]
-            text += f". The paper: {cell.paper_difference:+.1f} points, {printed[0]} and {printed[1]}"
+            text += f". The paper: {cell.paper_difference:+.1f} points"
+            if row.paper_cost:
+                printed = [formats.times(row.paper_cost.get(f"relative_{name}")) for name in ("flops", "time")]
+                text += f", {printed[0]} and {printed[1]}"
         sentences.append(f"{text}.")
     for one in speedups:
         share = f"some run of the curve reaches it in {one['share']:.0%} of the resamples"

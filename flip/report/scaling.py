@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from flip.files import write_atomic, write_json
 from flip.metrics import set_of
@@ -196,9 +196,11 @@ def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
         axes = figure.add_subplot(xscale="log", yscale="log")
         for number, law in enumerate(found):
             draw_law(axes, law, *STYLES[number % len(STYLES)], confidence)
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
-        axes.grid(alpha=0.25, which="both")
+        for axis, form, subs in ((axes.xaxis, "%.0e", (1, 2, 5)), (axes.yaxis, "%g", (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))):
+            axis.set_major_locator(LogLocator(subs=subs))
+            axis.set_major_formatter(FormatStrFormatter(form))
+            axis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.25)
         axes.legend(frameon=False)
         axes.set(xlabel="FLOPs of the whole training", ylabel=f"{metric}, error, %")
         file = io.BytesIO()
