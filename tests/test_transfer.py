@@ -20,7 +20,7 @@ from flip.data import testsets
 from flip.data.questions import ANNOTATORS, Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
-from flip.files import read_json
+from flip.files import read_json, write_json
 from flip.metrics import is_transferred, transferred, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -437,6 +437,14 @@ def test_a_variant_without_an_image_tower_is_refused(change, data, tmp_path):
         command.transfer(parameters(change, "flava-text"), data, "none", 0)
 
 
+def test_a_set_without_a_training_split_is_left_out_with_its_reason(change, data, tmp_path):
+    params = parameters(change, "clip", caption=None, vqa=None, finetuning={"sets": ["coarse"]})
+    write_json(data / "tests" / "coarse" / "revision.json", {"train": {"missing": "no training split"}})
+    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+    assert found == evidence["sets"] == {}
+    assert evidence["skipped"] == {"coarse-finetuned": "no training split"}
+
+
 def public(folder, beside, splits=("train", "test")):
     """A set of six coloured pictures per split."""
     file = BytesIO()
@@ -519,7 +527,11 @@ def test_tables_show_what_heads_do(project, tmp_path):
     assert cells["coarse-finetuned"].value is not None
     assert "caption CIDEr-D" in markdown(table)
     path = tmp_path / "tables" / "siglip" / "seed-0" / "metrics.json"
-    path.write_text(path.read_text().replace("ab" * 32, "cd" * 32))
+    content = path.read_text()
+    path.write_text(content.replace('"skipped": {}', '"skipped": {"coarse-finetuned": "no training split"}'))
+    assert read_results(part, *places).runs["siglip"].missing("coarse-finetuned") == "no training split"
+    assert read_results(part, *places).runs["siglip"].missing("fine-finetuned").endswith("does not name fine")
+    path.write_text(content.replace("ab" * 32, "cd" * 32))
     with pytest.raises(ValueError, match=r"weights: .*siglip/seed-0 has cdcd"):
         read_results(part, *places)
     path.unlink()

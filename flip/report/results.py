@@ -40,7 +40,7 @@ def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Run:
     """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation; `heads` are
-    folders with what heads on its features do, of a variant that a table asks it of."""
+    the folders of what was trained on its features (flip.transfer), if a table shows any of that."""
 
     params: Params
     metrics: list[dict]
@@ -271,8 +271,8 @@ def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
 def read_results(project: Project, data, folder, receipts, cost) -> Results:
     """The results of every variant that a table or the trade-off figure names, and of those they start from.
 
-    `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all
-    costs, which lies beside the folders of heads.
+    `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs,
+    beside which the folders of heads lie.
 
     Raises:
         ValueError: a file is missing, or the runs are not comparable.

@@ -69,7 +69,7 @@ def augmented(images: np.ndarray, augmentation: Augmentation, random: np.random.
 
 
 def whole(loader) -> tuple[Tensor, Tensor]:
-    """All pictures uint8 [pictures, side, side, 3] and classes of a loader."""
+    """All pictures uint8 [pictures, side, side, 3] and classes of a loader, in memory: steps draw from all of them."""
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
 
