@@ -22,9 +22,6 @@ def narrow(params: Params) -> int:
     return 2 if params.train.precision == "bfloat16" else FULL
 
 
-# Weights.
-
-
 def block_weights(tower: Tower) -> int:
     """Of all blocks and the final LayerNorm: 12 width^2 in matrices, 13 width beside them."""
     return tower.layers * (12 * tower.width**2 + 13 * tower.width) + 2 * tower.width
@@ -101,9 +98,6 @@ def weights(params: Params) -> int:
     return alone + params.embedding * (projected(params) + biases) + scalars
 
 
-# Activations.
-
-
 @dataclass(frozen=True)
 class Stage:
     """A transformer and what surrounds it. Bytes.
@@ -132,7 +126,7 @@ def block_kept(tower: Tower, rows: float, sequences: float, slots: float, packed
 
 def last_kept(tower: Tower, rows: float, sequences: float, slots: float, packed: bool, size: int) -> float:
     """What autograd keeps of a last block of which one token per sequence is read: of all tokens what goes into the
-    first LayerNorm and comes out, keys and values; of that one token all that it keeps of others."""
+    first LayerNorm and comes out, keys and values; of that one all."""
     tokens = rows * (tower.width * (FULL + size) + 2 * FULL)
     seen = sequences * slots * (tower.width * 2 * size + (FULL if packed else 0))
     return tokens + seen + block_kept(tower, sequences, sequences, 1, False, size)
@@ -144,30 +138,28 @@ def stage(work: Work, run: tuple, packed: bool, around: float, count: int, one: 
     Its backward pass begins with a block whose GELU has its results' gradient and its inputs' at once, beside that of
     the residual stream; where it has one token of each, the block before it is the largest.
     """
-    tower, rows, sequences, slots = run
-    size = narrow(work.params)
-    block = block_kept(tower, rows, sequences, slots, packed, size)
-    last = last_kept(tower, rows, sequences, slots, packed, size) if one else block
-    norm = (sequences if one else rows) * (tower.width * FULL + 2 * FULL)
-    moving = rows * tower.width * (FULL + 4 * size) - (last if one else 0)
+    (tower, rows, sequences, _), size = run, narrow(work.params)
+    block = last = block_kept(*run, packed, size)
+    moving, norm = rows * tower.width * (FULL + 4 * size), rows * tower.width * FULL + rows * 2 * FULL
+    if one:
+        last, norm = last_kept(*run, packed, size), norm * sequences / rows
     if work.params.train.checkpoint_activations:
         kept, moving = tower.layers * rows * tower.width * FULL, moving + block - rows * tower.width * FULL
     else:
-        kept = (tower.layers - 1) * block + last
+        kept, moving = (tower.layers - 1) * block + last, moving - (last if one else 0)
     return Stage(kept + norm + around, max(moving, 0.0), FULL * count)
 
 
 def vision(work: Work, decodes: bool = False) -> Stage:
     """With the pixels that the embedding multiplies."""
     params, run = work.params, vision_run(work)
-    one = params.form.vision.pooling == "class" and not decodes
-    return stage(work, run, False, run[1] * pixels(params.model) * narrow(params), vision_weights(params), one)
+    around, one = run[1] * pixels(params.model) * narrow(params), params.form.vision.pooling == "class" and not decodes
+    return stage(work, run, False, around, vision_weights(params), one)
 
 
 def text(work: Work) -> Stage:
     """With ids and slots of words (int64), which their embeddings keep, and the encoded words with each one's row."""
-    run = runs(work)[1]
-    one = work.params.form.text.pooling != "mean"
+    run, one = runs(work)[1], work.params.form.text.pooling != "mean"
     return stage(work, run, True, run[1] * (3 * 8 + run[0].width * FULL), text_weights(work.params), one)
 
 
