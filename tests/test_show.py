@@ -153,7 +153,8 @@ def test_masks_are_those_of_training():
 def images(html):
     """Sizes of the page's pictures by alternative text."""
     return {
-        one["alt"]: Image.open(io.BytesIO(b64decode(one["src"].partition(",")[2]))).size for one in Reader(html).of("img")
+        one["alt"]: Image.open(io.BytesIO(b64decode(one["src"].partition(",")[2]))).size
+        for one in Reader(html).of("img")
     }
 
 
