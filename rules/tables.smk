@@ -6,7 +6,9 @@
 
 def chosen_reports() -> list[str]:
     """What `--config reports=ablations,systems` names; all reports without it."""
-    names = str(config.get("reports", "")).replace(",", " ").split() or list(PROJECT.reports)
+    names = str(config.get("reports", "")).replace(",", " ").split() or list(
+        PROJECT.reports
+    )
     for name in names:
         if name not in PROJECT.reports:
             raise WorkflowError(
