@@ -163,7 +163,7 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
-    assert facts["pictures"].keys() == {"relevance-pointing"}
+    assert facts["pictures"].keys() == {"relevance-pointing", "matches-retrieval"}
     assert (tmp_path / "out" / "pictures" / "relevance-pointing.webp").stat().st_size > 1000
 
 
