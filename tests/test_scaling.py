@@ -116,7 +116,7 @@ def test_files_and_page_have_every_run_of_every_law(part, folder):
     assert [(row["law"], row["variant"]) for row in facts["points"]] == names
     assert [law["label"] for law in facts["laws"]] == list(laws)
     assert [row["label"] for row in facts["savings"]] == list(laws)[1:]
-    frame = pd.read_csv(folder / "out" / "scaling.csv")
+    frame = pd.read_csv(folder / "out" / "figure-scaling.csv")
     assert frame.variant.tolist() == [name for _, name in names]
     assert {kind for kind in ("svg", "png") if (folder / "out" / f"scaling.{kind}").exists()} == {"svg", "png"}
     text = (folder / "out" / "index.html").read_text()

@@ -230,6 +230,6 @@ def write(results: Results, found: list[Law], out: Path) -> None:
     metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
     facts = summary(found, metric, confidence)
     write_json(out / "scaling.json", facts)
-    records.write(out, "scaling", facts["points"])
+    records.write(out, "figure-scaling", facts["points"])
     for kind in METADATA:
         write_atomic(out / f"scaling.{kind}", draw(found, metric, confidence, kind))
