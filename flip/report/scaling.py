@@ -196,7 +196,9 @@ def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
         axes = figure.add_subplot(xscale="log", yscale="log")
         for number, law in enumerate(found):
             draw_law(axes, law, *STYLES[number % len(STYLES)], confidence)
-        for axis, form, subs in ((axes.xaxis, "%.0e", (1, 2, 5)), (axes.yaxis, "%g", (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))):
+        low, high = axes.get_xlim()
+        steps = (1, 2, 5) if high < 30 * low else (1,)  # what has room
+        for axis, form, subs in ((axes.xaxis, "%.0e", steps), (axes.yaxis, "%g", (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))):
             axis.set_major_locator(LogLocator(subs=subs))
             axis.set_major_formatter(FormatStrFormatter(form))
             axis.set_minor_formatter(NullFormatter())
