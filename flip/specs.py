@@ -15,6 +15,7 @@ A spec changes when, and only when, its job has to run again; who only looks at 
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -116,46 +117,48 @@ def recipe(project: Project, variant: str) -> dict:
     return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
 
 
+def stages(project: Project) -> Iterator[tuple[str, Stage, dict]]:
+    """Every spec's path below specs/<scale>/, its stage, and the parameters that it depends on."""
+    variants = project.variants
+    for name, stage in DATA.items():
+        yield f"data/{name}.json", stage, selected(project.baseline, stage.sections)
+    yield "codebook.json", CODEBOOK, selected(project.baseline, CODEBOOK.sections)
+    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
+        path = f"languages/{spoken}/translations.json"
+        yield path, TRANSLATIONS, selected(project.baseline, TRANSLATIONS.sections)
+    yield "languages/translated_set.json", TRANSLATED_SET, selected(project.baseline, TRANSLATED_SET.sections)
+    for variant, params in variants.items():
+        yield f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant)
+        places = {"places": params.evaluate.of(params.captions.languages)}
+        yield f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections) | places
+    for name in {params.features for params in variants.values()} - {None}:
+        yield f"features/{name}/embed.json", EMBED, selected(variants[name], EMBED.sections)
+    for report in project.reports:
+        part = project.of(report)
+        costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}
+        yield f"tables/{report}/cost.json", COST, costs
+        for name in transferred(part):
+            yield f"tables/{report}/{name}/transfer.json", TRANSFER, selected(variants[name], TRANSFER.sections)
+        compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
+        whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
+        yield f"tables/{report}/tables.json", TABLES, compared | {"variants": whole}
+    yield "page.json", PAGE, {"reports": project.tree["reports"]}
+
+
 def specs(project: Project, rules: Path) -> dict[str, str]:
     """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
-    variants, found = project.variants, {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
+    found = {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
     found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
-
-    def spec(path: str, stage: Stage, parameters: dict) -> None:
+    for path, stage, parameters in stages(project):
         name = Path(path).stem
-        rule = rule_hash(name, rules / f"{stage.rules}.smk")
         content = {
             "stage": name,
             "module": stage.module,
             "code": source_hash(stage.module),
-            "rule": rule,
+            "rule": rule_hash(name, rules / f"{stage.rules}.smk"),
             "parameters": parameters,
         }
         found[path] = json.dumps(content, indent=1) + "\n"
-
-    for name, stage in DATA.items():
-        spec(f"data/{name}.json", stage, selected(project.baseline, stage.sections))
-    spec("codebook.json", CODEBOOK, selected(project.baseline, CODEBOOK.sections))
-    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        path = f"languages/{spoken}/translations.json"
-        spec(path, TRANSLATIONS, selected(project.baseline, TRANSLATIONS.sections))
-    spec("languages/translated_set.json", TRANSLATED_SET, selected(project.baseline, TRANSLATED_SET.sections))
-    for variant, params in variants.items():
-        spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant))
-        places = {"places": params.evaluate.of(params.captions.languages)}
-        spec(f"variants/{variant}/evaluate.json", EVALUATE, selected(params, EVALUATE.sections) | places)
-    for name in {params.features for params in variants.values()} - {None}:
-        spec(f"features/{name}/embed.json", EMBED, selected(variants[name], EMBED.sections))
-    for report in project.reports:
-        part = project.of(report)
-        costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}
-        spec(f"tables/{report}/cost.json", COST, costs)
-        for name in transferred(part):
-            spec(f"tables/{report}/{name}/transfer.json", TRANSFER, selected(variants[name], TRANSFER.sections))
-        compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
-        whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
-        spec(f"tables/{report}/tables.json", TABLES, compared | {"variants": whole})
-    spec("page.json", PAGE, {"reports": project.tree["reports"]})
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from flip.data import testsets
 from flip.evaluate import gallery, pointing, retrieval
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
-from flip.evaluate.sets import examples, to_square
+from flip.evaluate.sets import examples, read_set, to_square
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
@@ -235,7 +235,9 @@ def test_ranks_are_those_of_a_hand_made_matrix_and_right_answers_have_a_tick(bui
     for step, score in ((1, 4), (2, 3), (3, 2)):
         texts += score * torch.eye(PICTURES)[(owners + step) % PICTURES] * (owners < 20)[:, None]
     monkeypatch.setattr(retrieval, "embed", lambda *_: (images, texts, owners))
-    picture, facts = gallery.best_matches(build("clip"), tokenize, data / "tests" / "retrieval", "cpu")
+    model = build("clip")
+    loader = read_set(data / "tests" / "retrieval", model.params.model.image, model.params.evaluate.batch)
+    picture, facts = gallery.best_matches(model, tokenize, loader, "cpu")
     places = spread(2 * PICTURES, SHOWN)
     assert facts["ranks"] == [4 if place < 40 else 1 for place in places]
     assert facts["subjects"] == [f"{list(COLOURS)[p // 2 % 4]} {('one', 'two')[p % 2]} {p // 2}" for p in places]

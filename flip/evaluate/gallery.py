@@ -1,7 +1,5 @@
 """Retrieval to look at: the pictures that fit some captions of a test set best, the right ones and the wrong ones."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import torch
@@ -9,7 +7,6 @@ import torch
 from flip.evaluate import retrieval
 from flip.evaluate.encoders import Full
 from flip.evaluate.pointing import HIT, MISS
-from flip.evaluate.sets import read_set
 from flip.model.two_towers import TwoTowers
 from flip.sheet import LINES, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
 
@@ -48,10 +45,9 @@ def chosen(loader, captions: list[int], pictures: set[int]) -> tuple[list[str], 
 
 
 @torch.no_grad()
-def best_matches(model: TwoTowers, tokenize, folder: Path, device: str) -> tuple[bytes, dict]:
-    """A sheet (WebP) of captions with the pictures that fit them best, and facts about it: which captions, and which
-    rank the right picture of each has among all."""
-    loader = read_set(folder, model.params.model.image, model.params.evaluate.batch)
+def best_matches(model: TwoTowers, tokenize, loader, device: str) -> tuple[bytes, dict]:
+    """A sheet (WebP) of a set's captions with the pictures that fit them best, and facts about it: which captions, and
+    which rank the right picture of each has among all. `loader` gives pictures and captions, and is read twice."""
     images, texts, owners = retrieval.embed(Full(model), tokenize, loader, device)
     places = spread(len(texts), SHOWN)
     scores, right = texts[places] @ images.T, owners[places]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flip.data.boxes import kind
 from flip.evaluate.gallery import best_matches
+from flip.evaluate.inputs import read
 from flip.evaluate.pointing import maps_of
 from flip.evaluate.reconstruction import reconstructions
 from flip.evaluate.sets import set_folder
@@ -12,8 +13,8 @@ from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
 
 FOLDER = "pictures"
-# What there is to see of a set, by its kind.
-BY_KIND = {"pointing": ("relevance", maps_of), "retrieval": ("matches", best_matches)}
+# What there is to see of a set, by its kind: a name, what makes it, and what that reads.
+BY_KIND = {"pointing": ("relevance", maps_of, set_folder), "retrieval": ("matches", best_matches, read)}
 
 
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
@@ -23,10 +24,9 @@ def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> di
     drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
     found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
     for name in params.evaluate.sets if params.aligned else ():
-        folder = set_folder(params, data, name)
-        if made := BY_KIND.get(kind(folder)):
-            what, make = made
-            picture, facts = make(model, tokenize, folder, device)
+        if made := BY_KIND.get(kind(set_folder(params, data, name))):
+            what, make, reads = made
+            picture, facts = make(model, tokenize, reads(params, data, name), device)
             found[f"{what}-{name}"] = picture, facts | {"set": name}
     return found
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from flip.html import inline, templates
 from flip.metrics import set_of
 from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
@@ -137,9 +138,8 @@ def agreement(tables) -> Counter:
 
 
 def figure(curves, metric) -> Markup:
-    """The trade-off figure as an element, without the XML prologue."""
-    svg = tradeoff.draw(curves, metric, "svg").decode()
-    return Markup(svg[svg.index("<svg") :])
+    """The trade-off figure as an element."""
+    return inline(tradeoff.draw(curves, metric, "svg"))
 
 
 def download(content: str, kind: str) -> str:
@@ -204,13 +204,7 @@ def section(part: Part, shown: set) -> dict:
 
 
 def environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("flip.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    found = templates("flip.report")
     found.filters |= {"times": formats.times, "megabytes": formats.megabytes}
     return found
 

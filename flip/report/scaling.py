@@ -12,12 +12,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from flip.files import write_atomic, write_json
+from flip.html import inline, templates
 from flip.metrics import set_of
 from flip.report import records
 from flip.report.bootstrap import Estimate
@@ -215,16 +215,9 @@ def section(results: Results, found: list[Law]) -> Markup:
     if not found:
         return Markup()
     metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
-    svg = draw(found, metric, confidence, "svg").decode()
-    environment = Environment(
-        loader=PackageLoader("flip.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    figure = Markup(svg[svg.index("<svg") :])
-    return Markup(environment.get_template("scaling.html").render(figure=figure, **summary(found, metric, confidence)))
+    figure = inline(draw(found, metric, confidence, "svg"))
+    template = templates("flip.report").get_template("scaling.html")
+    return Markup(template.render(figure=figure, **summary(found, metric, confidence)))
 
 
 def write(results: Results, found: list[Law], out: Path) -> None:

@@ -5,12 +5,12 @@ from base64 import b64encode
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from flip.evaluate.pointing import heated
 from flip.evaluate.reconstruction import GREY
 from flip.evaluate.sets import prompts, set_folder
+from flip.html import templates
 from flip.sheet import cell
 from flip.show.viewer import Match, Picture, Shelf, Viewer
 
@@ -90,14 +90,8 @@ def facts(viewer: Viewer, picture: Picture, sentence: str | None, matches: list[
 
 
 def render(viewer: Viewer, picture: Picture, sentence: str | None, matches: list[Match], shelves: list[Shelf]) -> str:
-    environment = Environment(
-        loader=PackageLoader("flip.show", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    template = templates("flip.show").get_template("page.html")
+    return template.render(
         viewer=viewer,
         params=viewer.params,
         trained=viewer.trained,

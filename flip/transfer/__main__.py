@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from flip.device import pick_device
-from flip.evaluate.__main__ import read, read_model
+from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.metrics import TRANSFERS

@@ -22,8 +22,8 @@ from flip.data.questions import Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.data.testsets import tars
-from flip.evaluate.__main__ import read
 from flip.evaluate.features import mapped
+from flip.evaluate.inputs import read
 from flip.evaluate.sets import to_square
 from flip.files import file_hash
 from flip.model.two_towers import TwoTowers
