@@ -5,6 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 
+from flip.measures import ACCURACY, MEASURES, percent
+
 # Item counts held at once: 64 MB of float64.
 BLOCK = 1 << 23
 
@@ -40,14 +42,18 @@ def _counts(items: int, resamples: int, rng):
         yield np.bincount(drawn.ravel(), minlength=block * items).reshape(block, items).astype(float)
 
 
-def estimates(outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamples: int) -> dict:
+def estimates(
+    outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamples: int, measure: str = ACCURACY
+) -> dict:
     """Percentages with their resamples.
 
     Args:
-        outcomes: (variant, metric) -> [seeds, items], 1 for a correct item and 0 for a wrong one; the items are those
-            of one test set, so a resample draws the same items for all: differences are paired.
+        outcomes: (variant, metric) -> [seeds, items, ...], what `measure` keeps of each item, for accuracy 1 for a
+            correct one and 0 for a wrong one; the items are those of one test set, so a resample draws the same items
+            for all: differences are paired.
         test_set: its name seeds the draw of items; a variant's name seeds the draw of its seeds.
         resamples: how many.
+        measure: how outcomes become a number (flip.measures).
 
     Returns:
         (variant, metric) -> Estimate in percent.
@@ -55,12 +61,12 @@ def estimates(outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamp
     stacked = np.concatenate(list(outcomes.values())).astype(float)
     items = stacked.shape[1]
     blocks = _counts(items, resamples, generator(f"items of {test_set}"))
-    means = np.concatenate([counts @ stacked.T for counts in blocks]) * (100 / items)
+    found = np.concatenate([MEASURES[measure].estimate(stacked, counts) for counts in blocks])
     result, column = {}, 0
     for (variant, metric), values in outcomes.items():
         seeds = len(values)
         weights = generator(f"seeds of {variant}").multinomial(seeds, [1 / seeds] * seeds, resamples) / seeds
-        resampled = (means[:, column : column + seeds] * weights).sum(1)
-        result[variant, metric] = Estimate(100 * float(values.mean(dtype=float)), resampled)
+        resampled = (found[:, column : column + seeds] * weights).sum(1)
+        result[variant, metric] = Estimate(percent(measure, values), resampled)
         column += seeds
     return result
