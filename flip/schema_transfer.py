@@ -4,7 +4,7 @@ from pydantic import Field
 
 from flip.schema_data import Augmentation
 from flip.schema_model import Tower
-from flip.schema_types import Count, Name, Positive, Section, Share
+from flip.schema_types import Count, Positive, Section, Share
 
 LAYOUT = "a folder in clip-benchmark's webdataset layout with train and test; null: the scale has none"
 
@@ -20,9 +20,9 @@ class Schedule(Section):
 
 
 class Finetuning(Schedule):
-    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12)."""
+    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12), on the training split
+    of each set of which a table names `<set>-finetuned`."""
 
-    sets: list[Name] = Field(description="roles of evaluate.probe whose training split it learns from")
     layer_decay: Positive = Field(description="ratio of a layer's learning rate to that of the layer above it", le=1)
     smoothing: Share = Field(description="share of the target that is spread over all classes")
     augmentation: Augmentation

@@ -21,11 +21,12 @@ from flip.data.questions import ANNOTATORS, Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.files import read_json, write_json
-from flip.metrics import is_transferred, transferred, untransferable
+from flip.metrics import jobs, task_of, transferred, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import ParameterError, Project, dump, merge
 from flip.schema import Tower
+from flip.specs import stages
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, learning_rate
@@ -386,8 +387,7 @@ def data(change, small_data, tmp_path_factory):
 
 def parameters(change, variant, **transfer):
     sizes = {"tests": {"fine": 128, "retrieval": 16}, "probe": {"fine": 128}}
-    transfer = {"steps": 4, "finetuning": {"sets": []}} | transfer
-    delta = {"world": sizes, "transfer": transfer}
+    delta = {"world": sizes, "transfer": {"steps": 4} | transfer}
     return change(variant, merge(SMALL, delta))
 
 
@@ -400,14 +400,15 @@ def weights_of(params, data, folder):
 
 
 def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
-    params = parameters(change, "clip", finetuning={"sets": ["fine"]})
+    tasks = ["caption", "vqa", "fine-finetuned"]
+    params = parameters(change, "clip")
     (tmp_path / "params.yaml").write_text(dump(params))
     given = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", weights_of(params, data, tmp_path)]
-    command.main([str(word) for word in [*given, "--seed", 0, "--out", tmp_path / "out"]])
+    command.main([str(word) for word in [*given, "--seed", 0, "--out", tmp_path / "out", "--tasks", *tasks]])
     facts, outcomes = read_json(tmp_path / "out" / "metrics.json"), np.load(tmp_path / "out" / "outcomes.npz")
     kinds = {f"vqa-{kind}" for kind in ("colour", "shape", "count", "place", "relation")}
     assert set(facts["metrics"]) == set(outcomes) == {"caption-cider", "caption-bleu4", "vqa", "fine-finetuned", *kinds}
-    assert all(map(is_transferred, facts["metrics"]))
+    assert set(map(task_of, facts["metrics"])) == set(tasks)
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(dtype=float), abs=1e-3)
     assert len(outcomes["vqa"]) == len(outcomes["caption-cider"]) == 16
@@ -434,13 +435,13 @@ def test_states_are_those_of_the_tower_and_computed_once_for_both_tasks(change, 
 
 def test_a_variant_without_an_image_tower_is_refused(change, data, tmp_path):
     with pytest.raises(ValueError, match="variant 'flava-text' has no image tower"):
-        command.transfer(parameters(change, "flava-text"), data, "none", 0)
+        command.transfer(parameters(change, "flava-text"), data, "none", 0, ["vqa"])
 
 
 def test_a_set_without_a_training_split_is_left_out_with_its_reason(change, data, tmp_path):
-    params = parameters(change, "clip", caption=None, vqa=None, finetuning={"sets": ["coarse"]})
+    params = parameters(change, "clip")
     write_json(data / "tests" / "coarse" / "revision.json", {"train": {"missing": "no training split"}})
-    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0, ["coarse-finetuned"])
     assert found == evidence["sets"] == {}
     assert evidence["skipped"] == {"coarse-finetuned": "no training split"}
 
@@ -464,13 +465,17 @@ def test_public_sets_are_read(change, data, tmp_path):
     text = json.dumps([{"question": "What colour?", "answers": ["red"] * 10}, {"question": "Why?", "answers": ["no"]}])
     place = public(tmp_path / "set", {"txt": "a red picture\nred\n", "json": text})
     params = parameters(change, "clip", caption=str(place), vqa=str(place))
-    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+    weights = weights_of(params, data, tmp_path)
+    found, evidence = command.transfer(params, data, weights, 0, ["caption", "vqa"])
     sets = evidence["sets"]
     assert found.keys() == {"caption-cider", "caption-bleu4", "vqa"}
     assert sets["vqa"]["source"] == str(place)
     assert sets["vqa"]["samples"] == 6
-    alone = parameters(change, "clip", caption=str(place), vqa=None)
-    assert command.transfer(alone, data, weights_of(params, data, tmp_path), 0)[1]["sets"].keys() == {"caption"}
+    alone, evidence = command.transfer(params, data, weights, 0, ["caption"])
+    assert evidence["sets"].keys() == {"caption"}
+    assert all(np.array_equal(found[name], values) for name, values in alone.items())
+    with pytest.raises(ValueError, match=r"transfer.vqa = null: the scale has no such set"):
+        command.transfer(parameters(change, "clip", vqa=None), data, weights, 0, ["vqa"])
 
 
 @pytest.mark.parametrize("text", [None, "[]", "no", '[{"question": "?"}]', '[{"question": "?", "answers": []}]'])
@@ -486,24 +491,47 @@ def test_a_public_set_with_a_fault_is_named(change, data, tmp_path):
     place = public(tmp_path / "set", {"txt": "a picture"}, ["train"])
     params = parameters(change, "clip", caption=str(place), vqa=None)
     with pytest.raises(ValueError, match=r"set/test/nshards.txt: missing"):
-        command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+        command.transfer(params, data, weights_of(params, data, tmp_path), 0, ["caption"])
 
 
 # What is planned, and what tables read.
 
 
-def test_heads_are_for_variants_whose_tables_show_them(project):
-    assert transferred(project.of("transfers")) == ["clip-short", "flip-50-short", "siglip"]
-    assert transferred(project.of("ablations")) == transferred(project.of("systems")) == []
-    text = merge(project.tree, {"tables": {"transfers": {"variants": ["flava-text", "clip-short"]}}})
-    assert transferred(Project(text, "tiny")) == ["clip-short"]
+def test_what_is_trained_is_what_a_table_shows_of_a_variant(project):
+    all_three = ["caption", "coarse-finetuned", "vqa"]
+    assert transferred(project.of("transfers")) == dict.fromkeys(["clip-short", "flip-50-short", "siglip"], all_three)
+    assert transferred(project.of("ablations")) == transferred(project.of("systems")) == {}
+    assert jobs(all_three) == {"heads": ["caption", "vqa"], "coarse-finetuned": ["coarse-finetuned"]}
+    asked = {"variants": ["flava-text", "clip-short"], "metrics": ["fine", "vqa-colour"]}
+    tuned = project.tree["tables"]["transfers"] | {"variants": ["clip-short", "siglip"], "metrics": ["fine-finetuned"]}
+    text = merge(project.tree, {"tables": {"transfers": asked, "tuned": tuned}})
+    assert transferred(Project(text, "tiny")) == {"clip-short": ["fine-finetuned", "vqa"], "siglip": ["fine-finetuned"]}
     assert untransferable(project) is None
+
+
+def test_a_column_more_runs_its_own_job_alone(project):
+    """Specs are what jobs depend on: others' stay as they are, to the letter."""
+
+    def of(metrics):
+        tree = merge(project.tree, {"tables": {"transfers": {"metrics": metrics}}})
+        return {path: content for path, _, content in stages(Project(tree, "tiny")) if path.endswith("transfer.json")}
+
+    before, after = of(["caption-cider"]), of(["caption-cider", "coarse-finetuned"])
+    assert len(before) == 3
+    assert before.items() <= after.items()
+    assert {path.split("/")[3] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
+    assert before["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
+    asked = of(["caption-cider", "vqa"])
+    assert asked["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
 
 
 def test_a_world_without_their_pictures_is_refused(project):
     tree = merge(project.tree, {"base": {"evaluate": {"probe": ["coarse"]}}})
     with pytest.raises(ParameterError, match=r"transfer.caption = 'world' shows .* or give a folder"):
         Project(tree, "tiny").check()
+    tuned = merge(tree, {"base": {"evaluate": {"probe": ["fine"]}}})
+    with pytest.raises(ParameterError, match=r"'coarse-finetuned': coarse has no training split here; name it in"):
+        Project(tuned, "tiny").check()
     tree = merge(tree, {"base": {"transfer": {"caption": None, "vqa": None}}})
     assert Project(tree, "tiny").check().tables["transfers"].metrics == ["fine", "coarse-finetuned"]
     taken = merge(project.tree, {"base": {"evaluate": {"sets": {"vqa": "world"}}}})
@@ -526,14 +554,13 @@ def test_tables_show_what_heads_do(project, tmp_path):
     assert cells["caption-cider"].difference is not None
     assert cells["coarse-finetuned"].value is not None
     assert "caption CIDEr-D" in markdown(table)
-    path = tmp_path / "tables" / "siglip" / "seed-0" / "metrics.json"
+    path = tmp_path / "tables" / "siglip" / "coarse-finetuned" / "seed-0" / "metrics.json"
     content = path.read_text()
     path.write_text(content.replace('"skipped": {}', '"skipped": {"coarse-finetuned": "no training split"}'))
     assert read_results(part, *places).runs["siglip"].missing("coarse-finetuned") == "no training split"
-    assert read_results(part, *places).runs["siglip"].missing("fine-finetuned").endswith("does not name fine")
     path.write_text(content.replace("ab" * 32, "cd" * 32))
-    with pytest.raises(ValueError, match=r"weights: .*siglip/seed-0 has cdcd"):
+    with pytest.raises(ValueError, match=r"weights: .*siglip/coarse-finetuned/seed-0 has cdcd"):
         read_results(part, *places)
     path.unlink()
-    with pytest.raises(ValueError, match=r"siglip/seed-0/metrics.json: missing"):
+    with pytest.raises(ValueError, match=r"siglip/coarse-finetuned/seed-0/metrics.json: missing"):
         read_results(part, *places)
