@@ -1,6 +1,7 @@
 """Names of test sets and of metrics."""
 
-TRANSFERS = ("caption", "vqa")  # tasks of heads on frozen features, which are sets of their own
+TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
+JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
 HEADS = "heads"  # the job that does these
 TUNED = "-finetuned"
 
@@ -29,19 +30,27 @@ def set_of(metric: str, sets) -> str:
     return max(names, key=len)
 
 
-def task_of(metric: str) -> str | None:
-    """What has to be trained for a metric: heads for 'caption' and 'vqa', all for 'coarse-finetuned'; None: nothing."""
+def tasks_of(metric: str) -> list[str]:
+    """What has to be trained, and computed, for a metric: 'caption' and 'meteor' for 'caption-meteor', all of
+    'coarse-finetuned'; nothing for one of zero-shot or of a probe."""
     if metric.endswith(TUNED):
-        return metric
-    task = metric.split("-")[0]
-    return task if task in TRANSFERS else None
+        return [metric]
+    parts = metric.split("-")
+    if parts[0] not in TRANSFERS:
+        return []
+    return [parts[0], *(score for score in JAVA if score == parts[-1])]
+
+
+def unmeasured(metric: str, skipped: dict[str, str]) -> str | None:
+    """Why a metric is not there, by what a job says of metrics, or of tasks, that it left out."""
+    return next((skipped[name] for name in (metric, *tasks_of(metric)) if name in skipped), None)
 
 
 def transferred(project) -> dict[str, list[str]]:
     """Variant -> the tasks that tables of the project show of it."""
     found = {}
     for table in project.tables.values():
-        if tasks := [task for metric in table.metrics if (task := task_of(metric))]:
+        if tasks := {task for metric in table.metrics for task in tasks_of(metric)}:
             for name in table.variants:
                 if project.variants[name].has_image_tower:
                     found.setdefault(name, set()).update(tasks)
@@ -49,7 +58,7 @@ def transferred(project) -> dict[str, list[str]]:
 
 
 def job_of(task: str) -> str:
-    """The job that does a task: 'heads' shares features among theirs; a fine-tuning is one of its own."""
+    """The job that does a task: 'heads' all that share features, each fine-tuning one of its own."""
     return task if task.endswith(TUNED) else HEADS
 
 
@@ -68,6 +77,8 @@ def untransferable(project) -> str | None:
         role = task.removesuffix(TUNED)
         if task.endswith(TUNED) and role not in params.evaluate.probe:
             return f"tables: '{task}': {role} has no training split here; name it in evaluate.probe, too"
+        if task == "nocaps" and params.transfer.caption is None:
+            return "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
         if task in TRANSFERS and getattr(params.transfer, task) == "world" and not shows_world(params):
             return (
                 f"transfer.{task} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
-from flip.metrics import job_of, set_of, task_of
+from flip.metrics import job_of, set_of, tasks_of, unmeasured
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
 
@@ -42,8 +42,8 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
         if name not in known:
             raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
     folder, stage = f"receipts/{project.scale}/variants/{variant}", "evaluate"
-    if task := task_of(metric):
-        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job_of(task)}", "transfer"
+    if tasks := tasks_of(metric):
+        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job_of(tasks[0])}", "transfer"
     return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
 
 
@@ -85,7 +85,7 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
     evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     if metric not in measured["metrics"]:
-        why = measured["skipped"].get(metric, "the model lacks a tower for it")
+        why = unmeasured(metric, measured["skipped"]) or "the model lacks a tower for it"
         raise ValueError(f"{metric}: not measured on these weights: {why}")
     tested = set_of(metric, measured["sets"])
     test = measured["sets"][tested]
@@ -136,9 +136,9 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
     results, data = Path("results") / project.scale, Path("data") / project.scale
     folder, params = results / variant / f"seed-{seed}", project.variants[variant]
     weights = folder / "weights.safetensors"
-    if task := task_of(metric):
-        folder = Path("tables") / project.scale / report / variant / job_of(task) / f"seed-{seed}"
-        again = transfer(params, data, weights, seed, [task])[0][metric]
+    if tasks := tasks_of(metric):
+        folder = Path("tables") / project.scale / report / variant / job_of(tasks[0]) / f"seed-{seed}"
+        again = transfer(params, data, weights, seed, tasks)[0][metric]
     else:
         again = evaluate_weights(params, data, weights, seed)[metric]
     with np.load(folder / "outcomes.npz") as file:

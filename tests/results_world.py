@@ -10,7 +10,7 @@ from PIL import Image
 
 from flip.data.index import write_index
 from flip.files import write_atomic, write_json
-from flip.metrics import HEADS, TRANSFERS, job_of, task_of, transferred
+from flip.metrics import HEADS, job_of, tasks_of, transferred
 from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
@@ -136,13 +136,13 @@ def write_trained(folder, params):
     items = {"coarse-finetuned": 1000} | dict.fromkeys(("caption-cider", "caption-bleu4", "vqa"), 400)
     items |= {f"vqa-{kind}": 260 for kind in asked}
     train = {"samples": 2560, "sha256": "22" * 32}
-    sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in TRANSFERS}
-    for seed, job in product(params.seeds, {job_of(task_of(metric)) for metric in items}):
+    sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in ("caption", "vqa")}
+    for seed, job in product(params.seeds, {job_of(tasks_of(metric)[0]) for metric in items}):
         place = folder / params.variant / job / f"seed-{seed}"
         found = {
             metric: outcomes(metric, params, seed, np.random.default_rng(count).random(count))
             for metric, count in items.items()
-            if job_of(task_of(metric)) == job
+            if job_of(tasks_of(metric)[0]) == job
         }
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)

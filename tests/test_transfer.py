@@ -21,7 +21,7 @@ from flip.data.questions import ANNOTATORS, Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.files import read_json, write_json
-from flip.metrics import jobs, task_of, transferred, untransferable
+from flip.metrics import jobs, tasks_of, transferred, unmeasured, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import ParameterError, Project, dump, merge
@@ -221,7 +221,7 @@ def coloured(count, note, told=True):
     """A split whose pictures have one of four colours, which their states tell or not."""
     colours = [COLOURS[index % 4] for index in range(count)]
     states = torch.eye(4)[torch.arange(count) % 4] if told else torch.zeros(count, 4)
-    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours])
+    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
 
 
 def asked(colour):
@@ -236,23 +236,36 @@ def transfer(change):
 def test_a_captioner_learns_what_states_tell(transfer):
     note = lambda colour: f"a {colour} thing on a big table"  # noqa: E731
     training, test = coloured(64, note), coloured(12, note)
-    found = captioning.outcomes(training, test, transfer, 0, "cpu")
-    assert found.keys() == {"cider", "bleu4"}
+    found = captioning.outcomes(training, {"caption": test}, transfer, [], 0, "cpu")
+    assert found.keys() == {"caption-cider", "caption-bleu4"}
     assert all(values.dtype == np.float32 and values.shape == (12,) for values in found.values())
-    assert found["bleu4"].mean() == pytest.approx(1)
-    again = captioning.outcomes(training, test, transfer, 0, "cpu")
+    assert found["caption-bleu4"].mean() == pytest.approx(1)
+    again = captioning.outcomes(training, {"caption": test, "nocaps": test}, transfer, [], 0, "cpu")
     assert all(np.array_equal(again[name], values) for name, values in found.items())
-    blind = captioning.outcomes(coloured(64, note, False), coloured(12, note, False), transfer, 0, "cpu")
-    assert blind["bleu4"].mean() < 0.9
+    assert np.array_equal(again["nocaps-cider"], found["caption-cider"])
+    blind = captioning.outcomes(
+        coloured(64, note, False), {"caption": coloured(12, note, False)}, transfer, [], 0, "cpu"
+    )
+    assert blind["caption-bleu4"].mean() < 0.9
+
+
+def test_domains_are_sets_of_their_own(said):
+    captions, references = ([" ".join(one) for one in said[0]], [[" ".join(one) for one in some] for some in said[1]])
+    test = Split(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
+    found = captioning.by_domain(captions, test, [])
+    names = {"cider", "bleu4", "in-domain-cider", "in-domain-bleu4", "near-domain-cider", "near-domain-bleu4"}
+    assert found.keys() == names
+    assert found["cider"] == pytest.approx(cider(*said), rel=1e-6)
+    assert found["in-domain-cider"] == pytest.approx(cider(said[0][10:], said[1][10:]), rel=1e-6)
 
 
 def test_an_answerer_learns_what_states_tell_and_guesses_without(transfer):
     """Of four colours, equally frequent, none is better than chance."""
     found = vqa.outcomes(coloured(64, asked), coloured(12, asked), transfer, 0, "cpu")
-    assert found.keys() == {"", "colour"}
-    assert found[""].mean() == pytest.approx(1)
+    assert found.keys() == {"vqa", "vqa-colour"}
+    assert found["vqa"].mean() == pytest.approx(1)
     blind = vqa.outcomes(coloured(64, asked, False), coloured(12, asked, False), transfer, 0, "cpu")
-    assert blind[""].mean() == pytest.approx(0.25)  # one and the same answer everywhere
+    assert blind["vqa"].mean() == pytest.approx(0.25)  # one and the same answer everywhere
 
 
 def test_answers_score_as_in_vqav2():
@@ -408,7 +421,7 @@ def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
     facts, outcomes = read_json(tmp_path / "out" / "metrics.json"), np.load(tmp_path / "out" / "outcomes.npz")
     kinds = {f"vqa-{kind}" for kind in ("colour", "shape", "count", "place", "relation")}
     assert set(facts["metrics"]) == set(outcomes) == {"caption-cider", "caption-bleu4", "vqa", "fine-finetuned", *kinds}
-    assert set(map(task_of, facts["metrics"])) == set(tasks)
+    assert {task for name in facts["metrics"] for task in tasks_of(name)} == set(tasks)
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(dtype=float), abs=1e-3)
     assert len(outcomes["vqa"]) == len(outcomes["caption-cider"]) == 16
@@ -478,6 +491,22 @@ def test_public_sets_are_read(change, data, tmp_path):
         command.transfer(parameters(change, "clip", vqa=None), data, weights, 0, ["vqa"])
 
 
+def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, data, tmp_path, monkeypatch):
+    """And one that is there comes with the others, of nocaps by domain, too."""
+    monkeypatch.setattr(command.java, "missing", lambda score: "no parser" if score == "spice" else None)
+    monkeypatch.setitem(command.java.SCORES, "meteor", lambda said, _: np.array([len(one) for one in said]))
+    caption = public(tmp_path / "coco", {"txt": "a red picture\nred\n"})
+    nocaps = public(tmp_path / "nocaps", {"txt": "a red picture", "domain": "near-domain"}, ["test"])
+    params = parameters(change, "clip", caption=str(caption), nocaps=str(nocaps))
+    tasks = ["caption", "meteor", "nocaps", "spice"]
+    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0, tasks)
+    sets = ("caption", "nocaps", "nocaps-near-domain")
+    assert found.keys() == {f"{name}-{score}" for name in sets for score in ("cider", "bleu4", "meteor")}
+    assert evidence["skipped"] == {"spice": "no parser"}
+    assert unmeasured("nocaps-near-domain-spice", evidence["skipped"]) == "no parser"
+    assert evidence["sets"]["nocaps"]["train"] == evidence["sets"]["caption"]["train"]
+
+
 @pytest.mark.parametrize("text", [None, "[]", "no", '[{"question": "?"}]', '[{"question": "?", "answers": []}]'])
 def test_a_picture_without_questions_is_named(text):
     content = {} if text is None else {"json": text.encode()}
@@ -529,6 +558,12 @@ def test_a_world_without_their_pictures_is_refused(project):
     tree = merge(project.tree, {"base": {"evaluate": {"probe": ["coarse"]}}})
     with pytest.raises(ParameterError, match=r"transfer.caption = 'world' shows .* or give a folder"):
         Project(tree, "tiny").check()
+    lone = merge(project.tree, {"base": {"transfer": {"caption": None, "nocaps": "nocaps"}}})
+    lone = merge(lone, {"tables": {"transfers": {"metrics": ["nocaps-cider"]}}})
+    with pytest.raises(ParameterError, match=r"transfer.nocaps needs transfer.caption, from whose"):
+        Project(lone, "tiny").check()
+    with pytest.raises(ParameterError, match=r"nocaps = 'world', which has no such set"):
+        Project(merge(project.tree, {"base": {"transfer": {"nocaps": "world"}}}), "tiny").check()
     tuned = merge(tree, {"base": {"evaluate": {"probe": ["fine"]}}})
     with pytest.raises(ParameterError, match=r"'coarse-finetuned': coarse has no training split here; name it in"):
         Project(tuned, "tiny").check()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.metrics import job_of, set_of, task_of, transferred
+from flip.metrics import job_of, set_of, tasks_of, transferred, unmeasured
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -72,8 +72,8 @@ class Run:
 
     def unread(self, metric: str) -> bool:
         """Whether it is measured in a language that the variant does not read, or in a task that was not trained."""
-        if task := task_of(metric):
-            return task not in self.trained
+        if tasks := tasks_of(metric):
+            return tasks[0] not in self.trained
         evaluate, languages = self.params.evaluate, self.params.captions.languages
         return set_of(metric, evaluate.of(evaluate.languages)) not in evaluate.of(languages)
 
@@ -88,8 +88,8 @@ class Run:
     def missing(self, metric: str) -> str | None:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
         params = self.params
-        if task_of(metric):
-            return self.metrics[0]["skipped"].get(metric) if params.has_image_tower else "no image tower"
+        if tasks_of(metric):
+            return unmeasured(metric, self.metrics[0]["skipped"]) if params.has_image_tower else "no image tower"
         if self.unread(metric):
             return f"captions in {', '.join(params.captions.languages)} alone"
         test = set_of(metric, self.sets)
@@ -112,8 +112,8 @@ class Run:
         """
         pictures = self.sets[set_of(metric, self.sets)]["samples"]
         rows = []
-        task = task_of(metric)
-        places = self.trained[task] if task else self.folders
+        tasks = tasks_of(metric)
+        places = self.trained[tasks[0]] if tasks else self.folders
         for folder, metrics in zip(places, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:

@@ -19,53 +19,66 @@ from flip.device import pick_device
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.metrics import TUNED
+from flip.metrics import JAVA, TRANSFERS, TUNED
 from flip.params import load
 from flip.schema import Params
-from flip.transfer import captioning, finetuning, vqa
-from flip.transfer.splits import Split, read_split, revision
+from flip.transfer import captioning, finetuning, java, vqa
+from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 
 
 class Missing(Exception):
     """Why a metric cannot be had here, which is no fault."""
 
 
-HEADED = {"caption": captioning.outcomes, "vqa": vqa.outcomes}  # tasks of heads on frozen features
-
-
-def by_place(params: Params, tasks: list[str]) -> dict[str, list[str]]:
-    """Place -> the tasks that have its pictures.
+def place_of(params: Params, task: str) -> str:
+    """Where a task's pictures are.
 
     Raises:
-        ValueError: the scale has no pictures for a task.
+        ValueError: the scale has none.
     """
-    found = {}
-    for task in tasks:
-        if (place := getattr(params.transfer, task)) is None:
-            raise ValueError(f"transfer.{task} = null: the scale has no such set; give a folder, or leave {task} out")
-        found.setdefault(place, []).append(task)
-    return found
+    if (place := getattr(params.transfer, task)) is None:
+        raise ValueError(f"transfer.{task} = null: the scale has no such set; give a folder, or leave {task} out")
+    return place
 
 
-def set_facts(params: Params, data: Path, task: str, splits: dict[str, Split]) -> dict:
+def taught_by(task: str) -> str:
+    """The task whose training split a task's head learns from."""
+    return "caption" if task in CAPTIONED else task
+
+
+def read_splits(model, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
+    """By task, 'train' or 'test': features are computed once for all that have the same pictures."""
+    places = {}
+    for task, split in [(task, "test") for task in tasks] + [(taught_by(task), "train") for task in tasks]:
+        places.setdefault((place_of(model.params, task), split), {})[task] = None
+    return {
+        (task, split): content
+        for (place, split), some in places.items()
+        for task, content in read_split(model, data, place, list(some), split, device).items()
+    }
+
+
+def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], Split]) -> dict:
     """What a task's set consists of, as tables say it."""
-    place = getattr(params.transfer, task)
-    found = {name: split.facts(revision(data, place, name)) for name, split in splits.items()}
-    return {"set": task, "classes": 0, "source": place, "train": found["train"]} | found["test"]
+    found = {
+        split: splits[one, split].facts(revision(data, place_of(params, one), split))
+        for one, split in ((task, "test"), (taught_by(task), "train"))
+    }
+    source = place_of(params, task)
+    return {"set": task, "classes": 0, "source": source, "train": found["train"]} | found["test"]
 
 
-def headed(model, data: Path, tasks: list[str], seed: int, device: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Outcomes of heads on frozen features, which are computed once for all that have the same pictures; and the facts
-    about each task's set."""
-    params, found, sets = model.params, {}, {}
-    for place, some in by_place(params, tasks).items():
-        splits = {name: read_split(model, data, place, some, name, device) for name in ("train", "test")}
-        for task in some:
-            own = {name: split[task] for name, split in splits.items()}
-            sets[task] = set_facts(params, data, task, own)
-            scores = HEADED[task](own["train"], own["test"], params.transfer, seed, device)
-            found |= {f"{task}-{name}" if name else task: values for name, values in scores.items()}
-    return found, sets
+def headed(
+    model, data: Path, tasks: list[str], more: list[str], seed: int, device: str
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Outcomes of heads on frozen features, with `more` scores of captions; and the facts about each task's set."""
+    params, found = model.params, {}
+    splits = read_splits(model, data, tasks, device)
+    if tests := {task: splits[task, "test"] for task in tasks if task in CAPTIONED}:
+        found |= captioning.outcomes(splits["caption", "train"], tests, params.transfer, more, seed, device)
+    if "vqa" in tasks:
+        found |= vqa.outcomes(splits["vqa", "train"], splits["vqa", "test"], params.transfer, seed, device)
+    return found, {task: facts_of(params, data, task, splits) for task in tasks}
 
 
 def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarray:
@@ -86,19 +99,21 @@ def transfer(
     params: Params, data: Path, weights, seed: int, tasks: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
     """Outcomes per test picture by metric, of those that belong to the tasks: `caption-cider` and `caption-bleu4` of
-    `caption`; `vqa` and `vqa-<kind>` of `vqa`; `<set>-finetuned` of itself. And facts: what each task's set consists
-    of, and why metrics are not there.
+    `caption`, with `caption-meteor` if `meteor` is among them; `nocaps-...` and `nocaps-<domain>-...` of `nocaps`;
+    `vqa` and `vqa-<kind>` of `vqa`; `<set>-finetuned` of itself. And facts: what each task's set consists of, and why
+    some are not there.
 
     Raises:
         ValueError: weights of another model, one without an image tower, or a set without the layout.
     """
     if not params.has_image_tower:
         raise ValueError(f"variant '{params.variant}' has no image tower, so no features that heads could learn from")
-    device, skipped = pick_device(), {}
+    device = pick_device()
     model, _ = read_model(params, data, weights, device)
-    tuned = [task for task in tasks if task.endswith(TUNED)]
-    found, sets = headed(model, data, [task for task in tasks if task not in tuned], seed, device)
-    for task in tuned:
+    skipped = {score: why for score in JAVA if score in tasks and (why := java.missing(score))}
+    more = [score for score in JAVA if score in tasks and score not in skipped]
+    found, sets = headed(model, data, [task for task in TRANSFERS if task in tasks], more, seed, device)
+    for task in (task for task in tasks if task.endswith(TUNED)):
         try:
             found[task] = finetuned(model, data, task.removesuffix(TUNED), seed, device)
         except Missing as why:
@@ -112,7 +127,9 @@ def main(argv=None):
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
     parser.add_argument("--weights", required=True, help="safetensors file")
     parser.add_argument("--seed", type=int, required=True, help="seed of the heads and of their batches")
-    parser.add_argument("--tasks", nargs="+", required=True, help="caption, vqa, <set>-finetuned")
+    parser.add_argument(
+        "--tasks", nargs="+", required=True, help="caption, nocaps, vqa; meteor and spice of captions; <set>-finetuned"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
     options = parser.parse_args(argv)

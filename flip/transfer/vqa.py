@@ -84,7 +84,7 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
 
 @torch.no_grad()
 def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
-    """By kind of question, what `by_kind` says of the head's answers about the test pictures."""
+    """By metric, 'vqa' and 'vqa-<kind>', what `by_kind` says of the head's answers about the test pictures."""
     with torch.enable_grad():
         head, vocabulary, answers = learned(training, transfer, seed, device)
     asked, owners = numbered(test)
@@ -92,4 +92,5 @@ def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device
     for rows in torch.arange(len(asked)).split(transfer.batch):
         best = head(test.states[owners[rows]].to(device).float(), ids[rows].to(device)).argmax(dim=1).cpu()
         right.append(worth[rows, best])
-    return by_kind(asked, owners.tolist(), torch.cat(right).tolist())
+    found = by_kind(asked, owners.tolist(), torch.cat(right).tolist())
+    return {f"vqa-{kind}" if kind else "vqa": values for kind, values in found.items()}
