@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue test lint format readme readme-systems lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,12 @@ export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transfo
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
+
+bench: .venv/ready ## what was measured against other programs (losses, steps), again, on this machine: benchmarks/results.json
+	$(RUN) benchmarks
+
+bench-losses bench-steps: bench-%: .venv/ready ## one part of it
+	$(RUN) benchmarks $*
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
