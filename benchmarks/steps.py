@@ -201,7 +201,7 @@ def main(argv=None):
     parser.add_argument("--masks", type=float, nargs="+", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
     options = parser.parse_args(argv)
     if options.dry:
-        options.model, options.masks, options.rounds = ["dry"], [0.0, 0.5], 1
+        options.model, options.masks, options.rounds = ["dry"], [0.5], 1
     publish("steps", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"})
 
 

@@ -11,7 +11,7 @@ from flip.files import read_json
 
 
 def sleeper(seconds: float, size: int):
-    return lambda: (time.sleep(seconds), bytes(size))
+    return lambda: (time.sleep(seconds), b"x" * size)
 
 
 def broken():
