@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems readme-scaling lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,8 +72,11 @@ format: .venv/ready ## put files into the project's format
 readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
 	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
 
-readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
-	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
+readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages transfers` into docs/systems.md
+	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages transfers)
+
+readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling` into docs/scaling.md
+	$(RUN) flip.report.readme --readme docs/scaling.md --tables tables/$(SCALE)/scaling --figure docs/scaling.svg
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

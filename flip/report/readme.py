@@ -40,13 +40,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of reports")
     parser.add_argument("--readme", type=Path, required=True, help="file with the two marks")
-    parser.add_argument("--figure", type=Path, help="where the first one's trade-off figure goes")
+    parser.add_argument("--figure", type=Path, help="where the first one's figure of that name goes")
     options = parser.parse_args(argv)
     try:
         pieces = [path.read_text() for folder in options.tables for path in tables_of(folder)]
         write_atomic(options.readme, replace_results(options.readme.read_text(), "\n".join(pieces)))
         if options.figure:
-            write_atomic(options.figure, (options.tables[0] / "tradeoff.svg").read_bytes())
+            write_atomic(options.figure, (options.tables[0] / options.figure.name).read_bytes())
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
 
