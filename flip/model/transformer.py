@@ -126,8 +126,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks and a final LayerNorm; shapes stay as they come.
 
-    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back. On a CPU
-    a large batch goes through all blocks part by part, forth and back, unless it has to be `whole`.
+    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back. On a
+    CPU a large batch goes through all blocks part by part, forth and back, unless it has to be `whole`.
     """
 
     def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
