@@ -16,7 +16,7 @@ PLAN ?=
 .PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems readme-scaling lock
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: .venv/ready ## virtual environment with the pinned packages and this one
 
@@ -53,8 +53,11 @@ queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 bench: .venv/ready ## what was measured against other programs (losses, steps), again, on this machine: benchmarks/results.json
 	$(RUN) benchmarks
 
-bench-losses bench-steps: bench-%: .venv/ready ## one part of it
-	$(RUN) benchmarks $*
+bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minutes on one core
+	$(RUN) benchmarks losses
+
+bench-steps: .venv/ready ## of `make bench`, whole training steps: 20 minutes on one core
+	$(RUN) benchmarks steps
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
