@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems readme-scaling lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -56,7 +56,7 @@ bench: .venv/ready ## what was measured against other programs (losses, steps), 
 bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minutes on one core
 	$(RUN) benchmarks losses
 
-bench-steps: .venv/ready ## of `make bench`, whole training steps: 20 minutes on one core
+bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minutes on one core
 	$(RUN) benchmarks steps
 
 test: .venv/ready lint ## formatting, then every test
@@ -80,6 +80,9 @@ readme-systems: .venv/ready ## put the tables of the last `make systems` and `sn
 
 readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling` into docs/scaling.md
 	$(RUN) flip.report.readme --readme docs/scaling.md --tables tables/$(SCALE)/scaling --figure docs/scaling.svg
+
+readme-performance: .venv/ready ## put what the last `make bench` measured into the README
+	$(RUN) benchmarks.table --results benchmarks/results.json --readme README.md
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -1,7 +1,7 @@
 """A whole training step against open_clip's with `patch_dropout`: same architecture, batch, captions and optimizer.
 
     python -m benchmarks.steps                           # both models at masks 0, 50 and 75 %
-    python -m benchmarks.steps --model small --masks 0.5 0.75
+    python -m benchmarks.steps --models small --masks 0.5 0.75
 
 Form and weights are CLIP's, and equal: before anything is timed, both give the same loss for the same kept patches.
 Each has its batch as it takes it: bytes and ids here, normalised floats and padded ids there. Seconds are CPU seconds
@@ -188,7 +188,7 @@ def masked(name: str, mask: float, rounds: int):
 
 
 def rows(options):
-    for name in options.model:
+    for name in options.models:
         for mask in options.masks:
             yield from attempt(f"{name}, mask {mask:.0%}", lambda: compare(name, mask, options.rounds))  # noqa: B023
         for mask in (mask for mask in options.masks if mask):
@@ -197,11 +197,11 @@ def rows(options):
 
 def main(argv=None):
     parser = arguments("steps", __doc__)
-    parser.add_argument("--model", nargs="+", default=["small", "b16"], choices=list(MODELS), help="default: both")
+    parser.add_argument("--models", nargs="+", default=["small", "b16"], choices=list(MODELS), help="default: both")
     parser.add_argument("--masks", type=float, nargs="+", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
     options = parser.parse_args(argv)
     if options.dry:
-        options.model, options.masks, options.rounds = ["dry"], [0.5], 1
+        options.models, options.masks, options.rounds = ["dry"], [0.5], 1
     publish("steps", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"})
 
 
