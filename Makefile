@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -58,6 +58,9 @@ bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minute
 
 bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minutes on one core
 	$(RUN) benchmarks steps
+
+bench-gpu: .venv/ready ## training steps in bfloat16 on this machine's GPU, against open_clip's, compiled: about 9 minutes
+	$(RUN) benchmarks gpu
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder

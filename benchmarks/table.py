@@ -21,7 +21,11 @@ from flip.provenance import git_state, machine, versions
 from flip.report.readme import marks, replace_between
 
 MARKS = marks("performance", "readme-performance")
-SI = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))}
+SI = {
+    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
+    "FLOP/s": ((1e12, "TFLOP/s"), (1e9, "GFLOP/s")),
+}
 
 
 @dataclass(frozen=True)
