@@ -1,7 +1,8 @@
 """A whole training step against open_clip's with `patch_dropout`: same architecture, batch, captions and optimizer.
 
     python -m benchmarks.steps                           # both models at masks 0, 50 and 75 %
-    python -m benchmarks.steps --models small --masks 0.5 0.75
+    python -m benchmarks.steps --models small --masks 0.5 0.75 --curve
+    python -m benchmarks.steps --masks --curve small     # the masking curve alone: time per pair over kept patches
 
 Form and weights are CLIP's, and equal: before anything is timed, both give the same loss for the same kept patches.
 Each has its batch as it takes it: bytes and ids here, normalised floats and padded ids there. Seconds are CPU seconds
@@ -10,6 +11,7 @@ of one thread. `as shipped` is each as its own program runs it: flip.pretrain ke
 `both keep freed memory` open_clip has our setting, so that only the computation differs.
 """
 
+import statistics
 from types import SimpleNamespace
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
 from benchmarks.harness import Form, called, measure, peer, same
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
 from flip.model.masking import mask_patches
@@ -41,6 +43,7 @@ MODELS = {
         "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2},
     },
 }  # fmt: skip
+ALONG = [number / 10 for number in range(10)]
 BATCHES = {"small": 256, "b16": 16, "dry": 4}
 # How many times as fast as open_clip at the same mask, and which share of our own unmasked step, at most.
 TARGETS = {("small", 0.5): 1.9, ("small", 0.75): 2.3, ("b16", 0.5): 1.45, ("b16", 0.75): 1.65}
@@ -186,21 +189,41 @@ def masked(name: str, mask: float, rounds: int):
     yield against(title, "s", found[str(mask)].seconds, "flip, unmasked", found["0.0"].seconds, at_most=goal)
 
 
+def curve(name: str, masks: list[float], rounds: int):
+    """Rows of our own step's time per pair at many masks, and of the straight line through them over kept patches."""
+    found = measure({str(mask): Form(build, (name, mask, "flip"), True) for mask in masks}, rounds)
+    patches, seconds, size = [], [], BATCHES[name]
+    for mask, one in zip(masks, found.values(), strict=True):
+        patches.append(parameters(name, mask, size).kept_patches)
+        row = alone(f"{name}, mask {mask:.0%}: a pair, {patches[-1]} patches", "s", one.seconds, per=size)
+        seconds.append(row.ours)
+        yield row
+    slope, rest = statistics.linear_regression(patches, seconds)
+    yield Row(f"{name}, line over kept patches: each patch", "s", slope)
+    yield Row(f"{name}, line over kept patches: all else of a pair", "s", rest)
+    yield Row(f"{name}, line over kept patches: R²", "", statistics.correlation(patches, seconds) ** 2)
+
+
 def rows(options):
     for name in options.models:
         for mask in options.masks:
             yield from attempt(f"{name}, mask {mask:.0%}", lambda: compare(name, mask, options.rounds))  # noqa: B023
         for mask in (mask for mask in options.masks if mask):
             yield from masked(name, mask, options.rounds)
+    for name in options.curve:
+        yield from curve(name, options.along, options.rounds)
 
 
 def main(argv=None):
     parser = arguments("steps", __doc__)
     parser.add_argument("--models", nargs="+", default=["small", "b16"], choices=list(BATCHES), help="default: both")
-    parser.add_argument("--masks", type=float, nargs="+", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
+    parser.add_argument("--masks", type=float, nargs="*", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
+    parser.add_argument("--curve", nargs="*", default=["small"], choices=list(BATCHES), help="default: small")
+    parser.add_argument("--along", type=float, nargs="+", default=ALONG, help="masks of the curve (default: 0 to 0.9)")
     options = parser.parse_args(argv)
     if options.dry:
         options.models, options.masks, options.rounds = ["dry"], [0.5], 1
+        options.curve, options.along = ["dry"], [0.0, 0.5, 0.75]
     publish("steps", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"})
 
 
