@@ -78,11 +78,11 @@ format: .venv/ready ## put files into the project's format
 readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
 	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
 
-readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages transfers` into docs/systems.md
-	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages transfers)
+readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
+	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
 
-readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling` into docs/scaling.md
-	$(RUN) flip.report.readme --readme docs/scaling.md --tables tables/$(SCALE)/scaling --figure docs/scaling.svg
+readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling transfers` into docs/scaling.md
+	$(RUN) flip.report.readme --readme docs/scaling.md --tables $(addprefix tables/$(SCALE)/,scaling transfers) --figure docs/scaling.svg
 
 readme-performance: .venv/ready ## put what the last `make bench` measured into the README
 	$(RUN) benchmarks.table --results benchmarks/results.json --readme README.md
