@@ -120,6 +120,12 @@ def test_places_are_those_of_a_stable_sort(levels):
             assert of_picture[picture] == (found[0] if len(found) else captions)
 
 
+def test_a_model_that_gives_no_numbers_finds_nothing():
+    of_caption, of_picture = retrieval.places(np.full((6, 3), np.nan, np.float32), np.arange(6) // 2)
+    assert of_caption.tolist() == [3] * 6
+    assert of_picture.tolist() == [6] * 3
+
+
 def test_classes_weights_are_those_of_clip_benchmark(change):
     """Of prompts that are encoded together, some of them the same text, and class by class."""
     from clip_benchmark.metrics.zeroshot_classification import zero_shot_classifier

@@ -33,7 +33,8 @@ def places(scores: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarr
     numbers, columns = np.arange(captions), np.arange(pictures)
     right = scores[numbers, owners]
     best = np.full(pictures, -np.inf, scores.dtype)
-    np.maximum.at(best, owners, right)
+    with np.errstate(invalid="ignore"):  # what is not a number is no answer
+        np.maximum.at(best, owners, right)
     top = right == best[owners]
     first = np.full(pictures, captions)
     np.minimum.at(first, owners[top], numbers[top])
@@ -41,11 +42,11 @@ def places(scores: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for start in range(0, captions, ROWS):
         rows = slice(start, start + ROWS)
         some, own = scores[rows], right[rows, None]
-        before = some > own
+        before = ~(some <= own)  # all, where the right one is not a number
         if np.count_nonzero(equal := some == own) > len(some):
             before |= equal & (columns < owners[rows, None])
         of_caption[rows] = np.count_nonzero(before, axis=1)
-        before = some > best
+        before = ~(some <= best)
         if np.count_nonzero(equal := some == best) > np.count_nonzero(top[rows]):
             before |= equal & (numbers[rows, None] < first)
         of_picture += before.view(np.uint8).sum(axis=0, dtype=np.uint8)
