@@ -1,0 +1,178 @@
+"""Measuring one way of doing something beside another, on a machine that is never quiet.
+
+Each form runs in a process of its own, as its program would run it: with its own allocator setting and its own
+threads. The forms take turns, round by round, so that whatever else the machine does slows them all; the ratio of two
+forms is the median of the rounds' ratios. The first run of each process warms it up, and its memory is what is
+measured.
+"""
+
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from flip.device import keep_memory
+
+ROUNDS = 5  # for a figure to be quoted
+# Imported once, by the process that all others are forked from; it computes nothing.
+LOADED = ["flip.torchvision_operators", "open_clip", "flip.train.run"]
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
+
+
+class Missing(Exception):
+    """What a comparison needs is not here; says what."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way of doing something: `build(*arguments)` gives a function that does it once; a module's own function, so
+    that another process finds it.
+
+    keep: whether freed memory is kept (flip.device.keep_memory); clock: "cpu" counts the seconds of the process's
+    threads, "wall" those that pass.
+    """
+
+    build: Callable
+    arguments: tuple = ()
+    keep: bool = False
+    threads: int = 1
+    clock: str = "cpu"
+
+
+@dataclass
+class Measured:
+    """Seconds by round, and the bytes by which the first run raised the peak of its process."""
+
+    seconds: list[float] = field(default_factory=list)
+    rise: int = 0
+
+
+def peer(module: str):
+    """A module of others' that is compared with.
+
+    Raises:
+        Missing: it cannot be imported.
+    """
+    import flip.torchvision_operators  # noqa: F401  (before what imports torchvision)
+
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise Missing(f"{module} cannot be imported ({error}); pip install -r envs/requirements.txt") from None
+
+
+def called(package: str) -> str:
+    """A package with its version."""
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return package
+
+
+def same(what: str, ours, theirs, tolerance: float) -> float:
+    """The largest difference of two results, relative to the largest value of the second.
+
+    Raises:
+        ValueError: they differ by more than the tolerance, so that their times must not be compared.
+    """
+    one, other = (torch.as_tensor(value, dtype=torch.float64) for value in (ours, theirs))
+    if one.shape != other.shape:
+        raise ValueError(f"{what}: not the same; the shapes are {tuple(one.shape)} and {tuple(other.shape)}")
+    apart = ((one - other).abs().max() / other.abs().max().clamp(min=1e-30)).item()
+    if not apart <= tolerance:
+        raise ValueError(f"{what}: not the same; they differ by {apart:.2g} of the largest value")
+    return apart
+
+
+def _peak() -> int:
+    """Most bytes of memory that this process held since it began; getrusage would count its parent's."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def peak_rise(function: Callable) -> int:
+    """Bytes by which a call raises the peak of this process, or of its GPU where it works on one."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return torch.cuda.max_memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    before = _peak()
+    function()
+    return _peak() - before
+
+
+def _serve(pipe, form: Form) -> None:
+    """Builds a form and runs it whenever it is asked to; sends what went wrong in place of an answer."""
+    try:
+        if form.keep:
+            keep_memory()
+        torch.set_num_threads(form.threads)
+        run, clock = form.build(*form.arguments), CLOCKS[form.clock]
+        pipe.send(peak_rise(run))
+        while pipe.recv():
+            begin = clock()
+            run()
+            pipe.send(clock() - begin)
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send(error)
+
+
+class Process:
+    """A form at work in a process of its own."""
+
+    def __init__(self, form: Form):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
+        self.pipe, there = context.Pipe()
+        self.process = context.Process(target=_serve, args=(there, form), daemon=True)
+        self.process.start()
+        there.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pipe.close()
+        self.process.join(5)
+        self.process.kill()
+        self.process.join()
+
+    def answer(self):
+        """The next one.
+
+        Raises:
+            MemoryError: the process is gone.
+        """
+        try:
+            found = self.pipe.recv()
+        except EOFError:
+            raise MemoryError("the process ended before its answer (out of memory?)") from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def seconds(self) -> float:
+        self.pipe.send(True)
+        return self.answer()
+
+
+def measure(forms: dict[str, Form], rounds: int = ROUNDS) -> dict[str, Measured]:
+    """Times and memory of forms that take turns; every second round in the opposite order."""
+    with ExitStack() as stack:
+        processes, found = {}, {name: Measured() for name in forms}
+        for name, form in forms.items():
+            processes[name] = stack.enter_context(Process(form))
+            found[name].rise = processes[name].answer()
+        for number in range(rounds):
+            for name in list(forms)[:: -1 if number % 2 else 1]:
+                found[name].seconds.append(processes[name].seconds())
+    return found

@@ -1,0 +1,91 @@
+"""Benchmarks compare what is equal, by turns and in processes of their own; a target is met or not by the median of the
+rounds' ratios, and what cannot be measured is a row that says why."""
+
+import time
+
+import pytest
+
+from benchmarks.harness import Form, Missing, measure, peer, same
+from benchmarks.table import MARKS, Row, against, attempt, main, markdown, publish, restored, stored
+from flip.files import read_json
+from tests.miniature import ROOT
+
+
+def sleeper(seconds: float, size: int):
+    return lambda: (time.sleep(seconds), b"x" * size)
+
+
+def broken():
+    raise Missing("no such peer")
+
+
+def test_forms_are_measured_in_processes_of_their_own():
+    forms = {"slow": Form(sleeper, (0.05, 0), clock="wall"), "large": Form(sleeper, (0.01, 1 << 26), clock="wall")}
+    found = measure(forms, 3)
+    assert [len(one.seconds) for one in found.values()] == [3, 3]
+    assert all(0.05 <= one < 1 for one in found["slow"].seconds)
+    assert found["large"].rise > 1 << 25 > found["slow"].rise
+    with pytest.raises(Missing, match="no such peer"):
+        measure({"broken": Form(broken)}, 1)
+
+
+def test_a_ratio_is_the_median_of_the_rounds():
+    row = against("a", "s", [1, 1, 2], "b", [2, 4, 6], at_least=3)
+    assert (row.ours, row.peer, row.ratio, row.spread, row.met) == (1, 4, 3, (2, 4), True)
+    row = against("a", "s", [1, 1, 2], "b", [2, 4, 6], at_most=0.3)
+    assert (row.ratio, row.met) == (pytest.approx(1 / 3), False)
+    assert Row("a", ours=0.4, at_least=0.45).met is False
+    assert Row("a", at_least=2, missing="no GPU").met is None
+
+
+def test_only_what_is_equal_is_compared():
+    assert same("loss", [1.0, 2.0], [1.0, 2.0], 0) == 0
+    for other in ([1.0, 2.1], [1.0, float("nan")], [1.0]):
+        with pytest.raises(ValueError, match="loss: not the same"):
+            same("loss", [1.0, 2.0], other, 1e-3)
+
+
+def test_a_peer_that_is_not_here_is_a_row_that_says_so():
+    (row,) = attempt("a", lambda: iter([peer("no_such_module")]))
+    assert "no_such_module cannot be imported" in row.missing
+    assert "missing: no_such_module" in markdown({"part": _about() | {"rows": [stored(row)]}})
+
+
+def _about() -> dict:
+    return {"machine": {"device": "x", "cores": 2}, "versions": {"torch": "2"}, "how": {"rounds": 1}}
+
+
+def test_a_part_replaces_its_own_rows_alone(tmp_path):
+    path, row = tmp_path / "results.json", against("a", "s", [1.0, 2.0], "b", [2.0, 2.0], at_least=1.2)
+    publish("one", [row, Row("c", missing="gone")], path, {"rounds": 2})
+    publish("two", [row], path, {"rounds": 2})
+    publish("one", [row], path, {"rounds": 2})
+    found = read_json(path)
+    assert {part: len(content["rows"]) for part, content in found.items()} == {"one": 1, "two": 1}
+    assert restored(found["one"]["rows"][0]) == row
+    assert "at least 1.2: met" in markdown(found)
+
+
+def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
+    results, page = tmp_path / "results.json", tmp_path / "page.md"
+    words = ["--results", str(results), "--readme", str(page)]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "`make bench`" in capsys.readouterr().err
+    publish("one", [against("a", "s", [1.0, 2.0], "b", [2.0, 2.0], at_least=1.2)], results, {"rounds": 2})
+    page.write_text("before\n{}\nold\n{}\nafter".format(*MARKS))
+    main(words)
+    text = page.read_text()
+    assert "at least 1.2: met" in text
+    assert "old" not in text
+    assert all(mark in (ROOT / "README.md").read_text() for mark in MARKS)
+
+
+@pytest.mark.parametrize("part", ["losses", "steps", "evaluation", "gpu"])
+def test_each_part_runs(part, tmp_path):
+    """In sizes that show nothing else."""
+    module = __import__(f"benchmarks.{part}", fromlist=["main"])
+    module.main(["--dry", "--results", str(tmp_path / "results.json")])
+    rows = read_json(tmp_path / "results.json")[part]["rows"]
+    assert rows
+    assert not [row["missing"] for row in rows if "missing" in row]
