@@ -4,6 +4,7 @@
 #   snakemake ablations --config scale=cc12m       at another one
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
+#   snakemake mirror                               fetch the public test sets that params.yaml pins, once
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 

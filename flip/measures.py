@@ -43,8 +43,8 @@ def _recall(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _auc(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How often an item of the second class scores higher than one of the first, equal scores counting half; row [items,
-    2]: score, class. NaN for a resample of one class."""
+    """How often an item of the second class scores higher than one of the first, equal scores counting half; row
+    [items, 2]: score, class. NaN for a resample of one class."""
     score, label = row.T
     order = np.argsort(score, kind="stable")
     starts, drawn = _starts(score[order]), counts[:, order]

@@ -1,9 +1,14 @@
 """Names of test sets and of metrics."""
 
+from flip.measures import ACCURACY
+
 TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
 JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
 HEADS = "heads"  # the job that does these
 TUNED = "-finetuned"
+
+
+SHOWN = ("", "-masked", "-ensemble")  # what follows a set's name where its pictures are classified zero-shot
 
 
 def retrieval_in(language: str) -> str:
@@ -28,6 +33,12 @@ def set_of(metric: str, sets) -> str:
     if not names:
         raise ValueError(f"metric '{metric}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
     return max(names, key=len)
+
+
+def measure_of(metric: str, sets: dict[str, dict]) -> str:
+    """How its outcomes become a number: as its set's revision says, where classes are told by their names."""
+    test = set_of(metric, sets)
+    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in SHOWN else ACCURACY
 
 
 def tasks_of(metric: str) -> list[str]:

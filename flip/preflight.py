@@ -13,6 +13,7 @@ from pathlib import Path
 
 import simplejpeg
 
+from flip.data import mirror
 from flip.data.index import read_index
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json, write_json
@@ -119,6 +120,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
         *disk_faults(variants, manifest["samples"], folder),
         *memory_faults(variants),
         *port_faults(),
+        *mirror.set_faults(project.baseline.evaluate.sets),
         *filter(None, [board.fault()]),
     ]
 

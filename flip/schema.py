@@ -84,6 +84,7 @@ __all__ = [
 class Bootstrap(Section):
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
 
 
 class Cost(Section):

@@ -1,7 +1,11 @@
 """Parameters of the evaluation."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
+from flip import public
+from flip.measures import ACCURACY, MEASURES
 from flip.metrics import TRANSFERS, retrieval_in
 from flip.schema_data import WORLD_LANGUAGES, ProbeSets
 from flip.schema_types import Count, Language, Name, Section
@@ -9,8 +13,10 @@ from flip.schema_types import Count, Language, Name, Section
 
 class Evaluate(Section):
     sets: dict[Name, str] = Field(
-        description="role -> 'world', or a folder in clip-benchmark's webdataset layout; 'fine' is required; null: the "
-        "scale has none, and tables leave its metrics out. What a folder is for stands in its dataset_type.txt: "
+        description="role -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
+        "flip/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches once; "
+        "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands in "
+        "its dataset_type.txt: "
         "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
         "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
@@ -23,6 +29,10 @@ class Evaluate(Section):
     probe: list[Name] = Field(
         description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
     )
+    measures: dict[Name, Literal[*MEASURES]] = Field(
+        description="role -> how zero-shot classification becomes a number; not named: as flip/public.yaml says of a "
+        "public set, and accuracy for others"
+    )
     batch: Count
 
     @field_validator("sets", "languages", mode="before")
@@ -34,6 +44,30 @@ class Evaluate(Section):
     def of(self, languages) -> dict[str, str]:
         """Role -> place of the sets for a model that reads these languages."""
         return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
+
+    def measure(self, role: str) -> str:
+        """How zero-shot classification of a set becomes a number."""
+        place = self.sets.get(role, "world")  # captions in other languages are none of them
+        return self.measures.get(role) or (public.named(place).measure if public.is_public(place) else ACCURACY)
+
+    @model_validator(mode="after")
+    def names_public_sets(self):
+        for role, place in self.sets.items():
+            if public.is_public(place):
+                if fault := public.fault(place):
+                    raise ValueError(f"sets.{role}: {fault}")
+                if fault := public.named(place).undefined(self.measure(role)):
+                    raise ValueError(f"measures.{role}: {fault}")
+        for language, place in self.languages.items():
+            if public.is_public(place):
+                raise ValueError(f"languages.{language} = '{place}'; allowed: 'world', or a folder")
+        return self
+
+    @model_validator(mode="after")
+    def measures_what_there_is(self):
+        if lost := sorted(self.measures.keys() - self.sets.keys()):
+            raise ValueError(f"measures names '{lost[0]}', which sets has not; allowed: {', '.join(self.sets)}")
+        return self
 
     @model_validator(mode="after")
     def speaks(self):

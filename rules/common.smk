@@ -45,6 +45,8 @@ RECEIPT = (
     "exec {PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
     " --made {params.made:q}"
 )
+# Before it: what is measured was fetched earlier.
+OFFLINE = "HF_HUB_OFFLINE=1 "
 
 
 wildcard_constraints:

@@ -47,7 +47,7 @@ rule evaluate:
         within="results/{scale}/{variant}/seed-{seed}/pictures",
         facts="results/{scale}/{variant}/seed-{seed}/metrics.json",
     shell:
-        RECEIPT + " --within {params.within:q} --facts {params.facts:q} --"
+        OFFLINE + RECEIPT + " --within {params.within:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.evaluate --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
@@ -102,7 +102,7 @@ rule transfer:
         facts="tables/{scale}/{report}/{variant}/{job}/seed-{seed}/metrics.json",
         tasks=tasks_of,
     shell:
-        RECEIPT + " --facts {params.facts:q} --"
+        OFFLINE + RECEIPT + " --facts {params.facts:q} --"
         " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"

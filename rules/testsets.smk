@@ -1,13 +1,52 @@
 # Test sets, and what no training picture may be equal to or look like.
-# Needs specs/<scale>/ and the public sets that params.yaml names. Gives receipts/<scale>/data/tests/ and
-# test_fingerprints.json, and behind them data/<scale>/tests/ and, scratch, data/<scale>/fingerprints/tests.parquet.
+# Needs specs/<scale>/, folders of test sets that params.yaml names and, for public sets, the Hugging Face hub, once.
+# Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
+# all scales share, data/<scale>/tests/ and, scratch, data/<scale>/fingerprints/tests.parquet.
+
+from flip import public
+
+
+def mirror_receipts(sets) -> list[str]:
+    """Of those of the sets that are public."""
+    places = BASE.evaluate.sets
+    return [
+        f"receipts/{SCALE}/data/mirror/{name}.json"
+        for name in sets
+        if public.is_public(places[name])
+    ]
+
+
+# The public test sets that evaluate.sets pins.
+rule mirror:
+    input:
+        mirror_receipts(SETS),
+    localrule: True
+
+
+rule mirror_set:
+    """Fetch the public set {wildcards.set} at its commit. Here: nodes of a cluster may have no network."""
+    input:
+        spec="specs/{scale}/data/mirror_set.json",
+        after=[],
+    output:
+        update("receipts/{scale}/data/mirror/{set}.json"),
+    log:
+        "logs/mirror_set/{scale}/{set}.log",
+    localrule: True
+    params:
+        made=lambda wildcards: public.folder(BASE.evaluate.sets[wildcards.set])
+        / "mirror.json",
+    shell:
+        RECEIPT + " --facts {params.made:q} --scratch --"
+        " {PYTHON} -m flip.data.mirror --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --set {wildcards.set} 2> {log:q}"
 
 
 rule test_sets:
     """Make or check the test set {wildcards.set}, with its training split if it is probed."""
     input:
         spec="specs/{scale}/data/test_sets.json",
-        after=[],
+        after=lambda wildcards: mirror_receipts([wildcards.set]),
     output:
         update("receipts/{scale}/data/tests/{set}.json"),
     log:

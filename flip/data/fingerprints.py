@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
+from flip import public
 from flip.data.index import PICTURES, members
 from flip.files import atomic, read_json
 
@@ -115,7 +116,7 @@ def of_tests(revisions: list[Path]):
     beside its revision or where that says."""
     for revision in revisions:
         content, name = read_json(revision), revision.parent.name
-        folder = revision.parent if (revision.parent / "test").exists() else Path(content["source"])
+        folder = revision.parent if (revision.parent / "test").exists() else public.folder(content["source"])
         splits = ("test", "train") if content.get("train", {}).get("samples") else ("test",)
         tars = [tar for split in splits for tar in sorted((folder / split).glob("*.tar"))]
         for tar in tqdm(tars, desc=name, unit="tar", disable=None):

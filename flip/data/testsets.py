@@ -13,15 +13,18 @@ import tarfile
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from flip.data import boxes, composition, entailment
+from flip import public
+from flip.data import boxes, composition, entailment, mirror
 from flip.data.boxes import KIND, kind
 from flip.data.index import members
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
+from flip.measures import ACCURACY, guessed, undefined
 from flip.params import load, nearest
 from flip.schema import World
 
@@ -103,26 +106,43 @@ def tars(folder: Path, split: str = "test") -> list[Path]:
     return [present(folder / split / f"{number}.tar") for number in range(int(count))]
 
 
-def labels(tar: Path) -> list[int]:
+def label(content: bytes, extension: str):
+    """A class, or of an .npy whether each class is there: [classes].
+
+    Raises:
+        ValueError: neither.
+    """
+    if extension == "npy":
+        found = np.load(io.BytesIO(content), allow_pickle=False)
+        if found.ndim != 1 or not np.isin(found, (0, 1)).all():
+            raise ValueError(f"{found.tolist()}, not one 0 or 1 per class")
+        return found.astype(int)
+    text = content.decode(errors="replace").strip()
+    if not text.isdigit():
+        raise ValueError(f"'{text}', not the number of a class")
+    return int(text)
+
+
+def labels(tar: Path, extension: str = "cls") -> list:
     """Classes of the tar's pictures.
 
     Raises:
-        ValueError: a picture without a .cls file, or one that holds no number.
+        ValueError: a picture without such a file, or one that holds something else.
     """
     found = []
     with open(tar, "rb") as file:
         for key, files in members(tar).items():
-            offset, length = files.get("cls", (0, 0))
+            offset, length = files.get(extension, (0, 0))
             file.seek(offset)
-            text = file.read(length).decode(errors="replace").strip()
-            if not text.isdigit():
-                raise ValueError(f"{tar}: {key}.cls is '{text}', not the number of a class; export the set again")
-            found.append(int(text))
+            try:
+                found.append(label(file.read(length), extension))
+            except (ValueError, EOFError) as error:
+                raise ValueError(f"{tar}: {key}.{extension} is {error}; export the set again") from None
     return found
 
 
-def check_classes(folder: Path) -> int:
-    """The number of classes, after a look at prompts and labels.
+def told(folder: Path) -> tuple[int, np.ndarray]:
+    """The number of classes, and classes [pictures] or labels [pictures, classes], after a look at the prompts.
 
     Raises:
         ValueError: they do not belong together.
@@ -130,13 +150,52 @@ def check_classes(folder: Path) -> int:
     names, prompts = lines(folder / NAMES), lines(folder / PROMPTS)
     if not prompts or any("{c}" not in prompt for prompt in prompts):
         raise ValueError(f"{folder / PROMPTS}: {prompts}; each line needs {{c}} where the class name goes")
-    highest = max(label for tar in tars(folder) for label in labels(tar))
+    extension = "npy" if kind(folder) == "multilabel" else "cls"
+    found = [one for tar in tars(folder) for one in labels(tar, extension)]
+    if extension == "npy":
+        return len(names), every_class(folder, names, found)
+    highest = max(found)
     if highest + 1 != len(names):
         raise ValueError(
             f"{folder}: {len(names)} lines in {NAMES}, but labels from 0 to {highest} in the tars; "
             f"{highest + 1} class names are needed, so take both from the same export"
         )
-    return len(names)
+    return len(names), np.array(found)
+
+
+def every_class(folder: Path, names: list[str], found: list[np.ndarray]) -> np.ndarray:
+    """Labels [pictures, classes], each class at least once.
+
+    Raises:
+        ValueError: labels of another number of classes, or a class without a picture.
+    """
+    if others := {len(one) for one in found} - {len(names)}:
+        raise ValueError(
+            f"{folder}: {len(names)} lines in {NAMES}, but labels of {sorted(others)[0]} classes in the tars; take "
+            "both from the same export"
+        )
+    stacked = np.stack(found)
+    if lost := [name for name, there in zip(names, stacked.any(0), strict=True) if not there]:
+        raise ValueError(f"{folder}: no picture has '{lost[0]}', so it has no average precision; take the class out")
+    return stacked
+
+
+def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
+    """The number of classes; and, unless it is accuracy, the measure, what guessing gives and, for auc, the fewest
+    pictures of a class.
+
+    Raises:
+        ValueError: labels, names and prompts do not belong together, or the set has no such measure.
+    """
+    classes, targets = told(folder)
+    if why := undefined(measure, classes, targets.ndim == 2):
+        raise ValueError(f"evaluate.measures.{name}: {folder} has no such measure: {why}")
+    if measure == ACCURACY:
+        return classes, {}
+    facts = {"measure": measure}
+    if (chance := guessed(measure, targets, classes)) is not None:
+        facts["chance"] = chance
+    return classes, facts | ({"least": int(np.bincount(targets).min())} if measure == "auc" else {})
 
 
 def training(folder: Path) -> dict:
@@ -155,10 +214,11 @@ def training(folder: Path) -> dict:
     return {"samples": len(found), "sha256": digest.hexdigest()}
 
 
-def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict:
+def revision(folder: Path, name: str, source: str, probed: bool = False, measure: str = ACCURACY) -> dict:
     """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
 
-    `chance`, percent, is there for a set of boxes or of pairs; where there are classes, it follows from their number.
+    `chance`, percent, is there for a set of boxes or of pairs and for some measures; for the others, it follows from
+    the number of classes. `measure` is there unless it is accuracy.
 
     Raises:
         ValueError: the folder is not in clip-benchmark's layout, or has no classes to probe.
@@ -169,12 +229,14 @@ def revision(folder: Path, name: str, source: str, probed: bool = False) -> dict
     elif kind(folder) == composition.KIND:
         facts = {"chance": composition.CHANCE, "pairs": composition.counted(files)}
     elif kind(folder) != "retrieval":
-        count = check_classes(folder)
+        count, facts = measured(folder, name, measure)
         files = [*files, folder / NAMES, folder / PROMPTS]
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     samples = sum(len(members(tar)) for tar in tars(folder))
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
+    if probed and kind(folder) == "multilabel":
+        raise ValueError(f"evaluate.probe: pictures of '{name}' have several labels; take it out of the list")
     facts |= {"train": training(folder)} if probed else {}
     return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 
@@ -199,7 +261,12 @@ def make(params, name: str, out: Path) -> None:
     clear(out)
     if source == "world":
         write_set(params.world, name, out, probed)
-    write_json(out / "revision.json", revision(out if source == "world" else Path(source), name, source, probed))
+    mirror.require({name: source})
+    place = out if source == "world" else public.folder(source)
+    found = revision(place, name, source, probed, params.evaluate.measure(name))
+    if public.is_public(source) and found["classes"] != (stated := public.named(source).classes):
+        raise ValueError(f"{place}: {found['classes']} classes, but {source} has {stated} by flip/public.yaml")
+    write_json(out / "revision.json", found)
 
 
 def main(argv=None):

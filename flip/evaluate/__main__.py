@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flip.data import mirror
 from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
@@ -25,15 +26,23 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder, places, prompts, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.measures import ACCURACY, percent
+from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
 from flip.params import load
 from flip.schema import Params
 
-PLAIN = ("classification", "retrieval")  # kinds of sets whose tasks need the features of pictures and no pixels
+# Kinds of sets whose tasks need the features of pictures and no pixels.
+PLAIN = ("classification", "multilabel", "retrieval")
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
-    """What each set consists of, as the data's stage has found it."""
+    """What each set consists of, as the data's stage has found it.
+
+    Raises:
+        ValueError: a public set's mirror has changed.
+    """
+    mirror.require(params.evaluate.sets)
     return {name: read_json(made_folder(params, data, name) / "revision.json") for name in places(params)}
 
 
@@ -43,11 +52,18 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
+def number(values: np.ndarray, measure: str) -> float:
+    """Percent, of the outcomes of one metric."""
+    share = 100 * float(values.mean()) if measure == ACCURACY else percent(measure, values[None])
+    return round(share, 4)
+
+
 def with_text(model, tokenize, name: str, features: Features, folder: Path, device: str) -> dict[str, np.ndarray]:
     """Zero-shot classification by the prompts of the set in `folder`; retrieval for a set without classes."""
     encoder, (classes, templates) = Cached(model), prompts(folder)
     if classes is not None:
-        return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device)}
+        measure = model.params.evaluate.measure(name)
+        return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device, measure)}
     scores = retrieval.outcomes(encoder, tokenize, features.batches(), device)
     return {f"{name}-{metric}": values for metric, values in scores.items()}
 
@@ -57,8 +73,9 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
     loader = read(model.params, data, "fine")
     classes, templates = prompts(set_folder(model.params, data, "fine"))
     encoders = {"fine-masked": Masked(model, seed), "fine-ensemble": Ensemble(model, seed)}
+    measure = model.params.evaluate.measure("fine")
     return {
-        metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device)
+        metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
         for metric, encoder in encoders.items()
     }
 
@@ -139,7 +156,7 @@ def main(argv=None):
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
-    facts = {"metrics": {name: round(100 * float(values.mean()), 4) for name, values in found.items()}}
+    facts = {"metrics": {name: number(values, measure_of(name, sets)) for name, values in found.items()}}
     facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flip import public
 from flip.data.boxes import kind
 from flip.data.index import PICTURES, members
 from flip.data.testsets import NAMES, PROMPTS, tars
@@ -30,7 +31,7 @@ def made_folder(params: Params, data: Path, name: str) -> Path:
 def set_folder(params: Params, data: Path, name: str) -> Path:
     """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
     place = places(params)[name]
-    return made_folder(params, data, name) if place == "world" else Path(place)
+    return made_folder(params, data, name) if place == "world" else public.folder(place)
 
 
 def to_square(image: Image.Image, side: int) -> torch.Tensor:
@@ -44,7 +45,8 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Batches (pictures uint8 [batch, side, side, 3], classes [batch] or a list of captions for each) of one split."""
+    """Batches of one split: pictures uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a list of
+    captions for each."""
 
     folder: Path
     side: int
@@ -71,7 +73,7 @@ def lines(path: Path) -> list[str]:
 
 def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
     """The class names and prompt templates of a set, as clip-benchmark reads them; None of one without classes."""
-    if kind(folder) != "classification":
+    if kind(folder) not in ("classification", "multilabel"):
         return None, None
     return tuple(lines(Path(folder) / name) for name in (NAMES, PROMPTS))
 

@@ -23,10 +23,14 @@ from flip.files import atomic, read_json, write_json
 LARGEST = 16 << 30
 
 
+def is_captions(target) -> bool:
+    return isinstance(target, list) and isinstance(target[0], str)
+
+
 @dataclass(frozen=True)
 class Squares:
     """Batches (pictures uint8 [batch, side, side, 3], targets) of all pictures [pictures, side, side, 3]; targets are
-    classes, or a list of captions for each picture."""
+    classes, labels [pictures, classes], or a list of captions for each picture."""
 
     pictures: np.ndarray
     targets: list
@@ -39,7 +43,7 @@ class Squares:
         for start in range(0, len(self.targets), self.batch):
             targets = self.targets[start : start + self.batch]
             pictures = torch.from_numpy(np.array(self.pictures[start : start + self.batch]))
-            yield pictures, torch.tensor(targets) if isinstance(targets[0], int) else targets
+            yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
 
 
 def write(loader, pictures: Path, targets: Path) -> None:

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 from torch import Tensor
 
+from flip.measures import ACCURACY, kept
+
 PROMPTS = 4096  # at a time
 
 
@@ -24,11 +26,12 @@ def head(encoder, tokenize, classes: list[str], templates: list[str], device: st
 
 
 @torch.no_grad()
-def outcomes(encoder, tokenize, loader, classes, templates, device: str) -> np.ndarray:
-    """1 where the picture's class scores highest, else 0: float32 [pictures].
+def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
+    """What the measure keeps of each picture: float32 [pictures, ...]; for accuracy 1 where the picture's class scores
+    highest, else 0.
 
     clip-benchmark's own `accuracy` fails on numpy 2.4 and gives no interval; this is its top-1, per picture.
     """
     weights = head(encoder, tokenize, classes, templates, device)
     logits, target = benchmark.run_classification(encoder, weights, loader, device, amp=False)
-    return (logits.argmax(dim=1) == target).numpy().astype(np.float32)
+    return kept(measure, logits.numpy(), target.numpy())

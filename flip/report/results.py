@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.metrics import job_of, set_of, tasks_of, transferred, unmeasured
+from flip.measures import ACCURACY, percent
+from flip.metrics import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -93,6 +94,8 @@ class Run:
         if self.unread(metric):
             return f"captions in {', '.join(params.captions.languages)} alone"
         test = set_of(metric, self.sets)
+        if few := self.few(test):
+            return few
         able = {"probe": params.has_image_tower, "image": params.relates, "text": params.has_text_tower}
         task = metric.removeprefix(f"{test}-")
         pairs = self.sets[test].get("pairs")
@@ -104,14 +107,22 @@ class Run:
             return f"evaluate.probe does not name {test}"
         return self.metrics[0]["skipped"].get(f"{test}-probe")
 
+    def few(self, test: str) -> str | None:
+        """Why a set has too few pictures for an interval; None if it has enough."""
+        content, fewest = self.sets[test], self.params.bootstrap.fewest
+        there = content.get("least", content["samples"])
+        if there >= fewest:
+            return None
+        return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
+
     def outcomes(self, metric: str) -> np.ndarray:
-        """[seeds, pictures]: 1 right, 0 wrong.
+        """[seeds, pictures, ...]: what the metric's measure keeps of each; for accuracy 1 right, 0 wrong.
 
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
         """
         pictures = self.sets[set_of(metric, self.sets)]["samples"]
-        rows = []
+        measure, rows = measure_of(metric, self.sets), []
         tasks = tasks_of(metric)
         places = self.trained[tasks[0]] if tasks else self.folders
         for folder, metrics in zip(places, self.metrics, strict=True):
@@ -120,9 +131,9 @@ class Run:
                     why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
                     raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[metric]
-            if abs(100 * row.mean(dtype=float) - metrics["metrics"][metric]) > 0.01:
+            if abs(percent(measure, row[None]) - metrics["metrics"][metric]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
-            rows.append(per_picture(row, pictures))
+            rows.append(per_picture(row, pictures) if measure == ACCURACY else row)
         return np.stack(rows)
 
 
@@ -250,10 +261,11 @@ class Results:
             if self.runs[variant].missing(metric):
                 continue
             values = self.runs[variant].outcomes(metric)
-            groups[set_of(metric, self.sets), values.shape[1]][variant, metric] = values
+            measure = measure_of(metric, self.sets)
+            groups[set_of(metric, self.sets), measure, values.shape[1]][variant, metric] = values
         found = {}
-        for (name, _), outcomes in groups.items():
-            found |= estimates(outcomes, name, self.bootstrap.resamples)
+        for (name, measure, _), outcomes in groups.items():
+            found |= estimates(outcomes, name, self.bootstrap.resamples, measure)
         return found
 
 
