@@ -15,8 +15,8 @@ class Evaluate(Section):
     sets: dict[Name, str] = Field(
         description="role -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
         "flip/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches once; "
-        "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands in "
-        "its dataset_type.txt: "
+        "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands "
+        "in its dataset_type.txt: "
         "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
         "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"

@@ -9,12 +9,14 @@ the set.
 """
 
 import argparse
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers
+from tqdm import tqdm
 
 from flip import public
 from flip.files import file_hash, known_hash, read_json, write_json
@@ -23,30 +25,58 @@ from flip.params import load, nearest
 RECORD = "mirror.json"
 
 
-def wanted(splits: list[str]) -> list[str]:
-    """Patterns of the files that an evaluation reads."""
-    return ["*.txt", *(f"{split}/*" for split in splits)]
-
-
-def stated(repository: str, commit: str, patterns: list[str]) -> dict[str, str | None]:
-    """The files of a commit that fit, and the SHA-256 that the hub knows of the large ones.
+@contextmanager
+def reaching(what: str):
+    """Names what could not be reached.
 
     Raises:
-        ValueError: the hub gives another commit, or no test split.
+        ValueError: whatever the client has met; it has changed its HTTP library, and so its errors, more than once.
     """
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{what} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())}); call `snakemake "
+            f"mirror` where there is a network, or copy {public.MIRRORS}/ from there"
+        ) from None
+
+
+def is_read(path: str, splits: list[str]) -> bool:
+    """Whether an evaluation reads a file of a set: class names, prompts and type, or what is in a split."""
+    first, _, within = path.partition("/")
+    return first in splits if within else path.endswith(".txt")
+
+
+def stated(repository: str, commit: str) -> tuple[str, dict[str, RepoFile]]:
+    """The commit that the hub answers with, and its files by path."""
     api = HfApi()
-    if (found := api.dataset_info(repository, revision=commit).sha) != commit:
-        raise ValueError(f"{repository}: the hub answers {commit} with {found}; pin a full commit")
+    answered = api.dataset_info(repository, revision=commit).sha
     tree = api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
-    files = {one.path: one.lfs.sha256 if one.lfs else None for one in tree if isinstance(one, RepoFile)}
-    fitting = {path: digest for path, digest in files.items() if any(Path(path).match(one) for one in patterns)}
-    if "test/nshards.txt" not in fitting:
-        raise ValueError(f"{repository}@{commit}: no test/nshards.txt, so not in clip-benchmark's webdataset layout")
-    return fitting
+    return answered, {one.path: one for one in tree if isinstance(one, RepoFile)}
+
+
+def download(place: str, stated: RepoFile) -> None:
+    """One file of a public set, continued where an earlier call was cut off; it appears at once.
+
+    The client's own downloads continue within a call and begin anew after a kill; a tar may have a gigabyte.
+
+    Raises:
+        ValueError: it could not be fetched, or is not what the hub says it is.
+    """
+    path = public.folder(place) / stated.path
+    part = path.with_name(f"{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(public.named(place).hub, stated.path, repo_type="dataset", revision=public.commit(place))
+    with reaching(place), open(part, "ab") as file:
+        http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=stated.size)
+    if stated.lfs and file_hash(part) != stated.lfs.sha256:
+        part.unlink()
+        raise ValueError(f"{path}: arrived otherwise than the hub has it; call `snakemake mirror` again")
+    part.replace(path)
 
 
 def fetch(place: str, splits: list[str]) -> Path:
-    """Brings the splits of a public set here; gives its folder.
+    """Brings the splits of a public set here, those that are there; gives its folder.
 
     Raises:
         ValueError: the hub cannot be reached, has no such commit, or a file is not what it says.
@@ -56,24 +86,31 @@ def fetch(place: str, splits: list[str]) -> Path:
         if wrong := faults(place):
             raise ValueError("\n".join(wrong))
         return folder
-    try:
-        known = stated(repository, commit, wanted(splits))
-        snapshot_download(
-            repository, repo_type="dataset", revision=commit, local_dir=folder, allow_patterns=list(known)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
-        raise ValueError(
-            f"{place}: {repository} could not be fetched ({' '.join(str(error).split())}); call `snakemake mirror` "
-            f"where there is a network, or copy {folder} from there"
-        ) from None
-    files = {path: {"bytes": (folder / path).stat().st_size, "sha256": file_hash(folder / path)} for path in known}
-    for path, digest in known.items():
-        if digest not in (None, files[path]["sha256"]):
-            (folder / path).unlink()
-            raise ValueError(f"{folder / path}: arrived otherwise than the hub has it; call `snakemake mirror` again")
-    facts = {"set": place, "repository": repository, "commit": commit, "splits": splits, "files": files}
+    with reaching(place):
+        answered, files = stated(repository, commit)
+    wanted = {path: one for path, one in files.items() if is_read(path, splits)}
+    if answered != commit or "test/nshards.txt" not in wanted:
+        raise ValueError(f"{place}: {repository} answers with {answered} and {sorted(wanted)}; pin one in the layout")
+    for path, one in tqdm(wanted.items(), desc=place, unit="file", disable=None):
+        if not (folder / path).exists():
+            download(place, one)
+    kept = {path: {"bytes": (folder / path).stat().st_size, "sha256": file_hash(folder / path)} for path in wanted}
+    facts = {"set": place, "repository": repository, "commit": commit, "splits": splits, "files": kept}
     write_json(folder / RECORD, facts)
     return folder
+
+
+def newest(name: str) -> str:
+    """A public set as evaluate.sets names it, pinned to its newest commit.
+
+    Raises:
+        ValueError: clip-benchmark publishes no such set, or the hub cannot be reached.
+    """
+    there = [one for one, facts in public.known().items() if facts.hub]
+    if name not in there:
+        raise ValueError(f"--newest {name}: {nearest(name, there)}")
+    with reaching(name):
+        return f"{name}@{HfApi().dataset_info(public.known()[name].hub).sha}"
 
 
 def faults(place: str) -> list[str]:
@@ -116,13 +153,11 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         if options.newest:
-            if options.newest not in public.known() or not public.known()[options.newest].hub:
-                parser.error(f"--newest {options.newest}: {nearest(options.newest, public.known())}")
-            print(f"{options.newest}@{HfApi().dataset_info(public.known()[options.newest].hub).sha}")
+            print(newest(options.newest))
             return
         evaluate = load(options.params).evaluate
         fetch(evaluate.sets[options.set], ["test", "train"] if options.set in evaluate.probe else ["test"])
-    except (ValueError, OSError, httpx.HTTPError) as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 
 

@@ -190,6 +190,8 @@ def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
     classes, targets = told(folder)
     if why := undefined(measure, classes, targets.ndim == 2):
         raise ValueError(f"evaluate.measures.{name}: {folder} has no such measure: {why}")
+    if name == "fine" and targets.ndim == 2:
+        raise ValueError("evaluate.sets.fine: its pictures have several labels; reports need a set with one class each")
     if measure == ACCURACY:
         return classes, {}
     facts = {"measure": measure}

@@ -45,8 +45,8 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Batches of one split: pictures uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a list of
-    captions for each."""
+    """Batches of one split: pictures uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a list
+    of captions for each."""
 
     folder: Path
     side: int

@@ -1,5 +1,6 @@
 """Where the numbers come from: what was read, by which code, and in what the parameters of a table's rows differ."""
 
+from flip.measures import ACCURACY, MEASURES
 from flip.report import formats
 from flip.report.cells import Comparison, chance
 from flip.report.labels import IGNORED, flat
@@ -50,7 +51,9 @@ def of_set(name: str, content: dict) -> Facts:
     """What stands behind any number that was measured on a test set."""
     guess, train = chance(content), content.get("train", {}).get("sha256")
     size = f"{content['samples']:,} pictures" + (f", {content['classes']:,} classes" if content["classes"] else "")
+    measure = content.get("measure", ACCURACY)
     found = [("Evaluation set", f"{name}: {size}"), ("Its revision (SHA-256)", content["sha256"])]
+    found += [("Measure", MEASURES[measure].title)] if measure != ACCURACY else []
     found += [("Chance", f"{guess:.2g}%")] if guess else []
     return found + ([("Its training split (SHA-256)", train)] if train else [])
 

@@ -1,5 +1,7 @@
 """Numbers as text, the same in Markdown and on the page."""
 
+from flip.measures import MEASURES
+
 
 def interval(value: float, low: float, high: float, form=".1f") -> str:
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
@@ -74,6 +76,7 @@ def test_sets(sets: dict) -> str:
     return "; ".join(
         f"{name}: {test['samples']:,} pictures"
         + (f", {test['classes']:,} classes" if test["classes"] else "")
+        + (f", {MEASURES[test['measure']].title}" if "measure" in test else "")
         + (f", chance {test['chance']:.2g}%" if test["chance"] else "")
         + (f", linear probe fitted to {fitted:,} more" if (fitted := test.get("train", {}).get("samples")) else "")
         for name, test in sets.items()
