@@ -84,11 +84,12 @@ def _mean_precision(average: Callable) -> Callable:
 
     def estimate(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
         total, classes = np.zeros(len(counts)), np.zeros(len(counts))
-        for score, label in np.moveaxis(row, 2, 0).transpose(0, 2, 1):
+        there = row[:, 1].any(axis=0)
+        for score, label in np.moveaxis(row[:, :, there], 2, 0).transpose(0, 2, 1):
             found, precision = _curve(score, label, counts)
-            there = found[:, -1] > 0
-            total += np.where(there, average(found, precision), 0)
-            classes += there
+            drawn = found[:, -1] > 0
+            total += np.where(drawn, average(found, precision), 0)
+            classes += drawn
         return total / np.maximum(classes, 1)
 
     return estimate

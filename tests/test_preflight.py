@@ -84,6 +84,14 @@ def test_the_disk_must_hold_weights_and_checkpoints(project):
     assert preflight.disk_needed(variants, 120) == 2 * one + 3 * 3 * one
 
 
+def test_a_public_set_that_is_not_here_is_named(project, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pinned = project_with(project, evaluate={"sets": {"cars": f"wds/cars@{'0' * 40}"}})
+    (fault,) = preflight.faults(pinned, data, tmp_path)
+    assert fault.startswith("evaluate.sets.cars: testsets/wds_cars/0000")
+    assert "is not here; `snakemake mirror` fetches it" in fault
+
+
 def test_an_empty_port_range_is_named(monkeypatch):
     def refuse(*_):
         raise OSError("no more ports")

@@ -1,0 +1,281 @@
+"""Sets with measures of their own, from a folder to a table's cell: sets of several labels are read as clip-benchmark
+writes and reads them, evaluation gives its number, an oracle 100; what a set does not have, or is too few of, is named
+and skipped; the outcomes behind a number are what the report resamples."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip import measures
+from flip.data import testsets
+from flip.evaluate import zeroshot
+from flip.evaluate.__main__ import number
+from flip.evaluate.sets import prompts, read_set
+from flip.evaluate.squares import decoded
+from flip.files import read_json, write_atomic
+from flip.metrics import measure_of
+from flip.params import Project, read_project
+from flip.report import tables
+from flip.report.cells import Builder
+from flip.report.results import Run, read_results
+from tests.colour_sets import write_set
+from tests.conftest import COLOURS
+from tests.results_world import write_world
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::ResourceWarning",
+    r"ignore:WebDataset\(shardshuffle:UserWarning",
+)
+ITEMS = 64
+NAMES = list(COLOURS)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Pictures whose halves have one or two of the colours; their labels."""
+
+    classes, templates = NAMES, ["{c}", "a {c} picture"]
+
+    def __len__(self):
+        return ITEMS
+
+    def __getitem__(self, index):
+        from PIL import Image
+
+        left, right = index % 4, (index // 4) % 4
+        picture = np.zeros((24, 24, 3), np.uint8)
+        picture[:, :12], picture[:, 12:] = COLOURS[NAMES[left]], COLOURS[NAMES[right]]
+        label = torch.zeros(4, dtype=torch.int64)
+        label[[left, right]] = 1
+        return Image.fromarray(picture), label
+
+
+class Single(Pairs):
+    """The class is the left half's colour."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], index % 4
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """As clip_benchmark_export_wds writes a set of several labels."""
+    return export(tmp_path_factory.mktemp("sets") / "voc", Pairs(), True)
+
+
+def export(folder, dataset, multilabel):
+    from clip_benchmark import webdataset_builder
+
+    # Its loader starts eight processes, each of which imports torch.
+    loader, torch.utils.data.DataLoader = torch.utils.data.DataLoader, lambda data, **_: [data[i] for i in range(ITEMS)]
+    try:
+        webdataset_builder.convert_dataset(
+            dataset,
+            "test",
+            str(folder),
+            transform=webdataset_builder.PIL_to_bytes("png"),
+            image_format="png",
+            multilabel=multilabel,
+            verbose=False,
+        )
+    finally:
+        torch.utils.data.DataLoader = loader
+    return folder
+
+
+class Eyes:
+    """Sees how much of each colour there is; a class is its colour. With noise it is often wrong."""
+
+    def __init__(self, noise=0.0):
+        self.noise, self.random = noise, torch.Generator().manual_seed(0)
+
+    def encode_image(self, images):
+        pixels = images.double().flatten(1, 2)[:, :, None] - torch.tensor(list(COLOURS.values())).double()
+        there = F.one_hot((pixels**2).sum(-1).argmin(-1), 4).double().mean(1)
+        there = (there > 0.2).double()
+        return there + self.noise * torch.rand(there.shape, generator=self.random).double()
+
+    def encode_text(self, colours):
+        return F.one_hot(colours, 4).double()
+
+
+def first_colour(texts):
+    return torch.tensor([next(i for i, c in enumerate(NAMES) if c in text) for text in texts])
+
+
+def outcomes(folder, measure, noise=0.0, loader=None):
+    loader = loader or read_set(folder, 24, 16)
+    return zeroshot.outcomes(Eyes(noise), first_colour, loader, *prompts(folder), "cpu", measure)
+
+
+def clip_benchmarks(folder, noise):
+    from clip_benchmark.metrics import zeroshot_classification as benchmark
+
+    class Loader:
+        dataset = type("Classes", (), {"classes": NAMES})
+
+        def __iter__(self):
+            return iter(read_set(folder, 24, 16))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "accuracy", lambda *_, **__: [0.0])  # needs an older numpy
+        return benchmark.evaluate(Eyes(noise), Loader(), first_colour, *prompts(folder), "cpu", amp=False)
+
+
+def test_several_labels_are_read_and_measured_as_clip_benchmark_does(several):
+    assert number(outcomes(several, "map"), "map") == number(outcomes(several, "map-11"), "map-11") == 100
+    found, expected = outcomes(several, "map", 3.0), clip_benchmarks(several, 3.0)["mean_average_precision"]
+    assert found.shape == (ITEMS, 2, 4)
+    assert 50 < measures.percent("map", found[None]) < 99
+    # clip-benchmark adds up in float32.
+    assert measures.percent("map", found[None]) == pytest.approx(100 * expected, abs=2e-5)
+
+
+def test_decoded_pictures_keep_their_labels(several, tmp_path):
+    revision = {"samples": ITEMS, "sha256": "1"}
+    for _ in range(2):  # written, then read
+        loader = decoded(read_set(several, 24, 16), tmp_path / "squares", revision, 24, 16)
+        np.testing.assert_array_equal(outcomes(several, "map", 1.0, loader), outcomes(several, "map", 1.0))
+
+
+def test_mean_per_class_is_clip_benchmarks(tmp_path):
+    folder = export(tmp_path / "set", Single(), False)
+    found, expected = outcomes(folder, "mean-per-class", 3.0), clip_benchmarks(folder, 3.0)["mean_per_class_recall"]
+    assert measures.percent("mean-per-class", found[None]) == pytest.approx(100 * expected, abs=1e-6)
+
+
+def test_a_revision_says_how_its_set_is_measured(several):
+    found = testsets.revision(several, "voc", "x", measure="map-11")
+    assert (found["measure"], found["classes"], found["samples"]) == ("map-11", 4, ITEMS)
+    assert 43 < found["chance"] < 60  # 7 of 16 pictures have a colour
+    assert "measure" not in testsets.revision(write_set(several.parent / "plain"), "plain", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "measure", "probed", "said"),
+    [
+        ("voc", "accuracy", False, "measures.voc: .* not for pictures with several labels; choose map, map-11"),
+        ("voc", "map-11", True, "pictures of 'voc' have several labels; take it out of the list"),
+        ("fine", "map", False, "sets.fine: its pictures have several labels"),
+    ],
+)
+def test_what_a_set_of_several_labels_does_not_have_is_named(several, name, measure, probed, said):
+    with pytest.raises(ValueError, match=said):
+        testsets.revision(several, name, "x", probed, measure)
+
+
+@pytest.mark.parametrize(("measure", "said"), [("map", "with one class"), ("auc", "auc is for 2 classes, not 4")])
+def test_what_a_set_of_classes_does_not_have_is_named(tmp_path, measure, said):
+    with pytest.raises(ValueError, match=said):
+        testsets.revision(write_set(tmp_path / "set"), "cars", "x", measure=measure)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [(NAMES[:3], "3 lines in classnames.txt, but labels of 4 classes"), ([*NAMES, "x"], "5 lines in classnames.txt")],
+)
+def test_a_class_list_of_another_length_is_named(several, tmp_path, lines, said):
+    folder = export(tmp_path / "set", Pairs(), True)
+    write_atomic(folder / "classnames.txt", "\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=said):
+        testsets.revision(folder, "voc", "x", measure="map")
+
+
+def test_labels_that_are_none_are_named(several, tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([2, 0]))
+    for content in (buffer.getvalue(), b"x", b""):
+        with pytest.raises((ValueError, EOFError)):
+            testsets.label(content, "npy")
+    with pytest.raises(ValueError, match=r"000\.npy is .*; export the set again"):
+        testsets.labels(write_set(tmp_path / "set") / "test" / "0.tar", "npy")
+
+
+def test_a_class_without_a_picture_has_no_average_precision():
+    with pytest.raises(ValueError, match="no picture has 'b'"):
+        testsets.every_class("set", ["a", "b"], [np.array([1, 0])])
+
+
+@pytest.fixture
+def run(change, tmp_path):
+    """run(measure, items): what one seed left of a set `own` with such a measure, as a report reads it."""
+
+    def made(measure, items, targets, **facts):
+        params = change("clip", {"evaluate": {"sets": {"own": "./own"}, "measures": {"own": measure}}})
+        kept = measures.kept(measure, np.random.default_rng(0).random((items, 2)), targets)
+        np.savez(tmp_path / "outcomes.npz", own=kept)
+        content = {"samples": items, "classes": 2, "sha256": "00", "measure": measure} | facts
+        metrics = {"metrics": {"own": number(kept, measure)}, "skipped": {}, "sets": {"own": content}}
+        return Run(params, [metrics], [{}], [], [], [tmp_path], {})
+
+    return made
+
+
+def test_a_report_reads_what_a_measure_keeps(run):
+    targets = np.arange(100) % 2
+    found = run("auc", 100, targets, least=50)
+    assert found.missing("own") is None
+    assert found.outcomes("own").shape == (1, 100, 2)
+    assert measure_of("own", found.sets) == "auc"
+    assert measure_of("own-probe", found.sets) == "accuracy"
+
+
+def test_too_few_pictures_for_an_interval_are_named(run):
+    assert run("auc", 100, np.arange(100) == 7, least=1).missing("own") == "1 pictures of own in a class, fewer than 10"
+    assert run("mean-per-class", 6, np.arange(6) % 2).missing("own") == "6 pictures of own, fewer than 10"
+
+
+def test_outcomes_that_do_not_give_the_number_are_refused(run, tmp_path):
+    found = run("auc", 100, np.arange(100) % 2, least=50)
+    found.metrics[0]["metrics"]["own"] += 1
+    with pytest.raises(ValueError, match="differ in 'own'; evaluate again"):
+        found.outcomes("own")
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """measured(items): tables of CLIP and FLIP on a set of several labels, of so many pictures."""
+    whole = read_project("params.yaml", "tiny")
+    table = {"title": "t", "report": "two", "variants": ["clip", "flip-50"], "metrics": ["fine", "sketch"]}
+    report = {"title": "t", "question": "q", "about": "a"}
+    project = Project(whole.tree | {"reports": {"two": report}, "tables": {"t": table}, "tradeoff": None}, "tiny")
+
+    def made(items):
+        folders = write_world(tmp_path, project)
+        labels = np.random.default_rng(0).random((items, 5)) < 0.4
+        for metrics in folders[1].glob("*/seed-*/metrics.json"):
+            noise = np.random.default_rng(len(str(metrics))).random((items, 5))
+            kept = measures.kept("map-11", labels + 2 * noise, labels)
+            with np.load(metrics.with_name("outcomes.npz")) as file:
+                found = dict(file) | {"sketch": kept}
+            np.savez(metrics.with_name("outcomes.npz"), **found)
+            content = read_json(metrics)
+            content["metrics"]["sketch"] = number(kept, "map-11")
+            content["sets"]["sketch"] |= {"samples": items, "classes": 5, "chance": 40.0, "measure": "map-11"}
+            metrics.write_text(json.dumps(content))
+        return read_results(project, *folders), tmp_path / "out"
+
+    return made
+
+
+def test_a_tables_cell_has_an_interval_and_says_its_measure(measured):
+    results, out = measured(200)
+    clip, flip = (row.cells[1] for row in Builder(results).table("t").rows)
+    assert clip.low < clip.value < clip.high
+    assert flip.difference_low <= flip.difference <= flip.difference_high
+    tables.write(results, out)
+    text = (out / "index.html").read_text()
+    assert "200 pictures, 5 classes, 11-point mean average precision, chance 40%" in text
+
+
+def test_a_cell_of_too_few_pictures_says_so_and_is_no_zero(measured):
+    results, out = measured(6)
+    cells = [row.cells[1] for row in Builder(results).table("t").rows]
+    assert [(cell.value, cell.missing) for cell in cells] == 2 * [(None, "6 pictures of sketch, fewer than 10")]
+    tables.write(results, out)
+    assert "6 pictures of sketch, fewer than 10" in (out / "index.html").read_text()
