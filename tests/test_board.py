@@ -3,6 +3,7 @@ after a kill; weights are those of a training without them."""
 
 import json
 import sys
+import time
 
 import pytest
 import torch
@@ -98,17 +99,17 @@ def pieces(data: bytes):
 
 
 def offline(path) -> tuple[str, list[dict]]:
-    """The id of a run in a file of W&B's, and its points."""
+    """The id of a run in a file of W&B's, and its points; once its service, a process of its own, has closed it."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    name, points = "", []
-    for data in pieces(path.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
-        name = record.run.run_id or name
-        if items := record.history.item:
-            points.append({"/".join(one.nested_key) or one.key: json.loads(one.value_json) for one in items})
-    return name, points
+    for _ in range(300):
+        found = [Record.FromString(data) for data in pieces(path.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            break
+        time.sleep(0.1)
+    (name,) = {record.run.run_id for record in found if record.WhichOneof("record_type") == "run"}
+    rows = [record.history.item for record in found if record.WhichOneof("record_type") == "history"]
+    return name, [{"/".join(one.nested_key) or one.key: json.loads(one.value_json) for one in row} for row in rows]
 
 
 def test_an_offline_run_of_wandb_has_every_point_and_one_name(params, small_data, tmp_path, monkeypatch):
@@ -122,6 +123,15 @@ def test_an_offline_run_of_wandb_has_every_point_and_one_name(params, small_data
     assert list(found) == [row["samples"] for row in run.log]
     for tag, column in (("loss/sum", "loss"), ("loss/contrastive", "contrastive"), ("lr", "lr")):
         assert [point[tag] for point in found.values()] == pytest.approx([row[column] for row in run.log])
+
+
+@pytest.mark.parametrize("name", [TENSORBOARD, WANDB])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(name, str(tmp_path / "file" / "curves"))
+    assert f"{name}: {tmp_path}/file/curves cannot be written; name another folder" in module.fault()
+    monkeypatch.setenv(name, str(tmp_path / "new" / "curves"))
+    assert module.fault() is None
 
 
 @pytest.mark.parametrize("name", [TENSORBOARD, WANDB])

@@ -2,8 +2,8 @@
 
     FLIP_TENSORBOARD=tensorboard snakemake ablations
     tensorboard --logdir tensorboard
-    FLIP_WANDB=curves snakemake ablations
-    wandb sync curves/wandb/offline-run-*
+    FLIP_WANDB=. snakemake ablations
+    wandb sync wandb/offline-run-*
 
 It is a wish of whoever looks on, and nothing that a result is made from: so it is no parameter, stands in no receipt,
 and nothing of it is imported unless it is asked for. Nothing is sent anywhere: W&B's runs are offline until they are
@@ -26,12 +26,20 @@ def asked() -> dict[str, Path]:
     return {name: Path(os.environ[name]) for name in PACKAGES if os.environ.get(name)}
 
 
+def writable(folder: Path) -> bool:
+    """Whether files can be written there, or the folder can be made."""
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    return place.is_dir() and os.access(place, os.W_OK)
+
+
 def fault() -> str | None:
     """Why there can be no curves, though they are asked for."""
-    for name in asked():
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            package = PACKAGES[name]
+    for name, folder in asked().items():
+        package = PACKAGES[name]
+        if importlib.util.find_spec(package) is None:
             return f"{name} is set, and the package {package} is not installed: `pip install {package}`, or unset it"
+        if not writable(folder):
+            return f"{name}: {folder} cannot be written; name another folder, or unset it"
     return None
 
 
@@ -63,12 +71,13 @@ def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
 @contextmanager
 def wandb(root: Path, run) -> Iterator[Callable[[dict], None]]:
     """An offline run; W&B itself leaves out steps that it has already."""
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # its own faults, which it would report over the network
     import wandb as package
 
     params = run.params
     name = f"{params.scale}/{params.variant}/seed-{run.seed}"
     root.mkdir(parents=True, exist_ok=True)
-    settings = package.Settings(console="off", silent=True, disable_git=True, x_disable_stats=True)
+    settings = package.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True)
     one = package.init(
         project="flip", name=name, id=sha256(f"{root.resolve()}/{name}".encode()).hexdigest()[:16], mode="offline",
         dir=str(root), config=params.model_dump(mode="json"), settings=settings,
@@ -85,7 +94,7 @@ def board(run) -> Iterator[Callable[[], None]]:
     """A function that writes the newest row of a run's log, if that is asked for, against samples seen.
 
     Raises:
-        ValueError: a package is not installed.
+        ValueError: as `fault` says.
     """
     places = asked() if run.world.first else {}
     if places and (problem := fault()):
