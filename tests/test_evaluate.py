@@ -20,6 +20,7 @@ from flip.evaluate.features import compute
 from flip.evaluate.sets import prompts, read_set, to_square
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
+from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import dump
@@ -74,7 +75,7 @@ def test_retrieval_on_a_hand_made_matrix(sets):
             return torch.tensor([vectors[[0, 1, 1, 2, 2, 2][int(i)]] for i in ids])
 
     loader = [(torch.tensor([[0], [1], [2]]), [["0", "1"], ["2", "3"], ["4", "5"]])]
-    found = retrieval.outcomes(HandMade(), lambda t: torch.tensor([int(x) for x in t]), loader, "cpu", 2)
+    found = retrieval.outcomes(HandMade(), lambda t: torch.tensor([int(x) for x in t]), loader, "cpu")
     assert found["image-r1"].tolist() == [1, 0, 1, 0, 1, 1]
     assert "image-r5" not in found  # of three pictures, five cannot be retrieved
     # Picture 0: its caption 0 scores 1. Picture 1: captions 1 (not its own) and 2 tie. Picture 2: captions 3, 4, 5 tie.
@@ -89,11 +90,30 @@ def test_retrieval_equals_clip_benchmark(sets, change, small_data):
     model = TwoTowers(change("clip", SMALL), 4)
     loader = read_set(sets["retrieval"], 16, 16)
     tokenize = lambda texts: first_colour(texts)[:, None]  # noqa: E731
-    found = retrieval.outcomes(Full(model), tokenize, loader, "cpu", 16)
+    found = retrieval.outcomes(Full(model), tokenize, loader, "cpu")
     theirs = evaluate(Full(model), loader, tokenize, "cpu", amp=False, recall_k_list=[1, 5, 10])
     for side in ("image", "text"):
         for k in (1, 5, 10):
             assert found[f"{side}-r{k}"].mean() == pytest.approx(theirs[f"{side}_retrieval_recall@{k}"], abs=1e-6)
+
+
+@pytest.mark.parametrize("texts", [1, 5, 4096])
+def test_the_head_is_clip_benchmarks(change, texts):
+    """Prompts of one class or of several at a time; some of equal words, some of other lengths."""
+    torch.manual_seed(0)
+    model = TwoTowers(change("clip", SMALL), 32).eval()
+
+    def tokenize(prompts):
+        ids = torch.full((len(prompts), 8), PAD)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt[:8])] = torch.tensor([ord(letter) % 32 for letter in prompt[:8]])
+        return ids
+
+    classes, templates = ["red", "a dog", "red", "x", "cats"], ["{c}", "a {c}", "{c}"]
+    expected = benchmark.zero_shot_classifier(Full(model), tokenize, classes, templates, "cpu", amp=False)
+    found = zeroshot.head(Full(model), tokenize, classes, templates, "cpu", texts)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-6
 
 
 def test_masked_inference_is_training_masking_and_the_ensemble_covers_all(change):

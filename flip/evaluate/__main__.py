@@ -48,7 +48,7 @@ def with_text(model, tokenize, name: str, features: Features, folder: Path, devi
     encoder, (classes, templates) = Cached(model), prompts(folder)
     if classes is not None:
         return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device)}
-    scores = retrieval.outcomes(encoder, tokenize, features.batches(), device, model.params.evaluate.batch)
+    scores = retrieval.outcomes(encoder, tokenize, features.batches(), device)
     return {f"{name}-{metric}": values for metric, values in scores.items()}
 
 

@@ -1,11 +1,18 @@
-"""Image and text retrieval, by clip-benchmark's functions."""
+"""Image and text retrieval, as clip-benchmark counts it, without the whole matrix of scores.
+
+A caption finds its picture among the first k if fewer than k others score higher; a picture finds a caption if the best
+of its own does. So scores are compared with the one that is right and neither sorted nor kept. Of equal scores the
+earlier one in the set is ranked first.
+"""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_retrieval as benchmark
+from torch import Tensor
 
 RECALLS = (1, 5, 10)
+ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 
 
 @torch.no_grad()
@@ -20,14 +27,69 @@ def embed(encoder, tokenize, loader, device: str):
     return torch.cat(images), torch.cat(texts), torch.tensor(owners)
 
 
-def outcomes(encoder, tokenize, loader, device: str, batch: int) -> dict[str, np.ndarray]:
+def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What is right in scores [pictures, captions] of pictures and their own captions, of which `owners` [captions]
+    says whose they are: the score of each caption with its picture [captions]; of each picture with the best of its
+    captions [pictures], and which one that is, the earliest of equal ones."""
+    pictures, captions = scores.shape
+    right = scores.gather(0, owners[None])[0]
+    best = scores.new_full((pictures,), -torch.inf).scatter_reduce(0, owners, right, "amax")
+    places = torch.arange(captions, device=scores.device).where(right == best[owners], captions)
+    return right, best, owners.new_full((pictures,), captions).scatter_reduce(0, owners, places, "amin")
+
+
+def not_ahead(scores: Tensor, right: Tensor, earlier, dim: int) -> Tensor:
+    """How many of the scores along `dim` are not ranked before the right one; `earlier` says of which a tie is.
+
+    A score that is not a number is ahead of all, so that a model that gives none finds nothing.
+    """
+    # Sums of floating-point numbers are several times faster than sums of booleans, and exact below 2^24.
+    if isinstance(earlier, bool):
+        behind = (torch.lt if earlier else torch.le)(scores, right, out=torch.empty_like(scores))
+    else:
+        behind = ((scores < right) | ((scores == right) & ~earlier)).to(scores.dtype)
+    return behind.sum(dim).long()
+
+
+@torch.no_grad()
+def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tuple[Tensor, Tensor]:
+    """The rank of each caption's picture among all pictures [captions], and of the best of each picture's captions
+    among all captions [pictures]; first is 1, and a picture without captions is past all of them.
+
+    Args:
+        images, texts: features [pictures, d] and [captions, d].
+        owners: each caption's picture [captions], ascending.
+        rows: pictures in a block; memory holds the scores of a block with the captions of another.
+    """
+    starts = torch.arange(0, len(images), rows, device=owners.device)
+    edges = [*torch.searchsorted(owners, starts).tolist(), len(texts)]
+    blocks = [(slice(s, s + rows), slice(*edges[n : n + 2])) for n, s in enumerate(starts.tolist())]
+    right, best = images.new_empty(len(texts)), images.new_empty(len(images))
+    of_texts, of_images = (
+        owners.new_full((len(texts),), len(images) + 1),
+        owners.new_full((len(images),), len(texts) + 1),
+    )
+    for some, words in blocks:  # those that belong together first: all others are compared with what is right in them
+        scores, mine = images[some] @ texts[words].T, owners[words] - some.start
+        right[words], best[some], at = own(scores, mine)
+        down, along = (torch.arange(size, device=scores.device) for size in scores.shape)
+        of_texts[words] -= not_ahead(scores, right[words], down[:, None] < mine, 0)
+        of_images[some] -= not_ahead(scores, best[some, None], along < at[:, None], 1)
+    for n, (some, _) in enumerate(blocks):
+        for m, (_, words) in enumerate(blocks):
+            if n != m:
+                scores = images[some] @ texts[words].T
+                of_texts[words] -= not_ahead(scores, right[words], n < m, 0)
+                of_images[some] -= not_ahead(scores, best[some, None], m < n, 1)
+    return of_texts, of_images
+
+
+def outcomes(encoder, tokenize, loader, device: str) -> dict[str, np.ndarray]:
     """1 where a right answer is among the first k, else 0: float32, per caption (image-rk) and picture (text-rk)."""
-    images, texts, owners = embed(encoder, tokenize, loader, device)
-    scores = texts @ images.T
-    right = owners[:, None] == torch.arange(len(images))
+    images, texts, owners = (one.to(device) for one in embed(encoder, tokenize, loader, device))
+    of_texts, of_images = ranks(images, texts, owners)
     found = {}
-    for side, score, positive in (("image", scores, right), ("text", scores.T, right.T)):
-        for k in (k for k in RECALLS if k <= score.shape[1]):
-            recall = benchmark.batchify(benchmark.recall_at_k, score, positive, batch, device, k=k)
-            found[f"{side}-r{k}"] = (recall > 0).numpy().astype(np.float32)
+    for side, rank, among in (("image", of_texts, images), ("text", of_images, texts)):
+        for k in (k for k in RECALLS if k <= len(among)):
+            found[f"{side}-r{k}"] = (rank <= k).cpu().numpy().astype(np.float32)
     return found
