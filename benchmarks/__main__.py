@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.harness import ROUNDS
 
-PARTS = ["losses", "steps"]
+PARTS = ["losses", "steps", "evaluation"]
 
 
 def main(argv=None):

@@ -1,0 +1,151 @@
+"""Time and memory of retrieval, zero-shot heads and linear probes, against clip-benchmark and scikit-learn.
+
+    python -m benchmarks.evaluation                        # heads of 1,000 classes take most of the time: an hour
+    python -m benchmarks.evaluation --classes 100          # the first 100 of them
+
+Retrieval: features are given, so that scoring them is what is measured. Head: ImageNet's classes and 80 templates, from
+words to unit vectors, on one model in flip and the same weights in open_clip. Probe: the same sweep on a held-out split,
+each fit of scikit-learn's own from zero.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.harness import Form, called, measure, peer, same
+from benchmarks.steps import MODELS, parameters
+from benchmarks.table import against, arguments, attempt, publish
+from flip.data.tokenizer import Tokenizer
+from flip.evaluate import probe, retrieval, zeroshot
+from flip.export.open_clip_models import OpenClip
+from flip.export.target import their_weights
+from flip.files import read_json
+from flip.model.two_towers import TwoTowers
+from flip.params import check, merge
+from flip.schema import Params
+
+CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of a picture; of features; clip-benchmark's default
+SLOTS, TEMPLATES = 77, 80  # CLIP's text tower; ImageNet's prompts
+PROBED = {"classes": 20, "width": 192}
+
+
+class Given:
+    """Features as they are."""
+
+    encode_image = encode_text = staticmethod(lambda features: features)
+
+
+def build_retrieval(which: str, pictures: int):
+    """A function to recalls by name."""
+    generator = torch.Generator().manual_seed(0)
+    images = F.normalize(torch.randn(pictures, WIDTH, generator=generator), dim=1)
+    noise = torch.randn(pictures * CAPTIONS, WIDTH, generator=generator)
+    texts = F.normalize(0.3 * images.repeat_interleave(CAPTIONS, 0) + 0.1 * noise, dim=1)
+    numbers = np.arange(len(texts)).reshape(pictures, CAPTIONS).tolist()
+    loader = [(images[s : s + BATCH], numbers[s : s + BATCH]) for s in range(0, pictures, BATCH)]
+    some = [k for k in retrieval.RECALLS if k <= pictures]
+    theirs = peer("clip_benchmark.metrics.zeroshot_retrieval").evaluate
+
+    def ours() -> list[float]:
+        found = retrieval.outcomes(Given, texts.__getitem__, loader, "cpu")
+        return [found[f"{side}-r{k}"].mean() for k in some for side in ("image", "text")]
+
+    def benchmarks() -> list[float]:
+        return list(theirs(Given, loader, texts.__getitem__, "cpu", amp=False, recall_k_list=some).values())
+
+    return ours if which == "flip" else benchmarks
+
+
+def prompts(classes: int) -> tuple[list[str], list[str]]:
+    """ImageNet's class names and templates, as clip-benchmark has them."""
+    folder = Path(peer("clip_benchmark.datasets.builder").__file__).parent
+    files = ("classnames", "zeroshot_classification_templates")
+    names, templates = (read_json(folder / f"en_{name}.json")["imagenet1k"] for name in files)
+    return names[:classes], templates[:TEMPLATES]
+
+
+def build_head(which: str, name: str, classes: int):
+    """A function to the unit vectors of classes [embedding, classes]."""
+    open_clip, theirs = peer("open_clip"), peer("clip_benchmark.metrics.zeroshot_classification")
+    params = parameters(name, 0.0).model_dump(mode="json")
+    params = check(Params, merge(params, {"model": {"tokens": SLOTS}}), name)
+    tokenizer = Tokenizer("", SLOTS, params.captions)
+    torch.manual_seed(0)
+    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    words = prompts(classes)
+    if which == "flip":
+        return lambda: zeroshot.head(model, lambda texts: torch.from_numpy(tokenizer(texts)), *words, "cpu")
+    one = OpenClip()
+    other = open_clip.CLIP(**one.configuration(model, tokenizer, Path())).eval()
+    other.load_state_dict(their_weights(one, model, other.state_dict()))
+    theirs_tokenizer = open_clip.SimpleTokenizer(context_length=SLOTS)
+    return lambda: theirs.zero_shot_classifier(other, theirs_tokenizer, *words, "cpu", amp=False)
+
+
+def build_probe(which: str, pictures: int):
+    """A function to the share of its pictures that a probe tells right."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, PROBED["classes"], pictures)
+    centres = rng.normal(size=(PROBED["classes"], PROBED["width"]))
+    features = (0.3 * centres[labels] + rng.normal(size=(pictures, PROBED["width"]))).astype(np.float32)
+    fresh = lambda strength, count: probe.classifier(strength, count).set_params(warm_start=False)  # noqa: E731
+
+    def theirs():
+        order = np.random.default_rng(0).permutation(pictures)
+        held, kept = np.split(order, [int(probe.HELD_OUT * pictures)])
+        fits = [fresh(one, len(kept)).fit(features[kept], labels[kept]) for one in probe.STRENGTHS]
+        best = np.argmax([one.score(features[held], labels[held]) for one in fits])
+        return fresh(probe.STRENGTHS[best], pictures).fit(features, labels).score(features, labels)
+
+    return theirs if which != "flip" else lambda: probe.fit(features, labels).score(features, labels)
+
+
+# Where the issue of time and memory is decided: the size, how many times faster, which share of memory or time.
+LARGE = {"retrieval": 5000, "classes": 1000}
+
+
+def compare(title: str, build, size: tuple, small: tuple, who: str, rounds: int, tolerance: float, **target):
+    """Rows of time and memory; both sides must give the same at a size that is quick."""
+    ours, theirs = (build(side, *small)() for side in ("flip", "theirs"))
+    note = f"results equal to {same(title, ours, theirs, tolerance):.0e}"
+    found = measure({side: Form(build, (side, *size)) for side in ("flip", "theirs")}, rounds)
+    one, other = found["flip"], found["theirs"]
+    yield against(f"{title}: time", "s", one.seconds, who, other.seconds, note=note, **target)
+    yield against(f"{title}: memory", "B", [one.rise], who, [max(other.rise, 1)])
+
+
+def rows(options):
+    rounds, benchmark = options.rounds, called("clip-benchmark")
+    title, size = f"retrieval, {options.pictures:,} x {CAPTIONS * options.pictures:,}", (options.pictures,)
+    goal = {"at_least": 25} if options.pictures >= LARGE["retrieval"] else {}
+    small = (min(options.pictures, 300),)
+    yield from attempt(title, lambda: compare(title, build_retrieval, size, small, benchmark, rounds, 1e-6, **goal))
+    for name in options.model:
+        title = f"zero-shot head, {name}, {options.classes:,} classes x {TEMPLATES} prompts"
+        goal = {"at_least": 7} if options.classes >= LARGE["classes"] else {}
+        size, small, who = (name, options.classes), (name, 2), f"{benchmark}, {called('open_clip_torch')}"
+        made = lambda: compare(title, build_head, size, small, who, rounds, 1e-5, **goal)  # noqa: B023, E731
+        yield from attempt(title, made)
+    title, size = f"linear probe, {options.probed:,} pictures of width {PROBED['width']}", (options.probed,)
+    who = called("scikit-learn")
+    yield from attempt(title, lambda: compare(title, build_probe, size, size, who, rounds, 0.005, at_most=1.5))
+
+
+def main(argv=None):
+    parser = arguments("evaluation", __doc__)
+    parser.add_argument("--pictures", type=int, default=LARGE["retrieval"], help="of retrieval (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=LARGE["classes"], help="of heads (default: %(default)s)")
+    parser.add_argument("--model", nargs="+", default=["small"], choices=list(MODELS), help="of heads (default: small)")
+    parser.add_argument("--probed", type=int, default=4000, help="pictures of probes (default: %(default)s)")
+    options = parser.parse_args(argv)
+    if options.dry:
+        options.pictures, options.classes, options.probed, options.rounds = 20, 2, 200, 1
+    publish(
+        "evaluation", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"}
+    )
+
+
+if __name__ == "__main__":
+    main()
