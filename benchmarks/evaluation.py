@@ -4,8 +4,8 @@
     python -m benchmarks.evaluation --classes 100          # the first 100 of them
 
 Retrieval: features are given, so that scoring them is what is measured. Head: ImageNet's classes and 80 templates, from
-words to unit vectors, on one model in flip and the same weights in open_clip. Probe: the same sweep on a held-out split,
-each fit of scikit-learn's own from zero.
+words to unit vectors, on one model in flip and the same weights in open_clip. Probe: the same sweep on a held-out
+split, each fit of scikit-learn's own from zero.
 """
 
 from pathlib import Path
