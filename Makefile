@@ -13,10 +13,10 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps test lint format readme readme-systems lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-evaluation bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: .venv/ready ## virtual environment with the pinned packages and this one
 
@@ -50,11 +50,20 @@ export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transfo
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
-bench: .venv/ready ## what was measured against other programs (losses, steps), again, on this machine: benchmarks/results.json
+bench: .venv/ready ## what was measured against other programs (losses, steps, evaluation), again, on this machine: benchmarks/results.json
 	$(RUN) benchmarks
 
-bench-losses bench-steps: bench-%: .venv/ready ## one part of it
-	$(RUN) benchmarks $*
+bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minutes on one core
+	$(RUN) benchmarks losses
+
+bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minutes on one core
+	$(RUN) benchmarks steps
+
+bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and linear probes: about 20 minutes on one core
+	$(RUN) benchmarks evaluation
+
+bench-gpu: .venv/ready ## training steps in bfloat16 on this machine's GPU, against open_clip's, compiled: about 9 minutes
+	$(RUN) benchmarks gpu
 
 test: .venv/ready lint ## formatting, then every test
 	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -74,6 +83,12 @@ readme: .venv/ready ## put the tables and the figure of the last `make ablations
 
 readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
 	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
+
+readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling transfers` into docs/scaling.md
+	$(RUN) flip.report.readme --readme docs/scaling.md --tables $(addprefix tables/$(SCALE)/,scaling transfers) --figure docs/scaling.svg
+
+readme-performance: .venv/ready ## put what the last `make bench` measured into the README
+	$(RUN) benchmarks.table --results benchmarks/results.json --readme README.md
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

@@ -112,7 +112,7 @@ def main(argv=None):
     parser.add_argument("--losses", nargs="+", default=LOSSES, choices=LOSSES, help="which of them (default: both)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.pairs, options.width, options.rounds = [SIDE["cpu"] + 8], 16, 1
+        options.pairs, options.losses, options.width, options.rounds = [SIDE["cpu"] + 8], ["sigmoid"], 16, 1
     publish("losses", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"})
 
 

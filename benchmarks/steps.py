@@ -1,7 +1,8 @@
 """A whole training step against open_clip's with `patch_dropout`: same architecture, batch, captions and optimizer.
 
     python -m benchmarks.steps                           # both models at masks 0, 50 and 75 %
-    python -m benchmarks.steps --model small --masks 0.5 0.75
+    python -m benchmarks.steps --models small --masks 0.5 0.75 --curve
+    python -m benchmarks.steps --masks --curve small     # the masking curve alone: time per pair over kept patches
 
 Form and weights are CLIP's, and equal: before anything is timed, both give the same loss for the same kept patches.
 Each has its batch as it takes it: bytes and ids here, normalised floats and padded ids there. Seconds are CPU seconds
@@ -10,6 +11,7 @@ of one thread. `as shipped` is each as its own program runs it: flip.pretrain ke
 `both keep freed memory` open_clip has our setting, so that only the computation differs.
 """
 
+import statistics
 from types import SimpleNamespace
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
 from benchmarks.harness import Form, called, measure, peer, same
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
 from flip.model.masking import mask_patches
@@ -30,38 +32,30 @@ from flip.train.run import Run, build_model
 
 VOCABULARY = 49_408  # CLIP's; its last id ends a caption
 WORDS = (7, 21)  # of a caption, both ends with it: 14 on average, as in web captions
+# Beside those of params.yaml.
 MODELS = {
-    "small": (
-        {
-            "image": 64, "patch": 8, "embedding": 192, "tokens": 32,
-            "vision": {"layers": 6, "width": 192, "heads": 3}, "text": {"layers": 4, "width": 192, "heads": 3},
-        },
-        256,
-    ),
-    "b16": (
-        {
-            "image": 224, "patch": 16, "embedding": 512, "tokens": 32,
-            "vision": {"layers": 12, "width": 768, "heads": 12}, "text": {"layers": 12, "width": 512, "heads": 8},
-        },
-        16,
-    ),
-    "dry": (
-        {
-            "image": 16, "patch": 8, "embedding": 8, "tokens": 32,
-            "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2},
-        },
-        4,
-    ),
+    "small": {
+        "image": 64, "patch": 8, "embedding": 192, "tokens": 32,
+        "vision": {"layers": 6, "width": 192, "heads": 3}, "text": {"layers": 4, "width": 192, "heads": 3},
+    },
+    "dry": {
+        "image": 16, "patch": 8, "embedding": 8, "tokens": 32,
+        "vision": {"layers": 1, "width": 16, "heads": 2}, "text": {"layers": 1, "width": 16, "heads": 2},
+    },
 }  # fmt: skip
+ALONG = [number / 10 for number in range(10)]
+BATCHES = {"small": 256, "b16": 16, "dry": 4}
 # How many times as fast as open_clip at the same mask, and which share of our own unmasked step, at most.
 TARGETS = {("small", 0.5): 1.9, ("small", 0.75): 2.3, ("b16", 0.5): 1.45, ("b16", 0.75): 1.65}
 SHARES = {("b16", 0.5): 0.52, ("b16", 0.75): 0.30}
 
 
-def parameters(name: str, mask: float) -> Params:
-    model, batch = MODELS[name]
-    base = read_project(scale="tiny").variants["clip-form"].model_dump(mode="json")
-    delta = {"model": model, "masking": {"image": mask}, "train": {"batch": batch, "batch_scale": 1}}
+def parameters(name: str, mask: float, batch: int, precision: str = "float32") -> Params:
+    project = read_project(scale="tiny")
+    base = project.variants["clip-form"].model_dump(mode="json")
+    train = {"batch": batch, "batch_scale": 1, "precision": precision}
+    model = MODELS.get(name) or project.tree["models"][name]
+    delta = {"model": model, "masking": {"image": mask}, "train": train}
     return checked(Params, merge(base, delta), f"{name} at mask {mask}")
 
 
@@ -89,22 +83,23 @@ class Chosen(nn.Module):
 
 
 class Ours:
-    def __init__(self, params: Params, batch: dict[str, Tensor]):
-        model = build_model(params, VOCABULARY, 0, "cpu")
-        self.run, self.batch = Run(params, SimpleNamespace(broken=0), model, 10**9, 0, World()), batch
+    def __init__(self, params: Params, batch: dict[str, Tensor], device: str = "cpu"):
+        model, world = build_model(params, VOCABULARY, 0, device), World(device=device)
+        self.run, self.batch = Run(params, SimpleNamespace(broken=0), model, 10**9, 0, world), batch
 
     def loss(self) -> float:
+        batch = {name: tensor.to(self.run.world.device) for name, tensor in self.batch.items()}
         with torch.no_grad():
-            return sum(self.run.losses(self.batch).values()).item()
+            return sum(self.run.losses(batch).values()).item()
 
     def step(self) -> None:
         self.run.step(self.batch)
 
 
 class Theirs:
-    """open_clip's model, loss and optimizer, as its training has them."""
+    """open_clip's model, loss and optimizer, as its training has them; with a backend of torch.compile, compiled."""
 
-    def __init__(self, params: Params, batch: dict[str, Tensor]):
+    def __init__(self, params: Params, batch: dict[str, Tensor], device: str = "cpu", backend: str | None = None):
         import open_clip
         from open_clip.loss import ClipLoss
 
@@ -114,8 +109,10 @@ class Theirs:
         text = {"layers": model.text.layers, "width": model.text.width, "heads": model.text.heads}
         text |= {"context_length": model.tokens, "vocab_size": VOCABULARY}
         vision["patch_dropout"] = params.masking.image
-        self.model = open_clip.CLIP(embed_dim=params.embedding, vision_cfg=vision, text_cfg=text)
-        self.loss_of, train = ClipLoss(), params.train
+        self.model = open_clip.CLIP(embed_dim=params.embedding, vision_cfg=vision, text_cfg=text).to(device)
+        self.called = torch.compile(self.model, backend=backend) if backend else self.model
+        self.loss_of, self.device, train = ClipLoss(), device, params.train
+        self.low = train.precision == "bfloat16"
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=train.peak_lr, betas=train.betas, eps=train.epsilon, weight_decay=0.2
         )
@@ -128,13 +125,15 @@ class Theirs:
         self.model.load_state_dict(their_weights(OpenClip(), run.model, self.model.state_dict()))
 
     def losses(self) -> Tensor:
-        return self.loss_of(*self.model(self.images, self.ids))
+        images, ids = (tensor.to(self.device, non_blocking=True) for tensor in (self.images, self.ids))
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.low):
+            return self.loss_of(*self.called(images, ids))
 
     def loss(self, kept: Tensor | None) -> float:
         """Of these patches."""
         dropout = self.model.visual.patch_dropout
         if kept is not None:
-            self.model.visual.patch_dropout = Chosen(kept)
+            self.model.visual.patch_dropout = Chosen(kept.to(self.device))
         with torch.no_grad():
             found = self.losses().item()
         self.model.visual.patch_dropout = dropout
@@ -153,18 +152,18 @@ def kept_patches(params: Params, batch: dict[str, Tensor]) -> Tensor | None:
     return mask_patches(0, batch["positions"], params.model.patches, params.kept_patches).ids_keep
 
 
-def check(name: str, mask: float) -> str:
-    """That both have the same loss, with the same weights and patches."""
-    params = parameters(name, mask)
+def check(name: str, mask: float, batch: int, device: str = "cpu") -> str:
+    """That both have the same loss, with the same weights and patches, in float32."""
+    params = parameters(name, mask, batch)
     batch = make_batch(params)
-    ours, theirs = Ours(params, batch), Theirs(params, batch)
+    ours, theirs = Ours(params, batch, device), Theirs(params, batch, device)
     theirs.copy(ours.run)
     apart = same(f"{name} at mask {mask}", ours.loss(), theirs.loss(kept_patches(params, batch)), 1e-4)
     return f"loss equal to {apart:.0e}"
 
 
 def build(name: str, mask: float, which: str):
-    params = parameters(name, mask)
+    params = parameters(name, mask, BATCHES[name])
     return (Ours if which == "flip" else Theirs)(params, make_batch(params)).step
 
 
@@ -172,7 +171,10 @@ def compare(name: str, mask: float, rounds: int):
     """Rows of time, as shipped and with one allocator setting, and of memory."""
     peer("open_clip")
     title, who, goal = f"{name}, mask {mask:.0%}", called("open_clip_torch"), TARGETS.get((name, mask))
-    note, sides = check(name, mask), {"flip": True, "open_clip": False, "open_clip that keeps memory": True}
+    note, sides = (
+        check(name, mask, BATCHES[name]),
+        {"flip": True, "open_clip": False, "open_clip that keeps memory": True},
+    )
     found = measure({who: Form(build, (name, mask, who.split()[0]), keep) for who, keep in sides.items()}, rounds)
     ours, shipped, keeping = found.values()
     yield against(f"{title}: as shipped", "s", ours.seconds, who, shipped.seconds, at_least=goal, note=note)
@@ -187,21 +189,41 @@ def masked(name: str, mask: float, rounds: int):
     yield against(title, "s", found[str(mask)].seconds, "flip, unmasked", found["0.0"].seconds, at_most=goal)
 
 
+def curve(name: str, masks: list[float], rounds: int):
+    """Rows of our own step's time per pair at many masks, and of the straight line through them over kept patches."""
+    found = measure({str(mask): Form(build, (name, mask, "flip"), True) for mask in masks}, rounds)
+    patches, seconds, size = [], [], BATCHES[name]
+    for mask, one in zip(masks, found.values(), strict=True):
+        patches.append(parameters(name, mask, size).kept_patches)
+        row = alone(f"{name}, mask {mask:.0%}: a pair, {patches[-1]} patches", "s", one.seconds, per=size)
+        seconds.append(row.ours)
+        yield row
+    slope, rest = statistics.linear_regression(patches, seconds)
+    yield Row(f"{name}, line over kept patches: each patch", "s", slope)
+    yield Row(f"{name}, line over kept patches: all else of a pair", "s", rest)
+    yield Row(f"{name}, line over kept patches: R²", "", statistics.correlation(patches, seconds) ** 2)
+
+
 def rows(options):
-    for name in options.model:
+    for name in options.models:
         for mask in options.masks:
             yield from attempt(f"{name}, mask {mask:.0%}", lambda: compare(name, mask, options.rounds))  # noqa: B023
         for mask in (mask for mask in options.masks if mask):
             yield from masked(name, mask, options.rounds)
+    for name in options.curve:
+        yield from curve(name, options.along, options.rounds)
 
 
 def main(argv=None):
     parser = arguments("steps", __doc__)
-    parser.add_argument("--model", nargs="+", default=["small", "b16"], choices=list(MODELS), help="default: both")
-    parser.add_argument("--masks", type=float, nargs="+", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
+    parser.add_argument("--models", nargs="+", default=["small", "b16"], choices=list(BATCHES), help="default: both")
+    parser.add_argument("--masks", type=float, nargs="*", default=[0.0, 0.5, 0.75], help="default: 0 0.5 0.75")
+    parser.add_argument("--curve", nargs="*", default=["small"], choices=list(BATCHES), help="default: small")
+    parser.add_argument("--along", type=float, nargs="+", default=ALONG, help="masks of the curve (default: 0 to 0.9)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.model, options.masks, options.rounds = ["dry"], [0.0, 0.5], 1
+        options.models, options.masks, options.rounds = ["dry"], [0.5], 1
+        options.curve, options.along = ["dry"], [0.0, 0.5, 0.75]
     publish("steps", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"})
 
 

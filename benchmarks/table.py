@@ -2,7 +2,7 @@
 
     python -m benchmarks.table --results benchmarks/results.json
 
-prints every part that was measured so far; `make readme-performance` puts the same into the README.
+prints every part that was measured so far; with `--readme README.md` (`make readme-performance`) it goes there.
 """
 
 import argparse
@@ -16,10 +16,16 @@ import torch
 
 from benchmarks.harness import ROUNDS, Missing
 from flip.device import device_name, pick_device
-from flip.files import read_json, write_json
+from flip.files import read_json, write_atomic, write_json
 from flip.provenance import git_state, machine, versions
+from flip.report.readme import marks, replace_between
 
-SI = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))}
+MARKS = marks("performance", "readme-performance")
+SI = {
+    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
+    "FLOP/s": ((1e12, "TFLOP/s"), (1e9, "GFLOP/s")),
+}
 
 
 @dataclass(frozen=True)
@@ -171,8 +177,18 @@ def markdown(results: dict) -> str:
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="what the parts wrote (JSON)")
+    parser.add_argument("--readme", type=Path, help="file with the two marks between which the tables go")
     options = parser.parse_args(argv)
-    print(markdown(read_json(options.results)))
+    try:
+        found = markdown(read_json(options.results))
+        if options.readme:
+            write_atomic(options.readme, replace_between(MARKS, options.readme.read_text(), found))
+        else:
+            print(found)
+    except FileNotFoundError as error:
+        parser.exit(1, f"{error}; `make bench` writes what was measured\n")
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

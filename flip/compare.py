@@ -62,13 +62,17 @@ def mean(values: list) -> float:
     return sum(values) / len(values)
 
 
-def row(runs: list[tuple[dict, dict]], cost: dict | None) -> dict:
-    """One variant: means over its seeds of (training, evaluation), from their receipts."""
-    training = [before["facts"]["training"] for before, _ in runs]
-    evaluated = [after["facts"]["metrics"]["metrics"] for _, after in runs]
+def row(runs: list[tuple[dict, dict, dict]], cost: dict | None) -> dict:
+    """One variant: means over its seeds of (training, evaluation, metrics), from the receipts of the first two."""
+    training = [before["facts"]["training"] for before, _, _ in runs]
+    evaluated = [metrics for _, _, metrics in runs]
     measured = {"relative_time": statistics.median(cost["relative_rounds"])} if cost else {}
     return {
-        **{metric: mean([one[metric] for one in evaluated]) for metric in evaluated[0]},
+        **{
+            metric: mean([one[metric] for one in evaluated])
+            for metric in evaluated[0]
+            if all(metric in one for one in evaluated)
+        },
         **measured,
         "training_hours": sum(one["seconds"] for one in training) / 3600,
         "samples": training[0]["samples"],
@@ -82,16 +86,19 @@ def row(runs: list[tuple[dict, dict]], cost: dict | None) -> dict:
 
 def rows(found: dict[str, dict]) -> dict[str, dict]:
     """Variants that have been evaluated, from the receipts of one state."""
-    costs = {}
-    for path, receipt in reversed(found.items()):
-        if path.startswith("tables/") and path.endswith("/cost.json"):
-            costs |= receipt["facts"]["cost"]["variants"]  # where two reports have a variant, the first one's counts
-    runs = {}
+    costs, trained, runs = {}, {}, {}
+    for path, receipt in reversed(found.items()):  # where two reports have a variant, the first one's counts
+        match path.split("/"):
+            case ["tables", _, "cost.json"]:
+                costs |= receipt["facts"]["cost"]["variants"]
+            case ["tables", _, variant, _, seed, "transfer.json"]:
+                trained.setdefault((variant, seed), {}).update(receipt["facts"]["metrics"]["metrics"])
     for path, receipt in found.items():
-        kind, variant, *place = path.split("/")
-        training = found.get(f"variants/{variant}/{place[0]}/pretrain.json") if place else None
-        if kind == "variants" and place[-1] == "evaluate.json" and training:
-            runs.setdefault(variant, []).append((training, receipt))
+        match path.split("/"):
+            case ["variants", variant, seed, "evaluate.json"]:
+                if training := found.get(f"variants/{variant}/{seed}/pretrain.json"):
+                    metrics = receipt["facts"]["metrics"]["metrics"] | trained.get((variant, seed), {})
+                    runs.setdefault(variant, []).append((training, receipt, metrics))
     return {variant: row(pairs, costs.get(variant)) for variant, pairs in runs.items()}
 
 

@@ -1,6 +1,9 @@
 """Names of test sets and of metrics."""
 
-TRANSFERS = ("caption", "vqa")  # tasks of heads on frozen features, which are sets of their own
+TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
+JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
+HEADS = "heads"  # the job that does these
+TUNED = "-finetuned"
 
 
 def retrieval_in(language: str) -> str:
@@ -27,30 +30,65 @@ def set_of(metric: str, sets) -> str:
     return max(names, key=len)
 
 
-def is_transferred(metric: str) -> bool:
-    """Whether something has to be trained for it, for which there is a stage of its own."""
-    return metric.split("-")[0] in TRANSFERS or metric.endswith("-finetuned")
+def tasks_of(metric: str) -> list[str]:
+    """What has to be trained, and computed, for a metric: 'caption' and 'meteor' for 'caption-meteor', all of
+    'coarse-finetuned'; nothing for one of zero-shot or of a probe."""
+    if metric.endswith(TUNED):
+        return [metric]
+    parts = metric.split("-")
+    if parts[0] not in TRANSFERS:
+        return []
+    return [parts[0], *(score for score in JAVA if score == parts[-1])]
 
 
-def transferred(project) -> list[str]:
-    """Variants of which a table of the project shows such metrics."""
-    tables = [table for table in project.tables.values() if any(map(is_transferred, table.metrics))]
-    names = dict.fromkeys(name for table in tables for name in table.variants)
-    return [name for name in names if project.variants[name].has_image_tower]
+def unmeasured(metric: str, skipped: dict[str, str]) -> str | None:
+    """Why a metric is not there, by what a job says of metrics, or of tasks, that it left out."""
+    return next((skipped[name] for name in (metric, *tasks_of(metric)) if name in skipped), None)
+
+
+def transferred(project) -> dict[str, list[str]]:
+    """Variant -> the tasks that tables of the project show of it."""
+    found = {}
+    for table in project.tables.values():
+        if tasks := {task for metric in table.metrics for task in tasks_of(metric)}:
+            for name in table.variants:
+                if project.variants[name].has_image_tower:
+                    found.setdefault(name, set()).update(tasks)
+    return {name: sorted(tasks) for name, tasks in found.items()}
+
+
+def job_of(task: str) -> str:
+    """The job that does a task: 'heads' all that share features, each fine-tuning one of its own."""
+    return task if task.endswith(TUNED) else HEADS
+
+
+def jobs(tasks: list[str]) -> dict[str, list[str]]:
+    """Job -> its tasks."""
+    found = {}
+    for task in tasks:
+        found.setdefault(job_of(task), []).append(task)
+    return found
 
 
 def untransferable(project) -> str | None:
     """Why there is nothing to learn from for such a metric of a table; None if there is."""
-    if not transferred(project):
-        return None
     params = project.baseline
-    if lost := sorted(set(params.transfer.finetuning.sets) - set(params.evaluate.probe)):
-        return f"transfer.finetuning.sets: '{lost[0]}' has no training split here; name it in evaluate.probe, too"
-    sets, from_world = params.evaluate.sets, [task for task in TRANSFERS if getattr(params.transfer, task) == "world"]
-    there = sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe
-    if there or not from_world:
-        return None
-    return (
-        f"transfer.{from_world[0]} = 'world' shows the world's retrieval set, and heads learn from what fine's probe "
-        "is fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a folder"
-    )
+    for task in dict.fromkeys(task for tasks in transferred(project).values() for task in tasks):
+        role = task.removesuffix(TUNED)
+        if task.endswith(TUNED) and role not in params.evaluate.probe:
+            return f"tables: '{task}': {role} has no training split here; name it in evaluate.probe, too"
+        if task == "nocaps" and params.transfer.caption is None:
+            return "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
+        if task in TRANSFERS and getattr(params.transfer, task) == "world" and not shows_world(params):
+            return (
+                f"transfer.{task} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "
+                "fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a "
+                "folder"
+            )
+    return None
+
+
+def shows_world(params) -> bool:
+    """Whether there are the world's pictures that heads learn from and are tested on."""
+    sets = params.evaluate.sets
+    return sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe

@@ -1,10 +1,10 @@
 """Parameters of what is trained to be measured: heads on frozen features, and image tower and classifier end to end."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flip.schema_data import Augmentation
 from flip.schema_model import Tower
-from flip.schema_types import Count, Name, Positive, Section, Share
+from flip.schema_types import Count, Positive, Section, Share
 
 LAYOUT = "a folder in clip-benchmark's webdataset layout with train and test; null: the scale has none"
 
@@ -20,9 +20,9 @@ class Schedule(Section):
 
 
 class Finetuning(Schedule):
-    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12)."""
+    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12), on the training split
+    of each set of which a table names `<set>-finetuned`."""
 
-    sets: list[Name] = Field(description="roles of evaluate.probe whose training split it learns from")
     layer_decay: Positive = Field(description="ratio of a layer's learning rate to that of the layer above it", le=1)
     smoothing: Share = Field(description="share of the target that is spread over all classes")
     augmentation: Augmentation
@@ -35,6 +35,10 @@ class Transfer(Schedule):
     caption: str | None = Field(
         description=f"'world', or {LAYOUT}; beside each picture a .txt of captions, a line each (as COCO's)"
     )
+    nocaps: str | None = Field(
+        description="a folder as for caption, of which the test split alone is read: what captions are tested on, too, "
+        "and by domain, where a .domain says it beside each picture (as nocaps); null: the scale has none"
+    )
     vqa: str | None = Field(
         description=f"'world', or {LAYOUT}; beside each picture a .json of "
         '[{"question": text, "answers": [those of all annotators]}] (as VQAv2)'
@@ -44,3 +48,9 @@ class Transfer(Schedule):
     captioning: Tower = Field(description="encoder, and decoder that attends to it")
     fusion: Tower = Field(description="encoder of patches and question together")
     finetuning: Finetuning
+
+    @model_validator(mode="after")
+    def has_a_folder_for_nocaps(self):
+        if self.nocaps == "world":
+            raise ValueError("nocaps = 'world', which has no such set; give a folder, or null")
+        return self

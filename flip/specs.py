@@ -8,6 +8,7 @@
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
+    specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of what is trained to be measured
     specs/<scale>/page.json                           the page of all reports
 
 A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
@@ -21,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.files import write_atomic
-from flip.metrics import transferred
+from flip.metrics import HEADS, jobs, transferred
 from flip.params import ParameterError, Project, dump, to_yaml
 from flip.provenance import source_hash
 from flip.schema import Params, Source, World
@@ -90,10 +91,11 @@ CODEBOOK = Stage(
     | {"seeds": True, "train": {"shuffle_shards"}},
 )
 EVALUATE = Stage("flip.evaluate", "evaluate", dict.fromkeys(FORM, True) | {"evaluate": {"probe", "batch"}})
+TUNED = {"transfer": {"finetuning"}}
 TRANSFER = Stage(
     "flip.transfer",
     "evaluate",
-    dict.fromkeys(FORM, True) | {"transfer": True, "world": {"seed"}, "evaluate": {"batch", "sets", "probe"}},
+    dict.fromkeys(FORM, True) | {"world": {"seed"}, "evaluate": {"batch", "sets", "probe"}},
 )
 COST = Stage("flip.cost", "evaluate", TRAINING | {"cost"})
 TABLES = Stage("flip.report.tables", "tables", set())
@@ -117,6 +119,12 @@ def recipe(project: Project, variant: str) -> dict:
     return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
 
 
+def trained(params: Params, job: str) -> dict:
+    """What a job of `flip.transfer` depends on."""
+    own = selected(params, {"transfer": True}, TUNED) if job == HEADS else selected(params, TUNED)
+    return selected(params, TRANSFER.sections) | own
+
+
 def stages(project: Project) -> Iterator[tuple[str, Stage, dict]]:
     """Every spec's path below specs/<scale>/, its stage, and the parameters that it depends on."""
     variants = project.variants
@@ -137,8 +145,10 @@ def stages(project: Project) -> Iterator[tuple[str, Stage, dict]]:
         part = project.of(report)
         costs = {name: selected(variants[name], COST.sections, UNMEASURED) for name in part.named}
         yield f"tables/{report}/cost.json", COST, costs
-        for name in transferred(part):
-            yield f"tables/{report}/{name}/transfer.json", TRANSFER, selected(variants[name], TRANSFER.sections)
+        for name, tasks in transferred(part).items():
+            for job, some in jobs(tasks).items():
+                learned = trained(variants[name], job) | {"tasks": some}
+                yield f"tables/{report}/{name}/{job}/transfer.json", TRANSFER, learned
         compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
         whole = {name: variants[name].model_dump(mode="json", exclude=SPEED) for name in part.named}
         yield f"tables/{report}/tables.json", TABLES, compared | {"variants": whole}

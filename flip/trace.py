@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
-from flip.metrics import is_transferred, set_of
+from flip.metrics import job_of, set_of, tasks_of, unmeasured
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
 
@@ -41,10 +41,9 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
     for name, known, what in ((variant, found.variants, "row"), (metric, found.metrics, "column")):
         if name not in known:
             raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
-    kind, stage = ("variants", "evaluate")
-    if is_transferred(metric):
-        kind, stage = f"tables/{found.report}", "transfer"
-    folder = f"receipts/{project.scale}/{kind}/{variant}"
+    folder, stage = f"receipts/{project.scale}/variants/{variant}", "evaluate"
+    if tasks := tasks_of(metric):
+        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job_of(tasks[0])}", "transfer"
     return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
 
 
@@ -86,7 +85,7 @@ def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -
     evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     if metric not in measured["metrics"]:
-        why = measured["skipped"].get(metric, "the model lacks a tower for it")
+        why = unmeasured(metric, measured["skipped"]) or "the model lacks a tower for it"
         raise ValueError(f"{metric}: not measured on these weights: {why}")
     tested = set_of(metric, measured["sets"])
     test = measured["sets"][tested]
@@ -135,11 +134,11 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
     from flip.transfer.__main__ import transfer
 
     results, data = Path("results") / project.scale, Path("data") / project.scale
-    made, params = f"{variant}/seed-{seed}", project.variants[variant]
-    weights, folder = results / made / "weights.safetensors", results / made
-    if is_transferred(metric):
-        folder = Path("tables") / project.scale / report / made
-        again = transfer(params, data, weights, seed)[0][metric]
+    folder, params = results / variant / f"seed-{seed}", project.variants[variant]
+    weights = folder / "weights.safetensors"
+    if tasks := tasks_of(metric):
+        folder = Path("tables") / project.scale / report / variant / job_of(tasks[0]) / f"seed-{seed}"
+        again = transfer(params, data, weights, seed, tasks)[0][metric]
     else:
         again = evaluate_weights(params, data, weights, seed)[metric]
     with np.load(folder / "outcomes.npz") as file:

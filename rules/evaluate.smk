@@ -1,18 +1,26 @@
 # Evaluation: weights -> metrics, and what a training step costs.
 # Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json,
-# receipts/<scale>/tables/<report>/cost.json and, where a report shows what heads learn, <variant>/seed-<seed>/transfer.json
+# receipts/<scale>/tables/<report>/cost.json and, where a report shows what heads learn, <variant>/<job>/seed-<seed>/transfer.json
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
-# tables/<scale>/<report>/, cost.json and <variant>/seed-<seed>/{metrics.json, outcomes.npz}.
+# tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics import transferred
+from flip.metrics import jobs, transferred
 
 
 def transfer_receipts(report) -> list[str]:
-    """Of the heads whose metrics a report shows."""
+    """Of what is trained for the metrics that a report shows."""
     return [
-        f"receipts/{SCALE}/tables/{report}/{run}/transfer.json"
-        for variant in transferred(PROJECT.of(report))
-        for run in RUNS[variant]
+        f"receipts/{SCALE}/tables/{report}/{variant}/{job}/seed-{seed}/transfer.json"
+        for variant, tasks in transferred(PROJECT.of(report)).items()
+        for job in jobs(tasks)
+        for seed in PROJECT.variants[variant].seeds
+    ]
+
+
+def tasks_of(wildcards) -> list[str]:
+    """What a job of the rule transfer does."""
+    return jobs(transferred(PROJECT.of(wildcards.report))[wildcards.variant])[
+        wildcards.job
     ]
 
 
@@ -71,14 +79,16 @@ rule cost:
 
 
 rule transfer:
-    """Train heads on frozen features of {wildcards.variant}: captioning and questions, as {wildcards.report} shows them."""
+    """Train on what {wildcards.variant} has learned and measure it, as {wildcards.report} shows it: {params.tasks}."""
     input:
-        spec="specs/{scale}/tables/{report}/{variant}/transfer.json",
+        spec="specs/{scale}/tables/{report}/{variant}/{job}/transfer.json",
         after=evaluation_receipts,
     output:
-        update("receipts/{scale}/tables/{report}/{variant}/seed-{seed}/transfer.json"),
+        update(
+            "receipts/{scale}/tables/{report}/{variant}/{job}/seed-{seed}/transfer.json"
+        ),
     log:
-        "logs/transfer/{scale}/{report}/{variant}/seed-{seed}.log",
+        "logs/transfer/{scale}/{report}/{variant}/{job}/seed-{seed}.log",
     threads: BASE.resources.evaluate.threads
     resources:
         **gpus(BASE.resources.evaluate.gpus),
@@ -86,13 +96,15 @@ rule transfer:
         runtime=BASE.resources.evaluate.minutes,
     params:
         made=expand(
-            "tables/{{scale}}/{{report}}/{{variant}}/seed-{{seed}}/{name}",
+            "tables/{{scale}}/{{report}}/{{variant}}/{{job}}/seed-{{seed}}/{name}",
             name=["outcomes.npz", "metrics.json"],
         ),
-        facts="tables/{scale}/{report}/{variant}/seed-{seed}/metrics.json",
+        facts="tables/{scale}/{report}/{variant}/{job}/seed-{seed}/metrics.json",
+        tasks=tasks_of,
     shell:
         RECEIPT + " --facts {params.facts:q} --"
         " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
-        " --out tables/{wildcards.scale}/{wildcards.report}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
+        " --out tables/{wildcards.scale}/{wildcards.report}/{wildcards.variant}/{wildcards.job}/seed-{wildcards.seed}"
+        " --tasks {params.tasks:q} 2> {log:q}"

@@ -3,13 +3,14 @@
 import io
 import tarfile
 from functools import cache
+from itertools import product
 
 import numpy as np
 from PIL import Image
 
 from flip.data.index import write_index
 from flip.files import write_atomic, write_json
-from flip.metrics import TRANSFERS, transferred
+from flip.metrics import HEADS, job_of, tasks_of, transferred
 from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
@@ -129,23 +130,25 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         write_atomic(place / "log.csv", "samples,loss,lr,scale,samples_per_second\n" + "\n".join(lines) + "\n")
 
 
-def write_heads(folder, params):
-    """What heads on one variant's features leave, for each seed: of a kind of question, fewer pictures."""
+def write_trained(folder, params):
+    """What the jobs leave that are trained to be measured, for each seed: of a kind of question, fewer pictures."""
     asked = ("colour", "shape", "count", "place", "relation")
     items = {"coarse-finetuned": 1000} | dict.fromkeys(("caption-cider", "caption-bleu4", "vqa"), 400)
     items |= {f"vqa-{kind}": 260 for kind in asked}
-    for seed in params.seeds:
-        place = folder / params.variant / f"seed-{seed}"
+    train = {"samples": 2560, "sha256": "22" * 32}
+    sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in ("caption", "vqa")}
+    for seed, job in product(params.seeds, {job_of(tasks_of(metric)[0]) for metric in items}):
+        place = folder / params.variant / job / f"seed-{seed}"
         found = {
             metric: outcomes(metric, params, seed, np.random.default_rng(count).random(count))
             for metric, count in items.items()
+            if job_of(tasks_of(metric)[0]) == job
         }
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
-        train = {"samples": 2560, "sha256": "22" * 32}
-        sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in TRANSFERS}
         metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
-        write_json(place / "metrics.json", {"metrics": metrics, "skipped": {}, "sets": sets, "weights": "ab" * 32})
+        facts = {"metrics": metrics, "skipped": {}, "weights": "ab" * 32}
+        write_json(place / "metrics.json", facts | {"sets": sets if job == HEADS else {}})
 
 
 def write_cost(folder, variants):
@@ -190,6 +193,6 @@ def write_world(root, project):
     for name in project.variants:
         write_run(root, project, name)
     for name in transferred(project):
-        write_heads(root / "tables", project.variants[name])
+        write_trained(root / "tables", project.variants[name])
     write_cost(root / "tables", project.variants)
     return root / "data", root / "results", root / "receipts", root / "tables" / "cost.json"

@@ -6,12 +6,13 @@ import time
 import pytest
 
 from benchmarks.harness import Form, Missing, measure, peer, same
-from benchmarks.table import Row, against, attempt, markdown, publish, restored, stored
+from benchmarks.table import MARKS, Row, against, attempt, main, markdown, publish, restored, stored
 from flip.files import read_json
+from tests.miniature import ROOT
 
 
 def sleeper(seconds: float, size: int):
-    return lambda: (time.sleep(seconds), bytes(size))
+    return lambda: (time.sleep(seconds), b"x" * size)
 
 
 def broken():
@@ -65,7 +66,22 @@ def test_a_part_replaces_its_own_rows_alone(tmp_path):
     assert "at least 1.2: met" in markdown(found)
 
 
-@pytest.mark.parametrize("part", ["losses", "steps"])
+def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
+    results, page = tmp_path / "results.json", tmp_path / "page.md"
+    words = ["--results", str(results), "--readme", str(page)]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "`make bench`" in capsys.readouterr().err
+    publish("one", [against("a", "s", [1.0, 2.0], "b", [2.0, 2.0], at_least=1.2)], results, {"rounds": 2})
+    page.write_text("before\n{}\nold\n{}\nafter".format(*MARKS))
+    main(words)
+    text = page.read_text()
+    assert "at least 1.2: met" in text
+    assert "old" not in text
+    assert all(mark in (ROOT / "README.md").read_text() for mark in MARKS)
+
+
+@pytest.mark.parametrize("part", ["losses", "steps", "evaluation", "gpu"])
 def test_each_part_runs(part, tmp_path):
     """In sizes that show nothing else."""
     module = __import__(f"benchmarks.{part}", fromlist=["main"])

@@ -11,7 +11,7 @@ import yaml
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.model.transformer import Transformer, unpack
+from flip.model.transformer import Transformer, parts, unpack
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.params import read_project
@@ -252,6 +252,31 @@ def test_one_token_is_what_it_is_among_all(causal, recompute):
             expected = torch.autograd.grad((expected * weights).sum(), [every, *parameters])
             for a, b in zip(found, expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("causal", "recompute"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("tokens", [1, 4, 13])
+def test_a_batch_in_parts_is_what_it_is_in_one(monkeypatch, tokens, causal, recompute):
+    """Dense or packed, with captions that are empty, all tokens or one of each row: same values, same gradients."""
+    torch.manual_seed(0)
+    form = VisionForm.model_validate(read_project().variants["clip-form"].form.vision.model_dump())
+    transformer = Transformer(Tower(layers=2, width=WIDTH, heads=3), form, causal).double()
+    transformer.recompute = recompute
+    lengths = torch.tensor([1, 9, 0, 4, 1, 7, 0])
+    valid, dense = torch.arange(9) < lengths[:, None], torch.randn(7, 9, WIDTH).double()
+    for x, where, at in ((dense, None, None), (dense, None, lengths), (dense[valid], valid, None)):
+        at = None if at is None else at.clamp(max=8)
+        assert len(parts(x, where, at, tokens)) == min(7, round(x.shape[:-1].numel() / tokens))
+        found = []
+        for whole in (False, True):
+            transformer.whole = whole
+            monkeypatch.setattr("flip.model.transformer.PART", tokens)
+            given = x.clone().requires_grad_()
+            states = transformer(given, where, at)
+            inputs = [given, *transformer.parameters()]
+            found.append([states, *torch.autograd.grad((states * states.detach().cos()).sum(), inputs)])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("system", [CLIP, {**SIGLIP, "captions": {"end": True}}])

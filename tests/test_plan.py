@@ -248,13 +248,25 @@ def allocated(params, batch):
         ("mae-clip", {}),
     ],
 )
-def test_the_largest_moment_of_a_step(change, variant, settings):
+def test_the_largest_moment_of_a_step(change, monkeypatch, variant, settings):
+    """Of a batch that goes through the blocks as one, as it does on a GPU."""
+    monkeypatch.setattr("flip.model.transformer.PART", 10**9)
     params = trained(change, variant, **{"batch": 128, **settings})
     batch = make_batch(params, shortest=params.model.tokens)
     found = memory(work(params), "cpu")
     copies = 2 * weights(params) if params.train.precision == "bfloat16" else 0
     features = 0 if work(params).whole else 4 * params.train.global_batch * params.model.embedding * 4
     assert found.step + features + copies == pytest.approx(allocated(params, batch), rel=0.07)
+
+
+@pytest.mark.parametrize("settings", [{}, {"checkpoint_activations": True}])
+def test_a_batch_in_parts_needs_no_more(change, monkeypatch, settings):
+    params = trained(change, "clip", batch=128, **settings)
+    batch, found = make_batch(params, shortest=params.model.tokens), []
+    for part in (512, 10**9):
+        monkeypatch.setattr("flip.model.transformer.PART", part)
+        found.append(allocated(params, batch))
+    assert found[0] < 1.01 * found[1]
 
 
 def test_memory_grows_as_flip_cost_measures_it(change, small_data, tmp_path):

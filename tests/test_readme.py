@@ -9,7 +9,7 @@ import yaml
 from flip.params import read_project
 from flip.provenance import sources
 from flip.report import readme
-from flip.report.readme import replace_results
+from flip.report.readme import RESULTS, replace_between
 from tests.miniature import ROOT, copy_workflow, snakemake
 
 README = (ROOT / "README.md").read_text()
@@ -21,9 +21,9 @@ def shell_lines():
 
 
 def test_make_targets_are_there():
-    targets = {word for line in shell_lines() for word in re.findall(r"^make ([a-z]+)", line)}
+    targets = {word for line in shell_lines() for word in re.findall(r"^make ([a-z-]+)", line)}
     assert {"ablations", "test"} <= targets
-    for target in targets | set(re.findall(r"`make ([a-z]+)", README)):
+    for target in targets | set(re.findall(r"`make ([a-z-]+)", README)):
         subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
 
 
@@ -64,13 +64,13 @@ def test_every_file_of_the_map_is_there():
 
 def test_results_replace_what_stood_there():
     text = "a\n<!-- results: made by `make readme` -->\nold\n<!-- end of results -->\nb\n"
-    once = replace_results(text, "new")
+    once = replace_between(RESULTS, text, "new")
     assert "old" not in once
     assert once.startswith("a\n")
     assert once.endswith("\nb\n")
-    assert replace_results(once, "new") == once
+    assert replace_between(RESULTS, once, "new") == once
     with pytest.raises(ValueError, match="put the two marks"):
-        replace_results("no marks", "new")
+        replace_between(RESULTS, "no marks", "new")
 
 
 def test_tables_of_several_reports_go_into_one_page_and_a_report_without_any_is_named(tmp_path, capsys):

@@ -570,3 +570,9 @@ def test_weights_are_counted_as_in_the_papers_table_9(project):
     """L/16: 303 M in the image encoder, 109 M in the text encoder."""
     assert page.encoder(24, 1024, 3 * 16**2).endswith("about 303 M parameters")
     assert page.encoder(12, 768, 30522 + 32).endswith("about 108 M parameters")
+
+
+def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
+    rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
+    assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 pictures (50.0% of those wanted)")
+    assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 pictures, manifest mmmm")

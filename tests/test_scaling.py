@@ -128,6 +128,22 @@ def test_files_and_page_have_every_run_of_every_law(part, folder):
         assert f"{row['predicted']:.1f}" in words
 
 
+def test_markdown_says_what_the_page_says(part, folder):
+    facts, out = json.loads((folder / "out" / "scaling.json").read_text()), folder / "out"
+    text, page = (
+        (out / "scaling-laws.md").read_text(),
+        " ".join("".join(Reader((out / "index.html").read_text()).words).split()),
+    )
+    rows = [line for line in text.splitlines() if line.startswith("| **")]
+    assert [row.split("**")[1] for row in rows] == [row["variant"] for row in facts["points"]]
+    for row, line in zip(facts["points"], rows, strict=True):
+        assert f"{row['off']:+.1f} [{row['off_low']:+.1f}, {row['off_high']:+.1f}]" in line
+    said = [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    assert len(said) == len(facts["laws"]) + len(facts["savings"])
+    for sentence in said:
+        assert sentence in page
+
+
 def test_runs_held_out_do_not_move_the_fit(part, folder):
     places = [folder / name for name in ("data", "results", "receipts", "tables/cost.json")]
     results = read_results(part, *places)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flip.compare import rows
 from flip.files import file_hash, read_json
 from tests.miniature import VARIANTS, call
 
@@ -92,6 +93,28 @@ def test_variants_stand_side_by_side(made):
     shown = call(made, "python", "-m", "flip.compare", "--metrics", "sketch").splitlines()
     assert shown[0].split()[:3] == ["variant", "sketch", "relative_time"]
     assert len(shown) == 1 + len(VARIANTS)
+
+
+def test_a_variant_has_all_metrics_of_its_seeds_and_the_costs_of_the_first_report():
+    training = {"seconds": 3600, "samples": 8, "pictures": 4, "manifest": "m" * 64, "device": "cpu"}
+    measured = [{"fine": 40.0}, {"fine": 60.0}]
+    found = {
+        "codebook.json": {},
+        "tables/ablations/cost.json": {"facts": {"cost": {"variants": {"clip": {"relative_rounds": [1.0, 3.0, 2.0]}}}}},
+        "tables/systems/cost.json": {"facts": {"cost": {"variants": {"clip": {"relative_rounds": [9.0]}}}}},
+    }
+    for seed, metrics in enumerate(measured):
+        made = {"git": {"commit": "c" * 40, "changed": False}}
+        found[f"tables/transfers/clip/heads/seed-{seed}/transfer.json"] = {
+            "facts": {"metrics": {"metrics": {"vqa": 7.0 + seed}}}
+        }
+        found[f"variants/clip/seed-{seed}/pretrain.json"] = {"facts": {"training": training}}
+        found[f"variants/clip/seed-{seed}/evaluate.json"] = made | {"facts": {"metrics": {"metrics": metrics}}}
+    row = rows(found)["clip"]
+    assert (row["fine"], row["vqa"], row["relative_time"]) == (50.0, 7.5, 2.0)
+    assert (row["seeds"], row["training_hours"], row["commit"]) == (2, 2.0, "c" * 10)
+    del found["tables/transfers/clip/heads/seed-1/transfer.json"]
+    assert "vqa" not in rows(found)["clip"]
 
 
 def test_no_results_are_said_so(tmp_path, made):

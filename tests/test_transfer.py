@@ -21,11 +21,12 @@ from flip.data.questions import ANNOTATORS, Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.files import read_json, write_json
-from flip.metrics import is_transferred, transferred, untransferable
+from flip.metrics import jobs, tasks_of, transferred, unmeasured, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import ParameterError, Project, dump, merge
 from flip.schema import Tower
+from flip.specs import stages
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, learning_rate
@@ -220,7 +221,7 @@ def coloured(count, note, told=True):
     """A split whose pictures have one of four colours, which their states tell or not."""
     colours = [COLOURS[index % 4] for index in range(count)]
     states = torch.eye(4)[torch.arange(count) % 4] if told else torch.zeros(count, 4)
-    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours])
+    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
 
 
 def asked(colour):
@@ -235,32 +236,42 @@ def transfer(change):
 def test_a_captioner_learns_what_states_tell(transfer):
     note = lambda colour: f"a {colour} thing on a big table"  # noqa: E731
     training, test = coloured(64, note), coloured(12, note)
-    found = captioning.outcomes(training, test, transfer, 0, "cpu")
-    assert found.keys() == {"cider", "bleu4"}
+    found = captioning.outcomes(training, {"caption": test}, transfer, [], 0, "cpu")
+    assert found.keys() == {"caption-cider", "caption-bleu4"}
     assert all(values.dtype == np.float32 and values.shape == (12,) for values in found.values())
-    assert found["bleu4"].mean() == pytest.approx(1)
-    again = captioning.outcomes(training, test, transfer, 0, "cpu")
+    assert found["caption-bleu4"].mean() == pytest.approx(1)
+    again = captioning.outcomes(training, {"caption": test, "nocaps": test}, transfer, [], 0, "cpu")
     assert all(np.array_equal(again[name], values) for name, values in found.items())
-    blind = captioning.outcomes(coloured(64, note, False), coloured(12, note, False), transfer, 0, "cpu")
-    assert blind["bleu4"].mean() < 0.9
+    assert np.array_equal(again["nocaps-cider"], found["caption-cider"])
+    blind = captioning.outcomes(
+        coloured(64, note, False), {"caption": coloured(12, note, False)}, transfer, [], 0, "cpu"
+    )
+    assert blind["caption-bleu4"].mean() < 0.9
+
+
+def test_domains_are_sets_of_their_own(said):
+    captions, references = ([" ".join(one) for one in said[0]], [[" ".join(one) for one in some] for some in said[1]])
+    test = Split(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
+    found = captioning.by_domain(captions, test, [])
+    names = {"cider", "bleu4", "in-domain-cider", "in-domain-bleu4", "near-domain-cider", "near-domain-bleu4"}
+    assert found.keys() == names
+    assert found["cider"] == pytest.approx(cider(*said), rel=1e-6)
+    assert found["in-domain-cider"] == pytest.approx(cider(said[0][10:], said[1][10:]), rel=1e-6)
 
 
 def test_an_answerer_learns_what_states_tell_and_guesses_without(transfer):
     """Of four colours, equally frequent, none is better than chance."""
     found = vqa.outcomes(coloured(64, asked), coloured(12, asked), transfer, 0, "cpu")
-    assert found.keys() == {"", "colour"}
-    assert found[""].mean() == pytest.approx(1)
+    assert found.keys() == {"vqa", "vqa-colour"}
+    assert found["vqa"].mean() == pytest.approx(1)
     blind = vqa.outcomes(coloured(64, asked, False), coloured(12, asked, False), transfer, 0, "cpu")
-    assert blind[""].mean() == pytest.approx(0.25)  # one and the same answer everywhere
+    assert blind["vqa"].mean() == pytest.approx(0.25)  # one and the same answer everywhere
 
 
-def test_answers_score_as_in_vqav2():
-    assert vqa.soft_scores(["Red"] * 5 + ["pink"] * 2 + ["a", "b", " c "]) == pytest.approx(
-        {"red": 1, "pink": 2 / 3, "a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
-    )
-    notes = [[Question("", "?", ["red"] * 9 + ["rose"])], [Question("", "?", ["red", "red", "blue"])]]
+def test_answers_to_choose_from_are_frequent_ones_and_have_their_worth():
+    notes = [[Question("", "?", ["Red"] * 9 + ["rose"])], [Question("", "?", ["red"] * 8 + ["blue"] * 2)]]
     assert vqa.known_answers(notes, 2) == ["red"]
-    assert vqa.targets(notes[1], ["blue", "red"]).tolist() == [[pytest.approx(1 / 3), pytest.approx(2 / 3)]]
+    assert vqa.targets(notes[1], ["blue", "green", "red"]).tolist() == [[pytest.approx(0.6), 0, 1]]
 
 
 def test_scores_by_kind_are_means_over_questions():
@@ -386,8 +397,7 @@ def data(change, small_data, tmp_path_factory):
 
 def parameters(change, variant, **transfer):
     sizes = {"tests": {"fine": 128, "retrieval": 16}, "probe": {"fine": 128}}
-    transfer = {"steps": 4, "finetuning": {"sets": []}} | transfer
-    delta = {"world": sizes, "transfer": transfer}
+    delta = {"world": sizes, "transfer": {"steps": 4} | transfer}
     return change(variant, merge(SMALL, delta))
 
 
@@ -400,14 +410,15 @@ def weights_of(params, data, folder):
 
 
 def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
-    params = parameters(change, "clip", finetuning={"sets": ["fine"]})
+    tasks = ["caption", "vqa", "fine-finetuned"]
+    params = parameters(change, "clip")
     (tmp_path / "params.yaml").write_text(dump(params))
     given = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", weights_of(params, data, tmp_path)]
-    command.main([str(word) for word in [*given, "--seed", 0, "--out", tmp_path / "out"]])
+    command.main([str(word) for word in [*given, "--seed", 0, "--out", tmp_path / "out", "--tasks", *tasks]])
     facts, outcomes = read_json(tmp_path / "out" / "metrics.json"), np.load(tmp_path / "out" / "outcomes.npz")
     kinds = {f"vqa-{kind}" for kind in ("colour", "shape", "count", "place", "relation")}
     assert set(facts["metrics"]) == set(outcomes) == {"caption-cider", "caption-bleu4", "vqa", "fine-finetuned", *kinds}
-    assert all(map(is_transferred, facts["metrics"]))
+    assert {task for name in facts["metrics"] for task in tasks_of(name)} == set(tasks)
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(dtype=float), abs=1e-3)
     assert len(outcomes["vqa"]) == len(outcomes["caption-cider"]) == 16
@@ -434,13 +445,13 @@ def test_states_are_those_of_the_tower_and_computed_once_for_both_tasks(change, 
 
 def test_a_variant_without_an_image_tower_is_refused(change, data, tmp_path):
     with pytest.raises(ValueError, match="variant 'flava-text' has no image tower"):
-        command.transfer(parameters(change, "flava-text"), data, "none", 0)
+        command.transfer(parameters(change, "flava-text"), data, "none", 0, ["vqa"])
 
 
 def test_a_set_without_a_training_split_is_left_out_with_its_reason(change, data, tmp_path):
-    params = parameters(change, "clip", caption=None, vqa=None, finetuning={"sets": ["coarse"]})
+    params = parameters(change, "clip")
     write_json(data / "tests" / "coarse" / "revision.json", {"train": {"missing": "no training split"}})
-    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0, ["coarse-finetuned"])
     assert found == evidence["sets"] == {}
     assert evidence["skipped"] == {"coarse-finetuned": "no training split"}
 
@@ -464,13 +475,33 @@ def test_public_sets_are_read(change, data, tmp_path):
     text = json.dumps([{"question": "What colour?", "answers": ["red"] * 10}, {"question": "Why?", "answers": ["no"]}])
     place = public(tmp_path / "set", {"txt": "a red picture\nred\n", "json": text})
     params = parameters(change, "clip", caption=str(place), vqa=str(place))
-    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+    weights = weights_of(params, data, tmp_path)
+    found, evidence = command.transfer(params, data, weights, 0, ["caption", "vqa"])
     sets = evidence["sets"]
     assert found.keys() == {"caption-cider", "caption-bleu4", "vqa"}
     assert sets["vqa"]["source"] == str(place)
     assert sets["vqa"]["samples"] == 6
-    alone = parameters(change, "clip", caption=str(place), vqa=None)
-    assert command.transfer(alone, data, weights_of(params, data, tmp_path), 0)[1]["sets"].keys() == {"caption"}
+    alone, evidence = command.transfer(params, data, weights, 0, ["caption"])
+    assert evidence["sets"].keys() == {"caption"}
+    assert all(np.array_equal(found[name], values) for name, values in alone.items())
+    with pytest.raises(ValueError, match=r"transfer.vqa = null: the scale has no such set"):
+        command.transfer(parameters(change, "clip", vqa=None), data, weights, 0, ["vqa"])
+
+
+def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, data, tmp_path, monkeypatch):
+    """And one that is there comes with the others, of nocaps by domain, too."""
+    monkeypatch.setattr(command.java, "missing", lambda score: "no parser" if score == "spice" else None)
+    monkeypatch.setitem(command.java.SCORES, "meteor", lambda said, _: np.array([len(one) for one in said]))
+    caption = public(tmp_path / "coco", {"txt": "a red picture\nred\n"})
+    nocaps = public(tmp_path / "nocaps", {"txt": "a red picture", "domain": "near-domain"}, ["test"])
+    params = parameters(change, "clip", caption=str(caption), nocaps=str(nocaps))
+    tasks = ["caption", "meteor", "nocaps", "spice"]
+    found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0, tasks)
+    sets = ("caption", "nocaps", "nocaps-near-domain")
+    assert found.keys() == {f"{name}-{score}" for name in sets for score in ("cider", "bleu4", "meteor")}
+    assert evidence["skipped"] == {"spice": "no parser"}
+    assert unmeasured("nocaps-near-domain-spice", evidence["skipped"]) == "no parser"
+    assert evidence["sets"]["nocaps"]["train"] == evidence["sets"]["caption"]["train"]
 
 
 @pytest.mark.parametrize("text", [None, "[]", "no", '[{"question": "?"}]', '[{"question": "?", "answers": []}]'])
@@ -486,24 +517,53 @@ def test_a_public_set_with_a_fault_is_named(change, data, tmp_path):
     place = public(tmp_path / "set", {"txt": "a picture"}, ["train"])
     params = parameters(change, "clip", caption=str(place), vqa=None)
     with pytest.raises(ValueError, match=r"set/test/nshards.txt: missing"):
-        command.transfer(params, data, weights_of(params, data, tmp_path), 0)
+        command.transfer(params, data, weights_of(params, data, tmp_path), 0, ["caption"])
 
 
 # What is planned, and what tables read.
 
 
-def test_heads_are_for_variants_whose_tables_show_them(project):
-    assert transferred(project.of("transfers")) == ["clip-short", "flip-50-short", "siglip"]
-    assert transferred(project.of("ablations")) == transferred(project.of("systems")) == []
-    text = merge(project.tree, {"tables": {"transfers": {"variants": ["flava-text", "clip-short"]}}})
-    assert transferred(Project(text, "tiny")) == ["clip-short"]
+def test_what_is_trained_is_what_a_table_shows_of_a_variant(project):
+    all_three = ["caption", "coarse-finetuned", "vqa"]
+    assert transferred(project.of("transfers")) == dict.fromkeys(["clip-short", "flip-50-short", "siglip"], all_three)
+    assert transferred(project.of("ablations")) == transferred(project.of("systems")) == {}
+    assert jobs(all_three) == {"heads": ["caption", "vqa"], "coarse-finetuned": ["coarse-finetuned"]}
+    asked = {"variants": ["flava-text", "clip-short"], "metrics": ["fine", "vqa-colour"]}
+    tuned = project.tree["tables"]["transfers"] | {"variants": ["clip-short", "siglip"], "metrics": ["fine-finetuned"]}
+    text = merge(project.tree, {"tables": {"transfers": asked, "tuned": tuned}})
+    assert transferred(Project(text, "tiny")) == {"clip-short": ["fine-finetuned", "vqa"], "siglip": ["fine-finetuned"]}
     assert untransferable(project) is None
+
+
+def test_a_column_more_runs_its_own_job_alone(project):
+    """Specs are what jobs depend on: others' stay as they are, to the letter."""
+
+    def of(metrics):
+        tree = merge(project.tree, {"tables": {"transfers": {"metrics": metrics}}})
+        return {path: content for path, _, content in stages(Project(tree, "tiny")) if path.endswith("transfer.json")}
+
+    before, after = of(["caption-cider"]), of(["caption-cider", "coarse-finetuned"])
+    assert len(before) == 3
+    assert before.items() <= after.items()
+    assert {path.split("/")[3] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
+    assert before["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
+    asked = of(["caption-cider", "vqa"])
+    assert asked["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
 
 
 def test_a_world_without_their_pictures_is_refused(project):
     tree = merge(project.tree, {"base": {"evaluate": {"probe": ["coarse"]}}})
     with pytest.raises(ParameterError, match=r"transfer.caption = 'world' shows .* or give a folder"):
         Project(tree, "tiny").check()
+    lone = merge(project.tree, {"base": {"transfer": {"caption": None, "nocaps": "nocaps"}}})
+    lone = merge(lone, {"tables": {"transfers": {"metrics": ["nocaps-cider"]}}})
+    with pytest.raises(ParameterError, match=r"transfer.nocaps needs transfer.caption, from whose"):
+        Project(lone, "tiny").check()
+    with pytest.raises(ParameterError, match=r"nocaps = 'world', which has no such set"):
+        Project(merge(project.tree, {"base": {"transfer": {"nocaps": "world"}}}), "tiny").check()
+    tuned = merge(tree, {"base": {"evaluate": {"probe": ["fine"]}}})
+    with pytest.raises(ParameterError, match=r"'coarse-finetuned': coarse has no training split here; name it in"):
+        Project(tuned, "tiny").check()
     tree = merge(tree, {"base": {"transfer": {"caption": None, "vqa": None}}})
     assert Project(tree, "tiny").check().tables["transfers"].metrics == ["fine", "coarse-finetuned"]
     taken = merge(project.tree, {"base": {"evaluate": {"sets": {"vqa": "world"}}}})
@@ -526,14 +586,13 @@ def test_tables_show_what_heads_do(project, tmp_path):
     assert cells["caption-cider"].difference is not None
     assert cells["coarse-finetuned"].value is not None
     assert "caption CIDEr-D" in markdown(table)
-    path = tmp_path / "tables" / "siglip" / "seed-0" / "metrics.json"
+    path = tmp_path / "tables" / "siglip" / "coarse-finetuned" / "seed-0" / "metrics.json"
     content = path.read_text()
     path.write_text(content.replace('"skipped": {}', '"skipped": {"coarse-finetuned": "no training split"}'))
     assert read_results(part, *places).runs["siglip"].missing("coarse-finetuned") == "no training split"
-    assert read_results(part, *places).runs["siglip"].missing("fine-finetuned").endswith("does not name fine")
     path.write_text(content.replace("ab" * 32, "cd" * 32))
-    with pytest.raises(ValueError, match=r"weights: .*siglip/seed-0 has cdcd"):
+    with pytest.raises(ValueError, match=r"weights: .*siglip/coarse-finetuned/seed-0 has cdcd"):
         read_results(part, *places)
     path.unlink()
-    with pytest.raises(ValueError, match=r"siglip/seed-0/metrics.json: missing"):
+    with pytest.raises(ValueError, match=r"siglip/coarse-finetuned/seed-0/metrics.json: missing"):
         read_results(part, *places)

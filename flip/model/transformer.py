@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from flip.model.embedding import Bottleneck
 from flip.schema import Blocks, Tower
 
+# Tokens that go through the blocks together on a CPU: few enough for what a block makes of them to stay in its cache,
+# enough for matrix products to run at full speed (python -m benchmarks.steps).
+PART = 1024
 # No block draws random numbers, so there is no generator's state to keep.
 recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
@@ -37,6 +40,19 @@ def chosen(x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
         return x[torch.arange(len(x), device=x.device), at]
     lengths = valid.sum(dim=1)
     return x[lengths.cumsum(0) - lengths + at]
+
+
+def parts(x: Tensor, valid: Tensor | None, at: Tensor | None, tokens: int) -> list[tuple]:
+    """The rows of a batch in parts of about so many tokens: (x, valid, at) of each."""
+    rows = len(x if valid is None else valid)
+    count = min(round(x.shape[:-1].numel() / tokens), rows)
+    if count <= 1:
+        return [(x, valid, at)]
+    places = [None] * count if at is None else at.tensor_split(count)
+    if valid is None:
+        return list(zip(x.tensor_split(count), [None] * count, places, strict=True))
+    seen = valid.tensor_split(count)
+    return list(zip(x.split([int(one.sum()) for one in seen]), seen, places, strict=True))
 
 
 class QuickGELU(nn.Module):
@@ -110,14 +126,15 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks and a final LayerNorm; shapes stay as they come.
 
-    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back.
+    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back. On a
+    CPU a large batch goes through all blocks part by part, forth and back, unless it has to be `whole`.
     """
 
     def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
         super().__init__()
         self.blocks = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
         self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
-        self.recompute = False
+        self.recompute = self.whole = False
 
     def forward(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """All tokens; or of each row the one in slot `at` [batch]: [batch, width]. Then the last block does no more."""
@@ -125,6 +142,12 @@ class Transformer(nn.Module):
 
     def hidden(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         """Before the final LayerNorm."""
+        if self.whole or x.device.type != "cpu":
+            return self._through(x, valid, at)
+        done = [self._through(*part) for part in parts(x, valid, at, PART)]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+    def _through(self, x: Tensor, valid: Tensor | None, at: Tensor | None) -> Tensor:
         recompute = self.recompute and torch.is_grad_enabled()
         *_, last = self.blocks
         for block in self.blocks:

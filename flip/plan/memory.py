@@ -284,7 +284,7 @@ class Memory:
 
 
 def memory(work: Work, device: str = "cuda") -> Memory:
-    """The largest moment of a step, from the second one on."""
+    """The largest moment of a step, from the second one on; on a CPU, whose blocks see parts of the batch, no less."""
     params, count = work.params, weights(work.params)
     state = FULL * count * (1 + ADAM)
     if params.train.precision == "bfloat16":

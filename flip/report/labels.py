@@ -101,7 +101,14 @@ FACTS = {
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
 # Tasks that go by a word of their own, by the end of a metric's name.
-TASKS = {"probe": "linear probe", "cider": "CIDEr-D", "bleu4": "BLEU-4", "finetuned": "fine-tuned"}
+TASKS = {
+    "probe": "linear probe",
+    "cider": "CIDEr-D",
+    "bleu4": "BLEU-4",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "finetuned": "fine-tuned",
+}
 MANY = 12  # facts, beyond which a label says only what sets its row apart
 # No part of the recipe.
 IGNORED = {"variant", "scale", "resources"}

@@ -9,20 +9,27 @@ from pathlib import Path
 
 from flip.files import write_atomic
 
-BEGIN, END = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
+
+def marks(what: str, target: str) -> tuple[str, str]:
+    """The lines between which stands what a target of the Makefile puts into a page."""
+    return f"<!-- {what}: made by `make {target}` -->", f"<!-- end of {what} -->"
 
 
-def replace_results(text: str, results: str) -> str:
+RESULTS = marks("results", "readme")
+
+
+def replace_between(marks: tuple[str, str], text: str, new: str) -> str:
     """The text with what stands between the two marks replaced.
 
     Raises:
         ValueError: a mark is missing.
     """
-    for mark in (BEGIN, END):
+    for mark in marks:
         if mark not in text:
             raise ValueError(f"no line '{mark}' in the README; put the two marks where the tables belong")
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n\n{results.strip()}\n\n{END}{rest.split(END, 1)[1]}"
+    begin, end = marks
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n\n{new.strip()}\n\n{end}{rest.split(end, 1)[1]}"
 
 
 def tables_of(folder: Path) -> list[Path]:
@@ -40,13 +47,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of reports")
     parser.add_argument("--readme", type=Path, required=True, help="file with the two marks")
-    parser.add_argument("--figure", type=Path, help="where the first one's trade-off figure goes")
+    parser.add_argument("--figure", type=Path, help="where the first one's figure of that name goes")
     options = parser.parse_args(argv)
     try:
         pieces = [path.read_text() for folder in options.tables for path in tables_of(folder)]
-        write_atomic(options.readme, replace_results(options.readme.read_text(), "\n".join(pieces)))
+        write_atomic(options.readme, replace_between(RESULTS, options.readme.read_text(), "\n".join(pieces)))
         if options.figure:
-            write_atomic(options.figure, (options.tables[0] / "tradeoff.svg").read_bytes())
+            write_atomic(options.figure, (options.tables[0] / options.figure.name).read_bytes())
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
 

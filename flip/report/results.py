@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.metrics import is_transferred, set_of, transferred
+from flip.metrics import job_of, set_of, tasks_of, transferred, unmeasured
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
@@ -39,8 +39,8 @@ def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Run:
-    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation; `heads` are
-    the folders of what was trained on its features (flip.transfer), if a table shows any of that."""
+    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation; `trained` are
+    the folders of what was trained to be measured (flip.transfer), by the tasks that a table shows."""
 
     params: Params
     metrics: list[dict]
@@ -48,7 +48,7 @@ class Run:
     logs: list[pd.DataFrame]
     receipts: list[dict]
     folders: list[Path]
-    heads: list[Path]
+    trained: dict[str, list[Path]]
 
     @property
     def samples(self) -> int:
@@ -71,9 +71,9 @@ class Run:
         return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
 
     def unread(self, metric: str) -> bool:
-        """Whether it is measured in a language that the variant does not read, or by heads, where there are none."""
-        if is_transferred(metric):
-            return not self.heads
+        """Whether it is measured in a language that the variant does not read, or in a task that was not trained."""
+        if tasks := tasks_of(metric):
+            return tasks[0] not in self.trained
         evaluate, languages = self.params.evaluate, self.params.captions.languages
         return set_of(metric, evaluate.of(evaluate.languages)) not in evaluate.of(languages)
 
@@ -88,8 +88,8 @@ class Run:
     def missing(self, metric: str) -> str | None:
         """Why the metric was not measured; None if it was, or if nothing explains it."""
         params = self.params
-        if is_transferred(metric):
-            return self._untrained(metric)
+        if tasks_of(metric):
+            return unmeasured(metric, self.metrics[0]["skipped"]) if params.has_image_tower else "no image tower"
         if self.unread(metric):
             return f"captions in {', '.join(params.captions.languages)} alone"
         test = set_of(metric, self.sets)
@@ -104,15 +104,6 @@ class Run:
             return f"evaluate.probe does not name {test}"
         return self.metrics[0]["skipped"].get(f"{test}-probe")
 
-    def _untrained(self, metric: str) -> str | None:
-        """Why nothing was trained for a metric that needs it."""
-        role, tuned = metric.removesuffix("-finetuned"), self.params.transfer.finetuning.sets
-        if not self.params.has_image_tower:
-            return "no image tower"
-        if metric.endswith("-finetuned") and role not in tuned:
-            return f"transfer.finetuning.sets does not name {role}"
-        return self.metrics[0]["skipped"].get(metric)
-
     def outcomes(self, metric: str) -> np.ndarray:
         """[seeds, pictures]: 1 right, 0 wrong.
 
@@ -121,7 +112,8 @@ class Run:
         """
         pictures = self.sets[set_of(metric, self.sets)]["samples"]
         rows = []
-        places = self.heads if is_transferred(metric) else self.folders
+        tasks = tasks_of(metric)
+        places = self.trained[tasks[0]] if tasks else self.folders
         for folder, metrics in zip(places, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
                 if metric not in file or metric not in metrics["metrics"]:
@@ -134,22 +126,21 @@ class Run:
         return np.stack(rows)
 
 
-def _with_heads(metrics: list[dict], heads: list[Path]) -> list[dict]:
-    """Metrics of each seed, and those of heads that learned from its features.
+def _add_trained(metrics: list[dict], places: list[Path]) -> None:
+    """Adds to the metrics of each seed those of a job that was trained on what it had learned.
 
     Raises:
-        ValueError: a file is missing, or heads learned from those of other weights.
+        ValueError: a file is missing, or the job began with other weights.
     """
-    for one, place in zip(metrics, heads, strict=bool(heads)):
+    for one, place in zip(metrics, places, strict=True):
         found = read_json(_found(place / "metrics.json"))
         _same("weights", {str(place): found["weights"], "metrics.json": one["weights"]}, "")
         for part in ("metrics", "sets", "skipped"):
             one[part] |= found[part]
-    return metrics
 
 
-def _read_run(project: Project, folder: Path, receipts: Path, heads: Path) -> Run:
-    """One variant; `heads` is where they would lie.
+def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> Run:
+    """One variant; below `trained` lies what was trained to be measured.
 
     Raises:
         ValueError: a file is missing, or the weights were made with other parameters.
@@ -164,15 +155,19 @@ def _read_run(project: Project, folder: Path, receipts: Path, heads: Path) -> Ru
                 f"variant --config scale={params.scale} variant={params.variant}`"
             )
     folders = [folder / name for name in names]
-    places = [heads / name for name in names] if folder.name in transferred(project) else []
+    metrics = [read_json(_found(seed / "metrics.json")) for seed in folders]
+    tasks = transferred(project).get(folder.name, [])
+    jobs = {job_of(task): [trained / job_of(task) / name for name in names] for task in tasks}
+    for places in jobs.values():
+        _add_trained(metrics, places)
     return Run(
         params=params,
-        metrics=_with_heads([read_json(_found(seed / "metrics.json")) for seed in folders], places),
+        metrics=metrics,
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
         receipts=[read_json(_found(receipts / name / "evaluate.json")) for name in names],
         folders=folders,
-        heads=places,
+        trained={task: jobs[job_of(task)] for task in tasks},
     )
 
 
@@ -272,15 +267,15 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
     """The results of every variant that a table or the trade-off figure names, and of those they start from.
 
     `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs,
-    beside which the folders of heads lie.
+    beside which lies what was trained to be measured.
 
     Raises:
         ValueError: a file is missing, or the runs are not comparable.
     """
-    data, folder, receipts, heads = Path(data), Path(folder), Path(receipts) / "variants", Path(cost).parent
+    data, folder, receipts, trained = Path(data), Path(folder), Path(receipts) / "variants", Path(cost).parent
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, receipts / name, heads / name) for name in project.named},
+        runs={name: _read_run(project, folder / name, receipts / name, trained / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),

@@ -19,7 +19,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from flip.files import write_atomic, write_json
 from flip.html import inline, templates
 from flip.metrics import set_of
-from flip.report import records
+from flip.report import formats, records
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost
 from flip.report.results import Results
@@ -210,21 +210,41 @@ def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
     return file.getvalue()
 
 
+def sentences(facts: dict) -> list[Markup]:
+    """What the laws say, and what masking saves."""
+    said = templates("flip.report").get_template("laws.html").module
+    return [said.law(one) for one in facts["laws"]] + [said.saving(one) for one in facts["savings"]]
+
+
+def markdown(facts: dict) -> str:
+    """The same as on the page: every run, what its law says of it, and the sentences."""
+    head = ["run", "law", "FLOPs", "error, %", "law says, %", "off"]
+    lines = [f"### Scaling laws: {facts['metric']}", "", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for row in facts["points"]:
+        part = f"{row['law']}, {'fitted' if row['fitted'] else 'held out'}"
+        cells = [f"**{row['variant']}**", part if row["same_model"] else f"{part}, larger model", f"{row['flops']:.2e}"]
+        for name, form in (("error", ".1f"), ("predicted", ".1f"), ("off", "+.1f")):
+            cells.append(formats.interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"- {one.striptags()}" for one in sentences(facts)), ""])
+
+
 def section(results: Results, found: list[Law]) -> Markup:
     """The report's part about scaling; nothing where it has none."""
     if not found:
         return Markup()
     metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
-    figure = inline(draw(found, metric, confidence, "svg"))
+    facts, figure = summary(found, metric, confidence), inline(draw(found, metric, confidence, "svg"))
     template = templates("flip.report").get_template("scaling.html")
-    return Markup(template.render(figure=figure, **summary(found, metric, confidence)))
+    return Markup(template.render(figure=figure, sentences=sentences(facts), **facts))
 
 
 def write(results: Results, found: list[Law], out: Path) -> None:
-    """scaling.json, the points as records and the figure."""
+    """scaling.json, the points as records, all of it as Markdown, and the figure."""
     metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
     facts = summary(found, metric, confidence)
     write_json(out / "scaling.json", facts)
+    write_atomic(out / "scaling-laws.md", markdown(facts))
     records.write(out, "figure-scaling", facts["points"])
     for kind in METADATA:
         write_atomic(out / f"scaling.{kind}", draw(found, metric, confidence, kind))

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from flip.model.transformer import Block
+from flip.model.transformer import Block, Transformer
 
 # Who a process is: as torchrun says it, or srun.
 RANK, SIZE, LOCAL = ("RANK", "SLURM_PROCID"), ("WORLD_SIZE", "SLURM_NTASKS"), ("LOCAL_RANK", "SLURM_LOCALID")
@@ -177,6 +177,8 @@ class Shards:
         for module in model.modules():
             if isinstance(module, Block):
                 fully_shard(module)
+            elif isinstance(module, Transformer):
+                module.whole = True  # every process has to gather a block's weights as often as the others
         fully_shard(model, ignored_params=self.numbers)
         for module in model.modules():
             if hasattr(module, "set_gradient_divide_factor"):

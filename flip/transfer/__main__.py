@@ -3,7 +3,7 @@ image features, classification by the image tower itself, fine-tuned.
 
     python -m flip.transfer --params specs/tiny/params/flip-50-short.yaml --data data/tiny \\
         --weights results/tiny/flip-50-short/seed-0/weights.safetensors --seed 0 \\
-        --out tables/tiny/transfers/flip-50-short/seed-0
+        --tasks caption vqa --out tables/tiny/transfers/flip-50-short/heads/seed-0
 
 Writes metrics.json and outcomes.npz (a value per test picture, whose mean the metric is), as flip.evaluate does.
 """
@@ -19,64 +19,106 @@ from flip.device import pick_device
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.metrics import TRANSFERS
+from flip.metrics import JAVA, TRANSFERS, TUNED
 from flip.params import load
 from flip.schema import Params
-from flip.transfer import captioning, finetuning, vqa
-from flip.transfer.splits import Split, read_split, revision
-
-TASKS = {"caption": captioning.outcomes, "vqa": vqa.outcomes}
+from flip.transfer import captioning, finetuning, java, vqa
+from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 
 
-def wanted(params: Params) -> dict[str, list[str]]:
-    """Place -> the tasks that have its pictures."""
-    found = {}
-    for task in TRANSFERS:
-        if (place := getattr(params.transfer, task)) is not None:
-            found.setdefault(place, []).append(task)
-    return found
+class Missing(Exception):
+    """Why a metric cannot be had here, which is no fault."""
 
 
-def set_facts(params: Params, data: Path, task: str, splits: dict[str, Split]) -> dict:
+def place_of(params: Params, task: str) -> str:
+    """Where a task's pictures are.
+
+    Raises:
+        ValueError: the scale has none.
+    """
+    if (place := getattr(params.transfer, task)) is None:
+        raise ValueError(f"transfer.{task} = null: the scale has no such set; give a folder, or leave {task} out")
+    return place
+
+
+def taught_by(task: str) -> str:
+    """The task whose training split a task's head learns from."""
+    return "caption" if task in CAPTIONED else task
+
+
+def read_splits(model, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
+    """By task, 'train' or 'test': features are computed once for all that have the same pictures."""
+    places = {}
+    for task, split in [(task, "test") for task in tasks] + [(taught_by(task), "train") for task in tasks]:
+        places.setdefault((place_of(model.params, task), split), {})[task] = None
+    return {
+        (task, split): content
+        for (place, split), some in places.items()
+        for task, content in read_split(model, data, place, list(some), split, device).items()
+    }
+
+
+def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], Split]) -> dict:
     """What a task's set consists of, as tables say it."""
-    place = getattr(params.transfer, task)
-    found = {name: split.facts(revision(data, place, name)) for name, split in splits.items()}
-    return {"set": task, "classes": 0, "source": place, "train": found["train"]} | found["test"]
+    found = {
+        split: splits[one, split].facts(revision(data, place_of(params, one), split))
+        for one, split in ((task, "test"), (taught_by(task), "train"))
+    }
+    source = place_of(params, task)
+    return {"set": task, "classes": 0, "source": source, "train": found["train"]} | found["test"]
 
 
-def finetuned(model, data: Path, seed: int, device: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Outcomes of `<set>-finetuned`, and why some are not there."""
-    params, found, skipped = model.params, {}, {}
-    for name in params.transfer.finetuning.sets:
-        content = read_json(made_folder(params, data, name) / "revision.json")
-        if why := content["train"].get("missing"):
-            skipped[f"{name}-finetuned"] = why
-            continue
-        splits = [read(params, data, name, split) for split in ("train", "test")]
-        found[f"{name}-finetuned"] = finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device)
-    return found, skipped
+def headed(
+    model, data: Path, tasks: list[str], more: list[str], seed: int, device: str
+) -> tuple[dict[str, np.ndarray], dict]:
+    """Outcomes of heads on frozen features, with `more` scores of captions; and the facts about each task's set."""
+    params, found = model.params, {}
+    splits = read_splits(model, data, tasks, device)
+    if tests := {task: splits[task, "test"] for task in tasks if task in CAPTIONED}:
+        found |= captioning.outcomes(splits["caption", "train"], tests, params.transfer, more, seed, device)
+    if "vqa" in tasks:
+        found |= vqa.outcomes(splits["vqa", "train"], splits["vqa", "test"], params.transfer, seed, device)
+    return found, {task: facts_of(params, data, task, splits) for task in tasks}
 
 
-def transfer(params: Params, data: Path, weights, seed: int) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
-    """Outcomes per test picture by metric, `caption-cider`, `caption-bleu4`, `vqa`, `vqa-<kind>` and `<set>-finetuned`;
-    and facts: what each task's set consists of, and why metrics are not there.
+def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarray:
+    """Outcomes of a model that was fine-tuned on a set.
+
+    Raises:
+        Missing: the set has no training split.
+    """
+    params = model.params
+    content = read_json(made_folder(params, data, name) / "revision.json")
+    if why := content["train"].get("missing"):
+        raise Missing(why)
+    splits = [read(params, data, name, split) for split in ("train", "test")]
+    return finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device)
+
+
+def transfer(
+    params: Params, data: Path, weights, seed: int, tasks: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+    """Outcomes per test picture by metric, of those that belong to the tasks: `caption-cider` and `caption-bleu4` of
+    `caption`, with `caption-meteor` if `meteor` is among them; `nocaps-...` and `nocaps-<domain>-...` of `nocaps`;
+    `vqa` and `vqa-<kind>` of `vqa`; `<set>-finetuned` of itself. And facts: what each task's set consists of, and why
+    some are not there.
 
     Raises:
         ValueError: weights of another model, one without an image tower, or a set without the layout.
     """
     if not params.has_image_tower:
         raise ValueError(f"variant '{params.variant}' has no image tower, so no features that heads could learn from")
-    device, found, sets = pick_device(), {}, {}
+    device = pick_device()
     model, _ = read_model(params, data, weights, device)
-    for place, tasks in wanted(params).items():
-        splits = {name: read_split(model, data, place, tasks, name, device) for name in ("train", "test")}
-        for task in tasks:
-            own = {name: split[task] for name, split in splits.items()}
-            sets[task] = set_facts(params, data, task, own)
-            scores = TASKS[task](own["train"], own["test"], params.transfer, seed, device)
-            found |= {f"{task}-{name}" if name else task: values for name, values in scores.items()}
-    outcomes, skipped = finetuned(model, data, seed, device)
-    return found | outcomes, {"sets": sets, "skipped": skipped}
+    skipped = {score: why for score in JAVA if score in tasks and (why := java.missing(score))}
+    more = [score for score in JAVA if score in tasks and score not in skipped]
+    found, sets = headed(model, data, [task for task in TRANSFERS if task in tasks], more, seed, device)
+    for task in (task for task in tasks if task.endswith(TUNED)):
+        try:
+            found[task] = finetuned(model, data, task.removesuffix(TUNED), seed, device)
+        except Missing as why:
+            skipped[task] = str(why)
+    return found, {"sets": sets, "skipped": skipped}
 
 
 def main(argv=None):
@@ -85,13 +127,16 @@ def main(argv=None):
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
     parser.add_argument("--weights", required=True, help="safetensors file")
     parser.add_argument("--seed", type=int, required=True, help="seed of the heads and of their batches")
+    parser.add_argument(
+        "--tasks", nargs="+", required=True, help="caption, nocaps, vqa; meteor and spice of captions; <set>-finetuned"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     try:
         params = load(options.params)
-        found, evidence = transfer(params, options.data, options.weights, options.seed)
+        found, evidence = transfer(params, options.data, options.weights, options.seed, options.tasks)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()

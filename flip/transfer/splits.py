@@ -29,16 +29,18 @@ from flip.files import file_hash
 from flip.model.two_towers import TwoTowers
 from flip.schema import World
 
+CAPTIONED = ("caption", "nocaps")
 WORLD = {"train": "fine", "test": "retrieval"}  # sets whose pictures are shown
 
 
 @dataclass(frozen=True)
 class Split:
     """States of the image tower [pictures, slots, width], float16, mapped into memory, and for each picture its notes:
-    a list of captions, or of questions."""
+    a list of captions, or of questions; and its domain, empty where it is not known."""
 
     states: Tensor
     notes: list[list]
+    domains: list[str]
 
     def facts(self, digest: str) -> dict:
         """What it consists of; `digest` is over the pictures."""
@@ -68,10 +70,10 @@ def noted(task: str, content: dict[str, bytes], where: str) -> list:
     Raises:
         ValueError: it has none, or others than the task needs.
     """
-    if task == "caption":
+    if task in CAPTIONED:
         found = [line.strip() for line in content.get("txt", b"").decode().splitlines() if line.strip()]
         if not found:
-            raise ValueError(f"{where}.txt has no caption; transfer.caption needs one or more, a line each")
+            raise ValueError(f"{where}.txt has no caption; transfer.{task} needs one or more, a line each")
         return found
     try:
         asked = json.loads(content.get("json", b""))
@@ -93,7 +95,8 @@ def folder_batches(
             if picture is None:
                 raise ValueError(f"{tar}: {key} has no picture; export the set again")
             images.append(to_square(Image.open(io.BytesIO(picture)), side))
-            notes.append({task: noted(task, content, f"{tar}: {key}") for task in tasks})
+            some = {task: noted(task, content, f"{tar}: {key}") for task in tasks}
+            notes.append(some | {"domain": content.get("domain", b"").decode().strip()})
             if len(images) == batch:
                 yield torch.stack(images), notes
                 images, notes = [], []
@@ -127,4 +130,5 @@ def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split
             yield model.vision(images.to(device)).cpu().numpy().astype(np.float16)
 
     found = mapped(states())
-    return {task: Split(found, [one[task] for one in notes]) for task in tasks}
+    domains = [one.get("domain", "") for one in notes]
+    return {task: Split(found, [one[task] for one in notes], domains) for task in tasks}

@@ -1,7 +1,7 @@
 """Visual question answering: a head learns to choose from the answers of the training split.
 
-An answer scores min(n / 3, 1) where n annotators gave it (VQAv2, Goyal et al. 2017); the head learns these scores by
-binary cross-entropy (FLIP, section 4.2), and its best answer's score is what counts.
+The head learns what each answer is worth, as VQAv2 scores it, by binary cross-entropy (FLIP, section 4.2); what its
+best answer is worth is what counts.
 """
 
 from collections import Counter, defaultdict
@@ -14,15 +14,11 @@ from torch import Tensor
 from flip.data.questions import Question
 from flip.schema_transfer import Transfer
 from flip.transfer import scores
+from flip.transfer.answers import soft_scores
 from flip.transfer.fit import fit
 from flip.transfer.heads import Answerer
 from flip.transfer.splits import Split
 from flip.transfer.words import Vocabulary
-
-
-def soft_scores(answers: list[str]) -> dict[str, float]:
-    """What each answer is worth, 1 at most."""
-    return {answer: min(count / 3, 1.0) for answer, count in Counter(one.lower().strip() for one in answers).items()}
 
 
 def known_answers(notes: list[list[Question]], least: int) -> list[str]:
@@ -84,7 +80,7 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
 
 @torch.no_grad()
 def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
-    """By kind of question, what `by_kind` says of the head's answers about the test pictures."""
+    """By metric, 'vqa' and 'vqa-<kind>', what `by_kind` says of the head's answers about the test pictures."""
     with torch.enable_grad():
         head, vocabulary, answers = learned(training, transfer, seed, device)
     asked, owners = numbered(test)
@@ -92,4 +88,5 @@ def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device
     for rows in torch.arange(len(asked)).split(transfer.batch):
         best = head(test.states[owners[rows]].to(device).float(), ids[rows].to(device)).argmax(dim=1).cpu()
         right.append(worth[rows, best])
-    return by_kind(asked, owners.tolist(), torch.cat(right).tolist())
+    found = by_kind(asked, owners.tolist(), torch.cat(right).tolist())
+    return {f"vqa-{kind}" if kind else "vqa": values for kind, values in found.items()}

@@ -1,0 +1,163 @@
+"""Write a split of COCO (Karpathy's), nocaps or VQAv2 in clip-benchmark's webdataset layout, as `transfer` in
+params.yaml reads it: from the annotations as they are published, and folders of pictures.
+
+    python -m flip.transfer.convert coco dataset_coco.json --pictures coco --split train --out testsets/coco
+    python -m flip.transfer.convert nocaps nocaps_val_4500_captions.json --pictures nocaps --split test \\
+        --out testsets/nocaps
+    python -m flip.transfer.convert vqa v2_mscoco_val2014_annotations.json v2_OpenEnded_mscoco_val2014_questions.json \\
+        --pictures coco/val2014 --split test --out testsets/vqa
+
+Pictures are copied as they are. Called again, it goes on after the last whole tar.
+"""
+
+import argparse
+import json
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from flip.data.index import PICTURES
+from flip.data.testsets import add
+from flip.files import atomic, file_hash, read_json, write_atomic, write_json
+
+KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
+
+
+class Sample(NamedTuple):
+    picture: Path
+    beside: dict[str, str]  # extension -> text
+
+
+def coco(files: list[dict], pictures: Path, split: str) -> list[Sample]:
+    """Karpathy's split: his train and restval, or his test."""
+    return [
+        Sample(
+            pictures / one.get("filepath", "") / one["filename"],
+            {"txt": captions([sentence["raw"] for sentence in one["sentences"]])},
+        )
+        for one in files[0]["images"]
+        if one["split"] in KARPATHY[split]
+    ]
+
+
+def captions(texts: list[str]) -> str:
+    """A line each."""
+    return "".join(" ".join(text.split()) + "\n" for text in texts)
+
+
+def nocaps(files: list[dict], pictures: Path, split: str) -> list[Sample]:
+    """Each picture with the captions and the domain that the annotations give it."""
+    texts = defaultdict(list)
+    for one in files[0]["annotations"]:
+        texts[one["image_id"]].append(one["caption"])
+    return [
+        Sample(pictures / one["file_name"], {"txt": captions(texts[one["id"]]), "domain": one["domain"]})
+        for one in files[0]["images"]
+    ]
+
+
+def vqa(files: list[dict], pictures: Path, split: str) -> list[Sample]:
+    """Pictures with their questions, each with the answers of all annotators; by COCO's file names."""
+    annotations, questions = sorted(files, key=lambda one: "questions" in one)
+    answers = {
+        one["question_id"]: [answer["answer"] for answer in one["answers"]] for one in annotations["annotations"]
+    }
+    asked = defaultdict(list)
+    for one in questions["questions"]:
+        note = {"question": one["question"], "answers": answers[one["question_id"]]}
+        asked[one["image_id"]].append(note)
+    name = f"COCO_{questions['data_subtype']}_{{:012d}}.jpg"
+    return [Sample(pictures / name.format(image), {"json": json.dumps(notes)}) for image, notes in asked.items()]
+
+
+KINDS = {"coco": coco, "nocaps": nocaps, "vqa": vqa}
+FILES = {"coco": 1, "nocaps": 1, "vqa": 2}
+
+
+def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[Sample]:
+    """What is to be written; no picture is read.
+
+    Raises:
+        ValueError: other files than those of the kind, or pictures that are not there.
+    """
+    if len(files) != FILES[kind]:
+        raise ValueError(f"{kind} is made of {FILES[kind]} JSON file(s), not {len(files)}; see --help for examples")
+    try:
+        found = KINDS[kind]([read_json(path) for path in files], pictures, split)
+    except (KeyError, TypeError, ValueError) as error:
+        names = ", ".join(map(str, files))
+        raise ValueError(f"{names}: not what {kind} publishes: {type(error).__name__} {error}") from None
+    if not found:
+        raise ValueError(f"{files[0]}: has no pictures of split {split}")
+    lost = [one.picture for one in found if not one.picture.is_file()]
+    if lost:
+        raise ValueError(f"{lost[0]}: missing, with {len(lost) - 1} more of {len(found)} pictures; see --pictures")
+    strange = [one.picture for one in found if extension(one.picture) not in PICTURES]
+    if strange:
+        raise ValueError(f"{strange[0]}: no picture that is read here; allowed: {', '.join(PICTURES)}")
+    return found
+
+
+def extension(path: Path) -> str:
+    return path.suffix[1:].lower()
+
+
+def write_tar(path: Path, some: list[Sample], start: int) -> None:
+    with atomic(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for number, one in enumerate(some, start):
+            add(tar, f"{number:08d}.{extension(one.picture)}", one.picture.read_bytes())
+            for name, text in one.beside.items():
+                add(tar, f"{number:08d}.{name}", text.encode())
+
+
+def convert(kind: str, files: list[Path], pictures: Path, split: str, out: Path, size: int) -> None:
+    """Writes `out`/`split`: tars of `size` pictures, then nshards.txt.
+
+    Raises:
+        ValueError: as `samples`; or tars that were made of something else are there.
+    """
+    found = samples(kind, files, pictures, split)
+    made_from = {"kind": kind, "files": [file_hash(path) for path in files], "pictures_per_tar": size}
+    mark = out / split / "made_from.json"
+    if mark.exists() and read_json(mark) != made_from:
+        raise ValueError(f"{out / split}: was made from other files, or with another --size; delete it")
+    write_json(mark, made_from)
+    starts = range(0, len(found), size)
+    for number, start in enumerate(tqdm(starts, desc=f"{kind} {split}", unit="tar", disable=None)):
+        if not (path := out / split / f"{number}.tar").exists():
+            write_tar(path, found[start : start + size], start)
+    write_atomic(out / split / "nshards.txt", f"{len(starts)}\n")
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return int(text)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m flip.transfer.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument(
+        "files", type=Path, nargs="+", help="JSON as published; of vqa the annotations and the questions"
+    )
+    parser.add_argument("--pictures", type=Path, required=True, help="folder that the files' names begin in")
+    parser.add_argument("--split", choices=KARPATHY, required=True, help="split to write; of coco also the one to read")
+    parser.add_argument("--out", type=Path, required=True, help="folder that transfer in params.yaml names")
+    parser.add_argument("--size", type=positive, default=1000, help="pictures per tar (default: 1000)")
+    options = parser.parse_args(argv)
+    try:
+        convert(options.kind, options.files, options.pictures, options.split, options.out, options.size)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
