@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import Form, called, measure, peer, same
-from benchmarks.steps import MODELS, parameters
+from benchmarks.steps import BATCHES, parameters
 from benchmarks.table import against, arguments, attempt, publish
 from flip.data.tokenizer import Tokenizer
 from flip.evaluate import probe, retrieval, zeroshot
@@ -69,7 +69,7 @@ def prompts(classes: int) -> tuple[list[str], list[str]]:
 def build_head(which: str, name: str, classes: int):
     """A function to the unit vectors of classes [embedding, classes]."""
     open_clip, theirs = peer("open_clip"), peer("clip_benchmark.metrics.zeroshot_classification")
-    params = parameters(name, 0.0).model_dump(mode="json")
+    params = parameters(name, 0.0, BATCHES[name]).model_dump(mode="json")
     params = check(Params, merge(params, {"model": {"tokens": SLOTS}}), name)
     tokenizer = Tokenizer("", SLOTS, params.captions)
     torch.manual_seed(0)
@@ -137,11 +137,14 @@ def main(argv=None):
     parser = arguments("evaluation", __doc__)
     parser.add_argument("--pictures", type=int, default=LARGE["retrieval"], help="of retrieval (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=LARGE["classes"], help="of heads (default: %(default)s)")
-    parser.add_argument("--model", nargs="+", default=["small"], choices=list(MODELS), help="of heads (default: small)")
+    parser.add_argument(
+        "--model", nargs="+", default=["small"], choices=list(BATCHES), help="of heads (default: small)"
+    )
     parser.add_argument("--probed", type=int, default=4000, help="pictures of probes (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.dry:
         options.pictures, options.classes, options.probed, options.rounds = 20, 2, 200, 1
+        options.model = ["dry"]
     publish(
         "evaluation", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"}
     )
