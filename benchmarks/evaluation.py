@@ -143,7 +143,7 @@ def main(argv=None):
     parser.add_argument("--probed", type=int, default=4000, help="pictures of probes (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.pictures, options.classes, options.probed, options.rounds = 20, 2, 200, 1
+        options.pictures, options.classes, options.probed, options.rounds = 20, 2, 60, 1
         options.model = ["dry"]
     publish(
         "evaluation", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"}
