@@ -27,21 +27,6 @@ def head(encoder, tokenize, classes: list[str], templates: list[str], device: st
     return torch.cat(found).T
 
 
-@torch.no_grad()
-def head(encoder, tokenize, classes: list[str], templates: list[str], device: str) -> Tensor:
-    """Classes' weights [width, classes]: of each the mean of its prompts' unit features, of unit length (CLIP, section
-    3.1.4). Prompts of many classes are encoded together, each text once."""
-    prompts = [template.format(c=name) for name in classes for template in templates]
-    row = {text: number for number, text in enumerate(dict.fromkeys(prompts))}
-    texts, found = list(row), []
-    for start in range(0, len(texts), PROMPTS):
-        features = encoder.encode_text(tokenize(texts[start : start + PROMPTS]).to(device))
-        found.append(F.normalize(features, dim=-1))
-    every = torch.cat(found)[torch.tensor([row[text] for text in prompts])]
-    return F.normalize(every.unflatten(0, (len(classes), -1)).mean(dim=1), dim=-1).T
-
-
-@torch.no_grad()
 def outcomes(encoder, tokenize, loader, classes, templates, device: str) -> np.ndarray:
     """1 where the picture's class scores highest, else 0: float32 [pictures].
 
