@@ -59,7 +59,7 @@ bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minute
 bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minutes on one core
 	$(RUN) benchmarks steps
 
-bench-evaluation: .venv/ready ## of `make bench`, retrieval and the zero-shot head: about five minutes on one core
+bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and linear probes: about 20 minutes on one core
 	$(RUN) benchmarks evaluation
 
 bench-gpu: .venv/ready ## training steps in bfloat16 on this machine's GPU, against open_clip's, compiled: about 9 minutes

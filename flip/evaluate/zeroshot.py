@@ -1,4 +1,4 @@
-"""Zero-shot classification with prompt templates, by clip-benchmark's functions."""
+"""Zero-shot classification with prompt templates, by clip-benchmark's definition."""
 
 import numpy as np
 import torch
@@ -8,24 +8,27 @@ from torch import Tensor
 
 from flip.measures import ACCURACY, kept
 
-PROMPTS = 4096  # at a time
+TEXTS = 4096  # prompts encoded at once, about
 
 
 @torch.no_grad()
-def head(encoder, tokenize, classes: list[str], templates: list[str], device: str) -> Tensor:
-    """Classes' weights [width, classes]: of each the mean of its prompts' unit features, of unit length (CLIP, section
-    3.1.4). Prompts of many classes are encoded together, each text once."""
-    prompts = [template.format(c=name) for name in classes for template in templates]
-    row = {text: number for number, text in enumerate(dict.fromkeys(prompts))}
-    texts, found = list(row), []
-    for start in range(0, len(texts), PROMPTS):
-        features = encoder.encode_text(tokenize(texts[start : start + PROMPTS]).to(device))
-        found.append(F.normalize(features, dim=-1))
-    every = torch.cat(found)[torch.tensor([row[text] for text in prompts])]
-    return F.normalize(every.unflatten(0, (len(classes), -1)).mean(dim=1), dim=-1).T
+def head(encoder, tokenize, classes: list[str], templates: list[str], device: str, texts: int = TEXTS) -> Tensor:
+    """One unit vector per class [d, classes]: the mean of the unit features of its prompts.
+
+    clip-benchmark encodes one class at a time. Here the prompts of many classes go together, about `texts` of them, and
+    of equal ones just one.
+    """
+    found, step = [], max(texts // len(templates), 1)
+    for start in range(0, len(classes), step):
+        prompts = [template.format(c=name) for name in classes[start : start + step] for template in templates]
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        features = F.normalize(encoder.encode_text(tokenize(list(places)).to(device)), dim=-1)
+        each = features[[places[prompt] for prompt in prompts]].unflatten(0, (-1, len(templates)))
+        mean = each.mean(dim=1)
+        found.append(mean / mean.norm(dim=1, keepdim=True))
+    return torch.cat(found).T
 
 
-@torch.no_grad()
 def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
     """What the measure keeps of each picture: float32 [pictures, ...]; for accuracy 1 where the picture's class scores
     highest, else 0.

@@ -1,30 +1,50 @@
-"""Curves of a training for TensorBoard, where the environment names a folder for them:
+"""Curves of a training for TensorBoard or Weights & Biases, where the environment names a folder for them:
 
     FLIP_TENSORBOARD=tensorboard snakemake ablations
     tensorboard --logdir tensorboard
+    FLIP_WANDB=. snakemake ablations
+    wandb sync wandb/offline-run-*
 
 It is a wish of whoever looks on, and nothing that a result is made from: so it is no parameter, stands in no receipt,
-and nothing of it is imported unless it is asked for.
+and nothing of it is imported unless it is asked for. Nothing is sent anywhere: W&B's runs are offline until they are
+synchronised, one run per training, whose parts have the same id wherever it was killed.
 """
 
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
-FOLDER = "FLIP_TENSORBOARD"
+TENSORBOARD, WANDB = "FLIP_TENSORBOARD", "FLIP_WANDB"
+PACKAGES = {TENSORBOARD: "tensorboard", WANDB: "wandb"}
+
+
+def asked() -> dict[str, Path]:
+    """Variable -> the folder that it names."""
+    return {name: Path(os.environ[name]) for name in PACKAGES if os.environ.get(name)}
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be written there, or the folder can be made."""
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    return place.is_dir() and os.access(place, os.W_OK)
 
 
 def fault() -> str | None:
     """Why there can be no curves, though they are asked for."""
-    if os.environ.get(FOLDER) and importlib.util.find_spec("tensorboard") is None:
-        return f"{FOLDER} is set, and the package tensorboard is not installed: `pip install tensorboard`, or unset it"
+    for name, folder in asked().items():
+        package = PACKAGES[name]
+        if importlib.util.find_spec(package) is None:
+            return f"{name} is set, and the package {package} is not installed: `pip install {package}`, or unset it"
+        if not writable(folder):
+            return f"{name}: {folder} cannot be written; name another folder, or unset it"
     return None
 
 
 def scalars(row: dict, losses) -> dict[str, float]:
-    """A row of the log by TensorBoard's tags; `losses` are the names of its loss terms."""
+    """A row of the log by its tags; `losses` are the names of its loss terms."""
     tags = {"loss": "loss/sum"} | {name: f"loss/{name}" for name in losses}
     tags |= {name: name for name in ("lr", "bias", "samples_per_second")}
     found = {tag: row[name] for name, tag in tags.items() if name in row}
@@ -32,29 +52,60 @@ def scalars(row: dict, losses) -> dict[str, float]:
 
 
 @contextmanager
-def board(run) -> Iterator[Callable[[], None]]:
-    """A function that writes the newest row of a run's log, if that is asked for, against samples seen.
-
-    The run may go on from a checkpoint: what a process that was killed had written after it no longer counts.
-
-    Raises:
-        ValueError: the package is not installed.
-    """
-    root = os.environ.get(FOLDER)
-    if not (root and run.world.first):
-        yield lambda: None
-        return
-    if problem := fault():
-        raise ValueError(problem)
+def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
+    """The run may go on from a checkpoint: what a process that was killed had written after it no longer counts."""
     from torch.utils.tensorboard import SummaryWriter  # late: it takes a second
 
     params = run.params
-    folder = Path(root) / params.scale / params.variant / f"seed-{run.seed}"
+    folder = root / params.scale / params.variant / f"seed-{run.seed}"
     with SummaryWriter(str(folder), purge_step=run.seen + 1) as writer:
 
-        def write() -> None:
-            for tag, value in scalars(run.log[-1], run.latest).items():
+        def write(values: dict) -> None:
+            for tag, value in values.items():
                 writer.add_scalar(tag, value, run.seen)
             writer.flush()  # what a checkpoint remembers must not be lost with the process
+
+        yield write
+
+
+@contextmanager
+def wandb(root: Path, run) -> Iterator[Callable[[dict], None]]:
+    """An offline run; W&B itself leaves out steps that it has already."""
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # its own faults, which it would report over the network
+    import wandb as package
+
+    params = run.params
+    name = f"{params.scale}/{params.variant}/seed-{run.seed}"
+    root.mkdir(parents=True, exist_ok=True)
+    settings = package.Settings(console="off", silent=True, disable_git=True, save_code=False, x_disable_stats=True)
+    one = package.init(
+        project="flip", name=name, id=sha256(f"{root.resolve()}/{name}".encode()).hexdigest()[:16], mode="offline",
+        dir=str(root), config=params.model_dump(mode="json"), settings=settings,
+    )  # fmt: skip
+    with one:
+        yield lambda values: one.log(values, step=run.seen)
+
+
+WRITERS = {TENSORBOARD: tensorboard, WANDB: wandb}
+
+
+@contextmanager
+def board(run) -> Iterator[Callable[[], None]]:
+    """A function that writes the newest row of a run's log, if that is asked for, against samples seen.
+
+    Raises:
+        ValueError: as `fault` says.
+    """
+    places = asked() if run.world.first else {}
+    if places and (problem := fault()):
+        raise ValueError(problem)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(WRITERS[name](folder, run)) for name, folder in places.items()]
+
+        def write() -> None:
+            if writers:
+                values = scalars(run.log[-1], run.latest)
+                for one in writers:
+                    one(values)
 
         yield write
