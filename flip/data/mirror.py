@@ -5,17 +5,13 @@
 
 It lies in testsets/<name>/<commit>/, for all scales. mirror.json comes last and says what each file is; a fetch that
 was cut off continues, with the file that was being fetched. The training split comes along where evaluate.probe names
-the set.
+the set. Every evaluation looks at its copies with what is here, so the hub's client is imported where it is called.
 """
 
 import argparse
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.file_download import http_get
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
 from flip import public
@@ -47,22 +43,29 @@ def is_read(path: str, splits: list[str]) -> bool:
     return first in splits if within else path.endswith(".txt")
 
 
-def stated(repository: str, commit: str) -> tuple[str, dict[str, RepoFile]]:
-    """The commit that the hub answers with, and its files by path."""
+def stated(repository: str, commit: str) -> tuple[str, dict]:
+    """The commit that the hub answers with, and its files (RepoFile) by path."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
     api = HfApi()
     answered = api.dataset_info(repository, revision=commit).sha
     tree = api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
     return answered, {one.path: one for one in tree if isinstance(one, RepoFile)}
 
 
-def download(place: str, stated: RepoFile) -> None:
-    """One file of a public set, continued where an earlier call was cut off; it appears at once.
+def download(place: str, stated) -> None:
+    """One file (RepoFile) of a public set, continued where an earlier call was cut off; it appears at once.
 
     The client's own downloads continue within a call and begin anew after a kill; a tar may have a gigabyte.
 
     Raises:
         ValueError: it could not be fetched, or is not what the hub says it is.
     """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
     path = public.folder(place) / stated.path
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +109,8 @@ def newest(name: str) -> str:
     Raises:
         ValueError: clip-benchmark publishes no such set, or the hub cannot be reached.
     """
+    from huggingface_hub import HfApi
+
     there = [one for one, facts in public.known().items() if facts.hub]
     if name not in there:
         raise ValueError(f"--newest {name}: {nearest(name, there)}")
