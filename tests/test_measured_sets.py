@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip import measures
+from flip import scoring
 from flip.data import testsets
 from flip.evaluate import zeroshot
 from flip.evaluate.__main__ import number
@@ -131,9 +131,9 @@ def test_several_labels_are_read_and_measured_as_clip_benchmark_does(several):
     assert number(outcomes(several, "map"), "map") == number(outcomes(several, "map-11"), "map-11") == 100
     found, expected = outcomes(several, "map", 3.0), clip_benchmarks(several, 3.0)["mean_average_precision"]
     assert found.shape == (ITEMS, 2, 4)
-    assert 50 < measures.percent("map", found[None]) < 99
+    assert 50 < scoring.percent("map", found[None]) < 99
     # clip-benchmark adds up in float32.
-    assert measures.percent("map", found[None]) == pytest.approx(100 * expected, abs=2e-5)
+    assert scoring.percent("map", found[None]) == pytest.approx(100 * expected, abs=2e-5)
 
 
 def test_decoded_pictures_keep_their_labels(several, tmp_path):
@@ -146,7 +146,7 @@ def test_decoded_pictures_keep_their_labels(several, tmp_path):
 def test_mean_per_class_is_clip_benchmarks(tmp_path):
     folder = export(tmp_path / "set", Single(), False)
     found, expected = outcomes(folder, "mean-per-class", 3.0), clip_benchmarks(folder, 3.0)["mean_per_class_recall"]
-    assert measures.percent("mean-per-class", found[None]) == pytest.approx(100 * expected, abs=1e-6)
+    assert scoring.percent("mean-per-class", found[None]) == pytest.approx(100 * expected, abs=1e-6)
 
 
 def test_a_revision_says_how_its_set_is_measured(several):
@@ -207,7 +207,7 @@ def run(change, tmp_path):
 
     def made(measure, items, targets, **facts):
         params = change("clip", {"evaluate": {"sets": {"own": "./own"}, "measures": {"own": measure}}})
-        kept = measures.kept(measure, np.random.default_rng(0).random((items, 2)), targets)
+        kept = scoring.kept(measure, np.random.default_rng(0).random((items, 2)), targets)
         np.savez(tmp_path / "outcomes.npz", own=kept)
         content = {"samples": items, "classes": 2, "sha256": "00", "measure": measure} | facts
         metrics = {"metrics": {"own": number(kept, measure)}, "skipped": {}, "sets": {"own": content}}
@@ -250,7 +250,7 @@ def measured(tmp_path):
         labels = np.random.default_rng(0).random((items, 5)) < 0.4
         for metrics in folders[1].glob("*/seed-*/metrics.json"):
             noise = np.random.default_rng(len(str(metrics))).random((items, 5))
-            kept = measures.kept("map-11", labels + 2 * noise, labels)
+            kept = scoring.kept("map-11", labels + 2 * noise, labels)
             with np.load(metrics.with_name("outcomes.npz")) as file:
                 found = dict(file) | {"sketch": kept}
             np.savez(metrics.with_name("outcomes.npz"), **found)

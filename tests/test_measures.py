@@ -7,7 +7,7 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 from sklearn import metrics as sklearn
 
-from flip import measures
+from flip import measures, scoring
 from flip.report.bootstrap import estimates
 
 RNG = np.random.default_rng(0)
@@ -30,8 +30,8 @@ def drawn():
 
 
 def estimate(measure, logits, targets, counts=None):
-    row = measures.kept(measure, logits, targets).astype(float)[None]
-    return measures.MEASURES[measure].estimate(row, np.ones((1, len(targets))) if counts is None else counts)[0, 0]
+    row = scoring.kept(measure, logits, targets).astype(float)[None]
+    return scoring.ESTIMATE[measure](row, np.ones((1, len(targets))) if counts is None else counts)[0, 0]
 
 
 def eleven_points(score, label):
@@ -132,16 +132,16 @@ def test_an_oracle_scores_100(measure):
     targets, classes = cases(measure)
     logits = targets if targets.ndim == 2 else np.eye(classes)[targets]
     assert estimate(measure, logits, targets) == 100
-    assert measures.percent(measure, measures.kept(measure, logits, targets)[None]) == 100
+    assert scoring.percent(measure, scoring.kept(measure, logits, targets)[None]) == 100
 
 
 @pytest.mark.parametrize("measure", measures.MEASURES)
 def test_random_scores_are_chance_within_their_interval(measure):
     targets, classes = cases(measure)
-    chance = measures.guessed(measure, targets, classes) or 100 / classes
+    chance = scoring.guessed(measure, targets, classes) or 100 / classes
     inside = 0
     for number in range(20):
-        outcomes = measures.kept(measure, np.random.default_rng(number).random((ITEMS, classes)), targets)
+        outcomes = scoring.kept(measure, np.random.default_rng(number).random((ITEMS, classes)), targets)
         low, high = estimates({("v", "m"): outcomes[None]}, f"set {number}", 200, measure)["v", "m"].interval(0.99)
         inside += low <= chance <= high
     assert inside >= 18
@@ -151,21 +151,21 @@ def test_random_scores_are_chance_within_their_interval(measure):
 def test_intervals_are_those_of_a_loop_over_resamples(measure):
     """Of two seeds, the value is the mean; each resample weighs the seeds as they were drawn."""
     targets, classes = cases(measure)
-    outcomes = np.stack([measures.kept(measure, RNG.random((ITEMS, classes)), targets) for _ in range(2)])
+    outcomes = np.stack([scoring.kept(measure, RNG.random((ITEMS, classes)), targets) for _ in range(2)])
     found = estimates({("v", "m"): outcomes}, "set", 300, measure)["v", "m"]
-    assert found.value == pytest.approx(np.mean([measures.percent(measure, one[None]) for one in outcomes]))
+    assert found.value == pytest.approx(np.mean([scoring.percent(measure, one[None]) for one in outcomes]))
     assert found.resampled.shape == (300,)
     apart = estimates({("v", "m"): outcomes[:1]}, "set", 300, measure)["v", "m"].resampled
     rng = np.random.default_rng(1)
     by_hand = [
-        measures.percent(measure, outcomes[:1, rng.integers(0, ITEMS, ITEMS)]) for _ in range(300)
+        scoring.percent(measure, outcomes[:1, rng.integers(0, ITEMS, ITEMS)]) for _ in range(300)
     ]  # fmt: skip
     assert np.std(apart) == pytest.approx(np.std(by_hand), rel=0.25)
 
 
 def test_a_paired_difference_of_a_model_from_itself_is_nothing():
     logits, labels = several()
-    outcomes = measures.kept("map-11", logits, labels)[None]
+    outcomes = scoring.kept("map-11", logits, labels)[None]
     found = estimates({("a", "m"): outcomes, ("b", "m"): outcomes}, "set", 50, "map-11")
     assert np.abs((found["a", "m"] - found["b", "m"]).resampled).max() < 15  # other seeds' weights, one seed
     np.testing.assert_array_equal(found["a", "m"].resampled, found["b", "m"].resampled)
@@ -182,11 +182,15 @@ def test_a_paired_difference_of_a_model_from_itself_is_nothing():
 )
 def test_what_a_set_does_not_have_is_refused(measure, targets, classes, said):
     with pytest.raises(ValueError, match=said):
-        measures.kept(measure, np.zeros((4, classes)), targets)
+        scoring.kept(measure, np.zeros((4, classes)), targets)
 
 
 def test_a_class_without_items_does_not_count():
     logits, targets = np.eye(3)[[0, 1, 1]], np.array([0, 1, 2])
     counts = np.array([[1.0, 1, 0], [1, 1, 2]])
-    row = measures.kept("mean-per-class", logits, targets).astype(float)[None]
-    assert measures.MEASURES["mean-per-class"].estimate(row, counts)[:, 0] == pytest.approx([100, 200 / 3])
+    row = scoring.kept("mean-per-class", logits, targets).astype(float)[None]
+    assert scoring.ESTIMATE["mean-per-class"](row, counts)[:, 0] == pytest.approx([100, 200 / 3])
+
+
+def test_each_measure_is_computed():
+    assert measures.MEASURES.keys() == scoring.KEEP.keys() == scoring.ESTIMATE.keys()

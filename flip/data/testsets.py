@@ -24,9 +24,10 @@ from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
-from flip.measures import ACCURACY, guessed, undefined
+from flip.measures import ACCURACY, undefined
 from flip.params import load, nearest
 from flip.schema import World
+from flip.scoring import guessed
 
 NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
 TEMPLATES = (

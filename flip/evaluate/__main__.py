@@ -26,11 +26,12 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder, places, prompts, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.measures import ACCURACY, percent
+from flip.measures import ACCURACY
 from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
 from flip.params import load
 from flip.schema import Params
+from flip.scoring import percent
 
 # Kinds of sets whose tasks need the features of pictures and no pixels.
 PLAIN = ("classification", "multilabel", "retrieval")

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 from torch import Tensor
 
-from flip.measures import ACCURACY, kept
+from flip.measures import ACCURACY
+from flip.scoring import kept
 
 TEXTS = 4096  # prompts encoded at once, about
 

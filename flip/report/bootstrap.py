@@ -5,7 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from flip.measures import ACCURACY, MEASURES, percent
+from flip.measures import ACCURACY
+from flip.scoring import ESTIMATE, percent
 
 # Item counts held at once: 64 MB of float64.
 BLOCK = 1 << 23
@@ -61,7 +62,7 @@ def estimates(
     stacked = np.concatenate(list(outcomes.values())).astype(float)
     items = stacked.shape[1]
     blocks = _counts(items, resamples, generator(f"items of {test_set}"))
-    found = np.concatenate([MEASURES[measure].estimate(stacked, counts) for counts in blocks])
+    found = np.concatenate([ESTIMATE[measure](stacked, counts) for counts in blocks])
     result, column = {}, 0
     for (variant, metric), values in outcomes.items():
         seeds = len(values)

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from flip.files import read_json
-from flip.measures import ACCURACY, percent
+from flip.measures import ACCURACY
 from flip.metrics import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
 from flip.schema import Params
+from flip.scoring import percent
 from flip.specs import recipe
 
 
