@@ -31,7 +31,7 @@ def build(options, world: World) -> Run:
     train = params.train.model_copy(update={"batch": options.batch, "batch_scale": 1})
     params = params.model_copy(update={"train": train})
     loader = build_loader(params, options.data, read_json(options.data / "manifest.json"), 0)
-    return Run(params, loader, build_model(params, loader.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world)
+    return Run(params, loader, build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world)
 
 
 def seconds(run: Run, steps: int) -> float:

@@ -33,12 +33,8 @@ RARE = 0.1  # a code whose patches are fewer than this share of the mean is put 
 
 def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
     """The training pictures in the order of the first seed, cropped as in training; captions stay unread."""
-
-    def no_words(texts):
-        return np.zeros((len(texts), 1), dtype=np.int64)
-
     side, window = params.model.image, params.train.shuffle_shards
-    return Loader(manifest, data / "shards", no_words, side, params.augmentation, params.seeds[0], window)
+    return Loader(manifest, data / "shards", None, side, params.augmentation, params.seeds[0], window)
 
 
 class Training:

@@ -58,7 +58,7 @@ class Step:
         self.device = device
 
     def run(self) -> Run:
-        model = build_model(self.params, self.loader.tokenizer.vocabulary, 0, self.device)
+        model = build_model(self.params, self.loader.tokens.tokenizer.vocabulary, 0, self.device)
         return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device), self.codebook)
 
     def flops_per_sample(self) -> float:

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from flip.data.ahead import ahead
+from flip.data.crops import squares
 from flip.data.features import FACTS, features_path, write_features
-from flip.data.index import check_size
-from flip.data.loader import Shard, ahead, squares
+from flip.data.index import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.model.precision import full_precision
@@ -57,7 +58,7 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
     """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        if found := squares(shard[item][0], lambda height, width: [(0, 0, height, width)], side):
+        if found := squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], side):
             images[row], whole[row] = found[0], True
     return images, whole
 
@@ -65,7 +66,7 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
 def embed_shard(tower: Tower, path: Path) -> np.ndarray:
     """Features [samples, width] of a shard's pictures; nan where there is no picture."""
     shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
-    parts = [range(first, min(first + size, len(shard.index))) for first in range(0, len(shard.index), size)]
+    parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
     for images, whole in ahead(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
         rows.append(tower(images))

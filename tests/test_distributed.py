@@ -21,7 +21,7 @@ BATCH = 24  # 2, 3 and 4 divide it
 def build(world, params, data):
     """A run in float64."""
     loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
-    model = build_model(params, loader.tokenizer.vocabulary, 0, "cpu").double()
+    model = build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu").double()
     return Run(params, loader, model, 20, 0, world, load_codebook(params, data, "cpu"))
 
 

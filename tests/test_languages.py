@@ -227,7 +227,7 @@ def test_each_shard_gets_its_captions_in_order(change, listed, tmp_path, tiny):
     for number, shard in enumerate(listed["shards"]):
         for item in range(shard["samples"]):
             language = LANGUAGES[translate.language_of(world.url(row), SPOKEN)]
-            assert read(number, item) == world.caption(tiny, row, language)
+            assert read(number)[item] == world.caption(tiny, row, language)
             row += 1
     facts = [read_json(folder / "translations.json") for folder in folders]
     assert facts[0] == facts[1]
@@ -304,9 +304,9 @@ def test_training_reads_the_captions_of_its_languages(spoken_data, change):
     one, other = english.batch(8, 16), german.batch(8, 16)
     assert torch.equal(one["images"], other["images"])
     places = [german.order.at(position) for position in range(8, 24)]
-    wanted = german.tokenizer([f"bild {number} {item}" for number, item in places])
+    wanted = german.tokens.tokenizer([f"bild {number} {item}" for number, item in places])
     assert np.array_equal(other["ids"].numpy(), wanted)
-    theirs = english.tokenizer([english.shard(number).caption(item) for number, item in places])
+    theirs = english.tokens.tokenizer([english.shard(number).caption(item) for number, item in places])
     assert np.array_equal(one["ids"].numpy(), theirs)
 
 

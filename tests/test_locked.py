@@ -68,7 +68,7 @@ def parts(params, data, given=None, tower=None):
     manifest = read_json(data / "manifest.json")
     found = given and Features(given, manifest, file_hash(tower), params.embedding)
     loader = build_loader(params, data, manifest, 0, features=found)
-    model = build_model(params, loader.tokenizer.vocabulary, 0, "cpu")
+    model = build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu")
     if tower:
         load_weights(tower, model.image_tower, strict=False)
     return loader, model
@@ -165,7 +165,7 @@ def test_the_command_trains_to_whole_weights(change, data, tower, features):
     words = ["--params", data / "lit.yaml", "--data", data, "--seed", 0, "--image-tower", tower, "--out", out]
     words += ["--features", features, "--checkpoints", out / "checkpoints"]
     pretrain.main([str(word) for word in words])
-    vocabulary = parts(params, data)[0].tokenizer.vocabulary
+    vocabulary = parts(params, data)[0].tokens.tokenizer.vocabulary
     load_weights(out / "weights.safetensors", TwoTowers(params, vocabulary))
     theirs = load_file(tower)
     for name, weight in load_file(out / "weights.safetensors").items():

@@ -7,6 +7,7 @@ import torch
 from flip.data.loader import Loader
 from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer
+from flip.data.tokens import Tokens
 from flip.files import read_json
 from flip.model.text import PAD
 from flip.schema import Augmentation, Captions, Noise
@@ -36,7 +37,9 @@ def loader(small_data, tokenizer):
         manifest = read_json(small_data / "manifest.json")
         plain = Augmentation(crop_area=(0.5, 1.0), crop_aspect=(0.75, 1.3333333), flip=True)
         corruption = Corruption(noise(**shares), seed, BATCH, tokenizer) if shares else None
-        return Loader(manifest, small_data / "shards", tokenizer, 16, plain, seed, 2, corruption)
+        return Loader(
+            manifest, small_data / "shards", Tokens(tokenizer, small_data, manifest), 16, plain, seed, 2, corruption
+        )
 
     return make
 

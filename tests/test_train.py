@@ -17,7 +17,7 @@ from tests.conftest import SMALL
 def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
-    model = build_model(params, loader.tokenizer.vocabulary, seed, "cpu")
+    model = build_model(params, loader.tokens.tokenizer.vocabulary, seed, "cpu")
     codebook = load_codebook(params, data, "cpu")
     return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World(), codebook)
 

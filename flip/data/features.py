@@ -76,6 +76,6 @@ class FeatureLoader(Loader):
         row = self.features(number)[item]
         return None if np.isnan(row[0]) else row
 
-    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[str]]:
-        rows, texts = zip(*map(self._pair, positions.tolist()), strict=True)
-        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, list(texts)
+    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
+        rows, places = zip(*map(self._pair, positions.tolist()), strict=True)
+        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, list(places)

@@ -1,5 +1,8 @@
-"""Where each sample lies in a tar: an array beside the file, so that reading a sample needs no walk through headers."""
+"""Where each sample lies in a tar: an array beside the file, so that reading a sample takes no walk through headers,
+and no copy.
+"""
 
+import mmap
 import os
 import tarfile
 from pathlib import Path
@@ -93,3 +96,33 @@ def read_index(tar) -> np.ndarray:
     index = np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
     check_size(tar, tar_size(index))
     return index
+
+
+class Shard:
+    """One tar file, memory-mapped.
+
+    Raises:
+        ValueError: as `read_index`.
+    """
+
+    def __init__(self, path):
+        self.index = read_index(path)
+        with open(path, "rb") as file:
+            self.bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def jpeg(self, item: int) -> memoryview:
+        """A picture's bytes, which stay where they are."""
+        place, size, *_ = self.index[item].tolist()
+        return self.bytes[place : place + size]
+
+    def caption(self, item: int) -> str:
+        *_, place, size = self.index[item].tolist()
+        return str(self.bytes[place : place + size], "utf-8")
+
+    def key(self, item: int) -> str:
+        """The sample's name, from the header before its picture."""
+        header = int(self.index[item, 0]) - BLOCK
+        return bytes(self.bytes[header : header + 100]).split(b"\0")[0].decode().removesuffix(".jpg")

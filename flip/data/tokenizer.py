@@ -10,12 +10,13 @@ import argparse
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from flip.data.loader import Shard
+from flip.data.index import Shard
 from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
 from flip.model.text import PAD
@@ -34,6 +35,8 @@ def tokenizer_path(data, captions: Captions) -> Path:
 class Tokenizer:
     """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
+    `encode` gives the ids of their words alone, as lists of any length.
+
     `path` is that of the scale, or of captions in several languages (`tokenizer_path`), which `captions` may replace by
     CLIP's.
 
@@ -43,7 +46,7 @@ class Tokenizer:
     def __init__(self, path, slots: int, captions: Captions):
         self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
-        self._encode, known = _clip() if stored["kind"] == "clip" else _fast(stored, slots)
+        self.encode, known = _clip() if stored["kind"] == "clip" else _fast(stored)
         self.before = self._special(known, "start") if captions.start else []
         self.after = self._special(known, "end") if captions.end else []
         self.padding = self.after[0] if captions.fill else PAD
@@ -56,15 +59,21 @@ class Tokenizer:
         return [known[name]]
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        ids = np.full((len(texts), self.slots), self.padding, dtype=np.int64)
-        room = self.slots - len(self.before) - len(self.after)
-        for row, tokens in zip(ids, self._encode(texts), strict=True):
-            kept = [*self.before, *tokens[:room], *self.after]
-            row[: len(kept)] = kept
+        return self.arranged(self.encode(texts))
+
+    def arranged(self, words: Sequence[Sequence[int]]) -> np.ndarray:
+        """What `encode` gives of captions, in their slots: int64 [captions, slots]."""
+        ids = np.full((len(words), self.slots), self.padding, dtype=np.int64)
+        first, room = len(self.before), self.slots - len(self.before) - len(self.after)
+        for row, tokens in zip(ids, words, strict=True):
+            end = first + min(len(tokens), room)
+            row[:first] = self.before
+            row[first:end] = tokens[: end - first]
+            row[end : end + len(self.after)] = self.after
         return ids
 
 
-def _fast(stored: dict, slots: int):
+def _fast(stored: dict):
     """A function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are named."""
     from tokenizers import Tokenizer as Fast
 
@@ -72,7 +81,7 @@ def _fast(stored: dict, slots: int):
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     fast = Fast.from_str(json.dumps(stored["definition"]))
     fast.no_padding()
-    fast.enable_truncation(slots)
+    fast.no_truncation()
     ids = {name: fast.token_to_id(token) for name, token in stored.get("special", SPECIAL).items()}
     known = {name: found for name, found in ids.items() if found is not None}
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
@@ -101,9 +110,7 @@ def _clip_definition() -> dict:
 def captions(manifest: dict, folder: Path):
     """The training captions, shard by shard."""
     for entry in manifest["shards"]:
-        shard = Shard(folder / entry["name"])
-        for item in range(entry["samples"]):
-            yield shard[item][1]
+        yield from map(Shard(folder / entry["name"]).caption, range(entry["samples"]))
 
 
 def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:

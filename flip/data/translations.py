@@ -8,13 +8,12 @@ flip.data.translate makes them. As on the web, which mSigLIP is trained on, a pi
 it keeps it in all epochs and for all seeds of training.
 """
 
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flip.files import read_json
+from flip.files import file_hash, read_json
 from flip.schema import Captions
 
 FACTS = "translations.json"
@@ -36,7 +35,7 @@ def table_path(folder, shard: str) -> Path:
 
 
 class Translations:
-    """translations(number, item) -> caption of an item of the manifest's shard of that number.
+    """translations(number) -> captions of the manifest's shard of that number; `identity` says which translations.
 
     Raises:
         ValueError: they are not there, or are those of other pictures.
@@ -50,14 +49,11 @@ class Translations:
             raise ValueError(f"{path}: manifest {found}, expected {manifest['id']}; run the pipeline again")
         self.paths = [table_path(folder, shard["name"]) for shard in manifest["shards"]]
         self.counts = [shard["samples"] for shard in manifest["shards"]]
-        self._read = lru_cache(maxsize=64)(self._read)
+        self.identity = file_hash(path)
 
-    def _read(self, number: int) -> pa.Array:
+    def __call__(self, number: int) -> list[str]:
         with pq.ParquetFile(self.paths[number]) as file:  # read_table would load 60 MB of code first
-            column = file.read(columns=["caption"], use_threads=False)["caption"].combine_chunks()
+            column = file.read(columns=["caption"], use_threads=False)["caption"].to_pylist()
         if len(column) < self.counts[number]:  # more, where a variant learns from a share of the data
             raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} pictures")
         return column
-
-    def __call__(self, number: int, item: int) -> str:
-        return self._read(number)[item].as_py()

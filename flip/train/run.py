@@ -12,6 +12,7 @@ from flip.data.features import FeatureLoader
 from flip.data.loader import Loader
 from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.tokens import Tokens
 from flip.data.translations import Translations, translations_path
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives, readers
@@ -28,14 +29,13 @@ def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenize
     captions = params.captions
     tokenizer = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
     spoken = translations_path(data, captions)
-    translations = Translations(spoken.parent, manifest) if spoken else None
+    tokens = Tokens(tokenizer, data, manifest, Translations(spoken.parent, manifest) if spoken else None)
     noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
     views = params.simclr.views if params.simclr.weight else None
     side, window = params.model.image, params.train.shuffle_shards
     mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
-    pairs = manifest, data / "shards", tokenizer, side, params.augmentation, seed, window
-    pairs += noise, views, mismatched, translations
-    pairs += (None if mix.pairs == 1 else mix, params.train.global_batch)
+    pairs = manifest, data / "shards", tokens, side, params.augmentation, seed, window
+    pairs += noise, views, mismatched, None if mix.pairs == 1 else mix, params.train.global_batch
     return FeatureLoader(features, *pairs) if features else Loader(*pairs)
 
 

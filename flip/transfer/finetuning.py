@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.data.loader import crop_box, resize
+from flip.data.crops import crop_box, resize
 from flip.model.transformer import initialize
 from flip.model.two_towers import TwoTowers
 from flip.schema import Augmentation
