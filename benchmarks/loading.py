@@ -1,21 +1,20 @@
-"""From tar shards to a batch, per core, against what open_clip's training does by default; and shard reading alone.
+"""From tar shards to batches, per core, against what open_clip's training does by default; and shard reading alone.
 
     python -m benchmarks.loading                        # to 224 and to 64 pixels: about three minutes
     python -m benchmarks.loading --pictures 512 --rounds 3
 
-The pictures: JPEGs with a shorter side of 256 pixels and about 23 kB, as img2dataset leaves them. open_clip's default
+The pictures: JPEGs with a shorter side of 256 pixels and about 20 kB, as img2dataset leaves them. open_clip's default
 is its own `image_transform` (decoding by PIL, a random crop of 90 to 100 % of the area, bicubic with antialiasing,
-floats, normalised) and its BPE tokenizer, on what `webdataset` reads. Ours gives bytes of such crops, and ids; the
-model normalises. The forms take turns, round by round; pictures per second and CPU core, medians over rounds, ratios
-medians of the rounds'. `difference` is the mean over pixels of |ours - PIL's bicubic with antialiasing| of the same
-crop, of 255.
+floats, normalised) and its BPE tokenizer, on what `webdataset` reads. Ours gives bytes of such crops, which the model
+normalises, and ids, which were encoded before (a row of its own says for how much). Compact shards hold the same
+pictures at a shorter side of 72 pixels (`shards.compact`). A note says how far pixels are from those of PIL's bicubic
+with antialiasing, on the same crop of the picture as it was downloaded: mean of the absolute difference, of 255.
 """
 
-import argparse
-import statistics
+import os
 import tempfile
-import time
 from collections import deque
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -24,22 +23,29 @@ import simplejpeg
 import torch
 from PIL import Image
 
-import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
-from flip.data.index import write_index
-from flip.data.loader import Loader, Shard, crop_box, squares
+from benchmarks.harness import Form, called, measure, peer
+from benchmarks.table import against, arguments, attempt, publish
+from flip.data.ahead import ahead
+from flip.data.compact import compacted
+from flip.data.crops import crop_box, squares
+from flip.data.index import Shard
+from flip.data.loader import Loader
+from flip.data.shards import write_shard
 from flip.data.tokenizer import Tokenizer
-from flip.files import write_json
+from flip.data.tokens import Tokens
 from flip.model.masking import uniform
 from flip.params import read_project
-from flip.provenance import processor
-from flip.schema import Augmentation
+from flip.schema import Augmentation, Compact
 
 CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)  # open_clip's default
+COMPACT = Compact(image_size=72, quality=90)
 WORDS = ("a", "photo", "of", "the", "old", "house", "dog", "street", "with", "and", "water", "sunset", "vintage")
+BATCH, SLOTS = 256, 32
 
 
-def picture(random: np.random.Generator, height: int, width: int) -> bytes:
-    """A JPEG of about 0.35 bytes per pixel: shapes at all sizes, as photographs have."""
+def picture(random: np.random.Generator) -> bytes:
+    """A JPEG of about 0.25 bytes per pixel: shapes at all sizes, as photographs have."""
+    height, width = (256, int(random.integers(256, 400)))[:: random.choice((1, -1))]
     image = np.full((height, width, 3), 128, np.float32)
     for side in (2, 4, 8, 16, 32, 64, 128, 256):
         noise = random.standard_normal((side, side, 3)).astype(np.float32)
@@ -47,143 +53,157 @@ def picture(random: np.random.Generator, height: int, width: int) -> bytes:
     return simplejpeg.encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), quality=87, colorsubsampling="420")
 
 
-def write_shard(folder: Path, pictures: int) -> dict:
-    """A shard with its index; the manifest of that one shard."""
-    import webdataset as wds
-
-    random, path = np.random.default_rng(0), folder / "00000.tar"
-    with wds.TarWriter(str(path)) as tar:
-        for number in range(pictures):
-            sides = (256, int(random.integers(256, 400)))[:: random.choice((1, -1))]
-            caption = " ".join(random.choice(WORDS, random.integers(5, 16)))
-            tar.write({"__key__": f"{number:08d}", "jpg": picture(random, *sides), "txt": caption})
-    write_index(path)
-    return {"shards": [{"name": path.name, "samples": pictures, "bytes": path.stat().st_size}]}
+def samples(pictures: int):
+    random = np.random.default_rng(0)
+    for number in range(pictures):
+        caption = " ".join(random.choice(WORDS, random.integers(5, 16)))
+        yield {"__key__": f"{number:08d}", "jpg": picture(random), "txt": caption.encode()}
 
 
-def open_clips(tar: Path, side: int, batch: int):
-    """One pass of batches as open_clip's training has them."""
-    import webdataset as wds
-    from open_clip import SimpleTokenizer, image_transform
-
-    pixels, tokenizer = image_transform(side, is_train=True), SimpleTokenizer(context_length=32)
-    pipeline = (
-        wds.WebDataset(str(tar), shardshuffle=False, empty_check=False).decode("pilrgb").rename(image="jpg", text="txt")
-    )
-    pipeline = pipeline.map_dict(image=pixels, text=lambda text: tokenizer(text)[0]).to_tuple("image", "text")
-    return pipeline.batched(batch)
+def write(folder: Path, pictures: int) -> None:
+    """The same pairs as a shard and as a compact one."""
+    made = list(samples(pictures))
+    write_shard(tar(folder, "whole"), iter(made))
+    write_shard(tar(folder, "compact"), ({**one, "jpg": compacted(one["jpg"], COMPACT)} for one in made))
 
 
-def build_loader(folder: Path, manifest: dict, side: int) -> Loader:
-    params = read_project(scale="tiny").variants["clip-form"]
-    tokenizer = Tokenizer(None, 32, params.captions)
-    return Loader(manifest, folder, tokenizer, side, CROP, 0, 1)
+def tar(folder: Path, kind: str) -> Path:
+    return folder / kind / "shards" / "0000" / "00000.tar"
+
+
+def loader(folder: Path, kind: str, side: int) -> Loader:
+    path, captions = tar(folder, kind), read_project(scale="tiny").variants["clip-form"].captions
+    facts = {"name": "0000/00000.tar", "samples": len(Shard(path)), "sha256": kind, "bytes": path.stat().st_size}
+    manifest, data = {"shards": [facts]}, folder / kind
+    tokens = Tokens(Tokenizer(None, SLOTS, captions), data, manifest)
+    return Loader(manifest, data / "shards", tokens, side, CROP, 0, 1)
 
 
 def exhaust(iterable) -> None:
     deque(iterable, maxlen=0)
 
 
-def ours(loader: Loader, pictures: int, batch: int) -> None:
-    for start in range(0, pictures, batch):
-        loader.batch(start, min(batch, pictures - start))
+def ours(folder: Path, kind: str, side: int, workers: int = 0):
+    data = loader(folder, kind, side)
+    total = data.order.total
+    return lambda: exhaust(
+        ahead(lambda start: data.batch(start, min(BATCH, total - start)), range(0, total, BATCH), workers)
+    )
 
 
-def read_by_index(tar: Path, pictures: int) -> None:
-    shard = Shard(tar)
-    exhaust(shard[item] for item in range(pictures))
+def theirs(folder: Path, side: int):
+    """One pass of batches as open_clip's training has them."""
+    wds, open_clip = peer("webdataset"), peer("open_clip")
+    pixels, tokenizer = open_clip.image_transform(side, is_train=True), open_clip.SimpleTokenizer(context_length=SLOTS)
+
+    def run():
+        shard = wds.WebDataset(str(tar(folder, "whole")), shardshuffle=False, empty_check=False)
+        pairs = shard.decode("pilrgb").rename(image="jpg", text="txt")
+        pairs = pairs.map_dict(image=pixels, text=lambda text: tokenizer(text)[0]).to_tuple("image", "text")
+        exhaust(pairs.batched(BATCH))
+
+    return run
 
 
-def read_by_webdataset(tar: Path) -> None:
-    import webdataset as wds
-
-    exhaust(wds.WebDataset(str(tar), shardshuffle=False, empty_check=False))
-
-
-def seconds(function) -> float:
-    begin = time.process_time()
-    function()
-    return time.process_time() - begin
+def reading(folder: Path):
+    shard = Shard(tar(folder, "whole"))
+    return lambda: exhaust(map(shard.jpeg, range(len(shard)))) or exhaust(map(shard.caption, range(len(shard))))
 
 
-def difference(tar: Path, side: int, pictures: int) -> float:
-    """Mean |ours - PIL's bicubic with antialiasing| of the same crops, of 255."""
-    shard, found = Shard(tar), []
-    draws = uniform(0, "augmentation", torch.arange(pictures), Loader.CROP).numpy()
-    for item in range(pictures):
-        jpeg = shard[item][0]
-        height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-        box = top, left, rows, columns = crop_box(height, width, CROP, draws[item][1:].reshape(-1, 4))
-        mine = squares(jpeg, lambda *_, box=box: [box], side)[0]
-        exact = Image.fromarray(simplejpeg.decode_jpeg(jpeg)).crop((left, top, left + columns, top + rows))
-        theirs = np.asarray(exact.resize((side, side), Image.Resampling.BICUBIC))
-        found.append(np.abs(mine.astype(np.float32) - theirs).mean())
-    return float(np.mean(found))
+def their_reading(folder: Path):
+    wds = peer("webdataset")
+    return lambda: exhaust(wds.WebDataset(str(tar(folder, "whole")), shardshuffle=False, empty_check=False))
 
 
-def measure(name: str, forms: dict, pictures: int, rounds: int) -> list[dict]:
-    """One row per form; the first is what the others are compared with."""
-    spent = {who: [] for who in forms}
-    for number in range(rounds + 1):
-        for who, form in forms.items():
-            taken = seconds(form)
-            if number:  # the first warms up
-                spent[who].append(taken)
-    first = next(iter(spent.values()))
-    return [
-        {
-            "what": name,
-            "who": who,
-            "per_second": [pictures / one for one in taken],
-            "times_as_fast": [a / b for a, b in zip(first, taken, strict=True)],
-        }
-        for who, taken in spent.items()
-    ]
+def captions(folder: Path) -> list[str]:
+    shard = Shard(tar(folder, "whole"))
+    return [shard.caption(item) for item in range(len(shard))]
 
 
-def compare(folder: Path, pictures: int, batch: int, sides: list[int], rounds: int) -> list[dict]:
-    manifest = write_shard(folder, pictures)
-    tar = folder / manifest["shards"][0]["name"]
-    rows = []
-    for side in sides:
-        loader = build_loader(folder, manifest, side)
-        forms = {
-            "open_clip": lambda side=side: exhaust(open_clips(tar, side, batch)),
-            "flip": lambda loader=loader: ours(loader, pictures, batch),
-        }
-        found = measure(f"tar to batch, {side} px", forms, pictures, rounds)
-        found[-1]["difference"] = difference(tar, side, min(pictures, 64))
-        rows += found
-    reading = {"webdataset": lambda: read_by_webdataset(tar), "flip": lambda: read_by_index(tar, pictures)}
-    return rows + measure("reading a shard", reading, pictures, rounds)
+def encoding(folder: Path):
+    found, tokenizer = captions(folder), loader(folder, "whole", 64).tokens.tokenizer
+    return lambda: tokenizer.encode(found)
 
 
-def markdown(rows: list[dict]) -> str:
-    lines = ["| what | whose | samples per CPU second (smallest-largest) | times as fast | difference, of 255 |"]
-    lines.append("|" + "---|" * 5)
-    for row in rows:
-        rates, ratio = row["per_second"], statistics.median(row["times_as_fast"])
-        rate = f"{statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f})"
-        apart = f"{row['difference']:.2f}" if "difference" in row else ""
-        lines.append(f"| {row['what']} | {row['who']} | {rate} | {ratio:.1f} | {apart} |")
-    return "\n".join(lines)
+def their_encoding(folder: Path):
+    found, tokenizer = captions(folder), peer("open_clip").SimpleTokenizer(context_length=SLOTS)
+    return lambda: tokenizer(found)
+
+
+def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
+    """How far pixels are from PIL's, of the same parts of the same pictures."""
+    whole, stored, found = Shard(tar(folder, "whole")), Shard(tar(folder, kind)), []
+    draws = uniform(0, "augmentation", torch.arange(pictures), Loader.CROP).numpy()[:, 1:].reshape(pictures, -1, 4)
+    for item in range(min(pictures, len(whole))):
+        exact = Image.open(BytesIO(whole.jpeg(item)))
+        top, left, rows, columns = crop_box(exact.height, exact.width, CROP, draws[item])
+        exact = exact.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + columns, top + rows))
+
+        def same_part(height, width, box=(top, left, rows, columns), size=(whole, item)):
+            share = height / simplejpeg.decode_jpeg_header(size[0].jpeg(size[1]))[0]
+            return [tuple(round(edge * share) for edge in box)]
+
+        mine = np.empty((side, side, 3), np.uint8)
+        squares(stored.jpeg(item), same_part, [mine])
+        found.append(np.abs(mine.astype(np.float32) - np.asarray(exact)).mean())
+    return f"{np.mean(found):.2f} of 255 from PIL's pixels"
+
+
+def stored(folder: Path, kind: str) -> str:
+    shard = Shard(tar(folder, kind))
+    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB a picture"
+
+
+def compare(folder: Path, side: int, rounds: int, least: dict[str, float]):
+    """Rows of batches at one size; `least`: kind of shard -> times as fast as open_clip's."""
+    forms = {kind: Form(ours, (folder, kind, side), keep=True) for kind in least}
+    found = measure({"open_clip": Form(theirs, (folder, side))} | forms, rounds)
+    for kind, target in least.items():
+        note = f"{difference(folder, kind, side)}; {stored(folder, kind)}"
+        times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, len(captions(folder))
+        yield against(f"{kind} shard to batch, {side} px", "s", *times, at_least=target, note=note)
+
+
+def compare_parts(folder: Path, rounds: int):
+    count, webdataset = len(captions(folder)), called("webdataset")
+    found = measure({"ours": Form(reading, (folder,)), "theirs": Form(their_reading, (folder,))}, rounds)
+    yield against(
+        "reading a shard", "s", found["ours"].seconds, webdataset, found["theirs"].seconds, count, at_least=100
+    )
+    found = measure({"ours": Form(encoding, (folder,)), "theirs": Form(their_encoding, (folder,))}, rounds)
+    who = called("open_clip_torch")
+    yield against("captions to ids, once", "s", found["ours"].seconds, who, found["theirs"].seconds, count)
+
+
+def compare_workers(folder: Path, side: int, rounds: int):
+    cores = len(os.sched_getaffinity(0))
+    forms = {n: Form(ours, (folder, "whole", side, n), keep=True, clock="wall") for n in (1, cores)}
+    found = measure(forms, rounds)
+    name = f"whole shard to batch, {side} px, {cores} workers, time that passes"
+    yield against(name, "s", found[cores].seconds, "1 worker", found[1].seconds, len(captions(folder)))
+
+
+def rows(options, folder: Path):
+    write(folder, options.pictures)
+    for side, least in (224, {"whole": 7}), (64, {"whole": 7, "compact": 10}):
+        yield from attempt(
+            f"shards to batches, {side} px",
+            lambda: compare(folder, side, options.rounds, least),  # noqa: B023
+        )
+    yield from attempt("reading a shard", lambda: compare_parts(folder, options.rounds))
+    yield from attempt("workers", lambda: compare_workers(folder, 224, options.rounds))
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loading", description=__doc__.splitlines()[0])
+    parser = arguments("loading", __doc__)
     parser.add_argument("--pictures", type=int, default=1024, help="in the shard (default: 1024)")
-    parser.add_argument("--batch", type=int, default=256, help="default: 256")
-    parser.add_argument("--sides", type=int, nargs="+", default=[224, 64], help="pixels (default: 224 64)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts (default: 5)")
-    parser.add_argument("--out", type=Path, help="JSON file for every round's figures")
     options = parser.parse_args(argv)
-    torch.set_num_threads(1)
+    if options.dry:
+        options.pictures, options.rounds = 8, 1
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        rows = compare(Path(folder), options.pictures, options.batch, options.sides, options.rounds)
-    print(markdown(rows))
-    if options.out:
-        write_json(options.out, {"processor": processor(), "torch": torch.__version__, "threads": 1, "rows": rows})
+        how = {"pictures": options.pictures, "rounds": options.rounds, "threads": 1}
+        publish("loading", rows(options, Path(folder)), options.results, how)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,7 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
     """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        if found := squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], side):
-            images[row], whole[row] = found[0], True
+        whole[row] = squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
     return images, whole
 
 

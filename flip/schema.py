@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from flip.schema_data import (
     Augmentation,
     Captions,
+    Compact,
     Download,
     Faults,
     Filters,
@@ -52,6 +53,7 @@ __all__ = [
     "Blocks",
     "Captions",
     "Codebook",
+    "Compact",
     "Faults",
     "Filters",
     "Flava",
@@ -67,6 +69,7 @@ __all__ = [
     "Reconstruction",
     "Report",
     "Section",
+    "Shards",
     "Source",
     "Table",
     "TextForm",
@@ -190,7 +193,13 @@ class Params(Section):
     def is_possible(self):
         must_keep("masking.image", self.kept_patches, self.model.patches)
         must_keep("masking.text", self.kept_tokens, self.model.tokens)
-        batch = self.train.global_batch
+        batch, compact = self.train.global_batch, self.shards.compact
+        if compact and compact.image_size < self.model.image:
+            raise ValueError(
+                f"shards.compact.image_size = {compact.image_size} has fewer pixels than model.image = "
+                f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
+                "shards.compact"
+            )
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "

@@ -122,8 +122,16 @@ class Download(Section):
     samples_per_shard: Count
 
 
+class Compact(Section):
+    """How pictures are stored once more, at the size that training needs."""
+
+    image_size: Count = Field(description="shorter side, pixels; smaller pictures stay as they are")
+    quality: int = Field(description="of the JPEGs", ge=1, le=100)
+
+
 class Shards(Section):
     samples_per_shard: Count
+    compact: Compact | None = Field(description="null: pictures stay as they were downloaded, to the byte")
     buckets: Count = Field(description="jobs that share the search for duplicates, by hash")
     only: str | None = Field(
         description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"

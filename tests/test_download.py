@@ -22,7 +22,7 @@ from flip.data.pairs import NAME
 from flip.data.serve import serving
 from flip.files import read_json
 from flip.params import check, dump, merge
-from flip.schema import Params
+from flip.schema import Params, Shards
 
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,
@@ -149,6 +149,7 @@ def test_messages_of_other_hosts_have_classes():
 def run_to_manifest(data, out, only=None):
     """Fingerprints to manifest of the downloaded parts; no test sets."""
     accounts = sorted((data / "download").glob("*.json"))
+    how = Shards(samples_per_shard=50, compact=None, buckets=1, only=only)
     out.mkdir(parents=True)
     fingerprints.write([], fingerprints.TESTS, out / "tests.parquet")
     for account in accounts:
@@ -156,7 +157,7 @@ def run_to_manifest(data, out, only=None):
     hashes = [out / f"{account.stem}.parquet" for account in accounts]
     duplicates.write_bucket(out / "tests.parquet", hashes, 0, 1, out / "bucket.parquet")
     for account, known in zip(accounts, hashes, strict=True):
-        shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, 50, only)
+        shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, how)
     return manifest.merge(list((out / "shards").glob("*.json")))
 
 

@@ -9,7 +9,7 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from flip.data.crops import crop_box, resize, squares
+from flip.data.crops import crop_box, mirror, resize, squares
 from flip.data.index import Shard
 from flip.data.loader import Loader, Order
 from flip.data.manifest import beginning
@@ -119,8 +119,15 @@ def test_crops_stay_inside_and_keep_their_limits():
 def test_resize_is_pils_antialiased_bicubic(size, apart):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     reference = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
-    assert np.abs(resize(image, 64).astype(int) - reference).mean() <= apart
-    assert np.array_equal(resize(image[:, ::-1], 64), resize(image[:, ::-1].copy(), 64))
+    found, mirrored = np.empty((2, 64, 64, 3), np.uint8)
+    resize(image, found)
+    assert np.abs(found.astype(int) - reference).mean() <= apart
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    plain = torch.nn.functional.interpolate(planes, (64, 64), mode="bicubic", antialias=True)
+    assert np.array_equal(found, plain[0].permute(1, 2, 0).numpy())
+    resize(image[:, ::-1], mirrored)
+    mirror(mirrored)
+    assert np.abs(found.astype(int) - mirrored).max() <= 1
 
 
 @pytest.mark.parametrize(("side", "part"), [(40, 4), (64, 2), (120, 1)])
@@ -132,13 +139,14 @@ def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatc
     boxes = [(16, 32, 200, 184), (96, 144, 184, 232)]  # whole pixels at every size
     plain = simplejpeg.decode_jpeg
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a: sizes.append(plain(*a).shape) or plain(*a))
-    found = squares(jpeg, lambda height, width: boxes, side)
+    found = list(np.empty((2, side, side, 3), np.uint8))
+    assert squares(jpeg, lambda height, width: boxes, found)
     assert sizes == [(288 // part, 384 // part, 3)]
     for (top, left, rows, columns), square in zip(boxes, found, strict=True):
         cut = Image.fromarray(image).crop((left, top, left + columns, top + rows))
         reference = np.asarray(cut.resize((side, side), Image.Resampling.BICUBIC))
         assert np.abs(square.astype(int) - reference).mean() < 8
-    assert squares(jpeg[:50], lambda height, width: boxes, side) is None
+    assert not squares(jpeg[:50], lambda height, width: boxes, found)
 
 
 def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):

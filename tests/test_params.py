@@ -118,6 +118,11 @@ def test_every_scale_resolves(scale):
             20000,
             r"train.batch x train.batch_scale = 20000 .* allowed: 1 to 16500",
         ),
+        (
+            ["scales", "tiny", "shards"],
+            {"compact": {"image_size": 8, "quality": 90}},
+            "shards.compact.image_size = 8 has fewer pixels than model.image = 48",
+        ),
     ],
 )
 def test_mistakes_are_named(project, path, value, message):

@@ -15,8 +15,11 @@ import pytest
 import webdataset
 
 from flip.data import duplicates, fingerprints, manifest, shards
-from flip.data.index import index_path, members, read_index, write_index
+from flip.data.index import Shard, index_path, members, read_index, write_index
 from flip.files import file_hash, write_json
+from flip.schema import Compact, Shards
+
+HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)
 
 
 def picture(number: int, height: int = 90, width: int = 120) -> np.ndarray:
@@ -77,7 +80,8 @@ def tests_of(tmp_path):
 def stages(tmp_path, tests_of):
     """stages([account, ...], test pictures, buckets): reasons by key, and the accounts of the shards stage."""
 
-    def run(accounts, test_pictures=(), buckets=1, per_shard=3, only=None):
+    def run(accounts, test_pictures=(), buckets=1, **changed):
+        how = HOW.model_copy(update=changed)
         tests = tests_of(list(test_pictures))
         hashes = [tmp_path / f"{account.stem}.parquet" for account in accounts]
         for account, out in zip(accounts, hashes, strict=True):
@@ -90,7 +94,7 @@ def stages(tmp_path, tests_of):
             reasons |= shards.duplicates_of(account.stem, drop)
         written = [tmp_path / "shards" / account.name for account in accounts]
         for account, out, known in zip(accounts, written, hashes, strict=True):
-            shards.write_part(account, known, drop, out, per_shard, only)
+            shards.write_part(account, known, drop, out, how)
         return reasons, written
 
     return run
@@ -191,7 +195,7 @@ def test_vanished_pictures_are_an_error(download, stages):
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
 def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, stages, tmp_path):
     samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(7)]
-    _, (written,) = stages([download("0000", samples)], per_shard=3)
+    _, (written,) = stages([download("0000", samples)], samples_per_shard=3)
     data, _ = manifest.merge([written])
     assert [(shard["name"], shard["samples"]) for shard in data["shards"]] == [
         ("0000/00000.tar", 3),
@@ -216,7 +220,7 @@ def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(downloa
     before = manifest.merge([written])[0]["id"]
     (written.with_suffix("") / "00007.tar").write_bytes(b"left by a killed job")
     (written.with_suffix("") / "00001.tar").write_bytes(b"cut")
-    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, 3)
+    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, HOW)
     assert manifest.merge([written])[0]["id"] == before
     assert not (written.with_suffix("") / "00007.tar").exists()
 
@@ -227,7 +231,7 @@ def test_fingerprints_of_another_download_are_refused(download, stages, tmp_path
     known = pq.read_table(tmp_path / "0000.parquet")
     pq.write_table(known.slice(1), tmp_path / "0000.parquet")
     with pytest.raises(ValueError, match="0000-0000000 has no fingerprint"):
-        shards.write_part(account, tmp_path / "0000.parquet", [], tmp_path / "again.json", 3)
+        shards.write_part(account, tmp_path / "0000.parquet", [], tmp_path / "again.json", HOW)
 
 
 @pytest.fixture
@@ -270,7 +274,7 @@ def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, t
     samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(5)]
     samples[2] = (samples[2][0], "")
     originals = [f"original {number}".encode() for number in range(5)]
-    _, (written,) = stages([download("0000", samples, originals=originals)], per_shard=2)
+    _, (written,) = stages([download("0000", samples, originals=originals)], samples_per_shard=2)
     data, _ = manifest.merge([written])
     (entry,) = data["lists"]
     path = tmp_path / "shards" / entry["name"]
@@ -284,6 +288,27 @@ def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, t
         }
         for number in (0, 1, 3, 4)
     ]
+
+
+def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
+    """The list says of them what it says of shards that are not; a picture that is small enough keeps its bytes."""
+    small, wide, high = jpeg(picture(0, 40, 70)), jpeg(picture(1, 90, 120)), jpeg(picture(2, 120, 90))
+    account = download("0000", [(one, f"caption {number}") for number, one in enumerate((small, wide, high))])
+    _, (written,) = stages([account])
+    before, _ = manifest.merge([written])
+    how = HOW.model_copy(update={"compact": Compact(image_size=48, quality=90)})
+    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, how)
+    after, _ = manifest.merge([written])
+    assert (after["pairs"], after["lists"]) == (before["pairs"], before["lists"])
+    assert after["id"] != before["id"]
+    shard = Shard(written.with_suffix("") / "00000.tar")
+    assert shard.jpeg(0) == small
+    for item, (original, size) in enumerate([(wide, (48, 64)), (high, (64, 48))], 1):
+        found = cv2.imdecode(np.frombuffer(shard.jpeg(item), np.uint8), cv2.IMREAD_COLOR)
+        wanted = cv2.imdecode(np.frombuffer(original, np.uint8), cv2.IMREAD_COLOR)
+        wanted = cv2.resize(wanted, size[::-1], interpolation=cv2.INTER_AREA)
+        assert found.shape[:2] == size
+        assert np.abs(found.astype(int) - wanted).mean() < 6
 
 
 def in_parts(download, stages, parts, quality=90):
@@ -357,5 +382,7 @@ def test_a_list_that_cannot_be_used_is_named_before_anything_is_written(download
         "wrong.parquet": r"wrong.parquet has no column 'sha256' of text; there are: sha256 \(binary\), hash \(string\)",
     }.items():
         with pytest.raises(ValueError, match=message):
-            shards.write_part(account, tmp_path / "0000.parquet", [], written, 3, str(tmp_path / name))
+            shards.write_part(
+                account, tmp_path / "0000.parquet", [], written, HOW.model_copy(update={"only": str(tmp_path / name)})
+            )
     assert {path: path.stat().st_mtime_ns for path in written.parent.rglob("*")} == before

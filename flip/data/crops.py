@@ -2,10 +2,10 @@
 
 import math
 
+import cv2
 import numpy as np
 import simplejpeg
 import torch
-from torch.nn.functional import interpolate
 
 from flip.schema import Augmentation
 
@@ -31,14 +31,21 @@ def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndar
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [height, width, 3] -> [side, side, 3]: PIL's bicubic, antialiased where it shrinks, but for rounding."""
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    return interpolate(planes, (side, side), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
+def resize(image: np.ndarray, out: np.ndarray) -> None:
+    """uint8 [height, width, 3] into [side, side, 3]: PIL's bicubic, antialiased where it shrinks, but for rounding."""
+    # What torch.nn.functional.interpolate calls; that has no `out`, and to make the result and to copy it to its place
+    # would take longer than to compute it.
+    planes, found = (torch.from_numpy(x).permute(2, 0, 1)[None] for x in (np.ascontiguousarray(image), out))
+    torch.ops.aten._upsample_bicubic2d_aa.out(planes, out.shape[:2], False, None, None, out=found)
 
 
-def squares(jpeg: bytes | memoryview, boxes_of, side: int) -> list[np.ndarray] | None:
-    """Parts of a picture, uint8 [side, side, 3] each; None where the bytes are no picture.
+def mirror(square: np.ndarray) -> None:
+    """Left for right, in place: uint8 [side, side, 3]."""
+    cv2.flip(square, 1, dst=square)
+
+
+def squares(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
+    """Parts of a picture into `out`, uint8 [side, side, 3] each; False where the bytes are no picture.
 
     `boxes_of(height, width)` gives their boxes. The picture is decoded at a half, a quarter or an eighth of its size
     where all boxes still have `side` pixels each way: libjpeg then does less, and averages the pixels as it goes.
@@ -46,11 +53,13 @@ def squares(jpeg: bytes | memoryview, boxes_of, side: int) -> list[np.ndarray] |
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
         boxes = boxes_of(height, width)
-        enough = min(min(box[2:]) for box in boxes) // side
+        enough = min(min(box[2:]) for box in boxes) // len(out[0])
         part = min(1 << max(enough.bit_length() - 1, 0), 8)
         least = -(-height // part), -(-width // part)
         image = simplejpeg.decode_jpeg(jpeg, "RGB", True, True, *least)
     except ValueError:
-        return None
-    boxes = ([round(edge / part) for edge in box] for box in boxes)
-    return [resize(image[top : top + rows, left : left + columns], side) for top, left, rows, columns in boxes]
+        return False
+    for box, square in zip(boxes, out, strict=True):
+        top, left, rows, columns = (round(edge / part) for edge in box)
+        resize(image[top : top + rows, left : left + columns], square)
+    return True

@@ -72,10 +72,14 @@ class FeatureLoader(Loader):
         super().__init__(*pairs)
         self.features = lru_cache(maxsize=self.shard.cache_parameters()["maxsize"])(features)
 
-    def _picture(self, number: int, item: int) -> np.ndarray | None:
+    def _picture(self, number: int, item: int, rows: list[np.ndarray]) -> bool:
         row = self.features(number)[item]
-        return None if np.isnan(row[0]) else row
+        if np.isnan(row[0]):
+            return False
+        rows.append(row)
+        return True
 
     def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
-        rows, places = zip(*map(self._pair, positions.tolist()), strict=True)
-        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, list(places)
+        rows = []
+        places = [self._pair(position, rows) for position in positions.tolist()]
+        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, places

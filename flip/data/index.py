@@ -106,23 +106,24 @@ class Shard:
     """
 
     def __init__(self, path):
-        self.index = read_index(path)
+        self.index = memoryview(read_index(path))  # gives numbers one by one in half of an array's time
         with open(path, "rb") as file:
-            self.bytes = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.view = memoryview(self.map)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def jpeg(self, item: int) -> memoryview:
         """A picture's bytes, which stay where they are."""
-        place, size, *_ = self.index[item].tolist()
-        return self.bytes[place : place + size]
+        place = self.index[item, 0]
+        return self.view[place : place + self.index[item, 1]]
 
     def caption(self, item: int) -> str:
-        *_, place, size = self.index[item].tolist()
-        return str(self.bytes[place : place + size], "utf-8")
+        place = self.index[item, 2]
+        return self.map[place : place + self.index[item, 3]].decode()
 
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
-        header = int(self.index[item, 0]) - BLOCK
-        return bytes(self.bytes[header : header + 100]).split(b"\0")[0].decode().removesuffix(".jpg")
+        header = self.index[item, 0] - BLOCK
+        return self.map[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")

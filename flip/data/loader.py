@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from flip.data.ahead import ahead
-from flip.data.crops import crop_box, squares
+from flip.data.crops import crop_box, mirror, squares
 from flip.data.index import Shard, check_size
 from flip.data.noise import Corruption
 from flip.data.order import Mixture, Order
@@ -66,46 +66,48 @@ class Loader:
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
         self.words = tokens and lru_cache(maxsize=2 * window)(tokens)
 
-    def _picture(self, number: int, item: int, draws: list[np.ndarray]) -> list[np.ndarray] | None:
-        """What is learned from of a shard's item, cropped by each of the `draws`: the picture, then its views; None
-        where that cannot be read."""
+    def _picture(self, number: int, item: int, out: list[np.ndarray], draws: list[np.ndarray]) -> bool:
+        """Puts what is learned from of a shard's item into `out`, each part cropped by its `draws`: the picture, then
+        its views; False where that cannot be read."""
         ways = list(zip((self.augmentation, self.views, self.views), draws, strict=False))
 
         def boxes(height: int, width: int) -> list[tuple]:
             return [crop_box(height, width, way, one[1 : self.CROP].reshape(-1, 4)) for way, one in ways]
 
-        crops = squares(self.shard(number).jpeg(item), boxes, self.side)
-        if crops is None:
-            return None
-        return [
-            crop[:, ::-1] if way.flip and one[0] < 0.5 else crop for crop, (way, one) in zip(crops, ways, strict=True)
-        ]
+        if not squares(self.shard(number).jpeg(item), boxes, out):
+            return False
+        for square, (way, one) in zip(out, ways, strict=True):
+            if way.flip and one[0] < 0.5:
+                mirror(square)
+        return True
 
-    def _pair(self, position: int, *draws):
-        """What `_picture` gives for the pair at a position, and the pair's shard and item."""
+    def _pair(self, position: int, *where) -> tuple[int, int]:
+        """Shard and item of the pair at a position, of which `_picture` has put what is learned from where it goes."""
         number, item = self.order.at(position)
         for place in self.order.from_item(position, number, item):
-            picture = self._picture(number, place, *draws)
-            if picture is not None:
-                return picture, (number, place)
+            if self._picture(number, place, *where):
+                return number, place
             self.broken += 1
         raise ValueError(f"{self.paths[number]}: no picture can be decoded; run the shards stage again")
 
     def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
         """What of the pairs' pictures goes into the model, and the pairs' shards and items."""
-        size, places = len(positions), []
-        draws = list(uniform(self.seed, "augmentation", positions, self.CROP).numpy())
-        found, of_views = {"images": np.empty((size, self.side, self.side, 3), dtype=np.uint8)}, [()] * size
+        images = np.empty((len(positions), self.side, self.side, 3), dtype=np.uint8)
+        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
         if self.views:
-            found["views"] = np.empty((size, 2, self.side, self.side, 3), dtype=np.uint8)
-            of_views = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(size, 2, -1)
-        for row, position in enumerate(positions.tolist()):
-            (image, *views), place = self._pair(position, [draws[row], *of_views[row]])
-            found["images"][row] = image
-            for number, view in enumerate(views):
-                found["views"][row, number] = recolour(view, self.views, of_views[row][number, self.CROP :])
-            places.append(place)
-        return {name: torch.from_numpy(array) for name, array in found.items()}, places
+            return self._with_views(positions, images, draws)
+        rows = zip(positions.tolist(), images, draws, strict=True)
+        return {"images": torch.from_numpy(images)}, [self._pair(at, [image], [one]) for at, image, one in rows]
+
+    def _with_views(self, positions: torch.Tensor, images: np.ndarray, draws: np.ndarray):
+        """As `_inputs`, with two views of each picture."""
+        views, places = np.empty((len(images), 2, *images.shape[1:]), dtype=np.uint8), []
+        of_views = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
+        for at, image, one, both, theirs in zip(positions.tolist(), images, draws, views, of_views, strict=True):
+            places.append(self._pair(at, [image, *both], [one, *theirs]))
+            for view, numbers in zip(both, theirs[:, self.CROP :], strict=True):
+                view[:] = recolour(view, self.views, numbers)
+        return {"images": torch.from_numpy(images), "views": torch.from_numpy(views)}, places
 
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
         """The samples at positions start .. start + size - 1, which are of one kind."""

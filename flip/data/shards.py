@@ -20,11 +20,13 @@ import pyarrow.parquet as pq
 import webdataset as wds
 from tqdm import tqdm
 
+from flip.data.compact import compacted
 from flip.data.duplicates import REASONS
 from flip.data.index import members, write_index
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.files import atomic, file_hash, read_json, write_json
 from flip.params import load
+from flip.schema import Compact, Shards
 
 
 def duplicates_of(part: str, paths: list) -> dict[str, str]:
@@ -71,7 +73,7 @@ def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
                 yield picture, why_lost(picture, reasons, allowed)
 
 
-def usable(download: Path, verdict, lost: Counter):
+def usable(download: Path, verdict, lost: Counter, compact: Compact | None = None):
     """Samples for webdataset's writer, by key; counts in `lost` what is left out, and why.
 
     Raises:
@@ -90,7 +92,8 @@ def usable(download: Path, verdict, lost: Counter):
                     lost[reason] += 1
                 else:
                     facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
-                    yield facts | {kind: read(file, sample[kind]) for kind in ("jpg", "txt")}
+                    jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
+                    yield facts | {"jpg": compacted(jpeg, compact) if compact else jpeg, "txt": caption}
 
 
 def read(file, place: tuple[int, int]) -> bytes:
@@ -126,7 +129,7 @@ def write_all(folder: Path, samples, per_shard: int) -> dict:
     return {"shards": shards, "list": facts | {"pairs": listed.pairs}}
 
 
-def write_part(download, fingerprints, duplicates: list, out, per_shard: int, only: str | None = None) -> dict:
+def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> dict:
     """Writes the shards of a part beside `out`, and to `out` their entries and the part's ledger.
 
     Raises:
@@ -134,10 +137,10 @@ def write_part(download, fingerprints, duplicates: list, out, per_shard: int, on
     """
     download, out, dropped = Path(download), Path(out), Counter()
     account = read_json(download)
-    reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, only)
-    found = usable(download, verdicts(fingerprints, reasons, allowed), dropped)
+    reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
+    found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
     samples = tqdm(found, "shards", account["arrived"], unit="picture", disable=None)
-    written = write_all(out.with_suffix(""), samples, per_shard)
+    written = write_all(out.with_suffix(""), samples, how.samples_per_shard)
     ledger = {
         "wanted": account["wanted"],
         "arrived": account["arrived"],
@@ -159,9 +162,8 @@ def main(argv=None):
     parser.add_argument("--out", required=True, help="entries and ledger (JSON); shards and their list go beside it")
     options = parser.parse_args(argv)
     try:
-        shards = load(options.params).shards
         sources = options.download, options.fingerprints, options.duplicates
-        result = write_part(*sources, options.out, shards.samples_per_shard, shards.only)
+        result = write_part(*sources, options.out, load(options.params).shards)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{result['ledger']['used']} pairs in {len(result['shards'])} shards")

@@ -178,9 +178,14 @@ class Estimate:
         return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.precision)) / 3600
 
     @property
-    def stored(self) -> float:
-        """Bytes of a picture in a shard."""
-        return self.given.stored_bytes or stored_bytes(self.base.download.image_size)
+    def stored(self) -> dict[str, float]:
+        """Bytes of a picture with its caption: as downloaded, and in a shard."""
+        compact, downloaded = self.base.shards.compact, self.base.download.image_size
+        sides = {
+            "as downloaded": downloaded,
+            "in a shard": min(compact.image_size, downloaded) if compact else downloaded,
+        }
+        return {where: self.given.stored_bytes or stored_bytes(side) for where, side in sides.items()}
 
     @property
     def totals(self) -> dict[str, float]:
@@ -193,8 +198,8 @@ class Estimate:
             "flops": sum(row.flops for row in self.rows),
             "gpu_hours": sum(row.gpu_hours for row in self.rows),
             "download_bytes": self.data.wanted * original,
-            "shard_bytes": self.data.used * self.stored,
-            "scratch_bytes": self.data.used * self.stored,
+            "shard_bytes": self.data.used * self.stored["in a shard"],
+            "scratch_bytes": self.data.used * self.stored["as downloaded"],
             "weights_bytes": sum(row.weights_bytes for row in self.rows),
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],

@@ -65,7 +65,7 @@ def aligned(lines: list[list[str]]) -> str:
 def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
     """What the whole of it costs."""
     total, given = estimate.totals, estimate.given
-    pictures, kept = size(total["shard_bytes"] + total["scratch_bytes"]), size(total["checkpoint_bytes"])
+    downloaded, shards, kept = (size(total[f"{what}_bytes"]) for what in ("scratch", "shard", "checkpoint"))
     ready, done = duration(total["data_hours"]), duration(total["hours"])
     return [
         (
@@ -73,7 +73,7 @@ def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
         ),
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
-        ("storage", f"{pictures} of pictures (as downloaded and as shards, half each)"),
+        ("storage", f"{downloaded} of pictures as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
@@ -87,7 +87,7 @@ def basis(estimate: Estimate) -> list[tuple[str, str]]:
         "every slot full (an upper bound)" if given.caption_tokens is None else f"{given.caption_tokens:g}, stated"
     )
     original = f"{(given.original_bytes or facts().pictures.original_bytes) / 1000:g} kB as they come"
-    stored = f"{estimate.stored / 1000:.1f} kB in a shard at {base.download.image_size} pixels"
+    stored = ", ".join(f"{kept / 1000:.1f} kB {where}" for where, kept in estimate.stored.items())
     room = f"{facts().usable_memory:.0%} of {estimate.gpu.memory_gb:g} GB count as room"
     overhead = f"{given.overhead_minutes:g} min each for queue and start, stated"
     return [

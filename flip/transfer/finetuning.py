@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.data.crops import crop_box, resize
+from flip.data.crops import crop_box, mirror, resize
 from flip.model.transformer import initialize
 from flip.model.two_towers import TwoTowers
 from flip.schema import Augmentation
@@ -63,8 +63,9 @@ def augmented(images: np.ndarray, augmentation: Augmentation, random: np.random.
     found = np.empty_like(images)
     for image, out in zip(images, found, strict=True):
         top, left, height, width = crop_box(*image.shape[:2], augmentation, random.random((TRIES, 4)))
-        crop = resize(image[top : top + height, left : left + width], len(out))
-        out[:] = crop[:, ::-1] if augmentation.flip and random.random() < 0.5 else crop
+        resize(image[top : top + height, left : left + width], out)
+        if augmentation.flip and random.random() < 0.5:
+            mirror(out)
     return torch.from_numpy(found)
 
 
