@@ -1,4 +1,4 @@
-"""Every part of the benchmark that needs no GPU, or those that are named, each in a process of its own.
+"""The parts of the benchmark that measure time and need no GPU, or those that are named, each in a process of its own.
 
 python -m benchmarks
 python -m benchmarks losses steps --rounds 7
@@ -12,7 +12,7 @@ import sys
 from benchmarks.harness import ROUNDS
 
 PARTS = ["losses", "steps", "loading", "evaluation"]  # by default
-ALLOWED = [*PARTS, "gpu"]
+ALLOWED = [*PARTS, "pixels", "gpu"]
 
 
 def main(argv=None):

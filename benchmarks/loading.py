@@ -91,6 +91,14 @@ def ours(folder: Path, kind: str, side: int, workers: int = 0):
     )
 
 
+def decoding(folder: Path, side: int):
+    """Nothing but libjpeg-turbo, at the part of a picture's size that the loader decodes most at: the floor."""
+    shard = Shard(tar(folder, "whole"))
+    least = 128 if side <= 96 else 256
+    decode = simplejpeg.decode_jpeg
+    return lambda: exhaust(decode(shard.jpeg(item), "RGB", True, True, least, least) for item in range(len(shard)))
+
+
 def theirs(folder: Path, side: int):
     """One pass of batches as open_clip's training has them."""
     wds, open_clip = peer("webdataset"), peer("open_clip")
@@ -157,11 +165,14 @@ def stored(folder: Path, kind: str) -> str:
 def compare(folder: Path, side: int, rounds: int, least: dict[str, float]):
     """Rows of batches at one size; `least`: kind of shard -> times as fast as open_clip's."""
     forms = {kind: Form(ours, (folder, kind, side), keep=True) for kind in least}
-    found = measure({"open_clip": Form(theirs, (folder, side))} | forms, rounds)
+    forms |= {"open_clip": Form(theirs, (folder, side)), "floor": Form(decoding, (folder, side), keep=True)}
+    found, pictures = measure(forms, rounds), len(captions(folder))
     for kind, target in least.items():
         note = f"{difference(folder, kind, side)}; {stored(folder, kind)}"
-        times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, len(captions(folder))
+        times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, pictures
         yield against(f"{kind} shard to batch, {side} px", "s", *times, at_least=target, note=note)
+    name, floor = f"whole shard to batch, {side} px: over decoding alone", found["floor"].seconds
+    yield against(name, "s", found["whole"].seconds, called("simplejpeg"), floor, pictures)
 
 
 def compare_parts(folder: Path, rounds: int):

@@ -1,0 +1,137 @@
+"""What the loader's pixels are worth: zero-shot accuracy after training on them, and on PIL's.
+
+    python -m benchmarks.pixels                          # a variant of `tiny`, 3 seeds: half an hour on one core
+    python -m benchmarks.pixels --seeds 0 1 2 3 4
+
+The pictures are the world's, with 96 to 204 pixels along the shorter side, for a model that sees 48. `PIL` decodes each
+whole and resizes its crop by bicubic interpolation with antialiasing; `whole` is the loader on the same shards, which
+decodes most at half their size; `compact` is the loader on shards of 72 pixels (`shards.compact`). Equal seeds have
+equal pairs, crops and masks. A row has the shares of test pictures that are told wrongly, over the seeds.
+"""
+
+import tempfile
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import trange
+
+from benchmarks.table import against, arguments, publish
+from flip.data import loader, tokenizer
+from flip.data.compact import compacted
+from flip.data.index import Shard
+from flip.data.shards import write_shards
+from flip.data.testsets import make
+from flip.data.world import caption, jpeg
+from flip.device import keep_memory
+from flip.evaluate import zeroshot
+from flip.evaluate.encoders import Full
+from flip.evaluate.inputs import read
+from flip.evaluate.sets import prompts, set_folder
+from flip.files import read_json, write_json
+from flip.params import read_project
+from flip.schema import Compact, Params
+from flip.train.distributed import World
+from flip.train.run import Run, build_loader, build_model, count_steps
+
+COMPACT = Compact(image_size=72, quality=90)
+SETS = ["fine", "coarse"]
+
+
+def by_pil(picture, boxes_of, out: list[np.ndarray]) -> bool:
+    """What `flip.data.crops.squares` does, the long way."""
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    for (top, left, rows, columns), square in zip(boxes_of(image.height, image.width), out, strict=True):
+        box, size = (left, top, left + columns, top + rows), (len(square), len(square))
+        square[:] = np.asarray(image.crop(box).resize(size, Image.Resampling.BICUBIC))
+    return True
+
+
+def samples(params: Params, pictures: int):
+    for row in trange(pictures, desc="pictures", unit="picture", disable=None):
+        text = caption(params.world, row).encode()
+        yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
+
+
+def write_data(params: Params, folder: Path, pairs) -> Path:
+    """A data folder with these pairs, a tokenizer of their captions, and the test sets."""
+    shards = write_shards(folder / "shards" / "0000", iter(pairs), params.shards.samples_per_shard)
+    write_json(folder / "manifest.json", {"shards": shards, "samples": sum(shard["samples"] for shard in shards)})
+    texts = tokenizer.captions(read_json(folder / "manifest.json"), folder / "shards")
+    write_json(folder / "tokenizer.json", tokenizer.build(params, texts))
+    return folder
+
+
+def again(folder: Path):
+    """The pairs of a data folder, their pictures compact."""
+    for entry in read_json(folder / "manifest.json")["shards"]:
+        shard = Shard(folder / "shards" / entry["name"])
+        for item in range(len(shard)):
+            picture, text = compacted(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
+            yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
+
+
+def trained(params: Params, data: Path, seed: int):
+    content = read_json(data / "manifest.json")
+    pairs = build_loader(params, data, content, seed)
+    model = build_model(params, pairs.tokens.tokenizer.vocabulary, seed, "cpu")
+    run = Run(params, pairs, model, count_steps(params, content["samples"]), seed, World(), None)
+    batches = run.batches()
+    for _ in trange(run.steps, desc=f"seed {seed}", unit="step", disable=None):
+        run.step(next(batches))
+    batches.close()
+    return model.eval(), lambda texts: torch.from_numpy(pairs.tokens.tokenizer(texts))
+
+
+def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) -> dict[str, float]:
+    """Share of each set's pictures that a model trained on this data gets wrong."""
+    model, tokenize = trained(params, data, seed)
+    found = {}
+    for name in sets:
+        classes = prompts(set_folder(params, tests, name))
+        right = zeroshot.outcomes(Full(model), tokenize, read(params, tests, name), *classes, "cpu")
+        found[name] = 1 - float(np.mean(right))
+    return found
+
+
+def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):
+    whole = write_data(params, folder / "whole", samples(params, pictures))
+    compact = write_data(params, folder / "compact", again(whole))
+    for name in sets:
+        make(params, name, whole / "tests" / name)
+    ways = {"PIL": (whole, mock.patch.object(loader, "squares", by_pil))}
+    ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
+    found = {way: [] for way in ways}
+    for seed in seeds:
+        for way, (data, changed) in ways.items():
+            with changed:
+                found[way].append(errors(params, data, whole, sets, seed))
+    for name in sets:
+        wrong = {way: [one[name] for one in values] for way, values in found.items()}
+        for way in ("whole", "compact"):
+            yield against(f"{name}: told wrongly after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
+
+
+def main(argv=None):
+    parser = arguments("pixels", __doc__)
+    parser.add_argument("--variant", default="flip-50", help="of tiny (default: flip-50)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    options = parser.parse_args(argv)
+    params = read_project(scale="tiny").variants[options.variant]
+    pictures, sets, seeds = params.world.pictures, SETS, options.seeds
+    if options.dry:
+        pictures, sets, seeds = 64, ["coarse"], [0]
+        params = params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
+    torch.set_num_threads(1)
+    keep_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"variant": options.variant, "pictures": pictures, "seeds": len(seeds)}
+        publish("pixels", rows(params, Path(folder), pictures, sets, seeds), options.results, how)
+
+
+if __name__ == "__main__":
+    main()
