@@ -8,7 +8,7 @@ HEADS = "heads"  # the job that does these
 TUNED = "-finetuned"
 
 
-CLASSIFIED = ("", "-masked", "-ensemble", "-probe", TUNED)  # what follows a set's name where classes are told
+SHOWN = ("", "-masked", "-ensemble")  # what follows a set's name where its pictures are classified zero-shot
 
 
 def retrieval_in(language: str) -> str:
@@ -36,9 +36,9 @@ def set_of(metric: str, sets) -> str:
 
 
 def measure_of(metric: str, sets: dict[str, dict]) -> str:
-    """How its outcomes become a number: as its set's revision says, where classes are told."""
+    """How its outcomes become a number: as its set's revision says, where classes are told by their names."""
     test = set_of(metric, sets)
-    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in CLASSIFIED else ACCURACY
+    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in SHOWN else ACCURACY
 
 
 def tasks_of(metric: str) -> list[str]:

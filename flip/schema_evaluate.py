@@ -46,7 +46,7 @@ class Evaluate(Section):
         return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
 
     def measure(self, role: str) -> str:
-        """How the classification of a set becomes a number."""
+        """How zero-shot classification of a set becomes a number."""
         place = self.sets.get(role, "world")  # captions in other languages are none of them
         return self.measures.get(role) or (public.named(place).measure if public.is_public(place) else ACCURACY)
 

@@ -1,4 +1,4 @@
-"""How the outcomes of classification become one number, for each of flip.measures.
+"""How the outcomes of zero-shot classification become one number, for each of flip.measures.
 
 An estimator takes what is stored of each test item, rows [rows, items, ...], and how often a resample draws each item,
 counts [resamples, items]; it gives percent [resamples, rows]. A class of which a resample has no item does not count.
@@ -143,11 +143,6 @@ def percent(measure: str, rows: np.ndarray) -> float:
     if ESTIMATE[measure] is _mean:
         return 100 * float(rows.mean(dtype=float))
     return float(ESTIMATE[measure](rows.astype(float), np.ones((1, rows.shape[1]))).mean())
-
-
-def number(measure: str, values: np.ndarray) -> float:
-    """What metrics.json holds of the outcomes of one metric [items, ...]: percent, to four places."""
-    return round(percent(measure, values[None]), 4)
 
 
 def guessed(measure: str, targets: np.ndarray, classes: int) -> float | None:

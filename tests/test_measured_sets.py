@@ -4,7 +4,6 @@ and skipped; the outcomes behind a number are what the report resamples."""
 
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports 
 from flip import scoring
 from flip.data import testsets
 from flip.evaluate import zeroshot
+from flip.evaluate.__main__ import number
 from flip.evaluate.sets import prompts, read_set
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
@@ -23,7 +23,6 @@ from flip.params import Project, read_project
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
-from flip.scoring import number
 from tests.colour_sets import write_set
 from tests.conftest import COLOURS
 from tests.results_world import write_world
@@ -129,7 +128,7 @@ def clip_benchmarks(folder, noise):
 
 
 def test_several_labels_are_read_and_measured_as_clip_benchmark_does(several):
-    assert number("map", outcomes(several, "map")) == number("map-11", outcomes(several, "map-11")) == 100
+    assert number(outcomes(several, "map"), "map") == number(outcomes(several, "map-11"), "map-11") == 100
     found, expected = outcomes(several, "map", 3.0), clip_benchmarks(several, 3.0)["mean_average_precision"]
     assert found.shape == (ITEMS, 2, 4)
     assert 50 < scoring.percent("map", found[None]) < 99
@@ -158,25 +157,16 @@ def test_a_revision_says_how_its_set_is_measured(several):
 
 
 @pytest.mark.parametrize(
-    ("name", "measure", "said"),
+    ("name", "measure", "probed", "said"),
     [
-        ("voc", "accuracy", "measures.voc: .* not for pictures with several labels; choose map, map-11"),
-        ("fine", "map", "sets.fine: its pictures have several labels"),
+        ("voc", "accuracy", False, "measures.voc: .* not for pictures with several labels; choose map, map-11"),
+        ("voc", "map-11", True, "pictures of 'voc' have several labels; take it out of the list"),
+        ("fine", "map", False, "sets.fine: its pictures have several labels"),
     ],
 )
-def test_what_a_set_of_several_labels_does_not_have_is_named(several, name, measure, said):
+def test_what_a_set_of_several_labels_does_not_have_is_named(several, name, measure, probed, said):
     with pytest.raises(ValueError, match=said):
-        testsets.revision(several, name, "x", measure=measure)
-
-
-def test_a_training_split_of_several_labels_is_for_the_probe(tmp_path):
-    folder = export(tmp_path / "voc", Pairs(), True)
-    assert "no training split" in testsets.revision(folder, "voc", "x", True, "map")["train"]["missing"]
-    shutil.copytree(folder / "test", folder / "train")
-    assert testsets.revision(folder, "voc", "x", True, "map")["train"]["samples"] == ITEMS
-    write_atomic(folder / "classnames.txt", "\n".join([*NAMES, "x"]) + "\n")
-    with pytest.raises(ValueError, match=r"5 lines in classnames.txt, but labels of 4 classes"):
-        testsets.training(folder)
+        testsets.revision(several, name, "x", probed, measure)
 
 
 @pytest.mark.parametrize(("measure", "said"), [("map", "with one class"), ("auc", "auc is for 2 classes, not 4")])
@@ -220,7 +210,7 @@ def run(change, tmp_path):
         kept = scoring.kept(measure, np.random.default_rng(0).random((items, 2)), targets)
         np.savez(tmp_path / "outcomes.npz", own=kept)
         content = {"samples": items, "classes": 2, "sha256": "00", "measure": measure} | facts
-        metrics = {"metrics": {"own": number(measure, kept)}, "skipped": {}, "sets": {"own": content}}
+        metrics = {"metrics": {"own": number(kept, measure)}, "skipped": {}, "sets": {"own": content}}
         return Run(params, [metrics], [{}], [], [], [tmp_path], {})
 
     return made
@@ -232,8 +222,7 @@ def test_a_report_reads_what_a_measure_keeps(run):
     assert found.missing("own") is None
     assert found.outcomes("own").shape == (1, 100, 2)
     assert measure_of("own", found.sets) == "auc"
-    assert measure_of("own-probe", found.sets) == measure_of("own-finetuned", found.sets) == "auc"
-    assert measure_of("own-image", found.sets) == "accuracy"
+    assert measure_of("own-probe", found.sets) == "accuracy"
 
 
 def test_too_few_pictures_for_an_interval_are_named(run):
@@ -266,7 +255,7 @@ def measured(tmp_path):
                 found = dict(file) | {"sketch": kept}
             np.savez(metrics.with_name("outcomes.npz"), **found)
             content = read_json(metrics)
-            content["metrics"]["sketch"] = number("map-11", kept)
+            content["metrics"]["sketch"] = number(kept, "map-11")
             content["sets"]["sketch"] |= {"samples": items, "classes": 5, "chance": 40.0, "measure": "map-11"}
             metrics.write_text(json.dumps(content))
         return read_results(project, *folders), tmp_path / "out"

@@ -11,7 +11,6 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
@@ -27,7 +26,6 @@ from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import ParameterError, Project, dump, merge
 from flip.schema import Tower
-from flip.scoring import number
 from flip.specs import stages
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
@@ -327,27 +325,6 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     tuned = finetuning.learned(model, training, tuning, 0, "cpu").vision
     assert not torch.equal(tuned.embed.weight, model.vision.embed.weight)
-
-
-def test_a_tower_learns_several_labels(change):
-    """Halves of one or two colours; measured by average precision."""
-    params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 60}}}))
-    torch.manual_seed(0)
-    colours = torch.tensor([(220, 30, 30), (30, 200, 40), (40, 60, 220), (240, 240, 240)])
-    sides = torch.randint(0, 4, (2, 64))
-    images = torch.cat([colours[side][:, None, None].expand(64, 16, 8, 3) for side in sides], dim=2).byte()
-    labels = F.one_hot(sides, 4).amax(dim=0)
-    splits = [(images[:48], labels[:48])], [(images[48:], labels[48:])]
-    found = finetuning.outcomes(TwoTowers(params, 50).eval(), *splits, params.transfer.finetuning, 0, "cpu", "map")
-    assert found.shape == (16, 2, 4)
-    assert number("map", found) > 90
-
-
-def test_smoothing_of_labels_is_that_of_two_classes_each():
-    logits, labels = torch.randn(5, 3), torch.randint(0, 2, (5, 3))
-    two = torch.stack([torch.zeros(15), logits.flatten()], dim=1)
-    expected = F.cross_entropy(two, labels.flatten(), label_smoothing=0.1)
-    assert torch.allclose(finetuning.smoothed(logits, labels, 0.1), expected)
 
 
 def test_crops_are_as_large_as_pictures(change):

@@ -142,11 +142,6 @@ def labels(tar: Path, extension: str = "cls") -> list:
     return found
 
 
-def extension(folder: Path) -> str:
-    """Of what holds the classes of a picture."""
-    return "npy" if kind(folder) == "multilabel" else "cls"
-
-
 def told(folder: Path) -> tuple[int, np.ndarray]:
     """The number of classes, and classes [pictures] or labels [pictures, classes], after a look at the prompts.
 
@@ -156,8 +151,9 @@ def told(folder: Path) -> tuple[int, np.ndarray]:
     names, prompts = lines(folder / NAMES), lines(folder / PROMPTS)
     if not prompts or any("{c}" not in prompt for prompt in prompts):
         raise ValueError(f"{folder / PROMPTS}: {prompts}; each line needs {{c}} where the class name goes")
-    found = [one for tar in tars(folder) for one in labels(tar, extension(folder))]
-    if kind(folder) == "multilabel":
+    extension = "npy" if kind(folder) == "multilabel" else "cls"
+    found = [one for tar in tars(folder) for one in labels(tar, extension)]
+    if extension == "npy":
         return len(names), every_class(folder, names, found)
     highest = max(found)
     if highest + 1 != len(names):
@@ -213,12 +209,10 @@ def training(folder: Path) -> dict:
     """
     if not (folder / "train" / "nshards.txt").is_file():
         return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
-    files, names = tars(folder, "train"), lines(folder / NAMES)
-    found = [one for tar in files for one in labels(tar, extension(folder))]
-    if kind(folder) == "multilabel":
-        every_class(folder, names, found)
-    elif max(found) >= len(names):
-        raise ValueError(f"{folder}: train has labels up to {max(found)}, but {NAMES} has {len(names)} lines")
+    files, classes = tars(folder, "train"), len(lines(folder / NAMES))
+    found = [label for tar in files for label in labels(tar)]
+    if max(found) >= classes:
+        raise ValueError(f"{folder}: train has labels up to {max(found)}, but {NAMES} has {classes} lines")
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     return {"samples": len(found), "sha256": digest.hexdigest()}
 
@@ -244,6 +238,8 @@ def revision(folder: Path, name: str, source: str, probed: bool = False, measure
     samples = sum(len(members(tar)) for tar in tars(folder))
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
+    if probed and kind(folder) == "multilabel":
+        raise ValueError(f"evaluate.probe: pictures of '{name}' have several labels; take it out of the list")
     facts |= {"train": training(folder)} if probed else {}
     return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 

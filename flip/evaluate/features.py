@@ -14,7 +14,7 @@ from flip.model.two_towers import TwoTowers
 @dataclass(frozen=True)
 class Features:
     """What the vision tower's pooling gives, before the projection [pictures, width]; and per batch of the loader the
-    targets: classes [batch], labels [batch, classes], or a list of captions for each picture."""
+    targets: classes [batch], or a list of captions for each picture."""
 
     pooled: Tensor
     targets: list
@@ -28,7 +28,7 @@ class Features:
 
     @property
     def labels(self) -> np.ndarray:
-        """Classes [pictures], or labels [pictures, classes]."""
+        """Classes [pictures]."""
         return torch.cat(self.targets).numpy()
 
 

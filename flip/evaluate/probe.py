@@ -5,18 +5,14 @@ strength of the L2 penalty is swept on a part of the training pictures that is h
 of them once more with the best one. Two things differ. Features are standardised first, as in MAE's probe (He et al.
 2022, Table 10: a BatchNorm without weights before the classifier), so that systems whose features differ in size meet
 the same sweep. And strengths are per picture, mean cross-entropy + strength / 2 x squared weights, so that a sweep
-suits training sets of any size. Pictures with several labels have a probe of two classes for each label, all of one
-strength. What is best is said by the set's own measure (flip.measures).
+suits training sets of any size.
 """
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from flip.evaluate.features import Features
-from flip.measures import ACCURACY
-from flip.scoring import kept, percent
 
 STRENGTHS = 10.0 ** np.arange(0, -4.5, -0.5)  # strongest first: each fit starts from the one before, near its end
 HELD_OUT = 0.2  # of the training pictures, drawn at random
@@ -27,46 +23,24 @@ def classifier(strength: float, pictures: int) -> LogisticRegression:
     return LogisticRegression(C=1 / (strength * pictures), max_iter=STEPS, warm_start=True)
 
 
-def ways(features: np.ndarray, labels: np.ndarray, strengths):
-    """Probes of classes [pictures], or of labels [pictures, classes], with each of the strengths, one after another."""
-    one = classifier(1.0, len(labels))
-    for strength in strengths:
-        one.set_params(C=1 / (strength * len(labels)))
-        yield (OneVsRestClassifier(one) if labels.ndim == 2 else one).fit(features, labels)
-
-
-def logits(probe, features: np.ndarray, classes: int) -> np.ndarray:
-    """Scores [pictures, classes]; -inf for a class that no training picture had."""
-    if isinstance(probe, OneVsRestClassifier):
-        return probe.decision_function(features)
-    found = np.full((len(features), classes), -np.inf)
-    found[:, probe.classes_] = probe.predict_log_proba(features)
-    return found
-
-
-def told(probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
-    """What the measure keeps of each picture (flip.scoring)."""
-    classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), probe.classes_.max())) + 1
-    return kept(measure, logits(probe, features, classes), labels)
-
-
-def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> float:
+def sweep(features: np.ndarray, labels: np.ndarray) -> float:
     """The strength that is best on pictures held out; the strongest of equal ones."""
     order = np.random.default_rng(0).permutation(len(labels))
-    held, rest = np.split(order, [max(int(HELD_OUT * len(labels)), 1)])
-    probes = ways(features[rest], labels[rest], STRENGTHS)
-    scores = [percent(measure, told(probe, features[held], labels[held], measure)[None]) for probe in probes]
+    held, kept = np.split(order, [max(int(HELD_OUT * len(labels)), 1)])
+    one, scores = classifier(STRENGTHS[0], len(kept)), []
+    for strength in STRENGTHS:
+        one.set_params(C=1 / (strength * len(kept))).fit(features[kept], labels[kept])
+        scores.append(one.score(features[held], labels[held]))
     return float(STRENGTHS[np.argmax(scores)])
 
 
-def fit(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY):
-    """The probe of standardised features [pictures, width] and classes [pictures], or labels [pictures, classes]."""
-    return next(ways(features, labels, [sweep(features, labels, measure)]))
+def fit(features: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+    """The probe of standardised features [pictures, width] and classes [pictures]."""
+    return classifier(sweep(features, labels), len(labels)).fit(features, labels)
 
 
-def outcomes(training: Features, test: Features, measure: str = ACCURACY) -> np.ndarray:
-    """What the measure keeps of each test picture: float32 [pictures, ...]; for accuracy 1 where the probe says the
-    picture's class, else 0."""
+def outcomes(training: Features, test: Features) -> np.ndarray:
+    """1 where the probe says the test picture's class, else 0: float32 [pictures]."""
     scaler = StandardScaler().fit(training.pooled.numpy())
-    probe = fit(scaler.transform(training.pooled.numpy()), training.labels, measure)
-    return told(probe, scaler.transform(test.pooled.numpy()), test.labels, measure)
+    probe = fit(scaler.transform(training.pooled.numpy()), training.labels)
+    return (probe.predict(scaler.transform(test.pooled.numpy())) == test.labels).astype(np.float32)

@@ -5,7 +5,7 @@ image features, classification by the image tower itself, fine-tuned.
         --weights results/tiny/flip-50-short/seed-0/weights.safetensors --seed 0 \\
         --tasks caption vqa --out tables/tiny/transfers/flip-50-short/heads/seed-0
 
-Writes metrics.json and outcomes.npz (what the metric is computed of, per test picture), as flip.evaluate does.
+Writes metrics.json and outcomes.npz (a value per test picture, whose mean the metric is), as flip.evaluate does.
 """
 
 import argparse
@@ -19,11 +19,9 @@ from flip.device import pick_device
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.measures import ACCURACY
 from flip.metrics import JAVA, TRANSFERS, TUNED
 from flip.params import load
 from flip.schema import Params
-from flip.scoring import number
 from flip.transfer import captioning, finetuning, java, vqa
 from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 
@@ -94,12 +92,7 @@ def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarra
     if why := content["train"].get("missing"):
         raise Missing(why)
     splits = [read(params, data, name, split) for split in ("train", "test")]
-    return finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device, params.evaluate.measure(name))
-
-
-def measured(params: Params, metric: str) -> str:
-    """How the outcomes of a metric become a number."""
-    return params.evaluate.measure(metric.removesuffix(TUNED)) if metric.endswith(TUNED) else ACCURACY
+    return finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device)
 
 
 def transfer(
@@ -149,7 +142,7 @@ def main(argv=None):
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
-    facts = {"metrics": {name: number(measured(params, name), values) for name, values in found.items()}}
+    facts = {"metrics": {name: round(100 * float(values.mean(dtype=float)), 4) for name, values in found.items()}}
     facts |= evidence | {"weights": file_hash(options.weights), "seed": options.seed}
     write_json(options.out / "metrics.json", facts | {"manifest": read_json(options.data / "manifest.json")["id"]})
 

@@ -12,12 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.data.crops import crop_box, mirror, resize
-from flip.measures import ACCURACY
 from flip.model.transformer import initialize
 from flip.model.two_towers import TwoTowers
 from flip.schema import Augmentation
 from flip.schema_transfer import Finetuning
-from flip.scoring import kept
 from flip.transfer.fit import fit
 
 TRIES = 10  # crops that are drawn until one fits into the picture
@@ -72,40 +70,28 @@ def augmented(images: np.ndarray, augmentation: Augmentation, random: np.random.
 
 
 def whole(loader) -> tuple[Tensor, Tensor]:
-    """All pictures uint8 [pictures, side, side, 3] of a loader and their classes or labels, in memory: steps draw from
-    all of them."""
+    """All pictures uint8 [pictures, side, side, 3] and classes of a loader, in memory: steps draw from all of them."""
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
-
-
-def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of classes [batch]; of labels [batch, classes], that of each label being there or not, on average.
-    Smoothing moves a share of what is wanted to all outcomes alike."""
-    if labels.ndim == 1:
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    return F.binary_cross_entropy_with_logits(logits, labels * (1 - smoothing) + smoothing / 2)
 
 
 def learned(model: TwoTowers, training, tuning: Finetuning, seed: int, device: str) -> Classifier:
     """A classifier that has learned from a loader of pictures and classes."""
     torch.manual_seed(seed)
     (images, labels), random = whole(training), np.random.default_rng(seed)
-    classifier = Classifier(model, labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1).to(device)
+    classifier = Classifier(model, int(labels.max()) + 1).to(device)
 
     def loss(rows):
         logits = classifier(augmented(images[rows].numpy(), tuning.augmentation, random).to(device))
-        return smoothed(logits, labels[rows].to(device), tuning.smoothing)
+        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=tuning.smoothing)
 
     fit(classifier, loss, len(labels), tuning, seed, layered(classifier, tuning))
     return classifier
 
 
-def outcomes(
-    model: TwoTowers, training, test, tuning: Finetuning, seed: int, device: str, measure: str = ACCURACY
-) -> np.ndarray:
-    """What the measure keeps of each test picture: float32 [pictures, ...]; for accuracy 1 where the classifier says
-    the picture's class, else 0. Loaders give both splits."""
+def outcomes(model: TwoTowers, training, test, tuning: Finetuning, seed: int, device: str) -> np.ndarray:
+    """1 where the classifier says the test picture's class, else 0: float32 [pictures]. Loaders give both splits."""
     classifier = learned(model, training, tuning, seed, device)
     with torch.no_grad():
-        logits, labels = zip(*((classifier(images.to(device)).cpu(), labels) for images, labels in test), strict=True)
-    return kept(measure, torch.cat(logits).numpy(), torch.cat(labels).numpy())
+        right = [classifier(images.to(device)).argmax(dim=1).cpu() == labels for images, labels in test]
+    return torch.cat(right).numpy().astype(np.float32)
