@@ -12,13 +12,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from flip.data import mirror
 from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
-from flip.device import pick_device
+from flip.device import pick_device, use_threads
 from flip.evaluate import composition, entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
@@ -145,7 +144,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         params, device = load(options.params), pick_device()
         model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)

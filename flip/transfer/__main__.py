@@ -13,9 +13,8 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from flip.device import pick_device
+from flip.device import pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -133,7 +132,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         params = load(options.params)
         found, evidence = transfer(params, options.data, options.weights, options.seed, options.tasks)
