@@ -25,12 +25,11 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder, places, prompts, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.measures import ACCURACY
 from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
 from flip.params import load
 from flip.schema import Params
-from flip.scoring import percent
+from flip.scoring import number
 
 # Kinds of sets whose tasks need the features of pictures and no pixels.
 PLAIN = ("classification", "multilabel", "retrieval")
@@ -50,12 +49,6 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     """Probes that have nothing to be fitted to, and why."""
     training = {f"{name}-probe": sets[name]["train"] for name in params.evaluate.probe}
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
-
-
-def number(values: np.ndarray, measure: str) -> float:
-    """Percent, of the outcomes of one metric."""
-    share = 100 * float(values.mean()) if measure == ACCURACY else percent(measure, values[None])
-    return round(share, 4)
 
 
 def with_text(model, tokenize, name: str, features: Features, folder: Path, device: str) -> dict[str, np.ndarray]:
@@ -95,7 +88,7 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
         found |= with_text(model, tokenize, name, features, set_folder(params, data, name), device)
     if probed:
         training = compute(model, read(params, data, name, "train"), device)
-        found[f"{name}-probe"] = probe.outcomes(training, features)
+        found[f"{name}-probe"] = probe.outcomes(training, features, params.evaluate.measure(name))
     return found
 
 
@@ -156,7 +149,7 @@ def main(argv=None):
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
-    facts = {"metrics": {name: number(values, measure_of(name, sets)) for name, values in found.items()}}
+    facts = {"metrics": {name: number(measure_of(name, sets), values) for name, values in found.items()}}
     facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})
