@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from flip.device import keep_memory
+from flip.device import keep_memory, use_threads
 
 ROUNDS = 5  # for a figure to be quoted
 # Imported once, by the process that all others are forked from; it computes nothing.
@@ -113,8 +113,8 @@ def _serve(pipe, form: Form) -> None:
     try:
         if form.keep:
             keep_memory()
-        torch.set_num_threads(form.threads)
         run, clock = form.build(*form.arguments), CLOCKS[form.clock]
+        use_threads(form.threads)  # of all libraries that this has loaded
         pipe.send(peak_rise(run))
         while pipe.recv():
             begin = clock()

@@ -79,7 +79,8 @@ class Curve:
         model.load_state_dict(weights)
         found = on_pictures(model, tokenize, self.trained.data, "fine", not params.aligned, device)[self.metric]
         key = params.variant, self.metric
-        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples)[key]
+        measure = params.evaluate.measure("fine")
+        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples, measure)[key]
         low, high = estimate.interval(params.bootstrap.confidence)
         return {self.metric: round(estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
 

@@ -3,6 +3,7 @@
 import ctypes
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from flip.provenance import processor
 
@@ -17,6 +18,13 @@ def keep_memory() -> None:
         libc.mallopt(m_mmap_threshold, 2**30)
     except (OSError, AttributeError):
         pass  # another C library: slower, not wrong
+
+
+def use_threads(count: int) -> None:
+    """Of torch, and of the libraries behind numpy and scipy that are loaded: theirs wait for one another on cores that
+    others use, which made a linear probe take 30 times as long."""
+    torch.set_num_threads(count)
+    threadpool_limits(count)
 
 
 def pick_device() -> str:

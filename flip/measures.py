@@ -1,4 +1,4 @@
-"""The measures of zero-shot classification on CLIP's and FLIP's sets, and which sets have them.
+"""The measures of classification on CLIP's and FLIP's sets, and which sets have them.
 
 Top-1 accuracy for most; mean per class recall, 11-point mean average precision (VOC 2007), ROC-AUC (Hateful Memes) and
 the mean of top-1 and top-5 (Kinetics 700) for some (Radford et al. 2021, Table 9; FLIP, Table 4). `map` is average

@@ -8,7 +8,8 @@ HEADS = "heads"  # the job that does these
 TUNED = "-finetuned"
 
 
-SHOWN = ("", "-masked", "-ensemble")  # what follows a set's name where its pictures are classified zero-shot
+# What follows a set's name where its pictures are classified: zero-shot, and as the set's training split teaches.
+CLASSIFIED = ("", "-masked", "-ensemble", "-probe", TUNED)
 
 
 def retrieval_in(language: str) -> str:
@@ -36,9 +37,9 @@ def set_of(metric: str, sets) -> str:
 
 
 def measure_of(metric: str, sets: dict[str, dict]) -> str:
-    """How its outcomes become a number: as its set's revision says, where classes are told by their names."""
+    """How its outcomes become a number: as its set's revision says, where pictures are classified."""
     test = set_of(metric, sets)
-    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in SHOWN else ACCURACY
+    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in CLASSIFIED else ACCURACY
 
 
 def tasks_of(metric: str) -> list[str]:

@@ -67,6 +67,6 @@ def fault(place: str) -> str | None:
     if not re.fullmatch("[0-9a-f]{40}", pinned):
         return (
             f"'{place}' is not pinned: write {name}@COMMIT, a full commit of {named(name).hub}; "
-            f"`python -m flip.data.mirror --newest {name}` prints today's"
+            f"`python -m flip.data.mirror --pin` writes today's"
         )
     return None

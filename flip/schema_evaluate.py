@@ -30,8 +30,8 @@ class Evaluate(Section):
         description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(
-        description="role -> how zero-shot classification becomes a number; not named: as flip/public.yaml says of a "
-        "public set, and accuracy for others"
+        description="role -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
+        "flip/public.yaml says of a public set, and accuracy for others"
     )
     batch: Count
 
@@ -46,7 +46,7 @@ class Evaluate(Section):
         return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
 
     def measure(self, role: str) -> str:
-        """How zero-shot classification of a set becomes a number."""
+        """How classification of a set becomes a number."""
         place = self.sets.get(role, "world")  # captions in other languages are none of them
         return self.measures.get(role) or (public.named(place).measure if public.is_public(place) else ACCURACY)
 

@@ -1,4 +1,4 @@
-"""How the outcomes of zero-shot classification become one number, for each of flip.measures.
+"""How the outcomes of classification become one number, for each of flip.measures.
 
 An estimator takes what is stored of each test item, rows [rows, items, ...], and how often a resample draws each item,
 counts [resamples, items]; it gives percent [resamples, rows]. A class of which a resample has no item does not count.
@@ -143,6 +143,11 @@ def percent(measure: str, rows: np.ndarray) -> float:
     if ESTIMATE[measure] is _mean:
         return 100 * float(rows.mean(dtype=float))
     return float(ESTIMATE[measure](rows.astype(float), np.ones((1, rows.shape[1]))).mean())
+
+
+def number(measure: str, values: np.ndarray) -> float:
+    """Percent as metrics.json has it, of what was kept of one seed [items, ...]."""
+    return round(percent(measure, values[None]), 4)
 
 
 def guessed(measure: str, targets: np.ndarray, classes: int) -> float | None:

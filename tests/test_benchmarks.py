@@ -81,6 +81,8 @@ def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
     assert all(mark in (ROOT / "README.md").read_text() for mark in MARKS)
 
 
+# webdataset leaves closing its files to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("part", ["losses", "steps", "loading", "pixels", "gpu", "evaluation"])
 def test_each_part_runs(part, tmp_path):
     """In sizes that show nothing else."""

@@ -1,9 +1,11 @@
 """Sets with measures of their own, from a folder to a table's cell: sets of several labels are read as clip-benchmark
-writes and reads them, evaluation gives its number, an oracle 100; what a set does not have, or is too few of, is named
-and skipped; the outcomes behind a number are what the report resamples."""
+writes and reads them; zero-shot, a probe and a fine-tuned tower give their number, an oracle 100; what a set does not
+have, or is too few of, is named and skipped; the outcomes behind a number are what the report resamples."""
 
 import io
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +15,21 @@ import torch.nn.functional as F
 import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip import scoring
 from flip.data import testsets
-from flip.evaluate import zeroshot
-from flip.evaluate.__main__ import number
+from flip.evaluate import probe, zeroshot
+from flip.evaluate.features import compute
 from flip.evaluate.sets import prompts, read_set
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
 from flip.metrics import measure_of
-from flip.params import Project, read_project
+from flip.model.two_towers import TwoTowers
+from flip.params import Project, merge, read_project
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
+from flip.scoring import number
+from flip.transfer import finetuning
 from tests.colour_sets import write_set
-from tests.conftest import COLOURS
+from tests.conftest import COLOURS, SMALL
 from tests.results_world import write_world
 
 pytestmark = pytest.mark.filterwarnings(
@@ -34,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 ITEMS = 64
 NAMES = list(COLOURS)
+WHOLE = {"crop_area": [1.0, 1.0], "crop_aspect": [1.0, 1.0], "flip": False}
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -128,7 +134,7 @@ def clip_benchmarks(folder, noise):
 
 
 def test_several_labels_are_read_and_measured_as_clip_benchmark_does(several):
-    assert number(outcomes(several, "map"), "map") == number(outcomes(several, "map-11"), "map-11") == 100
+    assert number("map", outcomes(several, "map")) == number("map-11", outcomes(several, "map-11")) == 100
     found, expected = outcomes(several, "map", 3.0), clip_benchmarks(several, 3.0)["mean_average_precision"]
     assert found.shape == (ITEMS, 2, 4)
     assert 50 < scoring.percent("map", found[None]) < 99
@@ -156,11 +162,40 @@ def test_a_revision_says_how_its_set_is_measured(several):
     assert "measure" not in testsets.revision(write_set(several.parent / "plain"), "plain", "x")
 
 
+@pytest.fixture
+def taught(several, tmp_path):
+    """The same with a training split of the same pictures."""
+    folder = Path(shutil.copytree(several, tmp_path / "voc"))
+    shutil.copytree(folder / "test", folder / "train")
+    return folder
+
+
+def test_several_labels_are_probed_and_fine_tuned_by_their_measure(taught, change):
+    torch.manual_seed(0)
+    params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 60, "augmentation": WHOLE}}}))
+    model, side = TwoTowers(params, 4).eval(), params.model.image
+    training, test = (read_set(taught, side, 16, split) for split in ("train", "test"))
+    found = {
+        "probe": probe.outcomes(compute(model, training, "cpu"), compute(model, test, "cpu"), "map-11"),
+        "tuned": finetuning.outcomes(model, training, test, 4, "map-11", params.transfer.finetuning, 0, "cpu"),
+    }
+    chance = testsets.revision(taught, "voc", "x", True, "map-11")["chance"]
+    for kept in found.values():
+        assert kept.shape == (ITEMS, 2, 4)
+        assert number("map-11", kept) > chance + 20
+
+
+def test_a_training_split_of_several_labels_is_looked_at(taught):
+    assert testsets.revision(taught, "voc", "x", True, "map-11")["train"]["samples"] == ITEMS
+    write_atomic(taught / "classnames.txt", "\n".join([*NAMES, "x"]) + "\n")
+    with pytest.raises(ValueError, match=r"5 lines in classnames.txt, but labels of 4 classes"):
+        testsets.training(taught)
+
+
 @pytest.mark.parametrize(
     ("name", "measure", "probed", "said"),
     [
         ("voc", "accuracy", False, "measures.voc: .* not for pictures with several labels; choose map, map-11"),
-        ("voc", "map-11", True, "pictures of 'voc' have several labels; take it out of the list"),
         ("fine", "map", False, "sets.fine: its pictures have several labels"),
     ],
 )
@@ -198,7 +233,7 @@ def test_labels_that_are_none_are_named(several, tmp_path):
 
 def test_a_class_without_a_picture_has_no_average_precision():
     with pytest.raises(ValueError, match="no picture has 'b'"):
-        testsets.every_class("set", ["a", "b"], [np.array([1, 0])])
+        testsets.every_class("set", ["a", "b"], np.array([[1, 0]]))
 
 
 @pytest.fixture
@@ -210,7 +245,7 @@ def run(change, tmp_path):
         kept = scoring.kept(measure, np.random.default_rng(0).random((items, 2)), targets)
         np.savez(tmp_path / "outcomes.npz", own=kept)
         content = {"samples": items, "classes": 2, "sha256": "00", "measure": measure} | facts
-        metrics = {"metrics": {"own": number(kept, measure)}, "skipped": {}, "sets": {"own": content}}
+        metrics = {"metrics": {"own": number(measure, kept)}, "skipped": {}, "sets": {"own": content}}
         return Run(params, [metrics], [{}], [], [], [tmp_path], {})
 
     return made
@@ -222,7 +257,8 @@ def test_a_report_reads_what_a_measure_keeps(run):
     assert found.missing("own") is None
     assert found.outcomes("own").shape == (1, 100, 2)
     assert measure_of("own", found.sets) == "auc"
-    assert measure_of("own-probe", found.sets) == "accuracy"
+    assert measure_of("own-probe", found.sets) == measure_of("own-finetuned", found.sets) == "auc"
+    assert measure_of("own-image", found.sets) == "accuracy"
 
 
 def test_too_few_pictures_for_an_interval_are_named(run):
@@ -255,7 +291,7 @@ def measured(tmp_path):
                 found = dict(file) | {"sketch": kept}
             np.savez(metrics.with_name("outcomes.npz"), **found)
             content = read_json(metrics)
-            content["metrics"]["sketch"] = number(kept, "map-11")
+            content["metrics"]["sketch"] = number("map-11", kept)
             content["sets"]["sketch"] |= {"samples": items, "classes": 5, "chance": 40.0, "measure": "map-11"}
             metrics.write_text(json.dumps(content))
         return read_results(project, *folders), tmp_path / "out"

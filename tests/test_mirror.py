@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from flip import public
 from flip.data import mirror, testsets
 from flip.files import read_json
-from flip.params import ParameterError, dump
+from flip.params import ParameterError, dump, read_project
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
 from tests.miniature import ROOT
@@ -122,6 +123,56 @@ def test_a_commit_that_is_not_there_is_named(hub, call):
 def test_the_newest_commit_can_be_asked_for(hub, call):
     done, _ = call(hub, PLACE, "--newest", NAME)
     assert done.stdout.strip() == PLACE
+
+
+SCALES = """# the sets  of two scales
+scales:
+  cc12m: {{evaluate: {{sets: {{fine: {0}, own: ./wds_other}}}}}}  # testsets/wds_others
+  laion400m:
+    evaluate:
+      sets: {{fine: {1}, coarse: {2}}}
+"""
+FOLDER = f"testsets/{REPOSITORY.rpartition('/')[2]}"
+
+
+@pytest.mark.parametrize("places", [(FOLDER, FOLDER, NAME), (NAME, f"{NAME}@{'f' * 40}", PLACE)])
+def test_all_sets_of_params_yaml_are_pinned_at_once(hub, call, tmp_path, places):
+    (tmp_path / "scales.yaml").write_text(SCALES.format(*places))
+    done, _ = call(hub, PLACE, "--pin", str(tmp_path / "scales.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == PLACE
+    assert (tmp_path / "scales.yaml").read_text() == SCALES.format(PLACE, PLACE, PLACE)
+    assert len(hub.asked) == 1
+
+
+def test_what_cannot_be_pinned_is_named_and_the_file_stays(hub, call, tmp_path):
+    path = tmp_path / "scales.yaml"
+    for places, said in (
+        ((NAME, NAME, "wds/cars"), "wds/cars could not be fetched"),  # the hub has no such data set
+        (("world", "./own", "wds/carts"), "no set to pin; write wds/NAME"),
+    ):
+        path.write_text(SCALES.format(*places))
+        done, _ = call(hub, PLACE, "--pin", str(path))
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert path.read_text() == SCALES.format(*places)
+    assert "ask again where there is a network" in call(hub, PLACE, "--newest", "wds/cars")[0].stderr
+
+
+def test_the_sets_of_the_large_scales_can_be_pinned(tmp_path, monkeypatch):
+    """Folders become public sets with the same names on the hub, by one that answers at once."""
+    monkeypatch.setattr(mirror, "newest", lambda name: f"{name}@{COMMIT}")
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    pinned = mirror.pin(path)
+    for scale in ("cc12m", "laion400m"):
+        before = read_project(ROOT / "params.yaml", scale).baseline.evaluate.sets
+        after = read_project(path, scale).baseline.evaluate.sets
+        assert set(after.values()) == set(pinned)
+        assert {role: Path(public.named(place).hub).name for role, place in after.items()} == {
+            role: Path(place).name for role, place in before.items()
+        }
 
 
 def test_no_network_is_named(hub, call):

@@ -76,6 +76,16 @@ def test_half_the_compute_for_equal_errors_saves_half():
     assert row["time"] == pytest.approx(4)
 
 
+def test_the_figure_and_the_files_are_made_of_one_summary():
+    laws = [law_of(40.0, 0.5, held=[8e12]), law_of(30.0, 0.5, label="other")]
+    facts = scaling.summary(laws, "fine", 0.95)
+    for law, one in zip(laws, facts["laws"], strict=True):
+        ends = [one["line"][place] for place in (0, -1)]
+        assert [end["flops"] for end in ends] == pytest.approx([1e12, (law.held or law.fitted)[-1].flops])
+        assert [end["predicted"] for end in ends] == pytest.approx([law.error(end["flops"]).value for end in ends])
+    assert b">other<" in scaling.draw(facts, "svg")
+
+
 def test_a_run_off_the_law_is_told_from_one_on_it():
     law = law_of(40.0, 0.5, held=[8e12])
     off = Point("off", 8e12, 1.0, exact(50.0), False)
@@ -161,7 +171,8 @@ def test_runs_held_out_do_not_move_the_fit(part, folder):
 def test_a_report_without_laws_says_nothing_of_them(project):
     results = type("Results", (), {"project": project.of("ablations")})
     assert scaling.laws(results, {}) == []
-    assert scaling.section(results, []) == ""
+    assert scaling.summarized(results, {}) is None
+    assert scaling.section(None) == ""
 
 
 # params.yaml.

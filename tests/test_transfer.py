@@ -318,12 +318,12 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     images = (colours[labels][:, None, None] - torch.randint(0, 30, (64, 16, 16, 3))).clamp(0).byte()
     training, test = [(images[:48], labels[:48])], [(images[48:], labels[48:])]
     tuning = params.transfer.finetuning
-    found = finetuning.outcomes(model, training, test, tuning, 0, "cpu")
+    found = finetuning.outcomes(model, training, test, 4, "accuracy", tuning, 0, "cpu")
     assert found.dtype == np.float32
     assert found.shape == (16,)
     assert found.mean() > 0.9
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    tuned = finetuning.learned(model, training, tuning, 0, "cpu").vision
+    tuned = finetuning.learned(model, training, 4, tuning, 0, "cpu").vision
     assert not torch.equal(tuned.embed.weight, model.vision.embed.weight)
 
 

@@ -2,6 +2,7 @@
 
     python -m flip.data.mirror --params specs/cc12m/params/clip.yaml --set cars
     python -m flip.data.mirror --newest wds/cars     prints what to pin
+    python -m flip.data.mirror --pin                 pins all that params.yaml names
 
 It lies in testsets/<name>/<commit>/, for all scales. mirror.json comes last and says what each file is; a fetch that
 was cut off continues, with the file that was being fetched. The training split comes along where evaluate.probe names
@@ -9,21 +10,23 @@ the set. Every evaluation looks at its copies with what is here, so the hub's cl
 """
 
 import argparse
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from flip import public
-from flip.files import file_hash, known_hash, read_json, write_json
+from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
 from flip.params import load, nearest
 
 RECORD = "mirror.json"
+FETCHED = f"call `snakemake mirror` where there is a network, or copy {public.MIRRORS}/ from there"
 
 
 @contextmanager
-def reaching(what: str):
-    """Names what could not be reached.
+def reaching(what: str, remedy: str = FETCHED):
+    """Names what could not be reached, and what to do about it.
 
     Raises:
         ValueError: whatever the client has met; it has changed its HTTP library, and so its errors, more than once.
@@ -32,8 +35,7 @@ def reaching(what: str):
         yield
     except Exception as error:
         raise ValueError(
-            f"{what} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())}); call `snakemake "
-            f"mirror` where there is a network, or copy {public.MIRRORS}/ from there"
+            f"{what} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())}); {remedy}"
         ) from None
 
 
@@ -114,8 +116,32 @@ def newest(name: str) -> str:
     there = [one for one, facts in public.known().items() if facts.hub]
     if name not in there:
         raise ValueError(f"--newest {name}: {nearest(name, there)}")
-    with reaching(name):
+    with reaching(name, "ask again where there is a network, or write a commit that its page on the hub shows"):
         return f"{name}@{HfApi().dataset_info(public.known()[name].hub).sha}"
+
+
+def written(name: str) -> re.Pattern:
+    """How parameters name a public set: pinned or not, or as the folder testsets/<data set> that a copy lies in."""
+    folder = public.MIRRORS / Path(public.known()[name].hub).name
+    return re.compile(rf"(?<![\w./-])({re.escape(name)}(@\w*)?|{re.escape(str(folder))})(?![\w./@-])")
+
+
+def pin(path: Path) -> list[str]:
+    """Pins every public set that a file of parameters names to its newest commit, at all scales alike, and leaves the
+    rest of the file as it is; gives what it has written.
+
+    Raises:
+        ValueError: the hub cannot be reached, or the file names no public set; it is then as it was.
+    """
+    text = path.read_text()
+    patterns = {name: written(name) for name, facts in public.known().items() if facts.hub}
+    found = {newest(name): pattern for name, pattern in patterns.items() if pattern.search(text)}
+    if not found:
+        raise ValueError(f"{path}: no set to pin; write wds/NAME, a set of flip/public.yaml, into evaluate.sets first")
+    for place, pattern in found.items():
+        text = pattern.sub(place, text)
+    write_atomic(path, text)
+    return list(found)
 
 
 def faults(place: str) -> list[str]:
@@ -155,10 +181,18 @@ def main(argv=None):
     parser.add_argument("--params", help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--set", help="a role of evaluate.sets")
     parser.add_argument("--newest", metavar="NAME", help="print the newest commit of a public set and end")
+    parser.add_argument(
+        "--pin",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        const="params.yaml",
+        help="write the newest commit of each public set that FILE names into it, and end (default: params.yaml)",
+    )
     options = parser.parse_args(argv)
     try:
-        if options.newest:
-            print(newest(options.newest))
+        if options.newest or options.pin:
+            print(newest(options.newest) if options.newest else "\n".join(pin(options.pin)))
             return
         evaluate = load(options.params).evaluate
         fetch(evaluate.sets[options.set], ["test", "train"] if options.set in evaluate.probe else ["test"])

@@ -142,43 +142,50 @@ def labels(tar: Path, extension: str = "cls") -> list:
     return found
 
 
+def targets_of(folder: Path, split: str, classes: int) -> np.ndarray:
+    """Classes [pictures] of a split, or labels [pictures, classes].
+
+    Raises:
+        ValueError: labels of another number of classes.
+    """
+    several = kind(folder) == "multilabel"
+    found = [one for tar in tars(folder, split) for one in labels(tar, "npy" if several else "cls")]
+    if several and (others := {len(one) for one in found} - {classes}):
+        raise ValueError(
+            f"{folder}: {classes} lines in {NAMES}, but labels of {min(others)} classes in the tars; take both from "
+            "the same export"
+        )
+    return np.array(found)
+
+
 def told(folder: Path) -> tuple[int, np.ndarray]:
     """The number of classes, and classes [pictures] or labels [pictures, classes], after a look at the prompts.
 
     Raises:
-        ValueError: they do not belong together.
+        ValueError: they do not belong together, or no picture has one of several labels.
     """
     names, prompts = lines(folder / NAMES), lines(folder / PROMPTS)
     if not prompts or any("{c}" not in prompt for prompt in prompts):
         raise ValueError(f"{folder / PROMPTS}: {prompts}; each line needs {{c}} where the class name goes")
-    extension = "npy" if kind(folder) == "multilabel" else "cls"
-    found = [one for tar in tars(folder) for one in labels(tar, extension)]
-    if extension == "npy":
-        return len(names), every_class(folder, names, found)
-    highest = max(found)
-    if highest + 1 != len(names):
+    found = targets_of(folder, "test", len(names))
+    if found.ndim == 2:
+        every_class(folder, names, found)
+    elif (needed := found.max() + 1) != len(names):
         raise ValueError(
-            f"{folder}: {len(names)} lines in {NAMES}, but labels from 0 to {highest} in the tars; "
-            f"{highest + 1} class names are needed, so take both from the same export"
+            f"{folder}: {len(names)} lines in {NAMES}, but labels from 0 to {needed - 1} in the tars; {needed} class "
+            "names are needed, so take both from the same export"
         )
-    return len(names), np.array(found)
+    return len(names), found
 
 
-def every_class(folder: Path, names: list[str], found: list[np.ndarray]) -> np.ndarray:
-    """Labels [pictures, classes], each class at least once.
+def every_class(folder: Path, names: list[str], labelled: np.ndarray) -> None:
+    """Refuses labels [pictures, classes] of which one has no picture.
 
     Raises:
-        ValueError: labels of another number of classes, or a class without a picture.
+        ValueError: there is such a class.
     """
-    if others := {len(one) for one in found} - {len(names)}:
-        raise ValueError(
-            f"{folder}: {len(names)} lines in {NAMES}, but labels of {sorted(others)[0]} classes in the tars; take "
-            "both from the same export"
-        )
-    stacked = np.stack(found)
-    if lost := [name for name, there in zip(names, stacked.any(0), strict=True) if not there]:
+    if lost := [name for name, there in zip(names, labelled.any(0), strict=True) if not there]:
         raise ValueError(f"{folder}: no picture has '{lost[0]}', so it has no average precision; take the class out")
-    return stacked
 
 
 def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
@@ -210,9 +217,9 @@ def training(folder: Path) -> dict:
     if not (folder / "train" / "nshards.txt").is_file():
         return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
     files, classes = tars(folder, "train"), len(lines(folder / NAMES))
-    found = [label for tar in files for label in labels(tar)]
-    if max(found) >= classes:
-        raise ValueError(f"{folder}: train has labels up to {max(found)}, but {NAMES} has {classes} lines")
+    found = targets_of(folder, "train", classes)
+    if found.ndim == 1 and found.max() >= classes:
+        raise ValueError(f"{folder}: train has labels up to {found.max()}, but {NAMES} has {classes} lines")
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
     return {"samples": len(found), "sha256": digest.hexdigest()}
 
@@ -238,8 +245,6 @@ def revision(folder: Path, name: str, source: str, probed: bool = False, measure
     samples = sum(len(members(tar)) for tar in tars(folder))
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
-    if probed and kind(folder) == "multilabel":
-        raise ValueError(f"evaluate.probe: pictures of '{name}' have several labels; take it out of the list")
     facts |= {"train": training(folder)} if probed else {}
     return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
 

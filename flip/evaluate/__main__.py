@@ -12,13 +12,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from flip.data import mirror
 from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
-from flip.device import pick_device
+from flip.device import pick_device, use_threads
 from flip.evaluate import composition, entailment, pointing, probe, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
@@ -26,12 +25,11 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder, places, prompts, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.measures import ACCURACY
 from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
 from flip.params import load
 from flip.schema import Params
-from flip.scoring import percent
+from flip.scoring import number
 
 # Kinds of sets whose tasks need the features of pictures and no pixels.
 PLAIN = ("classification", "multilabel", "retrieval")
@@ -51,12 +49,6 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     """Probes that have nothing to be fitted to, and why."""
     training = {f"{name}-probe": sets[name]["train"] for name in params.evaluate.probe}
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
-
-
-def number(values: np.ndarray, measure: str) -> float:
-    """Percent, of the outcomes of one metric."""
-    share = 100 * float(values.mean()) if measure == ACCURACY else percent(measure, values[None])
-    return round(share, 4)
 
 
 def with_text(model, tokenize, name: str, features: Features, folder: Path, device: str) -> dict[str, np.ndarray]:
@@ -96,7 +88,7 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
         found |= with_text(model, tokenize, name, features, set_folder(params, data, name), device)
     if probed:
         training = compute(model, read(params, data, name, "train"), device)
-        found[f"{name}-probe"] = probe.outcomes(training, features)
+        found[f"{name}-probe"] = probe.outcomes(training, features, params.evaluate.measure(name))
     return found
 
 
@@ -145,7 +137,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         params, device = load(options.params), pick_device()
         model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)
@@ -157,7 +149,7 @@ def main(argv=None):
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
-    facts = {"metrics": {name: number(values, measure_of(name, sets)) for name, values in found.items()}}
+    facts = {"metrics": {name: number(measure_of(name, sets), values) for name, values in found.items()}}
     facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})

@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +24,12 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Part:
-    """One report: what was read, its tables, the curves of its trade-off figure and laws of scaling, if it has some."""
+    """One report: what was read, its tables, its trade-off figure's curves, what its laws of scaling say, if any."""
 
     results: Results
     tables: list[Comparison]
     curves: dict
-    laws: Sequence[scaling.Law] = ()
+    laws: dict | None = None
 
     @property
     def name(self) -> str:
@@ -190,7 +189,7 @@ def section(part: Part, shown: set) -> dict:
         "agreement": agreement(tables),
         "figure": figure(curves, metric) if curves else "",
         "figures": figures(part),
-        "scaling": scaling.section(results, part.laws),
+        "scaling": scaling.section(part.laws),
         "downloads": downloads(tables),
         "unplotted": [(name, results.runs[name].missing(metric)) for name in rows if name not in plotted],
         "looks": pictures.relevance(results, tables, shown),

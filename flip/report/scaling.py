@@ -155,12 +155,20 @@ def rows_of(law: Law, confidence: float) -> list[dict]:
     return rows
 
 
+def line_of(law: Law, confidence: float) -> list[dict]:
+    """What a law says between its first and its last run."""
+    flops = [point.flops for point in (*law.fitted, *law.held)]
+    between = np.geomspace(min(flops), max(flops), 40).tolist()
+    return [{"flops": one} | spread("predicted", law.error(one), confidence) for one in between]
+
+
 def summary(found: list[Law], metric: str, confidence: float) -> dict:
-    """What scaling.json holds."""
+    """What scaling.json holds, and the figure shows."""
     fits = [
         {"label": law.label, "reference_flops": law.reference}
         | spread("a", law.a, confidence)
         | spread("b", law.b, confidence)
+        | {"line": line_of(law, confidence)}
         for law in found
     ]
     every = [row for law in found for row in rows_of(law, confidence)]
@@ -173,29 +181,36 @@ def summary(found: list[Law], metric: str, confidence: float) -> dict:
     }
 
 
-def draw_law(axes, law: Law, color: str, marker: str, confidence: float) -> None:
-    every = np.array([point.flops for point in (*law.fitted, *law.held)])
-    line = np.geomspace(every.min(), every.max(), 40)
-    predicted = [law.error(flops) for flops in line]
-    axes.plot(line, [one.value for one in predicted], color=color, linewidth=1.5, label=law.label)
-    lows, highs = zip(*(one.interval(confidence) for one in predicted), strict=True)
-    axes.fill_between(line, lows, highs, color=color, alpha=0.15, linewidth=0)
-    for point in (*law.fitted, *law.held):
-        low, high = point.error.interval(confidence)
+def summarized(results: Results, estimates: dict) -> dict | None:
+    """The summary of a report's laws, once for page, files and figures; None where it has none."""
+    if not (found := laws(results, estimates)):
+        return None
+    scaling = next(iter(results.project.reports.values())).scaling
+    return summary(found, scaling.metric, results.bootstrap.confidence)
+
+
+def draw_law(axes, law: dict, points: list[dict], color: str, marker: str) -> None:
+    flops, said, lows, highs = zip(*(one.values() for one in law["line"]), strict=True)
+    axes.plot(flops, said, color=color, linewidth=1.5, label=law["label"])
+    axes.fill_between(flops, lows, highs, color=color, alpha=0.15, linewidth=0)
+    for point in points:
+        error, low, high = (point[name] for name in ("error", "error_low", "error_high"))
+        alike = point["same_model"]
         axes.errorbar(
-            point.flops, point.error.value, [[point.error.value - low], [high - point.error.value]], color=color,
-            marker=marker if point.alike else "*", markersize=7 if point.alike else 10, capsize=3,
-            markerfacecolor=color if point in law.fitted else "white",
+            point["flops"], error, [[error - low], [high - error]], color=color, capsize=3,
+            marker=marker if alike else "*", markersize=7 if alike else 10,
+            markerfacecolor=color if point["fitted"] else "white",
         )  # fmt: skip
 
 
-def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
+def draw(facts: dict, kind: str) -> bytes:
     """The figure as 'svg' or 'png', both axes logarithmic."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
         figure = Figure(figsize=(4.8, 3.8), layout="constrained")
         axes = figure.add_subplot(xscale="log", yscale="log")
-        for number, law in enumerate(found):
-            draw_law(axes, law, *STYLES[number % len(STYLES)], confidence)
+        for number, law in enumerate(facts["laws"]):
+            own = [point for point in facts["points"] if point["law"] == law["label"]]
+            draw_law(axes, law, own, *STYLES[number % len(STYLES)])
         low, high = axes.get_xlim()
         steps = (1, 2, 5) if high < 30 * low else (1,)  # what has room
         for axis, form, subs in ((axes.xaxis, "%.0e", steps), (axes.yaxis, "%g", (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))):
@@ -204,7 +219,7 @@ def draw(found: list[Law], metric: str, confidence: float, kind: str) -> bytes:
             axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
-        axes.set(xlabel="FLOPs of the whole training", ylabel=f"{metric}, error, %")
+        axes.set(xlabel="FLOPs of the whole training", ylabel=f"{facts['metric']}, error, %")
         file = io.BytesIO()
         figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])
     return file.getvalue()
@@ -229,22 +244,18 @@ def markdown(facts: dict) -> str:
     return "\n".join([*lines, "", *(f"- {one.striptags()}" for one in sentences(facts)), ""])
 
 
-def section(results: Results, found: list[Law]) -> Markup:
+def section(facts: dict | None) -> Markup:
     """The report's part about scaling; nothing where it has none."""
-    if not found:
+    if facts is None:
         return Markup()
-    metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
-    facts, figure = summary(found, metric, confidence), inline(draw(found, metric, confidence, "svg"))
     template = templates("flip.report").get_template("scaling.html")
-    return Markup(template.render(figure=figure, sentences=sentences(facts), **facts))
+    return Markup(template.render(figure=inline(draw(facts, "svg")), sentences=sentences(facts), **facts))
 
 
-def write(results: Results, found: list[Law], out: Path) -> None:
+def write(facts: dict, out: Path) -> None:
     """scaling.json, the points as records, all of it as Markdown, and the figure."""
-    metric, confidence = next(iter(results.project.reports.values())).scaling.metric, results.bootstrap.confidence
-    facts = summary(found, metric, confidence)
     write_json(out / "scaling.json", facts)
     write_atomic(out / "scaling-laws.md", markdown(facts))
     records.write(out, "figure-scaling", facts["points"])
     for kind in METADATA:
-        write_atomic(out / f"scaling.{kind}", draw(found, metric, confidence, kind))
+        write_atomic(out / f"scaling.{kind}", draw(facts, kind))

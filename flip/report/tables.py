@@ -103,8 +103,8 @@ def write(found, out: Path) -> None:
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
-    if laws := scaling.laws(found, builder.estimates):
-        scaling.write(found, laws, out)
+    if laws := scaling.summarized(found, builder.estimates):
+        scaling.write(laws, out)
     write_atomic(out / "index.html", page.render([page.Part(found, tables, curves, laws)], {}))
 
 

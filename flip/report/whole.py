@@ -25,7 +25,7 @@ def read_part(project: Project, report: str, options) -> page.Part:
     cost = options.tables / report / "cost.json"
     found = read_results(project.of(report), options.data, options.results, options.receipts, cost)
     builder = Builder(found)
-    curves, laws = tradeoff.curves(found, builder.estimates), scaling.laws(found, builder.estimates)
+    curves, laws = tradeoff.curves(found, builder.estimates), scaling.summarized(found, builder.estimates)
     return page.Part(found, builder.tables(), curves, laws)
 
 

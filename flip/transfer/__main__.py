@@ -13,15 +13,16 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from flip.device import pick_device
+from flip.device import pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.measures import ACCURACY
 from flip.metrics import JAVA, TRANSFERS, TUNED
 from flip.params import load
 from flip.schema import Params
+from flip.scoring import number
 from flip.transfer import captioning, finetuning, java, vqa
 from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 
@@ -92,7 +93,13 @@ def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarra
     if why := content["train"].get("missing"):
         raise Missing(why)
     splits = [read(params, data, name, split) for split in ("train", "test")]
-    return finetuning.outcomes(model, *splits, params.transfer.finetuning, seed, device)
+    measure, tuning = params.evaluate.measure(name), params.transfer.finetuning
+    return finetuning.outcomes(model, *splits, content["classes"], measure, tuning, seed, device)
+
+
+def measure_of(params: Params, metric: str) -> str:
+    """How its outcomes become a number: as the set's do where a tower is fine-tuned on it, else a plain mean."""
+    return params.evaluate.measure(metric.removesuffix(TUNED)) if metric.endswith(TUNED) else ACCURACY
 
 
 def transfer(
@@ -133,7 +140,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
     options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     try:
         params = load(options.params)
         found, evidence = transfer(params, options.data, options.weights, options.seed, options.tasks)
@@ -142,7 +149,7 @@ def main(argv=None):
     packed = io.BytesIO()
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
-    facts = {"metrics": {name: round(100 * float(values.mean(dtype=float)), 4) for name, values in found.items()}}
+    facts = {"metrics": {name: number(measure_of(params, name), values) for name, values in found.items()}}
     facts |= evidence | {"weights": file_hash(options.weights), "seed": options.seed}
     write_json(options.out / "metrics.json", facts | {"manifest": read_json(options.data / "manifest.json")["id"]})
 

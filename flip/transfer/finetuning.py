@@ -16,6 +16,7 @@ from flip.model.transformer import initialize
 from flip.model.two_towers import TwoTowers
 from flip.schema import Augmentation
 from flip.schema_transfer import Finetuning
+from flip.scoring import kept
 from flip.transfer.fit import fit
 
 TRIES = 10  # crops that are drawn until one fits into the picture
@@ -70,28 +71,39 @@ def augmented(images: np.ndarray, augmentation: Augmentation, random: np.random.
 
 
 def whole(loader) -> tuple[Tensor, Tensor]:
-    """All pictures uint8 [pictures, side, side, 3] and classes of a loader, in memory: steps draw from all of them."""
+    """All pictures uint8 [pictures, side, side, 3] and their targets, in memory: steps draw from all of them."""
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
-def learned(model: TwoTowers, training, tuning: Finetuning, seed: int, device: str) -> Classifier:
-    """A classifier that has learned from a loader of pictures and classes."""
+def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Of the softmax for classes [batch]; for labels [batch, classes] the mean of those of sigmoids."""
+    if targets.ndim == 1:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    return F.binary_cross_entropy_with_logits(logits, targets * (1 - smoothing) + smoothing / 2)
+
+
+def learned(model: TwoTowers, training, classes: int, tuning: Finetuning, seed: int, device: str) -> Classifier:
+    """A classifier that has learned from a loader of pictures and classes, or labels [batch, classes]."""
     torch.manual_seed(seed)
     (images, labels), random = whole(training), np.random.default_rng(seed)
-    classifier = Classifier(model, int(labels.max()) + 1).to(device)
+    classifier = Classifier(model, classes).to(device)
 
     def loss(rows):
         logits = classifier(augmented(images[rows].numpy(), tuning.augmentation, random).to(device))
-        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=tuning.smoothing)
+        return cross_entropy(logits, labels[rows].to(device), tuning.smoothing)
 
     fit(classifier, loss, len(labels), tuning, seed, layered(classifier, tuning))
     return classifier
 
 
-def outcomes(model: TwoTowers, training, test, tuning: Finetuning, seed: int, device: str) -> np.ndarray:
-    """1 where the classifier says the test picture's class, else 0: float32 [pictures]. Loaders give both splits."""
-    classifier = learned(model, training, tuning, seed, device)
+def outcomes(
+    model: TwoTowers, training, test, classes: int, measure: str, tuning: Finetuning, seed: int, device: str
+) -> np.ndarray:
+    """What the measure keeps of each test picture: float32 [pictures, ...]; for accuracy 1 where it is right, else 0.
+    Loaders give both splits, pictures with classes or labels [batch, classes]."""
+    classifier = learned(model, training, classes, tuning, seed, device)
     with torch.no_grad():
-        right = [classifier(images.to(device)).argmax(dim=1).cpu() == labels for images, labels in test]
-    return torch.cat(right).numpy().astype(np.float32)
+        found = [(classifier(images.to(device)).cpu(), targets) for images, targets in test]
+    logits, targets = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return kept(measure, logits, targets)
