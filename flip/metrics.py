@@ -36,6 +36,11 @@ def set_of(metric: str, sets) -> str:
     return max(names, key=len)
 
 
+def lacking(metrics: list[str], sets: dict[str, str | None]) -> list[str]:
+    """The test sets of metrics that a scale, whose sets' places these are, does not have."""
+    return [name for name in dict.fromkeys(set_of(metric, sets) for metric in metrics) if sets[name] is None]
+
+
 def measure_of(metric: str, sets: dict[str, dict]) -> str:
     """How its outcomes become a number: as its set's revision says, where pictures are classified."""
     test = set_of(metric, sets)

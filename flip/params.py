@@ -46,6 +46,12 @@ def nearest(name, known) -> str:
     return f"{hint}known: {', '.join(sorted(map(str, known)))}"
 
 
+def _must_know(names, known, what: str, where: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ParameterError(f"{where}: unknown {what} '{name}'; {nearest(name, known)}")
+
+
 def _known_keys(schema, location):
     """Field names of the section at `location`; steps that are no field (list items) are skipped."""
     for key in location:
@@ -103,14 +109,13 @@ class Project:
 
     @cached_property
     def reports(self) -> dict[str, Report]:
-        return {
-            name: check(Report, tree, f"params.yaml, reports.{name}") for name, tree in self.tree["reports"].items()
-        }
+        trees = self.tree["reports"].items()
+        return {name: check(Report, tree, f"params.yaml, reports.{name}") for name, tree in trees}
 
     def of(self, report: str) -> "Project":
         """With the tables, and the trade-off figure, of one report only."""
-        self._must_be_shown(report, "reports")
-        tables = {name: tree for name, tree in self.tree["tables"].items() if self.tables[name].report == report}
+        self._must_know("report", [report], "reports")
+        tables = {name: self.tree["tables"][name] for name, table in self.tables.items() if table.report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
         return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
@@ -133,18 +138,24 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """With the metrics of those test sets that the scale has."""
+        """Those of the scale, with the metrics of those test sets that it has."""
         tables = {name: self._table(name, tree) for name, tree in self.tree["tables"].items()}
         for name, table in tables.items():
-            self._must_know(table.variants, f"tables.{name}.variants")
-            self._must_be_shown(table.report, f"tables.{name}.report")
-        return tables
+            self._must_know("variant", table.variants, f"tables.{name}.variants")
+            self._must_know("report", [table.report], f"tables.{name}.report")
+        return {name: table for name, table in tables.items() if self.scale in (table.scales or [self.scale])}
+
+    @cached_property
+    def places(self) -> dict[str, str | None]:
+        return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
     def _table(self, name: str, tree: dict) -> Table:
         table = check(Table, tree, f"params.yaml, tables.{name}")
-        sets = places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
+        self._must_know("scale", table.scales or [], f"tables.{name}.scales")
+        if table.scales and self.scale not in table.scales:
+            return table
         try:
-            metrics = [metric for metric in table.metrics if sets[set_of(metric, sets)] is not None]
+            metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
         except ValueError as error:
             raise ParameterError(f"params.yaml, tables.{name}.metrics: {error}") from None
         return check(Table, tree | {"metrics": metrics}, f"params.yaml, tables.{name} at scale '{self.scale}'")
@@ -155,20 +166,12 @@ class Project:
             return None
         tradeoff = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff")
         for name, variants in tradeoff.curves.items():
-            self._must_know(variants, f"tradeoff.curves.{name}")
-        self._must_be_shown(tradeoff.report, "tradeoff.report")
+            self._must_know("variant", variants, f"tradeoff.curves.{name}")
+        self._must_know("report", [tradeoff.report], "tradeoff.report")
         return tradeoff
 
-    def _must_be_shown(self, report, where):
-        if report not in self.reports:
-            raise ParameterError(f"params.yaml, {where}: unknown report '{report}'; {nearest(report, self.reports)}")
-
-    def _must_know(self, variants, where):
-        for variant in variants:
-            if variant not in self.tree["variants"]:
-                raise ParameterError(
-                    f"params.yaml, {where}: unknown variant '{variant}'; {nearest(variant, self.tree['variants'])}"
-                )
+    def _must_know(self, what: str, names, where: str) -> None:
+        _must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
 
     def _must_fit(self, params: Params, variants: dict[str, Params]):
         """Whether the variants whose towers this one begins with have such towers."""
@@ -176,7 +179,7 @@ class Project:
             name, key = getattr(params, f"{side}_tower").variant, f"variants.{params.variant}.{side}_tower.weights"
             if name is None:
                 continue
-            self._must_know([name], key)
+            self._must_know("variant", [name], key)
             if fault := misfit(params, side, variants[name]):
                 raise ParameterError(f"params.yaml, {key}: {fault}")
 
@@ -195,13 +198,12 @@ class Project:
         if isinstance(name, dict):
             return tree
         name = tree.get("larger") if name == "larger" else name  # of the scale
-        if name not in models:
-            raise ParameterError(f"{where}: unknown model '{name}'; {nearest(name, models)}")
+        _must_know([name], models, "model", where)
         return tree | {"model": models[name]}
 
     def resolve(self, variant: str) -> Params:
         """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`."""
-        self._must_know([variant], "variants")
+        self._must_know("variant", [variant], "variants")
         delta = dict(self.tree["variants"][variant] or {})
         where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
         if shared := SHARED & delta.keys():
@@ -211,7 +213,7 @@ class Project:
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
         tuning, deltas = tree.pop("tuning", {}), [delta]
         if start := delta.get("start"):
-            self._must_know([start], f"variants.{variant}.start")
+            self._must_know("variant", [start], f"variants.{variant}.start")
             if "start" in (self.tree["variants"][start] or {}):
                 raise ParameterError(f"{where}: start '{start}' is itself tuned; name a variant that is not")
             deltas = [self.tree["variants"][start] or {}, tuning, delta]
@@ -252,13 +254,11 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
         ParameterError: unknown or missing top-level keys, unknown scale.
     """
     tree = yaml.load(Path(path).read_text(), yaml.CSafeLoader) or {}
-    for key in tree.keys() - TOP:
-        raise ParameterError(f"{path}: unknown key '{key}'; {nearest(key, TOP)}")
+    _must_know(tree, TOP, "key", str(path))
     for key in TOP - tree.keys():
         raise ParameterError(f"{path}: missing key '{key}'")
     scale = scale or tree["scale"]
-    if scale not in tree["scales"]:
-        raise ParameterError(f"{path}: unknown scale '{scale}'; {nearest(scale, tree['scales'])}")
+    _must_know([scale], tree["scales"], "scale", str(path))
     return Project(tree, scale)
 
 

@@ -45,6 +45,13 @@ def named(place: str) -> PublicSet:
     return known()[place.split("@")[0]]
 
 
+def at(place: str) -> PublicSet | None:
+    """The public set of a place: one that is named, or a folder testsets/<data set on the hub>; None of others."""
+    if is_public(place):
+        return named(place)
+    return next((one for one in known().values() if one.hub and Path(place) == MIRRORS / Path(one.hub).name), None)
+
+
 def commit(place: str) -> str:
     return place.split("@")[1]
 

@@ -31,7 +31,7 @@ class Evaluate(Section):
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(
         description="role -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
-        "flip/public.yaml says of a public set, and accuracy for others"
+        "flip/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy for others"
     )
     batch: Count
 
@@ -48,7 +48,8 @@ class Evaluate(Section):
     def measure(self, role: str) -> str:
         """How classification of a set becomes a number."""
         place = self.sets.get(role, "world")  # captions in other languages are none of them
-        return self.measures.get(role) or (public.named(place).measure if public.is_public(place) else ACCURACY)
+        known = public.at(place)
+        return self.measures.get(role) or (known.measure if known else ACCURACY)
 
     @model_validator(mode="after")
     def names_public_sets(self):

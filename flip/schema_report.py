@@ -44,6 +44,7 @@ class Table(Section):
     report: Name = Field(description="which report shows it")
     variants: list[Name] = Field(description="rows, baseline first", min_length=1)
     metrics: list[Name] = Field(description="columns", min_length=1)
+    scales: list[Name] | None = Field(None, description="where it is shown, for sets that others have not; null: all")
     mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
 
 

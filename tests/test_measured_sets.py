@@ -273,30 +273,60 @@ def test_outcomes_that_do_not_give_the_number_are_refused(run, tmp_path):
         found.outcomes("own")
 
 
+def add_set(results, name, items):
+    """To all that `write_world` wrote, a set of several labels, of so many pictures."""
+    labels = np.random.default_rng(0).random((items, 5)) < 0.4
+    for metrics in results.glob("*/seed-*/metrics.json"):
+        noise = np.random.default_rng(len(str(metrics))).random((items, 5))
+        kept = scoring.kept("map-11", labels + 2 * noise, labels)
+        with np.load(metrics.with_name("outcomes.npz")) as file:
+            found = dict(file) | {name: kept}
+        np.savez(metrics.with_name("outcomes.npz"), **found)
+        content = read_json(metrics)
+        content["metrics"][name] = number("map-11", kept)
+        facts = {"samples": items, "classes": 5, "chance": 40.0, "measure": "map-11"}
+        content["sets"][name] = content["sets"].get(name, {"sha256": "00" * 32}) | facts
+        metrics.write_text(json.dumps(content))
+
+
+def project_of(table, name="t", delta=None):
+    whole = read_project("params.yaml", "tiny").tree
+    report = {"title": "t", "question": "q", "about": "a"}
+    tree = whole | {"reports": {"two": report}, "tables": {name: table | {"report": "two"}}, "tradeoff": None}
+    return Project(merge(tree, delta or {}), "tiny")
+
+
 @pytest.fixture
 def measured(tmp_path):
     """measured(items): tables of CLIP and FLIP on a set of several labels, of so many pictures."""
-    whole = read_project("params.yaml", "tiny")
-    table = {"title": "t", "report": "two", "variants": ["clip", "flip-50"], "metrics": ["fine", "sketch"]}
-    report = {"title": "t", "question": "q", "about": "a"}
-    project = Project(whole.tree | {"reports": {"two": report}, "tables": {"t": table}, "tradeoff": None}, "tiny")
+    project = project_of({"title": "t", "variants": ["clip", "flip-50"], "metrics": ["fine", "sketch"]})
 
     def made(items):
         folders = write_world(tmp_path, project)
-        labels = np.random.default_rng(0).random((items, 5)) < 0.4
-        for metrics in folders[1].glob("*/seed-*/metrics.json"):
-            noise = np.random.default_rng(len(str(metrics))).random((items, 5))
-            kept = scoring.kept("map-11", labels + 2 * noise, labels)
-            with np.load(metrics.with_name("outcomes.npz")) as file:
-                found = dict(file) | {"sketch": kept}
-            np.savez(metrics.with_name("outcomes.npz"), **found)
-            content = read_json(metrics)
-            content["metrics"]["sketch"] = number("map-11", kept)
-            content["sets"]["sketch"] |= {"samples": items, "classes": 5, "chance": 40.0, "measure": "map-11"}
-            metrics.write_text(json.dumps(content))
+        add_set(folders[1], "sketch", items)
         return read_results(project, *folders), tmp_path / "out"
 
     return made
+
+
+def test_flips_table_4_has_the_papers_values_and_names_the_sets_that_are_missing(tmp_path):
+    """At a scale that has one of its 25 sets, beside the world's own `coarse`; none of the others is a zero."""
+    table = read_project("params.yaml", "cc12m").tree["tables"]["zero-shot"]
+    absent = set(table["metrics"]) - {"coarse", "voc2007"}
+    sets = dict.fromkeys(absent) | {"voc2007": "./voc"}
+    delta = {"scales": {"tiny": {"evaluate": {"sets": sets, "measures": {"voc2007": "map-11"}}}}}
+    project = project_of(table | {"scales": ["tiny"]}, "zero-shot", delta)
+    folders = write_world(tmp_path, project)
+    add_set(folders[1], "voc2007", 200)
+    found = Builder(read_results(project, *folders)).table("zero-shot")
+    assert [[(cell.metric, cell.paper) for cell in row.cells] for row in found.rows] == [
+        [("coarse", 96.0), ("voc2007", 81.1)],
+        [("coarse", 97.2), ("voc2007", 83.1)],
+    ]
+    assert all(cell.low < cell.value < cell.high for row in found.rows for cell in row.cells)
+    said = [note.split(":")[0] for note in found.notes if "is not measured" in note]
+    assert sorted(said) == sorted(f"{name} is not measured" for name in absent)
+    assert "- birdsnap is not measured: evaluate.sets.birdsnap is null at this scale." in tables.markdown(found)
 
 
 def test_a_tables_cell_has_an_interval_and_says_its_measure(measured):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
+from flip.metrics import lacking
 from flip.params import ParameterError, Project, dump, load, merge, read_project
 
 SCALES = ("tiny", "gpu", "cc12m", "laion400m")
@@ -67,6 +68,7 @@ def test_every_scale_resolves(scale):
         ),
         (["tables", "a", "report"], "system", r"tables.a.report: unknown report 'system'; did you mean 'systems'\?"),
         (["reports", "more"], {"title": "", "question": "", "about": ""}, "reports.more: no table names it"),
+        (["tables", "a", "scales"], ["cc12"], r"tables.a.scales: unknown scale 'cc12'; did you mean 'cc12m'\?"),
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
         (["scales", "tiny", "model"], "huge", r"unknown model 'huge'; known: b16, h14"),
@@ -139,6 +141,20 @@ def test_tables_leave_out_the_metrics_of_sets_that_a_scale_does_not_have(project
     nothing.tree["tables"]["pooling"]["metrics"] = ["pointing"]
     with pytest.raises(ParameterError, match=r"tables.pooling at scale 'tiny'.*\n.*metrics: List should have at"):
         nothing.check()
+
+
+def test_tables_may_be_of_some_scales(project):
+    """FLIP's Tables 4 to 6 need sets that a world has not; of those that a scale lacks, the name is known."""
+    public = read_project("params.yaml", "laion400m")
+    others = {"zero-shot", "robustness", "retrieval"}
+    assert set(public.tables) - set(project.tables) == others
+    assert not others & set(project.of("ablations").tables)
+    asked = project.tree["tables"]["zero-shot"]["metrics"]
+    assert len(asked) == 25
+    assert lacking(asked, public.places) == ["birdsnap", "ucf101", "kinetics700", "hateful-memes"]
+    assert public.tables["zero-shot"].metrics == [one for one in asked if public.places[one]]
+    measures = {public.baseline.evaluate.measure(role) for role in ("aircraft", "voc2007", "cars")}
+    assert measures == {"mean-per-class", "map-11", "accuracy"}
 
 
 def test_an_unknown_scale_or_top_level_key_is_named(tmp_path):

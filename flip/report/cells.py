@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from flip.metrics import set_of
+from flip.metrics import lacking, set_of
 from flip.params import Project
 from flip.report import formats
 from flip.report.bootstrap import Estimate
@@ -210,6 +210,11 @@ class Builder:
             evidence=self.evidence(variant),
         )
 
+    def unmeasured(self, name: str) -> list[str]:
+        """The sets that a table of params.yaml names and the scale does not have."""
+        project = self.results.project
+        return [formats.lacking(test) for test in lacking(project.tree["tables"][name]["metrics"], project.places)]
+
     def table(self, name: str) -> Comparison:
         table, sets = self.results.project.tables[name], self.results.sets
         paper = self.paper["tables"].get(name, {})
@@ -221,7 +226,7 @@ class Builder:
             rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: tested(test, sets[test], table.metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
-            notes=self.paper["notes"].get(name, []),
+            notes=[*self.paper["notes"].get(name, []), *self.unmeasured(name)],
         )
 
     def tables(self) -> list[Comparison]:

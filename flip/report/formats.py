@@ -63,6 +63,11 @@ def trained(data: dict[str, dict], share: float | None) -> str:
     return f"Rows are trained on different manifests: {'; '.join(rows)}. Mind that {meaning}."
 
 
+def lacking(test: str) -> str:
+    """That a set is not among the columns, and why."""
+    return f"{test} is not measured: evaluate.sets.{test} is null at this scale."
+
+
 def megabytes(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
 
