@@ -113,7 +113,9 @@ class Project:
         tables = {name: tree for name, tree in self.tree["tables"].items() if self.tables[name].report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
-        return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        vars(part)["variants"] = self.variants  # resolved once for all reports
+        return part
 
     def chain(self, variant: str) -> list[str]:
         """A variant, those whose training it builds on, and so on."""
