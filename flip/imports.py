@@ -19,9 +19,8 @@ from torch import Tensor
 
 import flip.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
 from flip.data.tokenizer import Tokenizer
-from flip.export import open_clip_models, timm_models, transformers_models
 from flip.export.check import Differences, compare
-from flip.export.formats import FORMATS, quiet
+from flip.export.formats import FORMATS, models, quiet
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
 from flip.files import folder_at_once, write_atomic, write_json
@@ -50,10 +49,11 @@ def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loa
             "transformers reads folders only"
         )
     try:
+        known = models(name)
         if name == "open_clip":
-            loaded = open_clip_models.OpenClip().load(source, architecture)
-            return open_clip_models.kind_of(loaded), loaded
-        target = timm_models.Timm() if name == "timm" else transformers_models.kind_of(source)
+            loaded = known.OpenClip().load(source, architecture)
+            return known.kind_of(loaded), loaded
+        target = known.Timm() if name == "timm" else known.kind_of(source)
         return target, target.load(source, architecture)
     except UNREADABLE as error:
         raise ValueError(f"{source}: {name} cannot load it: {str(error).strip().splitlines()[0]}") from error
@@ -129,7 +129,7 @@ def main(argv=None):
     parser.add_argument("--scale", help="takes the rest from this scale (default: the one that params.yaml names)")
     parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not be there")
     options = parser.parse_args(argv)
-    quiet()
+    quiet(options.format)
     try:
         differences = bring(options, read_project(options.params, options.scale).baseline)
     except (ValueError, OSError) as error:

@@ -118,7 +118,9 @@ class Project:
         tables = {name: self.tree["tables"][name] for name, table in self.tables.items() if table.report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
-        return Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        vars(part)["variants"] = self.variants  # resolved once for all reports
+        return part
 
     def chain(self, variant: str) -> list[str]:
         """A variant, those whose training it builds on, and so on."""

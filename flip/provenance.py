@@ -3,6 +3,7 @@
 import ast
 import platform
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -33,11 +34,19 @@ def _source(module: str) -> Path | None:
     return next((p for p in found if p.exists()), None)
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All below a module, in whatever block they stand; what is inside of expressions imports nothing."""
+    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for one in getattr(node, block, ()):
+            yield one
+            yield from _statements(one)
+
+
 @cache
 def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module imports, wherever in it the import stands."""
     names = set()
-    for node in ast.walk(ast.parse(_source(module).read_text())):
+    for node in _statements(ast.parse(_source(module).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):

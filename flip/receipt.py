@@ -121,7 +121,7 @@ def run(command: list[str]) -> int:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write(options, inputs: dict, start: str) -> None:

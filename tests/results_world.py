@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
 
@@ -48,6 +49,8 @@ METRICS = [
     *(f"composition-{kind}" for kind in KINDS),
     *SHIFTS,
 ]
+BEGAN = datetime(2026, 11, 24, 9, tzinfo=UTC)
+EVIDENCE = {"git": {"commit": "c0ffee", "changed": False}, "versions": {"torch": "2.13.0"}}
 MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
 
 
@@ -59,11 +62,19 @@ def outcomes(metric, params, seed, ease):
     return (ease + 0.2 * rng.random(len(ease)) < skill).astype(np.float32)
 
 
+def write_receipt(path, stage, after, start, minutes, **more):
+    """What the report reads of the receipt of a job."""
+    made_from = {"after": dict.fromkeys(map(str, after), "id")}
+    times = {"start": start.isoformat(), "end": (start + timedelta(minutes=minutes)).isoformat()}
+    write_json(path, {"spec": {"stage": stage} | more, "made_from": made_from, "facts": {}} | times | EVIDENCE)
+
+
 def write_receipts(folder, parameters):
-    """What the report reads of the receipts of one seed."""
-    write_json(folder / "pretrain.json", {"spec": {"parameters": parameters}})
-    evidence = {"git": {"commit": "c0ffee", "changed": False}, "versions": {"torch": "2.13.0"}}
-    write_json(folder / "evaluate.json", evidence)
+    """Those of one seed: some two hours later than others, the evaluation a while after the training."""
+    number = sum(map(ord, folder.parent.name))
+    start = BEGAN + timedelta(minutes=number % 40, hours=number % 2 * 2)
+    write_receipt(folder / "pretrain.json", "pretrain", [], start, 6, parameters=parameters)
+    write_receipt(folder / "evaluate.json", "evaluate", [folder / "pretrain.json"], start + timedelta(minutes=7), 1.5)
 
 
 @cache

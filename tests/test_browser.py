@@ -113,7 +113,7 @@ def test_nothing_is_wider_than_the_window(tab):
 
 def test_figures_are_drawn_and_take_the_place_of_the_still_one(tab):
     wanted = tab.run("Object.keys(JSON.parse(document.getElementById('charts').textContent))")
-    assert len(wanted) == 5, "a trade-off, and costs and training of each report"
+    assert len(wanted) == 7, "a trade-off, and costs, training and time of each report"
     for name in wanted:
         assert tab.run(f"document.querySelectorAll('#{name} svg').length") == 1
         assert tab.run(f"document.querySelector('#{name} svg').getBoundingClientRect().width") > 300

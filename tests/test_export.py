@@ -17,7 +17,7 @@ from flip.evaluate.sets import to_square
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
 from flip.export.check import picture
-from flip.export.formats import FORMATS, choose, quiet
+from flip.export.formats import choose, quiet, targets
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.imports import bring
 from flip.model.two_towers import TwoTowers
@@ -26,7 +26,7 @@ from flip.params import dump, load, merge
 from flip.schema import Captions
 from tests.conftest import TOWERS
 
-quiet()
+quiet("transformers")
 VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
 BIASED = {"form": {"vision": {"pre_norm": False, "patch_bias": True, "projection": "affine"}}}
 AFFINE = {"form": {"vision": {"projection": "affine"}}}
@@ -150,7 +150,7 @@ def test_what_cannot_be_expressed_is_refused(variant, delta, name, message, trai
     params = trained(variant, delta)[0].params
     if name == "open_clip" and "both" in message:
         assert type(choose(name, params)).__name__ == "OpenClipWithTimm"  # whose towers do not have to agree
-        assert re.search(message, "\n".join(target.faults(FORMATS[name][0], params)))
+        assert re.search(message, "\n".join(target.faults(targets(name)[0], params)))
         return
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         choose(name, params)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from flip.kinds import PAD
 from flip.model.cross_modal import Visible
 from flip.model.masking import mask_patches, mask_tokens
-from flip.model.text import PAD
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.objectives import PixelError, Reconstruction, WordEntropy, named_losses, objectives

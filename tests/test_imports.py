@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from flip.data.tokenizer import Tokenizer
 from flip.export import __main__ as command
 from flip.export import open_clip_models
-from flip.export.formats import FORMATS, choose, quiet
+from flip.export.formats import FORMATS, choose, quiet, targets
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.imports import adopt, bring, convert
@@ -26,7 +26,7 @@ from tests.conftest import SMALL
 from tests.test_evaluate import write_set
 from tests.test_export import options
 
-quiet()
+quiet("transformers")
 
 
 def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
@@ -34,7 +34,7 @@ def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
     model, tokenizer = trained(
         "clip-form", {"form": {"vision": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}}}
     )
-    one = FORMATS["open_clip"][0]
+    one = targets("open_clip")[0]
     command.export(model, tokenizer, one, tmp_path / "first")
     bring(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")

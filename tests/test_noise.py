@@ -9,7 +9,7 @@ from flip.data.noise import Corruption
 from flip.data.tokenizer import Tokenizer
 from flip.data.tokens import Tokens
 from flip.files import read_json
-from flip.model.text import PAD
+from flip.kinds import PAD
 from flip.schema import Augmentation, Captions, Noise
 from flip.train.run import build_loader
 from tests.conftest import SMALL

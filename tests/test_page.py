@@ -275,7 +275,7 @@ def test_figures_are_vega_lite_that_compiles_without_a_warning(html):
     import vl_convert
 
     specs = embedded(html, "charts")
-    assert set(specs) == {f"ablations-{name}-chart" for name in ("tradeoff", "costs", "curves")}
+    assert set(specs) == {f"ablations-{name}-chart" for name in ("tradeoff", "costs", "curves", "time")}
     for name, spec in specs.items():
         vega = vl_convert.vegalite_to_vega(spec)
         assert vega["marks"], name

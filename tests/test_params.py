@@ -230,3 +230,11 @@ def test_the_command_explains_and_fails_without_a_traceback():
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("params.yaml, variants: unknown variant 'flop-50'; did you mean 'flip-50'?")
+
+
+def test_the_parts_of_a_project_resolve_as_it_does(project):
+    """Variants are resolved once for all reports."""
+    for report in project.reports:
+        part = project.of(report)
+        assert part.variants is project.variants
+        assert {name: part.resolve(name) for name in part.named} == {name: part.variants[name] for name in part.named}

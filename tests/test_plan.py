@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flip.cost import Step
 from flip.files import read_json
+from flip.kinds import PAD
 from flip.model.cross_modal import draw
 from flip.model.masking import mask_tokens
-from flip.model.text import PAD
 from flip.params import ParameterError, freeze, load, merge, read_project
 from flip.plan import __main__ as command
 from flip.plan.data import find_data, stored_bytes

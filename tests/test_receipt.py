@@ -1,6 +1,7 @@
 """A receipt says what a result was made from and what it is; a result that stands is not made again, and of two
 processes that are to make the same one waits."""
 
+import ast
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from flip import provenance
 from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
 from flip.provenance import source_hash
 from flip.receipt import main, source_identity
@@ -189,3 +191,20 @@ def test_a_known_hash_follows_the_content(folder):
 def test_receipts_open_as_json(folder):
     make()
     assert json.loads((folder / "receipts/one.json").read_text())["spec"]["stage"] == "one"
+
+
+def test_imports_are_found_in_whatever_block_they_stand():
+    """As a walk through the whole syntax tree finds them, in all modules of this package."""
+
+    def everywhere(module):
+        nodes = list(ast.walk(ast.parse(provenance._source(module).read_text())))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        kept = {name for name in names if name.startswith("flip.") and provenance._source(name)}
+        return kept - provenance.PARAMETERS
+
+    paths = [path.relative_to(provenance.ROOT.parent).with_suffix("") for path in provenance.ROOT.rglob("*.py")]
+    modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}
+    assert len(modules) > 150
+    assert {module: provenance._imports(module) for module in modules} == {one: everywhere(one) for one in modules}

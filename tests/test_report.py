@@ -562,7 +562,8 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
 
 
 def test_each_file_of_records_is_csv_and_parquet_alike(project, written):
-    names = {*project.tables, "tables", "figure-tradeoff", "figure-training", "figure-costs", "ledger"}
+    figures = {"figure-tradeoff", "figure-training", "figure-costs", "time-jobs", "time-stages"}
+    names = {*project.tables, "tables", "ledger"} | figures
     assert {path.stem for path in written.glob("*.parquet")} == names
     for name in names:
         assert pd.read_parquet(written / f"{name}.parquet").to_csv(index=False) == (written / f"{name}.csv").read_text()

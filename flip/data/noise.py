@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from flip.kinds import PAD
 from flip.model.masking import random_bits, uniform
-from flip.model.text import PAD
 from flip.schema import Noise
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from flip.data.index import Shard
 from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
-from flip.model.text import PAD
+from flip.kinds import PAD
 from flip.params import load
 from flip.schema import Captions, Params
 

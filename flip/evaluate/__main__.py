@@ -18,7 +18,7 @@ from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
 from flip.device import pick_device, use_threads
-from flip.evaluate import composition, entailment, pointing, probe, retrieval, zeroshot
+from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.inputs import read, read_model
@@ -87,6 +87,8 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
     if params.aligned:
         found |= with_text(model, tokenize, name, features, set_folder(params, data, name), device)
     if probed:
+        from flip.evaluate import probe  # here, as scikit-learn takes two seconds to import
+
         training = compute(model, read(params, data, name, "train"), device)
         found[f"{name}-probe"] = probe.outcomes(training, features, params.evaluate.measure(name))
     return found

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from flip.data.entailment import texts
 from flip.data.testsets import tars
-from flip.evaluate import probe
 from flip.evaluate.features import Features
 from flip.model.two_towers import TwoTowers
 
@@ -54,6 +53,8 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: st
 
     `loaders` give pictures and labels of the splits train and test.
     """
+    from flip.evaluate import probe  # here, as scikit-learn takes two seconds to import
+
     splits = {
         split: features(model, tokenize, loader, texts(tars(folder, split)), device)
         for split, loader in loaders.items()

@@ -100,7 +100,7 @@ def main(argv=None):
     parser.add_argument("--receipt", type=Path, help="receipt of the evaluation, for the card")
     parser.add_argument("--licence", help="of the weights, for the card (default: none is stated)")
     options = parser.parse_args(argv)
-    quiet()
+    quiet(options.format)
     try:
         print(run(options))
     except (ValueError, OSError) as error:

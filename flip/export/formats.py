@@ -1,30 +1,37 @@
 """The formats of an export, and which class of models a variant fits into."""
 
 import logging
+from importlib import import_module
+from types import ModuleType
 
-from transformers.utils.logging import disable_progress_bar
-
-from flip.export import open_clip_models, timm_models, transformers_models
 from flip.export.target import Target, faults
 from flip.schema import Params
 
-# The first that fits is taken. A class for one more system of transformers belongs into its list here.
-FORMATS: dict[str, list[Target]] = {
-    "open_clip": [open_clip_models.OpenClip(), open_clip_models.OpenClipWithTimm()],
-    "transformers": [one() for one in transformers_models.EXPORTS],
-    "timm": [timm_models.Timm()],
-}
+FORMATS = ("open_clip", "transformers", "timm")
 
 
-def quiet() -> None:
+def models(name: str) -> ModuleType:
+    """What knows a format; it imports its library, which takes seconds."""
+    return import_module(f"flip.export.{name}_models")
+
+
+def targets(name: str) -> list[Target]:
+    """The classes of models of a format, of which the first that fits is taken."""
+    return [one() for one in models(name).EXPORTS]
+
+
+def quiet(name: str) -> None:
     """No progress bars of transformers, no warnings of open_clip about a model that has no weights yet."""
-    disable_progress_bar()
+    if name == "transformers":
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     logging.disable(logging.WARNING)
 
 
 def fitting(params: Params) -> list[str]:
     """What a variant could be exported as, as options of the command."""
-    found = [(name, one) for name, targets in FORMATS.items() for one in targets if not faults(one, params)]
+    found = [(name, one) for name in FORMATS for one in targets(name) if not faults(one, params)]
     return [f"--format {name} ({one.name}{', the image tower' if one.image_only else ''})" for name, one in found]
 
 
@@ -34,11 +41,11 @@ def choose(name: str, params: Params) -> Target:
     Raises:
         ValueError: none does; with the keys that are in the way, and what can take it.
     """
-    targets = FORMATS[name]
-    for target in targets:
+    known = targets(name)
+    for target in known:
         if not faults(target, params):
             return target
-    lines = [f"{target.name}: {fault}" for target in targets for fault in faults(target, params)]
+    lines = [f"{target.name}: {fault}" for target in known for fault in faults(target, params)]
     others = "; ".join(fitting(params)) or "nothing else can"
     raise ValueError(
         f"variant '{params.variant}' has no form that --format {name} can express:\n  "

@@ -190,3 +190,6 @@ class OpenClipWithTimm(OpenClip):
 
 def kind_of(loaded: Loaded) -> OpenClip:
     return (OpenClipWithTimm if isinstance(loaded.model.visual, TimmModel) else OpenClip)()
+
+
+EXPORTS = (OpenClip, OpenClipWithTimm)

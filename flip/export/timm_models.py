@@ -123,3 +123,6 @@ class Timm:
     def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
         data = timm.data.resolve_model_data_config(loaded.model)
         return described(loaded.model, data["mean"], data["std"])
+
+
+EXPORTS = (Timm,)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flip.kinds import PAD
 from flip.model.decoder import restore
 from flip.model.masking import Order, mask_patches, mask_tokens
 from flip.model.precision import full_precision
-from flip.model.text import PAD
 from flip.model.transformer import Transformer, pack, unpack
 from flip.model.vision import sincos_line, sincos_positions
 from flip.schema import Params

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from flip.kinds import PAD
 from flip.model.masking import uniform
-from flip.model.text import PAD
 from flip.schema import Captions
 
 TRIES, DRAWS = 10, 128  # tries per block, as in BEiT's released code; and in all, which no mask comes near

@@ -10,11 +10,10 @@ seen; the tokenizer puts them there (captions.fill).
 import torch
 from torch import Tensor, nn
 
+from flip.kinds import PAD
 from flip.model.embedding import embedding
 from flip.model.transformer import Transformer
 from flip.schema import Model, TextForm
-
-PAD = -1  # no tokenizer has this id, while 0 is a word in CLIP's
 
 
 def mean(x: Tensor, lengths: Tensor) -> Tensor:

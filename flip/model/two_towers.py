@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.kinds import PAIRS, kind
+from flip.kinds import PAD, PAIRS, kind
 from flip.model.decoder import Decoder
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.passes import passes
 from flip.model.precision import full_precision
-from flip.model.text import PAD, TextTower
+from flip.model.text import TextTower
 from flip.model.transformer import Transformer, initialize
 from flip.model.vision import VisionTower
 from flip.schema import Params

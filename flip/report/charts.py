@@ -7,13 +7,18 @@ import numpy as np
 import vl_convert
 
 from flip.files import write_atomic
+from flip.report import formats
 from flip.report.costs import cost, relative
 from flip.report.results import Results
+from flip.report.timeline import Timeline
 from flip.report.tradeoff import STYLES
 
 MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
 HEIGHT = 340  # pixels; the width is that of the page
+LANE = 26  # pixels
+STILL = {"width": 900, "columns": 5}  # pixels, and of the legend
+UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
 CONFIG = {
     "font": "system-ui, sans-serif",
@@ -189,3 +194,64 @@ def costs(results: Results, tables, metric: str) -> dict:
         {"field": "variant", "type": "nominal", "scale": {"domain": names, "scheme": "tableau20"}},
         [_intervals(y), points | {"encoding": {"y": y, "size": size, "tooltip": said}}],
     )
+
+
+def pause_records(found: Timeline, end: float, unit: int) -> list[dict]:
+    """Where pauses are left out, and how long they are; `label` is empty where one of a longer pause stands, to whose
+    `side` a fifth of the width is kept free, as a phone needs."""
+    written, records = [], []
+    for one in sorted(found.pauses, key=lambda pause: -pause.seconds):
+        place, text = found.place(one.end), formats.duration(one.seconds)
+        begin = place - end / 5 if place > end / 5 else place
+        room = all(abs(begin - other) >= end / 5 for other in written)
+        written += [begin] * room
+        row = {"at": place / unit, "pause": text, "label": text if room else ""}
+        records.append(row | {"side": "right" if begin < place else "left"})
+    return records
+
+
+def _pauses(records: list[dict], x: dict) -> list[dict]:
+    """Dashed lines, with words at their ends."""
+    common = {"x": x | {"field": "at"}, "color": {"value": "#555"}, "opacity": {"value": 1}}
+    layers = [
+        {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"tooltip": _tooltip(pause="nothing ran")}},
+        {
+            "mark": {"type": "text", "dy": -8, "align": {"expr": "datum.side"}},
+            "encoding": {"text": {"field": "label"}, "y": {"value": 0}},
+        },
+    ]
+    return [one | {"data": {"values": records}, "encoding": common | one["encoding"]} for one in layers]
+
+
+def timeline(found: Timeline | None) -> dict:
+    """Each job from its start to its end, above or below those that ran at the same time; {} without jobs."""
+    if found is None:
+        return {}
+    end = max(found.place(job.end) for job in found.jobs)
+    name, unit = next((one for one in UNITS.items() if end >= 2 * one[1]), ("seconds", 1))
+    records = [
+        {key: row[key] for key in ("stage", "job", "lane", "seconds", "start")}
+        | {"from": row["place"] / unit, "to": (row["place"] + row["seconds"]) / unit}
+        for row in found.job_records()
+    ]
+    x = _axis("from", f"{name}, without pauses (dashed)") | {"scale": {"nice": False}}
+    y = {"field": "lane", "type": "ordinal", "axis": None}
+    said = _tooltip(job="job", stage="stage", seconds="seconds", start="began")
+    stages = [row["stage"] for row in found.stage_records()]
+    bars = {"mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.7}, "params": _by("stage", "chosen")}
+    bars |= {"encoding": {"x2": {"field": "to"}, "y": y, "tooltip": said}}
+    figure = _figure(
+        records,
+        "The jobs of this report from start to end, those side by side that ran at once; the table below has the sums.",
+        x,
+        {"field": "stage", "type": "nominal", "scale": {"domain": stages, "scheme": "tableau20"}},
+        [bars, *_pauses(pause_records(found, end, unit), x)],
+    )
+    return figure | {"height": LANE * (1 + max(found.lanes))}
+
+
+def still(figure: dict) -> bytes:
+    """An interactive figure as it is drawn at first: SVG."""
+    legend = CONFIG["legend"] | {"columns": STILL["columns"]}
+    fixed = {"width": STILL["width"], "config": CONFIG | {"legend": legend}}
+    return vl_convert.vegalite_to_svg(figure | fixed).encode()

@@ -41,6 +41,15 @@ def spread(cost: dict, name: str) -> str:
     return f"{times(cost[name])} {around(cost, name)}".strip()
 
 
+def duration(seconds: float) -> str:
+    """'7.5 s', '12 min 5 s', '30 h 32 min'."""
+    if seconds < 59.5:
+        return f"{seconds:.2g} s"
+    (large, whole), (small, part) = (("min", 60), ("s", 1)) if seconds < 3570 else (("h", 3600), ("min", 60))
+    first, rest = divmod(round(seconds / part), whole // part)
+    return f"{first:,} {large}" + (f" {rest} {small}" if rest else "")
+
+
 def seeds(rows) -> str:
     """'Seeds: 0 1', row by row where they differ."""
     by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 from flip.html import inline, templates
 from flip.metrics import set_of
-from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, tradeoff
+from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.labels import column
 from flip.report.results import Results
@@ -34,6 +35,10 @@ class Part:
     @property
     def name(self) -> str:
         return next(iter(self.results.project.reports))
+
+    @cached_property
+    def time(self) -> timeline.Timeline | None:
+        return timeline.read(self.results)
 
     @property
     def many_seeds(self) -> bool:
@@ -164,6 +169,7 @@ def figures(part: Part) -> dict[str, dict]:
         "tradeoff": charts.tradeoff(part.curves, metric),
         "costs": charts.costs(part.results, part.tables, metric),
         "curves": charts.training(part.results),
+        "time": charts.timeline(part.time),
     }
     return {f"{part.name}-{name}-chart": spec for name, spec in found.items() if spec}
 
@@ -198,13 +204,16 @@ def section(part: Part, shown: set) -> dict:
         "reconstructions": pictures.reconstructions(results, shown),
         "tokenizer": pictures.tokenizer(results),
         "training": training_curves(results),
+        "time": part.time,
+        "still": inline(charts.still(charts.timeline(part.time))) if part.time else "",
         "set_of": lambda metric: set_of(metric, results.sets),
     }
 
 
 def environment() -> Environment:
     found = templates("flip.report")
-    found.filters |= {"times": formats.times, "megabytes": formats.megabytes}
+    found.filters |= {"times": formats.times, "megabytes": formats.megabytes, "duration": formats.duration}
+    found.filters["total"] = timeline.total
     return found
 
 

@@ -186,7 +186,7 @@ def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> 
 @dataclass(frozen=True)
 class Results:
     """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it;
-    `data` is the folder of the shards."""
+    `data` is the folder of the shards, `receipts` that of the receipts."""
 
     project: Project
     runs: dict[str, Run]
@@ -195,6 +195,7 @@ class Results:
     ledger: dict
     codebook: tuple[dict, Path] | None
     data: Path
+    receipts: Path
 
     @property
     def bootstrap(self):
@@ -285,13 +286,15 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
     Raises:
         ValueError: a file is missing, or the runs are not comparable.
     """
-    data, folder, receipts, trained = Path(data), Path(folder), Path(receipts) / "variants", Path(cost).parent
+    data, folder, receipts, trained = Path(data), Path(folder), Path(receipts), Path(cost).parent
+    own = receipts / "variants"
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, receipts / name, trained / name) for name in project.named},
+        runs={name: _read_run(project, folder / name, own / name, trained / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),
         codebook=_read_codebook(project, data / "codebook"),
         data=data,
+        receipts=receipts,
     ).check()

@@ -24,8 +24,8 @@ from flip.evaluate.reconstruction import drawn, ways
 from flip.evaluate.sets import made_folder, prompts, set_folder, to_square
 from flip.evaluate.squares import Squares
 from flip.files import atomic, file_hash, read_json
+from flip.kinds import PAD
 from flip.model.masking import mask_patches
-from flip.model.text import PAD
 from flip.params import nearest
 from flip.provenance import source_hash
 from flip.trained import Trained

@@ -1,0 +1,169 @@
+"""Where the time went that a report's results took: by stage, job by job, and when nothing ran; by their receipts.
+
+A job counts with the time of its last start, on whatever day that was: results that were there already keep theirs.
+Seconds are those that passed, not those of processors.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from flip.files import read_json
+from flip.receipt import behind
+from flip.report.results import Results
+
+PAUSE = 60  # seconds in which nothing ran, from which on a figure leaves them out
+LOST = {"made_from": {"after": []}}  # stands for a receipt that is not there
+
+
+@dataclass(frozen=True, order=True)
+class Stretch:
+    start: datetime
+    end: datetime
+
+    @property
+    def seconds(self) -> float:
+        return (self.end - self.start).total_seconds()
+
+
+@dataclass(frozen=True, order=True)
+class Job(Stretch):
+    """`earlier`: seconds of training before the last start, if it was killed and continued."""
+
+    stage: str
+    name: str
+    earlier: float = 0.0
+
+
+def total(stretches: list[Stretch]) -> float:
+    """Their seconds, together."""
+    return sum(one.seconds for one in stretches)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Jobs by their start, at least one."""
+
+    jobs: list[Job]
+
+    @cached_property
+    def idle(self) -> list[Stretch]:
+        """Stretches in which none of the jobs ran."""
+        found, end = [], self.jobs[0].start
+        for job in self.jobs:
+            if job.start > end:
+                found.append(Stretch(end, job.start))
+            end = max(end, job.end)
+        return found
+
+    @property
+    def pauses(self) -> list[Stretch]:
+        """Those that a figure leaves out."""
+        return [one for one in self.idle if one.seconds > PAUSE]
+
+    @property
+    def gaps(self) -> list[Stretch]:
+        """Those that it shows as they are."""
+        return [one for one in self.idle if one.seconds <= PAUSE]
+
+    @property
+    def passed(self) -> float:
+        """Seconds from the first start to the last end."""
+        return Stretch(self.jobs[0].start, max(job.end for job in self.jobs)).seconds
+
+    @property
+    def busy(self) -> float:
+        """Seconds in which at least one job ran."""
+        return self.passed - total(self.idle)
+
+    @property
+    def work(self) -> float:
+        """Seconds of all jobs, together."""
+        return total(self.jobs)
+
+    @property
+    def earlier(self) -> float:
+        return sum(job.earlier for job in self.jobs)
+
+    def place(self, moment: datetime) -> float:
+        """Seconds from the first start to a moment outside pauses, without the pauses between."""
+        before = total([one for one in self.pauses if one.end <= moment])
+        return Stretch(self.jobs[0].start, moment).seconds - before
+
+    @property
+    def lanes(self) -> list[int]:
+        """Of each job the first lane that is free when it starts: jobs in other lanes ran beside it."""
+        ends, found = [], []
+        for job in self.jobs:
+            lane = next((number for number, end in enumerate(ends) if end <= job.start), len(ends))
+            ends[lane : lane + 1] = [job.end]
+            found.append(lane)
+        return found
+
+    def job_records(self) -> list[dict]:
+        """`offset`: seconds from the first start; `place`: the same without pauses."""
+        return [
+            {
+                "stage": job.stage,
+                "job": job.name,
+                "start": job.start.isoformat(),
+                "offset": round(Stretch(self.jobs[0].start, job.start).seconds, 3),
+                "seconds": round(job.seconds, 3),
+                "earlier_seconds": round(job.earlier, 1),
+                "place": round(self.place(job.start), 3),
+                "lane": lane,
+            }
+            for job, lane in zip(self.jobs, self.lanes, strict=True)
+        ]
+
+    def stage_records(self) -> list[dict]:
+        """The stages, the one first that took most; `share` is that of all jobs' seconds."""
+        found = {}
+        for job in self.jobs:
+            found.setdefault(job.stage, []).append(job.seconds)
+        rows = [
+            {
+                "stage": stage,
+                "jobs": len(seconds),
+                "seconds": round(sum(seconds), 3),
+                "share": round(sum(seconds) / max(self.work, 1e-9), 4),
+                "longest": round(max(seconds), 3),
+            }
+            for stage, seconds in found.items()
+        ]
+        return sorted(rows, key=lambda row: -row["seconds"])
+
+
+def job(receipt: dict, name: str) -> Job:
+    """What a receipt says of its job's time."""
+    start, end = (datetime.fromisoformat(receipt[key]) for key in ("start", "end"))
+    trained = receipt["facts"].get("training", {}).get("seconds", 0)
+    return Job(start, end, receipt["spec"]["stage"], name, max(0.0, trained - Stretch(start, end).seconds))
+
+
+def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
+    """Those behind some receipts, and these; named by their places in a folder. What is not there is passed over."""
+    found = {}
+    for path in last:
+        found |= behind(str(path), lambda one: read_json(one) if Path(one).exists() else LOST)
+    there = {path: receipt for path, receipt in found.items() if receipt is not LOST}
+    return sorted(job(receipt, str(Path(path).relative_to(folder).with_suffix(""))) for path, receipt in there.items())
+
+
+def last_receipts(results: Results) -> list[Path]:
+    """Of what a report's tables are made of: evaluations, costs, what was trained to be measured."""
+    tables = results.receipts / "tables" / next(iter(results.project.reports))
+    found = [tables / "cost.json"]
+    for run in results.runs.values():
+        found += [results.receipts.joinpath("variants", *one.parts[-2:], "evaluate.json") for one in run.folders]
+        places = {place.parts[-3:] for some in run.trained.values() for place in some}
+        found += [tables.joinpath(*parts, "transfer.json") for parts in sorted(places)]
+    return found
+
+
+def read(results: Results) -> Timeline | None:
+    """That of a report's jobs; None where no receipt is there."""
+    found = jobs(last_receipts(results), results.receipts)
+    return Timeline(found) if found else None

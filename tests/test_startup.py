@@ -1,0 +1,30 @@
+"""A stage loads no library that it does not need: each takes a second or more to import, in every job."""
+
+import subprocess
+import sys
+
+import pytest
+
+UNUSED = {
+    "flip.receipt": {"torch", "numpy", "pydantic", "yaml"},
+    "flip.data.table": {"torch", "pandas", "sklearn"},
+    "flip.data.download": {"torch", "pandas", "img2dataset"},
+    "flip.data.fingerprints": {"torch", "pandas", "sklearn"},
+    "flip.data.testsets": {"torch", "pandas", "sklearn"},
+    "flip.data.tokenizer": {"torch", "pandas", "transformers"},
+    "flip.data.translate": {"torch", "pandas", "sklearn"},
+    "flip.preflight": {"torch", "pandas", "sklearn"},
+    "flip.pretrain": {"pandas", "sklearn", "transformers", "tensorboard", "wandb"},
+    "flip.evaluate.__main__": {"pandas", "sklearn", "transformers", "matplotlib"},
+    "flip.transfer.__main__": {"pandas", "sklearn", "transformers"},
+    "flip.export.__main__": {"open_clip", "transformers", "timm", "sklearn"},
+    "flip.imports": {"open_clip", "transformers", "timm", "sklearn"},
+    "flip.report.tables": {"torch", "sklearn"},
+}
+
+
+@pytest.mark.parametrize("module", UNUSED)
+def test_a_stage_loads_no_library_that_it_does_not_need(module):
+    code = f"import sys, {module}; print(*{UNUSED[module]} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
