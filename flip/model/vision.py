@@ -106,7 +106,7 @@ class VisionTower(nn.Module):
         patches = patchify(images, self.patch)
         positions = self.positions
         if ids_keep is not None:
-            patches = patches.take_along_dim(ids_keep[:, :, None], dim=1)
+            patches = patches[torch.arange(len(patches), device=patches.device)[:, None], ids_keep]
             positions = positions[ids_keep]
         x = self.embed(self.normalize(patches))
         if masked is not None:
