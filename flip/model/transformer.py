@@ -72,7 +72,8 @@ def mlp(width: int, activation: str) -> nn.Sequential:
 def look(
     query: Tensor, x: Tensor, seen: Tensor | None, key: Tensor, value: Tensor, shift: Tensor, heads: int
 ) -> Tensor:
-    """What one query per row [batch, width] finds in its tokens [batch, slots, width], where `seen` [batch, slots].
+    """What one query per row [batch, width] finds in its tokens [batch, slots, width], of which it sees at least one:
+    all, or those that are `seen` [batch, slots]. The weights of keys and values are [width, width].
 
     Keys and values are never made. A product with all keys is one of the tokens with the query, taken back through the
     keys' weights; a mean of values is that of tokens, taken through the values' weights. A bias of keys would add the
