@@ -13,7 +13,6 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from flip.files import write_atomic
 from flip.metrics import places, set_of, untransferable
 from flip.origins import misfit
 from flip.schema import Params, Report, Section, Table, Tradeoff
@@ -265,7 +264,7 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
 
 
 def load(path) -> Params:
-    """Frozen parameters from the file that `freeze` wrote."""
+    """Frozen parameters from a file that holds what `dump` gives."""
     return check(Params, yaml.load(Path(path).read_text(), yaml.CSafeLoader), str(path))
 
 
@@ -276,13 +275,6 @@ def to_yaml(tree: dict) -> str:
 
 def dump(params: Params) -> str:
     return to_yaml(params.model_dump(mode="json"))
-
-
-def freeze(params: Params, path) -> None:
-    """Writes a variant's parameters to a file, which stays as it is if it holds them already."""
-    path, text = Path(path), dump(params)
-    if not (path.exists() and path.read_text() == text):
-        write_atomic(path, text)
 
 
 def main(argv=None):

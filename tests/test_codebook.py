@@ -12,7 +12,7 @@ from flip.model.codebook import Codebook, load_codebook
 from flip.model.dalle import DallE
 from flip.model.vision import patchify
 from flip.model.weights import save_weights
-from flip.params import freeze
+from flip.params import dump
 from flip.sheet import GAP, SIDE
 from tests.conftest import SMALL
 
@@ -64,7 +64,7 @@ def test_pictures_undo_the_patches(params, monkeypatch):
 
 
 def run(params, data, folder):
-    freeze(params, folder / "params.yaml")
+    (folder / "params.yaml").write_text(dump(params))
     main(["--params", str(folder / "params.yaml"), "--data", str(data), "--out", str(folder / "out")])
     return folder / "out"
 
@@ -161,7 +161,7 @@ def test_what_a_code_shows_is_the_mean_of_its_patches(dalle, small_data):
 
 def test_dalle_from_a_file_serves_training_as_a_trained_one_does(dalle, small_data, tmp_path):
     params, _ = dalle
-    freeze(params, tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(dump(params))
     main(["--params", str(tmp_path / "params.yaml"), "--data", str(small_data), "--out", str(tmp_path / "codebook")])
     facts = read_json(tmp_path / "codebook" / "metrics.json")
     assert facts["trained"] is False

@@ -19,7 +19,7 @@ from flip.files import read_json
 from flip.kinds import PAD
 from flip.model.cross_modal import draw
 from flip.model.masking import mask_tokens
-from flip.params import ParameterError, freeze, load, merge, read_project
+from flip.params import ParameterError, dump, load, merge, read_project
 from flip.plan import __main__ as command
 from flip.plan.data import find_data, stored_bytes
 from flip.plan.estimate import Assumptions, Estimate, alternatives
@@ -277,7 +277,7 @@ def test_memory_grows_as_flip_cost_measures_it(change, small_data, tmp_path):
     paths, modelled = [tmp_path / "96.yaml", tmp_path / "384.yaml"], []
     for path in paths:
         train = {"batch": 384, "micro_batch": int(path.stem)}
-        freeze(change("clip", merge(SMALL, {"model": model, "train": train, "cost": {"batch": 384}})), path)
+        path.write_text(dump(change("clip", merge(SMALL, {"model": model, "train": train, "cost": {"batch": 384}}))))
         modelled.append(memory(work(load(path)), "cpu").peak)
     # In a process of its own, as flip.cost runs: a forked child counts what its parent has ever held.
     words = [sys.executable, "-m", "tests.peak_memory", small_data, *paths]
