@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.harness import ROUNDS
 
-PARTS = ["losses", "steps", "evaluation"]  # by default
+PARTS = ["losses", "steps", "evaluation", "pipeline"]  # by default
 ALLOWED = [*PARTS, "gpu"]
 
 

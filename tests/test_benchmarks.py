@@ -81,7 +81,7 @@ def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
     assert all(mark in (ROOT / "README.md").read_text() for mark in MARKS)
 
 
-@pytest.mark.parametrize("part", ["losses", "steps", "gpu", "evaluation"])
+@pytest.mark.parametrize("part", ["losses", "steps", "gpu", "evaluation", "pipeline"])
 def test_each_part_runs(part, tmp_path):
     """In sizes that show nothing else."""
     module = __import__(f"benchmarks.{part}", fromlist=["main"])
