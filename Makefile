@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-evaluation bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -50,7 +50,7 @@ export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transfo
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
-bench: .venv/ready ## what was measured against other programs (losses, steps, loading, evaluation), again, on this machine: benchmarks/results.json
+bench: .venv/ready ## what was measured against other programs (losses, steps, loading, evaluation, pipeline), again, on this machine: benchmarks/results.json
 	$(RUN) benchmarks
 
 bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minutes on one core
@@ -67,6 +67,9 @@ bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on 
 
 bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and linear probes: about 20 minutes on one core
 	$(RUN) benchmarks evaluation
+
+bench-pipeline: .venv/ready ## of `make bench`, what dry runs, starts of jobs, intervals and tables take: about ten minutes on one core
+	$(RUN) benchmarks pipeline
 
 bench-gpu: .venv/ready ## training steps in bfloat16 on this machine's GPU, against open_clip's, compiled: about 9 minutes
 	$(RUN) benchmarks gpu

@@ -11,7 +11,7 @@ import sys
 
 from benchmarks.harness import ROUNDS
 
-PARTS = ["losses", "steps", "loading", "evaluation"]  # by default
+PARTS = ["losses", "steps", "loading", "evaluation", "pipeline"]  # by default
 ALLOWED = [*PARTS, "pixels", "gpu"]
 
 

@@ -8,6 +8,7 @@ measured.
 
 import importlib
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from flip.device import keep_memory, use_threads
 ROUNDS = 5  # for a figure to be quoted
 # Imported once, by the process that all others are forked from; it computes nothing.
 LOADED = ["flip.torchvision_operators", "open_clip", "flip.train.run"]
-CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "children": lambda: sum(os.times()[2:4])}
 
 
 class Missing(Exception):
@@ -35,7 +36,7 @@ class Form:
     that another process finds it.
 
     keep: whether freed memory is kept (flip.device.keep_memory); clock: "cpu" counts the seconds of the process's
-    threads, "wall" those that pass.
+    threads, "children" of the commands that it runs, "wall" those that pass.
     """
 
     build: Callable

@@ -27,6 +27,8 @@ STAND_IN = """
 
 def run(command):
     import json
+    import sys
+
     for path in (Path(p) for p in sys.argv if p.startswith(("data/", "results/", "tables/", "metrics/"))):
         if path.suffix in (".json", ".csv", ".yaml", ".html", ".npz", ".parquet", ".safetensors", ".tar"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +45,8 @@ def run(command):
 if __name__ == "__main__":
     main()
 """
+# Takes the place of what looks at the data before a training, of which there are none here.
+NO_PREFLIGHT = "import sys\nfrom pathlib import Path\n\nPath(sys.argv[-1]).write_text('{}')\n"
 
 
 def environment() -> dict:
@@ -73,6 +77,7 @@ def project(folder: Path, variants: int, shards: int) -> None:
     tree["tradeoff"] = {"report": "ablations", "metric": "fine", "curves": {"all": names}}
     tree["base"]["download"]["parts"] = PARTS
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    (folder / "flip/preflight.py").write_text(NO_PREFLIGHT)
     module = folder / "flip/receipt.py"
     stand_in = STAND_IN.replace("SHARDS", str(shards // PARTS))
     module.write_text(module.read_text().split('\n\nif __name__ == "__main__":')[0] + stand_in)
