@@ -306,24 +306,6 @@ def test_a_batch_in_parts_is_what_it_is_in_one(monkeypatch, tokens, causal, reco
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kept", [None, 8])
-@pytest.mark.parametrize("delta", [{"model": SIZE}, CLIP])
-def test_captions_sorted_by_length_and_in_parts_are_what_each_is_alone(change, monkeypatch, delta, kept):
-    """Same features in the order given, same gradients: with empty captions, causal or not, masked or not."""
-    monkeypatch.setattr("flip.model.transformer.PART", 20)
-    model = build(change("clip", delta))
-    ids = batch((7, 32, 3, 1, 15, 7, 2))["ids"]
-    ids = torch.cat([ids[:2], torch.full_like(ids[:1], PAD), ids[2:]])
-    words = None if kept is None else torch.rand(ids.shape).argsort(dim=1)[:, :kept].sort(dim=1).values
-    alone = [(ids[i : i + 1], None if words is None else words[i : i + 1]) for i in range(len(ids))]
-    together, one_by_one = model.text(ids, words), torch.cat([model.text(*one) for one in alone])
-    torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=1e-13)
-    weights, parameters = torch.randn_like(together), list(model.text.parameters())
-    gradients = [torch.autograd.grad((found * weights).sum(), parameters) for found in (together, one_by_one)]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("system", [CLIP, {**SIGLIP, "captions": {"end": True}}])
 def test_an_empty_caption_beside_others_changes_none_of_them(change, system):
     model = build(change("clip", system))

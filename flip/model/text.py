@@ -66,16 +66,7 @@ class TextTower(nn.Module):
         return self.transformer(x, valid), valid
 
     def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """One vector per caption [batch, width], as for `encode`; zero where no token is kept.
-
-        Captions are sorted by length, so that those which go through the blocks together have little padding.
-        """
-        kept = ids if ids_keep is None else ids.gather(1, ids_keep)
-        order = (kept != PAD).sum(dim=1).argsort(stable=True)
-        found = self._pooled(ids[order], None if ids_keep is None else ids_keep[order])
-        return found[order.argsort()]
-
-    def _pooled(self, ids: Tensor, ids_keep: Tensor | None) -> Tensor:
+        """One vector per caption [batch, width], as for `encode`; zero where no token is kept."""
         x, valid = self.tokens(ids, ids_keep)
         lengths = valid.sum(dim=1)
         if self.slot is None or not lengths.all():

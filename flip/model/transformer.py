@@ -43,8 +43,7 @@ def chosen(x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
 
 
 def parts(x: Tensor, valid: Tensor | None, at: Tensor | None, tokens: int) -> list[tuple]:
-    """The rows of a batch in parts of about so many tokens: (x, valid, at) of each. Padding that none of a part's rows
-    needs is cut off its `valid`."""
+    """The rows of a batch in parts of about so many tokens: (x, valid, at) of each."""
     rows = len(x if valid is None else valid)
     count = min(round(x.shape[:-1].numel() / tokens), rows)
     if count <= 1:
@@ -52,8 +51,7 @@ def parts(x: Tensor, valid: Tensor | None, at: Tensor | None, tokens: int) -> li
     places = [None] * count if at is None else at.tensor_split(count)
     if valid is None:
         return list(zip(x.tensor_split(count), [None] * count, places, strict=True))
-    # Padding comes last, so the longest row bounds what attention has to look at.
-    seen = [one[:, : max(int(one.sum(dim=1).max()), 1)] for one in valid.tensor_split(count)]
+    seen = valid.tensor_split(count)
     return list(zip(x.split([int(one.sum()) for one in seen]), seen, places, strict=True))
 
 
