@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 import yaml
 
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.model.transformer import Transformer, look, parts, unpack
+from flip.model.transformer import Transformer, parts, unpack
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.params import read_project
@@ -253,32 +252,6 @@ def test_one_token_is_what_it_is_among_all(causal, recompute):
             expected = torch.autograd.grad((expected * weights).sum(), [every, *parameters])
             for a, b in zip(found, expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("lengths", [None, [1, 9, 4, 1, 7], [9]])
-def test_a_query_that_looks_at_tokens_finds_what_keys_and_values_give(lengths):
-    """Value and gradients of `look` are those of attention with all keys, their bias and all values, to float64's
-    digits; a bias of keys has no gradient there."""
-    torch.manual_seed(0)
-    rows, heads, width = 3 if lengths is None else len(lengths), 4, WIDTH
-    seen = None if lengths is None else torch.arange(9) < torch.tensor(lengths)[:, None]
-    shapes = [(rows, width), (rows, 9, width), (width, width), (width, width), (width,)]
-    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    query, x, key, value, shift = given
-    bias, weights = torch.randn(width, dtype=torch.float64, requires_grad=True), torch.randn(rows, width)
-    found = look(query, x, seen, key, value, shift, heads)
-    q, k, v = (
-        side.unflatten(-1, (heads, -1)).transpose(1, 2)
-        for side in (query[:, None], F.linear(x, key, bias), F.linear(x, value, shift))
-    )
-    mask = None if seen is None else seen[:, None, None, :]
-    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).flatten(1)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    found = torch.autograd.grad((found * weights).sum(), given)
-    *expected, none = torch.autograd.grad((expected * weights).sum(), [*given, bias])
-    torch.testing.assert_close(none, torch.zeros_like(none), rtol=0, atol=1e-10)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("causal", "recompute"), [(False, False), (True, False), (False, True)])

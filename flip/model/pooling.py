@@ -1,9 +1,10 @@
 """Multi-head attention pooling: one learned query looks at all tokens (SigLIP's MAP head; Zhai et al. 2022)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.model.transformer import look, mlp
+from flip.model.transformer import mlp
 from flip.schema import Blocks, Tower
 
 
@@ -23,7 +24,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, slots, width] -> [batch, width]."""
-        query = self.query(self.probe).expand(len(x), -1)
-        (key, value), (_, shift) = self.keys_values.weight.chunk(2), self.keys_values.bias.chunk(2)
-        x = self.out(look(query, x, None, key, value, shift, self.heads))
+        query = self.query(self.probe).unflatten(0, (self.heads, 1, -1)).expand(len(x), -1, -1, -1)
+        keys, values = self.keys_values(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        x = self.out(F.scaled_dot_product_attention(query, keys, values).flatten(1))  # one query: [batch, width]
         return x + self.mlp(self.norm(x))

@@ -69,25 +69,6 @@ def mlp(width: int, activation: str) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, 4 * width), ACTIVATIONS[activation](), nn.Linear(4 * width, width))
 
 
-def look(
-    query: Tensor, x: Tensor, seen: Tensor | None, key: Tensor, value: Tensor, shift: Tensor, heads: int
-) -> Tensor:
-    """What one query per row [batch, width] finds in its tokens [batch, slots, width], of which it sees at least one:
-    all, or those that are `seen` [batch, slots]. The weights of keys and values are [width, width].
-
-    Keys and values are never made. A product with all keys is one of the tokens with the query, taken back through the
-    keys' weights; a mean of values is that of tokens, taken through the values' weights. A bias of keys would add the
-    same to all of a row's logits, which changes nothing.
-    """
-    query = query.unflatten(-1, (heads, -1))
-    back = torch.einsum("bhd,hdw->bhw", query, key.unflatten(0, (heads, -1)))
-    logits = back @ x.mT * query.shape[-1] ** -0.5
-    if seen is not None:
-        logits = logits.masked_fill(~seen[:, None], -torch.inf)
-    means = logits.softmax(dim=-1).to(x.dtype) @ x  # [batch, heads, width]
-    return torch.einsum("bhw,hdw->bhd", means, value.unflatten(0, (heads, -1))).flatten(1) + shift
-
-
 class Attention(nn.Module):
     """Multi-head self-attention; padding is never attended to, and later tokens are not where it is `causal`."""
 
@@ -104,23 +85,27 @@ class Attention(nn.Module):
         qkv = self.qkv(x)
         if valid is not None:
             qkv = unpack(qkv, valid)
-        # Of each, [batch, heads, slots, width / heads]; taken apart where their gradients need one copy, no second.
-        q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2))
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, slots, width / heads]
         # Padding comes last, so what looks back alone does not see it.
         seen = None if valid is None or self.causal else valid[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
         return self.out(x if valid is None else pack(x, valid))
 
     def of_one(self, x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
-        """[batch, width]: what each row's token in slot `at` [batch] sees; no other has a query, a key or a value."""
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
-        query = F.linear(chosen(x, valid, at), weights[0], biases[0])
-        seen = valid
+        """[batch, width]: what each row's token in slot `at` [batch] sees; no other has a query."""
+        (query, others), (shift, shifts) = (
+            part.tensor_split([x.shape[-1]]) for part in (self.qkv.weight, self.qkv.bias)
+        )
+        q = F.linear(chosen(x, valid, at), query, shift).unflatten(-1, (self.heads, 1, -1))
+        kv = F.linear(x, others, shifts)
         if valid is not None:
-            x = unpack(x, valid)
+            kv = unpack(kv, valid)
+        k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = valid
         if self.causal:
-            seen = torch.arange(x.shape[1], device=x.device) <= at[:, None]
-        return self.out(look(query, x, seen, weights[1], weights[2], biases[2], self.heads))
+            seen = torch.arange(k.shape[2], device=x.device) <= at[:, None]
+        seen = None if seen is None else seen[:, None, None, :]
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen).flatten(1))
 
 
 class Block(nn.Module):
