@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from flip.codebook import Training, build_loader, main, measure, side_by_side, taken
-from flip.files import read_json
+from flip.files import read_json, write_atomic
 from flip.model.codebook import Codebook, load_codebook
 from flip.model.dalle import DallE
 from flip.model.vision import patchify
@@ -64,7 +64,7 @@ def test_pictures_undo_the_patches(params, monkeypatch):
 
 
 def run(params, data, folder):
-    (folder / "params.yaml").write_text(dump(params))
+    write_atomic(folder / "params.yaml", dump(params))
     main(["--params", str(folder / "params.yaml"), "--data", str(data), "--out", str(folder / "out")])
     return folder / "out"
 

@@ -85,7 +85,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x)
         if valid is not None:
             qkv = unpack(qkv, valid)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [batch, heads, slots, width / heads]
+        # Of each, [batch, heads, slots, width / heads]; taken apart where their gradients need one copy, no second.
+        q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2))
         # Padding comes last, so what looks back alone does not see it.
         seen = None if valid is None or self.causal else valid[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)

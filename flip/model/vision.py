@@ -106,7 +106,8 @@ class VisionTower(nn.Module):
         patches = patchify(images, self.patch)
         positions = self.positions
         if ids_keep is not None:
-            patches = patches.take_along_dim(ids_keep[:, :, None], dim=1)
+            # A patch is looked up as one; take_along_dim would look up each of its bytes.
+            patches = patches[torch.arange(len(patches), device=patches.device)[:, None], ids_keep]
             positions = positions[ids_keep]
         x = self.embed(self.normalize(patches))
         if masked is not None:
