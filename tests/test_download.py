@@ -72,7 +72,7 @@ def kill_after_first_shard(folder) -> dict:
     command = [sys.executable, "-m", "flip.data.download", "--params", str(folder / "params.yaml")]
     command += ["--table", str(folder / "table/0001.parquet"), "--out", str(folder / "download/0001.json")]
     with subprocess.Popen(command) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # on a busy machine img2dataset takes a minute to start
         while not states(folder) and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
