@@ -124,8 +124,7 @@ def their_reading(folder: Path):
 
 
 def captions(folder: Path) -> list[str]:
-    shard = Shard(tar(folder, "whole"))
-    return [shard.caption(item) for item in range(len(shard))]
+    return Shard(tar(folder, "whole")).captions()
 
 
 def encoding(folder: Path):
@@ -143,16 +142,14 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
     whole, stored, found = Shard(tar(folder, "whole")), Shard(tar(folder, kind)), []
     draws = uniform(0, "augmentation", torch.arange(pictures), Loader.CROP).numpy()[:, 1:].reshape(pictures, -1, 4)
     for item in range(min(pictures, len(whole))):
-        exact = Image.open(BytesIO(whole.jpeg(item)))
-        top, left, rows, columns = crop_box(exact.height, exact.width, CROP, draws[item])
-        exact = exact.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + columns, top + rows))
+        image, mine = Image.open(BytesIO(whole.jpeg(item))), np.empty((side, side, 3), np.uint8)
+        top, left, rows, columns = box = crop_box(image.height, image.width, CROP, draws[item])
 
-        def same_part(height, width, box=(top, left, rows, columns), size=(whole, item)):
-            share = height / simplejpeg.decode_jpeg_header(size[0].jpeg(size[1]))[0]
-            return [tuple(round(edge * share) for edge in box)]
+        def same_part(height, _, box=box, original=image.height):
+            return [tuple(round(edge * (height / original)) for edge in box)]
 
-        mine = np.empty((side, side, 3), np.uint8)
         squares(stored.jpeg(item), same_part, [mine])
+        exact = image.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + columns, top + rows))
         found.append(np.abs(mine.astype(np.float32) - np.asarray(exact)).mean())
     return f"{np.mean(found):.2f} of 255 from PIL's pixels"
 

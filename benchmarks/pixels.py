@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from tqdm import trange
 
+from benchmarks.loading import COMPACT
 from benchmarks.table import against, arguments, publish
 from flip.data import loader, tokenizer
 from flip.data.compact import compacted
@@ -34,11 +35,10 @@ from flip.evaluate.inputs import read
 from flip.evaluate.sets import prompts, set_folder
 from flip.files import read_json, write_json
 from flip.params import read_project
-from flip.schema import Compact, Params
+from flip.schema import Params
 from flip.train.distributed import World
 from flip.train.run import Run, build_loader, build_model, count_steps
 
-COMPACT = Compact(image_size=72, quality=90)
 SETS = ["fine", "coarse"]
 
 

@@ -220,7 +220,7 @@ def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets,
     weights = benchmark.zero_shot_classifier(Full(model), tokenize, classes, templates, "cpu", amp=False)
     expected = benchmark.run_classification(Full(model), weights, loader, "cpu", amp=False)
     batches = compute(model, loader, "cpu").batches()
-    found = zeroshot.scores(Cached(model), weights, batches, "cpu")
+    found = benchmark.run_classification(Cached(model), weights, batches, "cpu", amp=False)
     captioned = read_set(sets["retrieval"], 16, 16)
     expected += retrieval.embed(Full(model), tokenize, captioned, "cpu")
     found += retrieval.embed(Cached(model), tokenize, compute(model, captioned, "cpu").batches(), "cpu")

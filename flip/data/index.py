@@ -123,6 +123,9 @@ class Shard:
         place = self.index[item, 2]
         return self.map[place : place + self.index[item, 3]].decode()
 
+    def captions(self) -> list[str]:
+        return [self.caption(item) for item in range(len(self))]
+
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
         header = self.index[item, 0] - BLOCK

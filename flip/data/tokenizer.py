@@ -110,7 +110,7 @@ def _clip_definition() -> dict:
 def captions(manifest: dict, folder: Path):
     """The training captions, shard by shard."""
     for entry in manifest["shards"]:
-        yield from map(Shard(folder / entry["name"]).caption, range(entry["samples"]))
+        yield from Shard(folder / entry["name"]).captions()
 
 
 def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:

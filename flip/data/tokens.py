@@ -55,8 +55,7 @@ class Tokens:
     def captions(self, number: int) -> list[str]:
         if self.translations:
             return self.translations(number)
-        shard = Shard(self.source / self.shards[number]["name"])
-        return [shard.caption(item) for item in range(len(shard))]
+        return Shard(self.source / self.shards[number]["name"]).captions()
 
     def __call__(self, number: int) -> np.ndarray:
         path = self.path(number)

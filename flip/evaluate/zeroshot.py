@@ -29,26 +29,15 @@ def head(encoder, tokenize, classes: list[str], templates: list[str], device: st
     return torch.cat(found).T
 
 
-@torch.no_grad()
-def scores(encoder, weights: Tensor, loader, device: str) -> tuple[Tensor, Tensor]:
-    """Cosines times 100 [pictures, classes], and the pictures' classes [pictures].
-
-    As clip-benchmark's `run_classification`, whose module imports scikit-learn, which takes two seconds.
-    """
-    found, classes = [], []
-    for images, target in loader:
-        features = F.normalize(encoder.encode_image(images.to(device)), dim=-1)
-        found.append((100.0 * features @ weights).float().cpu())
-        classes.append(target)
-    return torch.cat(found), torch.cat(classes)
-
-
 def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
     """What the measure keeps of each picture: float32 [pictures, ...]; for accuracy 1 where the picture's class scores
     highest, else 0.
 
     clip-benchmark's own `accuracy` fails on numpy 2.4 and gives no interval; this is its top-1, per picture.
     """
+    # Here, as it imports scikit-learn, which takes two seconds, and who asks for a head alone has no need of it.
+    from clip_benchmark.metrics import zeroshot_classification as benchmark
+
     weights = head(encoder, tokenize, classes, templates, device)
-    logits, target = scores(encoder, weights, loader, device)
+    logits, target = benchmark.run_classification(encoder, weights, loader, device, amp=False)
     return kept(measure, logits.numpy(), target.numpy())

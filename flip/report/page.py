@@ -40,6 +40,10 @@ class Part:
     def time(self) -> timeline.Timeline | None:
         return timeline.read(self.results)
 
+    @cached_property
+    def time_figure(self) -> dict:
+        return charts.timeline(self.time)
+
     @property
     def many_seeds(self) -> bool:
         return any(len(run.params.seeds) > 1 for run in self.results.runs.values())
@@ -169,7 +173,7 @@ def figures(part: Part) -> dict[str, dict]:
         "tradeoff": charts.tradeoff(part.curves, metric),
         "costs": charts.costs(part.results, part.tables, metric),
         "curves": charts.training(part.results),
-        "time": charts.timeline(part.time),
+        "time": part.time_figure,
     }
     return {f"{part.name}-{name}-chart": spec for name, spec in found.items() if spec}
 
@@ -205,7 +209,7 @@ def section(part: Part, shown: set) -> dict:
         "tokenizer": pictures.tokenizer(results),
         "training": training_curves(results),
         "time": part.time,
-        "still": inline(charts.still(charts.timeline(part.time))) if part.time else "",
+        "still": inline(charts.still(part.time_figure)) if part.time else "",
         "set_of": lambda metric: set_of(metric, results.sets),
     }
 

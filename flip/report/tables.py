@@ -10,7 +10,7 @@ from statistics import fmean as mean
 
 from flip.files import write_atomic, write_json
 from flip.params import read_project
-from flip.report import charts, formats, losses, page, records, scaling, timeline, tradeoff
+from flip.report import charts, formats, losses, page, records, scaling, tradeoff
 from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
@@ -103,13 +103,14 @@ def write(found, out: Path) -> None:
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
-    if spent := timeline.read(found):
-        records.write(out, "time-jobs", spent.job_records())
-        records.write(out, "time-stages", spent.stage_records())
-        write_atomic(out / "time.svg", charts.still(charts.timeline(spent)))
     if laws := scaling.summarized(found, builder.estimates):
         scaling.write(laws, out)
-    write_atomic(out / "index.html", page.render([page.Part(found, tables, curves, laws)], {}))
+    part = page.Part(found, tables, curves, laws)
+    if part.time:
+        records.write(out, "time-jobs", part.time.job_records())
+        records.write(out, "time-stages", part.time.stage_records())
+        write_atomic(out / "time.svg", charts.still(part.time_figure))
+    write_atomic(out / "index.html", page.render([part], {}))
 
 
 def main(argv=None):
