@@ -30,6 +30,7 @@ from flip.data.compact import compacted
 from flip.data.crops import crop_box, squares
 from flip.data.index import Shard
 from flip.data.loader import Loader
+from flip.data.nvjpeg import GpuLoader
 from flip.data.shards import write_shard
 from flip.data.tokenizer import Tokenizer
 from flip.data.tokens import Tokens
@@ -71,10 +72,15 @@ def tar(folder: Path, kind: str) -> Path:
     return folder / kind / "shards" / "0000" / "00000.tar"
 
 
+def facts(folder: Path, kind: str) -> dict:
+    """What a manifest says of the shard."""
+    path = tar(folder, kind)
+    return {"name": "0000/00000.tar", "samples": len(Shard(path)), "sha256": kind, "bytes": path.stat().st_size}
+
+
 def loader(folder: Path, kind: str, side: int) -> Loader:
-    path, captions = tar(folder, kind), read_project(scale="tiny").variants["clip-form"].captions
-    facts = {"name": "0000/00000.tar", "samples": len(Shard(path)), "sha256": kind, "bytes": path.stat().st_size}
-    manifest, data = {"shards": [facts]}, folder / kind
+    captions = read_project(scale="tiny").variants["clip-form"].captions
+    manifest, data = {"shards": [facts(folder, kind)]}, folder / kind
     tokens = Tokens(Tokenizer(None, SLOTS, captions), data, manifest)
     return Loader(manifest, data / "shards", tokens, side, CROP, 0, 1)
 
@@ -84,11 +90,22 @@ def exhaust(iterable) -> None:
 
 
 def ours(folder: Path, kind: str, side: int, workers: int = 0):
-    data = loader(folder, kind, side)
+    return exhausting(loader(folder, kind, side), workers)
+
+
+def exhausting(data: Loader, workers: int):
+    """One pass of a loader's batches."""
     total = data.order.total
     return lambda: exhaust(
         ahead(lambda start: data.batch(start, min(BATCH, total - start)), range(0, total, BATCH), workers)
     )
+
+
+def on_gpu(folder: Path, side: int, decode, workers: int = 2):
+    """As `ours`, decoded by the GPU: one of the threads reads and launches while the other waits for it."""
+    plain, content = loader(folder, "whole", side), {"shards": [facts(folder, "whole")]}
+    pairs = content, folder / "whole" / "shards", plain.tokens, side, CROP, 0, 1
+    return exhausting(GpuLoader(decode, "cuda", *pairs), workers)
 
 
 def decoding(folder: Path, side: int):
@@ -191,6 +208,14 @@ def compare_workers(folder: Path, side: int, rounds: int):
     yield against(name, "s", found[cores].seconds, "1 worker", found[1].seconds, len(captions(folder)))
 
 
+def compare_gpu(folder: Path, side: int, rounds: int):
+    cores, decode = len(os.sched_getaffinity(0)), peer("torchcodec.decoders").decode_jpeg
+    forms = {"gpu": Form(on_gpu, (folder, side, decode), keep=True, clock="wall")}
+    forms |= {"cores": Form(ours, (folder, "whole", side, cores), keep=True, clock="wall")}
+    found, name = measure(forms, rounds), f"whole shard to batch, {side} px, decoded by the GPU, time that passes"
+    yield against(name, "s", found["gpu"].seconds, f"{cores} cores", found["cores"].seconds, len(captions(folder)))
+
+
 def rows(options, folder: Path):
     write(folder, options.pictures)
     for side, least in (224, {"whole": 7}), (64, {"whole": 7, "compact": 10}):
@@ -200,6 +225,8 @@ def rows(options, folder: Path):
         )
     yield from attempt("reading a shard", lambda: compare_parts(folder, options.rounds))
     yield from attempt("workers", lambda: compare_workers(folder, 224, options.rounds))
+    if torch.cuda.is_available():
+        yield from attempt("decoded by the GPU", lambda: compare_gpu(folder, 224, options.rounds))
 
 
 def main(argv=None):

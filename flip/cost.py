@@ -53,7 +53,7 @@ class Step:
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
         features = stand_in(params, manifest) if params.image_tower.locked else None
-        self.loader = build_loader(self.params, data, manifest, 0, features=features)
+        self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
         self.codebook = load_codebook(params, data, device)
         self.device = device
 

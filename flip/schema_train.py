@@ -30,6 +30,9 @@ class Train(Section):
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
+    decoder: Literal["cpu", "gpu"] = Field(
+        description="what decodes pictures; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
+    )
     shard_weights: bool = Field(
         description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
     )

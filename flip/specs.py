@@ -29,10 +29,10 @@ from flip.schema import Params, Source, World
 
 # When a run saves its state, and when it gives up: no result depends on it, nor does what a step costs.
 RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stall_minutes"}
-# Settings that change how fast a result comes, and not what it is.
+# Settings that change how fast a result comes, and not what it is, but for rounding, as another machine does.
 SPEED = {
     "resources": True,
-    "train": {"workers", "checkpoint_activations", "shard_weights"} | RESTART,
+    "train": {"workers", "decoder", "checkpoint_activations", "shard_weights"} | RESTART,
     "download": {"processes", "threads"},
 }
 # Of these, what a measured step costs depends on some.

@@ -168,7 +168,7 @@ def pretrain(
     """
     began = datetime.now(UTC)
     chosen = beginning(manifest, params.train.pairs(manifest["samples"]))
-    loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features)
+    loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features, world.device)
     loader.tokens.encode(world.rank, world.size, params.train.workers)
     steps = count_steps(params, manifest["samples"])
     model = build_model(params, loader.tokens.tokenizer.vocabulary, seed, world.device)

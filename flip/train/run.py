@@ -11,6 +11,7 @@ import torch
 from flip.data.features import FeatureLoader
 from flip.data.loader import Loader
 from flip.data.noise import Corruption
+from flip.data.nvjpeg import GpuLoader, gpu_decoder
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.data.tokens import Tokens
 from flip.data.translations import Translations, translations_path
@@ -23,9 +24,11 @@ from flip.train.optimizer import build_optimizer, learning_rate
 from flip.train.targets import Targets
 
 
-def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None) -> Loader:
+def build_loader(
+    params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None, device="cpu"
+) -> Loader:
     """The training pairs of `data` in their order; read with its tokenizer unless another file is named, and with the
-    pictures' `features` in place of pixels where those are given."""
+    pictures' `features` in place of pixels where those are given. `device` may decode pictures (`train.decoder`)."""
     captions = params.captions
     tokenizer = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
     spoken = translations_path(data, captions)
@@ -36,7 +39,10 @@ def build_loader(params: Params, data: Path, manifest: dict, seed: int, tokenize
     mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
     pairs = manifest, data / "shards", tokens, side, params.augmentation, seed, window
     pairs += noise, views, mismatched, None if mix.pairs == 1 else mix, params.train.global_batch
-    return FeatureLoader(features, *pairs) if features else Loader(*pairs)
+    if features:
+        return FeatureLoader(features, *pairs)
+    decode = gpu_decoder(params, device) if params.train.decoder == "gpu" else None
+    return GpuLoader(decode, device, *pairs) if decode else Loader(*pairs)
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
