@@ -4,7 +4,11 @@ rounds' ratios, and what cannot be measured is a row that says why."""
 import time
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import products
 from benchmarks.harness import Form, Missing, measure, peer, same
 from benchmarks.table import MARKS, Row, against, attempt, main, markdown, publish, restored, stored
 from flip.files import read_json
@@ -36,6 +40,27 @@ def test_a_ratio_is_the_median_of_the_rounds():
     assert (row.ratio, row.met) == (pytest.approx(1 / 3), False)
     assert Row("a", ours=0.4, at_least=0.45).met is False
     assert Row("a", at_least=2, missing="no GPU").met is None
+
+
+def test_the_floor_is_all_products_and_nothing_else():
+    """As torch counts their operations; with attention, forward and backward, which it does not know."""
+    layer, x = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True), torch.randn(3, 5, 16)
+
+    def step():
+        layer(x).square().sum().backward()
+
+    def counted(function):
+        with FlopCounterMode(display=False) as counter, products.Recorder() as recorder:
+            function()
+        return counter.get_total_flops(), [str(one) for one, *_ in recorder.calls]
+
+    flops, names = counted(step)
+    gradients = [one.grad.clone() for one in layer.parameters()]
+    floor = products.alone(lambda: torch.autograd.grad(layer(x).square().sum(), list(layer.parameters())))
+    assert counted(floor) == (flops, names)
+    assert flops > 0
+    assert [name.startswith("aten._scaled_dot_product") for name in names].count(True) == 2
+    assert all(torch.equal(one.grad, old) for one, old in zip(layer.parameters(), gradients, strict=True))
 
 
 def test_only_what_is_equal_is_compared():
