@@ -7,6 +7,7 @@ that was recorded before in its place, and the new one is lost.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,6 @@ from pathlib import Path
 from flip.freshness import read_receipts
 from flip.params import ParameterError, Project, read_project
 from flip.receipt import absent
-
-# Stands for a receipt that is not there.
 
 
 def stages(project: Project) -> dict[str, list[str]]:
@@ -41,17 +40,28 @@ def finished(project: Project) -> list[str]:
     return [stage for stage, ends in stages(project).items() if is_finished(ends)]
 
 
-def record(project: Project) -> list[str]:
-    """Has DVC take what is finished into its cache and into dvc.lock; gives the stages.
+def dvc(*words: str) -> str:
+    """What DVC prints.
 
     Raises:
-        ValueError: DVC cannot, for instance because another DVC is at work.
+        ValueError: it cannot, for instance because another DVC is at work.
     """
-    found = finished(project)
-    words = ["dvc", "commit", "--force", "--quiet", "specs", *found]
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(f"not recorded with DVC ({done.stderr.strip()}); `dvc repro` does it later")
+    return done.stdout
+
+
+def record(project: Project) -> list[str]:
+    """Has DVC take what is finished, and not what it recorded, into its cache and into dvc.lock; gives the stages.
+
+    Raises:
+        ValueError: as `dvc`.
+    """
+    changed = json.loads(dvc("status", "--json"))  # seconds, where a commit takes one for each stage
+    found = [stage for stage in finished(project) if stage in changed]
+    if found or "specs" in changed:
+        dvc("commit", "--force", "--quiet", "specs", *found)
     return found
 
 
@@ -65,7 +75,7 @@ def main(argv=None):
         found = record(read_project(scale=options.scale))
     except (ParameterError, ValueError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"Recorded with DVC: {', '.join(found) or 'nothing'}.")
+    print(f"Recorded with DVC: {', '.join(found) or 'nothing new'}.")
 
 
 if __name__ == "__main__":
