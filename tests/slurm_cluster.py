@@ -163,6 +163,10 @@ class Cluster:
         until(lambda: slurm("sinfo", "--noheader", "--format=%D %t", check=False) == f"{len(NODES)} idle", "idle nodes")
         return self
 
+    def said(self) -> str:
+        """What the controller has logged."""
+        return (self.folder / "slurmctld.log").read_text()
+
     def crash(self, node: str) -> None:
         """Ends everything of a node as a power cut does: its daemon and the steps' managers first, then the jobs."""
         folder, mark = str(self.folder / node), f"SLURMD_NODENAME={node}".encode()

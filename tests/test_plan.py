@@ -270,14 +270,14 @@ def test_a_batch_in_parts_needs_no_more(change, monkeypatch, settings):
 
 
 def test_memory_grows_as_flip_cost_measures_it(change, small_data, tmp_path):
-    """What micro-batches of 384 pairs take more than those of 96, of a whole process that trains with real pictures: no
+    """What micro-batches of 768 pairs take more than those of 24, of a whole process that trains with real pictures: no
     less than the model says, and some more, as the C library's heap has holes where torch has freed (torch's own count
     is met above)."""
     model = {**SMALL["model"], "vision": {"layers": 2, "width": 256, "heads": 2}}
-    paths, modelled = [tmp_path / "96.yaml", tmp_path / "384.yaml"], []
+    paths, modelled = [tmp_path / "24.yaml", tmp_path / "768.yaml"], []
     for path in paths:
-        train = {"batch": 384, "micro_batch": int(path.stem)}
-        path.write_text(dump(change("clip", merge(SMALL, {"model": model, "train": train, "cost": {"batch": 384}}))))
+        train = {"batch": 768, "micro_batch": int(path.stem)}
+        path.write_text(dump(change("clip", merge(SMALL, {"model": model, "train": train, "cost": {"batch": 768}}))))
         modelled.append(memory(work(load(path)), "cpu").peak)
     # In a process of its own, as flip.cost runs: a forked child counts what its parent has ever held.
     words = [sys.executable, "-m", "tests.peak_memory", small_data, *paths]

@@ -189,7 +189,8 @@ def test_a_run_goes_on_from_its_checkpoint(run, what):
 
 
 def test_snakemake_sees_no_other_failures(run):
-    assert len(re.findall(r"^Error in rule pretrain:", run.output, re.MULTILINE)) == len(FAILURES)
+    failures = re.findall(r"^Error in rule pretrain:", run.output, re.MULTILINE)
+    assert len(failures) == len(FAILURES), run.cluster.said()
     assert set(re.findall(r"SLURM status is: '(\w+)'", run.output)) == set(FAILURES.values())
 
 
