@@ -1,6 +1,5 @@
 """Pictures that the GPU decodes: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
 
-import importlib
 import warnings
 
 import numpy as np
@@ -80,8 +79,10 @@ def gpu_decoder(params: Params, device):
     reason = _hindrance(params, device)
     if not reason:
         try:
-            return importlib.import_module("torchcodec.decoders").decode_jpeg
-        except (ImportError, OSError, AttributeError) as error:
+            from torchcodec.decoders import decode_jpeg  # late: an extra, which few machines have
+
+            return decode_jpeg
+        except (ImportError, OSError) as error:
             reason = f"torchcodec 0.16 or newer does not load here ({error}); pip install 'flip[gpu]'"
     warnings.warn(f"train.decoder: gpu: {reason}; the processor decodes", stacklevel=2)
     return None
