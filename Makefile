@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -65,13 +65,16 @@ bench-loading: .venv/ready ## of `make bench`, from shards to batches: about thr
 bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on compact shards: half an hour on one core
 	$(RUN) benchmarks pixels
 
+bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core
+	$(RUN) benchmarks float8
+
 bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and linear probes: about 20 minutes on one core
 	$(RUN) benchmarks evaluation
 
 bench-pipeline: .venv/ready ## of `make bench`, what dry runs, starts of jobs, intervals and tables take: about ten minutes on one core
 	$(RUN) benchmarks pipeline
 
-bench-gpu: .venv/ready ## training steps in bfloat16 on this machine's GPU, against open_clip's, compiled: about 9 minutes
+bench-gpu: .venv/ready ## training steps on this machine's GPU, compiled, in bfloat16 against open_clip's, and in float8: about 9 minutes
 	$(RUN) benchmarks gpu
 
 test: .venv/ready lint ## formatting, then every test

@@ -12,7 +12,7 @@ import sys
 from benchmarks.harness import ROUNDS
 
 PARTS = ["losses", "steps", "loading", "evaluation", "pipeline"]  # by default
-ALLOWED = [*PARTS, "pixels", "gpu"]
+ALLOWED = [*PARTS, "pixels", "float8", "gpu"]
 
 
 def main(argv=None):

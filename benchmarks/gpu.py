@@ -4,13 +4,15 @@
     python -m benchmarks.gpu --models l16 --masks 0.5
 
 Form, weights and loss are equal, as in benchmarks.steps, and so are the batches, which lie in pinned memory. Ours is
-as flip.pretrain runs it, not compiled. A GPU does not hold two large models with their activations, so each form has it
-to itself, one after the other. Model-FLOP use: products that the step needs (flip.plan.flops), none of them counted
-twice, for captions of that mean length, over the rate at which this GPU multiplies large matrices in bfloat16.
+as flip.pretrain runs it with `train.compile`; large models also with `train.precision: float8`. A GPU does not hold two
+large models with their activations, so each form has it to itself, one after the other. Model-FLOP use: products that
+the step needs (flip.plan.flops), none of them counted twice, for captions of that mean length, over the rate at which
+this GPU multiplies large matrices in bfloat16.
 """
 
 import gc
 import time
+from functools import partial
 
 import torch
 import torch._dynamo
@@ -21,10 +23,12 @@ from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.device import pick_device
 from flip.plan.flops import model_flops
 from flip.plan.work import work
+from flip.train.kernels import compile_blocks
 
 # Pairs per step, most important first: what open_clip's unmasked step holds in 80 GB.
 BATCHES = {"l16": 256, "b16": 512, "h14": 128, "s16": 1024, "dry": 4}
 MASKS = [0.5, 0.75, 0.0]
+WIDE = {"l16", "h14", "dry"}  # models whose products are large enough for float8 to gain anything
 CHECKED = 8  # pairs, for the check in float32
 STEPS = 5  # of a round
 SIDE = {"cuda": 8192, "cpu": 64}  # of the matrices that are multiplied
@@ -41,17 +45,18 @@ def repeated(once):
     return lambda: ([once() for _ in range(STEPS)], finish())
 
 
-def build(name: str, mask: float, who: str, device: str):
-    """STEPS steps of flip or open_clip; one has been made, so that all is compiled and the optimizer has its state.
+def build(name: str, mask: float, who: str, device: str, precision: str = "bfloat16"):
+    """STEPS steps of flip or open_clip, compiled; one has been made, so that the optimizer has its state, too.
 
     Raises:
         Missing: torch.compile does not work here.
     """
-    params = steps.parameters(name, mask, BATCHES[name], "bfloat16")
+    params = steps.parameters(name, mask, BATCHES[name], precision)
     pinned = torch.Tensor.pin_memory if device == "cuda" else torch.Tensor.contiguous
     batch = {key: pinned(tensor) for key, tensor in steps.make_batch(params).items()}
     if who == "flip":
         side = steps.Ours(params, batch, device)
+        compile_blocks(side.run.model, device, BACKEND[device])
     else:
         side = steps.Theirs(params, batch, device, BACKEND[device])
         side.images, side.ids = pinned(side.images), pinned(side.ids)
@@ -105,16 +110,35 @@ def compare(name: str, mask: float, device: str, rate: float, rounds: int):
         yield against(f"{title(name, mask)}: memory", "B", [ours.rise], who, [theirs.rise])
 
 
+def compare_float8(name: str, mask: float, device: str, rounds: int):
+    """The row of our own time per pair in float8 against ours in bfloat16."""
+    peer("torchao.float8")
+    eight, sixteen = (
+        by_itself(build, name, mask, "flip", device, precision, rounds=rounds) for precision in ("float8", "bfloat16")
+    )
+    pairs = STEPS * BATCHES[name]
+    yield against(f"{title(name, mask)}: a pair in float8", "s", eight.seconds, "bfloat16", sixteen.seconds, per=pairs)
+
+
+def comparisons(options, device: str, rate: float):
+    """Name and rows of each, most important first."""
+    for name in options.models:
+        for mask in options.masks:
+            yield title(name, mask), partial(compare, name, mask, device, rate, options.rounds)
+        if name in WIDE:
+            for mask in options.masks:
+                what = partial(compare_float8, name, mask, device, options.rounds)
+                yield f"{title(name, mask)}: a pair in float8", what
+
+
 def rows(options, device: str):
     begin, rate = time.monotonic(), measured_rate(device, options.rounds)
     yield rate
-    for name in options.models:
-        for mask in options.masks:
-            if time.monotonic() - begin < options.budget:
-                what = lambda: compare(name, mask, device, rate.ours, options.rounds)  # noqa: B023, E731
-                yield from attempt(title(name, mask), what)
-            else:
-                yield Row(title(name, mask), missing=f"{options.budget} seconds were over; --budget gives more")
+    for name, what in comparisons(options, device, rate.ours):
+        if time.monotonic() - begin < options.budget:
+            yield from attempt(name, what)
+        else:
+            yield Row(name, missing=f"{options.budget} seconds were over; --budget gives more")
 
 
 def main(argv=None):

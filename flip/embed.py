@@ -43,7 +43,7 @@ class Tower:
 
     @property
     def narrow(self) -> bool:
-        return self.params.train.precision == "bfloat16"
+        return self.params.train.autocast == "bfloat16"
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -26,7 +26,10 @@ class Train(Section):
     weight_decay: float = Field(ge=0)
     betas: tuple[Share, Share]
     epsilon: Positive
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float8"] = Field(
+        description="of products; float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
+    )
+    compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
     shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
@@ -58,6 +61,11 @@ class Train(Section):
     @property
     def global_batch(self) -> int:
         return self.batch * self.batch_scale
+
+    @property
+    def autocast(self) -> str:
+        """Type of the numbers that go into products; those in float8 are made of them there."""
+        return "float32" if self.precision == "float32" else "bfloat16"
 
     @property
     def peak_lr(self) -> float:

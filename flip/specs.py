@@ -32,7 +32,7 @@ RESTART = {"checkpoint_minutes", "checkpoint_samples", "keep_checkpoints", "stal
 # Settings that change how fast a result comes, and not what it is, but for rounding, as another machine does.
 SPEED = {
     "resources": True,
-    "train": {"workers", "decoder", "checkpoint_activations", "shard_weights"} | RESTART,
+    "train": {"workers", "decoder", "compile", "checkpoint_activations", "shard_weights"} | RESTART,
     "download": {"processes", "threads"},
 }
 # Of these, what a measured step costs depends on some.

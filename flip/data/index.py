@@ -106,27 +106,28 @@ class Shard:
     """
 
     def __init__(self, path):
-        self.index = memoryview(read_index(path))  # gives numbers one by one in half of an array's time
+        # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
+        self.pictures, self.sizes, self.texts, self.lengths = map(memoryview, read_index(path).T)
         with open(path, "rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self.map)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.pictures)
 
     def jpeg(self, item: int) -> memoryview:
         """A picture's bytes, which stay where they are."""
-        place = self.index[item, 0]
-        return self.view[place : place + self.index[item, 1]]
+        place = self.pictures[item]
+        return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
-        place = self.index[item, 2]
-        return self.map[place : place + self.index[item, 3]].decode()
+        place = self.texts[item]
+        return self.map[place : place + self.lengths[item]].decode()
 
     def captions(self) -> list[str]:
         return [self.caption(item) for item in range(len(self))]
 
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
-        header = self.index[item, 0] - BLOCK
+        header = self.pictures[item] - BLOCK
         return self.map[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")

@@ -6,6 +6,7 @@ Everything but the attention itself then costs nothing for padding.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,23 +23,43 @@ PART = 1024
 recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
+class Layout(NamedTuple):
+    """Where packed tokens belong: `valid`, bool [batch, slots], and `places`, int64 [tokens], of the slots of all rows.
+
+    Places are looked up once for all blocks: where a mask is the index, each use looks again for what it holds, which
+    a GPU has to be waited for, and which ends what torch.compile can take as one.
+    """
+
+    valid: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, valid: Tensor) -> "Layout":
+        return cls(valid, valid.flatten().nonzero()[:, 0])
+
+    def pack(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1).index_select(0, self.places)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        slots = x.new_zeros(self.valid.numel(), x.shape[-1])
+        return slots.index_copy(0, self.places, x).unflatten(0, self.valid.shape)
+
+
 def pack(x: Tensor, valid: Tensor) -> Tensor:
-    """[batch, slots, ...] -> [tokens, ...]: the valid slots, row by row."""
-    return x[valid]
+    """[batch, slots, width] -> [tokens, width]: the valid slots, row by row."""
+    return Layout.of(valid).pack(x)
 
 
 def unpack(x: Tensor, valid: Tensor) -> Tensor:
     """[tokens, width] -> [batch, slots, width], zero where nothing is."""
-    padded = x.new_zeros(*valid.shape, x.shape[-1])
-    padded[valid] = x
-    return padded
+    return Layout.of(valid).unpack(x)
 
 
-def chosen(x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
+def chosen(x: Tensor, layout: Layout | None, at: Tensor) -> Tensor:
     """[batch, width]: of each row, the token in slot `at` [batch]."""
-    if valid is None:
+    if layout is None:
         return x[torch.arange(len(x), device=x.device), at]
-    lengths = valid.sum(dim=1)
+    lengths = layout.valid.sum(dim=1)
     return x[lengths.cumsum(0) - lengths + at]
 
 
@@ -79,30 +100,30 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, valid: Tensor | None, at: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None, at: Tensor | None = None) -> Tensor:
         if at is not None:
-            return self.of_one(x, valid, at)
+            return self.of_one(x, layout, at)
         qkv = self.qkv(x)
-        if valid is not None:
-            qkv = unpack(qkv, valid)
+        if layout is not None:
+            qkv = layout.unpack(qkv)
         # Of each, [batch, heads, slots, width / heads]; taken apart where their gradients need one copy, no second.
         q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2))
         # Padding comes last, so what looks back alone does not see it.
-        seen = None if valid is None or self.causal else valid[:, None, None, :]
+        seen = None if layout is None or self.causal else layout.valid[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
-        return self.out(x if valid is None else pack(x, valid))
+        return self.out(x if layout is None else layout.pack(x))
 
-    def of_one(self, x: Tensor, valid: Tensor | None, at: Tensor) -> Tensor:
+    def of_one(self, x: Tensor, layout: Layout | None, at: Tensor) -> Tensor:
         """[batch, width]: what each row's token in slot `at` [batch] sees; no other has a query."""
         (query, others), (shift, shifts) = (
             part.tensor_split([x.shape[-1]]) for part in (self.qkv.weight, self.qkv.bias)
         )
-        q = F.linear(chosen(x, valid, at), query, shift).unflatten(-1, (self.heads, 1, -1))
+        q = F.linear(chosen(x, layout, at), query, shift).unflatten(-1, (self.heads, 1, -1))
         kv = F.linear(x, others, shifts)
-        if valid is not None:
-            kv = unpack(kv, valid)
+        if layout is not None:
+            kv = layout.unpack(kv)
         k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = valid
+        seen = None if layout is None else layout.valid
         if self.causal:
             seen = torch.arange(k.shape[2], device=x.device) <= at[:, None]
         seen = None if seen is None else seen[:, None, None, :]
@@ -117,10 +138,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.mlp = mlp(tower.width, form.activation)
 
-    def forward(self, x: Tensor, valid: Tensor | None, at: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None, at: Tensor | None = None) -> Tensor:
         """All tokens; or of each row the one in slot `at` [batch], all that is read after the last block."""
-        before = x if at is None else chosen(x, valid, at)
-        x = before + self.attention(self.norm1(x), valid, at)
+        before = x if at is None else chosen(x, layout, at)
+        x = before + self.attention(self.norm1(x), layout, at)
         return x + self.mlp(self.norm2(x))
 
 
@@ -150,9 +171,10 @@ class Transformer(nn.Module):
 
     def _through(self, x: Tensor, valid: Tensor | None, at: Tensor | None) -> Tensor:
         recompute = self.recompute and torch.is_grad_enabled()
+        layout = None if valid is None else Layout.of(valid)
         *_, last = self.blocks
         for block in self.blocks:
-            inputs = (x, valid, at if block is last else None)
+            inputs = (x, layout, at if block is last else None)
             x = recomputed(block, *inputs) if recompute else block(*inputs)
         return x
 

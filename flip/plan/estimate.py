@@ -82,7 +82,7 @@ class Estimate:
 
     @property
     def utilization(self) -> float:
-        return self.given.utilization or getattr(facts().utilization, self.base.train.precision)
+        return self.given.utilization or getattr(facts().utilization, self.base.train.autocast)
 
     def _measurements(self) -> dict[str, float]:
         """Seconds per sample by variant, where `flip.cost` measured them on this kind of GPU."""
@@ -100,7 +100,7 @@ class Estimate:
             )
         if self.measured:
             return f"measured on one {self.gpu.device} (cost.json in tables/{self.project.scale})"
-        precision, share = self.base.train.precision, self.utilization
+        precision, share = self.base.train.autocast, self.utilization
         found = f"stated: {share:.0%} of {self.gpu.rate(precision) / 1e12:g} TFLOP/s in {precision}"
         other = facts().utilization.bfloat16 * self.gpu.rate("bfloat16") / (share * self.gpu.rate(precision))
         faster = f"; train.precision: bfloat16 would be {other:.1f} times as fast" if other > 1 else ""
@@ -113,7 +113,7 @@ class Estimate:
             return here / flops_per_sample(self.work(self.base)) / self.given.samples_per_second
         if params.variant in self.measured:
             return self.measured[params.variant]
-        return here / (self.utilization * self.gpu.rate(params.train.precision))
+        return here / (self.utilization * self.gpu.rate(params.train.autocast))
 
     def _row(self, params: Params) -> Row:
         load, seeds, limit = self.work(params), len(params.seeds), params.resources.pretrain.minutes
@@ -175,7 +175,7 @@ class Estimate:
         )
         load = work(whole)
         passes = (len(whole.evaluate.sets) + 2) * TEST_PICTURES
-        return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.precision)) / 3600
+        return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.autocast)) / 3600
 
     @property
     def stored(self) -> dict[str, float]:

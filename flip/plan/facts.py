@@ -17,7 +17,7 @@ class Gpu(Section):
     float32_tflops: Positive
 
     def rate(self, precision: str) -> float:
-        """FLOPs per second of dense matrix products."""
+        """FLOPs per second of dense matrix products of numbers of this type."""
         return 1e12 * getattr(self, f"{precision}_tflops")
 
 

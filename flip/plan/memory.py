@@ -1,8 +1,8 @@
 """Memory of one process's training step, from the parameters alone.
 
 Counted is what autograd keeps for the way back (measured tensor by tensor in tests/test_plan.py), what the step holds
-beside it, and the moment when all of this is largest. In bfloat16, matrix products keep their inputs in two bytes;
-the residual stream, weights, gradients and AdamW's moments stay in four.
+beside it, and the moment when all of this is largest. In bfloat16 and float8, matrix products keep their inputs in two
+bytes; the residual stream, weights, gradients and AdamW's moments stay in four.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ADAM = 2  # moments per weight
 
 def narrow(params: Params) -> int:
     """Bytes of a number that goes into a matrix product."""
-    return 2 if params.train.precision == "bfloat16" else FULL
+    return 2 if params.train.autocast == "bfloat16" else FULL
 
 
 def block_weights(tower: Tower) -> int:
@@ -287,7 +287,7 @@ def memory(work: Work, device: str = "cuda") -> Memory:
     """The largest moment of a step, from the second one on; on a CPU, whose blocks see parts of the batch, no less."""
     params, count = work.params, weights(work.params)
     state = FULL * count * (1 + ADAM)
-    if params.train.precision == "bfloat16":
+    if params.train.autocast == "bfloat16":
         state += 2 * count  # the copies that products are computed with
     seen = work.pairs + sum(one.pairs for one in views(work))
     pictures = seen * 3 * params.model.image**2 + work.pairs * 8 * (params.model.tokens + 1)

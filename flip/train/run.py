@@ -20,6 +20,7 @@ from flip.objectives import named_losses, objectives, readers
 from flip.schema import Params
 from flip.train.accumulate import backward_in_parts
 from flip.train.distributed import Replicas, Shards, World, get_state, set_state
+from flip.train.kernels import prepare
 from flip.train.optimizer import build_optimizer, learning_rate
 from flip.train.targets import Targets
 
@@ -89,6 +90,7 @@ class Run:
     ):
         self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
         self.own = world.share(params.train.global_batch)
+        prepare(model, params.train, world.device)
         split = params.train.shard_weights and world.size > 1
         self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
         self.model = model
@@ -115,7 +117,7 @@ class Run:
     def outputs(self, batch: dict, joint: bool = False) -> dict[str, torch.Tensor]:
         """What the objectives, or only the joint ones, need of a batch on the device."""
         kind = torch.device(self.world.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.precision == "bfloat16"):
+        with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
             return self.replicas.forward(batch, self.seed, joint)
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
