@@ -64,10 +64,11 @@ class Step:
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.
 
-        Attention is counted in its plain form: the counter does not know every fused one.
+        Attention is counted in its plain form, and blocks are not compiled: the counter does not see all that is fused.
         """
         run = self.run()
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        plain = torch.compiler.set_stance("force_eager")
+        with plain, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             run.step(next(run.batches()))
         return counter.get_total_flops() / self.batch
 

@@ -10,6 +10,8 @@ import torch
 import torch._dynamo
 from torch import nn
 
+from flip.cost import Step
+from flip.files import read_json
 from flip.schema import Tower
 from flip.train.distributed import World
 from flip.train.kernels import blocks, compile_blocks, fits, multiply_in_float8
@@ -126,6 +128,17 @@ def test_processes_that_share_a_batch_compile_too(change, small_data, monkeypatc
     expected = step(World(), parameters(change, "clip-form"), small_data)
     for found in together(2, step, parameters(change, "clip-form", compile=True, **settings), small_data):
         assert_same_step(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:train.precision. float8.*emulated")
+def test_a_steps_flops_are_those_of_its_plain_form(change, small_data, monkeypatch):
+    monkeypatch.setattr("flip.train.kernels.compile_blocks", partial(compile_blocks, backend="aot_eager"))
+    manifest, flops = read_json(small_data / "manifest.json"), []
+    for settings in ({}, {"compile": True}, {"precision": "float8"}):
+        step_of = Step(changed(change, "flip-50", **settings), small_data, manifest, "cpu")
+        flops.append(step_of.flops_per_sample())
+    assert flops[0] > 0
+    assert flops == flops[:1] * 3
 
 
 def rounded(x, dtype):
