@@ -106,6 +106,7 @@ def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
     assert all(mark in (ROOT / "README.md").read_text() for mark in MARKS)
 
 
+@pytest.mark.filterwarnings("ignore:train.precision. float8.*emulated")
 # webdataset leaves closing its files to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("part", ["losses", "steps", "loading", "pixels", "float8", "gpu", "evaluation", "pipeline"])

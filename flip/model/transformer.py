@@ -42,7 +42,8 @@ class Layout(NamedTuple):
 
     def unpack(self, x: Tensor) -> Tensor:
         slots = x.new_zeros(self.valid.numel(), x.shape[-1])
-        return slots.index_copy(0, self.places, x).unflatten(0, self.valid.shape)
+        # For its gradient, `index_copy` would keep x, of which the place is all that is needed.
+        return slots.index_put((self.places,), x).unflatten(0, self.valid.shape)
 
 
 def pack(x: Tensor, valid: Tensor) -> Tensor:
