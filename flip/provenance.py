@@ -77,8 +77,12 @@ def source_hash(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
+# Tracked files that results are written to.
+RESULTS = ("receipts", "metrics", "dvc.lock", "benchmarks/results.json")
+
+
 def git_state() -> dict:
-    """Commit and whether tracked files differ from it; nothing outside a repository."""
+    """Commit and whether tracked files, other than results, differ from it; nothing outside a repository."""
 
     def git(*words):
         done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False)
@@ -88,7 +92,9 @@ def git_state() -> dict:
         commit = git("rev-parse", "HEAD")
     except FileNotFoundError:
         commit = None
-    return {"commit": commit, "changed": commit and bool(git("status", "--porcelain", "--untracked-files=no"))}
+    sources = [":(top)", *(f":(top,exclude){path}" for path in RESULTS)]
+    changed = commit and bool(git("status", "--porcelain", "--untracked-files=no", "--", *sources))
+    return {"commit": commit, "changed": changed}
 
 
 def versions() -> dict[str, str]:

@@ -208,3 +208,19 @@ def test_imports_are_found_in_whatever_block_they_stand():
     modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}
     assert len(modules) > 150
     assert {module: provenance._imports(module) for module in modules} == {one: everywhere(one) for one in modules}
+
+
+def test_results_do_not_change_the_sources(folder, monkeypatch):
+    """Or what is written first would make all that follows look as if it came from other code than the commit's."""
+    monkeypatch.setattr(provenance, "ROOT", folder)
+    files = ["flip.py", "receipts/tiny/one.json", "metrics/tiny/one.json", "benchmarks/results.json", "dvc.lock"]
+    for name in files:
+        write_atomic(folder / name, "before")
+    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
+    for words in (["init", "--quiet"], ["add", *files], [*identity, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *words], check=True)
+    for name in files[1:]:
+        write_atomic(folder / name, "after")
+        assert provenance.git_state()["changed"] is False, name
+    write_atomic(folder / "flip.py", "after")
+    assert provenance.git_state()["changed"] is True
