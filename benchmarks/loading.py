@@ -138,8 +138,9 @@ def theirs(folder: Path, side: int):
 
 
 def reading(folder: Path):
+    """As the loader reads: pictures one by one, in any order, and all captions, to be encoded."""
     shard = Shard(tar(folder, "whole"))
-    return lambda: exhaust(map(shard.jpeg, range(len(shard)))) or exhaust(map(shard.caption, range(len(shard))))
+    return lambda: (exhaust(map(shard.jpeg, range(len(shard)))), shard.captions())
 
 
 def their_reading(folder: Path):

@@ -125,7 +125,7 @@ class Shard:
         return self.map[place : place + self.lengths[item]].decode()
 
     def captions(self) -> list[str]:
-        return [self.caption(item) for item in range(len(self))]
+        return [self.map[place : place + size].decode() for place, size in zip(self.texts, self.lengths, strict=True)]
 
     def key(self, item: int) -> str:
         """The sample's name, from the header before its picture."""
