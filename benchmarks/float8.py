@@ -8,17 +8,12 @@ they are emulated, with the same rounding: what this says of accuracy holds, of 
 does). A row has the shares of test pictures that are told wrongly, over the seeds.
 """
 
-import tempfile
 from pathlib import Path
 
-import torch
-
 from benchmarks.harness import peer
-from benchmarks.pixels import SETS, errors, samples, write_data
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.pixels import compare, errors, samples, write_data
+from benchmarks.table import against
 from flip.data.testsets import make
-from flip.device import keep_memory
-from flip.params import read_project
 from flip.schema import Params
 
 
@@ -39,21 +34,7 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
 
 
 def main(argv=None):
-    parser = arguments("float8", __doc__)
-    parser.add_argument("--variant", default="flip-50", help="of tiny (default: flip-50)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    options = parser.parse_args(argv)
-    params = read_project(scale="tiny").variants[options.variant]
-    pictures, sets, seeds = params.world.pictures, SETS, options.seeds
-    if options.dry:
-        pictures, sets, seeds = 64, ["coarse"], [0]
-        params = params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
-    torch.set_num_threads(1)
-    keep_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        how = {"variant": options.variant, "pictures": pictures, "seeds": len(seeds)}
-        found = attempt("told wrongly", lambda: rows(params, Path(folder), pictures, sets, seeds))
-        publish("float8", found, options.results, how)
+    compare("float8", __doc__, rows, argv)
 
 
 if __name__ == "__main__":

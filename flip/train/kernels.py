@@ -42,7 +42,7 @@ def compile_blocks(model: nn.Module, device, backend: str = "inductor") -> None:
     try:
         torch.compile(F.gelu, backend=backend)(torch.zeros(MULTIPLE, device=device))
     except Exception as error:  # of a compiler, a driver, a file system: each has its own
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(f"train.compile: nothing can be compiled here ({reason}); training goes on without", stacklevel=2)
         return
     torch._dynamo.config.recompile_limit = FORMS
