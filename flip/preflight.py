@@ -9,6 +9,7 @@ import argparse
 import shutil
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import simplejpeg
@@ -21,6 +22,7 @@ from flip.params import Project, read_project
 from flip.plan.memory import ADAM, FULL, memory, weights
 from flip.plan.work import work
 from flip.schema import Params
+from flip.schema_train import FLOAT8_NEEDS
 from flip.train import board
 
 LOOK_AT = 200  # pairs of the first shard
@@ -101,6 +103,12 @@ def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
             )
 
 
+def package_faults(variants: dict[str, Params]) -> Iterator[str]:
+    for name, params in variants.items():
+        if params.train.precision == "float8" and not find_spec("torchao"):
+            yield f"variant '{name}': {FLOAT8_NEEDS}"
+
+
 def port_faults() -> Iterator[str]:
     """Whether processes of one machine can meet."""
     try:
@@ -119,6 +127,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
         *batch_faults(variants, manifest["samples"]),
         *disk_faults(variants, manifest["samples"], folder),
         *memory_faults(variants),
+        *package_faults(variants),
         *port_faults(),
         *mirror.set_faults(project.baseline.evaluate.sets),
         *filter(None, [board.fault()]),

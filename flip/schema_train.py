@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from flip.schema_types import Count, Positive, Section, Share
 
+# What is said where that is missing.
+FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
+
 
 class Train(Section):
     """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""

@@ -196,5 +196,5 @@ def test_float8_without_torchao_says_what_to_do(change, small_data, monkeypatch)
     run = make_run(changed(change, "clip"), small_data)
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
     params = changed(change, "clip", precision="float8")
-    with pytest.raises(ValueError, match=r"train.precision: float8 needs torchao .*pip install 'flip\[gpu\]'"):
+    with pytest.raises(ValueError, match=r"train.precision: float8 needs torchao; pip install 'flip\[gpu\]'"):
         Run(params, run.loader, run.model, 3, 0, World())

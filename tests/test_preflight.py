@@ -98,3 +98,13 @@ def test_an_empty_port_range_is_named(monkeypatch):
 
     monkeypatch.setattr(preflight.socket, "create_server", refuse)
     assert "no more ports" in next(preflight.port_faults())
+
+
+def test_float8_without_its_package_is_named(project, data, tmp_path, monkeypatch):
+    wanted = project_with(project, train={"precision": "float8"})
+    assert preflight.faults(wanted, data, tmp_path) == []
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    assert preflight.faults(wanted, data, tmp_path) == [
+        f"variant '{name}': train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
+        for name in ("clip", "flip-50")
+    ]

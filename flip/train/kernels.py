@@ -13,6 +13,7 @@ from torch import nn
 
 from flip.model.transformer import Block
 from flip.schema import Train
+from flip.schema_train import FLOAT8_NEEDS
 
 # A form of a block (dense or packed, all tokens or one, with gradients or without) is compiled by itself.
 FORMS = 64
@@ -61,9 +62,7 @@ def multiply_in_float8(model: nn.Module, device: torch.device) -> None:
     try:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     except (ImportError, OSError) as error:
-        raise ValueError(
-            f"train.precision: float8 needs torchao ({error}); pip install 'flip[gpu]', or set bfloat16"
-        ) from None
+        raise ValueError(f"{FLOAT8_NEEDS} ({error})") from None
     emulate = device.type != "cuda" or torch.cuda.get_device_capability(device) < FLOAT8_SINCE
     if emulate:
         warnings.warn("train.precision: float8: the device has no such products; they are emulated", stacklevel=3)
