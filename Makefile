@@ -16,7 +16,7 @@ PLAN ?=
 .PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: .venv/ready ## virtual environment with the pinned packages and this one
 
