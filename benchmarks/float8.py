@@ -13,15 +13,12 @@ from pathlib import Path
 from benchmarks.harness import peer
 from benchmarks.pixels import compare, errors, samples, write_data
 from benchmarks.table import against
-from flip.data.testsets import make
 from flip.schema import Params
 
 
 def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):
     peer("torchao.float8")
-    data = write_data(params, folder, samples(params, pictures))
-    for name in sets:
-        make(params, name, data / "tests" / name)
+    data = write_data(params, folder, samples(params, pictures), sets)
     plain = params.train.precision
     found = {"float8": [], plain: []}
     for seed in seeds:

@@ -10,6 +10,7 @@ equal pairs, crops and masks. A row has the shares of test pictures that are tol
 """
 
 import tempfile
+from collections.abc import Iterable
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
@@ -57,12 +58,14 @@ def samples(params: Params, pictures: int):
         yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
 
 
-def write_data(params: Params, folder: Path, pairs) -> Path:
-    """A data folder with these pairs, a tokenizer of their captions, and the test sets."""
+def write_data(params: Params, folder: Path, pairs, sets: Iterable[str] = ()) -> Path:
+    """A data folder with these pairs, a tokenizer of their captions, and test sets."""
     shards = write_shards(folder / "shards" / "0000", iter(pairs), params.shards.samples_per_shard)
     write_json(folder / "manifest.json", {"shards": shards, "samples": sum(shard["samples"] for shard in shards)})
     texts = tokenizer.captions(read_json(folder / "manifest.json"), folder / "shards")
     write_json(folder / "tokenizer.json", tokenizer.build(params, texts))
+    for name in sets:
+        make(params, name, folder / "tests" / name)
     return folder
 
 
@@ -99,10 +102,8 @@ def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) 
 
 
 def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):
-    whole = write_data(params, folder / "whole", samples(params, pictures))
+    whole = write_data(params, folder / "whole", samples(params, pictures), sets)
     compact = write_data(params, folder / "compact", again(whole))
-    for name in sets:
-        make(params, name, whole / "tests" / name)
     ways = {"PIL": (whole, mock.patch.object(loader, "squares", by_pil))}
     ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
     found = {way: [] for way in ways}
