@@ -11,7 +11,7 @@ import yaml
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.model.transformer import Transformer, parts, unpack
+from flip.model.transformer import Layout, Transformer, parts
 from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives
 from flip.params import read_project
@@ -240,11 +240,11 @@ def test_one_token_is_what_it_is_among_all(causal, recompute):
     lengths = torch.tensor([1, 9, 4, 1, 7])
     valid, weights = torch.arange(9) < lengths[:, None], torch.randn(5, WIDTH).double()
     dense = torch.randn(5, 9, WIDTH).double()
-    for x, where in ((dense, None), (dense[valid], valid)):
+    for x, where in ((dense, None), (dense[valid], Layout.of(valid))):
         for at in (torch.zeros_like(lengths), lengths - 1):
             one, every = (x.clone().requires_grad_() for _ in range(2))
             found, expected = transformer(one, where, at), transformer(every, where)
-            expected = expected if where is None else unpack(expected, where)
+            expected = expected if where is None else where.unpack(expected)
             expected = expected[torch.arange(5), at]
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
             parameters = list(transformer.parameters())
@@ -264,7 +264,7 @@ def test_a_batch_in_parts_is_what_it_is_in_one(monkeypatch, tokens, causal, reco
     transformer.recompute = recompute
     lengths = torch.tensor([1, 9, 0, 4, 1, 7, 0])
     valid, dense = torch.arange(9) < lengths[:, None], torch.randn(7, 9, WIDTH).double()
-    for x, where, at in ((dense, None, None), (dense, None, lengths), (dense[valid], valid, None)):
+    for x, where, at in ((dense, None, None), (dense, None, lengths), (dense[valid], Layout.of(valid), None)):
         at = None if at is None else at.clamp(max=8)
         assert len(parts(x, where, at, tokens)) == min(7, round(x.shape[:-1].numel() / tokens))
         found = []

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch._dynamo
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from flip.cost import Step
 from flip.files import read_json
@@ -90,6 +91,47 @@ def test_compiled_blocks_compute_the_same_and_once(change, small_data, variant, 
     assert graphs[0] > 1
     assert graphs[-1] == graphs[-2], "the fourth batch was compiled again"
     assert graphs[-1] < 16
+
+
+class Waits(TorchFunctionMode):
+    """Notes each call whose result is a number, or has a shape, that follows from what tensors hold."""
+
+    CALLS = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "masked_select", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        index = args[1] if name in ("__getitem__", "__setitem__") else ()
+        masks = [one for one in (index if isinstance(index, tuple) else (index,)) if isinstance(one, torch.Tensor)]
+        repeats = name == "repeat_interleave" and isinstance(args[1], torch.Tensor) and "output_size" not in kwargs
+        if name in self.CALLS or repeats or any(one.dtype == torch.bool for one in masks):
+            self.seen.append(name)
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "waits"),
+    [
+        ("clip", {}, 1),
+        ("clip-form", {}, 1),
+        ("siglip", {}, 1),
+        ("text-random", {}, 1),
+        ("flip-75-mae", {}, 1),
+        ("flip-50", {"micro_batch": 8}, 4),
+        ("mae", {}, 0),
+    ],
+)
+def test_a_step_waits_for_its_device_once_per_pass_over_captions(change, small_data, variant, settings, waits):
+    """How many words there are is all that has to be known of what is computed; the next part's kernels wait for it."""
+    run = make_run(changed(change, variant, batch=16, **settings), small_data)
+    run.model.apply(lambda module: setattr(module, "whole", True))  # as on a GPU
+    data = run.loader.batch(0, 16)
+    with Waits() as found:
+        run.gradients(data)
+    assert found.seen == ["tolist"] * waits
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch.compile calls")

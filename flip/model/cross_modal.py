@@ -14,7 +14,7 @@ from flip.kinds import PAD
 from flip.model.decoder import restore
 from flip.model.masking import Order, mask_patches, mask_tokens
 from flip.model.precision import full_precision
-from flip.model.transformer import Transformer, pack, unpack
+from flip.model.transformer import Layout, Transformer
 from flip.model.vision import sincos_line, sincos_positions
 from flip.schema import Params
 
@@ -53,7 +53,7 @@ class SeparateEncoders(nn.Module):
         """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
         vision = towers.vision
         patches = vision.patches(vision(batch["images"], visible.patches.ids_keep))
-        words, _ = towers.text.encode(batch["ids"], visible.slots)
+        words = towers.text.encode(batch["ids"], visible.slots)
         return self.patches(patches), self.words(words)
 
 
@@ -75,12 +75,12 @@ class SharedEncoder(nn.Module):
     def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
         """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
         vision, ids = towers.vision, batch["ids"].gather(1, visible.slots)
-        patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), ids != PAD
-        words = self.words[ids[kept]] + self.modality + self.positions[visible.slots[kept]]
-        every = torch.cat([kept.new_ones(patches.shape[:2]), kept], dim=1)
-        x = torch.cat([patches, unpack(words, kept)], dim=1)
-        x = unpack(self.embed(vision.transformer(pack(x, every), every)), every)
-        return vision.patches(x[:, : patches.shape[1]]), pack(x[:, patches.shape[1] :], kept)
+        patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), Layout.of(ids != PAD)
+        words = self.words[kept.pack(ids)] + self.modality + self.positions[kept.pack(visible.slots)]
+        every = kept.after(patches.shape[1])
+        x = every.pack(torch.cat([patches, kept.unpack(words)], dim=1))
+        x = every.unpack(self.embed(vision.transformer(x, every)))
+        return vision.patches(x[:, : patches.shape[1]]), kept.pack(x[:, patches.shape[1] :])
 
 
 ENCODERS = {"separate": SeparateEncoders, "shared": SharedEncoder}
@@ -116,13 +116,14 @@ class CrossModal(nn.Module):
         self.words = nn.Linear(head.width, vocabulary) if head.words else None
 
     def decode(self, patches: Tensor, words: Tensor, visible: Visible, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """States of all patches [batch, patches, width] and of all slots [batch, slots, width], zero at padding."""
+        """States of all patches [batch, patches, width] and of the longest caption's slots [batch, longest, width],
+        zero at padding."""
         patches = self.image.mark(restore(patches, self.image.mask_token, visible.patches.ids_restore))
         slots = self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1)
         slots[visible.words] = words
-        every = torch.cat([valid.new_ones(patches.shape[:2]), valid], dim=1)
-        x = pack(torch.cat([patches, self.text.mark(slots)], dim=1), every)
-        return unpack(self.transformer(x, every), every).tensor_split([patches.shape[1]], dim=1)
+        every = Layout.of(valid).after(patches.shape[1])
+        x = every.pack(torch.cat([patches, self.text.mark(slots)], dim=1))
+        return every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
 
     def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Predicted pixels [batch, patches, pixels] with `removed_patches` [batch, patches], and the vocabulary's
@@ -135,5 +136,6 @@ class CrossModal(nn.Module):
             outputs["removed_patches"] = visible.patches.ids_restore >= visible.patches.ids_keep.shape[1]
         if self.words is not None:
             removed = valid & ~visible.words
-            outputs |= {"words": full_precision(self.words(words[removed])), "removed_words": removed}
+            hidden = words[removed[:, : words.shape[1]]]
+            outputs |= {"words": full_precision(self.words(hidden)), "removed_words": removed}
         return outputs

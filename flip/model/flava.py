@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flip.kinds import PAIRS, kind
 from flip.model.precision import full_precision
-from flip.model.transformer import Transformer, pack, unpack
+from flip.model.transformer import Layout, Transformer
 from flip.schema import Params
 
 
@@ -32,14 +32,14 @@ class Multimodal(nn.Module):
         self.class_token = nn.Parameter(0.02 * torch.randn(tower.width))
         self.transformer = Transformer(tower, params.form.vision)
 
-    def forward(self, image: Tensor, words: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, image: Tensor, words: Tensor, layout: Layout) -> Tensor:
         """[batch, 1 + image slots + word slots, width], zero at padding, of image [batch, slots, width] and packed
-        words [tokens, width] that `valid` [batch, word slots] places."""
+        words [tokens, width] that `layout` [batch, word slots] places."""
         image, words = self.from_image(image), self.from_text(words)
         first = self.class_token.to(image.dtype).expand(len(image), 1, -1)
-        x = torch.cat([first, image, unpack(words, valid)], dim=1)
-        valid = torch.cat([valid.new_ones(x.shape[0], x.shape[1] - valid.shape[1]), valid], dim=1)
-        return unpack(self.transformer(pack(x, valid), valid), valid)
+        both = layout.after(1 + image.shape[1])
+        x = both.pack(torch.cat([first, image, layout.unpack(words)], dim=1))
+        return both.unpack(self.transformer(x, both))
 
 
 class Flava(nn.Module):
@@ -68,17 +68,17 @@ class Flava(nn.Module):
         words, the captions [batch, slots] of this pass, of which some are other pictures'. Of pictures or captions
         alone, there are the logits of that side.
         """
-        image = words = valid = None
+        image = words = layout = None
         if "masked_patches" in batch:
             image = towers.vision.hidden(batch["images"], batch["masked_patches"], self.patch_mask)
         if "masked_words" in batch:
-            words, valid = towers.text.hidden(batch["words"], batch["masked_words"], self.word_mask)
-        seen = self._one_side(towers, batch, image, words, valid)
+            words, layout = towers.text.hidden(batch["words"], batch["masked_words"], self.word_mask)
+        seen = self._one_side(towers, batch, image, words, layout)
         if self.multimodal is not None and kind(batch) == PAIRS:
-            states = self.multimodal(image, words, valid)
+            states = self.multimodal(image, words, layout)
             end = 1 + image.shape[1]
             seen["mmm_image"] = towers.vision.patches(states[:, 1:end])[batch["masked_patches"]]
-            seen["mmm_text"] = states[:, end:][batch["masked_words"][:, : valid.shape[1]]]
+            seen["mmm_text"] = states[:, end:][batch["masked_words"][:, : layout.slots]]
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
@@ -87,15 +87,14 @@ class Flava(nn.Module):
         height, width, 3] and token ids [batch, slots]."""
         nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
-        words, valid = towers.text.hidden(ids, nothing, self.word_mask)
-        return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, valid)[:, 0]
+        words, layout = towers.text.hidden(ids, nothing, self.word_mask)
+        return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, layout)[:, 0]
 
-    def _one_side(self, towers, batch: dict, image: Tensor | None, words: Tensor | None, valid: Tensor | None) -> dict:
+    def _one_side(self, towers, batch: dict, image: Tensor | None, words: Tensor | None, layout: Layout | None) -> dict:
         """States of hidden patches and words after their towers' last LayerNorm, for the heads that read them."""
         seen = {}
         if "mim" in self.heads and image is not None:
             seen["mim"] = towers.vision.patches(towers.vision.transformer.norm(image))[batch["masked_patches"]]
         if "mlm" in self.heads and words is not None:
-            masked = batch["masked_words"][:, : valid.shape[1]][valid]
-            seen["mlm"] = towers.text.transformer.norm(words)[masked]
+            seen["mlm"] = towers.text.transformer.norm(words)[layout.pack(batch["masked_words"])]
         return seen

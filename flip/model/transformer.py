@@ -1,8 +1,8 @@
 """The only transformer: pre-LayerNorm blocks, used by both towers and the decoder.
 
 It works on dense sequences [batch, slots, width] and, where captions differ in length, on packed ones: the real
-tokens of all captions one after another [tokens, width], with `valid` [batch, slots] saying where each belongs.
-Everything but the attention itself then costs nothing for padding.
+tokens of all captions one after another [tokens, width], with a layout saying where each belongs. Everything but the
+attention itself then costs nothing for padding.
 """
 
 from functools import partial
@@ -24,36 +24,46 @@ recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 class Layout(NamedTuple):
-    """Where packed tokens belong: `valid`, bool [batch, slots], and `places`, int64 [tokens], of the slots of all rows.
+    """Where packed tokens belong: `valid`, bool [batch, slots], and `places`, int64 [tokens], of the slots of all rows;
+    and the number of tokens in the row that has the fewest.
 
-    Places are looked up once for all blocks: where a mask is the index, each use looks again for what it holds, which
-    a GPU has to be waited for, and which ends what torch.compile can take as one.
+    It is made once for all that reads a batch's captions, and the device is waited for once, for three numbers: where a
+    mask is the index, each use looks again for what it holds, and waits.
     """
 
     valid: Tensor
     places: Tensor
+    fewest: int
 
     @classmethod
     def of(cls, valid: Tensor) -> "Layout":
-        return cls(valid, valid.flatten().nonzero()[:, 0])
+        """For rows whose tokens come first, bool [batch, slots]: as many slots as the longest row needs."""
+        lengths = valid.sum(dim=1)
+        tokens, longest, fewest = torch.stack([lengths.sum(), lengths.max(), lengths.min()]).tolist()
+        return cls._of(valid[:, : max(longest, 1)], tokens, fewest)
+
+    @classmethod
+    def _of(cls, valid: Tensor, tokens: int, fewest: int) -> "Layout":
+        return cls(valid, valid.flatten().nonzero_static(size=tokens)[:, 0], fewest)
+
+    @property
+    def slots(self) -> int:
+        return self.valid.shape[1]
+
+    def after(self, count: int) -> "Layout":
+        """Of rows that begin with so many tokens more, before these."""
+        valid = torch.cat([self.valid.new_ones(len(self.valid), count), self.valid], dim=1)
+        return Layout._of(valid, len(self.places) + len(valid) * count, self.fewest + count)
 
     def pack(self, x: Tensor) -> Tensor:
-        return x.flatten(0, 1).index_select(0, self.places)
+        """[batch, slots or more, ...] -> [tokens, ...]: the valid slots, row by row."""
+        return x[:, : self.slots].flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, x: Tensor) -> Tensor:
+        """[tokens, width] -> [batch, slots, width], zero where nothing is."""
         slots = x.new_zeros(self.valid.numel(), x.shape[-1])
         # For its gradient, `index_copy` would keep x, of which the place is all that is needed.
         return slots.index_put((self.places,), x).unflatten(0, self.valid.shape)
-
-
-def pack(x: Tensor, valid: Tensor) -> Tensor:
-    """[batch, slots, width] -> [tokens, width]: the valid slots, row by row."""
-    return Layout.of(valid).pack(x)
-
-
-def unpack(x: Tensor, valid: Tensor) -> Tensor:
-    """[tokens, width] -> [batch, slots, width], zero where nothing is."""
-    return Layout.of(valid).unpack(x)
 
 
 def chosen(x: Tensor, layout: Layout | None, at: Tensor) -> Tensor:
@@ -64,17 +74,17 @@ def chosen(x: Tensor, layout: Layout | None, at: Tensor) -> Tensor:
     return x[lengths.cumsum(0) - lengths + at]
 
 
-def parts(x: Tensor, valid: Tensor | None, at: Tensor | None, tokens: int) -> list[tuple]:
-    """The rows of a batch in parts of about so many tokens: (x, valid, at) of each."""
-    rows = len(x if valid is None else valid)
+def parts(x: Tensor, layout: Layout | None, at: Tensor | None, tokens: int) -> list[tuple]:
+    """The rows of a batch in parts of about so many tokens: (x, layout, at) of each."""
+    rows = len(x if layout is None else layout.valid)
     count = min(round(x.shape[:-1].numel() / tokens), rows)
     if count <= 1:
-        return [(x, valid, at)]
+        return [(x, layout, at)]
     places = [None] * count if at is None else at.tensor_split(count)
-    if valid is None:
+    if layout is None:
         return list(zip(x.tensor_split(count), [None] * count, places, strict=True))
-    seen = valid.tensor_split(count)
-    return list(zip(x.split([int(one.sum()) for one in seen]), seen, places, strict=True))
+    layouts = [Layout.of(valid) for valid in layout.valid.tensor_split(count)]
+    return list(zip(x.split([len(one.places) for one in layouts]), layouts, places, strict=True))
 
 
 class QuickGELU(nn.Module):
@@ -159,20 +169,19 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.recompute = self.whole = False
 
-    def forward(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None = None, at: Tensor | None = None) -> Tensor:
         """All tokens; or of each row the one in slot `at` [batch]: [batch, width]. Then the last block does no more."""
-        return self.norm(self.hidden(x, valid, at))
+        return self.norm(self.hidden(x, layout, at))
 
-    def hidden(self, x: Tensor, valid: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+    def hidden(self, x: Tensor, layout: Layout | None = None, at: Tensor | None = None) -> Tensor:
         """Before the final LayerNorm."""
         if self.whole or x.device.type != "cpu":
-            return self._through(x, valid, at)
-        done = [self._through(*part) for part in parts(x, valid, at, PART)]
+            return self._through(x, layout, at)
+        done = [self._through(*part) for part in parts(x, layout, at, PART)]
         return done[0] if len(done) == 1 else torch.cat(done)
 
-    def _through(self, x: Tensor, valid: Tensor | None, at: Tensor | None) -> Tensor:
+    def _through(self, x: Tensor, layout: Layout | None, at: Tensor | None) -> Tensor:
         recompute = self.recompute and torch.is_grad_enabled()
-        layout = None if valid is None else Layout.of(valid)
         *_, last = self.blocks
         for block in self.blocks:
             inputs = (x, layout, at if block is last else None)

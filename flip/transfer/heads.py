@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.model.transformer import Attention, Transformer, initialize, mlp, pack, unpack
+from flip.model.transformer import Attention, Layout, Transformer, initialize, mlp
 from flip.schema import Blocks, Tower
 from flip.transfer.words import END, PAD, START
 
@@ -108,6 +108,6 @@ class Answerer(nn.Module):
         """Logits [batch, answers]; ids end in PAD."""
         first = self.class_token.expand(len(states), 1, -1)
         x = torch.cat([first, self.embed(states), embedded(self.words, self.positions, ids)], dim=1)
-        asked = ids != PAD
-        seen = torch.cat([asked.new_ones(len(ids), x.shape[1] - ids.shape[1]), asked], dim=1)
-        return self.predict(unpack(self.transformer(pack(x, seen), seen), seen)[:, 0])
+        layout = Layout.of(ids != PAD).after(x.shape[1] - ids.shape[1])
+        at = torch.zeros(len(ids), dtype=torch.long, device=x.device)
+        return self.predict(self.transformer(layout.pack(x), layout, at))
