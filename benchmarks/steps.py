@@ -174,7 +174,7 @@ def floor(name: str, mask: float):
 
 
 def compare(name: str, mask: float, rounds: int):
-    """Rows of time, as shipped and with one allocator setting, and of memory."""
+    """Rows of time, as shipped and with one allocator setting, of the least that there can be, and of memory."""
     peer("open_clip")
     title, who, goal = f"{name}, mask {mask:.0%}", called("open_clip_torch"), TARGETS.get((name, mask))
     note = check(name, mask, BATCHES[name])
@@ -184,6 +184,7 @@ def compare(name: str, mask: float, rounds: int):
     yield against(f"{title}: as shipped", "s", ours.seconds, who, shipped.seconds, at_least=goal, note=note)
     yield against(f"{title}: both keep freed memory", "s", ours.seconds, who, keeping.seconds)
     yield against(f"{title}: over its products alone", "s", ours.seconds, "products, attention", least.seconds)
+    yield against(f"{title}: the limit, its products alone", "s", least.seconds, who, shipped.seconds)
     yield against(f"{title}: memory", "B", [ours.rise], who, [shipped.rise])
 
 

@@ -141,11 +141,10 @@ def cells(row: Row) -> list[str]:
     """name, ours, peer, ratio, target and whether it is met, note."""
     if row.missing:
         return [row.name, "", "", "", "", f"missing: {row.missing}"]
-    spread = f" ({digits(row.spread[0])} to {digits(row.spread[1])})" if row.spread else ""
-    ours, target = amount(row.ours, row.unit), ""
-    ratio = "" if row.ratio is None else digits(row.ratio) + spread
-    if row.ratio is None:
-        ours += spread
+    alone, target = row.ratio is None, ""
+    spread = " ({} to {})".format(*(amount(one, row.unit if alone else "") for one in row.spread)) if row.spread else ""
+    ours = amount(row.ours, row.unit) + spread * alone
+    ratio = "" if alone else digits(row.ratio) + spread
     if row.met is not None:
         bound = f"at least {row.at_least:g}" if row.at_most is None else f"at most {row.at_most:g}"
         target = f"{bound}: {'met' if row.met else 'not met'}"

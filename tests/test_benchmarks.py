@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import products
 from benchmarks.harness import Form, Missing, measure, peer, same
-from benchmarks.table import MARKS, Row, against, attempt, main, markdown, publish, restored, stored
+from benchmarks.table import MARKS, Row, against, alone, attempt, cells, main, markdown, publish, restored, stored
 from flip.files import read_json
 from tests.miniature import ROOT
 
@@ -40,6 +40,8 @@ def test_a_ratio_is_the_median_of_the_rounds():
     assert (row.ratio, row.met) == (pytest.approx(1 / 3), False)
     assert Row("a", ours=0.4, at_least=0.45).met is False
     assert Row("a", at_least=2, missing="no GPU").met is None
+    assert cells(alone("a", "s", [0.0139, 0.0144, 0.0141]))[1] == "14.1 ms (13.9 ms to 14.4 ms)"
+    assert cells(against("a", "s", [1, 1], "b", [2, 4]))[1:4] == ["1.00 s", "3.00 s (b)", "3.00 (2.00 to 4.00)"]
 
 
 def test_the_floor_is_all_products_and_nothing_else():
