@@ -141,10 +141,13 @@ def cells(row: Row) -> list[str]:
     """name, ours, peer, ratio, target and whether it is met, note."""
     if row.missing:
         return [row.name, "", "", "", "", f"missing: {row.missing}"]
-    alone, target = row.ratio is None, ""
-    spread = " ({} to {})".format(*(amount(one, row.unit if alone else "") for one in row.spread)) if row.spread else ""
-    ours = amount(row.ours, row.unit) + spread * alone
-    ratio = "" if alone else digits(row.ratio) + spread
+    ours, ratio, target = amount(row.ours, row.unit), "", ""
+    unit = row.unit if row.ratio is None else ""
+    spread = " ({} to {})".format(*(amount(one, unit) for one in row.spread)) if row.spread else ""
+    if row.ratio is None:
+        ours += spread
+    else:
+        ratio = digits(row.ratio) + spread
     if row.met is not None:
         bound = f"at least {row.at_least:g}" if row.at_most is None else f"at most {row.at_most:g}"
         target = f"{bound}: {'met' if row.met else 'not met'}"

@@ -19,17 +19,14 @@ from flip.schema import Model, TextForm
 
 def mean(x: Tensor, layout: Layout) -> Tensor:
     """Mean of each caption's states [batch, width], for packed states [tokens, width]."""
-    lengths = layout.valid.sum(dim=1)
-    total = x.new_zeros(len(lengths), x.shape[1]).index_add(0, layout.places // layout.slots, x)
-    return total / lengths.clamp(min=1)[:, None]
+    total = x.new_zeros(len(layout.valid), x.shape[1]).index_add(0, layout.places // layout.slots, x)
+    return total / layout.lengths.clamp(min=1)[:, None]
 
 
 def one(x: Tensor, layout: Layout, at: Tensor) -> Tensor:
     """Each caption's state in slot `at` [batch]: [batch, width], for packed states [tokens, width]; zero where it is
     empty."""
-    lengths = layout.valid.sum(dim=1)
-    rows = torch.where(lengths > 0, lengths.cumsum(0) - lengths + at, len(x))
-    return F.pad(x, (0, 0, 0, 1))[rows]
+    return F.pad(x, (0, 0, 0, 1))[torch.where(layout.lengths > 0, layout.token(at), len(x))]
 
 
 # The slot whose state is a caption's vector, where it is one's: for captions of some length each.
@@ -57,7 +54,7 @@ class TextTower(nn.Module):
         x, layout = self.tokens(ids, ids_keep)
         if self.slot is None:
             return mean(self.transformer(x, layout), layout)
-        at = self.slot(layout.valid.sum(dim=1))
+        at = self.slot(layout.lengths)
         return self.transformer(x, layout, at) if layout.fewest else one(self.transformer(x, layout), layout, at)
 
     def hidden(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, Layout]:

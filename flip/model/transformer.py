@@ -50,6 +50,14 @@ class Layout(NamedTuple):
     def slots(self) -> int:
         return self.valid.shape[1]
 
+    @property
+    def lengths(self) -> Tensor:
+        return self.valid.sum(dim=1)
+
+    def token(self, at: Tensor) -> Tensor:
+        """[batch]: which of the tokens is in slot `at` [batch] of each row."""
+        return self.lengths.cumsum(0) - self.lengths + at
+
     def after(self, count: int) -> "Layout":
         """Of rows that begin with so many tokens more, before these."""
         valid = torch.cat([self.valid.new_ones(len(self.valid), count), self.valid], dim=1)
@@ -70,8 +78,7 @@ def chosen(x: Tensor, layout: Layout | None, at: Tensor) -> Tensor:
     """[batch, width]: of each row, the token in slot `at` [batch]."""
     if layout is None:
         return x[torch.arange(len(x), device=x.device), at]
-    lengths = layout.valid.sum(dim=1)
-    return x[lengths.cumsum(0) - lengths + at]
+    return x[layout.token(at)]
 
 
 def parts(x: Tensor, layout: Layout | None, at: Tensor | None, tokens: int) -> list[tuple]:
