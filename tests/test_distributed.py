@@ -10,7 +10,7 @@ from flip.files import read_json
 from flip.model.codebook import load_codebook
 from flip.objectives.contrastive import info_nce
 from flip.objectives.sigmoid import pairwise_sigmoid
-from flip.train.distributed import World
+from flip.train.distributed import World, own_part
 from flip.train.run import Run, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
@@ -89,6 +89,49 @@ def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, 
     expected = step(World(), parameters(change, variant), small_data)
     for found in together(2, step, parameters(change, variant, **settings), small_data):
         assert_same_step(found, expected)
+
+
+SPOIL = {
+    "loss": lambda run, losses: losses["contrastive"].fill_(torch.nan),
+    "gradient": lambda run, losses: own_part(next(run.model.parameters()).grad).flatten()[:1].fill_(torch.inf),
+    "nothing": lambda run, losses: None,
+}
+
+
+def held(run):
+    """What this process has of weights, moments and counts of steps."""
+    found = dict(run.model.named_parameters())
+    for name, parameter in run.model.named_parameters():
+        found |= {f"{name} {key}": tensor for key, tensor in run.optimizer.state[parameter].items()}
+    return {name: own_part(tensor).detach().clone() for name, tensor in found.items()}
+
+
+def spoilt(world, params, data, whats):
+    """Flag and what is held, after a step, and after others in which the last process alone meets with something."""
+    run = build(world, params, data)
+    batches = run.batches()
+    run.step(next(batches))
+    found = [(0, held(run))]
+    for what in whats:
+        losses = run.gradients(next(batches))
+        if world.rank == world.size - 1:
+            SPOIL[what](run, losses)
+        found.append((run.update(losses).item(), held(run)))
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("split", [False, True])
+def test_a_spoilt_step_changes_nothing_on_any_process(change, small_data, split, size):
+    """Whatever is not finite, and on whichever process; no weight, no moment, no count; the next step goes on."""
+    params, whats = parameters(change, "flip-75-mae", shard_weights=split), ("loss", "gradient", "nothing")
+    for steps in together(size, spoilt, params, small_data, whats):
+        flags, (first, *without, after) = zip(*steps, strict=True)
+        assert flags == (0, 1, 1, 0)
+        for one in without:
+            assert all(torch.equal(one[name], x) for name, x in first.items())
+        assert all(torch.equal(after[name], x + 1) for name, x in first.items() if name.endswith(" step"))
+        assert not torch.equal(after["image_projection.weight"], first["image_projection.weight"])
 
 
 def local_loss(world, loss, image, text, side):

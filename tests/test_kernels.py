@@ -130,7 +130,7 @@ def test_a_step_waits_for_its_device_once_per_pass_over_captions(change, small_d
     run.model.apply(lambda module: setattr(module, "whole", True))  # as on a GPU
     data = run.loader.batch(0, 16)
     with Waits() as found:
-        run.gradients(data)
+        run.step(data)
     assert found.seen == ["tolist"] * waits
 
 

@@ -190,7 +190,7 @@ def gradients(world, params, data, features, tower):
     run = Run(params, loader, model.double(), 20, 0, world)
     batch = next(run.batches())
     losses = run.gradients(batch | {name: x.double() for name, x in batch.items() if name == "features"})
-    run.update()
+    run.update(losses)
     found = {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
     whole = {name: (x.full_tensor() if hasattr(x, "full_tensor") else x).clone() for name, x in found.items()}
     return {name: world.sum(loss) for name, loss in losses.items()}, whole

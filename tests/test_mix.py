@@ -157,7 +157,7 @@ def walk(world, params, data, steps):
         given = {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
         losses = {name: world.sum(loss) for name, loss in losses.items()}
         found.append((losses, {name: whole(gradient) for name, gradient in given.items()}))
-        run.update()
+        run.update(losses)
     return found, {name: whole(parameter) for name, parameter in run.model.named_parameters()}
 
 

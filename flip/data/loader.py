@@ -30,7 +30,8 @@ class Loader:
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
     With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have a neighbour's
-    caption, and mismatched, bool [batch]. Without `tokens` (flip.data.tokens) captions are not read.
+    caption, and mismatched, bool [batch]. Without `tokens` (flip.data.tokens) captions are not read. `pinned` memory is
+    what a GPU fetches pictures from without the processor.
 
     With a `mix`, each step of `step` positions has one kind (flip.data.order): a batch of pictures alone has no ids,
     and one of captions alone no images.
@@ -53,6 +54,7 @@ class Loader:
         mismatched: float = 0.0,
         mix: Mix | None = None,
         step: int = 1,
+        pinned: bool = False,
     ):
         self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
         for path, shard in zip(self.paths, manifest["shards"], strict=True):
@@ -60,7 +62,7 @@ class Loader:
         counts = [shard["samples"] for shard in manifest["shards"]]
         self.order = Mixture(manifest["shards"], mix, step, seed, window) if mix else Order(counts, seed, window)
         self.tokens, self.side, self.augmentation, self.seed = tokens, side, augmentation, seed
-        self.noise, self.views, self.mismatched = noise, views, mismatched
+        self.noise, self.views, self.mismatched, self.pinned = noise, views, mismatched, pinned
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -92,22 +94,27 @@ class Loader:
 
     def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
         """What of the pairs' pictures goes into the model, and the pairs' shards and items."""
-        images = np.empty((len(positions), self.side, self.side, 3), dtype=np.uint8)
+        images = self._room(len(positions))
         draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
         if self.views:
             return self._with_views(positions, images, draws)
-        rows = zip(positions.tolist(), images, draws, strict=True)
-        return {"images": torch.from_numpy(images)}, [self._pair(at, [image], [one]) for at, image, one in rows]
+        rows = zip(positions.tolist(), images.numpy(), draws, strict=True)
+        return {"images": images}, [self._pair(at, [image], [one]) for at, image, one in rows]
 
-    def _with_views(self, positions: torch.Tensor, images: np.ndarray, draws: np.ndarray):
+    def _room(self, *pictures: int) -> torch.Tensor:
+        """For so many, uint8 [*pictures, side, side, 3]."""
+        return torch.empty(*pictures, self.side, self.side, 3, dtype=torch.uint8, pin_memory=self.pinned)
+
+    def _with_views(self, positions: torch.Tensor, images: torch.Tensor, draws: np.ndarray):
         """As `_inputs`, with two views of each picture."""
-        views, places = np.empty((len(images), 2, *images.shape[1:]), dtype=np.uint8), []
+        views, places = self._room(len(images), 2), []
         of_views = uniform(self.seed, "views", positions, 2 * (self.CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
-        for at, image, one, both, theirs in zip(positions.tolist(), images, draws, views, of_views, strict=True):
+        rows = positions.tolist(), images.numpy(), draws, views.numpy(), of_views
+        for at, image, one, both, theirs in zip(*rows, strict=True):
             places.append(self._pair(at, [image, *both], [one, *theirs]))
             for view, numbers in zip(both, theirs[:, self.CROP :], strict=True):
                 view[:] = recolour(view, self.views, numbers)
-        return {"images": torch.from_numpy(images), "views": torch.from_numpy(views)}, places
+        return {"images": images, "views": views}, places
 
     def batch(self, start: int, size: int) -> dict[str, torch.Tensor]:
         """The samples at positions start .. start + size - 1, which are of one kind."""

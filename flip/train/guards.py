@@ -56,11 +56,11 @@ def stoppable():
         signal.signal(signal.SIGTERM, previous)
 
 
-def is_finite(losses: dict[str, Tensor], parameters) -> bool:
-    """Whether the losses of a step and all gradients are numbers; one synchronization with the device."""
+def not_finite(losses: dict[str, Tensor], parameters) -> Tensor:
+    """1 where a loss of a step or a gradient is no number, else 0: float32 [] on the device, for which nobody waits."""
     gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients)).double()
-    return bool((sum(losses.values()) + norms.sum()).isfinite())
+    return 1 - (sum(losses.values()) + norms.sum()).isfinite().float()
 
 
 def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:

@@ -21,8 +21,9 @@ from flip.model.weights import load_weights, save_weights
 from flip.schema import Params
 from flip.train.board import board
 from flip.train.checkpoint import Checkpoints
+from flip.train.copies import FromDevice
 from flip.train.distributed import World
-from flip.train.guards import Interrupted, Stop, Watchdog, is_finite, left_out, stoppable
+from flip.train.guards import Interrupted, Stop, Watchdog, left_out, stoppable
 from flip.train.run import Run, build_loader, build_model, count_steps
 
 LOG_ROWS = 200  # per run, however long it is
@@ -36,6 +37,7 @@ class Trainer:
         train = run.params.train
         self.batch, self.every = train.global_batch, max(run.steps // LOG_ROWS, 1)
         self.notes, self.draw = notes, draw
+        self.last = None  # whether the last step was left out, samples before it, its losses
         self.before = run.seconds
         self.began = self.saved = self.logged = time.monotonic()
 
@@ -56,24 +58,28 @@ class Trainer:
         return self.run.world.max(torch.tensor(flags, dtype=torch.uint8)).bool().tolist()
 
     def step(self, data: dict) -> tuple[bool, bool]:
-        """One step, or its omission; gives whether a checkpoint is due, and whether to stop after it."""
+        """One step; gives whether a checkpoint is due, and whether to stop after it."""
         run = self.run
         losses = run.gradients(data)
-        finite = is_finite(losses, run.parameters)
-        failed, stop, due = self.agree(not finite, bool(self.stop), run.world.first and self.is_due())
-        if failed:
-            self.leave_out(losses)
-        else:
-            run.update()
+        self.look_back()
+        stop, due = self.agree(bool(self.stop), run.world.first and self.is_due())
+        seen = run.seen
+        self.last = FromDevice(run.update(losses)), seen, losses
         return due or stop, stop
 
-    def leave_out(self, losses: dict) -> None:
-        run = self.run
-        keys = run.loader.keys(run.seen + run.world.rank * run.own, run.own)
-        named = {name: loss.item() for name, loss in losses.items()}
-        path = self.notes / f"nonfinite-{run.seen}-{run.world.rank}.json"
-        left_out(run.seen, named, keys, path, run.skipped, run.params.train.skip_nonfinite)
-        run.skip()
+    def look_back(self) -> None:
+        """At the last step: was it left out? It is only now that its end is asked for, when the next one has begun, so
+        that the device need not wait for this process between them."""
+        if not self.last:
+            return
+        (spoilt, seen, losses), self.last = self.last, None
+        if spoilt():
+            run = self.run
+            keys = run.loader.keys(seen + run.world.rank * run.own, run.own)
+            named = {name: loss.item() for name, loss in losses.items()}
+            path = self.notes / f"nonfinite-{seen}-{run.world.rank}.json"
+            left_out(seen, named, keys, path, run.skipped, run.params.train.skip_nonfinite)
+            run.skipped += 1
 
     def finish(self, bar: tqdm) -> None:
         """What follows a step: its row of the log, where one is due."""
@@ -87,6 +93,7 @@ class Trainer:
             self.logged = now
 
     def save(self) -> None:
+        self.look_back()
         self.watchdog.saw("writing a checkpoint")
         self.checkpoints.save(self.run.seen, self.run.state())
         self.saved = time.monotonic()
@@ -116,6 +123,7 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
                 checkpoints.wait()
                 run.world.barrier()  # who starts several processes ends all when the first one ends
                 raise Interrupted(f"stopped after {run.seen} samples; start again to go on from there")
+        trainer.look_back()
         batches.close()
         bar.close()
     checkpoints.wait()

@@ -19,7 +19,9 @@ from flip.model.two_towers import TwoTowers
 from flip.objectives import named_losses, objectives, readers
 from flip.schema import Params
 from flip.train.accumulate import backward_in_parts
+from flip.train.copies import ToDevice
 from flip.train.distributed import Replicas, Shards, World, get_state, set_state
+from flip.train.guards import not_finite
 from flip.train.kernels import prepare
 from flip.train.optimizer import build_optimizer, learning_rate
 from flip.train.targets import Targets
@@ -40,6 +42,7 @@ def build_loader(
     mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
     pairs = manifest, data / "shards", tokens, side, params.augmentation, seed, window
     pairs += noise, views, mismatched, None if mix.pairs == 1 else mix, params.train.global_batch
+    pairs += (torch.device(device).type == "cuda",)
     if features:
         return FeatureLoader(features, *pairs)
     decode = gpu_decoder(params, device) if params.train.decoder == "gpu" else None
@@ -90,6 +93,7 @@ class Run:
     ):
         self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
         self.own = world.share(params.train.global_batch)
+        self.to_device = ToDevice(world.device)
         prepare(model, params.train, world.device)
         split = params.train.shard_weights and world.size > 1
         self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
@@ -138,28 +142,29 @@ class Run:
 
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
         """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
-        batch = {name: tensor.to(self.world.device, non_blocking=True) for name, tensor in batch.items()}
+        batch = self.to_device(batch)
         self.optimizer.zero_grad(set_to_none=True)
         return self.backward(self.targets(batch))
 
-    def update(self) -> None:
-        """The second half: moves the weights."""
+    def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The second half: moves the weights, unless one of the losses or a gradient is not finite on any process.
+
+        Which of both is known on the device alone: 1 where they stay, else 0.
+        """
         train = self.params.train
         rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
+        spoilt = self.world.max(not_finite(losses, self.parameters))
+        self.optimizer.found_inf = spoilt  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.done += 1
-
-    def skip(self) -> None:
-        """Instead of the second half: the weights stay as they are."""
-        self.done += 1
-        self.skipped += 1
+        return spoilt
 
     def step(self, batch: dict) -> dict[str, torch.Tensor]:
         """One whole optimizer step; returns the detached losses."""
         losses = self.gradients(batch)
-        self.update()
+        self.update(losses)
         return losses
 
     def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
