@@ -2,15 +2,18 @@
 global batch, whether weights are copied (DDP) or split (FSDP2), and a run goes on from another number's checkpoint."""
 
 from itertools import chain
+from typing import ClassVar
 
 import pytest
 import torch
 
 from flip.files import read_json
 from flip.model.codebook import load_codebook
+from flip.objectives import sigmoid
 from flip.objectives.contrastive import info_nce
 from flip.objectives.sigmoid import pairwise_sigmoid
-from flip.train.distributed import World, own_part
+from flip.train import distributed
+from flip.train.distributed import Transfer, World, own_part
 from flip.train.run import Run, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
@@ -197,6 +200,62 @@ def test_the_ring_of_the_sigmoid_loss_equals_every_distributed_form_of_open_clip
         parts = [gradients[index] for (_, gradients), _ in shares]
         found = torch.cat(parts) if expected.ndim else sum(parts)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-15)
+
+
+class Noted(Transfer):
+    """A transfer that notes when it begins and when it is waited for."""
+
+    events: ClassVar[list] = []
+
+    def __init__(self, *arguments):
+        self.events.append("sent")
+        super().__init__(*arguments)
+
+    def end(self):
+        self.events.append("arrived")
+        return super().end()
+
+
+def note(event):
+    return lambda *_: Noted.events.append(event)
+
+
+def noted_step(world, params, data):
+    distributed.Transfer, run = Noted, build(world, params, data)
+    model = run.model
+    model.vision.register_forward_hook(note("pictures encoded"))
+    model.text.register_forward_pre_hook(note("captions next"))
+    model.text.register_forward_hook(note("captions encoded"))
+    model.text.embed.weight.register_hook(note("captions' gradients"))
+    model.image_projection.weight.register_hook(note("pictures' gradients"))
+    run.gradients(next(run.batches()))
+    return Noted.events
+
+
+def test_pictures_features_travel_while_captions_are_encoded(change, small_data):
+    """And their gradients while those of captions go back."""
+    for events in together(2, noted_step, parameters(change, "flip-75-mae"), small_data):
+        assert events == [
+            "pictures encoded", "sent", "captions next", "captions encoded", "arrived",
+            "sent", "captions' gradients", "arrived", "pictures' gradients",
+        ]  # fmt: skip
+
+
+def noted_ring(world, image, text):
+    distributed.Transfer, plain = Noted, sigmoid.add_products
+    sigmoid.add_products = lambda *arguments: (note("tile")(), plain(*arguments))
+    scale, bias = (torch.tensor(number).double().requires_grad_() for number in (10.0, -10.0))
+    pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, world=world)
+    return Noted.events
+
+
+def test_the_ring_moves_on_while_tiles_are_computed():
+    """Captions leave before a hop's tile is computed; what has been summed up arrives after it."""
+    torch.manual_seed(0)
+    image, text = (torch.nn.functional.normalize(torch.randn(6, 4).double(), dim=1) for _ in range(2))
+    first, between, last = ["tile", "sent", "arrived"], ["tile", "arrived", "sent", "arrived"], ["tile", "arrived"]
+    for events in together(3, noted_ring, image, text):
+        assert events == ["sent", *first, "sent", *between, *last, "sent", "arrived"]
 
 
 def walk(world, params, data, steps, state=None):

@@ -2,6 +2,7 @@
 losses need; each only where the parameters ask for it."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -79,38 +80,39 @@ class TwoTowers(nn.Module):
         limit = self.params.logits.max_scale
         return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
 
-    def align(self, image: Tensor, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def align(self, image: Tensor, batch: dict[str, Tensor], seed: int, send: Callable | None) -> dict:
         """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
         image features [batch, embedding] of any length."""
         params, words = self.params, None
         if params.masking.text:
             valid = batch["ids"] != PAD
             words = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
-        outputs = {
-            "image": F.normalize(full_precision(image), dim=-1),
-            "text": F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1),
-            "scale": self.scale,
-        }
+        outputs = {"image": F.normalize(full_precision(image), dim=-1)}
+        if send:
+            outputs["sent"] = send(outputs["image"])
+        outputs["text"] = F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1)
+        outputs["scale"] = self.scale
         if self.logit_bias is not None:
             outputs["bias"] = self.logit_bias.clone()  # not the parameter itself: it may become a leaf of its own
         return outputs
 
-    def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False, send: Callable | None = None) -> dict:
         """What the objectives need from a batch of images, ids and positions (in the training order). In place of
         images there may be the features [batch, embedding] that a locked image tower has for them. What is for pairs
         is left out where the batch has pictures or captions alone.
 
         With `joint`, only what the joint ones do: features. Else also, where there is a decoder, the predicted patches
-        [batch, patches, pixels] and which were removed, and what the other passes give.
+        [batch, patches, pixels] and which were removed, and what the other passes give. `send` is called with image
+        features before text features are computed; `sent` is what it gives.
         """
         paired = kind(batch) == PAIRS
-        outputs = self.forward_pairs(batch, seed, joint) if paired else {}
+        outputs = self.forward_pairs(batch, seed, joint, send) if paired else {}
         for one in self.passes.values():
             if (one.joint or not joint) and (paired or one.reads_one_side):
                 outputs |= one(self, batch, seed)
         return outputs
 
-    def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool) -> dict[str, Tensor]:
+    def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool, send: Callable | None) -> dict:
         """What the towers and the decoder give, as for `forward`."""
         params, order, kept, outputs = self.params, None, None, {}
         if params.masking.image:
@@ -122,7 +124,7 @@ class TwoTowers(nn.Module):
         if params.aligned:
             if image is None:
                 image = self.project_image(encoded) if decodes else self.encode_image(batch["images"], kept)
-            outputs |= self.align(image, batch, seed)
+            outputs |= self.align(image, batch, seed, send)
         if decodes:
             outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
             outputs["removed"] = order.ids_restore >= params.kept_patches

@@ -2,7 +2,7 @@
 
 `joint` says how a loss of a batch follows from its parts: True, only from all features together; False, as the mean
 of the parts' losses, weighted by their pairs. Where processes share a batch, a joint loss is given as this process's
-part of the sum.
+part of the sum; one that `gathers` reads the pictures' features of all.
 """
 
 from torch import Tensor

@@ -4,6 +4,8 @@ A tile is computed, used and forgotten; the gradients compute it once more where
 the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ class Alone:
     def gather(self, rows: Tensor) -> Tensor:
         return rows
 
-    def shift(self, x: Tensor) -> Tensor:
-        return x
+    def shift(self, x: Tensor) -> Callable[[], Tensor]:
+        return lambda: x
 
     def logsumexp(self, x: Tensor) -> Tensor:
         return x
@@ -49,11 +51,11 @@ def pick_side(features: Tensor, side: int | None) -> int | None:
     return side or SIDE["cpu" if features.device.type == "cpu" else "cuda"]
 
 
-def add_products(image_sum: Tensor, text_sum: Tensor, weight: Tensor, image: Tensor, text: Tensor) -> None:
-    """Adds weight @ text and weight.T @ image [rows or columns, width] to the sums, for a tile's weights."""
+def add_products(row_sum: Tensor, column_sum: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Adds weight @ columns and weight.T @ rows [rows or columns, width] to the sums, for a tile's weights."""
     # With `out`, since FlopCounterMode (flip.cost) does not count `addmm_`.
-    torch.addmm(image_sum, weight, text, out=image_sum)
-    torch.addmm(text_sum, weight.T, image, out=text_sum)
+    torch.addmm(row_sum, weight, columns, out=row_sum)
+    torch.addmm(column_sum, weight.T, rows, out=column_sum)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -61,17 +61,20 @@ class TiledSigmoid(torch.autograd.Function):
     """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients.
 
     Over processes the captions go round a ring (section 3.3): each meets a process's pictures, and goes on to the next
-    together with the gradients that it has gathered, which are home after as many hops as there are processes. A
-    process holds the captions of one process at a time, and the backward pass sends nothing.
+    together with the gradients that it has gathered, which are home after as many hops as there are processes. Both
+    travel while the tiles of the next hop are computed. A process holds the captions of two processes at a time, and
+    the backward pass sends nothing.
     """
 
     @staticmethod
     def forward(ctx, image, text, scale, bias, side, world, wanted):
-        image_sum, text_sum = (torch.zeros_like(x) if wanted else None for x in (image, text))
         cuts, pairs = list(tiles(len(image), ALONE, side)), len(text) * world.size
+        image_sum, before = torch.zeros_like(image) if wanted else None, None
         # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
         losses, bias_sums = (image.new_zeros(world.size * len(cuts)) for _ in range(2))
         for hop in range(world.size):
+            following = world.shift(text) if hop + 1 < world.size else None
+            text_sum = torch.zeros_like(text) if wanted else None
             for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
                 wrong = wrongness(scale * image[rows], text[columns], bias, matched)
@@ -82,13 +85,12 @@ class TiledSigmoid(torch.autograd.Function):
                         weight.diagonal().neg_()
                     bias_sums[number] = weight.sum()
                     add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
-            if hop + 1 < world.size:
-                text = world.shift(text)
             if wanted:
-                text_sum = world.shift(text_sum)
+                before = world.shift(text_sum.add_(before()) if before else text_sum)
+            text = following() if following else text
         if wanted:
             scale_sum = inner(image, image_sum)
-            ctx.sums = image_sum.mul_(scale), text_sum.mul_(scale), scale_sum, bias_sums.sum()
+            ctx.sums = image_sum.mul_(scale), before().mul_(scale), scale_sum, bias_sums.sum()
             ctx.pairs = pairs
         return losses.sum() / pairs
 

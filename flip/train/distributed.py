@@ -6,6 +6,7 @@ here takes a mean. The only file that imports torch.distributed.
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,20 +56,28 @@ class World:
             )
         return pairs // self.size
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """[own, ...] of every process -> [own * size, ...], with gradients; same order as in the global batch."""
-        return rows if self.size == 1 else Gather.apply(rows, self.size)
-
-    def shift(self, x: Tensor) -> Tensor:
-        """Sends x to the next process and gives the previous one's, round a ring; equal shapes, no gradient."""
+    def send(self, rows: Tensor) -> Callable[[], Tensor]:
+        """Begins to gather; what this gives, to be called once, waits for [own, ...] of every process -> [own * size,
+        ...], with gradients, in the order of the global batch."""
         if self.size == 1:
-            return x
+            return lambda: rows
+        trip = Trip(self.size)
+        ticket = Depart.apply(rows, trip)
+        return lambda: Arrive.apply(ticket, trip)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """As `send`, at once."""
+        return self.send(rows)()
+
+    def shift(self, x: Tensor) -> Callable[[], Tensor]:
+        """Begins to send x to the next process; what this gives waits for the previous one's, round a ring; equal
+        shapes, no gradient."""
+        if self.size == 1:
+            return lambda: x
         sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
         both = [dist.P2POp(dist.isend, sent, after), dist.P2POp(dist.irecv, received, before)]
-        for request in dist.batch_isend_irecv(both):
-            request.wait()
-        return received
+        return Transfer(dist.batch_isend_irecv(both), sent, received).end
 
     def sum(self, x: Tensor) -> Tensor:
         return self._reduce(x, dist.ReduceOp.SUM)
@@ -93,21 +102,60 @@ class World:
             dist.barrier()
 
 
-class Gather(torch.autograd.Function):
-    """All processes' rows; the gradient of a row is the sum of those that the processes have for it."""
+class Transfer:
+    """Tensors on their way between processes; both stay as they are until it ends."""
+
+    def __init__(self, requests: list, sent: Tensor, received: Tensor):
+        self.requests, self.sent, self.received = requests, sent, received
+
+    def end(self) -> Tensor:
+        """What was received. On a GPU it is the computation that waits for it, not this process."""
+        for request in self.requests:
+            request.wait()
+        return self.received
+
+
+class Trip:
+    """Of rows to all processes, and of their gradients back."""
+
+    def __init__(self, size: int):
+        self.size, self.transfer = size, None
+
+    def end(self) -> Tensor:
+        transfer, self.transfer = self.transfer, None
+        return transfer.end()
+
+
+class Depart(torch.autograd.Function):
+    """Begins to gather rows; gives a ticket [], for `Arrive`. Backward it comes after all that was computed between the
+    two, as autograd goes back in the order of computation."""
 
     @staticmethod
-    def forward(ctx, rows, size):
-        ctx.size = size
-        everyone = rows.new_empty(size * len(rows), *rows.shape[1:])
-        dist.all_gather_single(everyone, rows.contiguous())
-        return everyone
+    def forward(ctx, rows, trip):
+        ctx.trip, rows = trip, rows.contiguous()
+        everyone = rows.new_empty(trip.size * len(rows), *rows.shape[1:])
+        trip.transfer = Transfer([dist.all_gather_single(everyone, rows, async_op=True)], rows, everyone)
+        return rows.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, _):
+        return ctx.trip.end(), None
+
+
+class Arrive(torch.autograd.Function):
+    """Waits for the rows; the gradient of a row is the sum of those that the processes have for it."""
+
+    @staticmethod
+    def forward(ctx, ticket, trip):
+        ctx.trip = trip
+        return trip.end()
 
     @staticmethod
     def backward(ctx, gradient):
-        own = gradient.new_empty(len(gradient) // ctx.size, *gradient.shape[1:])
-        dist.reduce_scatter_single(own, gradient.contiguous())
-        return own, None
+        trip, gradient = ctx.trip, gradient.contiguous()
+        own = gradient.new_empty(len(gradient) // trip.size, *gradient.shape[1:])
+        trip.transfer = Transfer([dist.reduce_scatter_single(own, gradient, async_op=True)], gradient, own)
+        return gradient.new_zeros(()), None
 
 
 def start(minutes: float) -> World:

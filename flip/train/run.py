@@ -118,15 +118,17 @@ class Run:
         first = self.seen + self.world.rank * self.own
         return self.loader.batches(first, self.own, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, joint: bool = False) -> dict[str, torch.Tensor]:
-        """What the objectives, or only the joint ones, need of a batch on the device."""
+    def outputs(self, batch: dict, joint: bool = False, send=None) -> dict:
+        """What the objectives, or only the joint ones, need of a batch on the device; `send` as the model has it."""
         kind = torch.device(self.world.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
-            return self.replicas.forward(batch, self.seed, joint)
+            return self.replicas.forward(batch, self.seed, joint, send)
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
-        return named_losses(readers(self.objectives, batch), batch, self.outputs(batch), 1 / self.world.size)
+        chosen = readers(self.objectives, batch)
+        send = self.world.send if any(getattr(one, "gathers", False) for one in chosen) else None
+        return named_losses(chosen, batch, self.outputs(batch, send=send), 1 / self.world.size)
 
     def backward(self, batch: dict) -> dict[str, torch.Tensor]:
         """Adds a batch's gradients to those of the parameters; returns the detached losses."""
