@@ -26,7 +26,7 @@ def gradients(change, data, variant, **settings):
     """Losses of one batch and the gradient of each parameter, in float64."""
     run = make_run(trained(change, variant, **settings), data)
     run.model.double()
-    losses = run.backward(run.targets(run.loader.batch(17, 24)))
+    losses = run.backward(run.on_device(run.loader.batch(17, 24)))
     return losses, {name: parameter.grad for name, parameter in run.model.named_parameters()}
 
 

@@ -239,7 +239,7 @@ def test_losses_start_at_chance(change, small_data):
     """ln of the number of answers (FLAVA: ln 30522, ln 8192, ln 2)."""
     run = make_run(change("flava", SMALL), small_data)
     run.model.apply(lambda module: isinstance(module, torch.nn.Linear) and module.weight.data.mul_(0.1))
-    found = run.losses(run.targets(run.loader.batch(0, 24)))
+    found = run.losses(run.on_device(run.loader.batch(0, 24)))
     words = run.loader.tokens.tokenizer.vocabulary
     expected = {"mim": 16, "mmm_image": 16, "mlm": words, "mmm_text": words, "itm": 2}
     for name, answers in expected.items():

@@ -142,11 +142,14 @@ class Run:
         self.latest |= losses
         return losses
 
+    def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
+        """The loader's batch, with what losses compare with."""
+        return self.targets.encode(self.to_device(self.targets.hide(batch)))
+
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
         """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
-        batch = self.to_device(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        return self.backward(self.targets(batch))
+        return self.backward(self.on_device(batch))
 
     def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
         """The second half: moves the weights, unless one of the losses or a gradient is not finite on any process.

@@ -18,18 +18,23 @@ class Targets:
     def __init__(self, params: Params, codebook: ImageTokenizer | None, seed: int, world: World):
         self.params, self.codebook, self.seed, self.world = params, codebook, seed, world
 
-    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The batch with masked_patches, codes, words, masked_words and factors, as far as losses read them."""
+    def hide(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loader's batch with masked_patches, words, masked_words and factors, as far as losses read them: all in
+        main memory, as how many turns drawing takes, and what it finds, would be waited for on a device."""
         flava, found = self.params.flava, dict(batch)
         if flava.hides_patches and "images" in batch:
             found["masked_patches"] = self._blocks(batch["positions"])
-        if flava.reads_codes and "images" in batch:
-            found["codes"] = self.codebook(batch["images"])
         if flava.hides_words and "ids" in batch:
             words = found["words"] = batch.get("other_ids", batch["ids"])
             share, captions = flava.mask_text, self.params.captions
             found["masked_words"] = word_masks(self.seed, batch["positions"], words, share, captions)
         return found | self._factors(found)
+
+    def encode(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch on the device with codes, if losses read them."""
+        if self.params.flava.reads_codes and "images" in batch:
+            return batch | {"codes": self.codebook(batch["images"])}
+        return batch
 
     def _blocks(self, positions: Tensor) -> Tensor:
         flava, model = self.params.flava, self.params.model
