@@ -17,7 +17,7 @@ from flip.data import mirror
 from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
-from flip.device import pick_device, use_threads
+from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
@@ -140,6 +140,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")
     options = parser.parse_args(argv)
     use_threads(options.threads)
+    keep_memory()
     try:
         params, device = load(options.params), pick_device()
         model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)

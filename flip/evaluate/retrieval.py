@@ -23,8 +23,8 @@ def embed(encoder, tokenize, loader, device: str):
         images.append(F.normalize(encoder.encode_image(batch.to(device)), dim=-1).cpu())
         words = tokenize([text for group in captions for text in group]).to(device)
         texts.append(F.normalize(encoder.encode_text(words), dim=-1).cpu())
-        owners += [int(n) for n, group in zip(numbers, captions, strict=True) for _ in group]
-    return torch.cat(images), torch.cat(texts), torch.tensor(owners)
+        owners.append(numbers.repeat_interleave(torch.tensor([len(group) for group in captions])))
+    return torch.cat(images), torch.cat(texts), torch.cat(owners)
 
 
 def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:

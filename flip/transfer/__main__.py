@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.device import pick_device, use_threads
+from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -141,6 +141,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json and outcomes.npz")
     options = parser.parse_args(argv)
     use_threads(options.threads)
+    keep_memory()
     try:
         params = load(options.params)
         found, evidence = transfer(params, options.data, options.weights, options.seed, options.tasks)
