@@ -6,6 +6,7 @@ forms is the median of the rounds' ratios. The first run of each process warms i
 measured.
 """
 
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -103,6 +104,7 @@ def peak_rise(function: Callable) -> int:
         torch.cuda.reset_peak_memory_stats()
         function()
         return torch.cuda.max_memory_allocated()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building has freed, and a form may keep, is none of its memory
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
     before = _peak()
     function()

@@ -33,6 +33,16 @@ def test_forms_are_measured_in_processes_of_their_own():
         measure({"broken": Form(broken)}, 1)
 
 
+def builder(size: int):
+    torch.ones(4 * size)
+    return lambda: torch.ones(size)
+
+
+def test_memory_is_the_runs_and_not_what_building_has_left():
+    found = measure({"keeps": Form(builder, (1 << 24,), keep=True), "gives back": Form(builder, (1 << 24,))}, 1)
+    assert all(1 << 25 < one.rise < 1 << 27 for one in found.values())
+
+
 def test_a_ratio_is_the_median_of_the_rounds():
     row = against("a", "s", [1, 1, 2], "b", [2, 4, 6], at_least=3)
     assert (row.ours, row.peer, row.ratio, row.spread, row.met) == (1, 4, 3, (2, 4), True)
