@@ -24,14 +24,15 @@ recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 class Layout(NamedTuple):
-    """Where packed tokens belong: `valid`, bool [batch, slots], and `places`, int64 [tokens], of the slots of all rows;
-    and the number of tokens in the row that has the fewest.
+    """Where packed tokens belong: `valid`, bool [batch, slots]; `lengths`, int64 [batch], of its rows; `places`, int64
+    [tokens], of the slots of all rows; and the number of tokens in the row that has the fewest.
 
     It is made once for all that reads a batch's captions, and the device is waited for once, for three numbers: where a
     mask is the index, each use looks again for what it holds, and waits.
     """
 
     valid: Tensor
+    lengths: Tensor
     places: Tensor
     fewest: int
 
@@ -40,19 +41,15 @@ class Layout(NamedTuple):
         """For rows whose tokens come first, bool [batch, slots]: as many slots as the longest row needs."""
         lengths = valid.sum(dim=1)
         tokens, longest, fewest = torch.stack([lengths.sum(), lengths.max(), lengths.min()]).tolist()
-        return cls._of(valid[:, : max(longest, 1)], tokens, fewest)
+        return cls._of(valid[:, : max(longest, 1)], lengths, tokens, fewest)
 
     @classmethod
-    def _of(cls, valid: Tensor, tokens: int, fewest: int) -> "Layout":
-        return cls(valid, valid.flatten().nonzero_static(size=tokens)[:, 0], fewest)
+    def _of(cls, valid: Tensor, lengths: Tensor, tokens: int, fewest: int) -> "Layout":
+        return cls(valid, lengths, valid.flatten().nonzero_static(size=tokens)[:, 0], fewest)
 
     @property
     def slots(self) -> int:
         return self.valid.shape[1]
-
-    @property
-    def lengths(self) -> Tensor:
-        return self.valid.sum(dim=1)
 
     def token(self, at: Tensor) -> Tensor:
         """[batch]: which of the tokens is in slot `at` [batch] of each row."""
@@ -61,7 +58,7 @@ class Layout(NamedTuple):
     def after(self, count: int) -> "Layout":
         """Of rows that begin with so many tokens more, before these."""
         valid = torch.cat([self.valid.new_ones(len(self.valid), count), self.valid], dim=1)
-        return Layout._of(valid, len(self.places) + len(valid) * count, self.fewest + count)
+        return Layout._of(valid, self.lengths + count, len(self.places) + len(valid) * count, self.fewest + count)
 
     def pack(self, x: Tensor) -> Tensor:
         """[batch, slots or more, ...] -> [tokens, ...]: the valid slots, row by row."""
