@@ -20,10 +20,10 @@ from benchmarks.table import against, alone, arguments, attempt, publish
 from benchmarks.versioning import ROOT, call, environment, project
 from flip.files import write_json
 from flip.params import read_project
-from flip.provenance import source_hash
 from flip.report import tables
 from flip.report.bootstrap import estimates
 from flip.report.results import read_results
+from flip.sources import source_hash
 from tests.results_world import write_world
 
 SHARDS = 20

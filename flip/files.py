@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from glob import glob
 from hashlib import sha256
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def read_json(path):
     return json.loads(Path(path).read_text())
 
 
+PLANNED = "FLIP_PLANNED"  # in the environment of a job: JSON, path -> SHA-256 of files that it was planned with
+
+
+def read_planned(path) -> str:
+    """Return a file's text.
+
+    Raises:
+        ValueError: this is a job of the workflow, and the file was replaced since it began.
+    """
+    content = Path(path).read_bytes()
+    planned = json.loads(os.environ.get(PLANNED, "{}")).get(str(path))
+    if planned not in (None, sha256(content).hexdigest()):
+        raise ValueError(f"{path}: replaced since this job began, by another workflow or by hand; start it again")
+    return content.decode()
+
+
 def file_hash(path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     digest = sha256()
@@ -80,12 +97,15 @@ LARGE = 1 << 20  # bytes from which on it pays to remember a hash
 
 
 def known_hash(path) -> str:
-    """SHA-256 of a file, remembered until its size or time changes."""
+    """SHA-256 of a file, remembered until its size, times or inode change.
+
+    Whoever writes to a file can set its modification time back, and not the time of its last change (ctime).
+    """
     path, state = Path(path), Path(path).stat()
     if state.st_size < LARGE:
         return file_hash(path)
     memory = HASHES / sha256(str(path.absolute()).encode()).hexdigest()
-    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ino}"
+    stamp = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
     if memory.exists():
         remembered, _, known = memory.read_text().rpartition(" ")
         if remembered == stamp:
@@ -93,6 +113,25 @@ def known_hash(path) -> str:
     known = file_hash(path)
     write_atomic(memory, f"{stamp} {known}")
     return known
+
+
+def place_files(place: str) -> dict[str, Path]:
+    """Return the files of a place from outside the project, by their names in it: of a file or a glob, or all below a
+    folder but hidden ones."""
+    if os.path.isdir(place):
+        found = (Path(folder) / name for folder, _, names in os.walk(place) for name in names)
+        named = {str(path.relative_to(place)): path for path in sorted(found)}
+        return {name: path for name, path in named.items() if not any(part[0] == "." for part in Path(name).parts)}
+    if os.path.isfile(place):
+        return {Path(place).name: Path(place)}
+    return {path: Path(path) for path in sorted(glob(place, recursive=True)) if os.path.isfile(path)}
+
+
+def place_hash(place: str) -> str | None:
+    """Return a hash of the names and whole contents of a place's files (`place_files`); None where there is none."""
+    found = place_files(place)
+    lines = (f"{name}\0{known_hash(path)}\n" for name, path in found.items())
+    return sha256("".join(lines).encode()).hexdigest() if found else None
 
 
 def workspace(folder, made_from: str) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from flip.files import file_hash, read_json
-from flip.receipt import absent, behind, is_there, products, source_identity
+from flip.files import file_hash, place_files, place_hash
+from flip.receipt import SEAL, absent, behind, is_there, products, read
 
 # Seconds since 1970; 0 would mean to Snakemake that a file is missing.
 TRUE, FALSE = 1_000_000_000, 1
@@ -21,7 +21,7 @@ LOST = {"made_from": {"after": []}}  # stands for a receipt that is not there
 
 
 class Conflict(ValueError):
-    """A file is not what its receipt says, and DVC has the right one."""
+    """A file is not what its receipt says, and DVC has the right one; or a receipt is not what was written."""
 
 
 def recorded(lock="dvc.lock") -> tuple[str, ...]:
@@ -60,10 +60,11 @@ class Receipts:
         inputs = self.known[path]["made_from"]
         spec = Path(inputs["spec"]["path"])
         return (
-            spec.exists()
+            SEAL in self.known[path]  # an earlier version wrote none
+            and spec.exists()
             and file_hash(spec) == inputs["spec"]["sha256"]
             and all(self.known.get(before, {}).get("id") == found for before, found in inputs["after"].items())
-            and all(source_identity(p) == found for p, found in inputs["sources"].items() if Path(p).exists())
+            and all(place_hash(p) in (found, None) for p, found in inputs["sources"].items())
         )
 
     def lost(self, path: str) -> bool:
@@ -112,7 +113,32 @@ class Receipts:
 
 
 def read_receipts(folder, lock="dvc.lock") -> Receipts:
-    return Receipts({str(path): read_json(path) for path in sorted(Path(folder).rglob("*.json"))}, recorded(lock))
+    """Return all receipts below a folder.
+
+    Raises:
+        Conflict: some are damaged or were edited; all of them are named.
+    """
+    found, faults = {}, []
+    for path in sorted(Path(folder).rglob("*.json")):
+        try:
+            found[str(path)] = read(path, old=True)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise Conflict("\n".join(faults))
+    return Receipts(found, recorded(lock))
+
+
+def unavailable(receipts: Receipts, places: dict[str, str]) -> list[str]:
+    """What is wrong with files from outside, by the key of params.yaml that names each: those that are not here, unless
+    a result that stands was made from them."""
+    standing = (one for path, one in receipts.known.items() if path not in receipts.false)
+    read_before = {place for receipt in standing for place in receipt["made_from"]["sources"]}
+    return [
+        f"params.yaml, {key}: '{place}': no such file; copy it there, name another one, or set the key to null"
+        for key, place in places.items()
+        if place not in read_before and not place_files(place)
+    ]
 
 
 def leftovers(folder, variants) -> list[str]:

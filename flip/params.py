@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from flip.files import read_planned
 from flip.metrics import places, set_of, untransferable
 from flip.origins import misfit
 from flip.schema import Params, Report, Section, Table, Tradeoff
@@ -265,7 +266,7 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
 
 def load(path) -> Params:
     """Frozen parameters from a file that holds what `dump` gives."""
-    return check(Params, yaml.load(Path(path).read_text(), yaml.CSafeLoader), str(path))
+    return check(Params, yaml.load(read_planned(path), yaml.CSafeLoader), str(path))
 
 
 def to_yaml(tree: dict) -> str:

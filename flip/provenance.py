@@ -1,12 +1,8 @@
-"""Where a result comes from: source files, commit, versions, machine."""
+"""Where a result comes from: commit, versions, machine."""
 
-import ast
 import platform
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
-from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
@@ -21,80 +17,49 @@ PACKAGES = (
     "snakemake",
     "dvc",
 )
-ROOT = Path(__file__).parent
-# What these say reaches a job through its frozen parameters.
-PARAMETERS = {"flip.params", "flip.schema"}
-DATA = {".yaml", ".html", ".css", ".js"}  # kinds of the package's own data files
-
-
-@cache
-def _source(module: str) -> Path | None:
-    path = ROOT.parent / Path(*module.split("."))
-    found = (path.with_suffix(".py"), path / "__main__.py", path / "__init__.py")
-    return next((p for p in found if p.exists()), None)
-
-
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All below a module, in whatever block they stand; what is inside of expressions imports nothing."""
-    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
-        for one in getattr(node, block, ()):
-            yield one
-            yield from _statements(one)
-
-
-@cache
-def _imports(module: str) -> frozenset[str]:
-    """Modules of this package that a module imports, wherever in it the import stands."""
-    names = set()
-    for node in _statements(ast.parse(_source(module).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return frozenset(n for n in names if n.startswith("flip.") and n not in PARAMETERS and _source(n))
-
-
-@cache
-def sources(module: str) -> tuple[Path, ...]:
-    """The files of this package that `python -m module` runs, found by following its imports without running it."""
-    seen, todo = set(), [module]
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo += _imports(name)
-    return tuple(sorted({_source(name) for name in seen}))
-
-
-@cache
-def source_hash(module: str) -> str:
-    """Changes when a file that the module imports, itself included, or a data file beside one of them, changes."""
-    code = sources(module)
-    data = {path for folder in {one.parent for one in code} for path in folder.iterdir() if path.suffix in DATA}
-    digest = sha256()
-    for path in sorted({*code, *data}):
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
+PROJECT = Path(__file__).parent.parent
 # Tracked files that results are written to.
 RESULTS = ("receipts", "metrics", "dvc.lock", "benchmarks/results.json")
 
 
-def git_state() -> dict:
-    """Commit and whether tracked files, other than results, differ from it; nothing outside a repository."""
+# What results are made by, so that a new file there is a change as well.
+SOURCES = ("flip", "rules", "Snakefile")
 
-    def git(*words):
-        done = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
 
+def _git(*words: str) -> str:
+    """What Git says about the project's folder, whatever repository that is in.
+
+    Raises:
+        ValueError: it refuses, with its reason, or it is not installed.
+    """
     try:
-        commit = git("rev-parse", "HEAD")
+        done = subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        commit = None
-    sources = [":(top)", *(f":(top,exclude){path}" for path in RESULTS)]
-    changed = commit and bool(git("status", "--porcelain", "--untracked-files=no", "--", *sources))
-    return {"commit": commit, "changed": changed}
+        raise ValueError("git is not installed") from None
+    if done.returncode:
+        raise ValueError(" ".join(done.stderr.split()).removeprefix("fatal: ") or f"git {words[0]} failed")
+    return done.stdout.strip()
+
+
+def git_state() -> dict:
+    """Return the commit, and whether files that results are made by, and not results themselves, differ from it: of
+    tracked files, and of new ones among the sources. Where Git cannot be asked both are None, and `why` says why."""
+    results = [f":(exclude){path}" for path in RESULTS]
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
+        new = _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES)
+    except ValueError as error:
+        return {"commit": None, "changed": None, "why": str(error)}
+    return {"commit": commit, "changed": bool(changed or new)}
+
+
+def unproven(receipt: dict) -> str | None:
+    """Why nobody can look up the code that a result was made by; None if its receipt names a commit that has it."""
+    git = receipt["git"]
+    if git["commit"] is None:
+        return f"made where Git could not be asked ({git.get('why', 'outside a repository')})"
+    return f"made with changes that commit {git['commit'][:10]} does not have" if git["changed"] else None
 
 
 def versions() -> dict[str, str]:

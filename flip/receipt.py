@@ -11,6 +11,7 @@ the same wait for each other: so a job that is called twice, by mistake or after
 """
 
 import argparse
+import json
 import os
 import shlex
 from datetime import UTC, datetime
@@ -18,40 +19,71 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.child import child, exit_code
-from flip.files import file_hash, known_hash, read_json, write_json
+from flip.files import PLANNED, file_hash, known_hash, place_hash, read_json, write_json
 from flip.locks import alone
-from flip.provenance import git_state, machine, source_hash, versions
+from flip.provenance import git_state, machine, versions
+from flip.sources import source_hash
 
-ENDS = 1 << 16  # bytes at either end that stand for a source file, which may hold terabytes
-
-
-def source_identity(path) -> str:
-    """Size and ends of a file from outside the project; its time is another wherever it was copied to."""
-    size = Path(path).stat().st_size
-    with open(path, "rb") as file:
-        digest = sha256(file.read(ENDS))
-        file.seek(max(size - ENDS, 0))
-        digest.update(file.read(ENDS))
-    return f"{size} {digest.hexdigest()}"
+SEAL = "seal"
 
 
-def made_from(spec, after: list, sources: list) -> dict:
+def sealed(receipt: dict) -> str:
+    """A hash of all that a receipt says, so that a number which was edited later is noticed."""
+    said = {name: value for name, value in receipt.items() if name != SEAL}
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def checked(path, text: str, old: bool = False) -> dict:
+    """Return the receipt that a text holds; `path` is for messages, `old` allows one from before receipts were sealed.
+
+    Raises:
+        ValueError: it is none, for instance with a conflict of a merge in it, or it was edited since it was written.
+    """
+    remedy = f"`git checkout {path}` brings back what was committed; to have the result made again, delete the file"
+    try:
+        found = json.loads(text)
+        seal = found.get(SEAL)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a receipt ({error}); {remedy}") from None
+    if seal != sealed(found) and not (old and seal is None):
+        raise ValueError(f"{path}: edited since it was written, so it is no record of what was measured; {remedy}")
+    return found
+
+
+def read(path, old: bool = False) -> dict:
+    """Return the receipt in a file.
+
+    Raises:
+        ValueError: as `checked`.
+    """
+    return checked(path, Path(path).read_text(), old)
+
+
+def made_from(spec: dict, after: list, places: list) -> dict:
     """What a result depends on: parameters and code, the results before it, files from outside.
+
+    `spec` is {"path", "sha256", "content"}, as it was when the job began.
 
     Raises:
         ValueError: the code is another than when the job was planned, which may be long ago where jobs queue.
     """
-    planned = read_json(spec)
+    planned = spec["content"]
     if source_hash(planned["module"]) != planned["code"]:
         raise ValueError(
-            f"{spec}: the sources of {planned['module']} have changed since this job was planned; end the workflow and "
-            "start it again, so that what is made says what made it"
+            f"{spec['path']}: the sources of {planned['module']} have changed since this job was planned; end the "
+            "workflow and start it again, so that what is made says what made it"
         )
     return {
-        "spec": {"path": str(spec), "sha256": file_hash(spec)},
-        "after": {str(path): read_json(path)["id"] for path in sorted(after)},
-        "sources": {str(path): source_identity(path) for path in sorted(sources)},
+        "spec": {"path": spec["path"], "sha256": spec["sha256"]},
+        "after": {str(path): read(path)["id"] for path in sorted(after)},
+        "sources": {place: place_hash(place) for place in sorted(places)},
     }
+
+
+def read_spec(path) -> dict:
+    """The specification as it stands now: who plans the next workflow may replace it while this job runs."""
+    content = Path(path).read_bytes()
+    return {"path": str(path), "sha256": sha256(content).hexdigest(), "content": json.loads(content)}
 
 
 def described(paths: list) -> dict:
@@ -78,7 +110,7 @@ def absent(receipt: dict) -> list[str]:
     return [path for path in products(receipt) if not Path(path).exists()]
 
 
-def behind(path: str, read=read_json) -> dict[str, dict]:
+def behind(path: str, read=read) -> dict[str, dict]:
     """A receipt and all that it was made after, each read once, the earliest first."""
     found = {}
 
@@ -97,10 +129,10 @@ def require(receipts: list) -> None:
     """Looks whether the results that a job builds on are there.
 
     Raises:
-        ValueError: one is not, or is another than its receipt says.
+        ValueError: one is not, or is another than its receipt says, or the receipt was edited.
     """
     for path in receipts:
-        for product, content in read_json(path)["made"].items():
+        for product, content in read(path)["made"].items():
             if not Path(product).exists():
                 raise ValueError(
                     f"{product}: not here, though {path} says that it was made; fetch it (`dvc pull {product}`), or "
@@ -113,9 +145,15 @@ def require(receipts: list) -> None:
                 )
 
 
-def run(command: list[str]) -> int:
-    """The command's exit code."""
-    with child(command) as process:
+def frozen(spec: str, command: list[str]) -> dict[str, str]:
+    """SHA-256 of the frozen parameters that a command reads, by path: what it reads must be what was planned."""
+    folder = f"{Path(spec).parts[0]}/"
+    return {word: file_hash(word) for word in command if word.startswith(folder) and word.endswith(".yaml")}
+
+
+def run(command: list[str], parameters: dict[str, str]) -> int:
+    """The command's exit code; `parameters` are those that it may read (`frozen`)."""
+    with child(command, os.environ | {PLANNED: json.dumps(parameters)}) as process:
         process.wait()
     return exit_code(process)
 
@@ -124,7 +162,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write(options, inputs: dict, start: str) -> None:
+def write(options, inputs: dict, spec: dict, start: str) -> None:
     """The receipt; `id` is over the products that make the result what it is, in the order of the command line.
 
     Raises:
@@ -136,17 +174,17 @@ def write(options, inputs: dict, start: str) -> None:
     facts = {"made_from": inputs, "made": made, "beside": described(options.beside), "scratch": options.scratch}
     facts |= {"facts": {path.stem: read_json(path) for path in options.facts}}
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
-    facts |= {"spec": read_json(options.spec), "command": shlex.join(options.command), "git": git_state()}
+    facts |= {"spec": spec, "command": shlex.join(options.command), "git": git_state()}
     facts |= {"versions": versions(), "machine": machine(), "start": start, "end": now()}
-    write_json(options.out, facts)
+    write_json(options.out, facts | {SEAL: sealed(facts)})
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m flip.receipt", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the receipt (JSON)")
-    parser.add_argument("--spec", type=Path, required=True, help="parameters and sources of the stage (flip.specs)")
+    parser.add_argument("--spec", required=True, help="parameters and sources of the stage (flip.specs)")
     parser.add_argument("--after", type=Path, nargs="*", default=[], help="receipts of the results that it builds on")
-    parser.add_argument("--sources", type=Path, nargs="*", default=[], help="files from outside the project")
+    parser.add_argument("--sources", nargs="*", default=[], help="files, globs and folders from outside the project")
     parser.add_argument("--made", type=Path, nargs="+", required=True, help="products that identify the result")
     parser.add_argument("--within", type=Path, nargs="*", default=[], help="folders whose files identify it, too")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="further products: logs, times")
@@ -157,17 +195,30 @@ def main(argv=None):
     try:
         require(options.after)
         with alone(options.out):
-            inputs = made_from(options.spec, options.after, options.sources)
-            earlier = read_json(options.out) if options.out.exists() else None
-            if earlier and earlier["made_from"] == inputs and all(is_there(*one) for one in products(earlier).items()):
-                os.utime(options.out)
-                return
-            start = now()
-            if code := run(options.command):
-                parser.exit(code)
-            write(options, inputs, start)
+            make(options, parser)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
+
+
+def make(options, parser) -> None:
+    """Runs the command and leaves its receipt, unless what it makes is there and was made from the same."""
+    spec, start = read_spec(options.spec), now()
+    inputs = made_from(spec, options.after, options.sources)
+    if stands(options.out, inputs):
+        os.utime(options.out)
+        return
+    if code := run(options.command, frozen(options.spec, options.command)):
+        parser.exit(code)
+    write(options, inputs, spec["content"], start)
+
+
+def stands(path: Path, inputs: dict) -> bool:
+    """Whether there is a receipt of a result that is here and was made from these inputs."""
+    try:
+        earlier = read(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    return earlier["made_from"] == inputs and all(is_there(*one) for one in products(earlier).items())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ rule codebook:
     input:
         spec="specs/{scale}/codebook.json",
         after=data_receipts("manifest"),
-        source=[ancient(BASE.codebook.weights)] if BASE.codebook.weights else [],
     output:
         update("receipts/{scale}/codebook.json"),
     log:
@@ -33,8 +32,9 @@ rule codebook:
             "data/{{scale}}/codebook/{name}", name=["metrics.json", "pictures.webp"]
         ),
         facts="data/{scale}/codebook/metrics.json",
+        sources=outside(BASE.codebook.weights),
     shell:
         RECEIPT
-        + " --sources {input.source:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
+        + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
         " {PYTHON} -m flip.codebook --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --data data/{wildcards.scale} --threads {threads} --out data/{wildcards.scale}/codebook 2> {log:q}"

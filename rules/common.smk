@@ -13,8 +13,16 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip.freshness import Conflict, align, leftovers, read_receipts
+from flip import public
+from flip.freshness import (
+    Conflict,
+    align,
+    leftovers,
+    read_receipts,
+    unavailable,
+)
 from flip.locks import enter
+from flip.provenance import git_state
 from flip.params import ParameterError, nearest, read_project
 from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError
@@ -63,54 +71,26 @@ def data_receipts(*names) -> list[str]:
     return [f"receipts/{{scale}}/data/{name}.json" for name in names]
 
 
-def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
-    params = PROJECT.variants[wildcards.variant]
-    root, seed = f"receipts/{wildcards.scale}", f"seed-{wildcards.seed}"
-    found = [f"{root}/variants/{name}/{seed}/pretrain.json" for name in params.before]
-    if params.features:
-        found.append(f"{root}/features/{params.features}/{seed}/embed.json")
-    own = [wildcards.variant]
-    found += codebook_receipt(own) + translation_receipts(own)
-    return data_receipts("manifest", "tokenizer") + found
+def outside(*places) -> list[str]:
+    """Those of the places (files, globs, folders) that lie outside the project, whose contents count. Not Snakemake's
+    inputs, of which it would look at times, and which need not be here when what was made of them is.
+    """
+    return [
+        place
+        for place in places
+        if place and place != "world" and not public.is_public(place)
+    ]
 
 
-def weights_of(origin: str, wildcards) -> str:
-    """A variant's weights, or the file that is named in its place."""
-    folder = f"results/{wildcards.scale}/{origin}/seed-{wildcards.seed}"
-    return origin if "." in origin else f"{folder}/weights.safetensors"
-
-
-def beginning(wildcards) -> list[str]:
-    """Options of training for what it begins with; none where that is nothing."""
-    params, words = PROJECT.variants[wildcards.variant], []
-    if params.start:
-        words += ["--start", weights_of(params.start, wildcards)]
-    for side in ("image", "text"):
-        if origin := getattr(params, f"{side}_tower").weights:
-            words += [f"--{side}-tower", weights_of(origin, wildcards)]
-    if params.features:
-        folder = f"features/{wildcards.scale}/{params.features}/seed-{wildcards.seed}"
-        words += ["--features", folder]
-    return words
-
-
-def tower_files(wildcards, sides=("image", "text")) -> list[str]:
-    """Files from outside that a variant's towers come from, if they do; their times do not count."""
-    params = PROJECT.variants[wildcards.variant]
-    files = [getattr(params, f"{side}_tower").file for side in sides]
-    return [ancient(file) for file in files if file]
-
-
-def tower_receipts(wildcards) -> list[str]:
-    """What image features follow from: the pictures, and the training of the variant whose tower it is."""
-    own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
-    return data_receipts("manifest") + [own] * (not tower_files(wildcards, ["image"]))
-
-
-def tower_weights(wildcards) -> str:
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return weights_of(file or wildcards.variant, wildcards)
+def weights_files() -> dict[str, str]:
+    """Files of weights that params.yaml names, by the key that does."""
+    found = {
+        f"variants.{name}.{side}_tower.weights": getattr(params, f"{side}_tower").file
+        for name, params in PROJECT.variants.items()
+        for side in ("image", "text")
+    }
+    found["codebook.weights"] = BASE.codebook.weights
+    return {key: file for key, file in found.items() if file}
 
 
 def gpus(per_node: int, nodes: int = 1) -> dict:
@@ -179,6 +159,12 @@ if workflow.is_main_process:
         )
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
+    if faults := unavailable(RECEIPTS, weights_files()):
+        raise WorkflowError("\n".join(faults))
+    if reason := git_state().get("why"):
+        logger.warning(
+            f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
+        )
     if unknown := leftovers(f"results/{SCALE}", PROJECT.variants):
         logger.warning(
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "

@@ -3,19 +3,12 @@
 # receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
 # lies in data/<scale>/ only serves the next stage ("scratch").
 
-from glob import glob
-
 
 rule table:
     """Filter and sample the URL table, and deal it to {BASE.download.parts} parts."""
     input:
         spec="specs/{scale}/data/table.json",
         after=[],
-        source=(
-            []
-            if BASE.source.table == "world"
-            else ancient(sorted(glob(BASE.source.table)))
-        ),
     output:
         update("receipts/{scale}/data/table.json"),
     log:
@@ -26,8 +19,9 @@ rule table:
         runtime=BASE.resources.data.minutes,
     params:
         made=expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
+        sources=outside(BASE.source.table),
     shell:
-        RECEIPT + " --sources {input.source:q} --scratch --"
+        RECEIPT + " --sources {params.sources:q} --scratch --"
         " {PYTHON} -m flip.data.table --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --out-folder data/{wildcards.scale}/table 2> {log:q}"
 
@@ -105,7 +99,6 @@ rule shards:
         spec="specs/{scale}/data/shards.json",
         after=data_receipts("download/{part}", "fingerprints/{part}")
         + expand("receipts/{{scale}}/data/duplicates/{bucket}.json", bucket=BUCKETS),
-        only=ancient(sorted(glob(BASE.shards.only))) if BASE.shards.only else [],
     output:
         update("receipts/{scale}/data/shards/{part}.json"),
     log:
@@ -116,9 +109,10 @@ rule shards:
         runtime=BASE.resources.data.minutes,
     params:
         made="data/{scale}/shards/{part}.json",
+        sources=outside(BASE.shards.only),
         duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
     shell:
-        RECEIPT + " --sources {input.only:q} --"
+        RECEIPT + " --sources {params.sources:q} --"
         " {PYTHON} -m flip.data.shards --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --download data/{wildcards.scale}/download/{wildcards.part}.json"
         " --fingerprints data/{wildcards.scale}/fingerprints/{wildcards.part}.parquet"
@@ -160,8 +154,10 @@ rule tokenizer:
         runtime=BASE.resources.data.minutes,
     params:
         made="data/{scale}/tokenizer.json",
+        # A folder, where it is not a name on the hub.
+        sources=outside(BASE.tokenizer.path if BASE.tokenizer.kind == "bert" else None),
     shell:
-        RECEIPT + " --"
+        RECEIPT + " --sources {params.sources:q} --"
         " {PYTHON} -m flip.data.tokenizer --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --manifest data/{wildcards.scale}/manifest.json --shards data/{wildcards.scale}/shards --out {params.made:q}"
         " 2> {log:q}"

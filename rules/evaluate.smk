@@ -4,7 +4,7 @@
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics import jobs, transferred
+from flip.metrics import TRANSFERS, jobs, transferred
 
 
 def transfer_receipts(report) -> list[str]:
@@ -22,6 +22,12 @@ def tasks_of(wildcards) -> list[str]:
     return jobs(transferred(PROJECT.of(wildcards.report))[wildcards.variant])[
         wildcards.job
     ]
+
+
+def transfer_folders(wildcards) -> list[str]:
+    """What these tasks learn from and are tested on, where that lies outside the project."""
+    asked = BASE.transfer.model_dump(include=set(tasks_of(wildcards)) & set(TRANSFERS))
+    return outside(*asked.values())
 
 
 rule evaluate:
@@ -101,8 +107,9 @@ rule transfer:
         ),
         facts="tables/{scale}/{report}/{variant}/{job}/seed-{seed}/metrics.json",
         tasks=tasks_of,
+        sources=transfer_folders,
     shell:
-        OFFLINE + RECEIPT + " --facts {params.facts:q} --"
+        OFFLINE + RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
         " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"

@@ -40,11 +40,6 @@ rule translations:
     input:
         spec="specs/{scale}/languages/{languages}/translations.json",
         after=data_receipts("manifest"),
-        source=(
-            ancient(sorted(glob(BASE.source.translations)))
-            if BASE.source.translations
-            else []
-        ),
     output:
         update("receipts/{scale}/languages/{languages}/translations.json"),
     log:
@@ -61,8 +56,9 @@ rule translations:
             name=["translations", "tokenizer"],
         ),
         facts="data/{scale}/languages/{languages}/translations.json",
+        sources=outside(BASE.source.translations),
     shell:
-        RECEIPT + " --sources {input.source:q} --facts {params.facts:q} --scratch --"
+        RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --scratch --"
         " {PYTHON} -m flip.data.translate captions --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --languages {wildcards.languages} --manifest data/{wildcards.scale}/manifest.json"
         " --shards data/{wildcards.scale}/shards --out data/{wildcards.scale}/languages/{wildcards.languages} 2> {log:q}"
@@ -83,8 +79,9 @@ rule translated_set:
         runtime=BASE.resources.data.minutes,
     params:
         made="data/{scale}/languages/tests/retrieval-{language}/revision.json",
+        sources=lambda wildcards: outside(BASE.evaluate.languages[wildcards.language]),
     shell:
-        RECEIPT + " --scratch --"
+        RECEIPT + " --sources {params.sources:q} --scratch --"
         " {PYTHON} -m flip.data.translate set --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --language {wildcards.language} --out data/{wildcards.scale}/languages/tests/retrieval-{wildcards.language}"
         " 2> {log:q}"

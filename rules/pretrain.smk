@@ -6,6 +6,56 @@
 # starts its processes and takes it over a job's time limit.
 
 
+def training_receipts(wildcards) -> list[str]:
+    """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
+    params = PROJECT.variants[wildcards.variant]
+    root, seed = f"receipts/{wildcards.scale}", f"seed-{wildcards.seed}"
+    found = [f"{root}/variants/{name}/{seed}/pretrain.json" for name in params.before]
+    if params.features:
+        found.append(f"{root}/features/{params.features}/{seed}/embed.json")
+    own = [wildcards.variant]
+    found += codebook_receipt(own) + translation_receipts(own)
+    return data_receipts("manifest", "tokenizer") + found
+
+
+def weights_of(origin: str, wildcards) -> str:
+    """A variant's weights, or the file that is named in its place."""
+    folder = f"results/{wildcards.scale}/{origin}/seed-{wildcards.seed}"
+    return origin if "." in origin else f"{folder}/weights.safetensors"
+
+
+def beginning(wildcards) -> list[str]:
+    """Options of training for what it begins with; none where that is nothing."""
+    params, words = PROJECT.variants[wildcards.variant], []
+    if params.start:
+        words += ["--start", weights_of(params.start, wildcards)]
+    for side in ("image", "text"):
+        if origin := getattr(params, f"{side}_tower").weights:
+            words += [f"--{side}-tower", weights_of(origin, wildcards)]
+    if params.features:
+        folder = f"features/{wildcards.scale}/{params.features}/seed-{wildcards.seed}"
+        words += ["--features", folder]
+    return words
+
+
+def tower_files(wildcards) -> list[str]:
+    """Files from outside that a variant's towers come from, if they do."""
+    params = PROJECT.variants[wildcards.variant]
+    return outside(params.image_tower.file, params.text_tower.file)
+
+
+def tower_receipts(wildcards) -> list[str]:
+    """What image features follow from: the pictures, and the training of the variant whose tower it is."""
+    own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
+    file = PROJECT.variants[wildcards.variant].image_tower.file
+    return data_receipts("manifest") + [own] * (not file)
+
+
+def tower_weights(wildcards) -> str:
+    file = PROJECT.variants[wildcards.variant].image_tower.file
+    return weights_of(file or wildcards.variant, wildcards)
+
+
 def several_nodes(job) -> dict:
     """What the executor must know to leave starting the processes to srun."""
     if job.nodes == 1:
@@ -58,7 +108,6 @@ rule embed:
     input:
         spec="specs/{scale}/features/{variant}/embed.json",
         after=tower_receipts,
-        source=tower_files,
     output:
         update("receipts/{scale}/features/{variant}/seed-{seed}/embed.json"),
     log:
@@ -72,10 +121,11 @@ rule embed:
         runtime=JOB.minutes,
     params:
         made="features/{scale}/{variant}/seed-{seed}/features.json",
+        sources=tower_files,
         weights=tower_weights,
         threads=threads_each,
     shell:
-        RECEIPT + " --sources {input.source:q} --facts {params.made:q} --scratch --"
+        RECEIPT + " --sources {params.sources:q} --facts {params.made:q} --scratch --"
         " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.embed --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
@@ -88,7 +138,6 @@ rule pretrain:
     input:
         spec="specs/{scale}/variants/{variant}/pretrain.json",
         after=training_receipts,
-        source=tower_files,
         preflight=look_first,
     output:
         update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),
@@ -109,11 +158,12 @@ rule pretrain:
             name=["params.yaml", "training.json", "log.csv"],
         ),
         facts="results/{scale}/{variant}/seed-{seed}/training.json",
+        sources=tower_files,
         begin=beginning,
         threads=threads_each,
     shell:
         RECEIPT
-        + " --sources {input.source:q} --beside {params.beside:q} --facts {params.facts:q} --"
+        + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.pretrain --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"

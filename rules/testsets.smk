@@ -3,8 +3,6 @@
 # Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
 # all scales share, data/<scale>/tests/ and, scratch, data/<scale>/fingerprints/tests.parquet.
 
-from flip import public
-
 
 def mirror_receipts(sets) -> list[str]:
     """Of those of the sets that are public."""
@@ -57,8 +55,9 @@ rule test_sets:
         runtime=BASE.resources.data.minutes,
     params:
         made="data/{scale}/tests/{set}/revision.json",
+        sources=lambda wildcards: outside(BASE.evaluate.sets[wildcards.set]),
     shell:
-        RECEIPT + " --"
+        RECEIPT + " --sources {params.sources:q} --"
         " {PYTHON} -m flip.data.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
         " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
 

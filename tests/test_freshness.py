@@ -7,8 +7,8 @@ import pytest
 
 from flip.files import write_atomic, write_json
 from flip.freshness import FALSE, TRUE, Conflict, align, leftovers
-from flip.provenance import source_hash
 from flip.receipt import main
+from flip.sources import source_hash
 
 CODE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 CHAIN = {"pictures": ["--scratch"], "shards": ["--after", "receipts/pictures.json"], "weights": []}

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from flip.params import read_project
-from flip.provenance import sources
 from flip.report import readme
 from flip.report.readme import RESULTS, replace_between
+from flip.sources import sources
 from tests.miniature import ROOT, copy_workflow, snakemake
 
 README = (ROOT / "README.md").read_text()

@@ -1,8 +1,8 @@
 """A receipt says what a result was made from and what it is; a result that stands is not made again, and of two
 processes that are to make the same one waits."""
 
-import ast
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +11,11 @@ import time
 import pytest
 
 from flip import provenance
-from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
-from flip.provenance import source_hash
-from flip.receipt import main, source_identity
+from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
+from flip.params import dump
+from flip.receipt import SEAL, main, read, sealed
+from flip.sources import source_hash
+from tests.miniature import ROOT
 
 COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sys.argv[1], 'w').write(sys.argv[2])"
 
@@ -42,6 +44,10 @@ def make(name="one", text="made", after=(), *more, code=COUNTING):
     words += ["--after", *after] if after else []
     main([*words, *more, "--", sys.executable, "-c", code, f"{name}.txt", text])
     return read_json(f"receipts/{name}.json")
+
+
+def resealed(receipt):
+    return receipt | {SEAL: sealed(receipt)}
 
 
 def times_made(folder):
@@ -87,7 +93,7 @@ def test_a_change_makes_it_again(folder, change):
         (folder / "one.txt").write_text("spoiled")
     elif change == "before":
         make("zero", "another")  # the same spec: nothing happens
-        write_json("receipts/zero.json", read_json("receipts/zero.json") | {"id": "0"})
+        write_json("receipts/zero.json", resealed(read_json("receipts/zero.json") | {"id": "0"}))
     else:
         write_atomic("source.tsv", "b")
     before = times_made(folder)
@@ -169,13 +175,38 @@ def test_the_command_ends_with_a_wrapper_that_is_killed(folder):
     wait_for(folder / "saved")
 
 
-def test_a_source_is_known_by_size_and_ends(folder):
-    write_atomic("source.tsv", b"a" * 200_000)
-    before = source_identity("source.tsv")
-    write_atomic("source.tsv", b"a" * 199_999 + b"b")
-    assert source_identity("source.tsv") != before
-    write_atomic("source.tsv", b"a" * 200_001)
-    assert source_identity("source.tsv") != before
+@pytest.mark.parametrize("place", ["table.tsv", "tables/*.tsv", "tables"])
+def test_a_place_outside_is_known_by_all_of_its_content(folder, place):
+    """An edit in the middle that leaves size and modification time alone, another file, another name: all count."""
+    large = bytearray(b"a" * (1 << 21))
+    path = folder / ("table.tsv" if place == "table.tsv" else "tables/one.tsv")
+    write_atomic(path, bytes(large))
+    first, times = place_hash(place), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    assert place_hash(place) == first
+    large[1 << 20] = ord("b")
+    with open(path, "r+b") as file:
+        file.write(large)
+    os.utime(path, ns=times)
+    second = place_hash(place)
+    assert second != first
+    if place != "table.tsv":
+        write_atomic(folder / "tables/two.tsv", b"c")
+        third = place_hash(place)
+        assert third not in (first, second)
+        (folder / "tables/two.tsv").rename(folder / "tables/three.tsv")
+        assert place_hash(place) not in (first, second, third)
+    for one in folder.glob("*/*.tsv"):
+        one.unlink()
+    path.unlink(missing_ok=True)
+    assert place_hash(place) is None
+
+
+def test_hidden_files_of_a_folder_do_not_count(folder):
+    write_atomic("mine/test/0.tar", b"a")
+    before = place_hash("mine")
+    for name in (".DS_Store", "test/._0.tar", ".git/HEAD"):
+        write_atomic(folder / "mine" / name, b"b")
+    assert place_hash("mine") == before
 
 
 def test_a_known_hash_follows_the_content(folder):
@@ -188,31 +219,55 @@ def test_a_known_hash_follows_the_content(folder):
     assert known_hash("large") == file_hash("large")
 
 
+def test_a_specification_that_is_replaced_while_the_job_runs_is_not_what_the_receipt_claims(folder):
+    """Who plans the next workflow may write it: the result is that of the parameters that the job began with."""
+    plan(width=1)
+    began = file_hash("specs/one.json")
+    replace = "import json; s = json.load(open('specs/one.json')); s['parameters'] = {'width': 2}; "
+    made = make(code=replace + "json.dump(s, open('specs/one.json', 'w')); " + COUNTING)
+    assert made["spec"]["parameters"] == {"width": 1}
+    assert made["made_from"]["spec"]["sha256"] == began != file_hash("specs/one.json")
+
+
+def test_frozen_parameters_that_were_replaced_before_the_job_read_them_are_refused(folder, project, capfd):
+    """Between the receipt's look at the specification and the command's at the parameters another plan may come."""
+    write_atomic("specs/clip.yaml", dump(project.resolve("clip")))
+    code = "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.params import load; load(sys.argv[3]);"
+    words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
+    with pytest.raises(SystemExit, match="1"):
+        main([*words, sys.executable, "-c", code + COUNTING, "one.txt", "made", "specs/clip.yaml"])
+    assert "specs/clip.yaml: replaced since this job began" in capfd.readouterr().err
+    assert not (folder / "receipts/one.json").exists()
+    write_atomic("specs/clip.yaml", dump(project.resolve("clip")))
+    main([*words, sys.executable, "-c", code.split(";", 1)[1] + COUNTING, "one.txt", "made", "specs/clip.yaml"])
+    assert read("receipts/one.json")
+
+
+@pytest.mark.parametrize("change", ["number", "seal", "conflict", "list"])
+def test_an_edited_receipt_is_no_record(folder, change, capsys):
+    make()
+    path = folder / "receipts/one.json"
+    receipt = read_json(path) | {"facts": {"metrics": {"fine": 99.0}}}
+    text = {"number": json.dumps(receipt), "list": "[]", "conflict": f"<<<<<<< ours\n{path.read_text()}"}
+    path.write_text(text.get(change) or json.dumps({k: v for k, v in receipt.items() if k != SEAL}))
+    with pytest.raises(ValueError, match=r"receipts/one\.json: (edited since|not a receipt)"):
+        read("receipts/one.json")
+    with pytest.raises(SystemExit, match="1"):
+        make("two", "other", ["receipts/one.json"])
+    assert "`git checkout receipts/one.json` brings back" in capsys.readouterr().err
+    assert "facts" in make()
+    assert read("receipts/one.json")["facts"] == {}
+    assert times_made(folder) == 2
+
+
 def test_receipts_open_as_json(folder):
     make()
     assert json.loads((folder / "receipts/one.json").read_text())["spec"]["stage"] == "one"
 
 
-def test_imports_are_found_in_whatever_block_they_stand():
-    """As a walk through the whole syntax tree finds them, in all modules of this package."""
-
-    def everywhere(module):
-        nodes = list(ast.walk(ast.parse(provenance._source(module).read_text())))
-        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
-        kept = {name for name in names if name.startswith("flip.") and provenance._source(name)}
-        return kept - provenance.PARAMETERS
-
-    paths = [path.relative_to(provenance.ROOT.parent).with_suffix("") for path in provenance.ROOT.rglob("*.py")]
-    modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}
-    assert len(modules) > 150
-    assert {module: provenance._imports(module) for module in modules} == {one: everywhere(one) for one in modules}
-
-
 def test_results_do_not_change_the_sources(folder, monkeypatch):
     """Or what is written first would make all that follows look as if it came from other code than the commit's."""
-    monkeypatch.setattr(provenance, "ROOT", folder)
+    monkeypatch.setattr(provenance, "PROJECT", folder)
     files = ["flip.py", "receipts/tiny/one.json", "metrics/tiny/one.json", "benchmarks/results.json", "dvc.lock"]
     for name in files:
         write_atomic(folder / name, "before")
@@ -222,5 +277,67 @@ def test_results_do_not_change_the_sources(folder, monkeypatch):
     for name in files[1:]:
         write_atomic(folder / name, "after")
         assert provenance.git_state()["changed"] is False, name
+    (folder / "notes.txt").touch()
+    assert provenance.git_state()["changed"] is False
+    write_atomic(folder / "flip/new.py", "a module that nobody has added yet")
+    assert provenance.git_state()["changed"] is True
+    (folder / "flip/new.py").unlink()
     write_atomic(folder / "flip.py", "after")
     assert provenance.git_state()["changed"] is True
+
+
+def test_other_parts_of_a_larger_repository_do_not_change_the_sources(folder, monkeypatch):
+    monkeypatch.setattr(provenance, "PROJECT", folder / "part")
+    write_atomic(folder / "part/flip/one.py", "")
+    write_atomic(folder / "other.py", "before")
+    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
+    for words in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *words], check=True)
+    write_atomic(folder / "other.py", "after")
+    assert provenance.git_state()["changed"] is False
+    write_atomic(folder / "part/flip/one.py", "after")
+    assert provenance.git_state()["changed"] is True
+
+
+def test_it_is_said_why_git_cannot_be_asked(folder, monkeypatch):
+    monkeypatch.setattr(provenance, "PROJECT", folder)
+    assert provenance.git_state() == {
+        "commit": None,
+        "changed": None,
+        "why": "not a git repository (or any of the parent directories): .git",
+    }
+    monkeypatch.setenv("PATH", str(folder))
+    assert provenance.git_state()["why"] == "git is not installed"
+
+
+def test_a_folder_of_another_owner_is_named(folder, monkeypatch):
+    """Git then refuses to say anything, as in a container that mounts a user's folder."""
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    monkeypatch.setattr(provenance, "PROJECT", folder)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert "detected dubious ownership" in provenance.git_state()["why"]
+
+
+@pytest.mark.parametrize(
+    ("git", "said"),
+    [
+        ({"commit": "a" * 40, "changed": False}, None),
+        ({"commit": "a" * 40, "changed": True}, "made with changes that commit aaaaaaaaaa does not have"),
+        ({"commit": None, "changed": None, "why": "git is not installed"}, "git is not installed"),
+    ],
+)
+def test_a_receipt_proves_its_code_by_a_clean_commit_alone(git, said):
+    found = provenance.unproven({"git": git})
+    assert (found is None) if said is None else (said in found)
+
+
+def test_results_in_git_come_from_clean_commits_of_its_history():
+    """Receipts and benchmarks that are committed: whoever reads a number can look up the code behind it."""
+    listed = subprocess.run(["git", "ls-files", "-z", "receipts"], cwd=ROOT, capture_output=True, text=True, check=True)
+    receipts = {path: read(ROOT / path) for path in listed.stdout.split("\0")[:-1]}
+    measured = read_json(ROOT / "benchmarks/results.json")
+    receipts |= {f"benchmarks/results.json: {name}": one for name, one in measured.items()}
+    assert {path: why for path, one in receipts.items() if (why := provenance.unproven(one))} == {}
+    history = subprocess.run(["git", "rev-list", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shallow = (ROOT / ".git/shallow").exists()
+    assert shallow or {one["git"]["commit"] for one in receipts.values()} <= set(history.split())

@@ -97,7 +97,7 @@ def test_dvc_stages_follow_params_and_call_snakemake(project):
 
 def test_every_stage_of_the_workflow_is_a_module():
     from flip import specs
-    from flip.provenance import sources
+    from flip.sources import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
     stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
@@ -114,7 +114,7 @@ def test_every_stage_of_the_workflow_is_a_module():
 
 
 def test_sources_follow_imports():
-    from flip.provenance import sources
+    from flip.sources import sources
 
     def names(module):
         return {str(path.relative_to(ROOT)) for path in sources(module)}

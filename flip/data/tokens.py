@@ -20,7 +20,8 @@ from flip.data.index import Shard
 from flip.data.tokenizer import Tokenizer
 from flip.data.translations import Translations
 from flip.files import atomic
-from flip.provenance import source_hash, versions
+from flip.provenance import versions
+from flip.sources import source_hash
 
 
 def joined(words: list[list[int]]) -> np.ndarray:

@@ -27,7 +27,7 @@ from flip.files import atomic, file_hash, read_json
 from flip.kinds import PAD
 from flip.model.masking import mask_patches
 from flip.params import nearest
-from flip.provenance import source_hash
+from flip.sources import source_hash
 from flip.trained import Trained
 
 LOOKS = Path(".flip/looks")

@@ -1,0 +1,146 @@
+"""Say which parameters the stages do not depend on, and why. All others count: a new section does for every stage,
+until it is named here.
+
+A key stands for all that is below it. tests/test_unread.py holds the reasons to the truth: it runs the stages and looks
+at what they read.
+"""
+
+from collections.abc import Iterable
+
+NOT_READ = "the stage's code does not read it"
+UPSTREAM = "what it decides comes with a result that this one is made from"
+SPEED = "it changes how fast a result comes, and not what it is, but for rounding, as another machine does"
+RESTART = "it says when a run saves its state, and when it gives up"
+NAME = "a name: under another one, a result is the same"
+OWN = "each seed has a result of its own"
+UNUSED = "it is read on the way to something else, and gives nothing to this result"
+LISTED = "what the stage reads of it is listed beside the parameters"
+
+LOSSES = ("logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr", "flava")
+MODEL = ("start", "model", "form", "image_tower", "text_tower", "masking", *LOSSES)
+TRAINED = (*MODEL, "captions", "augmentation", "noise", "codebook", "train")
+DATA = ("source", "world", "download", "shards", "tokenizer")
+MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
+
+ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED}
+FASTER = dict.fromkeys(
+    ("train.workers", "train.decoder", "train.compile", "train.checkpoint_activations", "train.shard_weights"), SPEED
+)
+SAVED = dict.fromkeys(
+    ("train.checkpoint_minutes", "train.checkpoint_samples", "train.keep_checkpoints", "train.stall_minutes"), RESTART
+)
+
+
+def but(reason: str, *keys: str) -> dict[str, str]:
+    """The keys, with one reason."""
+    return dict.fromkeys(keys, reason)
+
+
+def below(section: str, *names: str) -> tuple[str, ...]:
+    """Keys of a section."""
+    return tuple(f"{section}.{name}" for name in names)
+
+
+def nested(keys: Iterable[str]) -> dict:
+    """Dotted keys as pydantic's `exclude` takes them; what is below another key goes with that."""
+    found = {}
+    for key in sorted(keys):
+        *above, last = key.split(".")
+        place = found
+        for part in above:
+            place = True if place is True else place.setdefault(part, {})
+        if place is not True:
+            place[last] = True
+    return found
+
+
+DATA_CODE = ALWAYS | but(NOT_READ, "seeds", *TRAINED)  # of all stages that make data
+ROWS = but(NOT_READ, "world.probe", "source.translations")  # the world's pictures, and where rows come from
+PICTURES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
+THREADS = but(SPEED, "download.processes", "download.threads")
+OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
+
+TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *PICTURES), "shards", "tokenizer", *MEASURED)
+DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
+MIRROR_SET = DATA_CODE | but(NOT_READ, *DATA, *below("evaluate", "languages", "measures", "batch"), *MEASURED[1:])
+TEST_SETS = DATA_CODE | but(
+    NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "languages", "batch"), *MEASURED[1:]
+)
+DUPLICATES = (
+    DATA_CODE
+    | OTHER_SECTIONS
+    | but(NOT_READ, *below("shards", "samples_per_shard", "compact", "only"), "tokenizer", *MEASURED)
+)
+SHARDS = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "tokenizer", *MEASURED)
+TOKENIZER = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "shards", "tokenizer.multilingual", *MEASURED)
+TRANSLATIONS = (
+    DATA_CODE
+    | but(UPSTREAM, *below("source", "caption_column", "sha256_column", "filters", "sample"))
+    | but(NOT_READ, "world.probe", "download", "shards", *below("tokenizer", "kind", "vocabulary", "path"), *MEASURED)
+)
+TRANSLATED_SET = DATA_CODE | but(
+    NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "sets", "probe", "measures", "batch"),
+    *MEASURED[1:],
+)  # fmt: skip
+PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)
+# What a model is built with before weights replace it.
+BUILT = but(UNUSED, "train.batch", "train.batch_scale") | but(SPEED, "train.checkpoint_activations")
+STEPS = (
+    "batch", "batch_scale", "micro_batch", "data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples",
+    "warmup_scale", "weight_decay", "betas", "epsilon", "skip_nonfinite",
+)  # fmt: skip
+EMBED = (
+    ALWAYS
+    | FASTER
+    | SAVED
+    | but(OWN, "seeds")
+    | but(UPSTREAM, "start", "text_tower", "image_tower.lr_scale", *DATA)
+    | but(
+        NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "masking", "codebook", *MEASURED
+    )
+    | but(SPEED, "evaluate.batch")
+    | BUILT
+)
+FORM_BESIDE_PIXELS = ("pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon")
+CODEBOOK = (
+    ALWAYS
+    | FASTER
+    | SAVED
+    | but(UPSTREAM, *DATA)
+    | but(NOT_READ, *below("model", "embedding", "vision", "text", "tokens"), "form.text")
+    | but(NOT_READ, *below("form.vision", *FORM_BESIDE_PIXELS), *below("train", *STEPS, "precision"))
+    | but(NOT_READ, "start", "image_tower", "text_tower", "masking", *LOSSES, "captions", "noise", *MEASURED)
+)
+EVALUATE = (
+    ALWAYS
+    | but(OWN, "seeds")
+    | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
+    | but(LISTED, *below("evaluate", "sets", "languages"))
+    | BUILT
+    | but(NOT_READ, "augmentation", "noise", "codebook", "train", *MEASURED[1:])
+)
+TRANSFER = (
+    ALWAYS
+    | but(OWN, "seeds")
+    | but(UPSTREAM, "source", "download", "shards", "tokenizer", "start", "image_tower", "text_tower")
+    | but(UPSTREAM, *below("world", "pictures", "wrong_captions", "duplicates", "leaked", "faults", "tests", "probe"))
+    | but(UPSTREAM, "evaluate.measures")
+    | BUILT
+    | but(UNUSED, "evaluate.languages")
+    | but(NOT_READ, "augmentation", "noise", "codebook", "train", "bootstrap", "cost")
+)
+HEADS = but(NOT_READ, "transfer.finetuning")
+FINETUNING = but(
+    NOT_READ,
+    *below("transfer", "caption", "nocaps", "vqa", "words", "least", "captioning", "fusion"),
+    *below("transfer", "steps", "batch", "lr", "warmup", "weight_decay"),
+)
+COST = (
+    but(NAME, "scale", "variant")
+    | SAVED
+    | but(NOT_READ, "resources.data", "resources.evaluate", "seeds", *MEASURED[:3])
+    | but(NOT_READ, *below("resources.pretrain", "nodes", "processes", "gpus", "gpu_memory_mb"))
+    | but(NOT_READ, *below("resources.pretrain", "memory_mb", "minutes", "stop_seconds"))
+    | but(UPSTREAM, "codebook", *DATA)
+)
+TABLES = but(SPEED, "resources") | FASTER | SAVED | THREADS

@@ -1,0 +1,285 @@
+"""The identity of code is its meaning: words leave it as it is, and whatever else changes in anything that a stage
+imports changes it."""
+
+import ast
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flip import sources, specs
+from flip.sources import meaning, rule_hash, source_hash
+from tests.miniature import ROOT
+
+STAGES = {stage.module for stage in (*specs.DATA.values(), specs.PRETRAIN, specs.EVALUATE, specs.COST, specs.TABLES)}
+STAGES |= {stage.module for stage in (specs.EMBED, specs.CODEBOOK, specs.TRANSLATIONS, specs.PAGE)} | {"flip.transfer"}
+
+BEFORE = '''
+"""A module."""
+from pydantic import Field
+
+LIMIT = 3  # of something
+
+class One:
+    """A class."""
+    size: int = Field(description="its size", ge=0)
+
+    def half(self, x):
+        """Return half."""
+        if x > LIMIT:
+            raise ValueError(f"{x} is too large; at most {LIMIT}")
+        return x / 2
+'''
+
+
+def of(text: str) -> str:
+    return meaning(ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""A module."""', '"""Another\n\nword."""'),
+        ('"""Return half."""', '"""Give the half of x."""'),
+        ('        """Return half."""\n', ""),
+        ("# of something", "# of something else"),
+        ('"its size"', 'f"its {1} size"'),
+        ("is too large; at most", "exceeds"),
+        ("x / 2", "(x\n            / 2)"),
+        ('f"{x}', "f'{x}"),
+    ],
+)
+def test_words_do_not_count(old, new):
+    new = new.replace("'", '"') if old == 'f"{x}' else new
+    assert old in BEFORE
+    assert of(BEFORE.replace(old, new)) == of(BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("LIMIT = 3", "LIMIT = 3.0"),
+        ("ge=0", "ge=1"),
+        ("ge=0", "gt=0"),
+        ("x > LIMIT", "x >= LIMIT"),
+        ("x / 2", "x // 2"),
+        ("ValueError", "KeyError"),
+        ("{x} is", "{self} is"),
+        ("def half(self, x)", "def half(self, x=1)"),
+        ("class One:", "class One(int):"),
+        ("    def half", "    @property\n    def half"),
+        ("return x / 2", "return x / 2 or None"),
+        ("return x / 2", 'return "x / 2"'),
+    ],
+)
+def test_meaning_counts(old, new):
+    assert old in BEFORE
+    assert of(BEFORE.replace(old, new)) != of(BEFORE)
+
+
+def test_texts_that_are_no_docstrings_count():
+    assert of('NAMES = {"a": "b"}\nprint("c")') != of('NAMES = {"a": "b"}\nprint("d")')
+    assert of('def f(description="a"): return description') != of('def f(description="b"): return description')
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package to change, and how it is asked: nothing of it is remembered between two questions."""
+    root = shutil.copytree(ROOT / "flip", tmp_path / "flip", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "ROOT", root)
+    monkeypatch.chdir(tmp_path)
+
+    def forget():
+        for cached in (sources._source, sources._facts, sources._imports, sources.sources, sources.source_hash):
+            cached.cache_clear()
+
+    forget()
+    yield root, forget
+    forget()
+
+
+def hashes(forget):
+    forget()
+    return {module: source_hash(module) for module in sorted(STAGES)}
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def with_words(path):
+    """A module with other words in all functions and classes, and comments between its lines."""
+    tree = ast.parse(path.read_text())
+    for node in [tree, *functions(tree), *(one for one in ast.walk(tree) if isinstance(one, ast.ClassDef))]:
+        text = ast.Expr(ast.Constant(f"Other words about {getattr(node, 'name', 'a module')}."))
+        has_one = ast.get_docstring(node, clean=False) is not None
+        node.body = [text, *node.body[has_one:]]
+        has_future = isinstance(node, ast.Module)
+        node.body = node.body if not has_future else [text, *node.body[1:]]
+    return "# A comment.\n" + ast.unparse(ast.fix_missing_locations(tree)).replace("\n", "  # words\n", 1)
+
+
+def test_other_words_in_every_function_of_the_package_plan_nothing(package):
+    root, forget = package
+    before = hashes(forget)
+    for path in root.rglob("*.py"):
+        path.write_text(with_words(path))
+    assert hashes(forget) == before
+
+
+def test_another_meaning_of_any_function_that_a_stage_imports_plans_it(package):
+    """Each module's functions are changed in turn, one in a module at a time, the one drawn; the stages whose hash
+    changes are those that import the module."""
+    root, forget = package
+    before, draw = hashes(forget), random.Random(0)
+    importers = {path: {m for m in STAGES if path in sources.sources(m)} for path in root.rglob("*.py")}
+    assert sum(map(bool, importers.values())) > 120
+    for path, expected in importers.items():
+        text = path.read_text()
+        if not (expected and (found := functions(ast.parse(text)))):
+            continue
+        lines, one = text.splitlines(keepends=True), draw.choice(found)
+        last = one.body[-1]
+        lines.insert(last.lineno - 1, f"{' ' * last.col_offset}changed = 1\n")
+        path.write_text("".join(lines))
+        after = hashes(forget)
+        assert {module for module in STAGES if after[module] != before[module]} == expected, path
+        path.write_text(text)
+
+
+def test_every_function_has_a_meaning_of_its_own():
+    """In all modules: a statement more in any one function is another meaning of its module."""
+    for path in sorted((ROOT / "flip").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        seen = {meaning(tree)}
+        for node in functions(tree):
+            node.body.append(ast.Pass())
+            found = meaning(tree)
+            assert found not in seen, (path, node.name)
+            seen.add(found)
+            node.body.pop()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("return int(self.model.patches * (1", "return -1 + int(self.model.patches * (1", True),
+        ("Patches that the vision tower sees", "Patches which the vision tower is shown", False),
+    ],
+)
+def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package, old, new, expected):
+    root, forget = package
+    before = hashes(forget)
+    path = root / "schema.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    after = hashes(forget)
+    given_none = {"flip.data.fingerprints", "flip.data.manifest"}
+    assert {module for module in STAGES - given_none if after[module] != before[module]} == (
+        STAGES - given_none if expected else set()
+    )
+
+
+def test_a_data_file_counts_for_those_who_read_it_by_its_content(package):
+    root, forget = package
+    before = hashes(forget)
+    path = root / "report" / "paper.yaml"
+    path.write_text(f"# A comment.\n{path.read_text()}")
+    assert hashes(forget) == before
+    path.write_text(path.read_text() + "\nanother: 1\n")
+    changed = {module for module, found in hashes(forget).items() if found != before[module]}
+    assert changed == {"flip.report.tables", "flip.report.whole"}
+    page = root / "report" / "macros.html"
+    page.write_text(page.read_text() + "<p>")
+    assert {module for module, found in hashes(forget).items() if found != before[module]} == changed
+
+
+def test_imports_are_found_in_whatever_block_they_stand():
+    """As a walk through the whole syntax tree finds them, in all modules of this package."""
+
+    def everywhere(module):
+        nodes = list(ast.walk(ast.parse(sources._source(module).read_text())))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        around = {str(parent).replace("/", ".") for parent in Path(*module.split(".")).parents}
+        return {name for name in names | around if name.startswith("flip.") and sources._source(name)}
+
+    paths = [path.relative_to(sources.ROOT.parent).with_suffix("") for path in sources.ROOT.rglob("*.py")]
+    modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}
+    assert len(modules) > 150
+    assert {module: sources._imports(module) for module in modules} == {one: everywhere(one) for one in modules}
+
+
+RULES = '''
+# What training needs.
+def begin(wildcards):
+    """The options."""
+    return ["--start", START]
+
+
+START = (
+    "weights"
+)
+
+
+rule train:
+    """Train."""
+    input:
+        spec="a",
+    output:
+        "b",
+    log:
+        "c",
+    threads: 1
+    resources:
+        mem_mb=1,
+    params:
+        begin=begin,
+    shell:
+        "run {params.begin}"
+        # more
+        " > {output}"
+
+
+rule other:
+    output:
+        "d",
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("# What training needs.", "# Another comment.", False),
+        ('"""Train."""', '"""Train a model."""', False),
+        ('"""The options."""', '"""What it begins with."""', False),
+        ("        # more\n", "", False),
+        ("mem_mb=1", "mem_mb=2", False),
+        ("threads: 1", "threads: 2", False),
+        ('log:\n        "c"', 'log:\n        "logs/c"', False),
+        ('"d"', '"e"', False),
+        ('    "weights"', '    "other weights"', True),
+        ('"--start"', '"--begin"', True),
+        ('spec="a"', 'spec="z"', True),
+        ("run {params.begin}", "run fast {params.begin}", True),
+        ("begin=begin,", "begin=[],", True),
+    ],
+)
+def test_a_rule_counts_by_what_it_does_with_all_that_it_calls(tmp_path, old, new, counts):
+    assert old in RULES
+    for name, text in (("before", RULES), ("after", RULES.replace(old, new))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.smk").write_text(text)
+    assert (rule_hash("train", tmp_path / "before") != rule_hash("train", tmp_path / "after")) == counts
+
+
+def test_every_rule_of_the_workflow_has_an_identity():
+    names = {*specs.DATA, "pretrain", "embed", "codebook", "evaluate", "transfer", "cost", "tables", "page"}
+    found = {name: rule_hash(name, ROOT / "rules") for name in sorted(names)}
+    assert len(set(found.values())) == len(names)
+    with pytest.raises(ValueError, match="no rule 'none'"):
+        rule_hash("none", ROOT / "rules")

@@ -1,0 +1,258 @@
+"""Every parameter counts for every stage, unless flip/unread.py says why not; and what it says is true: stages are run,
+and what they read is looked at."""
+
+import shlex
+import shutil
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from flip import codebook, embed, pretrain, specs, unread
+from flip.data import testsets
+from flip.files import read_json, write_atomic
+from flip.metrics import HEADS
+from flip.model.weights import save_weights
+from flip.params import dump, load, merge
+from flip.schema import Params, Section
+from flip.train.run import build_model
+from flip.unread import NOT_READ, UPSTREAM
+from tests.conftest import SMALL
+from tests.miniature import ROOT
+
+STAGES = specs.DATA | {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
+STAGES |= {"pretrain": specs.PRETRAIN, "embed": specs.EMBED, "codebook": specs.CODEBOOK, "evaluate": specs.EVALUATE}
+STAGES |= {"cost": specs.COST, "tables": specs.TABLES}
+STAGES |= {"transfer": specs.TRANSFER[HEADS], "finetuning": specs.TRANSFER["finetuning"]}
+
+
+def leaves(section, above=""):
+    """Every key of the parameters, with its value."""
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), f"{above}{name}"
+        if isinstance(value, Section):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def replaced(section, key, value):
+    """The parameters with another value of a key, whatever the schema says to it."""
+    name, _, below = key.partition(".")
+    inner = replaced(getattr(section, name), below, value) if below else value
+    return section.model_copy(update={name: inner})
+
+
+def other(value):
+    """Another value of the same kind; of what is null, any."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case list() | tuple():
+            return type(value)(map(other, value))
+        case dict():
+            return value | {"another": "world"}
+    return f"{value}x"
+
+
+def reason(stage, key):
+    """Why a key does not count for a stage, by the most specific line of flip/unread.py; None if it counts."""
+    parts = key.split(".")
+    names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((stage.unread[name] for name in names if name in stage.unread), None)
+
+
+@pytest.fixture(scope="module")
+def params(project):
+    return project.resolve("flava")
+
+
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.unread is not None])
+def test_a_changed_parameter_changes_what_a_stage_depends_on_unless_a_reason_says_otherwise(params, name):
+    stage, seen = STAGES[name], set()
+    warnings.filterwarnings("ignore", "Pydantic serializer")  # null becomes a text, whatever should stand there
+    before = stage.parameters(params)
+    for key, value in leaves(params):
+        changed = stage.parameters(replaced(params, key, other(value))) != before
+        assert changed == (reason(stage, key) is None), key
+        parts = key.split(".")
+        seen |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    assert stage.unread.keys() <= seen  # none of them is misspelt, or left over
+
+
+def test_a_section_that_nobody_has_named_counts_for_every_stage(params):
+    """As a new loss does, before anyone has thought about it."""
+
+    class Consistency(Section):
+        weight: float
+
+    class Extended(Params):
+        consistency: Consistency
+
+    values = {name: getattr(params, name) for name in Params.model_fields}
+    few, many = (Extended.model_construct(**values, consistency=Consistency(weight=w)) for w in (0.25, 9.0))
+    for name, stage in STAGES.items():
+        if stage.unread is not None:
+            assert stage.parameters(few) != stage.parameters(many), name
+
+
+def test_stages_without_parameters_are_given_none():
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    for name, stage in STAGES.items():
+        if name != "finetuning":
+            text = rules.split(f"rule {name}:")[1].split("\nrule ")[0]
+            assert ("--params" in text) == (stage.unread is not None), name
+
+
+class Watch:
+    """What of the parameters is read, by key, after they were loaded."""
+
+    def __init__(self, monkeypatch):
+        self.keys, self.read, self.monkeypatch, self.alive = {}, set(), monkeypatch, []
+        original, watch = Section.__getattribute__, self
+
+        def look(section, name):
+            key = watch.keys.get(id(section))
+            if key is not None and name in type(section).model_fields:
+                watch.read.add(f"{key}{name}")
+            return original(section, name)
+
+        monkeypatch.setattr(Section, "__getattribute__", look)
+
+    def add(self, section, above=""):
+        self.alive.append(section)
+        for name in type(section).model_fields:
+            value = object.__getattribute__(section, "__dict__")[name]
+            if isinstance(value, Section):
+                self.add(value, f"{above}{name}.")
+        self.keys[id(section)] = above
+
+    def load(self, path):
+        found = load(path)
+        self.add(found)
+        return found
+
+    def follow(self, module):
+        """Looks at what a module loads."""
+        self.monkeypatch.setattr(module, "load", self.load)
+
+    def values(self, params):
+        """The keys that were read: of a section that is read whole, its fields were looked at, too."""
+        return {key for key, _ in leaves(params) if key in self.read}
+
+
+def untrue(stage, keys):
+    return {key for key in keys if reason(stage, key) == NOT_READ}
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory):
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("unread") / "flip", symlinks=True))
+
+
+RUN = [
+    "table",
+    "download",
+    "mirror_set",
+    "test_sets",
+    "duplicates",
+    "shards",
+    "tokenizer",
+    "pretrain",
+    "evaluate",
+    "cost",
+]
+
+
+def command(receipt):
+    """The module and the arguments of a job, without what starts its processes."""
+    words = shlex.split(receipt["command"])
+    at = max(place for place, word in enumerate(words) if word == "-m")
+    return words[at + 1], words[at + 2 :]
+
+
+def jobs(folder, name):
+    return [
+        one for path in sorted(folder.glob("receipts/**/*.json")) if (one := read_json(path))["spec"]["stage"] == name
+    ]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, name, monkeypatch):
+    monkeypatch.chdir(folder)
+    warnings.filterwarnings("ignore", module="sklearn")  # a probe of so few images
+    for receipt in jobs(folder, name)[:6]:
+        module, words = command(receipt)
+        watch = Watch(monkeypatch)
+        stage = import_module(f"{module}.__main__" if module == "flip.evaluate" else module)
+        watch.follow(stage)
+        for product in receipt["made"]:
+            Path(product).unlink(missing_ok=True)
+        stage.main(words)
+        params = load(words[words.index("--params") + 1])
+        assert watch.read, "nothing was looked at"
+        assert untrue(STAGES[name], watch.values(params)) == set()
+
+
+def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
+    before = {"pretrain": {*specs.DATA, "codebook", "translations"}, "codebook": {*specs.DATA}}
+    before |= {"embed": {*specs.DATA, "pretrain"}, "cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
+    before |= {name: {*specs.DATA, "pretrain", "translated_set"} for name in ("evaluate", "transfer", "finetuning")}
+    for name, stage in STAGES.items():
+        for key, why in (stage.unread or {}).items():
+            if why == UPSTREAM:
+                earlier = [STAGES[one].unread for one in before[name] if STAGES[one].unread is not None]
+                assert any(key not in one for one in earlier), (name, key)
+    assert unread.nested(["a", "a.b", "c.d"]) == {"a": True, "c": {"d": True}}
+
+
+OTHERS = ["flava", "siglip", "slip", "m3ae", "mae-clip", "mae-class", "clip-noise", "flava-init"]
+
+
+@pytest.mark.parametrize("variant", OTHERS)
+def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, variant, monkeypatch):
+    """Of the other systems."""
+    params = change(variant, SMALL | {"image_tower": {"weights": None}, "text_tower": {"weights": None}})
+    write_atomic(tmp_path / "params.yaml", dump(params))
+    watch = Watch(monkeypatch)
+    watch.follow(pretrain)
+    words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--seed", 0, "--out", tmp_path / "out"]
+    pretrain.main([str(word) for word in [*words, "--checkpoints", tmp_path / "checkpoints"]])
+    assert "train.batch" in watch.read
+    assert untrue(STAGES["pretrain"], watch.values(params)) == set()
+
+
+def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, monkeypatch):
+    params = change("lit", SMALL)
+    write_atomic(tmp_path / "params.yaml", dump(params))
+    save_weights(tmp_path / "weights.safetensors", build_model(params, 100, 0, "cpu").state_dict())
+    words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--out"]
+    for stage, more in ((embed, ["--weights", tmp_path / "weights.safetensors"]), (codebook, [])):
+        watch, name = Watch(monkeypatch), stage.__name__.removeprefix("flip.")
+        watch.follow(stage)
+        stage.main([str(word) for word in [*words, tmp_path / name, *more]])
+        assert watch.read
+        assert untrue(STAGES[name], watch.values(params)) == set()
+
+
+@pytest.mark.parametrize(("name", "task"), [("transfer", "vqa"), ("finetuning", "fine-finetuned")])
+def test_nothing_that_is_trained_to_be_measured_reads_what_is_said_not_to_be_read(
+    change, small_data, tmp_path, monkeypatch, name, task
+):
+    sizes = {"tests": {"fine": 128, "retrieval": 16}, "probe": {"fine": 128}}
+    params = change("clip", merge(SMALL, {"world": sizes, "transfer": {"steps": 4}}))
+    data = shutil.copytree(small_data, tmp_path / "data")
+    for one in ("fine", "retrieval"):
+        testsets.make(params, one, data / "tests" / one)
+    write_atomic(tmp_path / "params.yaml", dump(params))
+    vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
+    save_weights(tmp_path / "weights.safetensors", build_model(params, vocabulary, 0, "cpu").state_dict())
+    watch, stage = Watch(monkeypatch), import_module("flip.transfer.__main__")
+    watch.follow(stage)
+    words = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", tmp_path / "weights.safetensors"]
+    stage.main([str(word) for word in [*words, "--seed", 0, "--out", tmp_path / "out", "--tasks", task]])
+    assert "transfer.finetuning.lr" in watch.read or "transfer.lr" in watch.read
+    assert untrue(STAGES[name], watch.values(params)) == set()
