@@ -9,15 +9,14 @@ a cluster without DVC.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 
-from flip.files import read_json
 from flip.params import ParameterError, read_project
+from flip.receipt import checked, read
 
 HERE = "."
 
@@ -49,13 +48,18 @@ def resolve(state: str) -> str:
 
 
 def receipts(state: str, scale: str) -> dict[str, dict]:
-    """All receipts of a scale at a state, by path below receipts/<scale>/."""
+    """Return all receipts of a scale at a state, by path below receipts/<scale>/.
+
+    Raises:
+        ValueError: one was edited since it was written.
+    """
     root = Path("receipts") / scale
     if state == HERE:
-        return {str(path.relative_to(root)): read_json(path) for path in sorted(root.rglob("*.json"))}
+        return {str(path.relative_to(root)): read(path) for path in sorted(root.rglob("*.json"))}
     commit = resolve(state)
     paths = git("ls-tree", "-r", "--name-only", commit, f"{root}/").splitlines()
-    return {str(Path(path).relative_to(root)): json.loads(git("show", f"{commit}:{path}")) for path in paths}
+    texts = {path: git("show", f"{commit}:{path}") for path in paths}
+    return {str(Path(path).relative_to(root)): checked(path, text, old=True) for path, text in texts.items()}
 
 
 def mean(values: list) -> float:

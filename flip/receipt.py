@@ -33,6 +33,11 @@ def sealed(receipt: dict) -> str:
     return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def save(path, facts: dict) -> None:
+    """Writes a receipt and seals it."""
+    write_json(path, facts | {SEAL: sealed(facts)})
+
+
 def checked(path, text: str, old: bool = False) -> dict:
     """Return the receipt that a text holds; `path` is for messages, `old` allows one from before receipts were sealed.
 
@@ -176,7 +181,7 @@ def write(options, inputs: dict, spec: dict, start: str) -> None:
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
     facts |= {"spec": spec, "command": shlex.join(options.command), "git": git_state()}
     facts |= {"versions": versions(), "machine": machine(), "start": start, "end": now()}
-    write_json(options.out, facts | {SEAL: sealed(facts)})
+    save(options.out, facts)
 
 
 def main(argv=None):

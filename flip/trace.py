@@ -52,7 +52,7 @@ def made(receipt: dict) -> str:
     git = receipt["git"]
     tree = "with changes that were not committed" if git["changed"] else "clean tree"
     lines = {
-        "commit": f"{git['commit']}, {tree}" if git["commit"] else "outside a repository",
+        "commit": f"{git['commit']}, {tree}" if git["commit"] else git.get("why", "outside a repository"),
         "sources": receipt["spec"]["code"],
         "machine": f"{receipt['machine']['processor']}, {receipt['machine']['system']}",
         "versions": ", ".join(f"{name} {version}" for name, version in receipt["versions"].items()),

@@ -12,6 +12,7 @@ from PIL import Image
 from flip.data.index import write_index
 from flip.files import write_atomic, write_json
 from flip.metrics import HEADS, job_of, tasks_of, transferred
+from flip.receipt import save
 from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
@@ -66,7 +67,7 @@ def write_receipt(path, stage, after, start, minutes, **more):
     """What the report reads of the receipt of a job."""
     made_from = {"after": dict.fromkeys(map(str, after), "id")}
     times = {"start": start.isoformat(), "end": (start + timedelta(minutes=minutes)).isoformat()}
-    write_json(path, {"spec": {"stage": stage} | more, "made_from": made_from, "facts": {}} | times | EVIDENCE)
+    save(path, {"spec": {"stage": stage} | more, "made_from": made_from, "facts": {}} | times | EVIDENCE)
 
 
 def write_receipts(folder, parameters):

@@ -23,6 +23,7 @@ from flip.imports import bring
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import dump, load, merge
+from flip.receipt import save
 from flip.schema import Captions
 from tests.conftest import TOWERS
 
@@ -218,7 +219,7 @@ def receipts(folder, result, data):
         git = {"commit": "c" * 40, "changed": stage == "evaluate"}
         content = {"made_from": {"after": dict.fromkeys(after)}, "made": made, "spec": {"stage": stage}, "facts": facts}
         content |= {"git": git, "versions": {"torch": "2.13.0"}, "machine": {"processor": "a processor"}}
-        write_json(folder / f"{stage}.json", content)
+        save(folder / f"{stage}.json", content)
         return str(folder / f"{stage}.json")
 
     weights = result / "weights.safetensors"
@@ -296,7 +297,7 @@ def test_bad_input_is_refused_in_a_sentence(more, message, result, data, tmp_pat
     named["CUT"].write_bytes((folder / "weights.safetensors").read_bytes()[:-100])
     if "--receipt" in more:
         facts = read_json(tmp_path / "receipts" / "pretrain.json")
-        write_json(tmp_path / "receipts" / "pretrain.json", facts | {"made": {"w": {"sha256": "0"}}})
+        save(tmp_path / "receipts" / "pretrain.json", facts | {"made": {"w": {"sha256": "0"}}})
     with pytest.raises(SystemExit):
         command.main([*words(folder, data, "--out", tmp_path / "out"), *(str(named.get(word, word)) for word in more)])
     assert message in capsys.readouterr().err

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flip.params import Project, merge, read_project
+from flip.receipt import save
 from flip.report import formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper
@@ -450,7 +451,11 @@ def test_a_ledger_that_does_not_add_up_is_refused(project, fresh):
 
 def test_weights_trained_with_other_parameters_are_refused(project, fresh):
     path = fresh[2] / "variants/flip-50/seed-0/pretrain.json"
-    path.write_text(path.read_text().replace('"image": 0.5', '"image": 0.6'))
+    edited = path.read_text().replace('"image": 0.5', '"image": 0.6')
+    path.write_text(edited)
+    with pytest.raises(ValueError, match="edited since it was written"):
+        read_results(project, *fresh)
+    save(path, json.loads(edited))
     with pytest.raises(ValueError, match=r"trained with other parameters.*'flip-50'.*variant=flip-50"):
         read_results(project, *fresh)
 

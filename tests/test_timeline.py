@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import vl_convert
 
-from flip.files import write_json
+from flip.receipt import save
 from flip.report import charts, formats
 from flip.report.timeline import Job, Timeline, jobs, total
 
@@ -74,7 +74,7 @@ def test_seconds_are_those_of_a_slow_count():
 def receipt(path, stage, after, start, end, **facts):
     made_from = {"after": {str(one): "id" for one in after}}
     times = {"start": at(start).isoformat(), "end": at(end).isoformat()}
-    write_json(path, {"spec": {"stage": stage}, "made_from": made_from, "facts": facts} | times)
+    save(path, {"spec": {"stage": stage}, "made_from": made_from, "facts": facts} | times)
 
 
 def test_jobs_are_those_behind_a_receipt_each_once(tmp_path):

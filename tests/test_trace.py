@@ -2,7 +2,6 @@
 are compared from receipts alone."""
 
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from flip.compare import rows
 from flip.files import file_hash, read_json
+from flip.receipt import save
 from tests.miniature import VARIANTS, call
 
 
@@ -47,7 +47,7 @@ def test_a_cell_is_verified_from_its_weights(made):
 
 def test_a_ledger_of_later_data_is_not_taken_for_that_of_the_cell(copy):
     path = copy / "receipts/tiny/data/manifest.json"
-    path.write_text(json.dumps(read_json(path) | {"id": "another"}))
+    save(path, read_json(path) | {"id": "another"})
     said = trace(copy, "a", "flip-50", "fine")
     assert "the ledger is gone: receipts/tiny/data/manifest.json was made again since" in said
     assert "used of 300 wanted" not in said

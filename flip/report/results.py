@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from flip import receipt
 from flip.files import read_json
 from flip.measures import ACCURACY
 from flip.metrics import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
@@ -155,13 +156,13 @@ def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> 
     """One variant; below `trained` lies what was trained to be measured.
 
     Raises:
-        ValueError: a file is missing, or the weights were made with other parameters.
+        ValueError: a file is missing, a receipt was edited, or the weights were made with other parameters.
     """
     params, wanted = project.variants[folder.name], recipe(project, folder.name)
     names = [f"seed-{seed}" for seed in params.seeds]
     for name in names:
         path = _found(receipts / name / "pretrain.json")
-        if read_json(path)["spec"]["parameters"] != wanted:
+        if receipt.read(path)["spec"]["parameters"] != wanted:
             raise ValueError(
                 f"{path}: trained with other parameters than params.yaml has for '{params.variant}'; run `snakemake "
                 f"variant --config scale={params.scale} variant={params.variant}`"
@@ -177,7 +178,7 @@ def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> 
         metrics=metrics,
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
-        receipts=[read_json(_found(receipts / name / "evaluate.json")) for name in names],
+        receipts=[receipt.read(_found(receipts / name / "evaluate.json")) for name in names],
         folders=folders,
         trained={task: jobs[job_of(task)] for task in tasks},
     )

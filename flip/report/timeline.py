@@ -10,8 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from flip.files import read_json
-from flip.receipt import behind
+from flip import receipt
 from flip.report.results import Results
 
 PAUSE = 60  # seconds in which nothing ran, from which on a figure leaves them out
@@ -147,7 +146,7 @@ def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
     """Those behind some receipts, and these; named by their places in a folder. What is not there is passed over."""
     found = {}
     for path in last:
-        found |= behind(str(path), lambda one: read_json(one) if Path(one).exists() else LOST)
+        found |= receipt.behind(str(path), lambda one: receipt.read(one) if Path(one).exists() else LOST)
     there = {path: receipt for path, receipt in found.items() if receipt is not LOST}
     return sorted(job(receipt, str(Path(path).relative_to(folder).with_suffix(""))) for path, receipt in there.items())
 
