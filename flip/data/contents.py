@@ -14,7 +14,6 @@ from flip.data.index import PICTURES, members
 
 # Whatever the member's name says. Others are not tried: Pillow hands PostScript to an interpreter, which runs it.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-UNREADABLE = (OSError, ValueError, SyntaxError, ArithmeticError, LookupError, MemoryError, Image.DecompressionBombError)
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
@@ -65,6 +64,6 @@ def decoded(encoded: bytes, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         image.load()
-    except UNREADABLE as error:
+    except Exception as error:  # each of Pillow's formats has its own
         raise ValueError(f"{where}: its image cannot be read ({error}); export the set again") from None
     return image

@@ -20,7 +20,6 @@ from flip.data.contents import contents
 KIND, NAMES, PROMPTS = "dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"
 FIELD = "{c}"  # where a class name goes in a prompt
 KINDS = ("classification", "multilabel", "retrieval", "pointing", "composition", "entailment")
-NO_ARRAY = (ValueError, EOFError, TypeError, MemoryError, RecursionError)
 
 
 def present(path: Path) -> Path:
@@ -149,10 +148,12 @@ def labels(content: bytes, where: str, classes: int) -> np.ndarray:
     """
     try:
         found = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        if found.ndim != 1 or not np.isin(found, (0, 1)).all():
-            raise ValueError(f"{found.dtype} of shape {found.shape}, not one 0 or 1 per class")
-    except NO_ARRAY as error:
-        raise ValueError(f"{where}.npy is {error}; export the set again") from None
+    except Exception as error:  # of numpy, or of Python's parser, which reads the header
+        raise ValueError(f"{where}.npy is no array ({' '.join(str(error).split())}); export the set again") from None
+    if found.ndim != 1 or not np.isin(found, (0, 1)).all():
+        raise ValueError(
+            f"{where}.npy is {found.dtype} of shape {found.shape}, not one 0 or 1 per class; export the set again"
+        )
     if len(found) != classes:
         raise ValueError(
             f"{where}.npy has labels of {len(found)} classes, but there are {classes} lines in {NAMES}; take both from "
