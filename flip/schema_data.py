@@ -110,6 +110,9 @@ class World(Section):
 class Download(Section):
     """img2dataset's options."""
 
+    schemes: list[Literal["http", "https", "ftp", "file", "data"]] = Field(
+        description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
+    )
     parts: Count = Field(description="parts of the URL table, one job each")
     image_size: Count = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
     processes: Count

@@ -3,6 +3,7 @@ what is damaged, of another kind or more than tensors is refused, and nothing is
 
 import pickle
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -219,3 +220,40 @@ def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_pat
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert len(moved) > len(before) / 2
+
+
+CODE = "open({canary!r}, 'w')\n\n\nclass Theirs:\n    pass\n"
+AUTO_MAP = {"AutoConfig": "theirs.Theirs", "AutoModel": "theirs.Theirs", "AutoTokenizer": ["theirs.Theirs", None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "asked"),
+    [
+        ("transformers", "config.json", {"model_type": "theirs", "auto_map": AUTO_MAP}),
+        (
+            "transformers",
+            "tokenizer_config.json",
+            {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["theirs.Theirs", "theirs.Theirs"]}},
+        ),
+        ("open_clip", "open_clip_config.json", {"text_cfg": {"hf_model_name": "../there"}}),
+        ("open_clip", "open_clip_config.json", {"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}),
+    ],
+)
+def test_no_code_beside_a_checkpoint_is_run(name, file, asked, trained, tmp_path, project, monkeypatch):
+    """Neither by itself, nor after a question that a program answers with yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    model, tokenizer = trained(*(["siglip"] if name == "open_clip" else []))
+    there, canary = tmp_path / "there", tmp_path / "canary"
+    command.export(model, tokenizer, choose(name, model.params), there)
+    (there / "theirs.py").write_text(CODE.format(canary=str(canary)))
+    config = read_json(there / file)
+    if name == "open_clip":
+        config["model_cfg"] = merge(config["model_cfg"], asked)
+        words = read_json(there / "tokenizer_config.json")
+        words |= {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["theirs.Theirs", "theirs.Theirs"]}}
+        write_json(there / "tokenizer_config.json", words)
+    write_json(there / file, config if name == "open_clip" else config | asked)
+    with suppress(ValueError):  # some are not needed to read the weights
+        bring(options(there, name, tmp_path / "back"), project.baseline)
+    assert not canary.exists()

@@ -4,6 +4,7 @@ missing or has changed. FLIP's 25 sets are all known."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -261,3 +262,59 @@ def test_flips_sets_are_known():
         # As clip-benchmark's command names the set on the hub.
         assert one.hub in (None, f"clip-benchmark/wds_{name.removeprefix('wds/').replace('/', '-')}")
     assert np.mean([one.hub is None for one in public.known().values()]) * 33 == pytest.approx(4)
+
+
+OUTSIDE = (
+    "test/../../../../outside", "../classnames.txt", "/etc/outside.txt", "test//0.tar", "./classnames.txt", "test/.",
+    "test/.git/hooks/post-checkout", ".GIT/config", "test\\..\\0.tar", "C:outside.txt", "test/0\0.tar", "test/a\n.tar",
+    "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_of_the_folder_is_refused(here, name, monkeypatch, tmp_path):
+    """In the hub's list before anything is fetched, and in the list of a set that was copied from somewhere."""
+    record = json.loads((here / "mirror.json").read_text())
+    (tmp_path / "testsets" / "outside").write_text("known")
+    facts = {"bytes": 5, "sha256": mirror.file_hash(tmp_path / "testsets" / "outside")}
+    (here / "mirror.json").write_text(json.dumps(record | {"files": record["files"] | {name: facts}}))
+    said = f"a file called {name!r} leads out of the set's folder"
+    (fault,) = mirror.faults(PLACE)
+    assert said in fault
+    (here / "mirror.json").unlink()
+    listed = dict.fromkeys((*record["files"], name))
+    monkeypatch.setattr(mirror, "stated", lambda *_: (COMMIT, listed))
+    monkeypatch.setattr(mirror, "download", None)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        mirror.fetch(PLACE, ["test"])
+
+
+def test_a_hub_that_lists_a_file_outside_writes_none(hub, call, tmp_path):
+    hub.files = hub.files | {"test/../../../../outside": b"x"}
+    done, folder = call(hub)
+    assert done.returncode == 1
+    assert "a file called 'test/../../../../outside' leads out of the set's folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("outside*"))
+    assert not folder.exists()
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(here, tmp_path):
+    tar = here / "test" / "0.tar"
+    tar.rename(tmp_path / "0.tar")
+    tar.symlink_to(tmp_path / "0.tar")
+    (fault,) = mirror.faults(PLACE)
+    assert "a file called 'test/0.tar' leads out" in fault
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "[" * 100_000, '{"splits": ["test"], "files": [1]}', '{"splits": 1, "files": {}}',
+     '{"files": {"a": {"bytes": 1}}}', '{"splits": ["test"], "files": {"a": {"bytes": Infinity, "sha256": ""}}}'],
+)  # fmt: skip
+def test_a_list_that_is_none_is_named(here, content):
+    (here / "mirror.json").write_text(content)
+    (fault,) = mirror.faults(PLACE)
+    assert fault.startswith(f"{here}/mirror.json: no list of a set's files")
+    with pytest.raises(ValueError, match=r"mirror\.json: no list of a set's files"):
+        mirror.fetch(PLACE, ["test"])

@@ -629,3 +629,19 @@ def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
     rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
     assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 pictures (50.0% of those wanted)")
     assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 pictures, manifest mmmm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../../../outside", "/outside", "a/b", "a.b", "A", "", "tables", "ledger", "figure-costs", "time-jobs", "a\n"],
+)
+def test_a_table_writes_no_file_but_its_own(name, project, folders, monkeypatch):
+    """A name from a file that the schema has not seen leads nowhere, and not to other files of the report."""
+    found = read_results(project, *folders)
+    known = found.project.tables
+    first = next(iter(known))
+    monkeypatch.setattr(Project, "tables", property(lambda _: {name: known[first]}))
+    before = sorted(path for path in folders[-1].parents[1].rglob("*"))
+    with pytest.raises(ValueError, match=re.escape(f"tables: {name!r} cannot be the name of files")):
+        tables.write(found, folders[-1].parent / "out")
+    assert sorted(path for path in folders[-1].parents[1].rglob("*")) == before

@@ -68,7 +68,8 @@ def tests_of(tmp_path):
         with webdataset.TarWriter(str(tmp_path / "fine" / "test" / "0.tar"), encoder=False) as tar:
             for number, image in enumerate(images):
                 tar.write({"__key__": f"s{number:07d}", "png": cv2.imencode(".png", image)[1].tobytes(), "cls": b"0"})
-        write_json(tmp_path / "fine" / "revision.json", {"set": "fine"})
+        (tmp_path / "fine" / "test" / "nshards.txt").write_text("1")
+        write_json(tmp_path / "fine" / "revision.json", {"set": "fine", "samples": len(images)})
         out = tmp_path / "tests.parquet"
         fingerprints.main(["--tests", str(tmp_path / "fine" / "revision.json"), "--out", str(out)])
         return out

@@ -126,6 +126,57 @@ def test_missing_column_names_file_columns_and_key(rows, laion):
         rows(laion | {"sha256_column": "sha"})
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"caption": pa.array([NAN, 1.5])},
+            "column 'caption' is double, not text; name another in source.caption_column",
+        ),
+        ({"caption": pa.array([1, 2])}, "column 'caption' is int64, not text"),
+        ({"caption": pa.array([["a", "b"], ["c"]])}, "column 'caption' is list<"),
+        ({"caption": pa.array([{"en": "a"}, None])}, "column 'caption' is struct<"),
+        ({"url": pa.array([["http://a"], []])}, "column 'url' is list<.*source.url_column"),
+        ({"lang": pa.array([["en"], ["de"]])}, "column 'lang' is list<.*source.filters.language.column"),
+        ({"lang": pa.array([1.0, NAN])}, "column 'lang' is double, not text"),
+        ({"score": pa.array([[0.5], [0.1]])}, "column 'score' is list<.*not numbers.*source.filters.similarity.column"),
+        ({"score": pa.array(["high", "0.5"])}, "column 'score': Failed to parse string: 'high'"),
+    ],
+)
+def test_columns_of_another_type_name_file_and_column(rows, tmp_path, columns, said):
+    there = {"url": URLS[:2], "caption": ["a", "b"], "lang": ["en", "de"], "score": [0.5, 0.1]} | columns
+    pq.write_table(pa.table(there), tmp_path / "t.parquet")
+    filters = {"language": {"column": "lang", "keep": ["en"]}, "similarity": {"column": "score", "at_least": 0.3}}
+    with pytest.raises(ValueError, match=f"t.parquet: {said}") as error:
+        rows({"table": str(tmp_path / "t.parquet"), "filters": filters})
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_text_may_be_stored_in_other_ways_and_filters_may_be_whole_numbers(rows, tmp_path):
+    caption = pa.array(["a", None, "a"]).dictionary_encode()
+    columns = {"url": pa.array(URLS[:3], pa.large_string()), "caption": caption, "sfw": [True, False, True]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    filters = {"unsafe": {"column": "sfw", "keep": ["true"]}}
+    found = rows({"table": str(tmp_path / "t.parquet"), "filters": filters})
+    assert [(row["url"], row["caption"]) for row in found] == [(URLS[0], "a"), (URLS[2], "a")]
+
+
+def test_a_column_that_is_there_twice_is_named(rows, tmp_path):
+    table_of = pa.Table.from_arrays(
+        [pa.array(URLS), pa.array(CAPTIONS), pa.array(CAPTIONS)], ["url", "caption", "caption"]
+    )
+    pq.write_table(table_of, tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("url,caption,caption\nhttp://a,b,c\n")
+    for name in ("t.parquet", "t.csv"):
+        with pytest.raises(
+            ValueError, match=rf"{name}: 2 columns 'caption'; there are: url, caption, caption; set source"
+        ):
+            rows({"table": str(tmp_path / name)})
+
+
 def test_hashes_of_a_sample_list_travel_with_their_rows(rows, tmp_path):
     for part in range(2):
         lines = {"key": URLS[:3], "url": URLS[3 * part :][:3], "caption": CAPTIONS[3 * part :][:3]}

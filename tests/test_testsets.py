@@ -140,7 +140,10 @@ def test_a_public_set_with_a_training_split_of_other_classes_is_refused(folders,
     shutil.copytree(folders["fine"] / "train", public / "train")
     with pytest.raises(SystemExit):
         make("coarse", {"evaluate": {"sets": {"coarse": str(public)}}})
-    assert "train has labels up to 127, but classnames.txt has 16 lines" in capsys.readouterr().err
+    assert (
+        "train/0.tar: 000016.cls is 16, but there are 16 lines in classnames.txt, so classes 0 to 15"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_set_of_captions_cannot_be_probed(folders, make, capsys):
@@ -195,7 +198,11 @@ def test_a_set_that_became_public_leaves_no_pictures_of_the_world(folders, make,
         ("test/nshards.txt", "many", "'many' is no number of tars"),
         ("test/nshards.txt", "2", "1.tar: missing"),
         ("classnames.txt", None, "classnames.txt: missing"),
-        ("classnames.txt", "ball\nstar", "2 lines in classnames.txt, but labels from 0 to 15"),
+        (
+            "classnames.txt",
+            "ball\nstar",
+            "test/0.tar: 000002.cls is 2, but there are 2 lines in classnames.txt, so classes 0 to 1",
+        ),
         ("zeroshot_classification_templates.txt", None, "templates.txt: missing"),
         ("zeroshot_classification_templates.txt", "a photo", "each line needs {c}"),
         ("test/0.tar", "no tar at all", "not a whole tar"),

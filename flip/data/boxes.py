@@ -8,13 +8,11 @@ upper left corner.
 import io
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from flip.data.contents import contents, encoded_picture
-
-KIND = "dataset_type.txt"
+from flip.data.layout import text
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,12 @@ class Sample:
         return (right - left) * (bottom - top)
 
 
-def kind(folder) -> str:
-    """What the set is for; classification unless its dataset_type.txt says otherwise."""
-    path = Path(folder) / KIND
-    return path.read_text().strip().lower() if path.exists() else "classification"
-
-
-def _box(text: bytes, size: tuple[int, int]) -> tuple[float, ...]:
+def _box(content: bytes, size: tuple[int, int]) -> tuple[float, ...]:
     """The box, if there is one with an area within the picture."""
     try:
-        left, top, right, bottom = (float(edge) for edge in json.loads(text)["box"])
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(f"'{text.decode(errors='replace')}'") from None
+        left, top, right, bottom = (float(edge) for edge in json.loads(content)["box"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise ValueError(f"'{content[:80].decode(errors='replace')}'") from None
     if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
         raise ValueError(f"{[left, top, right, bottom]} in a picture of {size[0]} x {size[1]} pixels")
     return left, top, right, bottom
@@ -65,18 +57,19 @@ def samples(tar):
         ValueError: a picture without a caption, or without a box that lies within it.
     """
     for key, content in contents(tar):
-        found = encoded_picture(content)
-        if found is None or not content.get("txt", b"").strip():
-            raise ValueError(f"{tar}: {key} needs a picture and a .txt with its caption; export the set again")
+        where = f"{tar}: {key}"
+        found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
+        if not caption:
+            raise ValueError(f"{where} needs a picture and a .txt with its caption; export the set again")
         picture = Image.open(io.BytesIO(found))
         try:
             box = _box(content.get("json", b""), picture.size)
         except ValueError as error:
             raise ValueError(
-                f"{tar}: {key}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
+                f"{where}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
                 "picture, the first two smaller"
             ) from None
-        yield Sample(picture, content["txt"].decode().strip(), box)
+        yield Sample(picture, caption, box)
 
 
 def chance(tars) -> float:

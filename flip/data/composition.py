@@ -20,6 +20,7 @@ from flip.data.captions import name, word
 from flip.data.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, told, turned
 from flip.data.contents import contents, encoded_picture
 from flip.data.languages.english import ENGLISH
+from flip.data.layout import lines
 from flip.data.scenes import RELATIONS, Scene, Thing
 
 KIND = "composition"
@@ -105,12 +106,14 @@ def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
         ValueError: no picture, no pair, or a line that is none.
     """
     for key, content in contents(tar):
-        picture, lines = encoded_picture(content), content.get("txt", b"").decode().strip().splitlines()
-        parts = [[part.strip() for part in line.split("\t")] for line in lines]
-        if picture is None or not parts or not all(len(one) == 3 and all(one) for one in parts):
+        where = f"{tar}: {key}"
+        picture = encoded_picture(content, where)
+        found = [line for line in lines(content.get("txt", b""), f"{where}.txt") if line.strip()]
+        parts = [[part.strip() for part in line.split("\t")] for line in found]
+        if not parts or not all(len(one) == 3 and all(one) for one in parts):
             raise ValueError(
-                f"{tar}: {key} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, "
-                "with tabs between them"
+                f"{where} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, with "
+                "tabs between them"
             )
         yield picture, [Pair(*one) for one in parts]
 

@@ -1,22 +1,69 @@
-"""What lies in the tars of a test set: pictures, and what stands beside each."""
+"""What lies in the tars of a test set: images, and what stands beside each.
 
-from collections.abc import Iterator
+Strangers made them. Nothing is decoded but images of the formats below, and what `flip.data.layout` reads by itself.
+"""
+
+import io
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
 
 from flip.data.index import PICTURES, members
 
+# Whatever the member's name says. Others are not tried: Pillow hands PostScript to an interpreter, which runs it.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
-def contents(tar: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each sample's key and its files by extension, in the order of the tar."""
+
+def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
+    """A sample's files by extension, from an open tar and its `members`; of some extensions, where they are named."""
+    content = {}
+    for extension in places.keys() & set(extensions) if extensions else places:
+        offset, size = places[extension]
+        file.seek(offset)
+        content[extension] = file.read(size)
+    return content
+
+
+def contents(tar: Path, *extensions: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample's key and its files, as `read` gives them, in the order of the tar.
+
+    Raises:
+        ValueError: as `members`.
+    """
     with open(tar, "rb") as file:
-        for key, files in sorted(members(tar).items(), key=lambda item: min(item[1].values())):
-            content = {}
-            for extension, (offset, size) in files.items():
-                file.seek(offset)
-                content[extension] = file.read(size)
-            yield key, content
+        for key, places in members(tar).items():
+            yield key, read(file, places, *extensions)
 
 
-def encoded_picture(content: dict[str, bytes]) -> bytes | None:
-    """The picture among a sample's files, as it is stored; None where there is none."""
-    return next((content[extension] for extension in PICTURES if extension in content), None)
+def picture_of(files: Collection[str], where: str) -> str:
+    """The extension of the image among those of a sample's files; `where` names the sample.
+
+    Raises:
+        ValueError: there is no image, or more than one: which would be evaluated, and which kept out of training?
+    """
+    found = [extension for extension in PICTURES if extension in files]
+    if len(found) != 1:
+        has = f"images .{' and .'.join(found)}" if found else "no image"
+        raise ValueError(f"{where} has {has}; each sample needs one of .{', .'.join(PICTURES)}; export the set again")
+    return found[0]
+
+
+def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
+    """The image among a sample's files, as it is stored. Raises ValueError as `picture_of`."""
+    return content[picture_of(content, where)]
+
+
+def decoded(encoded: bytes, where: str) -> Image.Image:
+    """An image with its pixels; `where` names its sample.
+
+    Raises:
+        ValueError: it is broken, cut, or of a format that is not read here.
+    """
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        image.load()
+    except Exception as error:  # each of Pillow's formats has its own
+        raise ValueError(f"{where}: its image cannot be read ({error}); export the set again") from None
+    return image

@@ -17,6 +17,8 @@ import threading
 import time
 from collections import Counter
 from contextlib import nullcontext
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,13 +27,15 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.data.index import members
+from flip.data.schemes import fetchable
 from flip.data.serve import child, end_with_parent, serving
-from flip.files import file_hash, read_json, workspace, write_json
+from flip.files import atomic, file_hash, read_json, workspace, write_json
 from flip.params import load
 from flip.schema import Params
 
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {
+    "refused": r"unknown url type|Redirection to url .* is not allowed",
     "changed": r"hash mismatch",
     "not found": r"HTTP Error (404|410)",
     "forbidden": r"HTTP Error (401|402|403|451)|X-Robots-Tag",
@@ -79,23 +83,26 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
     }
 
 
-def identity(params: Params, table: Path, spec=None) -> str:
+def identity(params: Params, table: Path, spec=None, refused: int = 0) -> str:
     """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
 
-    Pictures of real URLs do not depend on this code: editing it must not download millions of them again.
+    Schemes count where they refuse a row. Pictures of real URLs do not depend on this code: editing it must not
+    download millions of them again.
     """
-    options = params.download.model_dump_json(exclude={"parts", "processes", "threads"})
+    options = params.download.model_dump_json(exclude={"parts", "processes", "threads", "schemes"})
     drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
-    return f"{file_hash(table)} {options} {drawn_by}"
+    return f"{file_hash(table)} {options} {drawn_by}" + (f" {params.download.schemes}" if refused else "")
 
 
 def run_child() -> None:
     """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
     options = json.loads(sys.stdin.readline())
     end_with_parent()
-    from img2dataset import download
+    from flip.data.workers import KeptDownloader
 
-    download(**options)
+    module = import_module("img2dataset.main")  # what the package calls `main` is a function in it
+    module.Downloader = partial(KeptDownloader, options.pop("schemes"))
+    module.download(**options)
 
 
 class Shards:
@@ -134,9 +141,10 @@ class Shards:
     def missing(self) -> list[int]:
         return [number for number in self.numbers if not self.has_statistics(number)]
 
-    def account(self) -> dict:
-        """{"wanted", "arrived", "failed": {class: count}}; a row that img2dataset forgot counts as "other"."""
-        arrived, failed = 0, Counter()
+    def account(self, refused: int) -> dict:
+        """{"wanted", "arrived", "failed": {class: count}}; so many rows were not handed to img2dataset, and what it
+        forgot counts as "other"."""
+        arrived, failed = 0, Counter({"refused": refused} if refused else {})
         for number in self.numbers:
             table = pq.read_table(self.path(number, ".parquet"), columns=["status", "error_message"])
             for group in table.group_by(["status", "error_message"]).aggregate([([], "count_all")]).to_pylist():
@@ -144,9 +152,10 @@ class Shards:
                     arrived += group["count_all"]
                 else:
                     failed[failure(group["error_message"])] += group["count_all"]
-        if forgotten := self.rows - arrived - failed.total():
+        wanted = self.rows + refused
+        if forgotten := wanted - arrived - failed.total():
             failed["other"] += forgotten
-        return {"wanted": self.rows, "arrived": arrived, "failed": dict(sorted(failed.items()))}
+        return {"wanted": wanted, "arrived": arrived, "failed": dict(sorted(failed.items()))}
 
 
 def show_progress(shards: Shards, stop: threading.Event) -> None:
@@ -158,7 +167,7 @@ def show_progress(shards: Shards, stop: threading.Event) -> None:
 
 def fetch(params: Params, table: Path, shards: Shards, log: Path) -> None:
     """Runs img2dataset on what is missing, in the world's web if that is the source; its words go to `log`."""
-    options = img2dataset_options(table, shards.folder, params)
+    options = img2dataset_options(table, shards.folder, params) | {"schemes": params.download.schemes}
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
     world = params.source.table == "world"
     web = serving(params.world, params.download.timeout) if world else nullcontext()
@@ -184,6 +193,13 @@ def last_error(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if re.search(r"[Ee]rror|failed|Killed", line)), "")
 
 
+def without(table: Path, allowed: pa.ChunkedArray, out: Path) -> Path:
+    """Writes the rows that are allowed to a table of their own, which is given back."""
+    with atomic(out) as file:
+        pq.write_table(pq.read_table(table).filter(allowed), file)
+    return out
+
+
 def download(params: Params, table, out, spec=None, log=None) -> dict:
     """Downloads a part of the URL table into the folder beside `out`, and writes the account to `out`.
 
@@ -191,12 +207,15 @@ def download(params: Params, table, out, spec=None, log=None) -> dict:
         ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
     """
     table, out = Path(table), Path(out)
-    folder = workspace(out.with_suffix(""), identity(params, table, spec))
+    allowed = fetchable(pq.read_table(table, columns=["url"])["url"], params.download.schemes)
+    refused = len(allowed) - pc.sum(allowed, min_count=0).as_py()
+    folder = workspace(out.with_suffix(""), identity(params, table, spec, refused))
     log = Path(log) if log else folder / "img2dataset.log"
-    shards = Shards(table, folder, params.download.samples_per_shard)
+    handed = without(table, allowed, folder / ".handed") if refused else table
+    shards = Shards(handed, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
     if shards.missing():
-        fetch(params, table, shards, log)
+        fetch(params, handed, shards, log)
         shards.discard_incomplete()
     if missing := shards.missing():
         raise ValueError(
@@ -204,7 +223,7 @@ def download(params: Params, table, out, spec=None, log=None) -> dict:
             f"({last_error(log) or 'it gave no reason'}); see {log}, check the free space of the disk, then run the "
             "same command again: finished shards are kept"
         )
-    account = shards.account()
+    account = shards.account(refused)
     if not account["arrived"]:
         for number in shards.numbers:
             shards.discard(number)

@@ -11,6 +11,7 @@ from random import Random
 
 from flip.data.changes import elsewhere, exchanged, repainted, reshaped, told, turned
 from flip.data.contents import contents
+from flip.data.layout import lines
 from flip.data.scenes import Scene
 
 KIND = "entailment"
@@ -42,11 +43,12 @@ def texts(tars: list[Path]) -> list[list[str]]:
     """
     found = []
     for tar in tars:
-        for key, content in contents(tar):
-            found.append(content.get("txt", b"").decode().strip().splitlines())
+        for key, content in contents(tar, "txt"):
+            where = f"{tar}: {key}.txt"
+            found.append([line for line in lines(content.get("txt", b""), where) if line.strip()])
             if len(found[-1]) != 2:
                 raise ValueError(
-                    f"{tar}: {key}.txt has {len(found[-1])} lines; it needs two, a caption of the picture and a "
-                    "statement about it"
+                    f"{where} has {len(found[-1])} lines; it needs two, a caption of the picture and a statement about "
+                    "it"
                 )
     return found

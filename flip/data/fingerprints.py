@@ -6,7 +6,9 @@
 """
 
 import argparse
+from collections.abc import Iterable
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -17,9 +19,12 @@ import simplejpeg
 from tqdm import tqdm
 
 from flip import public
+from flip.data import layout
+from flip.data.contents import decoded, encoded_picture
 from flip.data.index import PICTURES, members
 from flip.files import atomic, read_json
 
+CHUNK = 512  # pictures in memory
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
 # No `looks` means that the picture cannot be decoded.
@@ -68,16 +73,18 @@ def read(tar, places) -> list[bytes]:
     return contents
 
 
-def chunks(items: list, size: int = 512):
-    """Slices that bound how many pictures are in memory."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+def chunks(items: Iterable):
+    """Lists that bound how many pictures are in memory."""
+    items = iter(items)
+    while some := list(islice(items, CHUNK)):
+        yield some
 
 
 def part_tables(tar: Path, part: str):
     """Fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the whole data set."""
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
-    for samples in chunks(list(members(tar).items())):
+    for samples in chunks(sorted(members(tar).items())):
         values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
         rows = [
             known[key]
@@ -92,14 +99,27 @@ def part_tables(tar: Path, part: str):
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def test_tables(tar: Path, name: str):
-    """Fingerprints of one tar of a test set."""
-    places = [place for files in members(tar).values() for kind, place in files.items() if kind in PICTURES]
-    for some in chunks(places):
-        pictures = read(tar, some)
+def looks_of_decoded(picture: bytes, where: str) -> bytes:
+    """`looks` of a picture that `grey` cannot decode, by the decoder of evaluations: what they read has to have some.
+
+    Raises:
+        ValueError: nothing decodes it.
+    """
+    grey = np.asarray(decoded(picture, where).convert("L"))
+    return looks(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
+
+
+def test_tables(folder: Path, split: str, name: str):
+    """Fingerprints of one split of a test set: of every picture that an evaluation reads, and of no other.
+
+    Raises:
+        ValueError: a sample without a picture, with several, or with one that cannot be decoded.
+    """
+    for some in chunks(layout.samples(folder, split, *PICTURES)):
+        pictures = [encoded_picture(content, where) for where, content in some]
         rows = [
-            {"set": name, "sha256": sha256(picture).digest(), "looks": value}
-            for picture, value in zip(pictures, hashed(pictures), strict=True)
+            {"set": name, "sha256": sha256(picture).digest(), "looks": value or looks_of_decoded(picture, where)}
+            for picture, value, (where, _) in zip(pictures, hashed(pictures), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
 
@@ -113,14 +133,34 @@ def of_part(download: Path):
 
 def of_tests(revisions: list[Path]):
     """Tables of all test sets' fingerprints, with those of the training splits that probes are fitted to; each set lies
-    beside its revision or where that says."""
+    beside its revision or where that says.
+
+    Raises:
+        ValueError: as `test_tables`; or there are more or fewer pictures than samples in a revision.
+    """
     for revision in revisions:
         content, name = read_json(revision), revision.parent.name
         folder = revision.parent if (revision.parent / "test").exists() else public.folder(content["source"])
-        splits = ("test", "train") if content.get("train", {}).get("samples") else ("test",)
-        tars = [tar for split in splits for tar in sorted((folder / split).glob("*.tar"))]
-        for tar in tqdm(tars, desc=name, unit="tar", disable=None):
-            yield from test_tables(tar, name)
+        stated = {"test": content["samples"], "train": content.get("train", {}).get("samples")}
+        for split, samples in stated.items():
+            if samples:
+                yield from counted(test_tables(folder, split, name), samples, f"{folder / split}")
+
+
+def counted(tables, samples: int, where: str):
+    """The tables, of which the rows are counted.
+
+    Raises:
+        ValueError: there are other than so many.
+    """
+    found = 0
+    for table in tqdm(tables, desc=where, unit="table", disable=None):
+        found += len(table)
+        yield table
+    if found != samples:
+        raise ValueError(
+            f"{where}: {found} pictures, but its revision.json says {samples} samples; run the testsets stage again"
+        )
 
 
 def write(tables, schema: pa.Schema, out) -> None:

@@ -1,10 +1,12 @@
-"""Where each sample lies in a tar: an array beside the file, so that reading a sample takes no walk through headers,
-and no copy.
+"""Where each sample lies in a tar. Of a shard, an array beside the file says it, so that reading a sample takes no walk
+through headers, and no copy.
 """
 
 import mmap
 import os
+import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +17,74 @@ BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded 
 PICTURES = ("jpg", "jpeg", "png", "webp")  # extensions
 
 
-def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
-    """Samples of a webdataset tar by key, keys sorted: {key: {extension: (offset, size)}} in bytes.
+RESERVED = re.compile(r"__[^/]*__($|/)")  # names that webdataset keeps for itself
+NO_TAR = (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError)  # what tarfile makes of one
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The key and the extension, in lower case, that webdataset sees in a member's name; None of one that it skips.
+
+    The key ends at the first dot of the last path component. Folders belong to it, dots in their names and `./` too.
+    """
+    folder, slash, last = name.rpartition("/")
+    stem, dot, extension = last.partition(".")
+    if stem and dot:
+        return f"{folder}{slash}{stem}", extension.lower()
+    if slash and dot and "." not in folder.rpartition("/")[2]:
+        return f"{folder}/", extension.lower()  # a hidden file counts as the folder's own
+    return None
+
+
+def _files(tar) -> Iterator[tarfile.TarInfo]:
+    """The headers of a tar's files, in order.
 
     Raises:
         ValueError: the file is no tar, or ends within a member.
     """
-    samples, end = {}, 0
     with open(tar, "rb") as raw:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as file:
                 for member in file:
-                    key, extension = member.name.split(".", 1)
-                    samples.setdefault(key, {})[extension] = member.offset_data, member.size
-                    end = member.offset_data + -(-member.size // BLOCK) * BLOCK
                     file.members = []  # tarfile keeps every header it has seen
-        except tarfile.TarError:
+                    if member.size < 0:  # leads tarfile back to where it has been, for ever
+                        raise tarfile.ReadError
+                    if member.isreg():
+                        yield member
+                end = file.offset
+        except NO_TAR:
             end = raw.seek(0, os.SEEK_END)
         # Past its first member, tarfile takes a damaged or missing header for the end of the file.
         raw.seek(end)
         if raw.read(2 * BLOCK) != bytes(2 * BLOCK):
             raise ValueError(f"{tar}: not a whole tar; delete it and run the stage that makes it again")
-    return dict(sorted(samples.items()))
+
+
+def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
+    """Samples of a tar by key, in its order, as webdataset groups them: {key: {extension: (offset, size)}} in bytes.
+
+    Raises:
+        ValueError: as `_files`; or members that webdataset would refuse, overwrite or take for another sample.
+    """
+    samples, last = {}, None
+    for member in _files(tar):
+        if RESERVED.match(member.name) or not (found := split_name(member.name)):
+            continue
+        key, extension = found
+        sample = samples.setdefault(key, {})
+        if key != last and sample:
+            raise _refusal(tar, member, f"sample {key!r} began before, and others came between")
+        if extension in sample:
+            raise _refusal(tar, member, f"sample {key!r} has a .{extension} already")
+        if extension.startswith("__") or "\n" in member.name or member.issparse():
+            raise _refusal(tar, member, "a sparse file, or a name with a line end or an extension that begins with __")
+        sample[extension] = member.offset_data, member.size
+        last = key
+    return samples
+
+
+def _refusal(tar, member: tarfile.TarInfo, why: str) -> ValueError:
+    remedy = "write the tar again, each sample's files together, under a key of its own and plain names"
+    return ValueError(f"{tar}: {member.name!r}: {why}; {remedy}")
 
 
 def index_path(tar) -> Path:
@@ -49,7 +97,7 @@ def write_index(tar) -> int:
     Raises:
         ValueError: as `members`.
     """
-    rows = [(*sample["jpg"], *sample["txt"]) for sample in members(tar).values()]
+    rows = [(*sample["jpg"], *sample["txt"]) for _, sample in sorted(members(tar).items())]
     with atomic(index_path(tar)) as file:
         np.save(file, np.array(rows, dtype=np.int64).reshape(-1, 4))
     return len(rows)

@@ -45,6 +45,34 @@ def is_read(path: str, splits: list[str]) -> bool:
     return first in splits if within else path.endswith(".txt")
 
 
+def within(folder: Path, name: str) -> Path:
+    """Where a file of a set lies, by its name in a list that strangers write: the hub's, or that of a copied set.
+
+    Raises:
+        ValueError: the name, or a link on its way, leads out of the folder or into what Git keeps there.
+    """
+    parts, path = set(name.lower().split("/")), folder / name
+    plain = name.isprintable() and "\\" not in name and not re.match("[A-Za-z]:", name)
+    if not plain or parts & {"", ".", "..", ".git"} or not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder}: a file called {name!r} leads out of the set's folder; use another copy of the set")
+    return path
+
+
+def recorded(folder: Path) -> tuple[list[str], dict[Path, tuple[int, str]]]:
+    """The splits that a copy has, and by place the size and the hash of each of its files.
+
+    Raises:
+        ValueError: its list is not one that `fetch` writes, or as `within`.
+    """
+    try:
+        content = read_json(folder / RECORD)
+        stated = {name: (int(one["bytes"]), str(one["sha256"])) for name, one in content["files"].items()}
+        splits = [str(one) for one in content["splits"]]
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        raise ValueError(f"{folder / RECORD}: no list of a set's files; delete {folder} and fetch it again") from None
+    return splits, {within(folder, name): facts for name, facts in stated.items()}
+
+
 def stated(repository: str, commit: str) -> tuple[str, dict]:
     """The commit that the hub answers with, and its files (RepoFile) by path."""
     from huggingface_hub import HfApi
@@ -68,8 +96,7 @@ def download(place: str, stated) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    path = public.folder(place) / stated.path
-    part = path.with_name(f"{path.name}.part")
+    path, part = (within(public.folder(place), f"{stated.path}{end}") for end in ("", ".part"))
     path.parent.mkdir(parents=True, exist_ok=True)
     url = hf_hub_url(public.named(place).hub, stated.path, repo_type="dataset", revision=public.commit(place))
     with reaching(place), open(part, "ab") as file:
@@ -84,15 +111,18 @@ def fetch(place: str, splits: list[str]) -> Path:
     """Brings the splits of a public set here, those that are there; gives its folder.
 
     Raises:
-        ValueError: the hub cannot be reached, has no such commit, or a file is not what it says.
+        ValueError: the hub cannot be reached, has no such commit, lists a file that would lie elsewhere, or a file is
+            not what it says.
     """
     repository, commit, folder = public.named(place).hub, public.commit(place), public.folder(place)
-    if (folder / RECORD).exists() and set(splits) <= set(read_json(folder / RECORD)["splits"]):
+    if (folder / RECORD).exists() and set(splits) <= set(recorded(folder)[0]):
         if wrong := faults(place):
             raise ValueError("\n".join(wrong))
         return folder
     with reaching(place):
         answered, files = stated(repository, commit)
+    for path in files:
+        within(folder, path)
     wanted = {path: one for path, one in files.items() if is_read(path, splits)}
     if answered != commit or "test/nshards.txt" not in wanted:
         raise ValueError(f"{place}: {repository} answers with {answered} and {sorted(wanted)}; pin one in the layout")
@@ -149,12 +179,15 @@ def faults(place: str) -> list[str]:
     folder = public.folder(place)
     if not (folder / RECORD).exists():
         return [f"{folder}: {place} is not here; `snakemake mirror` fetches it, where there is a network"]
+    try:
+        _, files = recorded(folder)
+    except ValueError as error:
+        return [str(error)]
     found = []
-    for name, content in read_json(folder / RECORD)["files"].items():
-        path = folder / name
-        if not path.exists():
+    for path, (size, digest) in files.items():
+        if not path.is_file():
             found.append(f"{path}: missing")
-        elif path.stat().st_size != content["bytes"] or known_hash(path) != content["sha256"]:
+        elif path.stat().st_size != size or known_hash(path) != digest:
             found.append(f"{path}: changed since it was fetched")
     remedy = f"; delete {folder} and call `snakemake mirror`"
     return [one + remedy for one in found]

@@ -80,9 +80,10 @@ def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str
         schema = pq.read_schema(path)
         texts = [field.name for field in schema if field.type in (pa.string(), pa.large_string())]
         for column in columns:
-            if column not in texts:
+            if (count := texts.count(column)) != 1:
                 there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-                raise ValueError(f"{asked_by}: {path} has no column '{column}' of text; there are: {there}; {remedy}")
+                found = f"{count or 'no'} column{'s' if count else ''} '{column}' of text"
+                raise ValueError(f"{asked_by}: {path} has {found}; there are: {there}; {remedy}")
     return paths
 
 

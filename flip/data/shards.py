@@ -81,7 +81,7 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
     """
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
-            for key, sample in members(tar).items():
+            for key, sample in sorted(members(tar).items()):
                 key, (picture, reason) = f"{download.stem}-{key}", next(verdict, ({"key": None}, None))
                 if picture["key"] != key:
                     raise ValueError(

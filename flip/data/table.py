@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.data import world
+from flip.data.columns import columns, converted, require, require_types
 from flip.files import atomic
 from flip.params import load
 from flip.schema import Filters, Params, Source
@@ -33,44 +34,6 @@ def schema(source: Source) -> pa.Schema:
     """The columns of a part; `sha256` (lower case) only where the source has it."""
     names = ["url", "caption", *(["sha256"] if source.sha256_column else [])]
     return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
-
-
-def columns(source: Source) -> dict[str, pa.DataType]:
-    """The columns that the source must have, and the types they are read as."""
-    filters = source.filters
-    names = filter(None, (source.url_column, source.caption_column, source.sha256_column))
-    wanted = dict.fromkeys(names, pa.string())
-    for choice in filter(None, (filters.language, filters.unsafe)):
-        wanted[choice.column] = pa.string()
-    if filters.similarity:
-        wanted[filters.similarity.column] = pa.float64()
-    if filters.size:
-        wanted |= {filters.size.width_column: pa.float64(), filters.size.height_column: pa.float64()}
-    return wanted
-
-
-def asked_by(source: Source, column: str) -> str:
-    """The key of params.yaml that names a column."""
-    for key in ("url_column", "caption_column", "sha256_column"):
-        if column == getattr(source, key):
-            return f"source.{key}"
-    filters = source.filters.model_dump(exclude_none=True)
-    return next(
-        f"source.filters.{name}.{key}"
-        for name, keys in filters.items()
-        for key, value in keys.items()
-        if value == column
-    )
-
-
-def require(source: Source, where, there) -> None:
-    """Raises a ValueError if one of the source's columns is not `there`."""
-    for column in columns(source):
-        if column not in there:
-            raise ValueError(
-                f"{where}: no column '{column}'; there are: {', '.join(map(str, there))}; "
-                f"set {asked_by(source, column)} in params.yaml"
-            )
 
 
 def world_batches(params: Params):
@@ -86,10 +49,11 @@ def parquet_batches(source: Source, path: str):
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
         require(source, path, file.schema_arrow.names)
+        require_types(source, path, file.schema_arrow)
         # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
-                yield pa.Table.from_batches([batch]).select(list(wanted)).cast(pa.schema(wanted))
+                yield converted(pa.Table.from_batches([batch]), wanted, path)
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:

@@ -17,11 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from flip import public
-from flip.data import boxes, composition, entailment, mirror
-from flip.data.boxes import KIND, kind
-from flip.data.index import members
+from flip.data import boxes, composition, entailment, layout, mirror
+from flip.data.contents import decoded, encoded_picture, picture_of, read
+from flip.data.index import PICTURES, members
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
+from flip.data.layout import KIND, NAMES, PROMPTS, kind, tars
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
 from flip.files import atomic, file_hash, write_atomic, write_json
 from flip.measures import ACCURACY, undefined
@@ -29,7 +30,6 @@ from flip.params import load, nearest
 from flip.schema import World
 from flip.scoring import guessed
 
-NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
 TEMPLATES = (
     "{c}",
     "a {c}",
@@ -76,106 +76,33 @@ def write_set(world: World, name: str, out: Path, probed: bool) -> None:
         write_atomic(out / KIND, f"{name}\n")
 
 
-def present(path: Path) -> Path:
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: missing; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset layout "
-            "(clip_benchmark_export_wds writes one)"
-        )
-    return path
-
-
-def lines(path: Path) -> list[str]:
-    """The file's lines, none of them empty.
+def targets_of(folder: Path, split: str) -> list:
+    """What stands beside each picture of a split: its class, its labels [classes] or its captions.
 
     Raises:
-        ValueError: no such file.
+        ValueError: a sample without it, without a picture or with several; or none at all.
     """
-    return [line for line in present(path).read_text().splitlines() if line.strip()]
-
-
-def tars(folder: Path, split: str = "test") -> list[Path]:
-    """The tars of a set's split, all of them there.
-
-    Raises:
-        ValueError: one is missing, or nshards.txt is no number.
-    """
-    path = folder / split / "nshards.txt"
-    count = present(path).read_text().strip()
-    if not count.isdigit() or int(count) < 1:
-        raise ValueError(f"{path}: '{count}' is no number of tars; write how many {split}/<number>.tar there are")
-    return [present(folder / split / f"{number}.tar") for number in range(int(count))]
-
-
-def label(content: bytes, extension: str):
-    """A class, or of an .npy whether each class is there: [classes].
-
-    Raises:
-        ValueError: neither.
-    """
-    if extension == "npy":
-        found = np.load(io.BytesIO(content), allow_pickle=False)
-        if found.ndim != 1 or not np.isin(found, (0, 1)).all():
-            raise ValueError(f"{found.tolist()}, not one 0 or 1 per class")
-        return found.astype(int)
-    text = content.decode(errors="replace").strip()
-    if not text.isdigit():
-        raise ValueError(f"'{text}', not the number of a class")
-    return int(text)
-
-
-def labels(tar: Path, extension: str = "cls") -> list:
-    """Classes of the tar's pictures.
-
-    Raises:
-        ValueError: a picture without such a file, or one that holds something else.
-    """
+    extension, target = layout.reader(folder)
     found = []
-    with open(tar, "rb") as file:
-        for key, files in members(tar).items():
-            offset, length = files.get(extension, (0, 0))
-            file.seek(offset)
-            try:
-                found.append(label(file.read(length), extension))
-            except (ValueError, EOFError) as error:
-                raise ValueError(f"{tar}: {key}.{extension} is {error}; export the set again") from None
+    for tar in tars(folder, split):
+        with open(tar, "rb") as file:
+            for key, places in members(tar).items():
+                where = f"{tar}: {key}"
+                picture_of(places, where)
+                found.append(target(read(file, places, extension).get(extension, b""), where))
+    if not found:
+        raise ValueError(f"{folder / split}: no samples in its tars; export the set again")
     return found
 
 
-def targets_of(folder: Path, split: str, classes: int) -> np.ndarray:
-    """Classes [pictures] of a split, or labels [pictures, classes].
+def decodable(folder: Path) -> int:
+    """The number of test pictures, after each was decoded.
 
     Raises:
-        ValueError: labels of another number of classes.
+        ValueError: one cannot be, or as `picture_of`.
     """
-    several = kind(folder) == "multilabel"
-    found = [one for tar in tars(folder, split) for one in labels(tar, "npy" if several else "cls")]
-    if several and (others := {len(one) for one in found} - {classes}):
-        raise ValueError(
-            f"{folder}: {classes} lines in {NAMES}, but labels of {min(others)} classes in the tars; take both from "
-            "the same export"
-        )
-    return np.array(found)
-
-
-def told(folder: Path) -> tuple[int, np.ndarray]:
-    """The number of classes, and classes [pictures] or labels [pictures, classes], after a look at the prompts.
-
-    Raises:
-        ValueError: they do not belong together, or no picture has one of several labels.
-    """
-    names, prompts = lines(folder / NAMES), lines(folder / PROMPTS)
-    if not prompts or any("{c}" not in prompt for prompt in prompts):
-        raise ValueError(f"{folder / PROMPTS}: {prompts}; each line needs {{c}} where the class name goes")
-    found = targets_of(folder, "test", len(names))
-    if found.ndim == 2:
-        every_class(folder, names, found)
-    elif (needed := found.max() + 1) != len(names):
-        raise ValueError(
-            f"{folder}: {len(names)} lines in {NAMES}, but labels from 0 to {needed - 1} in the tars; {needed} class "
-            "names are needed, so take both from the same export"
-        )
-    return len(names), found
+    every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
+    return sum(1 for where, content in every if decoded(encoded_picture(content, where), where))
 
 
 def every_class(folder: Path, names: list[str], labelled: np.ndarray) -> None:
@@ -195,7 +122,11 @@ def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
     Raises:
         ValueError: labels, names and prompts do not belong together, or the set has no such measure.
     """
-    classes, targets = told(folder)
+    names, targets = layout.class_names(folder), np.array(targets_of(folder, "test"))
+    layout.prompts(folder)
+    if targets.ndim == 2:
+        every_class(folder, names, targets)
+    classes = len(names)
     if why := undefined(measure, classes, targets.ndim == 2):
         raise ValueError(f"evaluate.measures.{name}: {folder} has no such measure: {why}")
     if name == "fine" and targets.ndim == 2:
@@ -205,23 +136,19 @@ def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
     facts = {"measure": measure}
     if (chance := guessed(measure, targets, classes)) is not None:
         facts["chance"] = chance
-    return classes, facts | ({"least": int(np.bincount(targets).min())} if measure == "auc" else {})
+    return classes, facts | ({"least": int(np.bincount(targets, minlength=2).min())} if measure == "auc" else {})
 
 
 def training(folder: Path) -> dict:
     """What the training split of a set consists of, or why there is none to fit a linear probe to.
 
     Raises:
-        ValueError: its labels are not of the set's classes.
+        ValueError: as `targets_of`.
     """
     if not (folder / "train" / "nshards.txt").is_file():
         return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
-    files, classes = tars(folder, "train"), len(lines(folder / NAMES))
-    found = targets_of(folder, "train", classes)
-    if found.ndim == 1 and found.max() >= classes:
-        raise ValueError(f"{folder}: train has labels up to {found.max()}, but {NAMES} has {classes} lines")
-    digest = sha256("\n".join(file_hash(file) for file in files).encode())
-    return {"samples": len(found), "sha256": digest.hexdigest()}
+    digest = sha256("\n".join(file_hash(file) for file in tars(folder, "train")).encode())
+    return {"samples": len(targets_of(folder, "train")), "sha256": digest.hexdigest()}
 
 
 def revision(folder: Path, name: str, source: str, probed: bool = False, measure: str = ACCURACY) -> dict:
@@ -231,18 +158,23 @@ def revision(folder: Path, name: str, source: str, probed: bool = False, measure
     the number of classes. `measure` is there unless it is accuracy.
 
     Raises:
-        ValueError: the folder is not in clip-benchmark's layout, or has no classes to probe.
+        ValueError: the folder is not in clip-benchmark's layout, holds what an evaluation could not read, or has no
+            classes to probe.
     """
     files, count, facts = tars(folder), 0, {}
+    samples = decodable(folder)
     if kind(folder) == "pointing":
         facts = {"chance": boxes.chance(files)}
     elif kind(folder) == composition.KIND:
         facts = {"chance": composition.CHANCE, "pairs": composition.counted(files)}
-    elif kind(folder) != "retrieval":
+    elif kind(folder) == "retrieval":
+        targets_of(folder, "test")
+    else:
         count, facts = measured(folder, name, measure)
         files = [*files, folder / NAMES, folder / PROMPTS]
+    if kind(folder) == entailment.KIND:
+        entailment.texts(tars(folder))
     digest = sha256("\n".join(file_hash(file) for file in files).encode())
-    samples = sum(len(members(tar)) for tar in tars(folder))
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
     facts |= {"train": training(folder)} if probed else {}

@@ -146,7 +146,9 @@ def _bert(path: str) -> dict:
     from transformers import AutoTokenizer
 
     try:
-        return json.loads(AutoTokenizer.from_pretrained(path, use_fast=True).backend_tokenizer.to_str())
+        return json.loads(
+            AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False).backend_tokenizer.to_str()
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"tokenizer.path: no tokenizer at '{path}' ({error}); give a folder that holds tokenizer.json or "

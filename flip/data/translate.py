@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.data import world
-from flip.data.boxes import KIND
 from flip.data.languages.spoken import LANGUAGES
+from flip.data.layout import KIND
 from flip.data.pairs import BATCH, files
 from flip.data.testsets import clear, revision, write_pictures
 from flip.data.tokenizer import TRAINING_CAPTIONS, train_wordpiece

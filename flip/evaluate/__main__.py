@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from flip.data import mirror
-from flip.data.boxes import kind
 from flip.data.composition import KIND as COMPOSITION
 from flip.data.entailment import KIND as ENTAILMENT
+from flip.data.layout import kind
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked

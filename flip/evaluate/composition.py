@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from flip.data.composition import samples
-from flip.data.testsets import tars
+from flip.data.layout import tars
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
 

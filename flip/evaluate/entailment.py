@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.data.entailment import texts
-from flip.data.testsets import tars
+from flip.data.layout import tars
 from flip.evaluate.features import Features
 from flip.model.two_towers import TwoTowers
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flip.data.boxes import Sample, samples
 from flip.data.index import members
-from flip.data.testsets import tars
+from flip.data.layout import tars
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
 from flip.sheet import SHOWN, SIDE, cell, label, sheet, spread, webp

@@ -1,9 +1,11 @@
-"""Test sets, read by clip-benchmark from local folders in its webdataset layout."""
+"""Test sets, read from local folders in clip-benchmark's webdataset layout, as clip-benchmark reads them.
 
-import io
-import warnings
+Its own reader unpickles members that a stranger may have put into a tar, so nothing is read by it.
+"""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ import torch
 from PIL import Image
 
 from flip import public
-from flip.data.boxes import kind
+from flip.data import layout
+from flip.data.contents import decoded, encoded_picture, read
 from flip.data.index import PICTURES, members
-from flip.data.testsets import NAMES, PROMPTS, tars
 from flip.schema import Params
 from flip.sheet import spread
 
@@ -54,28 +56,24 @@ class Split:
     name: str
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
-        # Late: it takes a second, and what is decoded already (flip.evaluate.squares) is not read here.
-        import flip.torchvision_operators  # noqa: F401, I001  (before clip_benchmark imports torchvision)
-        from clip_benchmark.datasets.builder import build_wds_dataset
-
-        with warnings.catch_warnings():
-            # webdataset would like to be told that the shards are not shuffled; clip-benchmark does not tell it.
-            warnings.filterwarnings("ignore", message=".*shardshuffle")
-            dataset = build_wds_dataset(
-                self.folder.name, lambda image: to_square(image, self.side), self.name, str(self.folder)
-            )
-        yield from torch.utils.data.DataLoader(dataset.batched(self.batch), batch_size=None)
+        extension, target = layout.reader(self.folder)
+        every = layout.samples(self.folder, self.name, *PICTURES, extension)
+        while some := list(islice(every, self.batch)):
+            images = [to_square(decoded(encoded_picture(content, where), where), self.side) for where, content in some]
+            targets = [target(content.get(extension, b""), where) for where, content in some]
+            yield torch.stack(images), collated(targets)
 
 
-def lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines()]
+def collated(targets: list) -> torch.Tensor | list:
+    """Classes [batch], labels [batch, classes], or captions as they are."""
+    return targets if isinstance(targets[0], list) else torch.from_numpy(np.array(targets, np.int64))
 
 
 def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
-    """The class names and prompt templates of a set, as clip-benchmark reads them; None of one without classes."""
-    if kind(folder) not in ("classification", "multilabel"):
+    """The class names and prompt templates of a set; None of one without classes."""
+    if layout.kind(folder) not in ("classification", "multilabel"):
         return None, None
-    return tuple(lines(Path(folder) / name) for name in (NAMES, PROMPTS))
+    return layout.class_names(Path(folder)), layout.prompts(Path(folder))
 
 
 def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
@@ -96,16 +94,13 @@ def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
 def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
     """At most `count` test pictures, evenly spaced over a set with classes, with the class of each: uint8 [pictures,
     side, side, 3]. Of the others no byte is read."""
-    places = [(tar, files) for tar in tars(folder) for files in members(tar).values()]
+    extension, target = layout.reader(folder)
+    places = [(tar, key, files) for tar in layout.tars(folder) for key, files in members(tar).items()]
     pictures, classes = [], []
     for place in spread(len(places), count):
-        tar, files = places[place]
+        tar, key, files = places[place]
         with open(tar, "rb") as file:
-            content = {}
-            for extension in files.keys() & {*PICTURES, "cls"}:
-                offset, size = files[extension]
-                file.seek(offset)
-                content[extension] = file.read(size)
-        classes.append(int(content.pop("cls")))
-        pictures.append(to_square(Image.open(io.BytesIO(content.popitem()[1])), side))
+            content, where = read(file, files, *PICTURES, extension), f"{tar}: {key}"
+        classes.append(target(content.get(extension, b""), where))
+        pictures.append(to_square(decoded(encoded_picture(content, where), where), side))
     return torch.stack(pictures), classes

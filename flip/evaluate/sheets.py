@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from flip.data.boxes import kind
+from flip.data.layout import kind
 from flip.evaluate.gallery import best_matches
 from flip.evaluate.inputs import read
 from flip.evaluate.pointing import maps_of

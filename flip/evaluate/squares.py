@@ -1,7 +1,7 @@
 """A test set's pictures at the model's size, decoded once for all variants and mapped into memory.
 
-Decoding takes longer than a small model does. What lies here follows from the set and from `to_square` alone, so it can
-be deleted at any time, and two jobs that make it at once make the same.
+Decoding takes longer than a small model does. What lies here follows from the set and from how it is read, so it can be
+deleted at any time, and two jobs that make it at once make the same.
 """
 
 import inspect
@@ -15,6 +15,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from flip.data import contents, layout
 from flip.evaluate.sets import to_square
 from flip.files import atomic, read_json, write_json
 
@@ -46,13 +47,21 @@ class Squares:
             yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
 
 
-def write(loader, pictures: Path, targets: Path) -> None:
-    """Both files of a split; that of the targets, which comes last, says that the other one is whole."""
+def write(loader, pictures: Path, targets: Path, samples: int) -> None:
+    """Both files of a split; that of the targets, which comes last, says that the other one is whole.
+
+    Raises:
+        ValueError: other than so many samples, which is how many were compared with the training data.
+    """
     found = []
     with atomic(pictures) as file:
         for images, some in loader:
             file.write(images.numpy().tobytes())
             found += some.tolist() if isinstance(some, Tensor) else some
+    if len(found) != samples:
+        raise ValueError(
+            f"{loader.folder}: {len(found)} samples, but its revision.json says {samples}; make that again"
+        )
     write_json(targets, found)
 
 
@@ -63,10 +72,11 @@ def decoded(loader, place: Path, revision: dict, side: int, batch: int):
     """
     if revision["samples"] * side * side * 3 > LARGEST:
         return loader
-    made_by = f"{revision['sha256']} {side} {inspect.getsource(to_square)} {PIL.__version__}"
+    read_by = "".join(map(inspect.getsource, (contents, layout, to_square)))
+    made_by = f"{revision['sha256']} {side} {read_by} {PIL.__version__}"
     name = sha256(made_by.encode()).hexdigest()[:16]
     pictures, targets = place / f"{name}.bin", place / f"{name}.json"
     if not targets.exists():
-        write(loader, pictures, targets)
+        write(loader, pictures, targets, revision["samples"])
     bytes_of_all = np.memmap(pictures, np.uint8, mode="r")
     return Squares(bytes_of_all.reshape(-1, side, side, 3), read_json(targets), batch)

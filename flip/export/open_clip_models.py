@@ -104,6 +104,19 @@ def own_tower(visual: VisionTransformer) -> dict:
     return {"model": model | {"vision": size | {"heads": block.attn.num_heads}}, "form": {"vision": form}}
 
 
+def check_own_code(config: dict) -> None:
+    """Looks whether a configuration lets open_clip load anything but weights and a tokenizer's words.
+
+    Raises:
+        ValueError: it names a model of transformers for the text tower, or lets code beside the tokenizer run.
+    """
+    text = config.get("text_cfg", {})
+    if text.get("hf_model_name") or "trust_remote_code" in (text.get("tokenizer_kwargs") or {}):
+        raise ValueError(
+            "its configuration asks for hf_model_name or trust_remote_code; allowed: open_clip's own towers"
+        )
+
+
 class OpenClip:
     """CLIP's form: open_clip's own two towers."""
 
@@ -144,6 +157,7 @@ class OpenClip:
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
         name = architecture or f"local-dir:{source}"
+        check_own_code(get_model_config(name) or {})
         model = open_clip.create_model(name, pretrained=str(source) if architecture else None, require_pretrained=True)
         pixels = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
         tokenizer = open_clip.get_tokenizer(name)

@@ -13,6 +13,7 @@ from flip.params import merge
 from flip.schema import Blocks, Params, Tower
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
+OWN_CODE = {"trust_remote_code": False}  # what a checkpoint brings is not run, and nobody is asked whether it may be
 # How a model card reads a folder, a picture and a caption; what it does with them follows.
 READ = (
     "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
@@ -81,15 +82,18 @@ class Transformers:
         write_tokenizer(tokenizer, folder)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
-        model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **OWN_CODE)
         model = model.eval()
         if lost := sorted(info["missing_keys"]):  # which it would draw at random
             raise ValueError(f"{len(lost)} weights are missing: {', '.join(lost[:4])}")
-        processor = AutoImageProcessor.from_pretrained(source)
+        processor = AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
         if self.image_only:
             return Loaded(model, pixels, lambda images: self.features(model, images))
-        tokenizer, slots = AutoTokenizer.from_pretrained(source), model.config.text_config.max_position_embeddings
+        tokenizer, slots = (
+            AutoTokenizer.from_pretrained(source, **OWN_CODE),
+            model.config.text_config.max_position_embeddings,
+        )
         settings = {"padding": "max_length", "truncation": True, "max_length": slots, "return_tensors": "pt"}
         return Loaded(
             model, pixels, lambda images: pooled(model.get_image_features(pixel_values=images)),
@@ -101,7 +105,7 @@ class Transformers:
         return loaded.model.state_dict()
 
     def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
-        config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source)
+        config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         own = {"mean": list(processor.image_mean), "std": list(processor.image_std)}
         picture = getattr(config, self.picture, config)
         size, form = described_blocks(picture)

@@ -21,7 +21,7 @@ from flip.data.tokenizer import Tokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VITMAE_DECODER
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
-from flip.export.transformers_base import Transformers, blocks, towers
+from flip.export.transformers_base import OWN_CODE, Transformers, blocks, towers
 from flip.export.transformers_flava import Flava, FlavaPretraining
 from flip.model.two_towers import TwoTowers
 from flip.params import merge
@@ -173,7 +173,7 @@ def kind_of(source: Path) -> Transformers:
     Raises:
         ValueError: a model of another kind.
     """
-    kind = AutoConfig.from_pretrained(source).model_type
+    kind = AutoConfig.from_pretrained(source, **OWN_CODE).model_type
     if kind not in CLASSES:
         raise ValueError(f"{source}: a model of type '{kind}'; allowed: {', '.join(CLASSES)}")
     return CLASSES[kind]()

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import re
 from pathlib import Path
 from statistics import fmean as mean
 
@@ -15,6 +16,8 @@ from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
 from flip.report.results import read_results
+
+OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
 def markdown_cell(cell) -> str:
@@ -84,13 +87,28 @@ def figure_records(found, tables, curves) -> dict[str, list[dict]]:
     }
 
 
+def check_name(table: str) -> None:
+    """Looks whether a table's name can be that of its files.
+
+    Raises:
+        ValueError: it would lead elsewhere, or its files would be others of the report.
+    """
+    if not re.fullmatch("[a-z0-9-]+", table) or OWN.fullmatch(table):
+        raise ValueError(
+            f"tables: {table!r} cannot be the name of files; allowed: small letters, digits, hyphens, and not what "
+            "a report calls its own (tables, ledger, scaling-laws, figure-..., time-...)"
+        )
+
+
 def write(found, out: Path) -> None:
     """Everything under `out`; the page last, so that it is there only when the rest is.
 
     Raises:
-        ValueError: an input is missing or inconsistent.
+        ValueError: an input is missing or inconsistent, or a table's name cannot be that of files.
     """
     project, builder = found.project, Builder(found)
+    for name in project.tables:
+        check_name(name)
     tables = builder.tables()
     curves = tradeoff.curves(found, builder.estimates)
     for table in tables:

@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flip.data.contents import contents, encoded_picture
+from flip.data.contents import encoded_picture
+from flip.data.index import PICTURES
+from flip.data.layout import captions, samples, tars, text
 from flip.data.questions import Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
-from flip.data.testsets import tars
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.evaluate.sets import to_square
@@ -30,6 +31,7 @@ from flip.model.two_towers import TwoTowers
 from flip.schema import World
 
 CAPTIONED = ("caption", "nocaps")
+NOTES = ("txt", "json", "domain")  # what is read beside a picture
 WORLD = {"train": "fine", "test": "retrieval"}  # sets whose pictures are shown
 
 
@@ -71,14 +73,11 @@ def noted(task: str, content: dict[str, bytes], where: str) -> list:
         ValueError: it has none, or others than the task needs.
     """
     if task in CAPTIONED:
-        found = [line.strip() for line in content.get("txt", b"").decode().splitlines() if line.strip()]
-        if not found:
-            raise ValueError(f"{where}.txt has no caption; transfer.{task} needs one or more, a line each")
-        return found
+        return [caption.strip() for caption in captions(content.get("txt", b""), where)]
     try:
         asked = json.loads(content.get("json", b""))
         found = [Question("", str(one["question"]), [str(answer) for answer in one["answers"]]) for one in asked]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         found = []
     if not found or not all(one.answers for one in found):
         raise ValueError(f'{where}.json needs [{{"question": text, "answers": [text, ...]}}, ...], for transfer.vqa')
@@ -89,17 +88,13 @@ def folder_batches(
     folder: Path, tasks: list[str], split: str, side: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict]]]:
     images, notes = [], []
-    for tar in tars(folder, split):
-        for key, content in contents(tar):
-            picture = encoded_picture(content)
-            if picture is None:
-                raise ValueError(f"{tar}: {key} has no picture; export the set again")
-            images.append(to_square(Image.open(io.BytesIO(picture)), side))
-            some = {task: noted(task, content, f"{tar}: {key}") for task in tasks}
-            notes.append(some | {"domain": content.get("domain", b"").decode().strip()})
-            if len(images) == batch:
-                yield torch.stack(images), notes
-                images, notes = [], []
+    for where, content in samples(folder, split, *PICTURES, *NOTES):
+        images.append(to_square(Image.open(io.BytesIO(encoded_picture(content, where))), side))
+        some = {task: noted(task, content, where) for task in tasks}
+        notes.append(some | {"domain": text(content.get("domain", b""), f"{where}.domain").strip()})
+        if len(images) == batch:
+            yield torch.stack(images), notes
+            images, notes = [], []
     if images:
         yield torch.stack(images), notes
 

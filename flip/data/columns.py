@@ -1,0 +1,80 @@
+"""The columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
+
+import pyarrow as pa
+
+from flip.schema import Source
+
+# Arrow's types that text, and numbers, are read from.
+NAMES = ("string", "large_string", "string_view", "binary", "large_binary", "null")
+TEXTS = tuple(getattr(pa.types, f"is_{kind}") for kind in NAMES)
+NUMBERS = (pa.types.is_floating, pa.types.is_decimal)
+WHOLE = (pa.types.is_integer, pa.types.is_boolean)
+
+
+def columns(source: Source) -> dict[str, pa.DataType]:
+    """The columns that the source must have, and the types they are read as."""
+    filters = source.filters
+    names = filter(None, (source.url_column, source.caption_column, source.sha256_column))
+    wanted = dict.fromkeys(names, pa.string())
+    for choice in filter(None, (filters.language, filters.unsafe)):
+        wanted[choice.column] = pa.string()
+    if filters.similarity:
+        wanted[filters.similarity.column] = pa.float64()
+    if filters.size:
+        wanted |= {filters.size.width_column: pa.float64(), filters.size.height_column: pa.float64()}
+    return wanted
+
+
+def asked_by(source: Source, column: str) -> str:
+    """The key of params.yaml that names a column."""
+    for key in ("url_column", "caption_column", "sha256_column"):
+        if column == getattr(source, key):
+            return f"source.{key}"
+    filters = source.filters.model_dump(exclude_none=True)
+    return next(
+        f"source.filters.{name}.{key}"
+        for name, keys in filters.items()
+        for key, value in keys.items()
+        if value == column
+    )
+
+
+def require(source: Source, where, there) -> None:
+    """Raises a ValueError if one of the source's columns is not `there`, or more than once."""
+    for column in columns(source):
+        if (count := list(there).count(column)) != 1:
+            raise ValueError(
+                f"{where}: {f'{count} columns' if count else 'no column'} '{column}'; there are: "
+                f"{', '.join(map(str, there))}; set {asked_by(source, column)} in params.yaml"
+            )
+
+
+def require_types(source: Source, where, there: pa.Schema) -> None:
+    """Raises a ValueError if one of the source's columns holds something else than it is read as.
+
+    Text is never made of numbers, so that no caption is "nan"; what a filter compares may be whole numbers.
+    """
+    for column, wanted in columns(source).items():
+        kind, key = there.field(column).type, asked_by(source, column)
+        allowed = NUMBERS + TEXTS if pa.types.is_floating(wanted) else TEXTS
+        allowed += WHOLE if key.startswith("source.filters") else ()
+        if not any(test(kind.value_type if pa.types.is_dictionary(kind) else kind) for test in allowed):
+            raise ValueError(
+                f"{where}: column '{column}' is {kind}, not {'numbers' if NUMBERS[0] in allowed else 'text'}; name "
+                f"another in {key}, or write it anew"
+            )
+
+
+def converted(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
+    """The columns in the types that they are read as.
+
+    Raises:
+        ValueError: a value cannot be.
+    """
+    found = {}
+    for column, kind in wanted.items():
+        try:
+            found[column] = batch[column].cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(f"{where}: column '{column}': {error}; mend or remove the row") from None
+    return pa.table(found)

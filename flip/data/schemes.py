@@ -1,0 +1,41 @@
+"""Which URLs are fetched: those of the schemes in `download.schemes`, by img2dataset's workers too.
+
+A list of URLs is a stranger's: `file:` would read this machine's disk into the data. So other rows are not handed to
+img2dataset, and its workers know no other protocol, wherever a server may redirect them.
+"""
+
+import urllib.request as request
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+HANDLERS = {
+    "http": request.HTTPHandler,
+    "https": request.HTTPSHandler,
+    "ftp": request.FTPHandler,
+    "file": request.FileHandler,
+    "data": request.DataHandler,
+}
+
+ALWAYS = (
+    request.UnknownHandler,
+    request.HTTPDefaultErrorHandler,
+    request.HTTPRedirectHandler,
+    request.HTTPErrorProcessor,
+)
+
+
+def fetchable(urls: pa.ChunkedArray, schemes: list[str]) -> pa.ChunkedArray:
+    """Which URLs have one of the schemes, as urllib reads them: without the spaces around them, in any case."""
+    found = pc.match_substring_regex(pc.utf8_trim_whitespace(urls), f"^({'|'.join(schemes)}):", ignore_case=True)
+    return pc.fill_null(found, False)
+
+
+def opener(schemes: list[str]) -> request.OpenerDirector:
+    """urllib's own, with the protocols of these schemes and no others; redirects are followed to none but these."""
+    proxies = {scheme: proxy for scheme, proxy in request.getproxies().items() if scheme in schemes}
+    found = request.OpenerDirector()
+    for handler in (*ALWAYS, *(HANDLERS[scheme] for scheme in schemes)):
+        found.add_handler(handler())
+    found.add_handler(request.ProxyHandler(proxies))
+    return found

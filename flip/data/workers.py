@@ -1,0 +1,19 @@
+"""What img2dataset's worker processes run. They import it by its name, and with it img2dataset, which takes seconds."""
+
+from urllib.request import install_opener
+
+from img2dataset.downloader import Downloader
+
+from flip.data.schemes import opener
+
+
+class KeptDownloader(Downloader):
+    """img2dataset's, which fetches nothing but what has one of the schemes."""
+
+    def __init__(self, schemes: list[str], *args, **options):
+        super().__init__(*args, **options)
+        self.schemes = schemes
+
+    def __call__(self, row):
+        install_opener(opener(self.schemes))
+        return super().__call__(row)
