@@ -55,12 +55,12 @@ def nested(keys: Iterable[str]) -> dict:
 
 
 DATA_CODE = ALWAYS | but(NOT_READ, "seeds", *TRAINED)  # of all stages that make data
-ROWS = but(NOT_READ, "world.probe", "source.translations")  # the world's pictures, and where rows come from
-PICTURES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
+ROWS = but(NOT_READ, "world.probe", "source.translations")  # the world's images, and where rows come from
+IMAGES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
 THREADS = but(SPEED, "download.processes", "download.threads")
 OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
 
-TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *PICTURES), "shards", "tokenizer", *MEASURED)
+TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
 DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
 MIRROR_SET = DATA_CODE | but(NOT_READ, *DATA, *below("evaluate", "languages", "measures", "batch"), *MEASURED[1:])
 TEST_SETS = DATA_CODE | but(
