@@ -27,7 +27,7 @@ from flip.data.contents import contents
 from flip.data.index import members, split_name
 from flip.evaluate.sets import prompts, read_set, to_square
 from flip.files import read_json, write_json
-from tests.layouts import CLASSES, Marker, add, captioned, classified, photo
+from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",
@@ -256,6 +256,13 @@ def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
 def test_samples_that_cannot_be_evaluated_are_refused_by_name(tmp_path, extra, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         testsets.revision(classified(tmp_path / "mine", extra=extra), "mine", "x")
+
+
+def test_a_set_without_samples_is_refused(tmp_path):
+    for kind in ("retrieval", "pointing"):
+        folder = write(tmp_path / kind, [("README", b"x")], dataset_type_txt=kind)
+        with pytest.raises(ValueError, match=f"{kind}/test: no samples in its tars"):
+            testsets.revision(folder, "mine", "x")
 
 
 def theirs(folder, split="test"):

@@ -65,5 +65,6 @@ def decoded(encoded: bytes, where: str) -> Image.Image:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         image.load()
     except Exception as error:  # each of Pillow's formats has its own
-        raise ValueError(f"{where}: its image cannot be read ({error}); export the set again") from None
+        why = type(error).__name__
+        raise ValueError(f"{where}: its image cannot be read ({why}); allowed: whole {', '.join(FORMATS)}") from None
     return image
