@@ -296,6 +296,21 @@ def test_several_tars_with_equal_keys_are_read_as_clip_benchmark_reads_them(tmp_
     assert len(targets) == testsets.revision(folder, "mine", "x")["samples"] == 54
 
 
+def test_sets_of_several_labels_are_read_as_clip_benchmark_reads_them(tmp_path):
+    def labels(number):
+        file = io.BytesIO()
+        np.save(file, np.array([number & bit > 0 for bit in (1, 2, 4)], np.uint8))
+        return file.getvalue()
+
+    folder = classified(tmp_path / "mine", target="npy", content=labels)
+    (folder / "dataset_type.txt").write_text("multilabel\n")
+    images, targets, names, templates = theirs(folder)
+    found, batches = zip(*read_set(folder, 16, 5), strict=True)
+    assert torch.equal(torch.cat(found), images)
+    assert torch.cat(batches).tolist() == np.stack(targets).tolist()
+    assert prompts(folder) == (names, templates)
+
+
 def test_sets_of_captions_are_read_as_clip_benchmark_reads_them(tmp_path):
     folder = captioned(tmp_path / "mine", [f"a boat {n}\nthe key, {n}".encode() for n in range(9)])
     images, targets, names, _ = theirs(folder)
