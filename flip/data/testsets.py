@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flip import public
 from flip.data import boxes, composition, entailment, layout, mirror
-from flip.data.contents import decoded, encoded_picture, picture_of, read
+from flip.data.contents import decoded, encoded_picture, image_extension, read
 from flip.data.index import PICTURES, members
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
@@ -88,7 +88,7 @@ def targets_of(folder: Path, split: str) -> list:
         with open(tar, "rb") as file:
             for key, places in members(tar).items():
                 where = f"{tar}: {key}"
-                picture_of(places, where)
+                image_extension(places, where)
                 found.append(target(read(file, places, extension).get(extension, b""), where))
     check_some(len(found), folder / split)
     return found
@@ -104,7 +104,7 @@ def decodable(folder: Path) -> int:
     """The number of test pictures, after each was decoded.
 
     Raises:
-        ValueError: one cannot be, or as `picture_of`.
+        ValueError: one cannot be, or as `image_extension`.
     """
     every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
     found = sum(1 for where, content in every if decoded(encoded_picture(content, where), where))
