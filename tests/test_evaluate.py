@@ -255,6 +255,13 @@ def test_squares_are_what_the_loader_gives_and_pictures_are_decoded_once(sets, t
     assert len(list(tmp_path.glob("*.bin"))) == 3
 
 
+def test_squares_of_other_pictures_than_were_checked_are_refused(sets, tmp_path):
+    """A picture that was added to a set after its revision has not been compared with the training data."""
+    with pytest.raises(ValueError, match=r"fine: 40 samples, but its revision.json says 39; make that again"):
+        decoded(read_set(sets["classes"], 16, 7), tmp_path, {"samples": PICTURES - 1, "sha256": "a"}, 16, 7)
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_squares_are_written_again_after_a_kill_and_never_beyond_their_limit(sets, tmp_path, monkeypatch):
     loader, revision = read_set(sets["classes"], 16, 7), {"samples": PICTURES, "sha256": "a"}
     decoded(loader, tmp_path, revision, 16, 7)

@@ -67,6 +67,17 @@ def test_headless_tsv_shows_which_column_is_the_url(rows, tmp_path, swapped, suf
     assert [(row["url"], row["caption"]) for row in rows({"table": str(path)})] == pairs
 
 
+@pytest.mark.parametrize("letter", ["\u2028", "\u0085", "\x0b", "\x0c", "\x1c"])
+def test_only_line_ends_end_a_line(rows, tmp_path, letter):
+    """The caption of CC3M's first row shows where the URL stands, whatever letters are in it."""
+    captions = [f"a{letter}b", f"{letter}c"]
+    for end in ("\n", "\r\n"):
+        text = "".join(f"{caption}\t{url}{end}" for caption, url in zip(captions, URLS[:2], strict=True))
+        (tmp_path / "t.tsv").write_bytes(text.encode())
+        found = [(row["caption"], row["url"]) for row in rows({"table": str(tmp_path / "t.tsv")})]
+        assert found == list(zip(captions, URLS[:2], strict=True))
+
+
 def test_several_files_are_one_table(rows, tmp_path):
     for number in range(2):
         text = "caption,url\n" + "".join(

@@ -27,7 +27,7 @@ from flip.data.contents import contents
 from flip.data.index import members, split_name
 from flip.evaluate.sets import prompts, read_set, to_square
 from flip.files import read_json, write_json
-from tests.layouts import CLASSES, Marker, add, captioned, classified, photo
+from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",
@@ -258,6 +258,13 @@ def test_samples_that_cannot_be_evaluated_are_refused_by_name(tmp_path, extra, s
         testsets.revision(classified(tmp_path / "mine", extra=extra), "mine", "x")
 
 
+def test_a_set_without_samples_is_refused(tmp_path):
+    for kind in ("retrieval", "pointing"):
+        folder = write(tmp_path / kind, [("README", b"x")], dataset_type_txt=kind)
+        with pytest.raises(ValueError, match=f"{kind}/test: no samples in its tars"):
+            testsets.revision(folder, "mine", "x")
+
+
 def theirs(folder, split="test"):
     """What clip-benchmark reads: pictures, targets, class names, templates."""
     from clip_benchmark.datasets.builder import build_wds_dataset
@@ -287,6 +294,21 @@ def test_several_tars_with_equal_keys_are_read_as_clip_benchmark_reads_them(tmp_
     assert torch.equal(torch.cat(found), images)
     assert torch.cat(labels).tolist() == targets
     assert len(targets) == testsets.revision(folder, "mine", "x")["samples"] == 54
+
+
+def test_sets_of_several_labels_are_read_as_clip_benchmark_reads_them(tmp_path):
+    def labels(number):
+        file = io.BytesIO()
+        np.save(file, np.array([number & bit > 0 for bit in (1, 2, 4)], np.uint8))
+        return file.getvalue()
+
+    folder = classified(tmp_path / "mine", target="npy", content=labels)
+    (folder / "dataset_type.txt").write_text("multilabel\n")
+    images, targets, names, templates = theirs(folder)
+    found, batches = zip(*read_set(folder, 16, 5), strict=True)
+    assert torch.equal(torch.cat(found), images)
+    assert torch.cat(batches).tolist() == np.stack(targets).tolist()
+    assert prompts(folder) == (names, templates)
 
 
 def test_sets_of_captions_are_read_as_clip_benchmark_reads_them(tmp_path):

@@ -37,7 +37,7 @@ def contents(tar: Path, *extensions: str) -> Iterator[tuple[str, dict[str, bytes
             yield key, read(file, places, *extensions)
 
 
-def picture_of(files: Collection[str], where: str) -> str:
+def image_extension(files: Collection[str], where: str) -> str:
     """The extension of the image among those of a sample's files; `where` names the sample.
 
     Raises:
@@ -51,8 +51,8 @@ def picture_of(files: Collection[str], where: str) -> str:
 
 
 def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
-    """The image among a sample's files, as it is stored. Raises ValueError as `picture_of`."""
-    return content[picture_of(content, where)]
+    """The image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
+    return content[image_extension(content, where)]
 
 
 def decoded(encoded: bytes, where: str) -> Image.Image:
@@ -65,5 +65,6 @@ def decoded(encoded: bytes, where: str) -> Image.Image:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         image.load()
     except Exception as error:  # each of Pillow's formats has its own
-        raise ValueError(f"{where}: its image cannot be read ({error}); export the set again") from None
+        why = type(error).__name__
+        raise ValueError(f"{where}: its image cannot be read ({why}); allowed: whole {', '.join(FORMATS)}") from None
     return image

@@ -44,7 +44,7 @@ def _files(tar) -> Iterator[tarfile.TarInfo]:
     with open(tar, "rb") as raw:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as file:
-                for member in file:
+                for member in iter(file.next, None):
                     file.members = []  # tarfile keeps every header it has seen
                     if member.size < 0:  # leads tarfile back to where it has been, for ever
                         raise tarfile.ReadError
@@ -67,18 +67,19 @@ def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
     """
     samples, last = {}, None
     for member in _files(tar):
-        if RESERVED.match(member.name) or not (found := split_name(member.name)):
+        name = member.name
+        if (name.startswith("__") and RESERVED.match(name)) or not (found := split_name(name)):
             continue
         key, extension = found
-        sample = samples.setdefault(key, {})
-        if key != last and sample:
-            raise _refusal(tar, member, f"sample {key!r} began before, and others came between")
-        if extension in sample:
+        if key != last:
+            if key in samples:
+                raise _refusal(tar, member, f"sample {key!r} began before, and others came between")
+            samples[key], last = {}, key
+        if extension in (sample := samples[key]):
             raise _refusal(tar, member, f"sample {key!r} has a .{extension} already")
-        if extension.startswith("__") or "\n" in member.name or member.issparse():
+        if extension.startswith("__") or "\n" in name or member.sparse:
             raise _refusal(tar, member, "a sparse file, or a name with a line end or an extension that begins with __")
         sample[extension] = member.offset_data, member.size
-        last = key
     return samples
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flip import public
 from flip.data import boxes, composition, entailment, layout, mirror
-from flip.data.contents import decoded, encoded_picture, picture_of, read
+from flip.data.contents import decoded, encoded_picture, image_extension, read
 from flip.data.index import PICTURES, members
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
@@ -88,21 +88,28 @@ def targets_of(folder: Path, split: str) -> list:
         with open(tar, "rb") as file:
             for key, places in members(tar).items():
                 where = f"{tar}: {key}"
-                picture_of(places, where)
+                image_extension(places, where)
                 found.append(target(read(file, places, extension).get(extension, b""), where))
-    if not found:
-        raise ValueError(f"{folder / split}: no samples in its tars; export the set again")
+    check_some(len(found), folder / split)
     return found
+
+
+def check_some(samples: int, place: Path) -> None:
+    """Raises a ValueError if a split has no samples."""
+    if not samples:
+        raise ValueError(f"{place}: no samples in its tars; export the set again")
 
 
 def decodable(folder: Path) -> int:
     """The number of test pictures, after each was decoded.
 
     Raises:
-        ValueError: one cannot be, or as `picture_of`.
+        ValueError: one cannot be, or as `image_extension`.
     """
     every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
-    return sum(1 for where, content in every if decoded(encoded_picture(content, where), where))
+    found = sum(1 for where, content in every if decoded(encoded_picture(content, where), where))
+    check_some(found, folder / "test")
+    return found
 
 
 def every_class(folder: Path, names: list[str], labelled: np.ndarray) -> None:
@@ -147,6 +154,8 @@ def training(folder: Path) -> dict:
     """
     if not (folder / "train" / "nshards.txt").is_file():
         return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
+    if kind(folder) == entailment.KIND:
+        entailment.texts(tars(folder, "train"))
     digest = sha256("\n".join(file_hash(file) for file in tars(folder, "train")).encode())
     return {"samples": len(targets_of(folder, "train")), "sha256": digest.hexdigest()}
 
