@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,9 @@ from flip.files import file_hash, read_json, workspace, write_json
 from flip.params import load
 from flip.schema import Params
 
+# Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
+# 2: upright, 16 bits scaled, as flip.data.images decodes.
+PIXELS = 2
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {
     "changed": r"hash mismatch",
@@ -82,20 +86,23 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
 def identity(params: Params, table: Path, spec=None) -> str:
     """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
 
-    Pictures of real URLs do not depend on this code: editing it must not download millions of them again.
+    Pictures of real URLs do not depend on this code, but on PIXELS: editing it must not download millions of them
+    again.
     """
     options = params.download.model_dump_json(exclude={"parts", "processes", "threads"})
     drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
-    return f"{file_hash(table)} {options} {drawn_by}"
+    return f"{file_hash(table)} {options} {PIXELS} {drawn_by}"
 
 
 def run_child() -> None:
     """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
     options = json.loads(sys.stdin.readline())
     end_with_parent()
-    from img2dataset import download
+    from flip.data.resize import DisplayedResizer
 
-    download(**options)
+    img2dataset = import_module("img2dataset.main")  # an attribute of that name is a function
+    img2dataset.Resizer = DisplayedResizer  # there is no option for it
+    img2dataset.download(**options)
 
 
 class Shards:

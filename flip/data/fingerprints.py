@@ -17,6 +17,7 @@ import simplejpeg
 from tqdm import tqdm
 
 from flip import public
+from flip.data.images import decode, is_plain
 from flip.data.index import PICTURES, members
 from flip.files import atomic, read_json
 
@@ -41,10 +42,12 @@ def looks(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def grey(picture: bytes) -> np.ndarray | None:
-    """uint8 [height, width]; None if the picture is broken or cut."""
-    if not simplejpeg.is_jpeg(picture):
-        return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
+    """The picture as it is displayed, uint8 [height, width]; None if it is broken or cut."""
     try:
+        if not is_plain(picture):
+            return np.asarray(decode(picture).convert("L"))
+        if not simplejpeg.is_jpeg(picture):
+            return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
         return simplejpeg.decode_jpeg(picture, colorspace="GRAY")[:, :, 0]
     except ValueError:
         return None

@@ -1,9 +1,8 @@
-"""Test sets, read by clip-benchmark from local folders in its webdataset layout."""
+"""Reads test sets from local folders in clip-benchmark's webdataset layout."""
 
-import io
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ from PIL import Image
 
 from flip import public
 from flip.data.boxes import kind
+from flip.data.contents import contents, encoded_picture
+from flip.data.images import decode
 from flip.data.index import PICTURES, members
-from flip.data.testsets import NAMES, PROMPTS, tars
+from flip.data.testsets import NAMES, PROMPTS, label, tars
 from flip.schema import Params
 from flip.sheet import spread
 
@@ -54,17 +55,18 @@ class Split:
     name: str
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
-        # Late: it takes a second, and what is decoded already (flip.evaluate.squares) is not read here.
-        import flip.torchvision_operators  # noqa: F401, I001  (before clip_benchmark imports torchvision)
-        from clip_benchmark.datasets.builder import build_wds_dataset
+        samples = chain.from_iterable(map(self._samples, tars(self.folder, self.name)))
+        while some := list(islice(samples, self.batch)):
+            images, targets = zip(*some, strict=True)
+            has_captions = isinstance(targets[0], list)
+            yield torch.stack(images), list(targets) if has_captions else torch.from_numpy(np.array(targets))
 
-        with warnings.catch_warnings():
-            # webdataset would like to be told that the shards are not shuffled; clip-benchmark does not tell it.
-            warnings.filterwarnings("ignore", message=".*shardshuffle")
-            dataset = build_wds_dataset(
-                self.folder.name, lambda image: to_square(image, self.side), self.name, str(self.folder)
-            )
-        yield from torch.utils.data.DataLoader(dataset.batched(self.batch), batch_size=None)
+    def _samples(self, tar: Path) -> Iterator[tuple[torch.Tensor, int | np.ndarray | list[str]]]:
+        extension = {"retrieval": "txt", "multilabel": "npy"}.get(kind(self.folder), "cls")
+        for key, content in contents(tar):
+            image = to_square(decode(encoded_picture(content), f"{tar}: {key}"), self.side)
+            stored = content[extension]
+            yield image, stored.decode().splitlines() if extension == "txt" else label(stored, extension)
 
 
 def lines(path: Path) -> list[str]:
@@ -107,5 +109,5 @@ def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
                 file.seek(offset)
                 content[extension] = file.read(size)
         classes.append(int(content.pop("cls")))
-        pictures.append(to_square(Image.open(io.BytesIO(content.popitem()[1])), side))
+        pictures.append(to_square(decode(content.popitem()[1], str(tar)), side))
     return torch.stack(pictures), classes

@@ -1,7 +1,7 @@
 """A test set's pictures at the model's size, decoded once for all variants and mapped into memory.
 
-Decoding takes longer than a small model does. What lies here follows from the set and from `to_square` alone, so it can
-be deleted at any time, and two jobs that make it at once make the same.
+Decoding takes longer than a small model does. What lies here follows from the set and from how images are decoded
+alone, so it can be deleted at any time, and two jobs that make it at once make the same.
 """
 
 import inspect
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from flip.evaluate.sets import to_square
 from flip.files import atomic, read_json, write_json
+from flip.provenance import source_hash
 
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
 # would take 193 GB, is decoded each time.
 LARGEST = 16 << 30
+DECODER = "flip.data.images"
 
 
 def is_captions(target) -> bool:
@@ -63,7 +65,7 @@ def decoded(loader, place: Path, revision: dict, side: int, batch: int):
     """
     if revision["samples"] * side * side * 3 > LARGEST:
         return loader
-    made_by = f"{revision['sha256']} {side} {inspect.getsource(to_square)} {PIL.__version__}"
+    made_by = f"{revision['sha256']} {side} {inspect.getsource(to_square)} {source_hash(DECODER)} {PIL.__version__}"
     name = sha256(made_by.encode()).hexdigest()[:16]
     pictures, targets = place / f"{name}.bin", place / f"{name}.json"
     if not targets.exists():

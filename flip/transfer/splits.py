@@ -5,7 +5,6 @@ The world's heads learn from the pictures that fine's probe is fitted to and are
 so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
 """
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from flip.data.contents import contents, encoded_picture
+from flip.data.images import decode
 from flip.data.questions import Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
@@ -94,7 +93,7 @@ def folder_batches(
             picture = encoded_picture(content)
             if picture is None:
                 raise ValueError(f"{tar}: {key} has no picture; export the set again")
-            images.append(to_square(Image.open(io.BytesIO(picture)), side))
+            images.append(to_square(decode(picture, f"{tar}: {key}"), side))
             some = {task: noted(task, content, f"{tar}: {key}") for task in tasks}
             notes.append(some | {"domain": content.get("domain", b"").decode().strip()})
             if len(images) == batch:
