@@ -13,6 +13,7 @@ from PIL import Image
 
 from flip.data.contents import contents, encoded_picture
 from flip.data.images import decode, displayed_size
+from flip.data.words import has_words
 
 KIND = "dataset_type.txt"
 
@@ -71,7 +72,7 @@ def samples(tar):
     """
     for key, content in contents(tar):
         found = encoded_picture(content)
-        if found is None or not content.get("txt", b"").strip():
+        if found is None or not has_words(content.get("txt", b"").decode()):
             raise ValueError(f"{tar}: {key} needs a picture and a .txt with its caption; export the set again")
         size = displayed_size(found, f"{tar}: {key}")
         try:

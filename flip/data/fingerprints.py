@@ -19,6 +19,7 @@ from tqdm import tqdm
 from flip import public
 from flip.data.images import decode, is_plain
 from flip.data.index import PICTURES, members
+from flip.data.words import has_words
 from flip.files import atomic, read_json
 
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
@@ -82,15 +83,16 @@ def part_tables(tar: Path, part: str):
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(list(members(tar).items())):
         values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
+        captions = read(tar, [sample["txt"] for _, sample in samples])
         rows = [
             known[key]
             | {
                 "key": f"{part}-{key}",
                 "sha256": bytes.fromhex(known[key]["sha256"]),
                 "looks": value,
-                "captioned": sample["txt"][1] > 0,
+                "captioned": has_words(caption.decode()),
             }
-            for (key, sample), value in zip(samples, values, strict=True)
+            for (key, _), value, caption in zip(samples, values, captions, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=PART)
 

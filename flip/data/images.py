@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 PIXELS = 50_000_000  # at most: decoded, such an image takes up to 0.5 GB
@@ -41,8 +41,10 @@ def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
             if image.width * image.height > PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, allowed: {PIXELS:,}")
             yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: cannot be read as an image (its format is none of {', '.join(FORMATS)})") from None
     except Exception as error:  # on what is broken, Pillow's decoders stumble in ways of their own
-        raise ValueError(f"{name}: cannot be decoded ({str(error) or type(error).__name__})") from None
+        raise ValueError(f"{name}: cannot be read as an image ({str(error) or type(error).__name__})") from None
 
 
 def _orientation(image: Image.Image) -> int:

@@ -124,7 +124,7 @@ class Viewer:
         try:
             encoded = path.read_bytes()
         except OSError as error:
-            raise ValueError(f"--picture {path}: cannot be read as a picture ({error})") from None
+            raise ValueError(f"--picture {path}: cannot be read as an image ({error})") from None
         image = decode(encoded, f"--picture {path}")
         return Picture(to_square(image, self.params.model.image).numpy(), path.name)
 

@@ -21,6 +21,7 @@ from flip.data.questions import Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.data.testsets import tars
+from flip.data.words import has_words
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.evaluate.sets import to_square
@@ -70,7 +71,7 @@ def noted(task: str, content: dict[str, bytes], where: str) -> list:
         ValueError: it has none, or others than the task needs.
     """
     if task in CAPTIONED:
-        found = [line.strip() for line in content.get("txt", b"").decode().splitlines() if line.strip()]
+        found = [line.strip() for line in content.get("txt", b"").decode().split("\n") if has_words(line)]
         if not found:
             raise ValueError(f"{where}.txt has no caption; transfer.{task} needs one or more, a line each")
         return found
