@@ -8,12 +8,16 @@
 """
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
+
+# Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 PIXELS = 50_000_000  # at most: decoded, such an image takes up to 0.5 GB
 # Those that browsers and OpenCV know: among Pillow's others are some that start programs.
