@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from flip.data import boxes, fingerprints
 from flip.data.compact import compacted
 from flip.data.duplicates import DISTANCE
-from flip.data.images import FORMATS, PIXELS, decode, displayed_size, is_plain
+from flip.data.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.evaluate import squares
 from flip.evaluate.sets import examples, read_set, to_square
 from flip.report.samples import example
@@ -159,10 +159,10 @@ def test_what_cannot_be_decoded_is_named(name):
 
 
 def test_an_image_that_is_too_large_is_refused_by_its_header():
-    side = int(PIXELS**0.5) + 1
+    side = int(MAX_PIXELS**0.5) + 1
     bomb = png(b"\0" * (4 * side), 8, 6, side, side)
     for look in (decode, is_plain, displayed_size):
-        with pytest.raises(ValueError, match=rf"{side} x {side} pixels, allowed: {PIXELS:,}"):
+        with pytest.raises(ValueError, match=rf"{side} x {side} pixels, allowed: {MAX_PIXELS:,}"):
             look(bomb)
     assert fingerprints.grey(bomb) is None
     assert decode(png(b"\0" * 1000, 1, 0, 8000, 6000)).size == (8000, 6000)

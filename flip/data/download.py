@@ -33,7 +33,7 @@ from flip.schema import Params
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.data.images decodes.
-PIXELS = 2
+DECODING = 2
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {
     "changed": r"hash mismatch",
@@ -86,12 +86,12 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
 def identity(params: Params, table: Path, spec=None) -> str:
     """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
 
-    Pictures of real URLs do not depend on this code, but on PIXELS: editing it must not download millions of them
+    Pictures of real URLs do not depend on this code, but on DECODING: editing it must not download millions of them
     again.
     """
     options = params.download.model_dump_json(exclude={"parts", "processes", "threads"})
     drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
-    return f"{file_hash(table)} {options} {PIXELS} {drawn_by}"
+    return f"{file_hash(table)} {options} {DECODING} {drawn_by}"
 
 
 def run_child() -> None:

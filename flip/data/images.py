@@ -19,7 +19,7 @@ from PIL.Image import Transpose
 # Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-PIXELS = 50_000_000  # at most: decoded, such an image takes up to 0.5 GB
+MAX_PIXELS = 50_000_000  # at most: to decode that many takes 0.6 GB
 # Those that browsers and OpenCV know: among Pillow's others are some that start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TURNS = {
@@ -42,8 +42,8 @@ def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
     """The image before its pixels are decoded; whatever then goes wrong is a ValueError."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            if image.width * image.height > PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, allowed: {PIXELS:,}")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, allowed: {MAX_PIXELS:,}")
             yield image
     except UnidentifiedImageError:
         raise ValueError(f"{name}: cannot be read as an image (its format is none of {', '.join(FORMATS)})") from None
@@ -102,7 +102,7 @@ def decode(encoded: bytes, name: str = "image") -> Image.Image:
     """The image as it is displayed: 8 bits a channel, mode L or RGB.
 
     Raises:
-        ValueError: it cannot be decoded, has more than PIXELS, or a depth without a white; `name` says which it is.
+        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` says which it is.
     """
     with _opened(encoded, name) as image:
         raw_mode, turn = _raw_mode(image), TURNS.get(_orientation(image))
@@ -132,7 +132,7 @@ def is_plain(encoded: bytes, name: str = "image") -> bool:
     a JPEG, the header alone is read.
 
     Raises:
-        ValueError: it is no image, or has more than PIXELS.
+        ValueError: it is no image, or has more than MAX_PIXELS.
     """
     with _opened(encoded, name) as image:
         deep, jpeg = "16" in _raw_mode(image), _is_jpeg(image)
