@@ -24,10 +24,12 @@ class Sample:
     size: tuple[int, int]  # width and height as displayed
     caption: str
     box: tuple[float, float, float, float]
+    name: str = "image"  # its tar and key, for messages
 
     @property
     def picture(self) -> Image.Image:
-        return decode(self.encoded)
+        """Decoded anew each time, so that many samples take little memory."""
+        return decode(self.encoded, self.name)
 
     @property
     def square(self) -> tuple[float, ...]:
@@ -82,7 +84,7 @@ def samples(tar):
                 f"{tar}: {key}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
                 "picture, the first two smaller"
             ) from None
-        yield Sample(found, size, content["txt"].decode().strip(), box)
+        yield Sample(found, size, content["txt"].decode().strip(), box, f"{tar}: {key}")
 
 
 def chance(tars) -> float:
