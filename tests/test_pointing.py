@@ -175,7 +175,7 @@ def test_boxes_are_seen_in_the_square_that_models_see(tmp_path):
     expected = torch.zeros(20, 20, dtype=bool)
     expected[5:20, 0:10] = True
     assert torch.equal(seen, expected)
-    outside = Sample(Image.new("RGB", (40, 20)), "", (0, 0, 8, 20))
+    outside = Sample(b"", (40, 20), "", (0, 0, 8, 20))
     assert outside.share == 0
 
 

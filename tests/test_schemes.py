@@ -126,7 +126,7 @@ def test_ordinary_tables_are_handed_over_as_they_are(change, tmp_path, monkeypat
             download.download(params, tmp_path / "t.parquet", tmp_path / "0.json")
         made_from = (tmp_path / "0" / ".made_from").read_text()
         options = params.download.model_dump_json(exclude={"parts", "processes", "threads", "schemes"})
-        assert made_from == f"{download.file_hash(tmp_path / 't.parquet')} {options} "
+        assert made_from == f"{download.file_hash(tmp_path / 't.parquet')} {options} {download.DECODING} "
     assert handed == [tmp_path / "t.parquet"] * 2
 
 

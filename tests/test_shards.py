@@ -18,6 +18,7 @@ from flip.data import duplicates, fingerprints, manifest, shards
 from flip.data.index import Shard, index_path, members, read_index, write_index
 from flip.files import file_hash, write_json
 from flip.schema import Compact, Shards
+from tests.images import encoded, pattern, png16, turned
 
 HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)
 
@@ -61,13 +62,14 @@ def download(tmp_path):
 
 @pytest.fixture
 def tests_of(tmp_path):
-    """tests_of([picture, ...]): fingerprints of a test set of PNGs."""
+    """tests_of([picture, ...]): fingerprints of a test set of PNGs, or of what is encoded already."""
 
     def make(images):
         (tmp_path / "fine" / "test").mkdir(parents=True)
         with webdataset.TarWriter(str(tmp_path / "fine" / "test" / "0.tar"), encoder=False) as tar:
             for number, image in enumerate(images):
-                tar.write({"__key__": f"s{number:07d}", "png": cv2.imencode(".png", image)[1].tobytes(), "cls": b"0"})
+                stored = image if isinstance(image, bytes) else cv2.imencode(".png", image)[1].tobytes()
+                tar.write({"__key__": f"s{number:07d}", "png": stored, "cls": b"0"})
         (tmp_path / "fine" / "test" / "nshards.txt").write_text("1")
         write_json(tmp_path / "fine" / "revision.json", {"set": "fine", "samples": len(images)})
         out = tmp_path / "tests.parquet"
@@ -121,6 +123,13 @@ def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
         "0001-0000001": "near duplicate",
         "0001-0000003": "in a test set",
     }
+
+
+def test_test_images_are_found_by_what_they_display(download, stages):
+    images = [pattern(number) for number in range(4)]
+    account = download("0000", [(encoded(image), "x") for image in images])
+    reasons, _ = stages([account], [turned(images[0], 6), turned(images[1], 3, "PNG"), png16(images[2])])
+    assert reasons == dict.fromkeys((f"0000-000000{number}" for number in range(3)), "in a test set")
 
 
 def test_first_copy_that_can_be_used_stays(download, stages):

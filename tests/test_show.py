@@ -224,12 +224,12 @@ def test_what_is_not_there_is_said_with_the_command_that_makes_it(refused, folde
 
 def test_bad_pictures_and_sets_are_named(refused, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
-    assert "text.jpg: cannot be read as a picture" in refused("clip", "red", "--picture", tmp_path / "text.jpg")
-    assert "cannot be read as a picture" in refused("clip", "red", "--picture", tmp_path / "missing.jpg")
+    assert "text.jpg: cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "text.jpg")
+    assert "cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "missing.jpg")
     assert "--number 40: fine has pictures 0 to 39" in refused("clip", "red", "--number", 40)
     assert "--number -1" in refused("clip", "red", "--number", -1)
     assert "--sets fien: no such test set; did you mean 'fine'?" in refused("clip", "red", "--sets", "fien")
 
 
 def test_an_empty_sentence_is_refused(refused):
-    assert "the sentence is empty" in refused("clip", " ")
+    assert "the sentence has no word" in refused("clip", " ")

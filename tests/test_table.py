@@ -208,6 +208,15 @@ def test_what_is_no_hash_is_named(rows, tmp_path, value):
         rows({"table": str(tmp_path / "t.parquet"), "sha256_column": "h"})
 
 
+@pytest.mark.parametrize("caption", ["\u2028star\u2028", "a\x0bb\x0cc\x85d", "nan"], ids=ascii)
+def test_lines_of_a_table_end_at_line_feeds_only(rows, tmp_path, caption):
+    (tmp_path / "t.tsv").write_bytes(f"{caption}\t{URLS[0]}\n\t{URLS[1]}\n".encode())
+    (tmp_path / "t.csv").write_bytes(f'"{caption}\nand more",{URLS[0]}\n,{URLS[1]}\n'.encode())
+    for name, wanted in {"t.tsv": caption, "t.csv": f"{caption}\nand more"}.items():
+        found = [(row["url"], row["caption"]) for row in rows({"table": str(tmp_path / name)})]
+        assert found == [(URLS[0], wanted), (URLS[1], None)]
+
+
 def test_tsv_with_other_columns_is_no_headless_tsv(rows, tmp_path):
     (tmp_path / "t.tsv").write_text("text\tlink\nsnow\thttp://example.org/1.jpg\n")
     with pytest.raises(ValueError, match="no column 'url'; there are: text, link"):

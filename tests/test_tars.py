@@ -244,9 +244,9 @@ def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ([("900.jpg", b"\xff\xd8\xff"), ("900.cls", b"0")], "0.tar: 900: its image cannot be read"),
-        ([("900.jpg", b""), ("900.cls", b"0")], "0.tar: 900: its image cannot be read"),
-        ([("900.jpg", b"%!PS\n(x) run"), ("900.cls", b"0")], "0.tar: 900: its image cannot be read"),
+        ([("900.jpg", b"\xff\xd8\xff"), ("900.cls", b"0")], "0.tar: 900: cannot be read as an image"),
+        ([("900.jpg", b""), ("900.cls", b"0")], "0.tar: 900: cannot be read as an image"),
+        ([("900.jpg", b"%!PS\n(x) run"), ("900.cls", b"0")], "0.tar: 900: cannot be read as an image"),
         ([("900.cls", b"0")], "0.tar: 900 has no image; each sample needs one of .jpg, .jpeg, .png, .webp"),
         ([("017.png", photo(3)), ("900.cls", b"0")], "0.tar: 017 has images .jpg and .png"),
         ([("a/._900.jpg", b"x")], "0.tar: a/ has no image"),

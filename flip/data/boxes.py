@@ -1,30 +1,38 @@
 """Reads test sets of pictures, each with a caption and the box of what the caption names.
 
 They are laid out like clip-benchmark's webdataset sets, with dataset_type.txt saying `pointing`: beside each picture a
-.txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels from the picture's
-upper left corner.
+.txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels from the upper left
+corner of the picture as it is displayed: after EXIF's orientation is applied.
 """
 
-import io
 import json
 from dataclasses import dataclass
 
 from PIL import Image
 
 from flip.data.contents import contents, encoded_picture
+from flip.data.images import decode, displayed_size
 from flip.data.layout import text
+from flip.data.words import has_words
 
 
 @dataclass(frozen=True)
 class Sample:
-    picture: Image.Image  # decoded when its pixels are first asked for
+    encoded: bytes
+    size: tuple[int, int]  # width and height as displayed
     caption: str
     box: tuple[float, float, float, float]
+    name: str = "image"  # its tar and key, for messages
+
+    @property
+    def picture(self) -> Image.Image:
+        """Decoded anew each time, so that many samples take little memory."""
+        return decode(self.encoded, self.name)
 
     @property
     def square(self) -> tuple[float, ...]:
         """The box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
-        width, height = self.picture.size
+        width, height = self.size
         short = min(width, height)
         left, top = (width - short) // 2, (height - short) // 2
         return tuple(
@@ -59,17 +67,17 @@ def samples(tar):
     for key, content in contents(tar):
         where = f"{tar}: {key}"
         found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
-        if not caption:
+        if not has_words(caption):
             raise ValueError(f"{where} needs a picture and a .txt with its caption; export the set again")
-        picture = Image.open(io.BytesIO(found))
+        size = displayed_size(found, where)
         try:
-            box = _box(content.get("json", b""), picture.size)
+            box = _box(content.get("json", b""), size)
         except ValueError as error:
             raise ValueError(
                 f"{where}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
                 "picture, the first two smaller"
             ) from None
-        yield Sample(picture, caption, box)
+        yield Sample(found, size, caption, box, where)
 
 
 def chance(tars) -> float:

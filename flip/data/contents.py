@@ -1,19 +1,13 @@
 """What lies in the tars of a test set: images, and what stands beside each.
 
-Strangers made them. Nothing is decoded but images of the formats below, and what `flip.data.layout` reads by itself.
+Strangers made them. Nothing is decoded but images (flip.data.images), and what `flip.data.layout` reads by itself.
 """
 
-import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
 from flip.data.index import PICTURES, members
-
-# Whatever the member's name says. Others are not tried: Pillow hands PostScript to an interpreter, which runs it.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
@@ -53,18 +47,3 @@ def image_extension(files: Collection[str], where: str) -> str:
 def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
     """The image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
     return content[image_extension(content, where)]
-
-
-def decoded(encoded: bytes, where: str) -> Image.Image:
-    """An image with its pixels; `where` names its sample.
-
-    Raises:
-        ValueError: it is broken, cut, or of a format that is not read here.
-    """
-    try:
-        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-        image.load()
-    except Exception as error:  # each of Pillow's formats has its own
-        why = type(error).__name__
-        raise ValueError(f"{where}: its image cannot be read ({why}); allowed: whole {', '.join(FORMATS)}") from None
-    return image

@@ -49,6 +49,7 @@ def squares(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
 
     `boxes_of(height, width)` gives their boxes. The picture is decoded at a half, a quarter or an eighth of its size
     where all boxes still have `side` pixels each way: libjpeg then does less, and averages the pixels as it goes.
+    Orientation is not looked up: the download has turned what the shards hold (flip.data.resize).
     """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)

@@ -33,6 +33,9 @@ from flip.files import atomic, file_hash, read_json, workspace, write_json
 from flip.params import load
 from flip.schema import Params
 
+# Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
+# 2: upright, 16 bits scaled, as flip.data.images decodes.
+DECODING = 2
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {
     "refused": r"unknown url type|Redirection to url .* is not allowed",
@@ -86,22 +89,24 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
 def identity(params: Params, table: Path, spec=None, refused: int = 0) -> str:
     """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
 
-    Schemes count where they refuse a row. Pictures of real URLs do not depend on this code: editing it must not
-    download millions of them again.
+    Schemes count where they refuse a row. Images of real URLs do not depend on this code, but on DECODING: editing it
+    must not download millions of them again.
     """
     options = params.download.model_dump_json(exclude={"parts", "processes", "threads", "schemes"})
     drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
-    return f"{file_hash(table)} {options} {drawn_by}" + (f" {params.download.schemes}" if refused else "")
+    return f"{file_hash(table)} {options} {DECODING} {drawn_by}" + (f" {params.download.schemes}" if refused else "")
 
 
 def run_child() -> None:
     """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
     options = json.loads(sys.stdin.readline())
     end_with_parent()
+    from flip.data.resize import DisplayedResizer
     from flip.data.workers import KeptDownloader
 
     module = import_module("img2dataset.main")  # what the package calls `main` is a function in it
     module.Downloader = partial(KeptDownloader, options.pop("schemes"))
+    module.Resizer = DisplayedResizer  # there is no option for it
     module.download(**options)
 
 

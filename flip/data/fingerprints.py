@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from flip import public
 from flip.data import layout
-from flip.data.contents import decoded, encoded_picture
+from flip.data.contents import encoded_picture
+from flip.data.images import decode, is_plain
 from flip.data.index import PICTURES, members
+from flip.data.words import has_words
 from flip.files import atomic, read_json
 
 CHUNK = 512  # pictures in memory
@@ -46,10 +48,12 @@ def looks(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def grey(picture: bytes) -> np.ndarray | None:
-    """uint8 [height, width]; None if the picture is broken or cut."""
-    if not simplejpeg.is_jpeg(picture):
-        return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
+    """The picture as it is displayed, uint8 [height, width]; None if it is broken or cut."""
     try:
+        if not is_plain(picture):
+            return np.asarray(decode(picture).convert("L"))
+        if not simplejpeg.is_jpeg(picture):
+            return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
         return simplejpeg.decode_jpeg(picture, colorspace="GRAY")[:, :, 0]
     except ValueError:
         return None
@@ -86,26 +90,27 @@ def part_tables(tar: Path, part: str):
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(sorted(members(tar).items())):
         values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
+        captions = read(tar, [sample["txt"] for _, sample in samples])
         rows = [
             known[key]
             | {
                 "key": f"{part}-{key}",
                 "sha256": bytes.fromhex(known[key]["sha256"]),
                 "looks": value,
-                "captioned": sample["txt"][1] > 0,
+                "captioned": has_words(caption.decode()),
             }
-            for (key, sample), value in zip(samples, values, strict=True)
+            for (key, _), value, caption in zip(samples, values, captions, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
 def looks_of_decoded(picture: bytes, where: str) -> bytes:
-    """`looks` of a picture that `grey` cannot decode, by the decoder of evaluations: what they read has to have some.
+    """`looks` of an image that the fast decoders refuse, by the decoder of evaluations: all that they read has some.
 
     Raises:
         ValueError: nothing decodes it.
     """
-    grey = np.asarray(decoded(picture, where).convert("L"))
+    grey = np.asarray(decode(picture, where).convert("L"))
     return looks(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.data.contents import contents
+from flip.data.words import has_words
 
 KIND, NAMES, PROMPTS = "dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"
 FIELD = "{c}"  # where a class name goes in a prompt
@@ -163,12 +164,12 @@ def labels(content: bytes, where: str, classes: int) -> np.ndarray:
 
 
 def captions(content: bytes, where: str) -> list[str]:
-    """A .txt's captions, a line each; a blank line is none. `where` names the sample.
+    """A .txt's captions, a line each; one without words is none. `where` names the sample.
 
     Raises:
         ValueError: there is none, or as `text`.
     """
-    found = [line for line in lines(content, f"{where}.txt") if line.strip()]
+    found = [line for line in lines(content, f"{where}.txt") if has_words(line)]
     if not found:
         raise ValueError(f"{where}.txt has no caption; it needs one or more, a line each")
     return found

@@ -93,7 +93,7 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
                 else:
                     facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
                     jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
-                    yield facts | {"jpg": compacted(jpeg, compact) if compact else jpeg, "txt": caption}
+                    yield facts | {"jpg": compacted(jpeg, compact, key) if compact else jpeg, "txt": caption}
 
 
 def read(file, place: tuple[int, int]) -> bytes:

@@ -8,7 +8,7 @@ Everything streams: memory holds one batch, a thousand rows per part, and 8 byte
 import argparse
 import csv
 import glob
-import re
+import io
 from contextlib import ExitStack
 from functools import reduce
 from itertools import islice
@@ -77,8 +77,9 @@ def text_batches(source: Source, path: str):
     tabs = ".csv" not in Path(path).suffixes
     delimiter = "\t" if tabs else ","
     with pa.input_stream(path) as file:
-        first = re.split("\r|\n", file.read(1 << 20).decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
-    names = header(source, path, first.split("\t") if tabs else next(csv.reader([first]), []))
+        beginning = io.StringIO(file.read(1 << 20).decode("utf-8-sig", errors="replace"), newline="")
+    first = beginning.readline().rstrip("\r\n").split("\t") if tabs else next(csv.reader(beginning), [])
+    names = header(source, path, first)
     wanted = columns(source)
     parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs)
     convert = pa.csv.ConvertOptions(

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from flip import public
 from flip.data import boxes, composition, entailment, layout, mirror
-from flip.data.contents import decoded, encoded_picture, image_extension, read
+from flip.data.contents import encoded_picture, image_extension, read
+from flip.data.images import decode
 from flip.data.index import PICTURES, members
 from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
@@ -107,7 +108,7 @@ def decodable(folder: Path) -> int:
         ValueError: one cannot be, or as `image_extension`.
     """
     every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
-    found = sum(1 for where, content in every if decoded(encoded_picture(content, where), where))
+    found = sum(1 for where, content in every if decode(encoded_picture(content, where), where))
     check_some(found, folder / "test")
     return found
 

@@ -28,6 +28,7 @@ from flip.data.pairs import BATCH, files
 from flip.data.testsets import clear, revision, write_pictures
 from flip.data.tokenizer import TRAINING_CAPTIONS, train_wordpiece
 from flip.data.translations import FACTS, SCHEMA, table_path
+from flip.data.words import has_words
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
 from flip.metrics import retrieval_in
 from flip.params import load
@@ -57,7 +58,7 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
 
 
 def translated(params: Params, languages: list[str], listed: pa.Table) -> pa.Table:
-    """The captions (SCHEMA) of a part's samples (flip.data.pairs); one without a translation stays as it came."""
+    """The captions (SCHEMA) of a part's samples (flip.data.pairs); where a translation has no words, as it came."""
     urls, captions = (listed[name].to_pylist() for name in ("url", "caption"))
     others = [language for language in languages if language != ENGLISH]
     world_speaks = params.source.table == "world"
@@ -70,7 +71,9 @@ def translated(params: Params, languages: list[str], listed: pa.Table) -> pa.Tab
                 text = world.caption(params.world, world.row_of(url), LANGUAGES[language])
             else:
                 text = known.get(url, {}).get(language)
-        rows.append({"language": language, "caption": text} if text else {"language": ENGLISH, "caption": caption})
+        if not has_words(text or ""):
+            language, text = ENGLISH, caption
+        rows.append({"language": language, "caption": text})
     return pa.Table.from_pylist(rows, SCHEMA)
 
 

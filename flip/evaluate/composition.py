@@ -1,7 +1,6 @@
 """Whether a model takes a caption for more than its words: of two that differ in one respect, or have the same words in
 another order, the picture should be nearer the right one (SugarCrepe, Hsieh et al. 2023, section 4)."""
 
-import io
 from collections import defaultdict
 from itertools import chain, islice
 from pathlib import Path
@@ -9,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from flip.data.composition import samples
+from flip.data.images import decode
 from flip.data.layout import tars
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
@@ -32,7 +31,7 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
     found, side = defaultdict(list), model.params.model.image
     every = chain.from_iterable(map(samples, tars(folder)))
     while some := list(islice(every, batch)):
-        images = torch.stack([to_square(Image.open(io.BytesIO(picture)), side) for picture, _ in some])
+        images = torch.stack([to_square(decode(picture, str(folder)), side) for picture, _ in some])
         features = model.encode_image(images.to(device))
         pairs = [(row, one) for row, (_, pairs) in enumerate(some) for one in pairs]
         right, wrong = (

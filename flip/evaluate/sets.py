@@ -14,7 +14,8 @@ from PIL import Image
 
 from flip import public
 from flip.data import layout
-from flip.data.contents import decoded, encoded_picture, read
+from flip.data.contents import encoded_picture, read
+from flip.data.images import decode
 from flip.data.index import PICTURES, members
 from flip.schema import Params
 from flip.sheet import spread
@@ -59,7 +60,7 @@ class Split:
         extension, target = layout.reader(self.folder)
         every = layout.samples(self.folder, self.name, *PICTURES, extension)
         while some := list(islice(every, self.batch)):
-            images = [to_square(decoded(encoded_picture(content, where), where), self.side) for where, content in some]
+            images = [to_square(decode(encoded_picture(content, where), where), self.side) for where, content in some]
             targets = [target(content.get(extension, b""), where) for where, content in some]
             yield torch.stack(images), collated(targets)
 
@@ -102,5 +103,5 @@ def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
         with open(tar, "rb") as file:
             content, where = read(file, files, *PICTURES, extension), f"{tar}: {key}"
         classes.append(target(content.get(extension, b""), where))
-        pictures.append(to_square(decoded(encoded_picture(content, where), where), side))
+        pictures.append(to_square(decode(encoded_picture(content, where), where), side))
     return torch.stack(pictures), classes

@@ -15,13 +15,14 @@ import PIL
 import torch
 from torch import Tensor
 
-from flip.data import contents, layout
 from flip.evaluate.sets import to_square
 from flip.files import atomic, read_json, write_json
+from flip.sources import source_hash
 
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
 # would take 193 GB, is decoded each time.
 LARGEST = 16 << 30
+READERS = ("flip.data.layout", "flip.data.images")
 
 
 def is_captions(target) -> bool:
@@ -72,7 +73,7 @@ def decoded(loader, place: Path, revision: dict, side: int, batch: int):
     """
     if revision["samples"] * side * side * 3 > LARGEST:
         return loader
-    read_by = "".join(map(inspect.getsource, (contents, layout, to_square)))
+    read_by = "".join(map(source_hash, READERS)) + inspect.getsource(to_square)
     made_by = f"{revision['sha256']} {side} {read_by} {PIL.__version__}"
     name = sha256(made_by.encode()).hexdigest()[:16]
     pictures, targets = place / f"{name}.bin", place / f"{name}.json"

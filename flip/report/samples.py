@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from flip.data.images import decode
 from flip.data.index import read_index
 from flip.sheet import QUALITY, SHOWN, spread
 
@@ -32,7 +32,7 @@ def example(tar: Path, row: np.ndarray) -> Example:
 
     with open(tar, "rb") as file:
         jpeg, text = (read(*place) for place in row.reshape(2, 2).tolist())
-    image, picture = Image.open(io.BytesIO(jpeg)).convert("RGB"), io.BytesIO()
+    image, picture = decode(jpeg, str(tar)).convert("RGB"), io.BytesIO()
     image.thumbnail((SIDE, SIDE))
     image.save(picture, "WEBP", quality=QUALITY, method=6)
     source = f"data:image/webp;base64,{b64encode(picture.getvalue()).decode()}"

@@ -11,6 +11,7 @@ variant cannot do is said there.
 import argparse
 from pathlib import Path
 
+from flip.data.words import has_words
 from flip.files import write_atomic
 from flip.show.page import render
 from flip.show.viewer import SEARCHED, Picture, Shelf, Viewer
@@ -32,8 +33,8 @@ def look(trained: Trained, options) -> str:
     Raises:
         ValueError: something is not there, or the variant reads no pictures.
     """
-    if options.sentence is not None and not options.sentence.strip():
-        raise ValueError("the sentence is empty: write one, or leave it out to look for the best class")
+    if options.sentence is not None and not has_words(options.sentence):
+        raise ValueError("the sentence has no word: write one, or leave it out to look for the best class")
     viewer = Viewer(trained)
     names = options.sets or [name for name in SEARCHED if name in viewer.params.evaluate.sets]
     shelves = [viewer.shelf(name) for name in names]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from flip.data.images import decode
 from flip.data.layout import kind
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
@@ -122,10 +122,11 @@ class Viewer:
             ValueError: it is not there, or no picture.
         """
         try:
-            with Image.open(path) as image:
-                return Picture(to_square(image, self.params.model.image).numpy(), path.name)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"--picture {path}: cannot be read as a picture ({error})") from None
+            encoded = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"--picture {path}: cannot be read as an image ({error})") from None
+        image = decode(encoded, f"--picture {path}")
+        return Picture(to_square(image, self.params.model.image).numpy(), path.name)
 
     # Features of unit length.
 

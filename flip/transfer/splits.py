@@ -5,7 +5,6 @@ The world's heads learn from the pictures that fine's probe is fitted to and are
 so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
 """
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from flip.data.contents import encoded_picture
+from flip.data.images import decode
 from flip.data.index import PICTURES
 from flip.data.layout import captions, samples, tars, text
 from flip.data.questions import Question, questions
@@ -89,7 +88,7 @@ def folder_batches(
 ) -> Iterator[tuple[Tensor, list[dict]]]:
     images, notes = [], []
     for where, content in samples(folder, split, *PICTURES, *NOTES):
-        images.append(to_square(Image.open(io.BytesIO(encoded_picture(content, where))), side))
+        images.append(to_square(decode(encoded_picture(content, where), where), side))
         some = {task: noted(task, content, where) for task in tasks}
         notes.append(some | {"domain": text(content.get("domain", b""), f"{where}.domain").strip()})
         if len(images) == batch:

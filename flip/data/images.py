@@ -1,0 +1,141 @@
+"""Decodes images as browsers display them. All that others have encoded is decoded here, for training and for tests.
+
+- Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed.
+- Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
+  refused.
+- Transparency: on white, as img2dataset lays it.
+- Animations: their first frame. Colour profiles are not applied.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
+
+# Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+MAX_PIXELS = 50_000_000  # at most: to decode that many takes 0.6 GB
+# Those that browsers and OpenCV know: among Pillow's others are some that start programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}  # by EXIF's orientation
+WHITE = 65535
+TO_8_BITS = ((np.arange(WHITE + 1) + 128) // 257).astype(np.uint8)
+# By Pillow's raw mode: what it makes of a sample of fewer or more bits than 8, but not of the colour said to be clear.
+RESCALED = {"L;2": lambda value: value * 85, "L;4": lambda value: value * 17, "RGB;16B": lambda value: value >> 8}
+
+
+@contextmanager
+def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
+    """The image before its pixels are decoded; whatever then goes wrong is a ValueError."""
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, allowed: {MAX_PIXELS:,}")
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: cannot be read as an image (its format is none of {', '.join(FORMATS)})") from None
+    except Exception as error:  # on what is broken, Pillow's decoders stumble in ways of their own
+        raise ValueError(f"{name}: cannot be read as an image ({str(error) or type(error).__name__})") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where there is none, or none that can be read."""
+    if not _is_jpeg(image):
+        image.load()  # turns a TIFF, and finds what a PNG says behind its pixels
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return found if found in TURNS else 1
+    except Exception:  # as in _opened
+        return 1
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")  # cameras put several images into one file
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How samples are stored, which is known until they are decoded."""
+    found = image.tile[0].args if image.tile else ""
+    return str(found[0] if isinstance(found, tuple) and found else found)
+
+
+def _grey(image: Image.Image, raw_mode: str) -> Image.Image:
+    """The image of whole numbers with 8 bits, mode L, or LA where it has a colour that is clear.
+
+    Raises:
+        ValueError: which number is white is not known.
+    """
+    # Pillow inverts, and stretches, those of up to 8 bits alone.
+    inverted = image.format == "TIFF" and not image.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
+    if inverted or raw_mode == "I;12" or (image.mode == "I" and image.format != "PPM"):
+        raise ValueError(f"samples of an unknown range, {raw_mode}")
+    values = np.asarray(image)
+    grey = Image.fromarray(TO_8_BITS[values])
+    if (clear := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _on_white(image: Image.Image, raw_mode: str) -> Image.Image:
+    clear, rescaled = image.info.get("transparency"), RESCALED.get(raw_mode)
+    if rescaled and clear is not None:
+        image.info["transparency"] = tuple(map(rescaled, clear)) if isinstance(clear, tuple) else rescaled(clear)
+    image, white = image.convert("RGBA"), Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def decode(encoded: bytes, name: str = "image") -> Image.Image:
+    """The image as it is displayed: 8 bits a channel, mode L or RGB.
+
+    Raises:
+        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` says which it is.
+    """
+    with _opened(encoded, name) as image:
+        raw_mode, turn = _raw_mode(image), TURNS.get(_orientation(image))
+        if image.mode == "F":
+            raise ValueError("samples of an unknown range, F")
+        if image.mode.startswith("I"):
+            image = _grey(image, raw_mode)
+        if image.has_transparency_data:
+            image = _on_white(image, raw_mode)
+        image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        return image if turn is None else image.transpose(turn)
+
+
+def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
+    """Width and height as displayed, of a JPEG by its header alone.
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    with _opened(encoded, name) as image:
+        turned = _orientation(image) > 4
+        return image.size[::-1] if turned else image.size
+
+
+def is_plain(encoded: bytes, name: str = "image") -> bool:
+    """Whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8 bits. Of
+    a JPEG, the header alone is read.
+
+    Raises:
+        ValueError: it is no image, or has more than MAX_PIXELS.
+    """
+    with _opened(encoded, name) as image:
+        deep, jpeg = "16" in _raw_mode(image), _is_jpeg(image)
+        known = jpeg or (image.format in ("PNG", "WEBP") and not image.is_animated)
+        upright = known and _orientation(image) == 1
+        return upright and not deep and image.mode in ("L", "RGB") and not image.has_transparency_data
