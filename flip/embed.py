@@ -88,7 +88,7 @@ def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> 
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
             if not place.exists():
                 check_size(path, shard["bytes"])
-                write_features(place, embed_shard(tower, path))
+                write_features(out, shard["name"], embed_shard(tower, path))
             bar.update(shard["samples"])
             if asked:
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
