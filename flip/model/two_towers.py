@@ -43,6 +43,8 @@ class TwoTowers(nn.Module):
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
             self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
             self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
+            self.clamp_scale()
+            self.register_load_state_dict_post_hook(lambda model, _: model.clamp_scale())
         bias = params.sigmoid.initial_bias(params.train.global_batch)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self.decoder = Decoder(model, params.reconstruction, form.vision) if params.reconstruction.weight else None
@@ -76,9 +78,15 @@ class TwoTowers(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Logit scale (1 / temperature); past its limits, where it has some, without gradient, as in FLIP's release."""
-        limit = self.params.logits.max_scale
-        return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
+        """Logit scale (1 / temperature)."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Puts the scale back to between 1 and its limit, where it has one. This is for after each step: a clamp of
+        what is computed would leave no gradient to come back by (open_clip clamps the parameter, too)."""
+        if self.params.aligned and (limit := self.params.logits.max_scale) is not None:
+            self.log_scale.clamp_(0, math.log(limit))
 
     def align(self, image: Tensor, batch: dict[str, Tensor], seed: int, send: Callable | None) -> dict:
         """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
