@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flip.data.composition import samples
 from flip.data.testsets import tars
+from flip.evaluate.distinct import encode_texts, exact
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
 
@@ -21,7 +22,7 @@ from flip.model.two_towers import TwoTowers
 def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
     """1 where the picture is nearer the right caption, 0 where the wrong one is; 1/2 where a model cannot tell them
     apart, which is what guessing would give. All features are [pairs, embedding], of any length."""
-    image, right, wrong = (F.normalize(one, dim=-1) for one in (image, right, wrong))
+    image, right, wrong = (exact(F.normalize(one, dim=-1)) for one in (image, right, wrong))
     return ((image * right).sum(dim=-1) - (image * wrong).sum(dim=-1)).sign() / 2 + 0.5
 
 
@@ -35,13 +36,11 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
         images = torch.stack([to_square(Image.open(io.BytesIO(picture)), side) for picture, _ in some])
         features = model.encode_image(images.to(device))
         pairs = [(row, one) for row, (_, pairs) in enumerate(some) for one in pairs]
-        right, wrong = (
-            model.encode_text(tokenize([getattr(one, which) for _, one in pairs]).to(device))
-            for which in ("right", "wrong")
-        )
+        both = tokenize([getattr(one, which) for which in ("right", "wrong") for _, one in pairs])
+        right, wrong = encode_texts(model.encode_text, both, device).chunk(2)
         rows = [row for row, _ in pairs]
         scores = defaultdict(list)
-        for (row, one), score in zip(pairs, preference(features[rows], right, wrong).tolist(), strict=True):
+        for (row, one), score in zip(pairs, preference(features[rows].cpu(), right, wrong).tolist(), strict=True):
             scores[one.kind, row].append(score)
         for (kind, _), values in scores.items():
             found[kind].append(np.mean(values))

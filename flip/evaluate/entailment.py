@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flip.data.entailment import texts
 from flip.data.testsets import tars
+from flip.evaluate.distinct import encode_texts
 from flip.evaluate.features import Features
 from flip.model.two_towers import TwoTowers
 
@@ -38,11 +39,12 @@ def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device:
     found, labels, start = {}, [], 0
     for images, targets in loader:
         captions, claims = zip(*lines[start : start + len(targets)], strict=True)
-        captions, claims = (tokenize(list(words)).to(device) for words in (captions, claims))
+        captions, claims = (tokenize(list(words)) for words in (captions, claims))
         if model.params.relates:
-            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims).cpu())
+            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims.to(device)).cpu())
         if model.text is not None:
-            found.setdefault("text", []).append(pair(model.text(captions), model.text(claims)).cpu())
+            both = encode_texts(model.text, torch.cat([captions, claims]), device)
+            found.setdefault("text", []).append(pair(*both.chunk(2)))
         labels.append(targets)
         start += len(targets)
     return {task: Features(torch.cat(parts), labels) for task, parts in found.items()}
