@@ -207,14 +207,17 @@ def test_captions_that_a_model_cannot_tell_apart_are_a_half():
 
 
 def test_several_pairs_of_a_picture_are_one_item(folder, change, tmp_path):
-    picture = next(samples(folder / "test" / "0.tar"))[0]
+    """Of a picture that is there in two samples, too: the mean of both, and that they are two."""
+    pictures = [picture for picture, _ in samples(folder / "test" / "0.tar")][:2]
     place = public(tmp_path / "many", "x")
     lines = ["swap\tyes\tno", "swap\tno\tmaybe", "add\tyes\tno"]
-    with tarfile.open(place / "test" / "0.tar", "w") as tar:
-        for number, text in enumerate(("\n".join(lines), lines[0])):
-            testsets.add(tar, f"{number:06d}.jpg", picture)
-            testsets.add(tar, f"{number:06d}.txt", text.encode())
     oracle = Oracle(change("clip", SMALL), {"yes"})
-    found = outcomes(oracle, oracle.tokenize, place, "cpu", 16)
-    assert {kind: values.tolist() for kind, values in found.items()} == {"swap": [0.75, 1.0], "add": [1.0]}
+    for second, expected in ((1, [0.75, 1.0]), (0, [[0.875, 2.0]])):
+        with tarfile.open(place / "test" / "0.tar", "w") as tar:
+            for number, text in enumerate(("\n".join(lines), lines[0])):
+                testsets.add(tar, f"{number:06d}.jpg", pictures[number * second])
+                testsets.add(tar, f"{number:06d}.txt", text.encode())
+        for batch in (1, 16):
+            found = outcomes(oracle, oracle.tokenize, place, "cpu", batch)
+            assert {kind: values.tolist() for kind, values in found.items()} == {"swap": expected, "add": [1.0]}
     assert Pair("swap", "yes", "no") == next(samples(place / "test" / "0.tar"))[1][0]

@@ -1,5 +1,6 @@
 """Equal inputs are treated equally: repeated captions, repeated images and classes of one name give the same results
-for every size and order of batches and number of threads, where their features, computed apart, differ in the last bits."""
+for every size and order of batches and number of threads, though features that are computed apart differ in the last
+bits."""
 
 import json
 import subprocess

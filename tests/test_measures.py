@@ -194,3 +194,10 @@ def test_a_class_without_items_does_not_count():
 
 def test_each_measure_is_computed():
     assert measures.MEASURES.keys() == scoring.KEEP.keys() == scoring.ESTIMATE.keys()
+
+
+def test_of_equal_classes_the_first_are_best():
+    """Ten classes that score alike: the first one is said, the first five are among the five best; nan finds nothing."""
+    logits, targets = np.zeros((10, 10)), np.arange(10)
+    assert kept("top1-top5", logits, targets).tolist() == [1, *[0.5] * 4, *[0] * 5]
+    assert kept("top1-top5", np.full((10, 10), np.nan), targets)[1:].tolist() == [0] * 9

@@ -7,6 +7,7 @@ threads. So equal texts, encoded apart, would beat one another in a ranking by c
 from collections.abc import Callable
 from hashlib import sha256
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,14 @@ def firsts(rows: Tensor) -> Tensor:
     found = Firsts()
     found.add(rows)
     return found.places
+
+
+def equal_images(loader) -> np.ndarray:
+    """Gives `Firsts.places` of a loader of (images, targets): int64 [images]."""
+    found = Firsts()
+    for images, _ in loader:
+        found.add(images)
+    return found.places.numpy()
 
 
 def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device) -> Tensor:

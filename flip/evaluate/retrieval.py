@@ -12,6 +12,7 @@ from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, exact
+from flip.scoring import by_image
 
 RECALLS = (1, 5, 10)
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
@@ -89,11 +90,13 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
 
 
 def outcomes(encoder, tokenize, loader, device: str) -> dict[str, np.ndarray]:
-    """1 where a right answer is among the first k, else 0: float32, per caption (image-rk) and picture (text-rk)."""
+    """1 where a right answer is among the first k, else 0: per picture (text-rk), float32 [pictures], and per caption
+    (image-rk), as `by_image` stores them."""
     images, texts, owners = (one.to(device) for one in embed(encoder, tokenize, loader, device))
     of_texts, of_images = ranks(images, texts, owners)
     found = {}
-    for side, rank, among in (("image", of_texts, images), ("text", of_images, texts)):
+    sides = ("image", of_texts, owners, images), ("text", of_images, torch.arange(len(images)), texts)
+    for side, rank, items, among in sides:
         for k in (k for k in RECALLS if k <= len(among)):
-            found[f"{side}-r{k}"] = (rank <= k).cpu().numpy().astype(np.float32)
+            found[f"{side}-r{k}"] = by_image((rank <= k).cpu().numpy(), items.cpu().numpy())
     return found
