@@ -110,16 +110,22 @@ def _mean_precision(average: Callable) -> Callable:
     return estimate
 
 
+def _ahead(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many classes rank before the right one [images]: of equal ones the earlier; all, where scores are no numbers,
+    so that a model that gives none is right nowhere."""
+    own = np.take_along_axis(logits, targets[:, None], axis=1)
+    later = np.arange(logits.shape[1]) >= targets[:, None]
+    return (~((logits < own) | ((logits == own) & later))).sum(axis=1)
+
+
 def _right(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    return logits.argmax(1) == targets
+    return _ahead(logits, targets) == 0
 
 
 def _top(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """1, 0.5 where the class is among the five best and not the best, or 0; of equal classes the first are best."""
-    own = np.take_along_axis(logits, targets[:, None], axis=1)
-    later = np.arange(logits.shape[1]) >= targets[:, None]
-    behind = (logits < own) | ((logits == own) & later)  # so what is not a number is behind nothing
-    return np.mean([_right(logits, targets), (~behind).sum(1) < TOP], axis=0)
+    """1, 0.5 where the class is among the five best and not the best, or 0."""
+    ahead = _ahead(logits, targets)
+    return np.mean([ahead == 0, ahead < TOP], axis=0)
 
 
 def _scored(logits, targets):
@@ -153,10 +159,12 @@ def kept(measure: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     labels 0 or 1 [items, classes].
 
     Raises:
-        ValueError: the measure is not defined for such a set.
+        ValueError: the measure is not defined for such a set, or ranks images by scores that are no numbers.
     """
     if why := undefined(measure, logits.shape[1], targets.ndim == 2):
         raise ValueError(f"evaluate.measures: {why}")
+    if KEEP[measure] in (_scored, _labelled) and (lost := int(np.isnan(logits).any(axis=1).sum())):
+        raise ValueError(f"{measure}: scores of {lost} of {len(logits)} images are no numbers, so they have no order")
     return KEEP[measure](logits, targets).astype(np.float32)
 
 

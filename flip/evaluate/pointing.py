@@ -44,7 +44,7 @@ def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
 
 
 def hits(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Whether the centre of the most relevant patch lies in the box: bool [pictures].
+    """Whether the centre of the most relevant patch lies in the box: bool [pictures]; never, where a map is no numbers.
 
     Maps are [pictures, grid, grid], boxes [pictures, 4] left, top, right and bottom as shares of the picture's sides.
     """
@@ -52,7 +52,7 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
     best = maps.flatten(1).argmax(dim=1)
     x, y = ((place + 0.5) / grid for place in (best % grid, best // grid))
     left, top, right, bottom = boxes.unbind(dim=1)
-    return (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    return (left <= x) & (x < right) & (top <= y) & (y < bottom) & ~maps.isnan().flatten(1).any(dim=1)
 
 
 @torch.no_grad()
