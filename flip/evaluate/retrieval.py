@@ -63,7 +63,8 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
     Args:
         images, texts: features [pictures, d] and [captions, d], of at most unit length.
         owners: each caption's picture [captions], ascending.
-        rows: pictures in a block; memory holds the scores of a block with the captions of another.
+        rows: pictures in a block; memory holds the scores of a block with the captions of another, and all features
+            in float64: scores without rounding, for twice the time.
     """
     images, texts = exact(images), exact(texts)
     starts = torch.arange(0, len(images), rows, device=owners.device)
