@@ -58,4 +58,4 @@ def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device) -> Ten
 def exact(features: Tensor) -> Tensor:
     """Rounds features of at most unit length so that their products, in float64, have no rounding: a score then follows
     from two features, whatever order, block or machine sums it up. 3e-8 is less than float32 has computed them to."""
-    return (features.double() / GRAIN).round() * GRAIN
+    return features.to(torch.double, copy=True).div_(GRAIN).round_().mul_(GRAIN)
