@@ -27,9 +27,11 @@ from flip.evaluate.features import Features
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
 from flip.files import read_json
+from flip.measures import ACCURACY
 from flip.model.two_towers import TwoTowers
 from flip.params import check, merge
 from flip.schema import Params
+from flip.scoring import number
 
 CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of a picture; of features; clip-benchmark's default
 SLOTS, TEMPLATES = 77, 80  # CLIP's text tower; ImageNet's prompts
@@ -55,7 +57,7 @@ def build_retrieval(which: str, pictures: int):
 
     def ours() -> list[float]:
         found = retrieval.outcomes(Given, texts.__getitem__, loader, "cpu")
-        return [found[f"{side}-r{k}"].mean() for k in some for side in ("image", "text")]
+        return [number(ACCURACY, found[f"{side}-r{k}"]) / 100 for k in some for side in ("image", "text")]
 
     def benchmarks() -> list[float]:
         return list(theirs(Given, loader, texts.__getitem__, "cpu", amp=False, recall_k_list=some).values())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from flip.params import ParameterError, read_project
-from flip.receipt import checked, read
+from flip.receipt import parse, read
 
 HERE = "."
 
@@ -59,7 +59,7 @@ def receipts(state: str, scale: str) -> dict[str, dict]:
     commit = resolve(state)
     paths = git("ls-tree", "-r", "--name-only", commit, f"{root}/").splitlines()
     texts = {path: git("show", f"{commit}:{path}") for path in paths}
-    return {str(Path(path).relative_to(root)): checked(path, text, old=True) for path, text in texts.items()}
+    return {str(Path(path).relative_to(root)): parse(path, text, old=True) for path, text in texts.items()}
 
 
 def mean(values: list) -> float:

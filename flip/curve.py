@@ -11,6 +11,7 @@ one thread and with the lowest priority.
 import argparse
 import io
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,15 +19,16 @@ import matplotlib
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from safetensors.torch import load_file
 
 from flip.device import pick_device
 from flip.evaluate.__main__ import on_pictures
 from flip.evaluate.inputs import new_model
 from flip.evaluate.sets import made_folder, prompts, set_folder
 from flip.files import read_json, write_atomic
+from flip.model.weights import read_weights
 from flip.report.bootstrap import estimates
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES
+from flip.train.checkpoint import load_state
 from flip.trained import Trained, find
 
 LOOK = 5  # seconds between looks, with --follow
@@ -39,10 +41,13 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def read_state(path: Path) -> dict | None:
-    """A checkpoint's state; None if it has made room for a newer one in the meantime."""
+    """A checkpoint's state; None if it has made room for a newer one in the meantime, or is not what was written."""
     try:
-        return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        return load_state(path)
     except FileNotFoundError:
+        return None
+    except ValueError as error:
+        print(f"{path}: cannot be read ({error}); left out", file=sys.stderr)
         return None
 
 
@@ -111,7 +116,7 @@ class Curve:
         samples = read_json(self.trained.folder / "training.json")["samples"]
         self.points = of_this_run(self.points, log)
         if not self.known(samples):
-            self.add(samples, log, load_file(self.trained.weights))
+            self.add(samples, log, read_weights(self.trained.weights))
 
     def look(self) -> None:
         """Evaluates what is new, and writes the curve."""

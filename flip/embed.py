@@ -88,7 +88,7 @@ def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> 
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
             if not place.exists():
                 check_size(path, shard["bytes"])
-                write_features(place, embed_shard(tower, path))
+                write_features(out, shard["name"], embed_shard(tower, path))
             bar.update(shard["samples"])
             if asked:
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
@@ -97,7 +97,7 @@ def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> 
 def run(options, params: Params, world: World) -> None:
     """Goes on in the folder that belongs to these inputs; features.json, which says that all are there, comes last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
-    made_from = [manifest["id"], weights, *(file_hash(path) for path in [options.spec] if path)]
+    made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]
     if world.first:
         workspace(options.out, " ".join(made_from))
     world.barrier()
@@ -114,7 +114,7 @@ def main(argv=None):
     parser.add_argument("--params", required=True, help="frozen parameters of a variant with this tower")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
     parser.add_argument("--weights", required=True, help="safetensors file with the tower's weights")
-    parser.add_argument("--spec", help="file that changes with the recipe; features of another one are thrown away")
+    parser.add_argument("--spec", help="file that changes with the recipe (default: --params); features of others go")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for an array per shard and features.json")
     options = parser.parse_args(argv)

@@ -39,7 +39,9 @@ def main(argv=None):
     parser.add_argument("--text-tower", help="weights whose text tower it begins with (params: text_tower.weights)")
     parser.add_argument("--features", type=Path, help="folder with what a locked image tower gives (flip.embed)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
-    parser.add_argument("--spec", help="file that changes with the recipe; a checkpoint of another one is thrown away")
+    parser.add_argument(
+        "--spec", help="file that changes with the recipe (default: --params); a checkpoint of another is thrown away"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for weights, log.csv, training.json and params.yaml"
@@ -94,10 +96,10 @@ def train(options, params: Params, world: World) -> None:
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
     spoken = translations_path(options.data, params.captions)
     towers = options.image_tower, options.text_tower
-    files = options.spec, options.start, options.tokenizer, *towers, codes, spoken
-    inputs = [file_hash(path) for path in files if path]
+    files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, spoken
+    inputs = [file_hash(path) if path else "none" for path in files]
     if world.first:
-        workspace(options.checkpoints, " ".join([manifest["id"], *inputs]))
+        workspace(options.checkpoints, " ".join([manifest["id"], str(options.seed), *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
     world.barrier()
     begin = Begin(options.start, options.tokenizer, options.image_tower, features, options.text_tower)

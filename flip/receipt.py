@@ -38,7 +38,7 @@ def save(path, facts: dict) -> None:
     write_json(path, facts | {SEAL: sealed(facts)})
 
 
-def checked(path, text: str, old: bool = False) -> dict:
+def parse(path, text: str, old: bool = False) -> dict:
     """Return the receipt that a text holds; `path` is for messages, `old` allows one from before receipts were sealed.
 
     Raises:
@@ -59,9 +59,9 @@ def read(path, old: bool = False) -> dict:
     """Return the receipt in a file.
 
     Raises:
-        ValueError: as `checked`.
+        ValueError: as `parse`.
     """
-    return checked(path, Path(path).read_text(), old)
+    return parse(path, Path(path).read_text(), old)
 
 
 def made_from(spec: dict, after: list, places: list) -> dict:

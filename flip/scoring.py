@@ -1,7 +1,10 @@
-"""How the outcomes of classification become one number, for each of flip.measures.
+"""How the outcomes of a test set become one number, for each of flip.measures.
 
-An estimator takes what is stored of each test item, rows [rows, items, ...], and how often a resample draws each item,
-counts [resamples, items]; it gives percent [resamples, rows]. A class of which a resample has no item does not count.
+An estimator takes what is stored of each test image, rows [rows, images, ...], and how often a resample draws each,
+counts [resamples, images]; it gives percent [resamples, rows]. A class of which a resample has no image does not count.
+
+Images are what is independent: several captions, statements or boxes of one image are drawn together. So accuracy
+stores of such an image the mean of its items and how many they are (`by_image`).
 """
 
 from collections.abc import Callable
@@ -13,8 +16,25 @@ from flip.measures import ACCURACY, TOP, undefined
 DRAWS = 20  # of random scores, for what guessing gives
 
 
+def by_image(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """What is stored of values [items] where several items may be of one image, of which `owners` [items] are the
+    numbers: float32 [images], or as soon as one has several, [images, 2]: the mean of its values, how many they are."""
+    _, places, sizes = np.unique(owners, return_inverse=True, return_counts=True)
+    means = np.bincount(places, values) / sizes
+    return (means if (sizes == 1).all() else np.stack([means, sizes], axis=1)).astype(np.float32)
+
+
+def _weighted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of images [..., images], and their weights, 1 on average, of such rows with sizes [..., images, 2]."""
+    means, sizes = np.moveaxis(rows, -1, 0)
+    return means, sizes / sizes.mean(axis=-1, keepdims=True)
+
+
 def _mean(rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return counts @ rows.T * (100 / rows.shape[1])
+    if rows.ndim == 2:
+        return counts @ rows.T * (100 / rows.shape[1])
+    means, weights = _weighted(rows)
+    return counts @ (means * weights).T * (100 / rows.shape[1]) / (counts @ weights.T / rows.shape[1])
 
 
 def _one_by_one(estimate: Callable) -> Callable:
@@ -90,14 +110,22 @@ def _mean_precision(average: Callable) -> Callable:
     return estimate
 
 
+def _ahead(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How many classes rank before the right one [images]: of equal ones the earlier; all, where scores are no numbers,
+    so that a model that gives none is right nowhere."""
+    own = np.take_along_axis(logits, targets[:, None], axis=1)
+    later = np.arange(logits.shape[1]) >= targets[:, None]
+    return (~((logits < own) | ((logits == own) & later))).sum(axis=1)
+
+
 def _right(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    return logits.argmax(1) == targets
+    return _ahead(logits, targets) == 0
 
 
 def _top(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """1, 0.5 where the class is among the five best and not the best, or 0."""
-    best = np.argpartition(-logits, TOP - 1, axis=1)[:, :TOP]
-    return np.mean([_right(logits, targets), (best == targets[:, None]).any(1)], axis=0)
+    ahead = _ahead(logits, targets)
+    return np.mean([ahead == 0, ahead < TOP], axis=0)
 
 
 def _scored(logits, targets):
@@ -131,22 +159,26 @@ def kept(measure: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     labels 0 or 1 [items, classes].
 
     Raises:
-        ValueError: the measure is not defined for such a set.
+        ValueError: the measure is not defined for such a set, or ranks images by scores that are no numbers.
     """
     if why := undefined(measure, logits.shape[1], targets.ndim == 2):
         raise ValueError(f"evaluate.measures: {why}")
+    if KEEP[measure] in (_scored, _labelled) and (lost := int(np.isnan(logits).any(axis=1).sum())):
+        raise ValueError(f"{measure}: scores of {lost} of {len(logits)} images are no numbers, so they have no order")
     return KEEP[measure](logits, targets).astype(np.float32)
 
 
 def percent(measure: str, rows: np.ndarray) -> float:
-    """The number of what was kept [seeds, items, ...]: the mean over seeds, in percent."""
+    """The number of what was kept [seeds, images, ...]: the mean over seeds, in percent."""
     if ESTIMATE[measure] is _mean:
+        if rows.ndim == 3:
+            rows = np.prod(_weighted(rows), axis=0)
         return 100 * float(rows.mean(dtype=float))
     return float(ESTIMATE[measure](rows.astype(float), np.ones((1, rows.shape[1]))).mean())
 
 
 def number(measure: str, values: np.ndarray) -> float:
-    """Percent as metrics.json has it, of what was kept of one seed [items, ...]."""
+    """Percent as metrics.json has it, of what was kept of one seed [images, ...]."""
     return round(percent(measure, values[None]), 4)
 
 

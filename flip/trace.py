@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from flip.files import file_hash, read_json
-from flip.metrics import job_of, set_of, tasks_of, unmeasured
+from flip.metrics import job_of, measure_of, set_of, tasks_of, unmeasured
 from flip.params import ParameterError, Project, dump, nearest, read_project
 from flip.receipt import behind
+from flip.scoring import number
 
 
 def chain(receipt: str) -> dict[str, dict]:
@@ -142,8 +143,10 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
     else:
         again = evaluate_weights(params, data, weights, seed)[metric]
     with np.load(folder / "outcomes.npz") as file:
-        differing = int((file[metric] != again).sum())
-    value = 100 * float(again.mean())
+        stored = file[metric]
+    same = stored.shape == again.shape and (stored == again).reshape(len(again), -1).all(axis=1)
+    differing = len(again) - int(np.sum(same))
+    value = number(measure_of(metric, read_json(folder / "metrics.json")["sets"]), again)
     print(f"seed {seed}: {metric} from the weights = {value:.2f} %, {differing} of {len(again)} outcomes differ")
     return [f"{folder}: {differing} outcomes of {metric} are not those of the weights"] if differing else []
 

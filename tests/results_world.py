@@ -11,8 +11,10 @@ from PIL import Image
 
 from flip.data.index import write_index
 from flip.files import write_atomic, write_json
+from flip.measures import ACCURACY
 from flip.metrics import HEADS, job_of, tasks_of, transferred
 from flip.receipt import save
+from flip.scoring import by_image, number
 from flip.sheet import cell, sheet, webp
 from flip.specs import recipe
 
@@ -94,8 +96,8 @@ def write_pictures(folder, params):
         found["relevance-pointing"] = facts | {"hits": [True, False]}
         facts = {"kind": "retrieval", "set": "retrieval", "subjects": ["a red star"] * 12, "pictures": 400, "top": 4}
         found["matches-retrieval"] = facts | {"ranks": [1] * 5 + list(range(2, 9))}
-    for number, name in enumerate(found):
-        write_atomic(folder / "pictures" / f"{name}.webp", plain_sheet(90 * number))
+    for place, name in enumerate(found):
+        write_atomic(folder / "pictures" / f"{name}.webp", plain_sheet(90 * place))
     return found
 
 
@@ -122,7 +124,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
             test = metric.split("-")[0]
             captions = 5 if metric == "retrieval-image-r1" else 1
             ease = np.random.default_rng(ITEMS[test] + captions).random(ITEMS[test] * captions)
-            found[metric] = outcomes(metric, params, seed, ease)
+            found[metric] = by_image(outcomes(metric, params, seed, ease), np.arange(len(ease)) // captions)
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
         sets = {s: {"samples": ITEMS[s], "classes": CLASSES[s], "sha256": sets_from * 32} for s in ITEMS}
@@ -130,7 +132,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
             sets[test]["train"] = {"samples": count, "sha256": fitted_to * 32}
         sets["pointing"]["chance"] = 12.3246
         sets["composition"] |= {"chance": 50.0, "pairs": dict.fromkeys(KINDS, 480)}
-        metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
+        metrics = {metric: number(ACCURACY, values) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts | {"pictures": write_pictures(place, params)})
         steps = samples // batch
@@ -158,7 +160,7 @@ def write_trained(folder, params):
         }
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)
-        metrics = {metric: 100 * float(values.mean(dtype=float)) for metric, values in found.items()}
+        metrics = {metric: number(ACCURACY, values) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "weights": "ab" * 32}
         write_json(place / "metrics.json", facts | {"sets": sets if job == HEADS else {}})
 

@@ -146,3 +146,15 @@ def test_what_cannot_be_followed_is_said(folder, change, capsys):
     write_params(folder, small(change, "clip"))
     main(["clip"])
     assert "no checkpoint yet" in capsys.readouterr().out
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_left_out(folder, change, capsys):
+    training = Training(folder, small(change, "clip"))
+    training.advance(2)
+    training.advance(2)
+    newest = training.checkpoints.there()[0]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert curve(folder).samples.tolist() == [16]
+    assert f"{newest.relative_to(folder)}: cannot be read (its content is not" in capsys.readouterr().err

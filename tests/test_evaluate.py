@@ -20,10 +20,12 @@ from flip.evaluate.features import compute
 from flip.evaluate.sets import prompts, read_set, to_square
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
+from flip.measures import ACCURACY
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.params import dump
+from flip.scoring import number
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
 
@@ -76,7 +78,7 @@ def test_retrieval_on_a_hand_made_matrix(sets):
 
     loader = [(torch.tensor([[0], [1], [2]]), [["0", "1"], ["2", "3"], ["4", "5"]])]
     found = retrieval.outcomes(HandMade(), lambda t: torch.tensor([int(x) for x in t]), loader, "cpu")
-    assert found["image-r1"].tolist() == [1, 0, 1, 0, 1, 1]
+    assert found["image-r1"].tolist() == [[0.5, 2], [0.5, 2], [1, 2]], "the mean of a picture's captions, how many"
     assert "image-r5" not in found  # of three pictures, five cannot be retrieved
     # Picture 0: its caption 0 scores 1. Picture 1: captions 1 (not its own) and 2 tie. Picture 2: captions 3, 4, 5 tie.
     assert found["text-r1"][0] == 1
@@ -97,7 +99,8 @@ def test_retrieval_equals_clip_benchmark(change):
     theirs = evaluate(Full(model), loader, tokenize, "cpu", amp=False, recall_k_list=[1, 5, 10])
     for side in ("image", "text"):
         for k in (1, 5, 10):
-            assert found[f"{side}-r{k}"].mean() == pytest.approx(theirs[f"{side}_retrieval_recall@{k}"], abs=1e-6)
+            expected = 100 * theirs[f"{side}_retrieval_recall@{k}"]
+            assert number(ACCURACY, found[f"{side}-r{k}"]) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("texts", [1, 5, 4096])
@@ -181,7 +184,7 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     wanted = {"fine", "coarse", "fine-masked", "fine-ensemble", "fine-probe", "retrieval-image-r1"}
     assert set(facts["metrics"]) == set(outcomes) >= wanted
     for name, value in facts["metrics"].items():
-        assert value == pytest.approx(100 * outcomes[name].mean(), abs=1e-3)
+        assert value == number(ACCURACY, outcomes[name])
     assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == len(outcomes["fine-probe"]) == PICTURES
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]

@@ -299,5 +299,25 @@ def test_squares_of_another_decoder_are_not_read(tmp_path, monkeypatch):
         return len(list((tmp_path / "squares").glob("*.bin")))
 
     assert (files(), files()) == (1, 1)
-    monkeypatch.setattr(squares, "source_hash", {"flip.data.images": "changed"}.get)
+    monkeypatch.setattr(squares, "source_hash", lambda name: f"another {name}")
     assert files() == 2
+
+
+def test_squares_with_a_changed_bit_are_decoded_again(tmp_path):
+    """In the images, in the labels, or in the digest."""
+    folder = set_of(tmp_path / "set", [{"png": encoded(pattern(n), "PNG"), "cls": b"%d" % n} for n in range(3)])
+    loader, revision, place = read_set(folder, 16, 8), {"sha256": "0", "samples": 3}, tmp_path / "squares"
+
+    def read():
+        ((images, targets),) = squares.decoded(loader, place, revision, 16, 8)
+        return images.clone(), targets
+
+    images, targets = read()
+    for path in sorted(place.iterdir()):
+        for byte in (0, path.stat().st_size // 2, path.stat().st_size - 2):
+            content = bytearray(path.read_bytes())
+            content[byte] ^= 1
+            path.write_bytes(content)
+            again = read()
+            assert torch.equal(again[0], images)
+            assert torch.equal(again[1], targets)

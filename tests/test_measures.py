@@ -194,3 +194,20 @@ def test_a_class_without_items_does_not_count():
 
 def test_each_measure_is_computed():
     assert measures.MEASURES.keys() == scoring.KEEP.keys() == scoring.ESTIMATE.keys()
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"), [("accuracy", [1] + 9 * [0]), ("top1-top5", [1] + 4 * [0.5] + 5 * [0])]
+)
+def test_of_equal_classes_the_first_are_best_and_what_is_no_number_is_right_nowhere(measure, expected):
+    targets = np.arange(10)
+    assert scoring.kept(measure, np.zeros((10, 10)), targets).tolist() == expected
+    assert not scoring.kept(measure, np.full((10, 10), np.nan), targets).any()
+
+
+@pytest.mark.parametrize(("measure", "targets"), [("auc", [0, 1, 1]), ("map", [[0, 1], [1, 0], [1, 1]])])
+def test_images_without_a_score_have_no_order(measure, targets):
+    """NaN would be sorted behind all else, and so be a score like any other."""
+    logits = np.array([[0.1, 0.2], [np.nan, 0.3], [0.5, np.nan]])
+    with pytest.raises(ValueError, match=f"{measure}: scores of 2 of 3 images are no numbers"):
+        scoring.kept(measure, logits, np.array(targets))

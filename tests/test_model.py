@@ -198,15 +198,6 @@ def test_no_gradient_from_padding_and_empty_captions(change):
     assert (model.encode_text(captions([0, 0])) == 0).all()
 
 
-def test_temperature_is_clipped_without_gradient(change):
-    model = TwoTowers(change(), VOCABULARY)
-    assert model.scale.item() == pytest.approx(1 / 0.07)
-    model.log_scale.data.fill_(6.0)
-    assert model.scale.item() == pytest.approx(100)
-    model.scale.backward()
-    assert model.log_scale.grad == 0
-
-
 def test_patchify_reads_row_by_row():
     image = torch.arange(4 * 4 * 3).reshape(1, 4, 4, 3)
     first = patchify(image, 2)[0, 1]

@@ -324,3 +324,9 @@ def test_max_pooling_has_no_weights_and_takes_kept_patches_only(change):
     tokens = tokens.detach().requires_grad_()
     largest.vision.pool(tokens).sum().backward()
     assert torch.equal(tokens.grad.sum(dim=1), torch.ones(6, 16).double())
+
+
+def test_a_map_of_no_numbers_hits_nothing():
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2)
+    maps = torch.stack([torch.zeros(3, 3), torch.full((3, 3), float("nan"))])
+    assert hits(maps, boxes).tolist() == [True, False]

@@ -19,7 +19,7 @@ from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import per_picture, read_results, set_of
+from flip.report.results import read_results, set_of
 from tests import results_world as world
 
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
@@ -298,9 +298,17 @@ def test_agreement_is_in_sign_and_only_beyond_noise(low, high, paper, verdict):
     assert Cell("fine", 50, 48, 52, "clip", middle, low, high).agrees is None
 
 
-def test_captions_of_a_picture_count_as_one_observation():
-    np.testing.assert_allclose(per_picture(np.array([1, 0, 1, 1]), 2), [0.5, 1])
-    np.testing.assert_allclose(per_picture(np.array([1, 0, 1]), 2), [1, 0, 1])
+def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
+    """An earlier version left those of each caption."""
+    folder = fresh[1] / "clip" / "seed-0"
+    found = read_results(project, *fresh).runs["clip"]
+    with np.load(folder / "outcomes.npz") as file:
+        stored = dict(file)
+    stored["retrieval-image-r1"] = np.repeat(stored["retrieval-image-r1"][:, 0], 5)
+    np.savez(folder / "outcomes.npz", **stored)
+    message = "'retrieval-image-r1' has 2000 outcomes of 400 pictures, and does not say whose they are"
+    with pytest.raises(ValueError, match=message):
+        found.outcomes("retrieval-image-r1")
 
 
 def test_metrics_belong_to_the_longest_set_that_begins_them():

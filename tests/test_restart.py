@@ -153,3 +153,21 @@ def test_the_newest_checkpoint_that_can_be_read_is_taken(tmp_path, capsys):
     checkpoints.there()[1].write_bytes(b"")
     with pytest.raises(ValueError, match="none of its checkpoints can be read; delete it"):
         checkpoints.newest()
+
+
+def test_a_checkpoint_of_another_seed_or_of_other_parameters_is_thrown_away(change, small_data, tmp_path):
+    """Without a recipe (--spec), too: the folder is the same, what is asked for is not."""
+    folder = tmp_path / "checkpoints"
+
+    def stopped(rate, seed, accident, step):
+        delta = {**SMALL["train"], "epochs": 0.3, "warmup_samples": 0, "base_lr": rate}
+        write_atomic(tmp_path / "params.yaml", dump(change("flip-50", {**SMALL, "train": delta})))
+        words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--seed", seed, "--out", tmp_path / "out"]
+        return ended(tmp_path / "log", 1, pretrain_with, accident, step, [*words, "--checkpoints", folder])
+
+    for rate, seed in ((0.01, 0), (0.01, 1), (0.02, 1)):
+        codes, said = stopped(rate, seed, "kill", 0)
+        assert codes == [-signal.SIGKILL], said
+        assert not list(folder.glob("*.pt"))
+        assert stopped(rate, seed, "term", 1)[0] == [143]
+        assert len(list(folder.glob("*.pt"))) == 1

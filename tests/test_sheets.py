@@ -13,10 +13,11 @@ from PIL import Image
 from flip.data import testsets
 from flip.evaluate import gallery, pointing, retrieval
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
-from flip.evaluate.sets import examples, read_set, to_square
+from flip.evaluate.sets import examples, prompts, read_set, to_square
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
+from flip.objectives import PixelError, Reconstruction
 from flip.objectives.reconstruction import Pixels
 from flip.sheet import GAP, SHOWN, SIDE, cell, label, sheet, spread, webp
 from tests.colour_sets import PICTURES, write_set
@@ -125,6 +126,8 @@ def test_error_is_0_for_an_oracle_and_1_for_the_mean(change):
     ("variant", "way", "names"),
     [
         ("mae", by_decoder, ("prediction", "removed")),
+        ("mae-class", by_decoder, ("prediction", "removed")),
+        ("mae-raw", by_decoder, ("prediction", "removed")),
         ("flip-50-mae", by_decoder, ("prediction", "removed")),
         ("mae-clip", beside_words, ("pixels", "removed_patches")),
         ("m3ae", beside_words, ("pixels", "removed_patches")),
@@ -139,7 +142,7 @@ def test_predictions_are_those_of_training(change, variant, way, names):
     found, trained = way(model, batch, 3), model(batch, 3)
     assert torch.equal(found.values, trained[names[0]])
     assert torch.equal(found.removed, trained[names[1]])
-    assert found.targets.normalize == (way is by_decoder)
+    assert found.targets.normalize == (way is by_decoder and variant != "mae-raw")
 
 
 # What an evaluation leaves.
@@ -211,6 +214,24 @@ def test_facts_say_how_pixels_are_predicted(build, data):
     _, facts = reconstructions(build("m3ae"), tokenize, folder, 0, "cpu")["generative"]
     assert facts["words"]
     assert facts["removed"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("variant", ["mae", "mae-class", "mae-raw", "flip-50-mae", "m3ae", "mae-clip"])
+@torch.no_grad()
+def test_the_error_is_the_loss_of_training(build, data, variant):
+    """On the same images, captions and masks: the loss without its weight, in units of the targets' variance."""
+    model, folder = build(variant), data / "tests" / "fine"
+    ((section, (_, facts)),) = reconstructions(model, tokenize, folder, 3, "cpu").items()
+    images, labels = examples(folder, 16, facts["measured"])
+    names, templates = prompts(folder)
+    ids = tokenize([templates[0].format(c=names[label]) for label in labels])
+    batch = {"images": images, "ids": ids, "positions": torch.arange(len(images))}
+    objective = Reconstruction(model.params) if section == "reconstruction" else PixelError(model.params)
+    outputs = model(batch, 3)
+    (loss,) = objective(batch, outputs).values()
+    removed = outputs["removed" if section == "reconstruction" else "removed_patches"]
+    variance = objective.targets(images)[removed].double().var(correction=0)
+    assert facts["error"] == pytest.approx((loss / objective.weight / variance).item(), rel=1e-5)
 
 
 def test_the_same_weights_give_the_same_bytes_and_another_seed_other_masks(build, data):

@@ -29,7 +29,7 @@ from flip.schema import Tower
 from flip.specs import stages
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
-from flip.transfer.fit import batches, learning_rate
+from flip.transfer.fit import batches, fit, learning_rate
 from flip.transfer.heads import FORM, Answerer, Captioner, DecoderBlock
 from flip.transfer.scores import bleu, cider, ratio
 from flip.transfer.splits import Split, noted, read_split
@@ -596,3 +596,11 @@ def test_tables_show_what_heads_do(project, tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match=r"siglip/coarse-finetuned/seed-0/metrics.json: missing"):
         read_results(part, *places)
+
+
+def test_a_head_that_diverges_is_refused(transfer):
+    head = torch.nn.Linear(2, 1)
+    with pytest.raises(
+        ValueError, match=r"Linear: weights are not finite after 60 steps; lower its lr = 0.01 in transfer"
+    ):
+        fit(head, lambda rows: head(torch.ones(len(rows), 2)).sum() * float("inf"), 20, transfer, 0)

@@ -2,7 +2,8 @@
 the shards are, memory-mapped.
 
     features/<scale>/<variant>/seed-<seed>/features.json         whose they are, and of which pictures
-    features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; a picture that is none has nan
+    features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; a picture that is none has nan;
+                                                                 then a digest (flip.checksum)
 """
 
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from flip.checksum import check, checked
 from flip.data.loader import Loader
-from flip.files import atomic, read_json
+from flip.files import read_json
 
 FACTS = "features.json"
 
@@ -23,8 +25,8 @@ def features_path(folder, shard: str) -> Path:
     return (Path(folder) / shard).with_suffix(".npy")
 
 
-def write_features(path, rows: np.ndarray) -> None:
-    with atomic(path) as file:
+def write_features(folder, shard: str, rows: np.ndarray) -> None:
+    with checked(features_path(folder, shard), shard) as file:
         np.save(file, rows)
 
 
@@ -32,25 +34,36 @@ class Features:
     """features(number) -> [samples, width] of the manifest's shard of that number.
 
     Raises:
-        ValueError: they are not there, or those of other pictures or of another tower.
+        ValueError: they are not there, those of other pictures or of another tower, or not what was written, which is
+            found out when a shard is first asked for.
     """
 
     def __init__(self, folder, manifest: dict, weights: str, width: int):
         """`weights` is the SHA-256 of the tower's file, `width` that of its features."""
-        self.folder, self.width = Path(folder), width
-        self.paths = [features_path(folder, shard["name"]) for shard in manifest["shards"]]
+        self.folder, self.width, self.good = Path(folder), width, set()
+        self.names = [shard["name"] for shard in manifest["shards"]]
+        self.paths = [features_path(folder, name) for name in self.names]
         facts = self._facts()
         for name, wanted in {"manifest": manifest["id"], "weights": weights}.items():
             if facts[name] != wanted:
                 raise ValueError(f"{self.folder / FACTS}: {name} {facts[name]}, expected {wanted}; {self._remedy()}")
         for number, shard in enumerate(manifest["shards"]):
-            if (found := self(number).shape) != (expected := (shard["samples"], width)):
+            if (found := self._mapped(number).shape) != (expected := (shard["samples"], width)):
                 raise ValueError(f"{self.paths[number]}: shape {found}, expected {expected}; {self._remedy()}")
 
     def __call__(self, number: int) -> np.ndarray:
+        if number not in self.good:
+            try:
+                check(self.paths[number], self.names[number])
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{self.paths[number]}: cannot be used ({error}); {self._remedy()}") from None
+            self.good.add(number)
+        return self._mapped(number)
+
+    def _mapped(self, number: int) -> np.ndarray:
         try:
             return np.load(self.paths[number], mmap_mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a header with other bits makes the reader fail in any way
             raise ValueError(f"{self.paths[number]}: cannot be read ({error}); {self._remedy()}") from None
 
     def _facts(self) -> dict:

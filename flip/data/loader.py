@@ -23,15 +23,23 @@ from flip.model.masking import uniform
 from flip.schema import Augmentation, Mix, Views
 
 
+def neighbour(position: int, step: int) -> int:
+    """Gives the other one of the two positions that stand together in a global batch of `step` positions; of an odd
+    number the last has the one before it, and a single one itself."""
+    start = position - position % step
+    other = start + (position - start ^ 1)
+    return other if other < start + step else max(position - 1, start)
+
+
 class Loader:
     """Batches of training pairs: images uint8 [batch, side, side, 3], ids int64 [batch, slots], positions int64
     [batch]; and where `views` says how to make them, two views of each picture, uint8 [batch, 2, side, side, 3].
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
     could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
-    With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have a neighbour's
-    caption, and mismatched, bool [batch]. Without `tokens` (flip.data.tokens) captions are not read. `pinned` memory is
-    what a GPU fetches pictures from without the processor.
+    With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have the caption of a
+    neighbour in their global batch, of `step` positions, and mismatched, bool [batch]. Without `tokens`
+    (flip.data.tokens) captions are not read. `pinned` memory is what a GPU fetches pictures from without the processor.
 
     With a `mix`, each step of `step` positions has one kind (flip.data.order): a batch of pictures alone has no ids,
     and one of captions alone no images.
@@ -62,7 +70,8 @@ class Loader:
         counts = [shard["samples"] for shard in manifest["shards"]]
         self.order = Mixture(manifest["shards"], mix, step, seed, window) if mix else Order(counts, seed, window)
         self.tokens, self.side, self.augmentation, self.seed = tokens, side, augmentation, seed
-        self.noise, self.views, self.mismatched, self.pinned = noise, views, mismatched, pinned
+        self.noise, self.views, self.pinned = noise, views, pinned
+        self.mismatched, self.step = mismatched, step
         self.broken = 0
         # A batch may straddle two windows; more open files than that are never of use.
         self.shard = lru_cache(maxsize=2 * window)(lambda number: Shard(self.paths[number]))
@@ -142,11 +151,11 @@ class Loader:
         return [places[at - start] if source == at else self.order.at(source) for at, source in sources]
 
     def _mismatch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Captions of which some are those of the pair beside theirs in the training order; equal ones still match."""
+        """Captions of which some are those of the neighbouring pair; equal ones still match."""
         ids, positions = batch["ids"].clone(), batch["positions"]
         chosen = uniform(self.seed, "mismatched", positions, 1)[:, 0] < self.mismatched
         for row in chosen.nonzero()[:, 0].tolist():
-            ids[row] = self._ids([self.order.at(int(positions[row]) ^ 1)])[0]
+            ids[row] = self._ids([self.order.at(neighbour(int(positions[row]), self.step))])[0]
         return {"other_ids": ids, "mismatched": (ids != batch["ids"]).any(dim=1)}
 
     def keys(self, start: int, size: int) -> list[str]:

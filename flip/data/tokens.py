@@ -3,7 +3,7 @@
     data/<scale>/tokens/<tokenizer>/<shard>.npy      int32: where each caption's ids begin, where the last's end, ids
 
 Both names are hashes of what the ids follow from, so that a file is never one of other captions or another tokenizer,
-and whoever needs one that is not there may write it.
+and whoever needs one that is not there may write it. Its own digest (flip.checksum) is compared before it is used.
 """
 
 import json
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from flip.checksum import check, checked
 from flip.data.ahead import ahead
 from flip.data.index import Shard
 from flip.data.tokenizer import Tokenizer
 from flip.data.translations import Translations
-from flip.files import atomic
 from flip.provenance import versions
 from flip.sources import source_hash
 
@@ -44,7 +44,7 @@ class Tokens:
 
     def __init__(self, tokenizer: Tokenizer, data, manifest: dict, translations: Translations | None = None):
         self.tokenizer, self.translations, self.shards = tokenizer, translations, manifest["shards"]
-        self.source, self.writable = Path(data) / "shards", True
+        self.source, self.writable, self.good = Path(data) / "shards", True, set()
         made_by = json.dumps([tokenizer.stored, versions(), source_hash(__name__)], sort_keys=True)
         self.folder = Path(data) / "tokens" / sha256(made_by.encode()).hexdigest()[:16]
 
@@ -60,17 +60,27 @@ class Tokens:
 
     def __call__(self, number: int) -> np.ndarray:
         path = self.path(number)
-        if path.exists():
+        if path in self.good or (path.exists() and self._is_good(path)):
             return np.load(path, mmap_mode="r").view(np.ndarray)
         stored = joined(self.tokenizer.encode(self.captions(number)))
         try:
-            with atomic(path) as file:
+            with checked(path) as file:
                 np.save(file, stored)
         except OSError as error:
             if self.writable:
                 print(f"{self.folder}: captions are encoded again in each epoch ({error})", file=sys.stderr)
             self.writable = False
         return stored
+
+    def _is_good(self, path: Path) -> bool:
+        """Whether a file holds what was written; asked once, as it costs reading all of it."""
+        try:
+            check(path)
+        except (ValueError, OSError) as error:
+            print(f"{path}: cannot be used ({error}); its captions are encoded again", file=sys.stderr)
+            return False
+        self.good.add(path)
+        return True
 
     def encode(self, first: int, step: int, workers: int) -> None:
         """Writes what is missing of every `step`-th shard from `first` on, by `workers` threads; what other processes

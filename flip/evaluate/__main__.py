@@ -89,7 +89,7 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
     if probed:
         from flip.evaluate import probe  # here, as scikit-learn takes two seconds to import
 
-        training = compute(model, read(params, data, name, "train"), device)
+        training = compute(model, read(params, data, name, "train"), device, ranked=False)
         found[f"{name}-probe"] = probe.outcomes(training, features, params.evaluate.measure(name))
     return found
 

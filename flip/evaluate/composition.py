@@ -13,35 +13,37 @@ from torch import Tensor
 from flip.data.composition import samples
 from flip.data.images import decode
 from flip.data.layout import tars
+from flip.evaluate.distinct import Firsts, encode_texts, exact
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
+from flip.scoring import by_image
 
 
 def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
     """1 where the picture is nearer the right caption, 0 where the wrong one is; 1/2 where a model cannot tell them
     apart, which is what guessing would give. All features are [pairs, embedding], of any length."""
-    image, right, wrong = (F.normalize(one, dim=-1) for one in (image, right, wrong))
+    image, right, wrong = (exact(F.normalize(one, dim=-1)) for one in (image, right, wrong))
     return ((image * right).sum(dim=-1) - (image * wrong).sum(dim=-1)).sign() / 2 + 0.5
 
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
-    """By kind, `preference` for each picture that has such a pair; its mean where it has several: float32
-    [pictures of the kind]."""
-    found, side = defaultdict(list), model.params.model.image
+    """By kind, `preference` for each sample that has such a pair, its mean where it has several; as `by_image` stores
+    it, since a picture may be there in several samples."""
+    found, owners, alike, side = defaultdict(list), defaultdict(list), Firsts(), model.params.model.image
     every = chain.from_iterable(map(samples, tars(folder)))
     while some := list(islice(every, batch)):
         images = torch.stack([to_square(decode(picture, str(folder)), side) for picture, _ in some])
-        features = model.encode_image(images.to(device))
+        features, start = model.encode_image(images.to(device)), len(alike.found)
+        alike.add(images)
         pairs = [(row, one) for row, (_, pairs) in enumerate(some) for one in pairs]
-        right, wrong = (
-            model.encode_text(tokenize([getattr(one, which) for _, one in pairs]).to(device))
-            for which in ("right", "wrong")
-        )
+        both = tokenize([getattr(one, which) for which in ("right", "wrong") for _, one in pairs])
+        right, wrong = encode_texts(model.encode_text, both, device).chunk(2)
         rows = [row for row, _ in pairs]
         scores = defaultdict(list)
-        for (row, one), score in zip(pairs, preference(features[rows], right, wrong).tolist(), strict=True):
+        for (row, one), score in zip(pairs, preference(features[rows].cpu(), right, wrong).tolist(), strict=True):
             scores[one.kind, row].append(score)
-        for (kind, _), values in scores.items():
+        for (kind, row), values in scores.items():
             found[kind].append(np.mean(values))
-    return {kind: np.array(values, np.float32) for kind, values in found.items()}
+            owners[kind].append(alike.found[start + row])
+    return {kind: by_image(np.array(values), np.array(owners[kind])) for kind, values in found.items()}

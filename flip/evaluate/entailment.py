@@ -15,8 +15,10 @@ from torch import Tensor
 
 from flip.data.entailment import texts
 from flip.data.layout import tars
+from flip.evaluate.distinct import encode_texts, equal_images
 from flip.evaluate.features import Features
 from flip.model.two_towers import TwoTowers
+from flip.scoring import by_image
 
 
 def pair(u: Tensor, v: Tensor) -> Tensor:
@@ -38,18 +40,20 @@ def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device:
     found, labels, start = {}, [], 0
     for images, targets in loader:
         captions, claims = zip(*lines[start : start + len(targets)], strict=True)
-        captions, claims = (tokenize(list(words)).to(device) for words in (captions, claims))
+        captions, claims = (tokenize(list(words)) for words in (captions, claims))
         if model.params.relates:
-            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims).cpu())
+            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims.to(device)).cpu())
         if model.text is not None:
-            found.setdefault("text", []).append(pair(model.text(captions), model.text(claims)).cpu())
+            both = encode_texts(model.text, torch.cat([captions, claims]), device)
+            found.setdefault("text", []).append(pair(*both.chunk(2)))
         labels.append(targets)
         start += len(targets)
     return {task: Features(torch.cat(parts), labels) for task, parts in found.items()}
 
 
 def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
-    """By task, image or text, 1 where the probe is right, else 0: float32 [pictures]; those that the model can do.
+    """By task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since a picture may be there
+    with several statements; those that the model can do.
 
     `loaders` give pictures and labels of the splits train and test.
     """
@@ -59,4 +63,6 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: st
         split: features(model, tokenize, loader, texts(tars(folder, split)), device)
         for split, loader in loaders.items()
     }
-    return {task: probe.outcomes(splits["train"][task], splits["test"][task]) for task in splits["test"]}
+    right = {task: probe.outcomes(splits["train"][task], splits["test"][task]) for task in splits["test"]}
+    owners = equal_images(loaders["test"])
+    return {task: by_image(values, owners) for task, values in right.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flip.evaluate.distinct import Firsts
 from flip.model.two_towers import TwoTowers
 
 
@@ -44,13 +45,19 @@ def mapped(parts) -> Tensor:
 
 
 @torch.no_grad()
-def compute(model: TwoTowers, loader, device: str) -> Features:
-    """Features of all pictures of a loader of (images, targets); memory holds a batch of them."""
-    targets = []
+def compute(model: TwoTowers, loader, device: str, ranked: bool = True) -> Features:
+    """Features of all pictures of a loader of (images, targets); memory holds a batch of them. Where pictures are to be
+    `ranked`, equal ones get equal features, to the last bit."""
+    targets, alike = [], Firsts()
 
     def pooled():
         for images, target in loader:
             targets.append(target)
+            if ranked:
+                alike.add(images)
             yield model.vision.feature(images.to(device)).cpu().numpy()
 
-    return Features(mapped(pooled()), targets)
+    found, places = mapped(pooled()), alike.places
+    repeated = (places != torch.arange(len(places))).nonzero()[:, 0]
+    found[repeated] = found[places[repeated]]
+    return Features(found, targets)

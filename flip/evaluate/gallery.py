@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from flip.evaluate import retrieval
+from flip.evaluate.distinct import exact
 from flip.evaluate.encoders import Full
 from flip.evaluate.pointing import HIT, MISS
 from flip.model.two_towers import TwoTowers
@@ -50,9 +51,9 @@ def best_matches(model: TwoTowers, tokenize, loader, device: str) -> tuple[bytes
     which rank the right picture of each has among all. `loader` gives pictures and captions, and is read twice."""
     images, texts, owners = retrieval.embed(Full(model), tokenize, loader, device)
     places = spread(len(texts), SHOWN)
-    scores, right = texts[places] @ images.T, owners[places]
-    ranks = (1 + (scores > scores.gather(1, right[:, None])).sum(dim=1)).tolist()
-    best = scores.topk(min(TOP, len(images)), dim=1).indices.tolist()
+    ranks = retrieval.ranks(images, texts, owners)[0][places].tolist()
+    scores, right = exact(texts[places]) @ exact(images).T, owners[places]
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, :TOP].tolist()
     captions, cells = chosen(loader, places, {picture for row in best for picture in row})
     stacks = [
         [headed(caption, rank), *(edged(cells[picture], picture == own) for picture in row)]

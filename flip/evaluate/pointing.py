@@ -17,8 +17,10 @@ from torch import Tensor
 from flip.data.boxes import Sample, samples
 from flip.data.index import members
 from flip.data.layout import tars
+from flip.evaluate.distinct import Firsts
 from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
+from flip.scoring import by_image
 from flip.sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
 
 HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
@@ -42,7 +44,7 @@ def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
 
 
 def hits(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Whether the centre of the most relevant patch lies in the box: bool [pictures].
+    """Whether the centre of the most relevant patch lies in the box: bool [pictures]; never, where a map is no numbers.
 
     Maps are [pictures, grid, grid], boxes [pictures, 4] left, top, right and bottom as shares of the picture's sides.
     """
@@ -50,21 +52,25 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
     best = maps.flatten(1).argmax(dim=1)
     x, y = ((place + 0.5) / grid for place in (best % grid, best // grid))
     left, top, right, bottom = boxes.unbind(dim=1)
-    return (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    return (left <= x) & (x < right) & (top <= y) & (y < bottom) & ~maps.isnan().flatten(1).any(dim=1)
 
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
-    """1 where the model points at what is named, else 0: float32 [pictures]."""
-    found, side = [], model.params.model.image
+    """1 where the model points at what is named, else 0, as `by_image` stores it: a picture may be there with several
+    boxes."""
+    found, alike, side = [], Firsts(), model.params.model.image
     for tar in tars(folder):
         pictures = list(samples(tar))
         for start in range(0, len(pictures), batch):
             some = pictures[start : start + batch]
-            images = torch.stack([to_square(sample.picture, side) for sample in some]).to(device)
+            images = torch.stack([to_square(sample.picture, side) for sample in some])
+            alike.add(images)
             text = model.encode_text(tokenize([sample.caption for sample in some]).to(device))
-            found.append(hits(relevance(model, images, text).cpu(), torch.tensor([sample.square for sample in some])))
-    return torch.cat(found).numpy().astype(np.float32)
+            found.append(
+                hits(relevance(model, images.to(device), text).cpu(), torch.tensor([sample.square for sample in some]))
+            )
+    return by_image(torch.cat(found).numpy(), alike.places.numpy())
 
 
 def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from flip.evaluate.sets import examples, prompts
-from flip.model.masking import mask_patches
-from flip.model.precision import full_precision
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.objectives.reconstruction import Pixels
@@ -30,11 +28,10 @@ class Prediction:
 
 def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
     """MAE's decoder, as in training."""
-    params = model.params
-    order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
-    kept = model.vision.patches(model.vision(batch["images"], order.ids_keep))
-    values = full_precision(model.decoder(kept, order.ids_restore))
-    return Prediction(values, order.ids_restore >= params.kept_patches, Pixels(params, params.reconstruction.normalize))
+    order = model.image_mask(batch, seed)
+    outputs = model.reconstruct(model.vision(batch["images"], order.ids_keep), order)
+    targets = Pixels(model.params, model.params.reconstruction.normalize)
+    return Prediction(outputs["prediction"], outputs["removed"], targets)
 
 
 def beside_words(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:

@@ -2,7 +2,7 @@
 
 A caption finds its picture among the first k if fewer than k others score higher; a picture finds a caption if the best
 of its own does. So scores are compared with the one that is right and neither sorted nor kept. Of equal scores the
-earlier one in the set is ranked first.
+earlier one in the set is ranked first; equal captions have equal scores, and so have equal images.
 """
 
 import numpy as np
@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 from torch import Tensor
 
+from flip.evaluate.distinct import Firsts, encode_texts, exact
+from flip.scoring import by_image
+
 RECALLS = (1, 5, 10)
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 
@@ -18,13 +21,14 @@ ROWS = 256  # pictures whose scores with as many pictures' captions are held at 
 @torch.no_grad()
 def embed(encoder, tokenize, loader, device: str):
     """Unit features of pictures [pictures, d] and captions [captions, d], and each caption's picture [captions]."""
-    images, texts, owners = [], [], []
+    images, alike, ids, owners = [], Firsts(), [], []
     for batch, captions, numbers in benchmark.dataloader_with_indices(loader):
         images.append(F.normalize(encoder.encode_image(batch.to(device)), dim=-1).cpu())
-        words = tokenize([text for group in captions for text in group]).to(device)
-        texts.append(F.normalize(encoder.encode_text(words), dim=-1).cpu())
+        alike.add(batch)
+        ids.append(tokenize([text for group in captions for text in group]))
         owners.append(numbers.repeat_interleave(torch.tensor([len(group) for group in captions])))
-    return torch.cat(images), torch.cat(texts), torch.cat(owners)
+    texts = encode_texts(lambda some: F.normalize(encoder.encode_text(some), dim=-1), torch.cat(ids), device)
+    return torch.cat(images)[alike.places], texts, torch.cat(owners)
 
 
 def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,10 +61,12 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
     among all captions [pictures]; first is 1, and a picture without captions is past all of them.
 
     Args:
-        images, texts: features [pictures, d] and [captions, d].
+        images, texts: features [pictures, d] and [captions, d], of at most unit length.
         owners: each caption's picture [captions], ascending.
-        rows: pictures in a block; memory holds the scores of a block with the captions of another.
+        rows: pictures in a block; memory holds the scores of a block with the captions of another, and all features
+            in float64: scores without rounding, for twice the time.
     """
+    images, texts = exact(images), exact(texts)
     starts = torch.arange(0, len(images), rows, device=owners.device)
     edges = [*torch.searchsorted(owners, starts).tolist(), len(texts)]
     blocks = [(slice(s, s + rows), slice(*edges[n : n + 2])) for n, s in enumerate(starts.tolist())]
@@ -85,11 +91,13 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
 
 
 def outcomes(encoder, tokenize, loader, device: str) -> dict[str, np.ndarray]:
-    """1 where a right answer is among the first k, else 0: float32, per caption (image-rk) and picture (text-rk)."""
+    """1 where a right answer is among the first k, else 0: per picture (text-rk), float32 [pictures], and per caption
+    (image-rk), as `by_image` stores them."""
     images, texts, owners = (one.to(device) for one in embed(encoder, tokenize, loader, device))
     of_texts, of_images = ranks(images, texts, owners)
     found = {}
-    for side, rank, among in (("image", of_texts, images), ("text", of_images, texts)):
+    sides = ("image", of_texts, owners, images), ("text", of_images, torch.arange(len(images)), texts)
+    for side, rank, items, among in sides:
         for k in (k for k in RECALLS if k <= len(among)):
-            found[f"{side}-r{k}"] = (rank <= k).cpu().numpy().astype(np.float32)
+            found[f"{side}-r{k}"] = by_image((rank <= k).cpu().numpy(), items.cpu().numpy())
     return found

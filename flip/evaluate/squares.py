@@ -5,6 +5,7 @@ deleted at any time, and two jobs that make it at once make the same.
 """
 
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,8 +16,8 @@ import PIL
 import torch
 from torch import Tensor
 
+from flip.checksum import check, checked, read_checked
 from flip.evaluate.sets import to_square
-from flip.files import atomic, read_json, write_json
 from flip.sources import source_hash
 
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
@@ -55,7 +56,7 @@ def write(loader, pictures: Path, targets: Path, samples: int) -> None:
         ValueError: other than so many samples, which is how many were compared with the training data.
     """
     found = []
-    with atomic(pictures) as file:
+    with checked(pictures) as file:
         for images, some in loader:
             file.write(images.numpy().tobytes())
             found += some.tolist() if isinstance(some, Tensor) else some
@@ -63,7 +64,19 @@ def write(loader, pictures: Path, targets: Path, samples: int) -> None:
         raise ValueError(
             f"{loader.folder}: {len(found)} samples, but its revision.json says {samples}; make that again"
         )
-    write_json(targets, found)
+    with checked(targets) as file:
+        file.write(json.dumps(found).encode())
+
+
+def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
+    """What `write` has written: images [images, side, side, 3], mapped into memory, and targets.
+
+    Raises:
+        OSError: a file is not there.
+        ValueError: bits of one have changed.
+    """
+    found, size = json.loads(read_checked(targets)), check(pictures)
+    return np.memmap(pictures, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
 
 
 def decoded(loader, place: Path, revision: dict, side: int, batch: int):
@@ -77,7 +90,9 @@ def decoded(loader, place: Path, revision: dict, side: int, batch: int):
     made_by = f"{revision['sha256']} {side} {read_by} {PIL.__version__}"
     name = sha256(made_by.encode()).hexdigest()[:16]
     pictures, targets = place / f"{name}.bin", place / f"{name}.json"
-    if not targets.exists():
+    try:
+        found = stored(pictures, targets, side)
+    except (OSError, ValueError):  # not there yet, or spoilt
         write(loader, pictures, targets, revision["samples"])
-    bytes_of_all = np.memmap(pictures, np.uint8, mode="r")
-    return Squares(bytes_of_all.reshape(-1, side, side, 3), read_json(targets), batch)
+        found = stored(pictures, targets, side)
+    return Squares(*found, batch)

@@ -5,28 +5,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.evaluate.distinct import Firsts, encode_texts, firsts
 from flip.measures import ACCURACY
 from flip.scoring import kept
 
-TEXTS = 4096  # prompts encoded at once, about
+TEXTS = 4096  # prompts at once, about
 
 
 @torch.no_grad()
 def head(encoder, tokenize, classes: list[str], templates: list[str], device: str, texts: int = TEXTS) -> Tensor:
     """One unit vector per class [d, classes]: the mean of the unit features of its prompts.
 
-    clip-benchmark encodes one class at a time. Here the prompts of many classes go together, about `texts` of them, and
-    of equal ones just one.
+    clip-benchmark encodes one class at a time. Here the prompts of many classes go together, about `texts` of them.
+    Classes of equal prompts get one vector.
     """
-    found, step = [], max(texts // len(templates), 1)
+    found, alike, step = [], Firsts(), max(texts // len(templates), 1)
     for start in range(0, len(classes), step):
-        prompts = [template.format(c=name) for name in classes[start : start + step] for template in templates]
-        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        features = F.normalize(encoder.encode_text(tokenize(list(places)).to(device)), dim=-1)
-        each = features[[places[prompt] for prompt in prompts]].unflatten(0, (-1, len(templates)))
-        mean = each.mean(dim=1)
+        ids = tokenize([template.format(c=name) for name in classes[start : start + step] for template in templates])
+        alike.add(ids.unflatten(0, (-1, len(templates))))
+        features = encode_texts(lambda some: F.normalize(encoder.encode_text(some), dim=-1), ids, device)
+        mean = features.unflatten(0, (-1, len(templates))).mean(dim=1)
         found.append(mean / mean.norm(dim=1, keepdim=True))
-    return torch.cat(found).T
+    return torch.cat(found)[alike.places].T.to(device)
 
 
 def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
@@ -40,4 +40,5 @@ def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure
 
     weights = head(encoder, tokenize, classes, templates, device)
     logits, target = benchmark.run_classification(encoder, weights, loader, device, amp=False)
+    logits = logits[:, firsts(weights.T)]  # a product's last bits differ between columns, equal classes' too
     return kept(measure, logits.numpy(), target.numpy())

@@ -87,15 +87,13 @@ def faults(target: Target, params: Params) -> list[str]:
 
 
 def own_weights(model: TwoTowers) -> dict[str, Tensor]:
-    """All that a model computes with, under our names: fixed positions are written as learned ones, a bottlenecked
-    token embedding as the plain one that it comes to, and the logits' scale as it is used, within its limits."""
+    """All that a model computes with, under our names: fixed positions are written as learned ones, and a bottlenecked
+    token embedding as the plain one that it comes to."""
     found = dict(model.state_dict()) | {"vision.positions": model.vision.positions}
     if model.text is not None:
         found["text.embed.weight"] = model.text.embed.weight
     if model.decoder is not None:
         found["decoder.positions"] = model.decoder.positions
-    if "log_scale" in found:
-        found["log_scale"] = model.scale.log()
     return {name: tensor.detach() for name, tensor in found.items()}
 
 

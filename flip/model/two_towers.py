@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flip.kinds import PAD, PAIRS, kind
 from flip.model.decoder import Decoder
-from flip.model.masking import mask_patches, mask_tokens
+from flip.model.masking import Order, mask_patches, mask_tokens
 from flip.model.passes import passes
 from flip.model.precision import full_precision
 from flip.model.text import TextTower
@@ -43,6 +43,8 @@ class TwoTowers(nn.Module):
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
             self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
             self.log_scale = nn.Parameter(torch.tensor(-math.log(params.logits.temperature)))
+            self.clamp_scale()
+            self.register_load_state_dict_post_hook(lambda model, _: model.clamp_scale())
         bias = params.sigmoid.initial_bias(params.train.global_batch)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self.decoder = Decoder(model, params.reconstruction, form.vision) if params.reconstruction.weight else None
@@ -76,9 +78,15 @@ class TwoTowers(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Logit scale (1 / temperature); past its limits, where it has some, without gradient, as in FLIP's release."""
-        limit = self.params.logits.max_scale
-        return self.log_scale.exp() if limit is None else self.log_scale.clamp(0, math.log(limit)).exp()
+        """Logit scale (1 / temperature)."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Puts the scale back to between 1 and its limit, where it has one. This is for after each step: a clamp of
+        what is computed would leave no gradient to come back by (open_clip clamps the parameter, too)."""
+        if self.params.aligned and (limit := self.params.logits.max_scale) is not None:
+            self.log_scale.clamp_(0, math.log(limit))
 
     def align(self, image: Tensor, batch: dict[str, Tensor], seed: int, send: Callable | None) -> dict:
         """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
@@ -114,18 +122,27 @@ class TwoTowers(nn.Module):
 
     def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool, send: Callable | None) -> dict:
         """What the towers and the decoder give, as for `forward`."""
-        params, order, kept, outputs = self.params, None, None, {}
-        if params.masking.image:
-            order = mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
-            kept = order.ids_keep
-        decodes, image = self.decoder is not None and not joint, batch.get("features")
-        if decodes:
-            encoded = self.vision(batch["images"], kept)
-        if params.aligned:
-            if image is None:
-                image = self.project_image(encoded) if decodes else self.encode_image(batch["images"], kept)
+        order, image, encoded, outputs = self.image_mask(batch, seed), batch.get("features"), None, {}
+        if self.decoder is not None and not joint:
+            encoded = self.vision(batch["images"], order.ids_keep)
+        if self.params.aligned:
+            if image is None and encoded is None:
+                image = self.encode_image(batch["images"], order and order.ids_keep)
+            elif image is None:
+                image = self.project_image(encoded)
             outputs |= self.align(image, batch, seed, send)
-        if decodes:
-            outputs["prediction"] = full_precision(self.decoder(encoded, order.ids_restore))
-            outputs["removed"] = order.ids_restore >= params.kept_patches
-        return outputs
+        return outputs if encoded is None else outputs | self.reconstruct(encoded, order)
+
+    def image_mask(self, batch: dict[str, Tensor], seed: int) -> Order | None:
+        """Draws which patches a batch's positions keep; None where all are."""
+        params = self.params
+        if not params.masking.image:
+            return None
+        return mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
+
+    def reconstruct(self, encoded: Tensor, order: Order) -> dict[str, Tensor]:
+        """Predicts patches, `prediction` [batch, patches, pixels], and says which were `removed` [batch, patches], from
+        what the image tower makes of those that were kept, `encoded` [batch, kept, width], a class token before them
+        where it has one."""
+        prediction = full_precision(self.decoder(encoded, order.ids_restore))
+        return {"prediction": prediction, "removed": order.ids_restore >= order.ids_keep.shape[1]}

@@ -1,16 +1,44 @@
 """The weights of a finished run, as safetensors."""
 
+from hashlib import sha256
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from flip.files import write_atomic
+from flip.files import read_json, write_atomic
+
+FACTS = "training.json"  # beside weights that were trained here; says, among other things, their file's SHA-256
+
+
+def packed(weights: dict[str, Tensor]) -> bytes:
+    """Gives what a file of these weights holds."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def save_weights(path, weights: dict[str, Tensor]) -> None:
-    write_atomic(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
+    write_atomic(path, packed(weights))
+
+
+def read_weights(path) -> dict[str, Tensor]:
+    """Reads a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
+
+    Raises:
+        ValueError: a file cut short, or other content than was written.
+    """
+    path = Path(path)
+    content, facts = path.read_bytes(), path.with_name(FACTS)
+    stated = read_json(facts).get("weights") if facts.exists() else None
+    if stated and stated != (found := sha256(content).hexdigest()):
+        raise ValueError(
+            f"{path}: its SHA-256 is {found[:12]}, but {FACTS} says {stated[:12]}, so it is not what training wrote; "
+            "`dvc checkout` brings back what DVC has recorded, otherwise delete the folder and train again"
+        )
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
 
 
 def load_weights(path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
@@ -18,12 +46,9 @@ def load_weights(path, model: nn.Module, strict: bool = True, optional: str | No
     model named `optional` stays as it is where the file has nothing of it.
 
     Raises:
-        ValueError: a file cut short, a missing weight, or one of another shape.
+        ValueError: as `read_weights`, a missing weight, or one of another shape.
     """
-    try:
-        stored = load(Path(path).read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
+    stored = read_weights(path)
     wanted = model.state_dict()
     if optional and not any(name.startswith(optional) for name in stored):
         wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(optional)}

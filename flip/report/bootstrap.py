@@ -1,4 +1,4 @@
-"""Percentile bootstrap over test items and seeds, for many metrics at once."""
+"""Percentile bootstrap over test images and seeds, for many metrics at once."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -50,8 +50,8 @@ def estimates(
 
     Args:
         outcomes: (variant, metric) -> [seeds, items, ...], what `measure` keeps of each item, for accuracy 1 for a
-            correct one and 0 for a wrong one; the items are those of one test set, so a resample draws the same items
-            for all: differences are paired.
+            correct one and 0 for a wrong one, or what `by_image` makes of several; the items are the images of one test
+            set, so a resample draws the same ones for all: differences are paired.
         test_set: its name seeds the draw of items; a variant's name seeds the draw of its seeds.
         resamples: how many.
         measure: how outcomes become a number (flip.measures).

@@ -9,7 +9,6 @@ import pandas as pd
 
 from flip import receipt
 from flip.files import read_json
-from flip.measures import ACCURACY
 from flip.metrics import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
 from flip.params import Project
 from flip.report.bootstrap import Estimate, estimates
@@ -33,11 +32,6 @@ def _same(what: str, identities: dict[str, str], remedy: str) -> None:
                 f"{what}: {first} has {expected[:12]} and {origin} has {identity[:12]}; results of different {what} "
                 f"do not belong in one table; `snakemake ablations` makes those that are out of date again{remedy}"
             )
-
-
-def per_picture(outcomes: np.ndarray, pictures: int) -> np.ndarray:
-    """Means over the captions of each picture, which stand side by side: pictures are what is independent."""
-    return outcomes if len(outcomes) % pictures else outcomes.reshape(pictures, -1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class Run:
         return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
 
     def outcomes(self, metric: str) -> np.ndarray:
-        """[seeds, pictures, ...]: what the metric's measure keeps of each; for accuracy 1 right, 0 wrong.
+        """[seeds, pictures, ...]: what the metric's measure keeps of each (flip.scoring).
 
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
@@ -133,9 +127,14 @@ class Run:
                     why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
                     raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[metric]
+            if len(row) > pictures:
+                raise ValueError(
+                    f"{folder}: '{metric}' has {len(row)} outcomes of {pictures} pictures, and does not say whose they "
+                    "are: an earlier version wrote it; evaluate again"
+                )
             if abs(percent(measure, row[None]) - metrics["metrics"][metric]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
-            rows.append(per_picture(row, pictures) if measure == ACCURACY else row)
+            rows.append(row)
         return np.stack(rows)
 
 
@@ -265,7 +264,7 @@ class Results:
                 continue
             values = self.runs[variant].outcomes(metric)
             measure = measure_of(metric, self.sets)
-            groups[set_of(metric, self.sets), measure, values.shape[1]][variant, metric] = values
+            groups[set_of(metric, self.sets), measure, values.shape[1:]][variant, metric] = values
         found = {}
         for (name, measure, _), outcomes in groups.items():
             found |= estimates(outcomes, name, self.bootstrap.resamples, measure)

@@ -18,6 +18,7 @@ from flip.data.images import decode
 from flip.data.layout import kind
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
+from flip.evaluate.distinct import encode_texts
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
@@ -133,9 +134,7 @@ class Viewer:
     @torch.no_grad()
     def text(self, texts: list[str]) -> Tensor:
         """[texts, embedding]"""
-        parts = [self.tokenize(texts[start : start + 256]) for start in range(0, len(texts), 256)]
-        found = [self.model.encode_text(ids.to(self.device)).cpu() for ids in parts]
-        return F.normalize(torch.cat(found), dim=-1)
+        return F.normalize(encode_texts(self.model.encode_text, self.tokenize(texts), self.device), dim=-1)
 
     @torch.no_grad()
     def image(self, pixels: np.ndarray, ids_keep: Tensor | None = None) -> Tensor:

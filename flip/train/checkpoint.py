@@ -9,12 +9,22 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from flip.files import atomic
+from flip.checksum import checked, read_checked
 
 
 def snapshot(state):
     """A copy in main memory, which training goes on without changing."""
     return tree_map(lambda x: x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else x, state)
+
+
+def load_state(path: Path) -> dict:
+    """Reads a state into main memory.
+
+    Raises:
+        ValueError: the file is not what was written.
+        OSError: it cannot be read.
+    """
+    return torch.load(io.BytesIO(read_checked(path)), map_location="cpu", weights_only=True)
 
 
 class Checkpoints:
@@ -28,6 +38,7 @@ class Checkpoints:
         self.folder, self.keep, self.writes = Path(folder), keep, writes
         self.pool = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future | None = None
+        self.bad: set[Path] = set()
 
     def there(self) -> list[Path]:
         """Newest first."""
@@ -40,10 +51,13 @@ class Checkpoints:
             self.pending = self.pool.submit(self._write, samples, snapshot(state))
 
     def _write(self, samples: int, state: dict) -> None:
-        with atomic(self.folder / f"checkpoint-{samples:015d}.pt") as file:
+        path = self.folder / f"checkpoint-{samples:015d}.pt"
+        with checked(path) as file:
             torch.save(state, file)
-        for path in self.there()[self.keep :]:
-            path.unlink()
+        self.bad.discard(path)
+        good = [one for one in self.there() if one not in self.bad]
+        for one in good[self.keep :] + list(self.bad):
+            one.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Until the last write has ended.
@@ -63,15 +77,16 @@ class Checkpoints:
             ) from None
 
     def newest(self) -> dict | None:
-        """The newest state that can be read, in main memory; None where there is none.
+        """Reads the newest state that is what was written, into main memory; None where there is none.
 
         Raises:
-            ValueError: there are some, and the disk has spoilt them all.
+            ValueError: there are some, and none of them is.
         """
         for path in (paths := self.there()):
             try:
-                return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-            except Exception as error:  # spoilt bytes make the reader fail in any way
+                return load_state(path)
+            except Exception as error:  # of the disk, the digest, or another version of torch
+                self.bad.add(path)
                 print(f"{path}: cannot be read ({error}); the one before it is taken", file=sys.stderr)
         if paths:
             raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete it to train from the start")

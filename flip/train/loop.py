@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from flip.device import device_name
 from flip.files import write_atomic, write_json
 from flip.model.codebook import load_codebook
 from flip.model.two_towers import TwoTowers
-from flip.model.weights import load_weights, save_weights
+from flip.model.weights import FACTS, load_weights, packed
 from flip.schema import Params
 from flip.train.board import board
 from flip.train.checkpoint import Checkpoints
@@ -99,6 +100,24 @@ class Trainer:
         self.saved = time.monotonic()
 
 
+def resume(run: Run, checkpoints: Checkpoints) -> None:
+    """Puts a run where its newest good checkpoint stands, if there is one.
+
+    Raises:
+        ValueError: there are only bad ones, or processes do not read the same one.
+    """
+    state = checkpoints.newest()
+    done = state["done"] if state else 0
+    most, least = run.world.max(torch.tensor([done, -done])).tolist()
+    if most != -least:
+        raise ValueError(
+            f"{checkpoints.folder}: some processes would go on from step {most}, others from step {-least}; it must "
+            "lie on a disk that all of them share; delete it to train from the start"
+        )
+    if state:
+        run.restore(state)
+
+
 def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
     """Runs to the end from wherever the newest checkpoint stands; `notes` is for what went wrong on the way.
 
@@ -106,8 +125,7 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
         Interrupted: it was asked to stop; the next call goes on from there.
         ValueError: losses that are not finite, too often, or no room for a checkpoint.
     """
-    if state := checkpoints.newest():
-        run.restore(state)
+    resume(run, checkpoints)
     with board(run) as draw, stoppable() as stop, Watchdog(run.params.train.stall_minutes) as watchdog:
         trainer = Trainer(run, checkpoints, notes, stop, watchdog, draw)
         batches, bar = run.batches(), trainer.progress()
@@ -194,5 +212,6 @@ def pretrain(
     facts |= {"device": device_name(world.device), "processes": world.size, "threads": torch.get_num_threads()}
     facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": chosen["samples"]}
     facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_json(out / "training.json", facts)
-    save_weights(out / "weights.safetensors", state["model"])
+    weights = packed(state["model"])
+    write_json(out / FACTS, facts | {"weights": sha256(weights).hexdigest()})
+    write_atomic(out / "weights.safetensors", weights)

@@ -163,6 +163,7 @@ class Run:
         spoilt = self.world.max(not_finite(losses, self.parameters))
         self.optimizer.found_inf = spoilt  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
+        self.model.clamp_scale()
         self.done += 1
         return spoilt
 

@@ -39,7 +39,11 @@ def fit(
     groups: list[dict] | None = None,
 ) -> None:
     """Trains a head in place; `loss` is that of the items of these numbers. `groups` of its parameters may have a
-    weight decay and a share of the learning rate of their own."""
+    weight decay and a share of the learning rate of their own.
+
+    Raises:
+        ValueError: its weights are no numbers in the end.
+    """
     optimizer = torch.optim.AdamW(groups or parameter_groups(head, schedule.weight_decay), lr=schedule.lr)
     head.train()
     steps = tqdm(range(schedule.steps), desc=type(head).__name__, unit="step", mininterval=10, disable=None)
@@ -49,4 +53,9 @@ def fit(
         optimizer.zero_grad()
         loss(rows).backward()
         optimizer.step()
+    if not all(parameter.isfinite().all() for parameter in head.parameters()):
+        raise ValueError(
+            f"{type(head).__name__}: weights are not finite after {schedule.steps} steps; lower its lr = {schedule.lr} "
+            "in transfer"
+        )
     head.eval()

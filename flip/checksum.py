@@ -1,0 +1,71 @@
+"""Files that end in a SHA-256 of all that they hold, so that a changed bit is noticed before it is computed with.
+
+The digest is written with the content, at once. Readers of torch's files and of arrays stop before it.
+"""
+
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from flip.files import atomic
+
+MARK = b"\nsha256 "
+BLOCK = 1 << 20  # bytes read at a time
+TRAILER = len(MARK) + 64 + 1  # bytes: the mark, the digest, the end of the line
+
+
+class Hashing:
+    """A binary file that is written from its beginning to its end, with the digest of what went through."""
+
+    def __init__(self, file, identity: str):
+        self.file, self.flush, self.digest = file, file.flush, sha256(identity.encode())
+
+    def write(self, content) -> int:
+        self.digest.update(content)
+        return self.file.write(content)
+
+
+@contextmanager
+def checked(path, identity: str | None = None):
+    """Opens a file whose content appears at `path` at once when the block ends, with its digest, or not at all.
+
+    `identity` (default: the file's name) goes into the digest, so that no other file can stand in for this one.
+    """
+    with atomic(path) as file:
+        hashing = Hashing(file, identity or Path(path).name)
+        yield hashing
+        file.write(MARK + hashing.digest.hexdigest().encode() + b"\n")
+
+
+def _compare(digest, trailer: bytes) -> None:
+    if not trailer.startswith(MARK):
+        raise ValueError("no SHA-256 at its end: cut short, or written by an earlier version")
+    if trailer != MARK + digest.hexdigest().encode() + b"\n":
+        raise ValueError("its content is not what its SHA-256 says: bits have changed, or it is another file renamed")
+
+
+def check(path, identity: str | None = None) -> int:
+    """Reads through a file that `checked` has written, to be mapped; gives the bytes before its digest.
+
+    Raises:
+        ValueError: it has no digest, or holds something else than what was written under this identity.
+        OSError: it cannot be read.
+    """
+    digest, body = sha256((identity or Path(path).name).encode()), max(Path(path).stat().st_size - TRAILER, 0)
+    with open(path, "rb") as file:
+        for start in range(0, body, BLOCK):
+            digest.update(file.read(min(BLOCK, body - start)))
+        _compare(digest, file.read())
+    return body
+
+
+def read_checked(path, identity: str | None = None) -> bytes:
+    """Reads a file that `checked` has written, without its digest.
+
+    Raises:
+        ValueError, OSError: as `check`.
+    """
+    content, digest = Path(path).read_bytes(), sha256((identity or Path(path).name).encode())
+    digest.update(memoryview(content)[:-TRAILER])
+    _compare(digest, content[-TRAILER:])
+    return content[:-TRAILER]
