@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from flip.data.layout import set_hash
 from flip.files import write_json
 from tests.conftest import COLOURS
 
@@ -33,6 +34,6 @@ def write_set(folder, retrieval=False, train=0):
     fitted = {"missing": "no training split"}
     if train:
         write_split(folder / "train", train)
-        fitted = {"samples": train, "sha256": "1" * 64}
-    write_json(folder / "revision.json", {"samples": PICTURES, "sha256": "0" * 64, "train": fitted})
+        fitted = {"samples": train, "sha256": set_hash(folder, "train")}
+    write_json(folder / "revision.json", {"samples": PICTURES, "sha256": set_hash(folder), "train": fitted})
     return folder

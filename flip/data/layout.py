@@ -11,12 +11,14 @@ Texts are UTF-8. Lines end at a line feed, with or without a carriage return, an
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from flip.data.contents import contents
 from flip.data.words import has_words
+from flip.files import known_hash
 
 KIND, NAMES, PROMPTS = "dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"
 FIELD = "{c}"  # where a class name goes in a prompt
@@ -117,6 +119,18 @@ def tars(folder: Path, split: str = "test") -> list[Path]:
     if not is_number(count) or int(count) < 1:
         raise ValueError(f"{path}: '{count}' is no number of tars; write how many {split}/<number>.tar there are")
     return [present(folder / split / f"{number}.tar") for number in range(int(count))]
+
+
+def set_hash(folder: Path, split: str = "test") -> str:
+    """SHA-256 of all that a split is read from: its tars and, with the test split, class names, prompts and kind.
+
+    Raises:
+        ValueError: as `tars`.
+    """
+    files = tars(folder, split)
+    files += [folder / name for name in (NAMES, PROMPTS, KIND) if split == "test" and (folder / name).exists()]
+    lines = (f"{path.relative_to(folder)} {known_hash(path)}" for path in files)
+    return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def is_number(digits: str) -> bool:

@@ -10,7 +10,6 @@ import argparse
 import io
 import shutil
 import tarfile
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
 from flip.data.layout import KIND, NAMES, PROMPTS, kind, tars
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
-from flip.files import atomic, file_hash, write_atomic, write_json
+from flip.files import atomic, write_atomic, write_json
 from flip.measures import ACCURACY, undefined
 from flip.params import load, nearest
 from flip.schema import World
@@ -157,12 +156,11 @@ def training(folder: Path) -> dict:
         return {"missing": f"{folder} has no train/nshards.txt, so no training split"}
     if kind(folder) == entailment.KIND:
         entailment.texts(tars(folder, "train"))
-    digest = sha256("\n".join(file_hash(file) for file in tars(folder, "train")).encode())
-    return {"samples": len(targets_of(folder, "train")), "sha256": digest.hexdigest()}
+    return {"samples": len(targets_of(folder, "train")), "sha256": layout.set_hash(folder, "train")}
 
 
 def revision(folder: Path, name: str, source: str, probed: bool = False, measure: str = ACCURACY) -> dict:
-    """What the set consists of; `sha256` is over its tars and, of a set with classes, their names and prompts.
+    """What the set consists of; `sha256` is over all that its test split is read from.
 
     `chance`, percent, is there for a set of boxes or of pairs and for some measures; for the others, it follows from
     the number of classes. `measure` is there unless it is accuracy.
@@ -181,14 +179,13 @@ def revision(folder: Path, name: str, source: str, probed: bool = False, measure
         targets_of(folder, "test")
     else:
         count, facts = measured(folder, name, measure)
-        files = [*files, folder / NAMES, folder / PROMPTS]
     if kind(folder) == entailment.KIND:
         entailment.texts(tars(folder))
-    digest = sha256("\n".join(file_hash(file) for file in files).encode())
     if probed and not count:
         raise ValueError(f"evaluate.probe: '{name}' has captions, not classes; take it out of the list")
     facts |= {"train": training(folder)} if probed else {}
-    return {"set": name, "samples": samples, "classes": count, "sha256": digest.hexdigest(), "source": source} | facts
+    stated = {"set": name, "samples": samples, "classes": count, "sha256": layout.set_hash(folder), "source": source}
+    return stated | facts
 
 
 def clear(out: Path) -> None:

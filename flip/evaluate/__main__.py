@@ -22,7 +22,7 @@ from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.inputs import read, read_model
-from flip.evaluate.sets import made_folder, places, prompts, set_folder
+from flip.evaluate.sets import places, prompts, revision, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.metrics import measure_of
@@ -39,10 +39,10 @@ def revisions(params: Params, data: Path) -> dict[str, dict]:
     """What each set consists of, as the data's stage has found it.
 
     Raises:
-        ValueError: a public set's mirror has changed.
+        ValueError: a public set's mirror, or a set of one's own, has changed.
     """
     mirror.require(params.evaluate.sets)
-    return {name: read_json(made_folder(params, data, name) / "revision.json") for name in places(params)}
+    return {name: revision(params, data, name) for name in places(params)}
 
 
 def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:

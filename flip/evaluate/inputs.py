@@ -5,21 +5,23 @@ from pathlib import Path
 import torch
 
 from flip.data.tokenizer import Tokenizer, tokenizer_path
-from flip.evaluate.sets import made_folder, read_set, set_folder
+from flip.evaluate.sets import read_set, revision, set_folder
 from flip.evaluate.squares import decoded
-from flip.files import read_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.schema import Params
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
-    """The pictures of a set's split, with their classes or captions."""
+    """The images of a set's split, with their classes or captions.
+
+    Raises:
+        ValueError: a folder without the layout, or one that has changed since the data's stage looked at it.
+    """
     side, batch = params.model.image, params.evaluate.batch
     loader = read_set(set_folder(params, data, name), side, batch, split)
-    revision = read_json(made_folder(params, data, name) / "revision.json")
-    revision = revision if split == "test" else revision[split]
-    return decoded(loader, data / "squares" / name, revision, side, batch)
+    found = revision(params, data, name)
+    return decoded(loader, data / "squares" / name, found if split == "test" else found[split], side, batch)
 
 
 def new_model(params: Params, data: Path, device: str, tokenizer=None):

@@ -17,6 +17,7 @@ from flip.data import layout
 from flip.data.contents import encoded_picture, read
 from flip.data.images import decode
 from flip.data.index import PICTURES, members
+from flip.files import read_json
 from flip.schema import Params
 from flip.sheet import spread
 
@@ -35,6 +36,24 @@ def set_folder(params: Params, data: Path, name: str) -> Path:
     """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
     place = places(params)[name]
     return made_folder(params, data, name) if place == "world" else public.folder(place)
+
+
+def revision(params: Params, data: Path, name: str) -> dict:
+    """What a set consists of, as the data's stage has found it, and as it still is.
+
+    Raises:
+        ValueError: its files have changed since, so that what was kept out of the training data is not what is read.
+    """
+    path, folder = made_folder(params, data, name) / "revision.json", set_folder(params, data, name)
+    found = read_json(path)
+    splits = {"test": found["sha256"], "train": found.get("train", {}).get("sha256")}
+    for split, digest in splits.items():
+        if digest and layout.set_hash(folder, split) != digest:
+            raise ValueError(
+                f"{folder}: changed since {path} was written, in what its {split} split is read from; start the "
+                "workflow again, which looks at the set anew, or bring the files back"
+            )
+    return found
 
 
 def to_square(image: Image.Image, side: int) -> torch.Tensor:

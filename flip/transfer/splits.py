@@ -18,14 +18,13 @@ from torch import Tensor
 from flip.data.contents import encoded_picture
 from flip.data.images import decode
 from flip.data.index import PICTURES
-from flip.data.layout import captions, samples, tars, text
+from flip.data.layout import captions, samples, set_hash, text
 from flip.data.questions import Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.evaluate.sets import to_square
-from flip.files import file_hash
 from flip.model.two_towers import TwoTowers
 from flip.schema import World
 
@@ -99,9 +98,8 @@ def folder_batches(
 
 
 def revision(data: Path, place: str, split: str) -> str:
-    """SHA-256 that stands for the pictures of a split."""
-    folder = data / "tests" / WORLD[split] if place == "world" else Path(place)
-    return sha256("\n".join(file_hash(tar) for tar in tars(folder, split)).encode()).hexdigest()
+    """SHA-256 of what a split is read from."""
+    return set_hash(data / "tests" / WORLD[split] if place == "world" else Path(place), split)
 
 
 @torch.no_grad()
