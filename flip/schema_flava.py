@@ -1,27 +1,31 @@
 """Parameters of FLAVA's masked losses and of the image tokenizer whose codes they predict."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from flip.schema_model import Tower
-from flip.schema_types import Count, Positive, Section, Share
+from flip.schema_types import Batch, Count, Part, Place, Positive, Rate, Section, Share, Weight, Width
 
 
 class Codebook(Section):
     """The image tokenizer: a discrete autoencoder with one code per patch, trained once for all variants of a scale."""
 
-    weights: str | None = Field(
+    weights: Place | None = Field(
         description="DALL-E's encoder in its place: a .safetensors file of transformers' FlavaImageCodebook "
         "(facebook/flava-image-codebook), with codes: 8192; null: one is trained"
     )
-    codes: Count = Field(description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)")
-    code_width: Count = Field(description="numbers of an entry, which has unit length")
-    width: Count = Field(description="channels of its encoder and its decoder")
-    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0)
+    codes: Annotated[int, Field(ge=2, le=2**20)] = Field(
+        description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)"
+    )
+    code_width: Width = Field(description="numbers of an entry, which has unit length")
+    width: Width = Field(description="channels of its encoder and its decoder")
+    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0, le=1000)
     commitment: Positive = Field(description="weight of the pull of encoded patches towards their codes")
-    decay: Share = Field(description="share that a step leaves of the moving averages which the codes are")
+    decay: Part = Field(description="share that a step leaves of the moving averages which the codes are")
     samples: Count = Field(description="pictures that it is trained on, counted with repetition")
-    batch: Count = Field(description="pictures per step")
-    lr: Positive = Field(description="learning rate at the start, then a cosine to 0")
+    batch: Batch = Field(description="pictures per step")
+    lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
 
 
 class Mix(Section):
@@ -51,11 +55,11 @@ class Flava(Section):
     modelling (mmm) and image-text matching (itm) read an encoder over the states of both. A weight of 0 builds nothing.
     """
 
-    mim: float = Field(description="weight: codes of hidden patches, from the picture", ge=0)
-    mlm: float = Field(description="weight: hidden words, from the caption", ge=0)
-    mmm_image: float = Field(description="weight: codes of hidden patches, from picture and caption", ge=0)
-    mmm_text: float = Field(description="weight: hidden words, from picture and caption", ge=0)
-    itm: float = Field(description="weight: whether the caption is the picture's own", ge=0)
+    mim: Weight = Field(description="weight: codes of hidden patches, from the picture")
+    mlm: Weight = Field(description="weight: hidden words, from the caption")
+    mmm_image: Weight = Field(description="weight: codes of hidden patches, from picture and caption")
+    mmm_text: Weight = Field(description="weight: hidden words, from picture and caption")
+    itm: Weight = Field(description="weight: whether the caption is the picture's own")
     mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
     mask_text: Share = Field(description="share of words to hide, each by itself")
