@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from flip import tasks
-from flip.faults import Faults, ParameterError, must_know
+from flip.faults import Faults, ParameterError, must_know, nearest
 from flip.faults import check as checked
 from flip.metrics import set_of, untransferable
 from flip.origins import misfit
@@ -40,9 +40,9 @@ def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
             raise ParameterError(f"params.yaml, {key}: {fault}")
 
 
-def metrics_must_be(metrics: list[str], places: dict[str, str | None], where: str) -> None:
+def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: str) -> None:
     """Raises ParameterError for all metrics that the scale's sets do not have."""
-    if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, places))]:
+    if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, sets))]:
         raise ParameterError(*faults)
 
 
@@ -58,7 +58,7 @@ def check(project) -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, differ, shown, measured, read_codes_alike, transferable)
+    _collect(faults, project, kinds, differ, shown, measured, read_codes_alike, transferable)
     faults.raise_all()
 
 
@@ -68,6 +68,17 @@ def _collect(faults: Faults, project, *rules) -> None:
         with faults.collected():
             for where, fault in rule(project):
                 faults.parts.append((f"params.yaml, {where}", fault))
+
+
+def kinds(project) -> Iterator[tuple[str, str]]:
+    """Folders for what is not measured, and measures of classes for sets without any."""
+    for role, one in project.test_sets.items():
+        if one.kind not in (*tasks.KINDS, *tasks.LEARNED, None):
+            fault = f"'{one.place}' is for '{one.kind}', as dataset_type.txt says; {nearest(one.kind, tasks.KINDS)}"
+            yield f"evaluate.sets.{role}", fault
+    for role in project.baseline.evaluate.measures:
+        if (kind := project.test_sets[role].kind) not in ("classification", "multilabel", None):
+            yield f"evaluate.measures.{role}", f"is for sets with classes, and this is one for {kind}; leave it out"
 
 
 def models(project) -> Iterator[tuple[str, str]]:
@@ -93,7 +104,7 @@ def scales(project) -> Iterator[tuple[str, str]]:
         one = replace(project, scale=name)
         try:
             one.plain()
-            if same := tasks.same_name(one.places):
+            if same := tasks.same_name(one.test_sets):
                 fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
                 yield f"evaluate at scale '{name}'", fault
             elif name != project.scale:
@@ -130,9 +141,9 @@ def measured(project) -> Iterator[tuple[str, str]]:
     if project.tradeoff:
         asked["tradeoff.metric"] = project.tradeoff.metric
     for where, metric in asked.items():
-        if fault := tasks.fault(metric, project.places):
+        if fault := tasks.fault(metric, project.test_sets):
             yield where, fault
-        elif "scaling" in where and set_of(metric, project.places) in ("caption", "nocaps"):
+        elif "scaling" in where and set_of(metric, project.test_sets) in ("caption", "nocaps"):
             yield where, f"'{metric}' is a score of captions and no accuracy, whose error a law is fitted to; name one"
     for name, table in project.tables.items():
         yield from unmasked(project, name, table)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pydantic import TypeAdapter, ValidationError
 
-from flip.schema_types import Section
+from flip.schema_types import Name, Section
 
 SHOWN = 20  # faults that are listed
 LONGEST = 200  # characters of a value, or of a list of names, that are shown
@@ -42,6 +42,15 @@ def must_know(names, known, what: str, where: str) -> None:
     for name in names:
         if not isinstance(name, str) or name not in known:
             raise ParameterError(f"{where}: unknown {what} '{shortened(str(name))}'; {nearest(name, known)}")
+
+
+def must_be_name(name: str, where: str) -> None:
+    """Raises ParameterError for a name of a command line that may not become a path."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        allowed = "up to 64 of a-z, 0-9 and -, the first no -"
+        raise ParameterError(f"{where} {shortened(repr(name))}: no name of a variant; allowed: {allowed}") from None
 
 
 def _known_keys(schema, location):

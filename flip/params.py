@@ -14,6 +14,7 @@ from flip.faults import Faults, ParameterError, check, must_know, nearest
 from flip.metrics import places, set_of
 from flip.schema import File, Params, Report, Table, Tradeoff
 from flip.strict_yaml import read_mapping
+from flip.tasks import TestSet
 
 __all__ = ["ParameterError", "Project", "check", "dump", "load", "merge", "nearest", "read_project", "to_yaml"]
 
@@ -133,8 +134,12 @@ class Project:
         self.plain()  # which is wrong where a set is
         return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
+    @cached_property
+    def test_sets(self) -> dict[str, TestSet]:
+        return {role: TestSet(role, place) for role, place in self.places.items()}
+
     def _table(self, name: str, table: Table) -> Table:
-        consistency.metrics_must_be(table.metrics, self.places, f"params.yaml, tables.{name}.metrics")
+        consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
         metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
         tree = self.tree["tables"][name] | {"metrics": metrics}
         return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")

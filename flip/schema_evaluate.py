@@ -9,9 +9,7 @@ from flip.measures import ACCURACY, MEASURES
 from flip.metrics import TRANSFERS, retrieval_in
 from flip.schema_data import WORLD_LANGUAGES, ProbeSets
 from flip.schema_types import Batch, Distinct, Language, Name, Place, Section
-from flip.tasks import WORLD, kind_of
-
-CLASSIFIED = ("classification", "multilabel")
+from flip.tasks import WORLD
 
 
 class Evaluate(Section):
@@ -80,8 +78,6 @@ class Evaluate(Section):
                 raise ValueError(
                     f"sets.{role} = 'world', which has no such set; known: {', '.join(WORLD)}, or a folder"
                 )
-        if lost := [role for role in self.measures if kind_of(role, self.sets[role]) not in (*CLASSIFIED, None)]:
-            raise ValueError(f"measures.{lost[0]}: measures are for sets with classes, and it has none; leave it out")
         if twice := sorted(self.sets.keys() & set(map(retrieval_in, self.languages))):
             raise ValueError(f"sets.{twice[0]} has the name of a set of languages; choose another")
         return self

@@ -1,6 +1,8 @@
-"""Which metrics a test set of each kind has: what follows its name. Imports no torch, as every dry run asks."""
+"""Which metrics a test set has: what follows its name, by what it is for. Imports no torch, as every dry run asks."""
 
 import difflib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from flip import public
@@ -12,7 +14,7 @@ PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attrib
 QUESTIONS = ("colour", "shape", "count", "place", "relation")
 SCORES = ("cider", "bleu4", *JAVA)  # of captions
 
-# Sets of the world, and their kinds.
+# Sets of the world, and what they are for.
 WORLD = dict.fromkeys(("fine", "coarse"), "classification") | {"retrieval": "retrieval"}
 WORLD |= dict.fromkeys(("sketch", "rendition", "corruption", "viewpoint"), "classification")
 WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
@@ -20,82 +22,93 @@ WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
 CLASSES = ("", "-probe", TUNED)
 MASKED = ("-masked", "-ensemble")  # of fine alone
 CAPTIONED = tuple(f"-{score}" for score in SCORES)
-ENDINGS = {
+KINDS = {
     "classification": CLASSES,
     "multilabel": CLASSES,
     "retrieval": tuple(f"-{side}-r{k}" for side in ("image", "text") for k in RECALLS),
     "pointing": ("",),
     "entailment": ("-image", "-text"),
     "composition": tuple(f"-{pair}" for pair in PAIRS),
+}
+# Those of heads.
+LEARNED = {
     "caption": CAPTIONED,
     "nocaps": CAPTIONED,
     "vqa": ("", *(f"-{kind}" for kind in QUESTIONS)),
 }
-# The kinds of sets, as dataset_type.txt says them.
-KINDS = tuple(ENDINGS.keys() - set(TRANSFERS))
+ANY = tuple(dict.fromkeys(ending for endings in KINDS.values() for ending in endings))
 
 
-def kind_of(role: str, place: str | None) -> str | None:
-    """What a set is for; None where nobody can tell yet."""
-    if role in TRANSFERS:
-        return role
-    if role.startswith("retrieval-"):  # captions in another language
-        return "retrieval"
-    if place in ("world", None):
-        return WORLD.get(role)
-    if known := public.at(place):
-        return known.task
-    return kind_of_folder(Path(place))
+@dataclass(frozen=True)
+class TestSet:
+    """A role of a scale's sets, and where the set is; None: the scale has none."""
+
+    role: str
+    place: str | None
+
+    @cached_property
+    def kind(self) -> str | None:
+        """What it is for; None where nobody can tell yet, as the folder is not here."""
+        if self.role in TRANSFERS:
+            return self.role
+        if self.role.startswith("retrieval-"):  # captions in another language
+            return "retrieval"
+        if self.place in ("world", None):
+            return WORLD.get(self.role)
+        if known := public.at(self.place):
+            return known.task
+        return _kind_of_folder(Path(self.place))
+
+    @cached_property
+    def endings(self) -> tuple[str, ...]:
+        """What may follow the role in a metric's name."""
+        if self.kind == "vqa" and self.place not in ("world", None):
+            return ("",)  # a folder's questions are of no kind
+        found = (KINDS | LEARNED).get(self.kind, ANY)
+        return (*found, *MASKED) if self.role == "fine" else found
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may have more metrics: pairs of other kinds, images of several domains."""
+        return self.place != "world" and self.kind in ("composition", "caption", "nocaps", None)
+
+    def has(self, ending: str) -> bool:
+        domain = self.kind in ("caption", "nocaps")
+        return ending in self.endings or (self.is_open and ending != "" and (not domain or ending.endswith(CAPTIONED)))
+
+    def takes(self, other: str) -> bool:
+        """Whether the name `other` is that of one of its metrics, or begins some."""
+        begun = (f"{self.role}{ending}-" for ending in self.endings if ending)
+        longer = other.startswith(f"{self.role}-") and other != self.role
+        return longer and (self.is_open or any(one.startswith(f"{other}-") for one in begun))
 
 
-def kind_of_folder(folder: Path) -> str | None:
-    """The same of a folder, if it is there."""
+def _kind_of_folder(folder: Path) -> str | None:
     from flip.data.boxes import kind  # here, as most scales have no folder, and this takes as long as all the rest
 
     return kind(folder) if folder.is_dir() else None
 
 
-def endings(role: str, place: str | None) -> tuple[str, ...]:
-    """What may follow the role in a metric's name."""
-    kind = kind_of(role, place)
-    if kind == "vqa" and place not in ("world", None):
-        return ("",)  # the questions of folders are of no kind
-    found = ENDINGS.get(kind) or tuple(dict.fromkeys(one for name in KINDS for one in ENDINGS[name]))
-    return (*found, *MASKED) if role == "fine" else found
-
-
-def is_open(ending: str, role: str, place: str | None) -> bool:
-    """Whether the set itself, a folder, may say that it has such a metric: a kind of pair, a domain of images."""
-    kind = kind_of(role, place)
-    if place == "world" or len(ending) < 2:
-        return False
-    return kind in ("composition", None) or (kind in ("caption", "nocaps") and ending.endswith(CAPTIONED))
-
-
-def fault(metric: str, places: dict[str, str | None]) -> str | None:
-    """Why there is no such metric, given the places of a scale's sets; None if there is."""
+def fault(metric: str, sets: dict[str, TestSet]) -> str | None:
+    """Why there is no such metric; None if there is."""
     try:
-        role = set_of(metric, places)
+        one = sets[set_of(metric, sets)]
     except ValueError as error:
-        return f"{error}{_meant(metric, places)}"
-    place, ending = places[role], metric.removeprefix(role)
-    if ending in (known := endings(role, place)) or is_open(ending, role, place):
+        return f"{error}{_meant(metric, sets)}"
+    if one.has(metric.removeprefix(one.role)):
         return None
-    allowed = ", ".join(role + one for one in known)
-    return f"metric '{metric}': {role} has no such one{_meant(metric, places)}; known: {allowed}"
+    return f"metric '{metric}': {one.role} has none{_meant(metric, sets)}; known: {', '.join(_names(one))}"
 
 
-def _meant(metric: str, places: dict[str, str | None]) -> str:
-    known = [role + ending for role, place in places.items() for ending in endings(role, place)]
-    close = difflib.get_close_matches(metric, known, n=1)
+def _names(one: TestSet) -> list[str]:
+    return [one.role + ending for ending in one.endings]
+
+
+def _meant(metric: str, sets: dict[str, TestSet]) -> str:
+    close = difflib.get_close_matches(metric, [name for one in sets.values() for name in _names(one)], n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def same_name(places: dict[str, str | None]) -> tuple[str, str] | None:
-    """Two sets of which one has the name of a metric of the other, or begins with it."""
-    for role, place in places.items():
-        for ending in filter(None, endings(role, place)):
-            for other in places:
-                if other != role and f"{role}{ending}-".startswith(f"{other}-") and len(other) > len(role):
-                    return role, other
-    return None
+def same_name(sets: dict[str, TestSet]) -> tuple[str, str] | None:
+    """A set, and another whose name is that of one of its metrics."""
+    return next(((role, other) for role, one in sets.items() for other in sets if one.takes(other)), None)

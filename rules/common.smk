@@ -13,14 +13,18 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
+from flip.configured import chosen_reports, chosen_variants, configured
 from flip.freshness import Conflict, align, leftovers, read_receipts
 from flip.locks import enter
-from flip.params import ParameterError, nearest, read_project
+from flip.params import ParameterError
 from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError
 
 try:
-    PROJECT = read_project("params.yaml", config.get("scale")).check()
+    # A job that Snakemake starts on a cluster has a command line of Snakemake's own.
+    PROJECT = configured(
+        "params.yaml", config, sys.argv if workflow.is_main_process else []
+    )
 except ParameterError as error:
     raise WorkflowError(str(error)) from None
 
@@ -150,16 +154,6 @@ def compared_parameters(wildcards) -> list[str]:
         f"specs/{SCALE}/params/{name}.yaml"
         for name in PROJECT.of(wildcards.report).named
     ]
-
-
-def chosen_variants() -> list[str]:
-    """What `--config variant=flip-50` names; all variants without it."""
-    name = config.get("variant")
-    if name and name not in PROJECT.variants:
-        raise WorkflowError(
-            f"--config variant={name}: {nearest(name, PROJECT.variants)}"
-        )
-    return [name] if name else list(PROJECT.variants)
 
 
 # Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.

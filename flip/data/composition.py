@@ -21,15 +21,10 @@ from flip.data.changes import OPPOSITE, exchanged, repainted, reshaped, swapped,
 from flip.data.contents import contents, encoded_picture
 from flip.data.languages.english import ENGLISH
 from flip.data.scenes import RELATIONS, Scene, Thing
+from flip.tasks import PAIRS
 
 KIND = "composition"
-CHANGES = {
-    "replace-object": reshaped,
-    "replace-attribute": repainted,
-    "replace-relation": turned,
-    "swap-attribute": exchanged,
-    "swap-relation": swapped,
-}
+CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
 CHANCE = 50.0  # percent
 APART = 0.3  # of the picture's shorter side: things in different quarters, along an axis that tells them apart
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 from torch import Tensor
 
-RECALLS = (1, 5, 10)
+from flip.tasks import RECALLS
+
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 
 
