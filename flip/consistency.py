@@ -58,7 +58,7 @@ def check(project) -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, kinds, differ, shown, measured, read_codes_alike, transferable)
+    _collect(faults, project, elsewhere, kinds, differ, shown, measured, read_codes_alike, transferable)
     faults.raise_all()
 
 
@@ -92,14 +92,14 @@ def models(project) -> Iterator[tuple[str, str]]:
 
 def names(project) -> Iterator[tuple[str, str]]:
     """Names that stand for something else already."""
-    for name in project.tree["reports"].keys() & rules():
+    for name in (one for one in project.tree["reports"] if one in rules()):
         yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
-    for name in project.tree["tables"].keys() & BESIDE:
+    for name in (one for one in project.tree["tables"] if one in BESIDE):
         yield f"tables.{name}", "has the name of a file that reports write beside their tables; choose another name"
 
 
 def scales(project) -> Iterator[tuple[str, str]]:
-    """Every scale's own values, its sets, and the metrics of tables there."""
+    """Every scale's own values, and its sets."""
     for name in project.tree["scales"]:
         one = replace(project, scale=name)
         try:
@@ -107,10 +107,21 @@ def scales(project) -> Iterator[tuple[str, str]]:
             if same := tasks.same_name(one.test_sets):
                 fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
                 yield f"evaluate at scale '{name}'", fault
-            elif name != project.scale:
-                _ = one.tables
         except ParameterError as error:
-            yield from ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
+            yield from _parts(error)
+
+
+def elsewhere(project) -> Iterator[tuple[str, str]]:
+    """Metrics of tables at the other scales."""
+    for name in (one for one in project.tree["scales"] if one != project.scale):
+        try:
+            _ = replace(project, scale=name).tables
+        except ParameterError as error:
+            yield from _parts(error)
+
+
+def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
+    return ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
 
 
 def differ(project) -> Iterator[tuple[str, str]]:
@@ -130,7 +141,8 @@ def shown(project) -> Iterator[tuple[str, str]]:
         if not (tables := project.of(name).tables):
             yield f"reports.{name}", "no table names it; give it one, or remove it"
         elif fault := report.unmeasured(tables):
-            yield f"reports.{name}", fault
+            key, _, what = fault.partition(": ")
+            yield f"reports.{name}.{key}", what
 
 
 def measured(project) -> Iterator[tuple[str, str]]:
