@@ -191,8 +191,9 @@ class Project:
         where = f"params.yaml, scale '{self.scale}'"
         if "larger" in (tree := merge(self.tree["base"], self.tree["scales"][self.scale] or {})):
             must_know([tree["larger"]], self.tree["models"], "model", f"{where}, larger")
+        found = self._with_deltas([], where, variant="plain")
         self._with_deltas([self.tuning], f"{where}, tuning", variant="plain")
-        return self._with_deltas([], where, variant="plain")
+        return found
 
     def resolve(self, variant: str) -> Params:
         """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.

@@ -15,9 +15,9 @@ DEEPEST = 40  # lists and mappings in each other
 LARGEST = 100_000  # values, each alias counted as what it stands for
 TAG = "tag:yaml.org,2002:"
 MERGE = f"{TAG}merge"
-# What ends a line for some YAML parsers alone, cannot be seen, or is no character.
+# What ends a line, or separates, for some YAML parsers alone, cannot be seen, or is no character.
 FORBIDDEN = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]|\r(?!\n)"
+    "[^\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]|\r(?!\n)"
 )
 # How YAML 1.2 reads a plain scalar, as far as 1.1 gives the same value.
 PLAIN = {
@@ -152,7 +152,7 @@ def _text(path: Path, file: str) -> str:
         ) from None
     if found := FORBIDDEN.search(text):
         line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
-        raise ParameterError(f"{file}:{line}:{column}: character {found[0]!a} has no place here; delete it")
+        raise ParameterError(f"{file}:{line}:{column}: character {found[0]!a} has no place here; delete it, or write a space")
     return text
 
 
