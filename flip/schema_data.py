@@ -89,32 +89,35 @@ class Faults(Section):
         return self
 
 
+Rendered = Annotated[int, Field(gt=0, le=10**7)]  # pictures of a test set
+
+
 class TestSets(Section):
     """Pictures per test set of the world."""
 
-    coarse: Count
-    fine: Count
-    shifted: Count = Field(description="pictures in each of the shifted sets")
-    retrieval: Count = Field(description="pictures with five captions each")
-    pointing: Count = Field(
+    coarse: Rendered
+    fine: Rendered
+    shifted: Rendered = Field(description="pictures in each of the shifted sets")
+    retrieval: Rendered = Field(description="pictures with five captions each")
+    pointing: Rendered = Field(
         description="pictures of two or three things, of which one is named; composition has the same ones"
     )
-    entailment: Count = Field(description="pictures, fine's first, each with a statement about it")
+    entailment: Rendered = Field(description="pictures, fine's first, each with a statement about it")
 
 
 class ProbeSets(Section):
     """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
 
-    coarse: Count
-    fine: Count
-    entailment: Count
+    coarse: Rendered
+    fine: Rendered
+    entailment: Rendered
 
 
 class World(Section):
     """The embedded world of captioned pictures."""
 
     seed: Seed
-    pictures: Count = Field(description="rows of the URL table")
+    pictures: Count = Field(description="rows of the URL table", le=10**9)
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
     leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
@@ -164,6 +167,12 @@ class Tokenizer(Section):
         description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
         "their own with"
     )
+
+    @model_validator(mode="after")
+    def is_somewhere(self):
+        if self.kind == "bert" and self.path is None:
+            raise ValueError("path = null, and kind = 'bert' needs a folder or a hub name")
+        return self
 
 
 class Captions(Section):

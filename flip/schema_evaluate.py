@@ -72,17 +72,6 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def knows_the_world(self):
-        for role, place in self.sets.items():
-            if place == "world" and role not in WORLD:
-                raise ValueError(
-                    f"sets.{role} = 'world', which has no such set; known: {', '.join(WORLD)}, or a folder"
-                )
-        if twice := sorted(self.sets.keys() & set(map(retrieval_in, self.languages))):
-            raise ValueError(f"sets.{twice[0]} has the name of a set of languages; choose another")
-        return self
-
-    @model_validator(mode="after")
     def speaks(self):
         for language, place in self.languages.items():
             if place == "world" and language not in WORLD_LANGUAGES:
@@ -114,4 +103,15 @@ class Evaluate(Section):
                     f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
                     f"{', '.join(ProbeSets.model_fields)}, or a role of sets that is a folder with a training split"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def knows_the_world(self):
+        for role, place in self.sets.items():
+            if place == "world" and role not in WORLD:
+                raise ValueError(
+                    f"sets.{role} = 'world', which has no such set; known: {', '.join(WORLD)}, or a folder"
+                )
+        if twice := sorted(self.sets.keys() & set(map(retrieval_in, self.languages))):
+            raise ValueError(f"sets.{twice[0]} has the name of a set of languages; choose another")
         return self

@@ -27,6 +27,14 @@ class Codebook(Section):
     batch: Batch = Field(description="pictures per step")
     lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
 
+    @model_validator(mode="after")
+    def has_a_step(self):
+        if self.samples < self.batch:
+            raise ValueError(
+                f"samples = {self.samples} are less than a batch of {self.batch}; use more, or a smaller batch"
+            )
+        return self
+
 
 class Mix(Section):
     """What the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
@@ -103,6 +111,11 @@ class Flava(Section):
             raise ValueError(
                 f"flava.mask_image = {self.mask_image:g} hides none of the {params.model.patches} patches; allowed: "
                 f"{1 / params.model.patches:.4f} to 1"
+            )
+        if self.hides_patches and self.smallest_block > self.mask_image:
+            raise ValueError(
+                f"flava.smallest_block = {self.smallest_block:g} is larger than all that flava.mask_image = "
+                f"{self.mask_image:g} hides; allowed: 0 to {self.mask_image:g}"
             )
         if self.hides_words and not self.mask_text:
             raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")

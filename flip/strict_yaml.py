@@ -152,7 +152,8 @@ def _text(path: Path, file: str) -> str:
         ) from None
     if found := FORBIDDEN.search(text):
         line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
-        raise ParameterError(f"{file}:{line}:{column}: character {found[0]!a} has no place here; delete it, or write a space")
+        fault = f"character {found[0]!a} has no place here; delete it, or write a space"
+        raise ParameterError(f"{file}:{line}:{column}: {fault}")
     return text
 
 

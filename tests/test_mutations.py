@@ -17,7 +17,7 @@ from tests.mutations import TEXT, mutated, short
 
 SHORT = short()
 SOME, ALL = range(240), range(10_000)
-FULL_FILE = 10  # each so many-th mutation is one of the whole file
+FULL_FILE = 20  # each so many-th mutation is one of the whole file
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
