@@ -12,6 +12,7 @@ import yaml
 from flip.faults import ParameterError, shortened
 
 DEEPEST = 40  # lists and mappings in each other
+TOO_DEEP = f"more than {DEEPEST} lists and mappings in each other"
 LARGEST = 100_000  # values, each alias counted as what it stands for
 TAG = "tag:yaml.org,2002:"
 MERGE = f"{TAG}merge"
@@ -52,34 +53,30 @@ class _Reader:
     def refuse(self, node: yaml.Node, fault: str) -> None:
         raise ParameterError(f"{self.file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}: {fault}")
 
-    def value(self, node: yaml.Node, depth: int = 0):
+    def value(self, node: yaml.Node):
         """The node's value; one that is named by several aliases is made once."""
         if id(node) in self.known:
             if self.known[id(node)] is None:
                 self.refuse(node, "this anchor holds an alias of itself; write the value out")
             return self.known[id(node)][0]
-        self.must_end(node, depth, 0)
         self.known[id(node)] = None
-        made, held = self.made(node, depth), [self.known[id(one)] for one in parts(node)]
+        made, held = self.made(node), [self.known[id(one)] for one in parts(node)]
         size = 1 + sum(one[1] for one in held)
         height = 1 + max((one[2] for one in held), default=0)
-        self.must_end(node, height, size)
+        if height > DEEPEST:
+            self.refuse(node, TOO_DEEP)
+        if size > LARGEST:
+            self.refuse(node, f"more than {LARGEST:,} values, with what aliases stand for; write fewer")
         self.known[id(node)] = made, size, height
         return made
 
-    def must_end(self, node: yaml.Node, depth: int, size: int) -> None:
-        if depth > DEEPEST:
-            self.refuse(node, f"more than {DEEPEST} lists and mappings in each other")
-        if size > LARGEST:
-            self.refuse(node, f"more than {LARGEST:,} values, with what aliases stand for; write fewer")
-
-    def made(self, node: yaml.Node, depth: int):
+    def made(self, node: yaml.Node):
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
         if node.tag != TAG + kind:
             self.refuse(node, f"tag {shortened(repr(node.tag))}; only plain lists, mappings and values are read")
-        return self.mapping(node, depth) if kind == "map" else [self.value(one, depth + 1) for one in node.value]
+        return self.mapping(node) if kind == "map" else [self.value(one) for one in node.value]
 
     def scalar(self, node: yaml.ScalarNode):
         """A value that YAML 1.1 and 1.2 agree on."""
@@ -100,7 +97,7 @@ class _Reader:
         shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
         return self.refuse(node, f"key {shortened(repr(shown))}: keys are names; put quotes around it if it is one")
 
-    def mapping(self, node: yaml.MappingNode, depth: int) -> dict:
+    def mapping(self, node: yaml.MappingNode) -> dict:
         """Its own keys, each once, over those of the mappings that are merged into it, of which the first counts."""
         lines, merged, own = {}, [], {}
         for key_node, value_node in node.value:
@@ -111,17 +108,17 @@ class _Reader:
             lines[key] = key_node.start_mark.line + 1
             if is_merge:
                 self.known[id(key_node)] = "<<", 1, 1
-                merged = self.merged(value_node, depth + 1)
+                merged = self.merged(value_node)
             else:
-                own[key] = self.value(value_node, depth + 1)
+                own[key] = self.value(value_node)
         base = {}
         for one in reversed(merged):
             base |= one
         return base | own
 
-    def merged(self, node: yaml.Node, depth: int) -> list[dict]:
+    def merged(self, node: yaml.Node) -> list[dict]:
         """The mappings that << names."""
-        found = self.value(node, depth)
+        found = self.value(node)
         some = found if isinstance(found, list) else [found]
         if not some or not all(isinstance(one, dict) for one in some):
             self.refuse(node, "<< merges a mapping, or a list of mappings; give an alias of one")
@@ -157,6 +154,16 @@ def _text(path: Path, file: str) -> str:
     return text
 
 
+def _must_be_shallow(text: str, file: str) -> None:
+    """Raises ParameterError before nodes are made of too many lists in each other, which ends Python without a word."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            mark = event.start_mark
+            raise ParameterError(f"{file}:{mark.line + 1}:{mark.column + 1}: {TOO_DEEP}")
+
+
 def _explained(error: yaml.YAMLError, file: str) -> ParameterError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
@@ -173,13 +180,12 @@ def read_mapping(path) -> dict:
             alias of itself, or too much.
     """
     file = str(path)
-    loader = yaml.CSafeLoader(_text(Path(path), file))
+    text = _text(Path(path), file)
     try:
-        node = loader.get_single_node()
+        _must_be_shallow(text, file)
+        node = yaml.compose(text, yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise _explained(error, file) from None
-    finally:
-        loader.dispose()
     if node is None:
         raise ParameterError(f"{file}: empty; it needs a mapping of keys to values")
     found = _Reader(file).value(node)
