@@ -25,8 +25,8 @@ class ParameterError(ValueError):
 
 
 def shortened(text: str) -> str:
-    """Cut where it would fill the screen, on one line."""
-    line = " ".join(text.split())
+    """Cut where it would fill the screen, on one line, with names for what cannot be seen."""
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
@@ -41,7 +41,7 @@ def must_know(names, known, what: str, where: str) -> None:
     """Raises ParameterError for the first of the names that is not known."""
     for name in names:
         if not isinstance(name, str) or name not in known:
-            raise ParameterError(f"{where}: unknown {what} '{shortened(str(name))}'; {nearest(name, known)}")
+            raise ParameterError((where, f"unknown {what} '{shortened(str(name))}'; {nearest(name, known)}"))
 
 
 def must_be_name(name: str, where: str) -> None:
@@ -68,7 +68,7 @@ def explain(error: ValidationError, schema) -> Iterator[str]:
     """Each fault as a line: key, value, what is allowed."""
     for fault in error.errors():
         path = fault["loc"]
-        key = f"{'.'.join(map(str, path))}: " if path else ""  # some checks are about all parameters together
+        key = f"{shortened('.'.join(map(str, path)))}: " if path else ""  # some checks are about all parameters together
         if fault["type"] == "extra_forbidden":
             yield f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}"
         elif fault["type"] == "missing":

@@ -91,7 +91,7 @@ class Bootstrap(Section):
         if (needed := math.ceil(2 / (1 - self.confidence) - 1e-6)) > self.resamples:
             raise ValueError(
                 f"resamples = {self.resamples} leave none beyond either end of an interval of confidence "
-                f"{self.confidence:g}; allowed: {needed} and more, or a lower confidence"
+                f"{self.confidence}; allowed: {needed} and more, or a lower confidence"
             )
         return self
 
