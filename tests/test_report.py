@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flip.consistency import BESIDE
 from flip.params import Project, merge, read_project
 from flip.report import formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
@@ -624,3 +625,10 @@ def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
     rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
     assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 pictures (50.0% of those wanted)")
     assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 pictures, manifest mmmm")
+
+
+def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
+    """But what params.yaml refuses as the name of a table."""
+    files = {path.stem for path in written.iterdir() if path.suffix in (".csv", ".parquet", ".tex", ".md")}
+    assert files - project.tables.keys() <= BESIDE
+    assert {"tables", "figure-costs", "ledger"} <= files
