@@ -68,7 +68,8 @@ def explain(error: ValidationError, schema) -> Iterator[str]:
     """Each fault as a line: key, value, what is allowed."""
     for fault in error.errors():
         path = fault["loc"]
-        key = f"{shortened('.'.join(map(str, path)))}: " if path else ""  # some checks are about all parameters together
+        # Some checks are about all parameters together.
+        key = f"{shortened('.'.join(map(str, path)))}: " if path else ""
         if fault["type"] == "extra_forbidden":
             yield f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}"
         elif fault["type"] == "missing":
