@@ -86,7 +86,10 @@ class TestSet:
 def _kind_of_folder(folder: Path) -> str | None:
     from flip.data.boxes import kind  # here, as most scales have no folder, and this takes as long as all the rest
 
-    return kind(folder) if folder.is_dir() else None
+    try:
+        return kind(folder) if folder.is_dir() else None
+    except UnicodeDecodeError:
+        return "what is no text"
 
 
 def fault(metric: str, sets: dict[str, TestSet]) -> str | None:

@@ -284,6 +284,9 @@ def test_a_folder_for_nothing_that_is_measured_is_named(project, tmp_path):
     changed = broken(project, ["scales", "tiny", "evaluate"], {"sets": {"mine": str(tmp_path)}})
     with pytest.raises(ParameterError, match=r"evaluate.sets.mine: '.*' is for 'pointin', .*did you mean 'pointing'\?"):
         changed.check()
+    (tmp_path / "dataset_type.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ParameterError, match=r"evaluate.sets.mine: '.*' is for 'what is no text', .*known: class"):
+        Project(changed.tree, "tiny").check()
 
 
 def test_metrics_are_named_where_they_are_made():
