@@ -16,7 +16,7 @@ from flip.params import ParameterError, read_project
 from tests.mutations import TEXT, mutated, short
 
 SHORT = short()
-SOME, ALL = range(240), range(10_000)
+SOME, ALL = range(200), range(10_000)
 FULL_FILE = 20  # each so many-th mutation is one of the whole file
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 

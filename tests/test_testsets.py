@@ -223,5 +223,5 @@ def test_unknown_sets_are_refused_with_what_is_known(make, capsys):
     with pytest.raises(SystemExit):
         make("coarser")
     assert "evaluate.sets has no 'coarser'; did you mean 'coarse'?" in capsys.readouterr().err
-    with pytest.raises(ParameterError, match="sets.painting = 'world', which has no such set; known: fine, coarse"):
+    with pytest.raises(ParameterError, match=r"sets.painting = 'world', which has no such set; known: fine, coarse"):
         make("painting", {"evaluate": {"sets": {"painting": "world"}}})
