@@ -53,7 +53,7 @@ rule report:
 # A variant, trained and evaluated: `--config variant=NAME`, or all.
 rule variant:
     input:
-        evaluations(chosen_variants()),
+        evaluations(chosen_variants(config, PROJECT)),
 
 
 # What each job depends on besides other jobs. Any call of Snakemake writes it; this one does nothing else.

@@ -70,8 +70,8 @@ def read_json(path):
 PLANNED = "FLIP_PLANNED"  # in the environment of a job: JSON, path -> SHA-256 of files that it was planned with
 
 
-def read_planned(path) -> str:
-    """Return a file's text.
+def read_planned(path) -> bytes:
+    """Return a file's content.
 
     Raises:
         ValueError: this is a job of the workflow, and the file was replaced since it began.
@@ -80,7 +80,7 @@ def read_planned(path) -> str:
     planned = json.loads(os.environ.get(PLANNED, "{}")).get(str(path))
     if planned not in (None, sha256(content).hexdigest()):
         raise ValueError(f"{path}: replaced since this job began, by another workflow or by hand; start it again")
-    return content.decode()
+    return content
 
 
 def file_hash(path) -> str:

@@ -23,6 +23,7 @@ from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, models, quiet
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
+from flip.faults import must_be_name
 from flip.files import folder_at_once, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -131,6 +132,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     quiet(options.format)
     try:
+        must_be_name(options.variant, "--variant")
         differences = bring(options, read_project(options.params, options.scale).baseline)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

@@ -4,23 +4,20 @@ python -m flip.params show --scale tiny --variant flip-50
 """
 
 import argparse
-import difflib
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
-from flip.files import read_planned
-from flip.metrics import places, set_of, untransferable
-from flip.origins import misfit
-from flip.schema import Params, Report, Section, Table, Tradeoff
+from flip import consistency
+from flip.faults import Faults, ParameterError, check, must_know, nearest
+from flip.metrics import places, set_of
+from flip.schema import File, Params, Report, Table, Tradeoff
+from flip.strict_yaml import read_mapping
+from flip.tasks import TestSet
 
-# Two results are the same experiment when all of this agrees.
-IDENTITY = {"variant", "resources"}
-TOP = {"scale", "base", "models", "scales", "variants", "reports", "tables", "tradeoff"}
+__all__ = ["ParameterError", "Project", "check", "dump", "load", "merge", "nearest", "read_project", "to_yaml"]
+
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
@@ -28,63 +25,11 @@ SHARED = {
 }  # fmt: skip
 
 
-class ParameterError(ValueError):
-    """params.yaml, or a frozen copy, is not what the schema asks for."""
-
-
 def merge(base, delta):
     """`base` with the keys of `delta` replaced; mappings are merged key by key."""
     if not (isinstance(base, dict) and isinstance(delta, dict)):
         return delta
     return base | {key: merge(base.get(key), value) for key, value in delta.items()}
-
-
-def nearest(name, known) -> str:
-    """A sentence that lists what is allowed, the closest name first."""
-    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"{hint}known: {', '.join(sorted(map(str, known)))}"
-
-
-def _must_know(names, known, what: str, where: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ParameterError(f"{where}: unknown {what} '{name}'; {nearest(name, known)}")
-
-
-def _known_keys(schema, location):
-    """Field names of the section at `location`; steps that are no field (list items) are skipped."""
-    for key in location:
-        field = schema.model_fields.get(key) if isinstance(schema, type) else None
-        if field is None:
-            continue
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), schema)
-    return schema.model_fields
-
-
-def explain(error: ValidationError, schema, where: str) -> str:
-    """Each fault as a line: key, value, what is allowed."""
-    lines = []
-    for fault in error.errors():
-        path = fault["loc"]
-        key = f"{'.'.join(map(str, path))}: " if path else ""  # some checks are about all parameters together
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}")
-        elif fault["type"] == "missing":
-            lines.append(f"{key}missing; add it to params.yaml")
-        else:
-            value = "" if isinstance(fault["input"], dict) else f" (value: {fault['input']!r})"
-            lines.append(f"{key}{fault['msg'].removeprefix('Value error, ')}{value}")
-    return f"{where}:\n  " + "\n  ".join(lines)
-
-
-def check(schema: type[Section], tree: dict, where: str):
-    """`tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number."""
-    try:
-        return TypeAdapter(schema).validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise ParameterError(explain(error, schema, where)) from None
 
 
 @dataclass(frozen=True)
@@ -97,20 +42,50 @@ class Project:
     @cached_property
     def variants(self) -> dict[str, Params]:
         """Every variant, resolved and checked."""
-        found = {name: self.resolve(name) for name in self.tree["variants"]}
+        found, faults = {}, Faults()
+        for name in self.tree["variants"]:
+            with faults.collected():
+                found[name] = self.resolve(name)
+        faults.raise_all()
         for params in found.values():
-            self._must_fit(params, found)
+            with faults.collected():
+                consistency.towers_must_fit(params, found)
+        faults.raise_all()
         return found
 
     @property
     def baseline(self) -> Params:
         """The first row of the first table: it stands for its scale where variants do not differ."""
+        if not self.tables:
+            raise ParameterError(f"params.yaml, tables: none is shown at scale '{self.scale}'; add one, or its scale")
         return self.variants[next(iter(self.tables.values())).variants[0]]
 
     @cached_property
     def reports(self) -> dict[str, Report]:
-        trees = self.tree["reports"].items()
-        return {name: check(Report, tree, f"params.yaml, reports.{name}") for name, tree in trees}
+        return self._checked("reports", Report)
+
+    @cached_property
+    def tables_of_all_scales(self) -> dict[str, Table]:
+        """As params.yaml has them, with names that it knows."""
+        found, faults = self._checked("tables", Table), Faults()
+        for name, table in found.items():
+            for key, what, names in (
+                ("variants", "variant", table.variants),
+                ("report", "report", [table.report]),
+                ("scales", "scale", table.scales or []),
+            ):
+                with faults.collected():
+                    self._must_know(what, names, f"tables.{name}.{key}")
+        faults.raise_all()
+        return found
+
+    def _checked(self, key: str, schema) -> dict:
+        found, faults = {}, Faults()
+        for name, tree in self.tree[key].items():
+            with faults.collected():
+                found[name] = check(schema, tree, f"params.yaml, {key}.{name}")
+        faults.raise_all()
+        return found
 
     def of(self, report: str) -> "Project":
         """With the tables, and the trade-off figure, of one report only."""
@@ -140,59 +115,50 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Those of the scale, with the metrics of those test sets that it has."""
-        tables = {name: self._table(name, tree) for name, tree in self.tree["tables"].items()}
-        for name, table in tables.items():
-            self._must_know("variant", table.variants, f"tables.{name}.variants")
-            self._must_know("report", [table.report], f"tables.{name}.report")
-        return {name: table for name, table in tables.items() if self.scale in (table.scales or [self.scale])}
+        """Those of the scale, with the metrics of those test sets that it has.
+
+        Raises:
+            ParameterError: a metric of no set, one that its set does not have, or none left.
+        """
+        found, faults = {}, Faults()
+        for name, table in self.tables_of_all_scales.items():
+            if self.scale in (table.scales or [self.scale]):
+                with faults.collected():
+                    found[name] = self._table(name, table)
+        faults.raise_all()
+        return found
 
     @cached_property
     def places(self) -> dict[str, str | None]:
+        """Role -> place of all test sets of the scale; None: it has none."""
+        self.plain()  # which is wrong where a set is
         return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
-    def _table(self, name: str, tree: dict) -> Table:
-        table = check(Table, tree, f"params.yaml, tables.{name}")
-        self._must_know("scale", table.scales or [], f"tables.{name}.scales")
-        if table.scales and self.scale not in table.scales:
-            return table
-        try:
-            metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
-        except ValueError as error:
-            raise ParameterError(f"params.yaml, tables.{name}.metrics: {error}") from None
-        return check(Table, tree | {"metrics": metrics}, f"params.yaml, tables.{name} at scale '{self.scale}'")
+    @cached_property
+    def test_sets(self) -> dict[str, TestSet]:
+        return {role: TestSet(role, place) for role, place in self.places.items()}
+
+    def _table(self, name: str, table: Table) -> Table:
+        consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
+        metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
+        tree = self.tree["tables"][name] | {"metrics": metrics}
+        return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
 
     @cached_property
     def tradeoff(self) -> Tradeoff | None:
         if self.tree["tradeoff"] is None:
             return None
-        tradeoff = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff")
+        tradeoff, faults = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff"), Faults()
         for name, variants in tradeoff.curves.items():
-            self._must_know("variant", variants, f"tradeoff.curves.{name}")
-        self._must_know("report", [tradeoff.report], "tradeoff.report")
+            with faults.collected():
+                self._must_know("variant", variants, f"tradeoff.curves.{name}")
+        with faults.collected():
+            self._must_know("report", [tradeoff.report], "tradeoff.report")
+        faults.raise_all()
         return tradeoff
 
     def _must_know(self, what: str, names, where: str) -> None:
-        _must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
-
-    def _must_fit(self, params: Params, variants: dict[str, Params]):
-        """Whether the variants whose towers this one begins with have such towers."""
-        for side in ("image", "text"):
-            name, key = getattr(params, f"{side}_tower").variant, f"variants.{params.variant}.{side}_tower.weights"
-            if name is None:
-                continue
-            self._must_know("variant", [name], key)
-            if fault := misfit(params, side, variants[name]):
-                raise ParameterError(f"params.yaml, {key}: {fault}")
-
-    def _must_read_codes_alike(self, params: Params) -> None:
-        """A scale has one image tokenizer, for the pictures and patches of its baseline."""
-        size, own = ((one.model.image, one.model.patch) for one in (self.baseline, params))
-        if params.flava.reads_codes and own != size:
-            raise ParameterError(
-                f"params.yaml, variant '{params.variant}': flava.mim and flava.mmm_image read the codes of the scale's "
-                f"image tokenizer, made for model.image = {size[0]}, model.patch = {size[1]}; not {own[0]}, {own[1]}"
-            )
+        must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
 
     def _with_size(self, tree: dict, where: str) -> dict:
         """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
@@ -200,73 +166,83 @@ class Project:
         if isinstance(name, dict):
             return tree
         name = tree.get("larger") if name == "larger" else name  # of the scale
-        _must_know([name], models, "model", where)
+        must_know([name], models, "model", where)
         return tree | {"model": models[name]}
 
-    def resolve(self, variant: str) -> Params:
-        """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`."""
-        self._must_know("variant", [variant], "variants")
-        delta = dict(self.tree["variants"][variant] or {})
-        where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
-        if shared := SHARED & delta.keys():
-            raise ParameterError(
-                f"{where}: {', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
-            )
+    def _with_deltas(self, deltas: list[dict], where: str, **names) -> Params:
+        """base <- scale <- deltas."""
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
-        tuning, deltas = tree.pop("tuning", {}), [delta]
-        if start := delta.get("start"):
-            self._must_know("variant", [start], f"variants.{variant}.start")
-            if "start" in (self.tree["variants"][start] or {}):
-                raise ParameterError(f"{where}: start '{start}' is itself tuned; name a variant that is not")
-            deltas = [self.tree["variants"][start] or {}, tuning, delta]
+        tree.pop("tuning", None)
         for one in ({}, *deltas):
             tree = self._with_size(merge(tree, one), where)
         tree.pop("larger", None)
-        return check(Params, tree | {"scale": self.scale, "variant": variant}, where)
+        return check(Params, tree | {"scale": self.scale} | names, where)
+
+    @property
+    def tuning(self) -> dict:
+        """What the scale changes of a variant that another one starts from."""
+        found = merge(self.tree["base"], self.tree["scales"][self.scale] or {}).get("tuning", {})
+        if not isinstance(found, dict):
+            raise ParameterError(f"params.yaml, tuning at scale '{self.scale}': no mapping of keys (value: {found!r})")
+        return found
+
+    def plain(self) -> Params:
+        """The scale's own values, that of no variant."""
+        where = f"params.yaml, scale '{self.scale}'"
+        if "larger" in (tree := merge(self.tree["base"], self.tree["scales"][self.scale] or {})):
+            must_know([tree["larger"]], self.tree["models"], "model", f"{where}, larger")
+        found = self._with_deltas([], where, variant="plain")
+        self._with_deltas([self.tuning], f"{where}, tuning", variant="plain")
+        return found
+
+    def resolve(self, variant: str) -> Params:
+        """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.
+
+        Raises:
+            ParameterError: an unknown variant, or every fault of its parameters.
+        """
+        self._must_know("variant", [variant], "variants")
+        delta = self.tree["variants"][variant] or {}
+        where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
+        if shared := SHARED & delta.keys():
+            fault = f"{', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
+            raise ParameterError((where, fault))
+        deltas = [delta]
+        if (start := delta.get("start")) is not None:
+            self._must_know("variant", [start], f"variants.{variant}.start")
+            if "start" in (self.tree["variants"][start] or {}):
+                raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
+            deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
+        return self._with_deltas(deltas, where, variant=variant)
 
     def check(self) -> "Project":
         """Everything that can be wrong before a job starts.
 
         Raises:
-            ParameterError: naming the key, the value, what is allowed.
+            ParameterError: every fault, naming the key, the value, what is allowed.
         """
-        seen = {}
-        for name, params in self.variants.items():
-            if (identity := params.model_dump_json(exclude=IDENTITY)) in seen:
-                raise ParameterError(
-                    f"params.yaml, variants: '{seen[identity]}' and '{name}' resolve to the same parameters; "
-                    "remove one, and name the other in the tables"
-                )
-            seen[identity] = name
-            self._must_read_codes_alike(params)
-        for name, report in self.reports.items():
-            if not (tables := self.of(name).tables):
-                raise ParameterError(f"params.yaml, reports.{name}: no table names it; give it one, or remove it")
-            if fault := report.unmeasured(tables):
-                raise ParameterError(f"params.yaml, reports.{name}.{fault}")
-        if fault := untransferable(self):
-            raise ParameterError(f"params.yaml, {fault}")
+        consistency.check(self)
         return self
 
 
 def read_project(path="params.yaml", scale: str | None = None) -> Project:
-    """params.yaml at `scale` (its own `scale` key by default), not yet checked.
+    """params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
 
     Raises:
-        ParameterError: unknown or missing top-level keys, unknown scale.
+        ParameterError: no YAML that all programs read alike; unknown or missing top-level keys, or what is no mapping
+            there; names that are none; an unknown scale.
     """
-    tree = yaml.load(Path(path).read_text(), yaml.CSafeLoader) or {}
-    _must_know(tree, TOP, "key", str(path))
-    for key in TOP - tree.keys():
-        raise ParameterError(f"{path}: missing key '{key}'")
-    scale = scale or tree["scale"]
-    _must_know([scale], tree["scales"], "scale", str(path))
+    tree = read_mapping(path)
+    must_know(tree, File.model_fields, "key", str(path))
+    check(File, tree, str(path))
+    scale = tree["scale"] if scale is None else scale
+    must_know([scale], tree["scales"], "scale", str(path))
     return Project(tree, scale)
 
 
 def load(path) -> Params:
     """Frozen parameters from a file that holds what `dump` gives."""
-    return check(Params, yaml.load(read_planned(path), yaml.CSafeLoader), str(path))
+    return check(Params, read_mapping(path), str(path))
 
 
 def to_yaml(tree: dict) -> str:
@@ -287,7 +263,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         print(dump(read_project(options.params, options.scale).resolve(options.variant)), end="")
-    except ParameterError as error:
+    except (ParameterError, OSError) as error:
         parser.exit(1, f"{error}\n")
 
 

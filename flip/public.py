@@ -34,7 +34,14 @@ class PublicSet:
 
 @cache
 def known() -> dict[str, PublicSet]:
-    return {name: PublicSet(**facts) for name, facts in yaml.safe_load(FACTS.read_text()).items()}
+    found = yaml.load(FACTS.read_text(), yaml.CSafeLoader)
+    return {name: PublicSet(**facts) for name, facts in found.items()}
+
+
+@cache
+def mirrored() -> dict[Path, PublicSet]:
+    """By their folders."""
+    return {MIRRORS / Path(one.hub).name: one for one in known().values() if one.hub}
 
 
 def is_public(place: str) -> bool:
@@ -49,7 +56,7 @@ def at(place: str) -> PublicSet | None:
     """The public set of a place: one that is named, or a folder testsets/<data set on the hub>; None of others."""
     if is_public(place):
         return named(place)
-    return next((one for one in known().values() if one.hub and Path(place) == MIRRORS / Path(one.hub).name), None)
+    return mirrored().get(Path(place))
 
 
 def commit(place: str) -> str:

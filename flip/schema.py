@@ -3,7 +3,8 @@
 Imports neither torch nor Snakemake, since every dry run loads it.
 """
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -23,18 +24,13 @@ from flip.schema_data import (
 )
 from flip.schema_evaluate import Evaluate
 from flip.schema_flava import Codebook, Flava, Mix
+from flip.schema_losses import Contrastive, Generative, Logits, Reconstruction, Sigmoid, SimCLR
 from flip.schema_model import (
     Blocks,
-    Contrastive,
     Form,
-    Generative,
     ImageTower,
-    Logits,
     Masking,
     Model,
-    Reconstruction,
-    Sigmoid,
-    SimCLR,
     TextForm,
     TextTower,
     Tower,
@@ -45,7 +41,7 @@ from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_resources import Job, Resources
 from flip.schema_train import Train
 from flip.schema_transfer import Transfer
-from flip.schema_types import Count, Name, Section
+from flip.schema_types import Batch, Count, Distinct, Name, Section, Seed
 
 # What other modules import from here.
 __all__ = [
@@ -55,6 +51,7 @@ __all__ = [
     "Codebook",
     "Compact",
     "Faults",
+    "File",
     "Filters",
     "Flava",
     "Form",
@@ -85,14 +82,36 @@ __all__ = [
 
 
 class Bootstrap(Section):
-    resamples: Count
+    resamples: Count = Field(le=10**6)
     confidence: Annotated[float, Field(gt=0, lt=1)]
     fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
 
+    @model_validator(mode="after")
+    def has_tails(self):
+        if (needed := math.ceil(2 / (1 - self.confidence) - 1e-6)) > self.resamples:
+            raise ValueError(
+                f"resamples = {self.resamples} leave none beyond either end of an interval of confidence "
+                f"{self.confidence}; allowed: {needed} and more, or a lower confidence"
+            )
+        return self
+
 
 class Cost(Section):
-    rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3)
-    batch: Count = Field(description="pairs per measured step at most: what one device holds")
+    rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3, le=10_000)
+    batch: Batch = Field(description="pairs per measured step at most: what one device holds")
+
+
+class File(Section):
+    """The outline of params.yaml; what is in the mappings is checked as that for which it is used."""
+
+    scale: Name
+    base: dict[str, Any]
+    models: dict[Name, dict[str, Any]] = Field(min_length=1)
+    scales: dict[Name, dict[str, Any] | None] = Field(min_length=1)
+    variants: dict[Name, dict[str, Any] | None] = Field(min_length=1)
+    reports: dict[Name, dict[str, Any]] = Field(min_length=1)
+    tables: dict[Name, dict[str, Any]] = Field(min_length=1)
+    tradeoff: dict[str, Any] | None
 
 
 class Params(Section):
@@ -101,7 +120,7 @@ class Params(Section):
     scale: Name
     variant: Name
     start: Name | None = Field(None, description="variant whose weights this one starts from")
-    seeds: list[int] = Field(min_length=1)
+    seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
     source: Source
     world: World
     download: Download
@@ -200,12 +219,27 @@ class Params(Section):
                 f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
                 "shards.compact"
             )
+        if self.source.table == "world":
+            self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))
         if self.source.table == "world" and batch > self.world.pictures:
             raise ValueError(
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
                 f"{self.world.pictures}, the world.pictures"
             )
         return self
+
+    def _must_last(self, samples: float) -> None:
+        """Raises ValueError where at most so many samples make no step, or none after the warm-up."""
+        if samples < self.train.global_batch:
+            raise ValueError(
+                f"train.epochs x train.epochs_scale = {self.train.total_epochs:g} over train.data_share are "
+                f"{samples:.0f} samples at most, less than one batch of {self.train.global_batch}; use more"
+            )
+        if self.train.warmup >= samples:
+            raise ValueError(
+                f"train.warmup_samples x train.warmup_scale = {self.train.warmup:,} are not before the end of the "
+                f"schedule, {samples:,.0f} samples at most: the peak learning rate is never reached; use fewer"
+            )
 
     @model_validator(mode="after")
     def losses_are_possible(self):

@@ -1,30 +1,46 @@
 """Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation, noise."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Count, Language, Positive, Section, Share
+from flip.schema_types import (
+    Count,
+    Distinct,
+    Few,
+    Language,
+    Pixels,
+    Place,
+    Range,
+    Section,
+    Seed,
+    Shard,
+    Share,
+    Text,
+    Vocabulary,
+)
 
 ENGLISH = "en"  # stands for captions as they come
 WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
 
 
 class Similarity(Section):
-    column: str = Field(description="column with the image-text similarity (LAION: similarity)")
-    at_least: float = Field(description="keep rows with at least this score")
+    column: Text = Field(description="column with the image-text similarity (LAION: similarity)")
+    at_least: float = Field(description="keep rows with at least this score", ge=-1000, le=1000)
 
 
 class Choice(Section):
-    column: str = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
-    keep: list[str] = Field(description="values that are kept", min_length=1)
+    column: Text = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
+    keep: Distinct[Text] = Field(description="values that are kept", min_length=1)
 
 
 class Size(Section):
-    width_column: str = Field(description="column with the picture's width, pixels")
-    height_column: str = Field(description="column with the picture's height, pixels")
-    min_side: int = Field(0, description="keep pictures whose shorter side has at least this many pixels", ge=0)
-    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1)
+    width_column: Text = Field(description="column with the picture's width, pixels")
+    height_column: Text = Field(description="column with the picture's height, pixels")
+    min_side: int = Field(
+        0, description="keep pictures whose shorter side has at least this many pixels", ge=0, le=65_536
+    )
+    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1, le=1000)
 
 
 class Filters(Section):
@@ -39,13 +55,13 @@ class Filters(Section):
 class Source(Section):
     """Where the URL table comes from."""
 
-    table: str = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
-    url_column: str = Field(description="column with the URL; TSV files without a header have caption, url")
-    caption_column: str = Field(description="column with the caption")
-    sha256_column: str | None = Field(
+    table: Place = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
+    url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
+    caption_column: Text = Field(description="column with the caption")
+    sha256_column: Text | None = Field(
         description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
     )
-    translations: str | None = Field(
+    translations: Place | None = Field(
         description="parquet file (or glob) with captions in other languages: the URL's column, and one of text for "
         "each, named by its code (de); the world has its own"
     )
@@ -73,32 +89,35 @@ class Faults(Section):
         return self
 
 
+Rendered = Annotated[int, Field(gt=0, le=10**7)]  # pictures of a test set
+
+
 class TestSets(Section):
     """Pictures per test set of the world."""
 
-    coarse: Count
-    fine: Count
-    shifted: Count = Field(description="pictures in each of the shifted sets")
-    retrieval: Count = Field(description="pictures with five captions each")
-    pointing: Count = Field(
+    coarse: Rendered
+    fine: Rendered
+    shifted: Rendered = Field(description="pictures in each of the shifted sets")
+    retrieval: Rendered = Field(description="pictures with five captions each")
+    pointing: Rendered = Field(
         description="pictures of two or three things, of which one is named; composition has the same ones"
     )
-    entailment: Count = Field(description="pictures, fine's first, each with a statement about it")
+    entailment: Rendered = Field(description="pictures, fine's first, each with a statement about it")
 
 
 class ProbeSets(Section):
     """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
 
-    coarse: Count
-    fine: Count
-    entailment: Count
+    coarse: Rendered
+    fine: Rendered
+    entailment: Rendered
 
 
 class World(Section):
     """The embedded world of captioned pictures."""
 
-    seed: int
-    pictures: Count = Field(description="rows of the URL table")
+    seed: Seed
+    pictures: Count = Field(description="rows of the URL table", le=10**9)
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
     leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
@@ -110,33 +129,33 @@ class World(Section):
 class Download(Section):
     """img2dataset's options."""
 
-    schemes: list[Literal["http", "https", "ftp", "file", "data"]] = Field(
+    schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
         description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
     )
-    parts: Count = Field(description="parts of the URL table, one job each")
-    image_size: Count = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
-    processes: Count
-    threads: Count
-    timeout: Count = Field(description="seconds")
-    retries: int = Field(ge=0)
-    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0)
-    max_aspect_ratio: float = Field(ge=1)
+    parts: Count = Field(description="parts of the URL table, one job each", le=10**5)
+    image_size: Pixels = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
+    processes: Few
+    threads: Few
+    timeout: Count = Field(description="seconds", le=3600)
+    retries: int = Field(ge=0, le=100)
+    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0, le=65_536)
+    max_aspect_ratio: float = Field(ge=1, le=1000)
     quality: int = Field(description="JPEG quality of the stored pictures", ge=1, le=100)
-    samples_per_shard: Count
+    samples_per_shard: Shard
 
 
 class Compact(Section):
     """How pictures are stored once more, at the size that training needs."""
 
-    image_size: Count = Field(description="shorter side, pixels; smaller pictures stay as they are")
+    image_size: Pixels = Field(description="shorter side, pixels; smaller pictures stay as they are")
     quality: int = Field(description="of the JPEGs", ge=1, le=100)
 
 
 class Shards(Section):
-    samples_per_shard: Count
+    samples_per_shard: Shard
     compact: Compact | None = Field(description="null: pictures stay as they were downloaded, to the byte")
-    buckets: Count = Field(description="jobs that share the search for duplicates, by hash")
-    only: str | None = Field(
+    buckets: Few = Field(description="jobs that share the search for duplicates, by hash")
+    only: Place | None = Field(
         description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
     )
 
@@ -145,12 +164,18 @@ class Tokenizer(Section):
     kind: Literal["wordpiece", "clip", "bert"] = Field(
         description="WordPiece trained on the captions, CLIP's BPE (from open_clip), or bert-base-uncased"
     )
-    vocabulary: Count = Field(description="entries at most; wordpiece only")
-    path: str | None = Field(description="bert: a local folder or hub name")
-    multilingual: Count = Field(
+    vocabulary: Vocabulary = Field(description="entries at most; wordpiece only")
+    path: Place | None = Field(description="bert: a local folder or hub name")
+    multilingual: Vocabulary = Field(
         description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
         "their own with"
     )
+
+    @model_validator(mode="after")
+    def is_somewhere(self):
+        if self.kind == "bert" and self.path is None:
+            raise ValueError("path = null, and kind = 'bert' needs a folder or a hub name")
+        return self
 
 
 class Captions(Section):
@@ -159,7 +184,7 @@ class Captions(Section):
     tokenizer: Literal["scale", "clip"] = Field(
         description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
     )
-    languages: list[Language] = Field(
+    languages: Distinct[Language] = Field(
         description="languages that pictures have their captions in, each picture's in one of them; en: as they come",
         min_length=1,
     )
@@ -193,14 +218,6 @@ class Captions(Section):
         )
 
     @model_validator(mode="after")
-    def once_each(self):
-        if len(set(self.languages)) < len(self.languages):
-            raise ValueError(
-                f"languages = {self.languages} names one twice; each picture has its caption in one of them"
-            )
-        return self
-
-    @model_validator(mode="after")
     def can_fill(self):
         if self.fill and not self.end:
             raise ValueError("fill = true repeats the end token, and there is none; set captions.end to true")
@@ -210,10 +227,12 @@ class Captions(Section):
 class Augmentation(Section):
     """Random resized crop; no colour changes (FLIP, appendix)."""
 
-    crop_area: tuple[Share, Share] = Field(
+    crop_area: Range[Annotated[float, Field(gt=0, le=1)]] = Field(
         description="smallest and largest share of the area; [1, 1]: the whole picture"
     )
-    crop_aspect: tuple[Positive, Positive] = Field(description="smallest and largest aspect ratio")
+    crop_aspect: Range[Annotated[float, Field(ge=0.01, le=100)]] = Field(
+        description="smallest and largest aspect ratio"
+    )
     flip: bool = Field(description="mirror half of the pictures")
 
 
@@ -243,4 +262,6 @@ class Views(Augmentation):
     hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
     gray_share: Share = Field(description="share of views without colours")
     blur_share: Share = Field(description="share of views that are blurred")
-    blur_sigma: tuple[Positive, Positive] = Field(description="smallest and largest sigma of the blur, pixels")
+    blur_sigma: Range[Annotated[float, Field(gt=0, le=100)]] = Field(
+        description="smallest and largest sigma of the blur, pixels"
+    )

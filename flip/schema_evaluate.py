@@ -8,11 +8,12 @@ from flip import public
 from flip.measures import ACCURACY, MEASURES
 from flip.metrics import TRANSFERS, retrieval_in
 from flip.schema_data import WORLD_LANGUAGES, ProbeSets
-from flip.schema_types import Count, Language, Name, Section
+from flip.schema_types import Batch, Distinct, Language, Name, Place, Section
+from flip.tasks import WORLD
 
 
 class Evaluate(Section):
-    sets: dict[Name, str] = Field(
+    sets: dict[Name, Place] = Field(
         description="role -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
         "flip/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches once; "
         "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands "
@@ -21,19 +22,19 @@ class Evaluate(Section):
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
         "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
     )
-    languages: dict[Language, str] = Field(
+    languages: dict[Language, Place] = Field(
         description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
         "that read it; its pictures are not looked for in the training data, so name a "
         "set with the same ones in sets, too; null: the scale has none"
     )
-    probe: list[Name] = Field(
+    probe: Distinct[Name] = Field(
         description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(
         description="role -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
         "flip/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy for others"
     )
-    batch: Count
+    batch: Batch
 
     @field_validator("sets", "languages", mode="before")
     @classmethod
@@ -102,4 +103,15 @@ class Evaluate(Section):
                     f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
                     f"{', '.join(ProbeSets.model_fields)}, or a role of sets that is a folder with a training split"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def knows_the_world(self):
+        for role, place in self.sets.items():
+            if place == "world" and role not in WORLD:
+                raise ValueError(
+                    f"sets.{role} = 'world', which has no such set; known: {', '.join(WORLD)}, or a folder"
+                )
+        if twice := sorted(self.sets.keys() & set(map(retrieval_in, self.languages))):
+            raise ValueError(f"sets.{twice[0]} has the name of a set of languages; choose another")
         return self

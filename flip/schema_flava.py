@@ -1,27 +1,39 @@
 """Parameters of FLAVA's masked losses and of the image tokenizer whose codes they predict."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from flip.schema_model import Tower
-from flip.schema_types import Count, Positive, Section, Share
+from flip.schema_types import Batch, Count, Part, Place, Positive, Rate, Section, Share, Weight, Width
 
 
 class Codebook(Section):
     """The image tokenizer: a discrete autoencoder with one code per patch, trained once for all variants of a scale."""
 
-    weights: str | None = Field(
+    weights: Place | None = Field(
         description="DALL-E's encoder in its place: a .safetensors file of transformers' FlavaImageCodebook "
         "(facebook/flava-image-codebook), with codes: 8192; null: one is trained"
     )
-    codes: Count = Field(description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)")
-    code_width: Count = Field(description="numbers of an entry, which has unit length")
-    width: Count = Field(description="channels of its encoder and its decoder")
-    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0)
+    codes: Annotated[int, Field(ge=2, le=2**20)] = Field(
+        description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)"
+    )
+    code_width: Width = Field(description="numbers of an entry, which has unit length")
+    width: Width = Field(description="channels of its encoder and its decoder")
+    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0, le=1000)
     commitment: Positive = Field(description="weight of the pull of encoded patches towards their codes")
-    decay: Share = Field(description="share that a step leaves of the moving averages which the codes are")
+    decay: Part = Field(description="share that a step leaves of the moving averages which the codes are")
     samples: Count = Field(description="pictures that it is trained on, counted with repetition")
-    batch: Count = Field(description="pictures per step")
-    lr: Positive = Field(description="learning rate at the start, then a cosine to 0")
+    batch: Batch = Field(description="pictures per step")
+    lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
+
+    @model_validator(mode="after")
+    def has_a_step(self):
+        if self.samples < self.batch:
+            raise ValueError(
+                f"samples = {self.samples} are less than a batch of {self.batch}; use more, or a smaller batch"
+            )
+        return self
 
 
 class Mix(Section):
@@ -51,11 +63,11 @@ class Flava(Section):
     modelling (mmm) and image-text matching (itm) read an encoder over the states of both. A weight of 0 builds nothing.
     """
 
-    mim: float = Field(description="weight: codes of hidden patches, from the picture", ge=0)
-    mlm: float = Field(description="weight: hidden words, from the caption", ge=0)
-    mmm_image: float = Field(description="weight: codes of hidden patches, from picture and caption", ge=0)
-    mmm_text: float = Field(description="weight: hidden words, from picture and caption", ge=0)
-    itm: float = Field(description="weight: whether the caption is the picture's own", ge=0)
+    mim: Weight = Field(description="weight: codes of hidden patches, from the picture")
+    mlm: Weight = Field(description="weight: hidden words, from the caption")
+    mmm_image: Weight = Field(description="weight: codes of hidden patches, from picture and caption")
+    mmm_text: Weight = Field(description="weight: hidden words, from picture and caption")
+    itm: Weight = Field(description="weight: whether the caption is the picture's own")
     mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
     mask_text: Share = Field(description="share of words to hide, each by itself")
@@ -99,6 +111,11 @@ class Flava(Section):
             raise ValueError(
                 f"flava.mask_image = {self.mask_image:g} hides none of the {params.model.patches} patches; allowed: "
                 f"{1 / params.model.patches:.4f} to 1"
+            )
+        if self.hides_patches and self.smallest_block > self.mask_image:
+            raise ValueError(
+                f"flava.smallest_block = {self.smallest_block:g} is larger than all that flava.mask_image = "
+                f"{self.mask_image:g} hides; allowed: 0 to {self.mask_image:g}"
             )
         if self.hides_words and not self.mask_text:
             raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")

@@ -1,18 +1,18 @@
-"""Parameters of the model and of its losses: size, form, what is masked, what is minimised."""
+"""Parameters of the model: size, form, where its towers begin, what is masked."""
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flip.schema_data import Views
-from flip.schema_types import Count, Positive, Section, Share
+from flip.schema_types import Few, Pixels, Place, Section, Share, Tiny, Width
+
+MANY_PATCHES = 2**16  # of a picture: a square of attention over more does not fit anywhere
 
 
 class Tower(Section):
-    layers: Count
-    width: Count
-    heads: Count
+    layers: Annotated[int, Field(gt=0, le=1000)]
+    width: Width
+    heads: Few
 
     @model_validator(mode="after")
     def heads_divide_width(self):
@@ -24,17 +24,21 @@ class Tower(Section):
 class Model(Section):
     """Size of the two towers (FLIP, Table 9). The MLP is four times as wide as its tower."""
 
-    image: Count = Field(description="side of the input picture, pixels")
-    patch: Count = Field(description="side of a patch, pixels")
-    embedding: Count = Field(description="width of the common space, where form.vision projects into it")
+    image: Pixels = Field(description="side of the input picture, pixels")
+    patch: Pixels = Field(description="side of a patch, pixels")
+    embedding: Width = Field(description="width of the common space, where form.vision projects into it")
     vision: Tower
     text: Tower
-    tokens: Count = Field(description="caption length, tokens")
+    tokens: int = Field(description="caption length, tokens", gt=0, le=8192)
 
     @model_validator(mode="after")
     def patches_tile(self):
         if self.image % self.patch:
             raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
+        if self.patches > MANY_PATCHES:
+            raise ValueError(
+                f"image {self.image} has {self.patches:,} patches of side {self.patch}; allowed: up to {MANY_PATCHES:,}"
+            )
         if self.vision.width % 4:
             raise ValueError(f"vision.width {self.vision.width} is not a multiple of 4, as 2-D positions need")
         return self
@@ -55,7 +59,10 @@ class Blocks(Section):
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = Field(
         description="exact, its tanh approximation (SigLIP's), or x sigmoid(1.702 x) (OpenAI's CLIP weights)"
     )
-    norm_epsilon: Positive = Field(description="added to the variance in every LayerNorm")
+    norm_epsilon: Tiny = Field(description="added to the variance in every LayerNorm")
+
+
+Deviation = Annotated[float, Field(ge=1e-3, le=10)]
 
 
 class VisionForm(Blocks):
@@ -72,7 +79,7 @@ class VisionForm(Blocks):
     mean: tuple[Share, Share, Share] = Field(
         description="subtracted from red, green and blue (0 to 1) before the towers see them"
     )
-    std: tuple[Positive, Positive, Positive] = Field(description="what they are then divided by")
+    std: tuple[Deviation, Deviation, Deviation] = Field(description="what they are then divided by")
 
 
 class TextForm(Blocks):
@@ -118,7 +125,7 @@ class Form(Section):
 class TrainedTower(Section):
     """Where a tower and its projection begin: anew, or from trained weights."""
 
-    weights: str | None = Field(
+    weights: Place | None = Field(
         description="variant, or .safetensors file with this project's names, whose tower it begins with, and whose "
         "projection into the common space, if it has one; null: a new one"
     )
@@ -212,87 +219,3 @@ def must_keep(key: str, kept: int, slots: int) -> None:
     """Raises ValueError where a mask, named by its key, leaves none of the slots."""
     if kept < 1:
         raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
-
-
-class Logits(Section):
-    """How cosines become logits: times a scale that is learned."""
-
-    temperature: Positive = Field(description="1 / scale at the start")
-    max_scale: float | None = Field(description="the scale is kept between 1 and this; null: free, as in SigLIP", gt=1)
-
-
-class Contrastive(Section):
-    """InfoNCE: the softmax loss of CLIP and FLIP."""
-
-    weight: float = Field(description="weight of the loss", ge=0)
-
-
-class Sigmoid(Section):
-    """The pairwise loss of SigLIP (Zhai et al. 2023, Algorithm 1)."""
-
-    weight: float = Field(description="weight of the loss; 0 builds no bias", ge=0)
-    bias: float | Literal["matched"] | None = Field(
-        description="learned bias of the logits at the start; matched: log 1 / (batch - 1), the prior; null: no bias"
-    )
-
-    def initial_bias(self, batch: int) -> float | None:
-        """Before the first step with a global batch of so many pairs; None where there is no such parameter."""
-        if not self.weight or self.bias is None:
-            return None
-        return -math.log(max(batch - 1, 1)) if self.bias == "matched" else self.bias
-
-
-class Generative(Tower):
-    """A masked pass over pictures and captions together, and its decoder's size (M3AE, Geng et al. 2022; MAE-CLIP)."""
-
-    pixels: float = Field(description="weight of the error of removed patches, MAE-CLIP's w_i; 0: not predicted", ge=0)
-    words: float = Field(description="weight of the entropy of removed words, MAE-CLIP's w_t; 0: not predicted", ge=0)
-    mask_image: Share = Field(description="share of patches removed in this pass; a class token always stays")
-    mask_text: Share = Field(description="share of token slots removed in this pass, padding like words")
-    encoder: Literal["separate", "shared"] = Field(
-        description="each tower encodes what is left of its own side (MAE-CLIP), or the vision tower of both (M3AE)"
-    )
-    normalize: bool = Field(description="pixels are predicted normalised per patch")
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there is such a pass."""
-        return bool(self.pixels or self.words)
-
-    def kept(self, model: Model) -> tuple[int, int]:
-        """Patches and token slots that are left: int(slots x (1 - share)), as in MAE and M3AE."""
-        return int(model.patches * (1 - self.mask_image)), int(model.tokens * (1 - self.mask_text))
-
-    @model_validator(mode="after")
-    def is_possible(self):
-        if self.width % 4:
-            raise ValueError(f"width {self.width} is not a multiple of 4, as 2-D positions need")
-        for weight, share in (("pixels", "mask_image"), ("words", "mask_text")):
-            if getattr(self, weight) and not getattr(self, share):
-                raise ValueError(f"{weight} needs something removed: set {share} above 0, or {weight} to 0")
-        return self
-
-
-class Reconstruction(Section):
-    """MAE's head (FLIP, Table 1f; MAE, section 3)."""
-
-    weight: float = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder", ge=0)
-    layers: Count
-    width: Count
-    heads: Count
-    normalize: bool = Field(description="targets are normalised per patch")
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there is a decoder."""
-        return bool(self.weight)
-
-
-class SimCLR(Section):
-    """Two views of a picture find each other among all others (Chen et al. 2020), as SLIP adds it to CLIP."""
-
-    weight: float = Field(description="weight of the loss beside the contrastive one; 0 makes no views", ge=0)
-    temperature: Positive = Field(description="cosines are divided by it")
-    hidden: Count = Field(description="width of the projection head's two hidden layers")
-    width: Count = Field(description="width of the space in which views are compared")
-    views: Views

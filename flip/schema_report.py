@@ -1,30 +1,40 @@
 """Parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
 
-from pydantic import Field
+from typing import Annotated
 
-from flip.schema_types import Name, Section
+from pydantic import Field, model_validator
+
+from flip.schema_types import Distinct, Name, Prose, Section, Text
 
 
 class Law(Section):
     """Runs of one kind: some that a law of scaling is fitted to, and some that it is compared with."""
 
-    fitted: list[Name] = Field(description="variants, least compute first", min_length=3)
-    held_out: list[Name] = Field(description="variants that the fit does not see", min_length=1)
+    fitted: Distinct[Name] = Field(description="variants, least compute first", min_length=3)
+    held_out: Distinct[Name] = Field(description="variants that the fit does not see", min_length=1)
+
+    @model_validator(mode="after")
+    def holds_out(self):
+        if both := sorted({*self.fitted} & {*self.held_out}):
+            raise ValueError(f"'{both[0]}' is in fitted and in held_out; leave it in one of them")
+        return self
 
 
 class Scaling(Section):
     """How the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
 
     metric: Name = Field(description="an accuracy; its error is 100% minus it")
-    laws: dict[str, Law] = Field(description="one law per mask ratio; the others are compared with the first")
+    laws: dict[Text, Law] = Field(
+        description="one law per mask ratio; the others are compared with the first", min_length=1
+    )
 
 
 class Report(Section):
     """A page of tables, made by a target of its own that trains only the variants which they name."""
 
-    title: str = Field(description="what the page is called")
-    question: str = Field(description="what its tables answer")
-    about: str = Field(description="what it compares, in a few sentences")
+    title: Text = Field(description="what the page is called")
+    question: Prose = Field(description="what its tables answer")
+    about: Prose = Field(description="what it compares, in a few sentences")
     scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
 
     def unmeasured(self, tables: dict) -> str | None:
@@ -40,15 +50,19 @@ class Report(Section):
 
 
 class Table(Section):
-    title: str
+    title: Text
     report: Name = Field(description="which report shows it")
-    variants: list[Name] = Field(description="rows, baseline first", min_length=1)
-    metrics: list[Name] = Field(description="columns", min_length=1)
-    scales: list[Name] | None = Field(None, description="where it is shown, for sets that others have not; null: all")
+    variants: Distinct[Name] = Field(description="rows, baseline first", min_length=1)
+    metrics: Distinct[Name] = Field(description="columns", min_length=1)
+    scales: Distinct[Name] | None = Field(
+        None, description="where it is shown, for sets that others have not; null: all", min_length=1
+    )
     mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
 
 
 class Tradeoff(Section):
     report: Name = Field(description="which report shows the figure")
     metric: Name
-    curves: dict[str, list[Name]] = Field(description="one curve per mask ratio: its variants")
+    curves: dict[Text, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
+        description="one curve per mask ratio: its variants", min_length=1
+    )

@@ -2,23 +2,23 @@
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Count, Section
+from flip.schema_types import Count, Few, Section
 
 
 class Job(Section):
     """What a job of a stage asks the cluster for."""
 
-    threads: Count = Field(description="processor cores per process")
-    gpus: int = Field(description="GPUs per process", ge=0)
-    memory_mb: Count = Field(description="memory per node, MB")
-    minutes: Count = Field(description="time limit")
+    threads: Few = Field(description="processor cores per process")
+    gpus: int = Field(description="GPUs per process", ge=0, le=1000)
+    memory_mb: Count = Field(description="memory per node, MB", le=10**8)
+    minutes: Count = Field(description="time limit", le=525_600)
 
 
 class Training(Job):
     """A job of many processes, which is stopped ahead of its time limit and queued again."""
 
-    nodes: Count
-    processes: Count = Field(description="processes per node")
+    nodes: Few
+    processes: Few = Field(description="processes per node")
     gpu_memory_mb: Count | None = Field(
         description="memory of a GPU, MB; steps that need more are refused; null: not looked at"
     )

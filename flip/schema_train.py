@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Count, Positive, Section, Share
+from flip.schema_types import Batch, Count, Minutes, Part, Positive, Rate, Section, Tiny
 
 # What is said where that is missing.
 FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
@@ -13,9 +13,9 @@ FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', 
 class Train(Section):
     """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
 
-    batch: Count = Field(description="pairs per step of the unmasked baseline")
-    batch_scale: Count = Field(description="this variant's batch over the baseline's")
-    micro_batch: Count | None = Field(
+    batch: Batch = Field(description="pairs per step of the unmasked baseline")
+    batch_scale: Count = Field(description="this variant's batch over the baseline's", le=10**4)
+    micro_batch: Batch | None = Field(
         description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
     )
     data_share: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -23,32 +23,36 @@ class Train(Section):
     )
     epochs: Positive = Field(description="passes over the pairs that are trained on")
     epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
-    base_lr: Positive = Field(description="learning rate at a batch of 256; scales linearly")
-    warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0)
+    base_lr: Rate = Field(description="learning rate at a batch of 256; scales linearly")
+    warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0, le=10**12)
     warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")
-    weight_decay: float = Field(ge=0)
-    betas: tuple[Share, Share]
-    epsilon: Positive
+    weight_decay: float = Field(ge=0, le=10)
+    betas: tuple[Part, Part]
+    epsilon: Tiny
     precision: Literal["float32", "bfloat16", "float8"] = Field(
         description="of products; float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
     )
     compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
-    shuffle_shards: Count = Field(description="shards whose samples are shuffled together")
-    workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0)
+    shuffle_shards: Count = Field(description="shards whose samples are shuffled together", le=10**6)
+    workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0, le=10_000)
     decoder: Literal["cpu", "gpu"] = Field(
         description="what decodes pictures; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
     )
     shard_weights: bool = Field(
         description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
     )
-    checkpoint_minutes: Positive = Field(description="wall-clock minutes between checkpoints")
+    checkpoint_minutes: Minutes = Field(description="wall-clock minutes between checkpoints")
     checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
-    keep_checkpoints: Count = Field(description="checkpoints that are kept while training goes on, the newest")
-    skip_nonfinite: int = Field(
-        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run", ge=0
+    keep_checkpoints: Count = Field(
+        description="checkpoints that are kept while training goes on, the newest", le=10**6
     )
-    stall_minutes: Positive = Field(description="a run in which no step ends for so long ends itself")
+    skip_nonfinite: int = Field(
+        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run",
+        ge=0,
+        le=10**6,
+    )
+    stall_minutes: Minutes = Field(description="a run in which no step ends for so long ends itself")
 
     @model_validator(mode="after")
     def micro_batches_tile(self):

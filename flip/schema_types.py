@@ -1,17 +1,98 @@
-"""What the sections of params.yaml are built from."""
+"""What the sections of params.yaml are built from: numbers that are finite and of a possible size, names, texts."""
 
-from typing import Annotated
+from collections import Counter
+from collections.abc import Hashable
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+def once_each(names: list) -> list:
+    """The list, if nothing is in it twice.
+
+    Raises:
+        ValueError: something is.
+    """
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"'{twice[0]}' is there twice; leave one of them")
+    return names
+
+
+def printed(text: str) -> str:
+    """The text, if it is one that can be seen.
+
+    Raises:
+        ValueError: it is blank, begins or ends with a space, or has characters that have no look.
+    """
+    if not text.strip() or text != text.strip():
+        raise ValueError("blank, or with spaces around it; write a text")
+    if hidden := [character for character in text if not character.isprintable()]:
+        raise ValueError(f"character {hidden[0]!a} cannot be printed; leave it out")
+    return text
+
+
+def no_option(text: str) -> str:
+    """The text, if no command takes it for an option.
+
+    Raises:
+        ValueError: one does.
+    """
+    if text.startswith("-"):
+        raise ValueError("begins with '-', as options do; write ./-...")
+    return text
+
+
+def printed_lines(text: str) -> str:
+    """The same of several lines, the last of which may end.
+
+    Raises:
+        ValueError: as of `printed`.
+    """
+    printed(" ".join(text.split("\n")).strip())
+    return text
+
+
+def ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    """The pair, if its first number is not above the second.
+
+    Raises:
+        ValueError: it is.
+    """
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair[0]:g} to {pair[1]:g} is no range; put the smaller number first")
+    return pair
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, lt=1)]  # a share that leaves something
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e4)]  # of a loss
+Rate = Annotated[float, Field(gt=0, le=10)]  # of learning
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+Tiny = Annotated[float, Field(gt=0, le=0.1)]  # added to what is divided by
+Minutes = Annotated[float, Field(gt=0, le=525_600)]  # up to a year
+Count = Annotated[int, Field(gt=0, le=10**12)]
+Some = Annotated[int, Field(ge=0, le=10**12)]
+Few = Annotated[int, Field(gt=0, le=10_000)]  # what a machine, or a model, has few of
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Pixels = Annotated[int, Field(gt=0, le=8192)]  # of a side
+Batch = Annotated[int, Field(gt=0, le=2**24)]
+Shard = Annotated[int, Field(gt=0, le=10**6)]  # samples of one
+Vocabulary = Annotated[int, Field(ge=32, le=10**7)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # that numpy, torch and Python take alike
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639
-Name = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+# Becomes a file, a folder, a rule, or a word of a command.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+Text = Annotated[str, AfterValidator(printed), Field(max_length=1000)]  # a line: a column, a title
+Place = Annotated[Text, AfterValidator(no_option)]  # a file, folder, glob, or a name in place of one
+Prose = Annotated[str, AfterValidator(printed_lines), Field(max_length=10_000)]
+Distinct = Annotated[list[Kind], AfterValidator(once_each)]
+Range = Annotated[tuple[Kind, Kind], AfterValidator(ascending)]
 
 
 class Section(BaseModel):
-    """A group of parameters: unknown keys are errors, values do not change."""
+    """A group of parameters: unknown keys are errors, numbers are finite, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from flip import public
+from flip.configured import chosen_reports, chosen_variants, configured
 from flip.freshness import (
     Conflict,
     align,
@@ -22,13 +23,16 @@ from flip.freshness import (
     unavailable,
 )
 from flip.locks import enter
+from flip.params import ParameterError
 from flip.provenance import git_state
-from flip.params import ParameterError, nearest, read_project
 from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError
 
 try:
-    PROJECT = read_project("params.yaml", config.get("scale")).check()
+    # A job that Snakemake starts on a cluster has a command line of Snakemake's own.
+    PROJECT = configured(
+        "params.yaml", config, sys.argv if workflow.is_main_process else []
+    )
 except ParameterError as error:
     raise WorkflowError(str(error)) from None
 
@@ -130,16 +134,6 @@ def compared_parameters(wildcards) -> list[str]:
         f"specs/{SCALE}/params/{name}.yaml"
         for name in PROJECT.of(wildcards.report).named
     ]
-
-
-def chosen_variants() -> list[str]:
-    """What `--config variant=flip-50` names; all variants without it."""
-    name = config.get("variant")
-    if name and name not in PROJECT.variants:
-        raise WorkflowError(
-            f"--config variant={name}: {nearest(name, PROJECT.variants)}"
-        )
-    return [name] if name else list(PROJECT.variants)
 
 
 # Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.

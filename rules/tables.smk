@@ -4,23 +4,10 @@
 # several reports, tables/<scale>/index.html, which is made of these in seconds and so not recorded with DVC.
 
 
-def chosen_reports() -> list[str]:
-    """What `--config reports=ablations,systems` names; all reports without it."""
-    names = str(config.get("reports", "")).replace(",", " ").split() or list(
-        PROJECT.reports
-    )
-    for name in names:
-        if name not in PROJECT.reports:
-            raise WorkflowError(
-                f"--config reports=...: '{name}'; {nearest(name, PROJECT.reports)}"
-            )
-    return names
-
-
 def shown_receipts(wildcards) -> list[str]:
     """The tables of the reports on the page."""
     root = f"receipts/{wildcards.scale}/tables"
-    return [f"{root}/{name}/tables.json" for name in chosen_reports()]
+    return [f"{root}/{name}/tables.json" for name in chosen_reports(config, PROJECT)]
 
 
 rule tables:
@@ -55,7 +42,7 @@ rule page:
         "logs/page/{scale}.log",
     params:
         made="tables/{scale}/index.html",
-        reports=chosen_reports(),
+        reports=chosen_reports(config, PROJECT),
     shell:
         RECEIPT + " --"
         " {PYTHON} -m flip.report.whole --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --reports {params.reports:q}"

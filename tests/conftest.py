@@ -27,6 +27,10 @@ LONGEST = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="all 10,000 mutations of params.yaml, which take half an hour")
+
+
 def pytest_collection_modifyitems(items):
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -42,6 +42,7 @@ CLASSES = {
 def params(change):
     return change(
         delta={
+            "train": {"warmup_samples": 0},
             "world": {"pictures": 180, "faults": FAULTS, "duplicates": 0.2, "leaked": 0.0},
             # One process, so that shards are finished one after another and a kill comes between them.
             "download": {"parts": 2, "timeout": 3, "samples_per_shard": 30, "threads": 8, "processes": 1},

@@ -389,7 +389,7 @@ def altered(project, path, value):
         (
             ["variants", "msiglip", "captions"],
             {"languages": ["de", "de"]},
-            r"languages = \['de', 'de'\] names one twice",
+            r"captions.languages: 'de' is there twice",
         ),
         (["variants", "msiglip", "captions", "languages"], [], "captions.languages: List should have at least 1"),
         (["variants", "msiglip", "captions", "languages"], ["German"], "captions.languages.0: String should match"),
@@ -426,11 +426,11 @@ def changed_specs(project, path, value) -> set[str]:
     ("path", "value", "expected"),
     [
         (["base", "source", "translations"], "more.parquet", {"languages/en-de-es-ru/translations.json"}),
-        (["base", "tokenizer", "multilingual"], 3, set()),
-        (["scales", "tiny", "tokenizer"], {"multilingual": 9}, {"languages/en-de-es-ru/translations.json"}),
+        (["base", "tokenizer", "multilingual"], 300, set()),
+        (["scales", "tiny", "tokenizer"], {"multilingual": 900}, {"languages/en-de-es-ru/translations.json"}),
         (
             ["base", "evaluate", "languages"],
-            {"de": "world", "es": "world"},
+            {"de": "world", "es": "world", "ru": None},
             {"languages/translated_set.json"}
             | {f"variants/{name}/evaluate.json" for name in ("msiglip", "msiglip-bottleneck")},
         ),

@@ -248,7 +248,7 @@ def test_what_makes_no_sense_is_refused(project, variant, delta, message):
 
 def test_what_a_training_builds_on_is_trained_and_paid_for(project):
     chosen = broken(project, ["variants", "lit", "image_tower", "weights"], "flip-50-tuned")
-    chosen.tree["tables"] = {"a": {"title": "", "report": "systems", "variants": ["lit"], "metrics": ["fine"]}}
+    chosen.tree["tables"] = {"a": {"title": "A", "report": "systems", "variants": ["lit"], "metrics": ["fine"]}}
     chosen = chosen.of("systems")
     assert chosen.named == ["lit", "flip-50", "flip-50-tuned"]
     runs = {name: SimpleNamespace(params=chosen.variants[name], samples=100) for name in chosen.named}

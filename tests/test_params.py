@@ -67,7 +67,7 @@ def test_every_scale_resolves(scale):
             r"tables.a.variants: unknown variant 'flop-50'; did you mean",
         ),
         (["tables", "a", "report"], "system", r"tables.a.report: unknown report 'system'; did you mean 'systems'\?"),
-        (["reports", "more"], {"title": "", "question": "", "about": ""}, "reports.more: no table names it"),
+        (["reports", "more"], {"title": "t", "question": "q", "about": "a"}, "reports.more: no table names it"),
         (["tables", "a", "scales"], ["cc12"], r"tables.a.scales: unknown scale 'cc12'; did you mean 'cc12m'\?"),
         (["tables", "a", "metric"], ["fine"], r"metric: unknown key; did you mean 'metrics'"),
         (["tradeoff", "curves"], {"x": ["nothing"]}, r"tradeoff.curves.x: unknown variant 'nothing'"),
@@ -139,7 +139,7 @@ def test_tables_leave_out_the_metrics_of_sets_that_a_scale_does_not_have(project
     assert "pointing" not in public.baseline.evaluate.sets
     nothing = broken(project, ["scales", "tiny", "evaluate"], {"sets": {"pointing": None}})
     nothing.tree["tables"]["pooling"]["metrics"] = ["pointing"]
-    with pytest.raises(ParameterError, match=r"tables.pooling at scale 'tiny'.*\n.*metrics: List should have at"):
+    with pytest.raises(ParameterError, match=r"tables.pooling at scale 'tiny': metrics: List should have at"):
         nothing.check()
 
 

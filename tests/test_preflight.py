@@ -22,7 +22,7 @@ def project_with(project, **changes) -> Project:
     tree = yaml.safe_load(yaml.safe_dump(project.tree))
     tree["models"]["tiny"] = SMALL["model"]
     tree["variants"] = {name: tree["variants"][name] for name in ("clip", "flip-50")}
-    tree["tables"] = {"a": {"title": "", "report": "ablations", "variants": ["clip", "flip-50"], "metrics": ["fine"]}}
+    tree["tables"] = {"a": {"title": "A", "report": "ablations", "variants": ["clip", "flip-50"], "metrics": ["fine"]}}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}
     tree["tradeoff"]["curves"] = {"all": ["clip"]}
     tree["scales"]["tiny"] = merge(tree["scales"]["tiny"], changes)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flip.consistency import BESIDE
 from flip.params import Project, merge, read_project
 from flip.receipt import save
 from flip.report import formats, latex, page, records, tables, tradeoff
@@ -653,3 +654,10 @@ def test_a_table_writes_no_file_but_its_own(name, project, folders, monkeypatch)
     with pytest.raises(ValueError, match=re.escape(f"tables: {name!r} cannot be the name of files")):
         tables.write(found, folders[-1].parent / "out")
     assert sorted(path for path in folders[-1].parents[1].rglob("*")) == before
+
+
+def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
+    """But what params.yaml refuses as the name of a table."""
+    files = {path.stem for path in written.iterdir() if path.suffix in (".csv", ".parquet", ".tex", ".md")}
+    assert files - project.tables.keys() <= BESIDE
+    assert {"tables", "figure-costs", "ledger"} <= files

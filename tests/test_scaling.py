@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from flip.consistency import BESIDE
 from flip.params import ParameterError, Project, read_project
 from flip.report import scaling
 from flip.report.bootstrap import Estimate, estimates
@@ -120,6 +121,8 @@ def folder(part, tmp_path_factory):
 
 
 def test_files_and_page_have_every_run_of_every_law(part, folder):
+    files = {path.stem for path in (folder / "out").iterdir() if path.suffix in (".csv", ".parquet", ".tex", ".md")}
+    assert files - part.tables.keys() <= BESIDE  # or a table might overwrite one
     facts = json.loads((folder / "out" / "scaling.json").read_text())
     laws = part.reports["scaling"].scaling.laws
     names = [(label, name) for label, law in laws.items() for name in (*law.fitted, *law.held_out)]

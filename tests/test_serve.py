@@ -24,7 +24,9 @@ TIMEOUT = 0.5
 @pytest.fixture(scope="module")
 def web(change):
     """(parameters of a world where half of the URLs fail, get(url)), over a server that runs meanwhile."""
-    params = change(delta={"world": {"pictures": 400, "faults": dict.fromkeys(FAULTS, 0.06)}}).world
+    params = change(
+        delta={"world": {"pictures": 400, "faults": dict.fromkeys(FAULTS, 0.06)}, "train": {"warmup_samples": 0}}
+    ).world
     with serve.server(params, TIMEOUT) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": serve.address(server)}))

@@ -26,7 +26,14 @@ def rows(change, tmp_path):
     """rows(source, parts): the rows that are left of a source."""
 
     def made(source, parts=1):
-        params = change(delta={"source": source, "download": {"parts": parts}, "world": {"pictures": 500}})
+        params = change(
+            delta={
+                "source": source,
+                "download": {"parts": parts},
+                "world": {"pictures": 500},
+                "train": {"warmup_samples": 0},
+            }
+        )
         table.write_parts(params, tmp_path / "table")
         return rows_of(tmp_path / "table")
 
@@ -50,7 +57,7 @@ def laion(tmp_path):
 
 
 def test_every_row_of_the_world_is_dealt_to_one_part(change, tmp_path):
-    params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}})
+    params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}, "train": {"warmup_samples": 0}})
     assert table.write_parts(params, tmp_path) == 500
     assert [(row["url"], row["caption"]) for row in rows_of(tmp_path)] == list(urls(params.world))
     assert [row["row"] for row in rows_of(tmp_path)] == list(range(500))

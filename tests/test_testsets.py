@@ -15,7 +15,7 @@ from flip.data.index import members
 from flip.data.scenes import COARSE, FINE
 from flip.data.shifts import SETS, SHIFTED
 from flip.files import file_hash, read_json
-from flip.params import dump
+from flip.params import ParameterError, dump
 
 # clip-benchmark leaves the order of shards open and files unclosed.
 pytestmark = pytest.mark.filterwarnings(
@@ -230,6 +230,5 @@ def test_unknown_sets_are_refused_with_what_is_known(make, capsys):
     with pytest.raises(SystemExit):
         make("coarser")
     assert "evaluate.sets has no 'coarser'; did you mean 'coarse'?" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
+    with pytest.raises(ParameterError, match=r"sets.painting = 'world', which has no such set; known: fine, coarse"):
         make("painting", {"evaluate": {"sets": {"painting": "world"}}})
-    assert "evaluate.sets.painting: the world has no such set" in capsys.readouterr().err

@@ -22,15 +22,10 @@ from flip.data.contents import contents, encoded_picture
 from flip.data.languages.english import ENGLISH
 from flip.data.layout import lines
 from flip.data.scenes import RELATIONS, Scene, Thing
+from flip.tasks import PAIRS
 
 KIND = "composition"
-CHANGES = {
-    "replace-object": reshaped,
-    "replace-attribute": repainted,
-    "replace-relation": turned,
-    "swap-attribute": exchanged,
-    "swap-relation": swapped,
-}
+CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
 CHANCE = 50.0  # percent
 APART = 0.3  # of the picture's shorter side: things in different quarters, along an axis that tells them apart
 

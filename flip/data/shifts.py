@@ -13,11 +13,12 @@ from flip.data.languages.english import ENGLISH
 from flip.data.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.data.textures import crop
 from flip.schema import World
+from flip.tasks import WORLD
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
 # A share of these leaks into the URL table. The others do not: the table is what it was before they were there.
 LEAKING = ("fine", "coarse", "retrieval", *SHIFTED)
-SETS = (*LEAKING, "pointing", "entailment", "composition")
+SETS = tuple(WORLD)
 
 
 # Sets of another one's pictures, so that no more are kept out of training.

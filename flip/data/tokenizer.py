@@ -160,13 +160,11 @@ def build(params: Params, texts) -> dict:
     """What tokenizer.json holds; `texts` is only read where a vocabulary is learned.
 
     Raises:
-        ValueError: a bert tokenizer that is not there, or no path to it.
+        ValueError: a bert tokenizer that is not there.
     """
     kind = params.tokenizer.kind
     if kind == "clip":
         return _clip_definition()
-    if kind == "bert" and not params.tokenizer.path:
-        raise ValueError("tokenizer.path is null; tokenizer.kind 'bert' needs a folder or a hub name")
     definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
     return {"kind": kind, "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, exact
 from flip.scoring import by_image
+from flip.tasks import RECALLS
 
-RECALLS = (1, 5, 10)
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 
 

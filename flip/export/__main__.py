@@ -17,6 +17,7 @@ from flip.export.card import Evidence, card
 from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, choose, quiet
 from flip.export.target import Target
+from flip.faults import must_be_name
 from flip.files import file_hash, folder_at_once, write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
@@ -25,7 +26,8 @@ from flip.params import load, read_project
 
 def locate(options) -> None:
     """Where things are that no option names: a variant's own folders."""
-    if options.variant:
+    if options.variant is not None:
+        must_be_name(options.variant, "--variant")
         scale = read_project(scale=options.scale).scale
         seed = f"seed-{options.seed}"
         found = Path("results") / scale / options.variant / seed
