@@ -26,10 +26,11 @@ from flip.evaluate import probe, retrieval, zeroshot
 from flip.evaluate.features import Features
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
+from flip.faults import check
 from flip.files import read_json
+from flip.frozen import merge
 from flip.measures import ACCURACY
 from flip.model.two_towers import TwoTowers
-from flip.params import check, merge
 from flip.schema import Params
 from flip.scoring import number
 

@@ -24,10 +24,11 @@ from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
+from flip.faults import check as checked
+from flip.frozen import merge
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.params import check as checked
-from flip.params import merge, read_project
+from flip.params import read_project
 from flip.schema import Params
 from flip.train.distributed import World
 from flip.train.run import Run, build_model

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from flip.data.loader import Loader
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
+from flip.frozen import load
 from flip.model.codebook import Codebook, ImageTokenizer, new_tokenizer
 from flip.model.masking import random_bits
 from flip.model.weights import load_weights, save_weights
-from flip.params import load
 from flip.schema import Params
 from flip.sheet import SHOWN, cell, sheet, webp
 

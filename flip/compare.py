@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from flip.params import ParameterError, read_project
+from flip.faults import ParameterError
+from flip.params import read_project
 from flip.receipt import parse, read
 
 HERE = "."

@@ -11,7 +11,8 @@ from flip.faults import Faults, ParameterError, must_know, nearest
 from flip.faults import check as checked
 from flip.metrics import set_of, untransferable
 from flip.origins import misfit
-from flip.schema import Model, Params, Table
+from flip.schema import Model, Params
+from flip.schema_report import Table
 
 ROOT = Path(__file__).parent.parent
 # Two results are the same experiment when all of this agrees.

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
+from flip.frozen import load
 from flip.model.codebook import load_codebook
-from flip.params import load
 from flip.schema import Mix, Params
 from flip.train.distributed import World
 from flip.train.run import Run, build_loader, build_model

@@ -22,10 +22,10 @@ from flip.data.features import FACTS, features_path, write_features
 from flip.data.index import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
+from flip.frozen import load
 from flip.model.precision import full_precision
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.params import load
 from flip.schema import Params
 from flip.train.distributed import World, start, stop
 from flip.train.guards import INTERRUPTED, Interrupted, stoppable

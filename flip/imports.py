@@ -23,11 +23,12 @@ from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, models, quiet
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
-from flip.faults import must_be_name
+from flip.faults import check, must_be_name
 from flip.files import folder_at_once, write_atomic, write_json
+from flip.frozen import dump, merge
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.params import check, dump, merge, read_project
+from flip.params import read_project
 from flip.schema import Params
 
 UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, OSError, KeyError, ValueError, EOFError)

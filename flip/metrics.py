@@ -1,20 +1,13 @@
 """Names of test sets and of metrics."""
 
 from flip.measures import ACCURACY
+from flip.set_names import JAVA, TRANSFERS, TUNED, retrieval_in
 
-TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
-JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
 HEADS = "heads"  # the job that does these
-TUNED = "-finetuned"
 
 
 # What follows a set's name where its pictures are classified: zero-shot, and as the set's training split teaches.
 CLASSIFIED = ("", "-masked", "-ensemble", "-probe", TUNED)
-
-
-def retrieval_in(language: str) -> str:
-    """The set of captions in a language: retrieval-de."""
-    return f"retrieval-{language}"
 
 
 def places(tree: dict) -> dict[str, str | None]:

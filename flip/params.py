@@ -7,29 +7,20 @@ import argparse
 from dataclasses import dataclass
 from functools import cached_property
 
-import yaml
-
 from flip import consistency
-from flip.faults import Faults, ParameterError, check, must_know, nearest
+from flip.faults import Faults, ParameterError, check, must_know
+from flip.frozen import dump, merge
 from flip.metrics import places, set_of
-from flip.schema import File, Params, Report, Table, Tradeoff
+from flip.schema import File, Params
+from flip.schema_report import Report, Table, Tradeoff
 from flip.strict_yaml import read_mapping
 from flip.tasks import TestSet
-
-__all__ = ["ParameterError", "Project", "check", "dump", "load", "merge", "nearest", "read_project", "to_yaml"]
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
     "seeds", "larger", "transfer",
 }  # fmt: skip
-
-
-def merge(base, delta):
-    """`base` with the keys of `delta` replaced; mappings are merged key by key."""
-    if not (isinstance(base, dict) and isinstance(delta, dict)):
-        return delta
-    return base | {key: merge(base.get(key), value) for key, value in delta.items()}
 
 
 @dataclass(frozen=True)
@@ -238,20 +229,6 @@ def read_project(path="params.yaml", scale: str | None = None) -> Project:
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
     return Project(tree, scale)
-
-
-def load(path) -> Params:
-    """Frozen parameters from a file that holds what `dump` gives."""
-    return check(Params, read_mapping(path), str(path))
-
-
-def to_yaml(tree: dict) -> str:
-    """In libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
-    return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
-
-
-def dump(params: Params) -> str:
-    return to_yaml(params.model_dump(mode="json"))
 
 
 def main(argv=None):

@@ -15,8 +15,8 @@ from flip.data.features import Features
 from flip.data.translations import translations_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
+from flip.frozen import dump, load
 from flip.model.codebook import codebook_path
-from flip.params import dump, load
 from flip.schema import Params
 from flip.train.distributed import World, start, stop
 from flip.train.guards import INTERRUPTED, Interrupted

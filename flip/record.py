@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flip.faults import ParameterError
 from flip.freshness import read_receipts
-from flip.params import ParameterError, Project, read_project
+from flip.params import Project, read_project
 from flip.receipt import absent
 
 

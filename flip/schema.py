@@ -37,7 +37,6 @@ from flip.schema_model import (
     VisionForm,
     must_keep,
 )
-from flip.schema_report import Report, Table, Tradeoff
 from flip.schema_resources import Job, Resources
 from flip.schema_train import Train
 from flip.schema_transfer import Transfer
@@ -64,15 +63,12 @@ __all__ = [
     "Noise",
     "Params",
     "Reconstruction",
-    "Report",
     "Section",
     "Shards",
     "Source",
-    "Table",
     "TextForm",
     "TextTower",
     "Tower",
-    "Tradeoff",
     "Train",
     "Transfer",
     "Views",

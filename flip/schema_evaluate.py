@@ -6,10 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from flip import public
 from flip.measures import ACCURACY, MEASURES
-from flip.metrics import TRANSFERS, retrieval_in
 from flip.schema_data import WORLD_LANGUAGES, ProbeSets
 from flip.schema_types import Batch, Distinct, Language, Name, Place, Section
-from flip.tasks import WORLD
+from flip.set_names import TRANSFERS, WORLD, retrieval_in
 
 
 class Evaluate(Section):

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flip import unread
+from flip.faults import ParameterError
 from flip.files import write_atomic
+from flip.frozen import dump, to_yaml
 from flip.metrics import HEADS, jobs, transferred
-from flip.params import ParameterError, Project, dump, to_yaml
+from flip.params import Project
 from flip.schema import Params
 from flip.sources import rule_hash, source_hash
 

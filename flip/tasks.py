@@ -6,18 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from flip import public
-from flip.metrics import JAVA, TRANSFERS, TUNED, set_of
-
-RECALLS = (1, 5, 10)
-# How the world's wrong captions differ from the right ones, and what its questions ask for.
-PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation")
-QUESTIONS = ("colour", "shape", "count", "place", "relation")
-SCORES = ("cider", "bleu4", *JAVA)  # of captions
-
-# Sets of the world, and what they are for.
-WORLD = dict.fromkeys(("fine", "coarse"), "classification") | {"retrieval": "retrieval"}
-WORLD |= dict.fromkeys(("sketch", "rendition", "corruption", "viewpoint"), "classification")
-WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
+from flip.metrics import set_of
+from flip.set_names import PAIRS, QUESTIONS, RECALLS, SCORES, TRANSFERS, TUNED, WORLD
 
 CLASSES = ("", "-probe", TUNED)
 MASKED = ("-masked", "-ensemble")  # of fine alone

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from flip.faults import ParameterError, nearest
 from flip.files import file_hash, read_json
+from flip.frozen import dump
 from flip.metrics import job_of, measure_of, set_of, tasks_of, unmeasured
-from flip.params import ParameterError, Project, dump, nearest, read_project
+from flip.params import Project, read_project
 from flip.receipt import behind
 from flip.scoring import number
 

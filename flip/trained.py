@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flip.params import load, nearest, read_project
+from flip.faults import nearest
+from flip.frozen import load
+from flip.params import read_project
 from flip.schema import Params
 
 

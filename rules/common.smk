@@ -23,7 +23,7 @@ from flip.freshness import (
     unavailable,
 )
 from flip.locks import enter
-from flip.params import ParameterError
+from flip.faults import ParameterError
 from flip.provenance import git_state
 from flip.specs import write_specs
 from snakemake.exceptions import WorkflowError

@@ -4,7 +4,8 @@
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics import TRANSFERS, jobs, transferred
+from flip.metrics import jobs, transferred
+from flip.set_names import TRANSFERS
 
 
 def transfer_receipts(report) -> list[str]:

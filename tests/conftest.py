@@ -46,7 +46,8 @@ def project():
 @pytest.fixture(scope="session")
 def change(project):
     """change(variant, {"model": {"patch": 16}}): a tiny variant's parameters with some replaced, checked again."""
-    from flip.params import check, merge
+    from flip.faults import check
+    from flip.frozen import merge
     from flip.schema import Params
 
     def changed(variant="clip", delta=None):
@@ -130,8 +131,8 @@ def trained(change, small_data):
     """(variant, delta) -> a model with random weights, biases and gains among them, and its tokenizer."""
 
     from flip.data.tokenizer import Tokenizer
+    from flip.frozen import merge
     from flip.model.two_towers import TwoTowers
-    from flip.params import merge
 
     variants = yaml.safe_load(Path("params.yaml").read_text())["variants"]
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from flip.files import write_atomic
-from flip.params import dump, merge
+from flip.frozen import dump, merge
 from tests.colour_sets import write_set
 from tests.conftest import SMALL
 

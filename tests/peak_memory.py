@@ -7,7 +7,7 @@ import torch
 
 from flip.cost import Step
 from flip.files import read_json
-from flip.params import load
+from flip.frozen import load
 from flip.pretrain import keep_memory
 
 data, *paths = map(Path, sys.argv[1:])

@@ -8,11 +8,11 @@ from PIL import Image
 
 from flip.codebook import Training, build_loader, main, measure, side_by_side, taken
 from flip.files import read_json, write_atomic
+from flip.frozen import dump
 from flip.model.codebook import Codebook, load_codebook
 from flip.model.dalle import DallE
 from flip.model.vision import patchify
 from flip.model.weights import save_weights
-from flip.params import dump
 from flip.sheet import GAP, SIDE
 from tests.conftest import SMALL
 

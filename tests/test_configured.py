@@ -3,7 +3,7 @@
 import pytest
 
 from flip.configured import chosen_reports, chosen_variants, configured, given
-from flip.params import ParameterError
+from flip.faults import ParameterError
 from tests.miniature import ROOT, snakemake
 
 

@@ -20,8 +20,9 @@ from flip.data import download, duplicates, fingerprints, manifest, samples, sha
 from flip.data.index import members
 from flip.data.pairs import NAME
 from flip.data.serve import serving
+from flip.faults import check
 from flip.files import read_json
-from flip.params import check, dump, merge
+from flip.frozen import dump, merge
 from flip.schema import Params, Shards
 
 FAULTS = {

@@ -20,11 +20,11 @@ from flip.evaluate.features import compute
 from flip.evaluate.sets import prompts, read_set, to_square
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
+from flip.frozen import dump
 from flip.measures import ACCURACY
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.params import dump
 from flip.scoring import number
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL

@@ -19,10 +19,10 @@ from flip.export import open_clip_models, target
 from flip.export.check import picture
 from flip.export.formats import choose, quiet, targets
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.frozen import dump, load, merge
 from flip.imports import bring
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.params import dump, load, merge
 from flip.receipt import save
 from flip.schema import Captions
 from tests.conftest import TOWERS

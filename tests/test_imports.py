@@ -18,11 +18,11 @@ from flip.export import open_clip_models
 from flip.export.formats import FORMATS, choose, quiet, targets
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.frozen import load, merge
 from flip.imports import adopt, bring, convert
 from flip.imports import main as import_main
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.params import load, merge
 from tests.conftest import SMALL
 from tests.test_evaluate import write_set
 from tests.test_export import options

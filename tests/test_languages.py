@@ -26,10 +26,12 @@ from flip.data.translations import Translations, translations_folder
 from flip.evaluate.sets import read_set
 from flip.export import __main__ as export
 from flip.export.formats import choose
+from flip.faults import ParameterError
 from flip.files import read_json, write_json
+from flip.frozen import dump
 from flip.model.embedding import Bottleneck
 from flip.model.text import PAD, TextTower
-from flip.params import ParameterError, Project, dump, read_project
+from flip.params import Project, read_project
 from flip.report.cells import Builder
 from flip.report.results import read_results
 from flip.schema_data import WORLD_LANGUAGES

@@ -12,8 +12,9 @@ import pytest
 from flip import consistency, tasks
 from flip.data import composition, questions, shifts
 from flip.evaluate import retrieval
-from flip.faults import SHOWN
-from flip.params import ParameterError, Project, check, read_project, to_yaml
+from flip.faults import SHOWN, ParameterError, check
+from flip.frozen import to_yaml
+from flip.params import Project, read_project
 from flip.schema import Params
 from tests.test_params import broken
 

@@ -14,10 +14,11 @@ from flip import embed, pretrain
 from flip.cost import Step
 from flip.data.features import FACTS, Features, features_path
 from flip.data.index import read_index
+from flip.faults import ParameterError
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.frozen import dump
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
-from flip.params import ParameterError, dump
 from flip.report.costs import cost
 from flip.train.distributed import World
 from flip.train.guards import Interrupted
@@ -239,7 +240,7 @@ def test_an_unlocked_tower_learns_slowly_and_does_not_decay(change, data, tower)
     ],
 )
 def test_what_makes_no_sense_is_refused(project, variant, delta, message):
-    from flip.params import merge
+    from flip.frozen import merge
 
     tree = merge(project.tree["variants"][variant], delta)
     with pytest.raises(ParameterError, match=message):

@@ -20,9 +20,10 @@ from flip.evaluate.features import compute
 from flip.evaluate.sets import prompts, read_set
 from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
+from flip.frozen import merge
 from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
-from flip.params import Project, merge, read_project
+from flip.params import Project, read_project
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results

@@ -14,8 +14,10 @@ import pytest
 
 from flip import public
 from flip.data import mirror, testsets
+from flip.faults import ParameterError
 from flip.files import read_json
-from flip.params import ParameterError, dump, read_project
+from flip.frozen import dump
+from flip.params import read_project
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
 from tests.miniature import ROOT

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from flip.params import ParameterError, read_project
+from flip.faults import ParameterError
+from flip.params import read_project
 from tests.mutations import TEXT, mutated, short
 
 SHORT = short()

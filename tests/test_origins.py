@@ -6,9 +6,10 @@ import torch
 
 from flip import pretrain
 from flip.cost import Step, Turns
+from flip.faults import ParameterError
 from flip.files import read_json, write_atomic
+from flip.frozen import dump, merge
 from flip.model.weights import load_weights, save_weights
-from flip.params import ParameterError, dump, merge
 from flip.train.loop import Begin
 from tests.conftest import SMALL
 from tests.test_params import broken

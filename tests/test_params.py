@@ -10,8 +10,10 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
+from flip.faults import ParameterError
+from flip.frozen import dump, load, merge
 from flip.metrics import lacking
-from flip.params import ParameterError, Project, dump, load, merge, read_project
+from flip.params import Project, read_project
 
 SCALES = ("tiny", "gpu", "cc12m", "laion400m")
 

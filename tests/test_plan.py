@@ -15,11 +15,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from flip.cost import Step
+from flip.faults import ParameterError
 from flip.files import read_json
+from flip.frozen import dump, load, merge
 from flip.kinds import PAD
 from flip.model.cross_modal import draw
 from flip.model.masking import mask_tokens
-from flip.params import ParameterError, dump, load, merge, read_project
+from flip.params import read_project
 from flip.plan import __main__ as command
 from flip.plan.data import find_data, stored_bytes
 from flip.plan.estimate import Assumptions, Estimate, alternatives

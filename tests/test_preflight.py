@@ -8,7 +8,8 @@ import yaml
 
 from flip import preflight
 from flip.files import read_json
-from flip.params import Project, merge
+from flip.frozen import merge
+from flip.params import Project
 from tests.conftest import SMALL
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from flip import provenance
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
-from flip.params import dump
+from flip.frozen import dump
 from flip.receipt import SEAL, main, read, save
 from flip.sources import source_hash
 from tests.miniature import ROOT

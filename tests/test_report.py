@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from flip.consistency import BESIDE
-from flip.params import Project, merge, read_project
+from flip.frozen import merge
+from flip.params import Project, read_project
 from flip.receipt import save
 from flip.report import formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate

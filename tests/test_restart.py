@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from flip.files import read_json, write_atomic
-from flip.params import dump
+from flip.frozen import dump
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import train
 from tests.conftest import SMALL

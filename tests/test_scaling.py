@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from flip.consistency import BESIDE
-from flip.params import ParameterError, Project, read_project
+from flip.faults import ParameterError
+from flip.params import Project, read_project
 from flip.report import scaling
 from flip.report.bootstrap import Estimate, estimates
 from flip.report.cells import Builder

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flip.data import download, schemes, table
-from flip.params import ParameterError, dump
+from flip.faults import ParameterError
+from flip.frozen import dump
 from flip.schema_data import Download
 from tests.layouts import photo
 

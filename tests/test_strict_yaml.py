@@ -4,7 +4,9 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from flip.params import ParameterError, load, read_project
+from flip.faults import ParameterError
+from flip.frozen import load
+from flip.params import read_project
 from flip.strict_yaml import read_mapping
 
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

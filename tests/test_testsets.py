@@ -14,8 +14,9 @@ from flip.data import fingerprints, testsets
 from flip.data.index import members
 from flip.data.scenes import COARSE, FINE
 from flip.data.shifts import SETS, SHIFTED
+from flip.faults import ParameterError
 from flip.files import file_hash, read_json
-from flip.params import ParameterError, dump
+from flip.frozen import dump
 
 # clip-benchmark leaves the order of shards open and files unclosed.
 pytestmark = pytest.mark.filterwarnings(

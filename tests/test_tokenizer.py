@@ -9,8 +9,8 @@ import pytest
 
 from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
 from flip.files import read_json, write_json
+from flip.frozen import merge
 from flip.model.text import PAD
-from flip.params import merge
 from flip.schema import Captions
 
 TEXTS = ["A red star on grass!", "two blue boats", "IMG_2034 | free wallpaper", "é", ""]

@@ -20,11 +20,13 @@ from flip.data import testsets
 from flip.data.questions import ANNOTATORS, Question, questions
 from flip.data.scenes import stream
 from flip.data.shifts import captions_of, scene_of
+from flip.faults import ParameterError
 from flip.files import read_json, write_json
+from flip.frozen import dump, merge
 from flip.metrics import jobs, tasks_of, transferred, unmeasured, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.params import ParameterError, Project, dump, merge
+from flip.params import Project
 from flip.schema import Tower
 from flip.specs import stages
 from flip.transfer import __main__ as command

@@ -12,9 +12,9 @@ import pytest
 from flip import codebook, embed, pretrain, specs, unread
 from flip.data import testsets
 from flip.files import read_json, write_atomic
+from flip.frozen import dump, load, merge
 from flip.metrics import HEADS
 from flip.model.weights import save_weights
-from flip.params import dump, load, merge
 from flip.schema import Params, Section
 from flip.train.run import build_model
 from flip.unread import NOT_READ, UPSTREAM

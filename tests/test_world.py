@@ -19,7 +19,8 @@ from flip.data.render import decode, draw
 from flip.data.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
 from flip.data.shapes import placed
 from flip.data.shifts import LEAKING, PICTURES_OF, SETS, jpeg_of, scene_of
-from flip.params import check, dump, merge
+from flip.faults import check
+from flip.frozen import dump, merge
 from flip.schema import World
 
 PAIRS = list(combinations(("shape", "colour", "texture", "background", "count"), 2))

@@ -22,7 +22,7 @@ from flip.data.contents import contents, encoded_picture
 from flip.data.languages.english import ENGLISH
 from flip.data.layout import lines
 from flip.data.scenes import RELATIONS, Scene, Thing
-from flip.tasks import PAIRS
+from flip.set_names import PAIRS
 
 KIND = "composition"
 CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))

@@ -30,7 +30,7 @@ from flip.data.index import members
 from flip.data.schemes import fetchable
 from flip.data.serve import child, end_with_parent, serving
 from flip.files import atomic, file_hash, read_json, workspace, write_json
-from flip.params import load
+from flip.frozen import load
 from flip.schema import Params
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.files import atomic
-from flip.params import load
+from flip.frozen import load
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
 DISTANCE = 20  # bits of 256

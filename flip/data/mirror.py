@@ -17,8 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flip import public
+from flip.faults import nearest
 from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
-from flip.params import load, nearest
+from flip.frozen import load
 
 RECORD = "mirror.json"
 FETCHED = f"call `snakemake mirror` where there is a network, or copy {public.MIRRORS}/ from there"

@@ -24,7 +24,8 @@ import numpy as np
 
 from flip.data import textures
 from flip.data.world import fault, jpeg, row_of
-from flip.params import ParameterError, load
+from flip.faults import ParameterError
+from flip.frozen import load
 from flip.schema import World
 
 HUGE = 4000  # shorter side of a huge picture, pixels

@@ -25,7 +25,7 @@ from flip.data.duplicates import REASONS
 from flip.data.index import members, write_index
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.files import atomic, file_hash, read_json, write_json
-from flip.params import load
+from flip.frozen import load
 from flip.schema import Compact, Shards
 
 

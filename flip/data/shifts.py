@@ -13,7 +13,7 @@ from flip.data.languages.english import ENGLISH
 from flip.data.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.data.textures import crop
 from flip.schema import World
-from flip.tasks import WORLD
+from flip.set_names import WORLD
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
 # A share of these leaks into the URL table. The others do not: the table is what it was before they were there.

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from flip.data import world
 from flip.data.columns import columns, converted, require, require_types
 from flip.files import atomic
-from flip.params import load
+from flip.frozen import load
 from flip.schema import Filters, Params, Source
 
 BATCH = 65_536

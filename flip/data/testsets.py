@@ -24,9 +24,10 @@ from flip.data.languages.base import Language
 from flip.data.languages.english import ENGLISH
 from flip.data.layout import KIND, NAMES, PROMPTS, kind, tars
 from flip.data.shifts import SETS, annotations, classes, jpeg_of, size
+from flip.faults import nearest
 from flip.files import atomic, write_atomic, write_json
+from flip.frozen import load
 from flip.measures import ACCURACY, undefined
-from flip.params import load, nearest
 from flip.schema import World
 from flip.scoring import guessed
 

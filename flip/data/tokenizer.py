@@ -19,8 +19,8 @@ import numpy as np
 from flip.data.index import Shard
 from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
+from flip.frozen import load
 from flip.kinds import PAD
-from flip.params import load
 from flip.schema import Captions, Params
 
 SPECIAL = {"start": "[CLS]", "end": "[SEP]"}

@@ -30,10 +30,10 @@ from flip.data.tokenizer import TRAINING_CAPTIONS, train_wordpiece
 from flip.data.translations import FACTS, SCHEMA, table_path
 from flip.data.words import has_words
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
-from flip.metrics import retrieval_in
-from flip.params import load
+from flip.frozen import load
 from flip.schema import Params, Source
 from flip.schema_data import ENGLISH
+from flip.set_names import retrieval_in
 
 
 def language_of(url: str, languages: list[str]) -> str:

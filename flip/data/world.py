@@ -18,7 +18,7 @@ from flip.data.languages.english import ENGLISH
 from flip.data.scenes import Scene, draw_scene, stream
 from flip.data.shifts import LEAKING, SETS, jpeg_of, scene_of, size, wording
 from flip.files import atomic
-from flip.params import load
+from flip.frozen import load
 from flip.schema import Faults, World
 
 HOST = "http://world.test/"

@@ -25,9 +25,9 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import places, prompts, revision, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.frozen import load
 from flip.metrics import measure_of
 from flip.model.two_towers import TwoTowers
-from flip.params import load
 from flip.schema import Params
 from flip.scoring import number
 

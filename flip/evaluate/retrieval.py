@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, exact
 from flip.scoring import by_image
-from flip.tasks import RECALLS
+from flip.set_names import RECALLS
 
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 

@@ -19,9 +19,10 @@ from flip.export.formats import FORMATS, choose, quiet
 from flip.export.target import Target
 from flip.faults import must_be_name
 from flip.files import file_hash, folder_at_once, write_atomic
+from flip.frozen import load
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.params import load, read_project
+from flip.params import read_project
 
 
 def locate(options) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from flip.files import read_json
-from flip.params import dump
+from flip.frozen import dump
 from flip.receipt import behind
 from flip.schema import Params
 

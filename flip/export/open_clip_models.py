@@ -19,8 +19,8 @@ from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
 from flip.export.timm_models import activation
 from flip.export.tokens import is_clips, must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.files import write_atomic, write_json
+from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.params import merge
 from flip.schema import Params, Tower
 
 TEXT = (

@@ -8,8 +8,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImage
 from flip.data.tokenizer import Tokenizer
 from flip.export.target import Loaded, their_weights
 from flip.export.tokens import stored_tokenizer, write_tokenizer
+from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.params import merge
 from flip.schema import Blocks, Params, Tower
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}

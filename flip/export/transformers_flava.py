@@ -10,8 +10,8 @@ from flip.export.names import FLAVA, FLAVA_PRETRAINING
 from flip.export.target import TWO_TOWERS, Loaded, Need
 from flip.export.tokens import write_tokenizer
 from flip.export.transformers_base import READ, Transformers, blocks, pooled, towers
+from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.params import merge
 from flip.schema import Params
 
 

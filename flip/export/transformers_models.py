@@ -23,8 +23,8 @@ from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
 from flip.export.transformers_base import OWN_CODE, Transformers, blocks, towers
 from flip.export.transformers_flava import Flava, FlavaPretraining
+from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.params import merge
 from flip.schema import Params
 
 

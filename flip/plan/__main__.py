@@ -8,8 +8,9 @@ stated here; what was measured on the GPU in question (tables/<scale>/<report>/c
 
 import argparse
 
+from flip.faults import ParameterError
 from flip.files import write_atomic, write_json
-from flip.params import ParameterError, Project, read_project
+from flip.params import Project, read_project
 from flip.plan.estimate import Assumptions, Estimate
 from flip.plan.facts import facts
 from flip.plan.schedule import job_limit

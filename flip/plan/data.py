@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from flip.faults import ParameterError
 from flip.files import read_json
-from flip.params import ParameterError
 from flip.plan.facts import facts
 from flip.schema import Params
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from flip.params import ParameterError, check, nearest
+from flip.faults import ParameterError, check, nearest
 from flip.schema_types import Count, Positive, Section, Share
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from flip.params import ParameterError, Project
+from flip.faults import ParameterError
+from flip.params import Project
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import Results
-from flip.schema import Table
+from flip.schema_report import Table
 
 INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
 PAPER = Path(__file__).with_name("paper.yaml")

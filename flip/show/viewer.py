@@ -24,10 +24,10 @@ from flip.evaluate.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.evaluate.sets import made_folder, prompts, set_folder, to_square
 from flip.evaluate.squares import Squares
+from flip.faults import nearest
 from flip.files import atomic, file_hash, read_json
 from flip.kinds import PAD
 from flip.model.masking import mask_patches
-from flip.params import nearest
 from flip.sources import source_hash
 from flip.trained import Trained
 

@@ -18,11 +18,11 @@ from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
+from flip.frozen import load
 from flip.measures import ACCURACY
-from flip.metrics import JAVA, TRANSFERS, TUNED
-from flip.params import load
 from flip.schema import Params
 from flip.scoring import number
+from flip.set_names import JAVA, TRANSFERS, TUNED
 from flip.transfer import captioning, finetuning, java, vqa
 from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 

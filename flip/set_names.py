@@ -1,0 +1,20 @@
+"""Names that test sets, and what is measured on them, go by: of the world's sets, of tasks, of scores."""
+
+TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
+JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
+TUNED = "-finetuned"
+RECALLS = (1, 5, 10)
+# How the world's wrong captions differ from the right ones, and what its questions ask for.
+PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation")
+QUESTIONS = ("colour", "shape", "count", "place", "relation")
+SCORES = ("cider", "bleu4", *JAVA)  # of captions
+
+# Sets of the world, and what they are for.
+WORLD = dict.fromkeys(("fine", "coarse"), "classification") | {"retrieval": "retrieval"}
+WORLD |= dict.fromkeys(("sketch", "rendition", "corruption", "viewpoint"), "classification")
+WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
+
+
+def retrieval_in(language: str) -> str:
+    """The set of captions in a language: retrieval-de."""
+    return f"retrieval-{language}"
