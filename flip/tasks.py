@@ -74,11 +74,13 @@ class TestSet:
 
 
 def _kind_of_folder(folder: Path) -> str | None:
-    from flip.data.layout import kind  # here, as most scales have no folder, and this takes as long as all the rest
+    from flip.data.layout import (
+        stated_kind,
+    )  # here, as most scales have no folder, and this takes as long as all the rest
 
     try:
-        return kind(folder) if folder.is_dir() else None
-    except UnicodeDecodeError:
+        return stated_kind(folder) if folder.is_dir() else None
+    except ValueError:
         return "what is no text"
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from flip import consistency, tasks
+from flip import consistency, set_names, tasks
 from flip.data import composition, questions, shifts
 from flip.evaluate import retrieval
 from flip.faults import SHOWN, ParameterError, check
@@ -291,13 +291,13 @@ def test_a_folder_for_nothing_that_is_measured_is_named(project, tmp_path):
 
 
 def test_metrics_are_named_where_they_are_made():
-    assert tasks.RECALLS is retrieval.RECALLS
-    assert tuple(composition.CHANGES) == tasks.PAIRS
-    assert tuple(tasks.WORLD) == shifts.SETS
-    with_classes = {name for name, kind in tasks.WORLD.items() if kind in ("classification", "entailment")}
+    assert set_names.RECALLS is retrieval.RECALLS
+    assert tuple(composition.CHANGES) == set_names.PAIRS
+    assert tuple(set_names.WORLD) == shifts.SETS
+    with_classes = {name for name, kind in set_names.WORLD.items() if kind in ("classification", "entailment")}
     assert with_classes == {name for name in shifts.SETS if shifts.classes(name)}
     asked = questions.questions.__code__.co_consts + questions.between.__code__.co_consts
-    assert set(tasks.QUESTIONS) <= set(asked)
+    assert set(set_names.QUESTIONS) <= set(asked)
 
 
 def test_all_faults_are_told_at_once_and_each_once(project):

@@ -93,18 +93,21 @@ def prompts(folder: Path) -> list[str]:
     return found
 
 
+def stated_kind(folder) -> str:
+    """What a dataset_type.txt says, whatever that is; classification where there is none. Raises ValueError as `text`."""
+    path = Path(folder) / KIND
+    return text(path.read_bytes(), path).strip().lower() if path.exists() else "classification"
+
+
 def kind(folder) -> str:
     """What the set is for; classification unless its dataset_type.txt says otherwise.
 
     Raises:
         ValueError: it says something else than one of KINDS.
     """
-    path = Path(folder) / KIND
-    if not path.exists():
-        return "classification"
-    found = text(path.read_bytes(), path).strip().lower()
+    found = stated_kind(folder)
     if found not in KINDS:
-        raise ValueError(f"{path}: '{found}' is no kind of set; allowed: {', '.join(KINDS)}")
+        raise ValueError(f"{Path(folder) / KIND}: '{found}' is no kind of set; allowed: {', '.join(KINDS)}")
     return found
 
 
