@@ -94,7 +94,7 @@ def prompts(folder: Path) -> list[str]:
 
 
 def stated_kind(folder) -> str:
-    """What a dataset_type.txt says, whatever that is; classification where there is none. Raises ValueError as `text`."""
+    """What a dataset_type.txt says, whatever that is; classification where there is none. Raises as `text`."""
     path = Path(folder) / KIND
     return text(path.read_bytes(), path).strip().lower() if path.exists() else "classification"
 
