@@ -74,9 +74,8 @@ class TestSet:
 
 
 def _kind_of_folder(folder: Path) -> str | None:
-    from flip.data.layout import (
-        stated_kind,
-    )  # here, as most scales have no folder, and this takes as long as all the rest
+    # Here, as most scales have no folder, and this takes as long to import as all the rest.
+    from flip.data.layout import stated_kind
 
     try:
         return stated_kind(folder) if folder.is_dir() else None
