@@ -6,7 +6,10 @@ from flip.schema_data import Augmentation
 from flip.schema_model import Tower
 from flip.schema_types import Batch, Count, Part, Place, Rate, Section
 
-LAYOUT = "a folder in clip-benchmark's webdataset layout with train and test; null: the scale has none"
+LAYOUT = (
+    "a folder in clip-benchmark's webdataset layout with train and test, whose images are not looked for in the "
+    "training data, so name a set with the same ones in evaluate.sets, too; null: the scale has none"
+)
 
 
 class Schedule(Section):
