@@ -13,8 +13,6 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parent
 MEMORY = Path(".flip/code")
 DATA = {".yaml", ".html", ".css", ".js"}  # kinds of the package's own data files
@@ -143,6 +141,8 @@ def _data_of(code: Iterable[Path]) -> set[Path]:
 def _data_hash(path: Path) -> str:
     content = path.read_text()
     if path.suffix == ".yaml":
+        import yaml  # here, as every job loads this module, and few read such files
+
         content = json.dumps(yaml.load(content, yaml.CSafeLoader), sort_keys=True, default=str)
     return sha256(content.encode()).hexdigest()
 

@@ -71,7 +71,7 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
     ("file", "old", "new", "expected"),
     [
         ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
-        ("flip/report/formats.py", '"""', '"""Changed. ', {"tables"}),
+        ("flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ", {"tables"}),
     ],
 )
 def test_a_change_of_a_base_value_or_a_source_file(work, file, old, new, expected):
@@ -86,7 +86,7 @@ def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
     """The shards are written again; as they come out the same, every weight stays."""
     weights = sorted(work.glob("results/tiny/*/seed-0/weights.safetensors"))
     before = [path.stat().st_mtime_ns for path in weights]
-    edit(work, "flip/data/shards.py", '"""', '"""Changed. ')
+    edit(work, "flip/data/shards.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
     plan = planned(snakemake(work, "-n", "ablations"))
     assert {"shards", "manifest"} <= set(plan)
     assert not {"table", "download", "fingerprints", "duplicates"} & set(plan)

@@ -228,7 +228,7 @@ def test_a_specification_that_is_replaced_while_the_job_runs_is_not_what_the_rec
 def test_frozen_parameters_that_were_replaced_before_the_job_read_them_are_refused(folder, project, capfd):
     """Between the receipt's look at the specification and the command's at the parameters another plan may come."""
     write_atomic("specs/clip.yaml", dump(project.resolve("clip")))
-    code = "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.params import load; load(sys.argv[3]);"
+    code = "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.frozen import load; load(sys.argv[3]);"
     words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
     with pytest.raises(SystemExit, match="1"):
         main([*words, sys.executable, "-c", code + COUNTING, "one.txt", "made", "specs/clip.yaml"])

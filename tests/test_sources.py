@@ -2,6 +2,7 @@
 imports changes it."""
 
 import ast
+import gc
 import random
 import shutil
 from pathlib import Path
@@ -96,7 +97,9 @@ def package(tmp_path, monkeypatch):
             cached.cache_clear()
 
     forget()
+    gc.disable()  # which walks through all that other tests have left, for each few thousand nodes of a tree
     yield root, forget
+    gc.enable()
     forget()
 
 
