@@ -25,7 +25,7 @@ PARTS = 20
 # Takes the place of the command of every job.
 STAND_IN = """
 
-def run(command):
+def run(command, parameters):
     import json
     import sys
 
