@@ -40,7 +40,7 @@ from flip.schema_model import (
 from flip.schema_resources import Job, Resources
 from flip.schema_train import Train
 from flip.schema_transfer import Transfer
-from flip.schema_types import Batch, Count, Distinct, Name, Section, Seed
+from flip.schema_types import Batch, Count, Distinct, Name, Natural, Section, Seed
 
 # What other modules import from here.
 __all__ = [
@@ -78,7 +78,7 @@ __all__ = [
 
 
 class Bootstrap(Section):
-    resamples: Count = Field(le=10**6)
+    resamples: Natural = Field(le=10**6)
     confidence: Annotated[float, Field(gt=0, lt=1)]
     fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
 

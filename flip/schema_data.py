@@ -9,6 +9,7 @@ from flip.schema_types import (
     Distinct,
     Few,
     Language,
+    Natural,
     Pixels,
     Place,
     Range,
@@ -117,7 +118,7 @@ class World(Section):
     """The embedded world of captioned pictures."""
 
     seed: Seed
-    pictures: Count = Field(description="rows of the URL table", le=10**9)
+    pictures: Natural = Field(description="rows of the URL table", le=10**9)
     wrong_captions: Share = Field(description="share of captions that describe another picture")
     duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
     leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
@@ -132,11 +133,11 @@ class Download(Section):
     schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
         description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
     )
-    parts: Count = Field(description="parts of the URL table, one job each", le=10**5)
+    parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
     image_size: Pixels = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
     processes: Few
     threads: Few
-    timeout: Count = Field(description="seconds", le=3600)
+    timeout: Natural = Field(description="seconds", le=3600)
     retries: int = Field(ge=0, le=100)
     min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0, le=65_536)
     max_aspect_ratio: float = Field(ge=1, le=1000)

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Count, Few, Section
+from flip.schema_types import Count, Few, Natural, Section
 
 
 class Job(Section):
@@ -10,8 +10,8 @@ class Job(Section):
 
     threads: Few = Field(description="processor cores per process")
     gpus: int = Field(description="GPUs per process", ge=0, le=1000)
-    memory_mb: Count = Field(description="memory per node, MB", le=10**8)
-    minutes: Count = Field(description="time limit", le=525_600)
+    memory_mb: Natural = Field(description="memory per node, MB", le=10**8)
+    minutes: Natural = Field(description="time limit", le=525_600)
 
 
 class Training(Job):

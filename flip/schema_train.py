@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flip.schema_types import Batch, Count, Minutes, Part, Positive, Rate, Section, Tiny
+from flip.schema_types import Batch, Count, Minutes, Natural, Part, Positive, Rate, Section, Tiny
 
 # What is said where that is missing.
 FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
@@ -14,7 +14,7 @@ class Train(Section):
     """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
 
     batch: Batch = Field(description="pairs per step of the unmasked baseline")
-    batch_scale: Count = Field(description="this variant's batch over the baseline's", le=10**4)
+    batch_scale: Natural = Field(description="this variant's batch over the baseline's", le=10**4)
     micro_batch: Batch | None = Field(
         description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
     )
@@ -34,7 +34,7 @@ class Train(Section):
     )
     compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
-    shuffle_shards: Count = Field(description="shards whose samples are shuffled together", le=10**6)
+    shuffle_shards: Natural = Field(description="shards whose samples are shuffled together", le=10**6)
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0, le=10_000)
     decoder: Literal["cpu", "gpu"] = Field(
         description="what decodes pictures; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
@@ -44,7 +44,7 @@ class Train(Section):
     )
     checkpoint_minutes: Minutes = Field(description="wall-clock minutes between checkpoints")
     checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
-    keep_checkpoints: Count = Field(
+    keep_checkpoints: Natural = Field(
         description="checkpoints that are kept while training goes on, the newest", le=10**6
     )
     skip_nonfinite: int = Field(

@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from flip.schema_data import Augmentation
 from flip.schema_model import Tower
-from flip.schema_types import Batch, Count, Part, Place, Rate, Section
+from flip.schema_types import Batch, Count, Natural, Part, Place, Rate, Section
 
 LAYOUT = (
     "a folder in clip-benchmark's webdataset layout with train and test, whose images are not looked for in the "
@@ -46,7 +46,7 @@ class Transfer(Schedule):
         description=f"'world', or {LAYOUT}; beside each picture a .json of "
         '[{"question": text, "answers": [those of all annotators]}] (as VQAv2)'
     )
-    words: Count = Field(description="words of a caption or a question at most", le=1000)
+    words: Natural = Field(description="words of a caption or a question at most", le=1000)
     least: Count = Field(description="times that a word, or an answer, must occur in the training split to be known")
     captioning: Tower = Field(description="encoder, and decoder that attends to it")
     fusion: Tower = Field(description="encoder of patches and question together")

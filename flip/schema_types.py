@@ -73,7 +73,8 @@ Rate = Annotated[float, Field(gt=0, le=10)]  # of learning
 Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
 Tiny = Annotated[float, Field(gt=0, le=0.1)]  # added to what is divided by
 Minutes = Annotated[float, Field(gt=0, le=525_600)]  # up to a year
-Count = Annotated[int, Field(gt=0, le=10**12)]
+Natural = Annotated[int, Field(gt=0)]  # for fields with limits of their own: pydantic heeds one of several alone
+Count = Annotated[Natural, Field(le=10**12)]
 Some = Annotated[int, Field(ge=0, le=10**12)]
 Few = Annotated[int, Field(gt=0, le=10_000)]  # what a machine, or a model, has few of
 Width = Annotated[int, Field(gt=0, le=65_536)]

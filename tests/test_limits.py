@@ -6,8 +6,10 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 
 from flip import consistency, set_names, tasks
 from flip.data import composition, questions, shifts
@@ -16,6 +18,7 @@ from flip.faults import SHOWN, ParameterError, check
 from flip.frozen import to_yaml
 from flip.params import Project, read_project
 from flip.schema import Params
+from flip.schema_types import Section
 from tests.test_params import broken
 
 SMALL = {"embedding": 8, "tokens": 9} | {side: {"layers": 1, "width": 8, "heads": 1} for side in ("vision", "text")}
@@ -361,3 +364,33 @@ def test_commands_take_no_path_for_a_variant(words, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "nowhere" in said or "../" in said or "--help" in said or "''" in said
+
+
+def sections(section=Params):
+    """A section's class, and those of the sections in it."""
+    yield section
+    for field in section.model_fields.values():
+        for one in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(one, type) and issubclass(one, Section):
+                yield from sections(one)
+
+
+def test_each_field_has_one_limit_a_side():
+    """Of two, pydantic heeds one, and not the stricter."""
+    for section in set(sections()):
+        for name, field in section.model_fields.items():
+            limits = Counter(type(one) for one in field.metadata if isinstance(one, Le | Lt | Ge | Gt))
+            assert not limits or max(limits.values()) == 1, (section, name)
+
+
+def test_limits_of_their_own_hold(project):
+    for path, value in {
+        ("download", "parts"): 10**5 + 1,
+        ("download", "timeout"): 3601,
+        ("train", "batch_scale"): 10_001,
+        ("world", "pictures"): 10**9 + 1,
+        ("resources", "evaluate", "minutes"): 525_601,
+    }.items():
+        tree = replaced(project.resolve("clip").model_dump(mode="json"), path, value)
+        with pytest.raises(ParameterError, match=f"{'.'.join(path)}: Input should be less than or equal to"):
+            check(Params, tree, "test")
