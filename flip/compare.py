@@ -60,7 +60,8 @@ def receipts(state: str, scale: str) -> dict[str, dict]:
     commit = resolve(state)
     paths = git("ls-tree", "-r", "--name-only", commit, f"{root}/").splitlines()
     texts = {path: git("show", f"{commit}:{path}") for path in paths}
-    return {str(Path(path).relative_to(root)): parse(path, text, old=True) for path, text in texts.items()}
+    old = not git("ls-tree", "--name-only", commit, "flip/sources.py")  # came with seals
+    return {str(Path(path).relative_to(root)): parse(path, text, old) for path, text in texts.items()}
 
 
 def mean(values: list) -> float:

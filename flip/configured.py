@@ -13,8 +13,9 @@ def given(words: list[str]) -> list[str]:
     for word in words:
         name, _, rest = word.partition("=")
         if word.startswith("-"):
-            inside = name in ("--config", "-C")
-            found += [rest] if inside and rest else []
+            attached = word[2:] if word.startswith("-C") else rest
+            inside = name == "--config" or word.startswith("-C")
+            found += [attached] if inside and attached else []
         elif inside:
             found.append(word)
     return found
@@ -29,6 +30,16 @@ def must_be_named_once(config: dict, words: list[str]) -> None:
             raise ParameterError(f"--config {key}=... is there {keys.count(key)} times; leave one")
         if key not in config:
             raise ParameterError(f"--config {key}=... is lost, as another --config follows; name all after one")
+
+
+def must_be_read(config: dict, words: list[str]) -> None:
+    """Raises ParameterError where a target that reads a key is not on the command line, so that it would choose nothing
+    and all be made."""
+    for key, target in {"variant": "variant", "reports": "report"}.items():
+        if key in config and words and target not in words:
+            raise ParameterError(
+                f"--config {key}={config[key]} is read by `snakemake {target}` alone; name that target"
+            )
 
 
 def must_be_names(config: dict) -> None:
@@ -73,6 +84,7 @@ def configured(path, config: dict, words: list[str]) -> Project:
     """
     must_be_names(config)
     must_be_named_once(config, words)
+    must_be_read(config, words)
     project = read_project(path, config.get("scale")).check()
     chosen_variants(config, project)
     chosen_reports(config, project)

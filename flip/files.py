@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
 from hashlib import sha256
@@ -119,12 +120,22 @@ def place_files(place: str) -> dict[str, Path]:
     """Return the files of a place from outside the project, by their names in it: of a file or a glob, or all below a
     folder but hidden ones."""
     if os.path.isdir(place):
-        found = (Path(folder) / name for folder, _, names in os.walk(place) for name in names)
-        named = {str(path.relative_to(place)): path for path in sorted(found)}
-        return {name: path for name, path in named.items() if not any(part[0] == "." for part in Path(name).parts)}
-    if os.path.isfile(place):
-        return {Path(place).name: Path(place)}
-    return {path: Path(path) for path in sorted(glob(place, recursive=True)) if os.path.isfile(path)}
+        return {str(path.relative_to(place)): path for path in sorted(_below(Path(place), set()))}
+    found = {place, *glob(place, recursive=True)}  # a name may have a bracket in it
+    return {path: Path(path) for path in sorted(found) if os.path.isfile(path)}
+
+
+def _below(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """The files below a folder but hidden ones, through links, which readers follow, too. One that leads back up is
+    left out, as is what is no file."""
+    above = above | {folder.resolve()}
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.resolve() not in above:
+            yield from _below(path, above)
 
 
 def place_hash(place: str) -> str | None:
@@ -134,6 +145,9 @@ def place_hash(place: str) -> str | None:
     return sha256("".join(lines).encode()).hexdigest() if found else None
 
 
+MARK = ".made_from"
+
+
 def workspace(folder, made_from: str) -> Path:
     """A folder for a job's bulk output, which Snakemake does not know and so does not delete.
 
@@ -141,8 +155,13 @@ def workspace(folder, made_from: str) -> Path:
     (another `made_from`) is thrown away.
     """
     folder = Path(folder)
-    mark = folder / ".made_from"
-    if not (mark.exists() and mark.read_text() == made_from):
+    if not made_from or workspace_inputs(folder) != made_from:
         shutil.rmtree(folder, ignore_errors=True)
-        write_atomic(mark, made_from)
+        write_atomic(folder / MARK, made_from)
     return folder
+
+
+def workspace_inputs(folder) -> str:
+    """Return what a `workspace` is made from; nothing of another folder."""
+    mark = Path(folder) / MARK
+    return mark.read_text() if mark.exists() else ""

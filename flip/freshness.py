@@ -28,7 +28,13 @@ def recorded(lock="dvc.lock") -> tuple[str, ...]:
     """Files and folders that DVC can bring back."""
     if not Path(lock).exists():
         return ()
-    stages = yaml.load(Path(lock).read_text(), yaml.CSafeLoader).get("stages", {})
+    try:
+        stages = (yaml.load(Path(lock).read_text(), yaml.CSafeLoader) or {}).get("stages", {})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        raise Conflict(
+            f"{lock}: no record of DVC's, for instance with a conflict of a merge in it; resolve it, or `git checkout "
+            f"{lock}` and `dvc commit`"
+        ) from None
     return tuple(out["path"] for stage in stages.values() for out in stage.get("outs", []))
 
 
@@ -119,7 +125,7 @@ def read_receipts(folder, lock="dvc.lock") -> Receipts:
         Conflict: some are damaged or were edited; all of them are named.
     """
     found, faults = {}, []
-    for path in sorted(Path(folder).rglob("*.json")):
+    for path in sorted(path for path in Path(folder).rglob("*.json") if path.is_file()):
         try:
             found[str(path)] = read(path, old=True)
         except ValueError as error:
@@ -127,6 +133,11 @@ def read_receipts(folder, lock="dvc.lock") -> Receipts:
     if faults:
         raise Conflict("\n".join(faults))
     return Receipts(found, recorded(lock))
+
+
+def made_after_others(receipts: Receipts, path: str, after: list[str]) -> bool:
+    """Whether a receipt is there that was made after other ones than are asked for now."""
+    return path in receipts.known and receipts.known[path]["made_from"]["after"].keys() != set(after)
 
 
 def unavailable(receipts: Receipts, places: dict[str, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Where a result comes from: commit, versions, machine."""
 
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -24,6 +25,7 @@ RESULTS = ("receipts", "metrics", "dvc.lock", "benchmarks/results.json")
 
 # What results are made by, so that a new file there is a change as well.
 SOURCES = ("flip", "rules", "Snakefile")
+CODE = {".py", ".smk", ".yaml", ".html", ".css", ".js"}
 
 
 def _git(*words: str) -> str:
@@ -32,8 +34,9 @@ def _git(*words: str) -> str:
     Raises:
         ValueError: it refuses, with its reason, or it is not installed.
     """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_DIR")}
     try:
-        done = subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", PROJECT, *words], capture_output=True, text=True, check=False, env=own)
     except FileNotFoundError:
         raise ValueError("git is not installed") from None
     if done.returncode:
@@ -46,12 +49,17 @@ def git_state() -> dict:
     tracked files, and of new ones among the sources. Where Git cannot be asked both are None, and `why` says why."""
     results = [f":(exclude){path}" for path in RESULTS]
     try:
-        commit = _git("rev-parse", "HEAD")
+        if not _git("ls-files", "--", "."):
+            return {"commit": None, "changed": None, "why": "no file of this folder is in the repository"}
+        if not (commit := _git("rev-list", "--all", "--max-count=1") and _git("rev-parse", "HEAD")):
+            return {"commit": None, "changed": None, "why": "the repository has no commit yet"}
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *results)
-        new = _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES)
+        new = _git("ls-files", "--others", "--", *SOURCES).splitlines()
+        hidden = [line for line in _git("ls-files", "-v", "--", *SOURCES).splitlines() if line[0].islower()]
     except ValueError as error:
         return {"commit": None, "changed": None, "why": str(error)}
-    return {"commit": commit, "changed": bool(changed or new)}
+    added = [path for path in new if Path(path).suffix in CODE]
+    return {"commit": commit, "changed": bool(changed or added or hidden)}
 
 
 def unproven(receipt: dict) -> str | None:

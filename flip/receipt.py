@@ -25,6 +25,7 @@ from flip.provenance import git_state, machine, versions
 from flip.sources import source_hash
 
 SEAL = "seal"
+PARTS = {"spec", "made_from", "made", "beside", "scratch"}  # that an earlier version's receipt has, too
 
 
 def sealed(receipt: dict) -> str:
@@ -48,10 +49,12 @@ def parse(path, text: str, old: bool = False) -> dict:
     try:
         found = json.loads(text)
         seal = found.get(SEAL)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not a receipt ({error}); {remedy}") from None
-    if seal != sealed(found) and not (old and seal is None):
+    if seal != sealed(found) and not (old and seal is None and found.keys() >= PARTS):
         raise ValueError(f"{path}: edited since it was written, so it is no record of what was measured; {remedy}")
+    if not str(path).endswith(own := found.get("receipt", "")):
+        raise ValueError(f"{path}: a copy of {own}, whose result it is; delete it to have this one made")
     return found
 
 
@@ -61,7 +64,7 @@ def read(path, old: bool = False) -> dict:
     Raises:
         ValueError: as `parse`.
     """
-    return parse(path, Path(path).read_text(), old)
+    return parse(path, Path(path).read_text(errors="replace"), old)
 
 
 def made_from(spec: dict, after: list, places: list) -> dict:
@@ -181,6 +184,7 @@ def write(options, inputs: dict, spec: dict, start: str) -> None:
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
     facts |= {"spec": spec, "command": shlex.join(options.command), "git": git_state()}
     facts |= {"versions": versions(), "machine": machine(), "start": start, "end": now()}
+    facts |= {"receipt": Path(options.out).as_posix()}
     save(options.out, facts)
 
 
@@ -214,6 +218,8 @@ def make(options, parser) -> None:
         return
     if code := run(options.command, frozen(options.spec, options.command)):
         parser.exit(code)
+    if other := [place for place, found in inputs["sources"].items() if place_hash(place) != found]:
+        raise ValueError(f"{', '.join(other)}: changed while this job read it; start the workflow again")
     write(options, inputs, spec["content"], start)
 
 

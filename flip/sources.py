@@ -1,7 +1,8 @@
 """Identify the code that a job runs, by what it means: a hash that new words leave as it is, and new meaning changes.
 
 Comments, docstrings, the layout of lines and texts for people (help, descriptions of parameters, messages of errors)
-are words. All else counts: of every module that a stage imports, of data files beside these, and of the rule.
+are words. All else counts: of every module that a stage imports, of data files beside these, and of the rule. What
+starts a job, watches it and writes its receipt (flip.launch, flip.receipt) does not: the job computes the same.
 """
 
 import ast
@@ -21,6 +22,7 @@ WORDS = {"Field": {"description"}, "ArgumentParser": {"prog", "description", "ep
 WORDS |= {"add_argument": {"help", "metavar"}, "add_parser": {"help"}}
 # Parts of a rule that say where and how fast it runs, and not what.
 PLACEMENT = {"log", "priority", "threads", "resources", "localrule", "message"}
+WAITED = {"preflight"}  # an input that looks and decides nothing
 
 
 def _is_text(node) -> bool:
@@ -111,7 +113,7 @@ def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module imports, with the packages around it."""
     parts = module.split(".")
     names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(_source(module))["imports"]}
-    return frozenset(name for name in names if name.startswith("flip.") and _source(name))
+    return frozenset(name for name in names if name.split(".")[0] == "flip" and _source(name))
 
 
 @cache
@@ -159,47 +161,95 @@ def source_hash(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
-# From its name on to the next line that begins something else; closing brackets do not.
-BLOCK = r"^{}.*\n(?:[ \t)\]}}].*\n|\n)*"
+# From a line that begins something to the next one that does, as no comment and no closing bracket does.
+COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
+BLOCK = re.compile(r"^[^\s)\]}].*\n(?:[ \t)\]}].*\n|\n)*", re.MULTILINE)
+RULE = re.compile(r"rule (\w+):")
+
+
+def _blocks(folder: Path) -> list[str]:
+    """What the workflow's files consist of: rules, functions with their decorators, assignments, directives."""
+    paths = [folder.parent / "Snakefile", *sorted(folder.glob("*.smk"))]
+    texts = (COMMENT.sub("", path.read_text()) for path in paths if path.exists())
+    return [block for text in texts for block in BLOCK.findall(re.sub(r"^(@.*)\n", r"\1; ", text, flags=re.MULTILINE))]
+
+
+def _parsed(block: str) -> ast.Module | None:
+    """A block as Python; None of what Snakemake alone can read."""
+    try:
+        return ast.parse(re.sub(r"^(@[^;]*); ", r"\1\n", block))
+    except SyntaxError:
+        return None
+
+
+INNER = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def _outer(node: ast.AST) -> Iterator[ast.AST]:
+    """All of a tree that is not inside of a function or a comprehension, whose names are their own."""
+    yield node
+    for one in ast.iter_child_nodes(node) if not isinstance(node, INNER) else ():
+        yield from _outer(one)
+
+
+def _stored(nodes: Iterable[ast.AST]) -> set[str]:
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _given(tree: ast.Module) -> set[str]:
+    """The names that a block of Python gives a meaning to."""
+    nodes = list(_outer(tree))
+    return _stored(nodes) | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 @cache
-def _definitions(folder: Path) -> dict[str, str]:
-    """Name -> meaning of the functions and values that rules files define."""
+def _definitions(folder: Path) -> dict[str, list[ast.AST]]:
+    """Name -> the blocks that give it a meaning; what gives none to any, and so acts by itself, stands under ""."""
     found = {}
-    for path in sorted(folder.glob("*.smk")):
-        for match in re.finditer(BLOCK.format(r"(?:def (\w+)\(|(\w+) = )"), path.read_text(), re.MULTILINE):
-            found[match[1] or match[2]] = match[0]
+    for tree in filter(None, map(_parsed, _blocks(folder))):
+        acts = any(isinstance(one, ast.Expr | ast.Assign | ast.AugAssign) for one in tree.body)
+        for name in _given(tree) or ({""} if acts else set()):
+            found.setdefault(name, []).append(tree)
     return found
 
 
 def _parts(rule: str) -> dict[str, ast.AST]:
-    """The parts of a rule's text that say what it does, as trees."""
+    """The parts of a rule's text that say what it does, as trees; what it only waits for does not."""
     found = re.findall(r"^    (\w+):(.*\n(?:(?:        .*)?\n)*)", rule, re.MULTILINE)
-    return {name: ast.parse(f"part(\n{text})") for name, text in found if name not in PLACEMENT}
+    trees = {name: ast.parse(f"part(\n{text})") for name, text in found if name not in PLACEMENT}
+    for tree in trees.values():
+        call = tree.body[0].value
+        call.keywords = [one for one in call.keywords if one.arg not in WAITED]
+    return trees
 
 
 def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    """Names that a tree takes from elsewhere, those in the braces of its texts among them."""
+    nodes = list(ast.walk(tree))
+    loaded = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    in_texts = (re.findall(r"\{(\w+)", node.value) for node in nodes if _is_text(node))
+    own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    own |= set().union(*(_stored(ast.walk(node)) for node in nodes if isinstance(node, INNER)))
+    return loaded.union(*in_texts) - own
 
 
 @cache
 def rule_hash(rule: str, folder: Path) -> str:
-    """Return a hash of what a rule does: its inputs, outputs, parameters and command, and what these call in the rules
-    files of a folder.
+    """Return a hash of what a rule does: its inputs, outputs, parameters and command, with all that these name in the
+    rules files of a folder and the Snakefile above, and what acts there by itself.
 
     Raises:
         ValueError: no file there has such a rule.
     """
-    texts = (path.read_text() for path in sorted(folder.glob("*.smk")))
-    found = next(filter(None, (re.search(BLOCK.format(f"rule {rule}:"), text, re.MULTILINE) for text in texts)), None)
+    found = next((block for block in _blocks(folder) if (match := RULE.match(block)) and match[1] == rule), None)
     if found is None:
         raise ValueError(f"{folder}: no rule '{rule}'")
-    trees, known = _parts(found[0]), _definitions(folder)
-    todo = set().union(*map(_names, trees.values())) & known.keys()
+    known, trees = _definitions(folder), {name: [tree] for name, tree in _parts(found).items()}
+    todo = {""}.union(*(_names(tree) for (tree,) in trees.values())) & known.keys()
     while todo:
         name = todo.pop()
-        trees[name] = ast.parse(known[name])
-        todo |= (_names(trees[name]) & known.keys()) - trees.keys()
-    parts = (f"{name} {meaning(tree)}" for name, tree in sorted(trees.items()))
+        trees[f"{name}()"] = known[name]
+        more = set().union(*map(_names, known[name])) & known.keys()
+        todo |= {one for one in more if f"{one}()" not in trees}
+    parts = (f"{name} {meaning(tree)}" for name, some in sorted(trees.items()) for tree in some)
     return sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -136,7 +136,8 @@ def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -
         ParameterError: something has changed while a workflow that is at work has them `in_use`.
     """
     folder, wanted = Path(folder) / project.scale, specs(project, Path(rules))
-    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.*")}
+    files = [path for path in folder.rglob("*.*") if path.is_file()]
+    there = {str(path.relative_to(folder)): path.read_text(errors="replace") for path in files}
     changed = [path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path)]
     if changed and in_use:
         raise ParameterError(

@@ -16,10 +16,13 @@ sys.path.insert(0, workflow.basedir)
 from flip import public
 from flip.configured import chosen_reports, chosen_variants, configured
 from flip.freshness import (
+    FALSE,
     Conflict,
     align,
     leftovers,
+    made_after_others,
     read_receipts,
+    set_time,
     unavailable,
 )
 from flip.locks import enter
@@ -84,6 +87,12 @@ def outside(*places) -> list[str]:
         for place in places
         if place and place != "world" and not public.is_public(place)
     ]
+
+
+def reports_on_page() -> list[str]:
+    """The tables that the page of reports shows."""
+    names = chosen_reports(config, PROJECT)
+    return [f"receipts/{SCALE}/tables/{name}/tables.json" for name in names]
 
 
 def weights_files() -> dict[str, str]:
@@ -153,6 +162,9 @@ if workflow.is_main_process:
         )
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
+    page = f"receipts/{SCALE}/page.json"
+    if made_after_others(RECEIPTS, page, reports_on_page()):
+        set_time(page, FALSE)  # of other reports
     if faults := unavailable(RECEIPTS, weights_files()):
         raise WorkflowError("\n".join(faults))
     if reason := git_state().get("why"):

@@ -4,12 +4,6 @@
 # several reports, tables/<scale>/index.html, which is made of these in seconds and so not recorded with DVC.
 
 
-def shown_receipts(wildcards) -> list[str]:
-    """The tables of the reports on the page."""
-    root = f"receipts/{wildcards.scale}/tables"
-    return [f"{root}/{name}/tables.json" for name in chosen_reports(config, PROJECT)]
-
-
 rule tables:
     """The tables of {wildcards.report}, their figures and the page that shows them."""
     input:
@@ -35,7 +29,7 @@ rule page:
     """One page of {params.reports}, with all that it shows."""
     input:
         spec="specs/{scale}/page.json",
-        after=shown_receipts,
+        after=reports_on_page(),
     output:
         update("receipts/{scale}/page.json"),
     log:

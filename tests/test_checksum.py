@@ -13,7 +13,7 @@ from flip.checksum import TRAILER, check, checked, read_checked
 from flip.data.features import FACTS, Features, features_path, write_features
 from flip.data.tokenizer import Tokenizer
 from flip.data.tokens import Tokens
-from flip.files import read_json, write_atomic, write_json
+from flip.files import read_json, workspace, write_atomic, write_json
 from flip.model.weights import load_weights, packed
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import resume
@@ -117,6 +117,21 @@ def test_checkpoints_with_their_names_exchanged_are_none(stored):
         checkpoints.newest()
     newest.write_bytes(contents[0])
     older.write_bytes(contents[1])
+
+
+def test_a_checkpoint_of_another_run_is_none_of_this_one(stored, tmp_path):
+    """Of another seed, copied over the file of its name."""
+    checkpoints, (_, second), run = stored
+    for number in range(2):
+        folder = workspace(tmp_path / f"seed-{number}", f"manifest seed-{number}")
+        other = Checkpoints(folder, keep=2)
+        other.save(run.seen, second)
+        other.wait()
+        assert other.newest()["done"] == second["done"]
+    name = other.there()[0].name
+    (tmp_path / "seed-0" / name).write_bytes((tmp_path / "seed-1" / name).read_bytes())
+    with pytest.raises(ValueError, match="none of its checkpoints can be read"):
+        Checkpoints(tmp_path / "seed-0", keep=2).newest()
 
 
 def test_one_of_an_earlier_version_is_not_trusted(tmp_path, capsys):

@@ -66,3 +66,35 @@ def test_snakemake_plans_nothing_then():
     assert "--config: unknown key 'varaint'; did you mean 'variant'?" in said
     assert "Traceback" not in said
     assert "pretrain" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "config"),
+    [
+        (["snakemake", "--config", "variant=flip-50"], {"variant": "flip-50"}),
+        (["snakemake", "ablations", "--config", "variant=flip-50"], {"variant": "flip-50"}),
+        (["snakemake", "variant", "-Creports=systems"], {"reports": "systems"}),
+    ],
+)
+def test_a_word_that_the_target_does_not_read_is_refused(words, config):
+    """Or all variants would be trained where one was meant."""
+    with pytest.raises(ParameterError, match=r"`snakemake (variant|report)` alone reads it; name that target"):
+        configured(ROOT / "params.yaml", config, words)
+
+
+def test_short_options_are_read_as_snakemake_reads_them():
+    assert given(["snakemake", "-Cvariant=clip", "-Cscale=tiny", "-C", "a=b", "c=d"]) == [
+        "variant=clip",
+        "scale=tiny",
+        "a=b",
+        "c=d",
+    ]
+
+
+def test_the_page_of_other_reports_is_made_again(tmp_path):
+    from flip.freshness import Receipts, made_after_others
+
+    known = {"page.json": {"made_from": {"after": {"a.json": "1"}}}}
+    for after, other in ((["a.json"], False), (["a.json", "b.json"], True), (["b.json"], True)):
+        assert made_after_others(Receipts(known, ()), "page.json", after) == other
+    assert not made_after_others(Receipts({}, ()), "page.json", ["a.json"])

@@ -12,6 +12,7 @@ import pytest
 
 from flip import provenance
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
+from flip.freshness import Conflict, align
 from flip.frozen import dump
 from flip.receipt import SEAL, main, read, save
 from flip.sources import source_hash
@@ -197,6 +198,61 @@ def test_a_place_outside_is_known_by_all_of_its_content(folder, place):
     assert place_hash(place) is None
 
 
+def test_what_links_lead_to_counts_and_what_is_no_file_does_not(folder):
+    """A split on a larger disk; a loop, a link to nothing and a pipe, at which a reader would wait for ever."""
+    write_atomic("elsewhere/0.tar", b"a")
+    (folder / "mine").mkdir()
+    (folder / "mine/test").symlink_to(folder / "elsewhere")
+    before = place_hash("mine")
+    (folder / "elsewhere/up").symlink_to(folder / "mine")
+    (folder / "mine/nothing").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "mine/pipe")
+    assert place_hash("mine") == before
+    write_atomic("elsewhere/0.tar", b"b")
+    assert place_hash("mine") != before
+
+
+def test_a_name_with_brackets_and_what_it_matches_both_count(folder):
+    """Who opens a file takes the name as it is, who lists files takes it for a pattern."""
+    write_atomic("t[1].tsv", b"a")
+    first = place_hash("t[1].tsv")
+    write_atomic("t1.tsv", b"b")
+    assert place_hash("t[1].tsv") not in (first, None)
+
+
+def test_a_source_that_changes_while_it_is_read_leaves_no_receipt(folder, capsys):
+    write_atomic("source.tsv", "a")
+    with pytest.raises(SystemExit, match="1"):
+        make("one", "x", (), "--sources", "source.tsv", code="open('source.tsv', 'a').write('b'); " + COUNTING)
+    assert "source.tsv: changed while this job read it" in capsys.readouterr().err
+    assert not (folder / "receipts/one.json").exists()
+
+
+def test_a_copy_of_a_receipt_is_not_that_of_another_result(folder):
+    """As of one seed for the next one."""
+    make()
+    write_atomic("receipts/two.json", (folder / "receipts/one.json").read_bytes())
+    with pytest.raises(ValueError, match=r"receipts/two\.json: a copy of receipts/one\.json, whose result it is"):
+        read("receipts/two.json")
+    assert read(folder / "receipts/one.json") == read("receipts/one.json")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"made_from": {}}', "null", "\ufffd", "[" * 100_000])
+def test_what_is_no_receipt_is_named(folder, text):
+    write_atomic("receipts/notes.json", text)
+    with pytest.raises(Conflict, match=r"receipts/notes\.json: (not a receipt|edited since)"):
+        align("receipts", "specs")
+
+
+def test_a_lock_of_dvc_with_a_conflict_is_named(folder):
+    make()
+    write_atomic("dvc.lock", "<<<<<<< ours\nstages:\n=======\n>>>>>>> theirs\n")
+    with pytest.raises(Conflict, match=r"dvc\.lock: no record of DVC's, for instance with a conflict"):
+        align("receipts", "specs")
+    write_atomic("dvc.lock", "")
+    align("receipts", "specs")
+
+
 def test_hidden_files_of_a_folder_do_not_count(folder):
     write_atomic("mine/test/0.tar", b"a")
     before = place_hash("mine")
@@ -293,6 +349,27 @@ def test_other_parts_of_a_larger_repository_do_not_change_the_sources(folder, mo
     assert provenance.git_state()["changed"] is False
     write_atomic(folder / "part/flip/one.py", "after")
     assert provenance.git_state()["changed"] is True
+
+
+def test_a_folder_that_a_larger_repository_ignores_is_in_none_of_its_commits(folder, monkeypatch):
+    monkeypatch.setattr(provenance, "PROJECT", folder / "part")
+    write_atomic(folder / "part/flip/one.py", "")
+    write_atomic(folder / ".gitignore", "part/")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    assert provenance.git_state()["why"] == "no file of this folder is in the repository"
+    subprocess.run(["git", "add", "--force", "."], check=True)
+    assert provenance.git_state()["why"] == "the repository has no commit yet"
+    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
+    subprocess.run(["git", *identity, "commit", "--quiet", "--message", "first"], check=True)
+    assert provenance.git_state()["changed"] is False
+    write_atomic(folder / ".git/info/exclude", "new.py\n")
+    write_atomic(folder / "part/flip/new.py", "")
+    assert provenance.git_state()["changed"] is True
+    (folder / "part/flip/new.py").unlink()
+    subprocess.run(["git", "update-index", "--assume-unchanged", "part/flip/one.py"], check=True)
+    assert provenance.git_state()["changed"] is True
+    monkeypatch.setenv("GIT_DIR", str(folder / "nowhere"))
+    assert provenance.git_state()["commit"]
 
 
 def test_it_is_said_why_git_cannot_be_asked(folder, monkeypatch):

@@ -277,6 +277,17 @@ def test_missing_index_is_named(shard):
         read_index(shard)
 
 
+def test_no_flipped_bit_of_an_index_gives_other_pairs(shard):
+    path = index_path(shard)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(len(whole) // 200, 1)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"00000\.index\.npy: (its content is not|no SHA-256)"):
+            read_index(shard)
+
+
 # Lists of samples
 
 

@@ -186,6 +186,14 @@ def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package
     )
 
 
+def test_the_package_itself_counts_for_every_stage(package):
+    root, forget = package
+    before = hashes(forget)
+    (root / "__init__.py").write_text("import random\n")
+    after = hashes(forget)
+    assert all(after[module] != before[module] for module in STAGES)
+
+
 def test_a_data_file_counts_for_those_who_read_it_by_its_content(package):
     root, forget = package
     before = hashes(forget)
@@ -209,7 +217,7 @@ def test_imports_are_found_in_whatever_block_they_stand():
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
         around = {str(parent).replace("/", ".") for parent in Path(*module.split(".")).parents}
-        return {name for name in names | around if name.startswith("flip.") and sources._source(name)}
+        return {name for name in names | around if f"{name}.".startswith("flip.") and sources._source(name)}
 
     paths = [path.relative_to(sources.ROOT.parent).with_suffix("") for path in sources.ROOT.rglob("*.py")]
     modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}
@@ -227,6 +235,7 @@ def begin(wildcards):
 START = (
     "weights"
 )
+HOW = "fast"
 
 
 rule train:
@@ -270,6 +279,14 @@ rule other:
         ('spec="a"', 'spec="z"', True),
         ("run {params.begin}", "run fast {params.begin}", True),
         ("begin=begin,", "begin=[],", True),
+        ('    return ["--start", START]', '# At the margin.\n    return ["--start", START]', False),
+        ('    return ["--start", START]', '# At the margin.\n    return ["--other", START]', True),
+        ("def begin(wildcards):", "@cached\ndef begin(wildcards):", True),
+        ("\n\nrule train:", '\nSTART += "more"\n\n\nrule train:', True),
+        ("\n\nrule train:", "\nif START:\n    START: str = START * 2\n\n\nrule train:", True),
+        ("\n\nrule train:", '\nshell.prefix("export A=1; ")\n\n\nrule train:', True),
+        ("run {params.begin}", "{HOW} {params.begin}", True),
+        ('HOW = "fast"', 'HOW = "slow"', False),
     ],
 )
 def test_a_rule_counts_by_what_it_does_with_all_that_it_calls(tmp_path, old, new, counts):
@@ -278,6 +295,15 @@ def test_a_rule_counts_by_what_it_does_with_all_that_it_calls(tmp_path, old, new
         (tmp_path / name).mkdir()
         (tmp_path / name / "one.smk").write_text(text)
     assert (rule_hash("train", tmp_path / "before") != rule_hash("train", tmp_path / "after")) == counts
+
+
+def test_a_value_that_a_command_names_counts(tmp_path):
+    found = set()
+    for how in ("fast", "slow"):
+        (tmp_path / how).mkdir()
+        (tmp_path / how / "one.smk").write_text(RULES.replace("run {", "{HOW} {").replace('"fast"', f'"{how}"'))
+        found.add(rule_hash("train", tmp_path / how))
+    assert len(found) == 2
 
 
 def test_every_rule_of_the_workflow_has_an_identity():

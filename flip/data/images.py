@@ -20,8 +20,9 @@ from PIL.Image import Transpose
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_PIXELS = 50_000_000  # at most: to decode that many takes 0.6 GB
-# Those that browsers and OpenCV know: among Pillow's others are some that start programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Those that browsers and OpenCV know: among Pillow's others are some that start programs. Not JPEG 2000, of
+# whose colours of 16 bits Pillow makes black where they are white.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,

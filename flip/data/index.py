@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.files import atomic
+from flip.checksum import check, checked
 
 BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded to
 PICTURES = ("jpg", "jpeg", "png", "webp")  # extensions
@@ -99,7 +99,7 @@ def write_index(tar) -> int:
         ValueError: as `members`.
     """
     rows = [(*sample["jpg"], *sample["txt"]) for _, sample in sorted(members(tar).items())]
-    with atomic(index_path(tar)) as file:
+    with checked(index_path(tar)) as file:
         np.save(file, np.array(rows, dtype=np.int64).reshape(-1, 4))
     return len(rows)
 
@@ -137,11 +137,15 @@ def read_index(tar) -> np.ndarray:
     """int64 [samples, 4], memory-mapped: offset and size of the jpg, offset and size of the txt, in bytes.
 
     Raises:
-        ValueError: the shard or its index is missing, or the shard has another size than when it was indexed.
+        ValueError: the shard or its index is missing or spoilt, or the shard has another size than when it was indexed.
     """
     path = index_path(tar)
     if not path.exists():
         raise ValueError(f"{path}: missing; {remedy(tar)}")
+    try:
+        check(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {remedy(tar)}") from None
     index = np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
     check_size(tar, tar_size(index))
     return index

@@ -168,7 +168,7 @@ def labels(content: bytes, where: str, classes: int) -> np.ndarray:
         found = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # of numpy, or of Python's parser, which reads the header
         raise ValueError(f"{where}.npy is no array ({' '.join(str(error).split())}); export the set again") from None
-    if found.ndim != 1 or not np.isin(found, (0, 1)).all():
+    if found.ndim != 1 or found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
         raise ValueError(
             f"{where}.npy is {found.dtype} of shape {found.shape}, not one 0 or 1 per class; export the set again"
         )

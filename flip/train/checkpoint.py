@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from flip.checksum import checked, read_checked
+from flip.files import workspace_inputs
 
 
 def snapshot(state):
@@ -24,7 +25,12 @@ def load_state(path: Path) -> dict:
         ValueError: the file is not what was written.
         OSError: it cannot be read.
     """
-    return torch.load(io.BytesIO(read_checked(path)), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(read_checked(path, _identity(path))), map_location="cpu", weights_only=True)
+
+
+def _identity(path: Path) -> str:
+    """A checkpoint's name and the run whose folder it lies in, so that no other run's can stand in for it."""
+    return f"{path.name} {workspace_inputs(path.parent)}"
 
 
 class Checkpoints:
@@ -52,7 +58,7 @@ class Checkpoints:
 
     def _write(self, samples: int, state: dict) -> None:
         path = self.folder / f"checkpoint-{samples:015d}.pt"
-        with checked(path) as file:
+        with checked(path, _identity(path)) as file:
             torch.save(state, file)
         self.bad.discard(path)
         good = [one for one in self.there() if one not in self.bad]
