@@ -121,7 +121,7 @@ def test_checkpoints_with_their_names_exchanged_are_none(stored):
 
 def test_a_checkpoint_of_another_run_is_none_of_this_one(stored, tmp_path):
     """Of another seed, copied over the file of its name."""
-    checkpoints, (_, second), run = stored
+    _, (_, second), run = stored
     for number in range(2):
         folder = workspace(tmp_path / f"seed-{number}", f"manifest seed-{number}")
         other = Checkpoints(folder, keep=2)
