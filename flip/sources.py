@@ -96,9 +96,10 @@ def _facts(path: Path) -> dict:
     with suppress(OSError, ValueError):  # not there, or half written
         return json.loads(memory.read_text())
     found = _read(content)
-    with suppress(OSError):  # read-only
-        MEMORY.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps(found))
+    if MEMORY.parent.is_dir():  # where a workflow is at home, and nowhere else
+        with suppress(OSError):  # read-only
+            MEMORY.mkdir(exist_ok=True)
+            memory.write_text(json.dumps(found))
     return found
 
 

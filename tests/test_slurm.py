@@ -32,6 +32,7 @@ def slower(tree):
     tree = shrink(tree)
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
     tree["base"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
+    tree["base"]["evaluate"]["probe"] = ["fine", "coarse"]
     del tree["scales"]["tiny"]["evaluate"]["sets"]
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02

@@ -91,6 +91,7 @@ def package(tmp_path, monkeypatch):
     root = shutil.copytree(ROOT / "flip", tmp_path / "flip", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sources, "ROOT", root)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".flip").mkdir()
 
     def forget():
         for cached in (sources._source, sources._facts, sources._imports, sources.sources, sources.source_hash):
