@@ -30,16 +30,16 @@ report: .venv/ready ## one page with every report of params.yaml, or REPORTS=abl
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
-	$(RUN) flip.reconcile
+	$(RUN) flip.provenance.reconcile
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
-	$(RUN) flip.compare --scale $(SCALE)
+	$(RUN) flip.report.compare --scale $(SCALE)
 
 show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test pictures, scores, patches, where it looks
 	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
-	$(RUN) flip.curve --scale $(SCALE) $(VARIANT)
+	$(RUN) flip.evaluate.curve --scale $(SCALE) $(VARIANT)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)

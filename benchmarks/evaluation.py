@@ -21,18 +21,18 @@ from benchmarks import products
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.steps import BATCHES, parameters
 from benchmarks.table import against, arguments, attempt, publish
+from flip.config.faults import check
+from flip.config.frozen import merge
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer
 from flip.evaluate import probe, retrieval, zeroshot
 from flip.evaluate.features import Features
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
-from flip.faults import check
 from flip.files import read_json
-from flip.frozen import merge
-from flip.measures import ACCURACY
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
-from flip.scoring import number
 
 CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of a picture; of features; clip-benchmark's default
 SLOTS, TEMPLATES = 77, 80  # CLIP's text tower; ImageNet's prompts

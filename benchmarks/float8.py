@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.harness import peer
 from benchmarks.pixels import compare, errors, samples, write_data
 from benchmarks.table import against
-from flip.schema import Params
+from flip.config.schema import Params
 
 
 def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):

@@ -4,7 +4,8 @@
     python -m benchmarks.gpu --models l16 --masks 0.5
 
 Form, weights and loss are equal, as in benchmarks.steps, and so are the batches, which lie in pinned memory. Ours is
-as flip.pretrain runs it with `train.compile`; large models also with `train.precision: float8`. A GPU does not hold two
+as flip.train.__main__ runs it with `train.compile`; large models also with `train.precision: float8`. A GPU does not
+hold two
 large models with their activations, so each form has it to itself, one after the other. Model-FLOP use: products that
 the step needs (flip.plan.flops), none of them counted twice, for captions of that mean length, over the rate at which
 this GPU multiplies large matrices in bfloat16.
@@ -23,7 +24,7 @@ from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.device import pick_device
 from flip.plan.flops import model_flops
 from flip.plan.work import work
-from flip.train.kernels import compile_blocks
+from flip.train.compile import compile_blocks
 
 # Pairs per step, most important first: what open_clip's unmasked step holds in 80 GB.
 BATCHES = {"l16": 256, "b16": 512, "h14": 128, "s16": 1024, "dry": 4}

@@ -23,7 +23,7 @@ from flip.device import keep_memory, use_threads
 
 ROUNDS = 5  # for a figure to be quoted
 # Imported once, by the process that all others are forked from; it computes nothing.
-LOADED = ["flip.torchvision_operators", "open_clip", "flip.train.run"]
+LOADED = ["flip.data.torchvision_operators", "open_clip", "flip.train.step"]
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "children": lambda: sum(os.times()[2:4])}
 
 
@@ -61,7 +61,7 @@ def peer(module: str):
     Raises:
         Missing: it cannot be imported.
     """
-    import flip.torchvision_operators  # noqa: F401  (before what imports torchvision)
+    import flip.data.torchvision_operators  # noqa: F401  (before what imports torchvision)
 
     try:
         return importlib.import_module(module)

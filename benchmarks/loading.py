@@ -25,18 +25,18 @@ from PIL import Image
 
 from benchmarks.harness import Form, called, measure, peer
 from benchmarks.table import against, arguments, attempt, publish
-from flip.data.ahead import ahead
+from flip.config.resolve import read_project
+from flip.config.schema import Augmentation, Compact
 from flip.data.compact import compacted
 from flip.data.crops import crop_box, resize, squares
-from flip.data.index import Shard
+from flip.data.gpu_decode import GpuLoader
 from flip.data.loader import Loader
-from flip.data.nvjpeg import GpuLoader
+from flip.data.prefetch import ahead
+from flip.data.shard import Shard
 from flip.data.shards import write_shard
+from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
-from flip.data.tokens import Tokens
 from flip.model.masking import uniform
-from flip.params import read_project
-from flip.schema import Augmentation, Compact
 
 CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)  # open_clip's default
 COMPACT = Compact(image_size=72, quality=90)

@@ -1,7 +1,7 @@
 """Time and memory of the contrastive losses, forward and backward, against open_clip's.
 
     python -m benchmarks.losses                          # 1,024, 4,096 and 16,384 pairs: ten minutes on one core
-    python -m benchmarks.losses --pairs 256 512 1024     # from where on tiles are faster (flip/tiles.py)
+    python -m benchmarks.losses --pairs 256 512 1024     # from where on tiles are faster (flip/config/tiles.py)
 
 Both get the same unit features and must give the same loss. `whole` rows are of ours with the whole matrix, which is
 what smaller batches get. The floor is what the matrix products of the tiles alone take (four for InfoNCE, three for
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.table import against, arguments, attempt, publish
-from flip.objectives import contrastive, sigmoid
-from flip.objectives.blocks import SIDE, strips
+from flip.losses import info_nce as contrastive
+from flip.losses import sigmoid
+from flip.losses.tiling import SIDE, strips
 
 LOSSES = ["InfoNCE", "sigmoid"]
 # From this batch on the issue of memory is decided: open_clip's share of time and memory that ours may take.

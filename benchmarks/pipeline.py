@@ -18,12 +18,12 @@ import numpy as np
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.table import against, alone, arguments, attempt, publish
 from benchmarks.versioning import ROOT, call, environment, project
+from flip.config.resolve import read_project
 from flip.files import write_json
-from flip.params import read_project
+from flip.provenance.sources import source_hash
 from flip.report import tables
 from flip.report.bootstrap import estimates
 from flip.report.results import read_results
-from flip.sources import source_hash
 from tests.results_world import write_world
 
 SHARDS = 20
@@ -71,7 +71,9 @@ def starts(base: Path, options):
     """What a job takes before it works: its receipt, and what its stage loads."""
     write_json(base / "spec.json", {"module": "flip.evaluate", "code": source_hash("flip.evaluate")})
     (base / "made").touch()
-    receipt = f"rm -f out; exec {sys.executable} -m flip.receipt --out out --spec spec.json --made made -- true"
+    receipt = (
+        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --made made -- true"
+    )
     words = {"receipt": ["bash", "-c", receipt], "torch": [sys.executable, "-c", "import torch"]}
     words |= {
         name: [sys.executable, "-m", f"flip.{name}", "--help"] for some in options.stages.values() for name in some

@@ -23,22 +23,22 @@ from tqdm import trange
 
 from benchmarks.loading import COMPACT
 from benchmarks.table import against, arguments, attempt, publish
+from flip.config.resolve import read_project
+from flip.config.schema import Params
 from flip.data import loader, tokenizer
 from flip.data.compact import compacted
-from flip.data.index import Shard
+from flip.data.shard import Shard
 from flip.data.shards import write_shards
-from flip.data.testsets import make
-from flip.data.world import caption, jpeg
 from flip.device import keep_memory
 from flip.evaluate import zeroshot
 from flip.evaluate.encoders import Full
 from flip.evaluate.inputs import read
-from flip.evaluate.sets import prompts, set_folder
 from flip.files import read_json, write_json
-from flip.params import read_project
-from flip.schema import Params
+from flip.synthetic.world import caption, jpeg
+from flip.testsets.__main__ import make
+from flip.testsets.reader import prompts, set_folder
 from flip.train.distributed import World
-from flip.train.run import Run, build_loader, build_model, count_steps
+from flip.train.step import Run, build_loader, build_model, count_steps
 
 SETS = ["fine", "coarse"]
 

@@ -35,7 +35,7 @@ KINDS = {
     "main Snakemake, sbatch, squeue": ("--profile", True),
     "Snakemake of the job, srun": ("slurm-jobstep", True),
     "Snakemake of the step": ("--target-jobs", False),
-    "receipt": ("flip.receipt", False),
+    "receipt": ("flip.provenance.receipt", False),
 }
 
 

@@ -6,7 +6,7 @@
 
 Form and weights are CLIP's, and equal: before anything is timed, both give the same loss for the same kept patches.
 Each has its batch as it takes it: bytes and ids here, normalised floats and padded ids there. Seconds are CPU seconds
-of one thread. `as shipped` is each as its own program runs it: flip.pretrain keeps freed memory
+of one thread. `as shipped` is each as its own program runs it: flip.train.__main__ keeps freed memory
 (flip.device.keep_memory), open_clip leaves it to the allocator, which costs page faults for each large tensor. With
 `both keep freed memory` open_clip has our setting, so that only the computation differs. The floor is what the matrix
 products and the attention of our own step take alone: no norm, no activation, no optimizer, nothing read or written.
@@ -18,20 +18,20 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-import flip.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
+import flip.data.torchvision_operators  # noqa: F401  (before open_clip, which imports torchvision)
 from benchmarks import products
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
+from flip.config.faults import check as checked
+from flip.config.frozen import merge
+from flip.config.resolve import read_project
+from flip.config.schema import Params
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
-from flip.faults import check as checked
-from flip.frozen import merge
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.params import read_project
-from flip.schema import Params
 from flip.train.distributed import World
-from flip.train.run import Run, build_model
+from flip.train.step import Run, build_model
 
 VOCABULARY = 49_408  # CLIP's; its last id ends a caption
 WORDS = (7, 21)  # of a caption, both ends with it: 14 on average, as in web captions

@@ -17,7 +17,7 @@ import torch
 from benchmarks.harness import ROUNDS, Missing
 from flip.device import device_name, pick_device
 from flip.files import read_json, write_atomic, write_json
-from flip.provenance import git_state, machine, versions
+from flip.provenance.environment import git_state, machine, versions
 from flip.report.readme import marks, replace_between
 
 MARKS = marks("performance", "readme-performance")

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from flip.config.resolve import read_project
 from flip.device import keep_memory
 from flip.files import read_json
-from flip.params import read_project
 from flip.train.checkpoint import Checkpoints
 from flip.train.distributed import World, start, stop
-from flip.train.run import Run, build_loader, build_model
+from flip.train.step import Run, build_loader, build_model
 
 
 def build(options, world: World) -> Run:

@@ -77,8 +77,8 @@ def project(folder: Path, variants: int, shards: int) -> None:
     tree["tradeoff"] = {"report": "ablations", "metric": "fine", "curves": {"all": names}}
     tree["base"]["download"]["parts"] = PARTS
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    (folder / "flip/preflight.py").write_text(NO_PREFLIGHT)
-    module = folder / "flip/receipt.py"
+    (folder / "flip/train/preflight.py").write_text(NO_PREFLIGHT)
+    module = folder / "flip/provenance/receipt.py"
     stand_in = STAND_IN.replace("SHARDS", str(shards // PARTS))
     module.write_text(module.read_text().split('\n\nif __name__ == "__main__":')[0] + stand_in)
 
@@ -103,7 +103,7 @@ def measure(base: Path, variants: int, shards: int) -> dict[str, float]:
     call(base, "git", "clone", "--quiet", str(folder), str(clone))
     found["dvc pull of the tables alone, in a clone"] = call(clone, "dvc", "pull", "--quiet", "tables")
     found["dvc pull of the rest"] = call(clone, "dvc", "pull", "--quiet")
-    found["python -m flip.reconcile"] = call(clone, sys.executable, "-m", "flip.reconcile")
+    found["python -m flip.provenance.reconcile"] = call(clone, sys.executable, "-m", "flip.provenance.reconcile")
     found["snakemake -n in the clone, nothing to be done"] = call(clone, "snakemake", "-n", "--quiet", "all")
     found["dvc status in the clone"] = call(clone, "dvc", "status", "--quiet")
     return found

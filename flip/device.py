@@ -5,7 +5,7 @@ import ctypes
 import torch
 from threadpoolctl import threadpool_limits
 
-from flip.provenance import processor
+from flip.provenance.environment import processor
 
 
 def keep_memory() -> None:

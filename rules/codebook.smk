@@ -36,5 +36,5 @@ rule codebook:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
-        " {PYTHON} -m flip.codebook --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m flip.train.image_tokenizer --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --data data/{wildcards.scale} --threads {threads} --out data/{wildcards.scale}/codebook 2> {log:q}"

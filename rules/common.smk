@@ -2,7 +2,7 @@
 # Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, JOB, SETS, RUNS, RECEIPT, and, before any job is planned,
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
-# Jobs are linked by receipts alone (flip/receipt.py): small files that say what a result was made from and what it is.
+# Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
 # Pictures, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip import public
-from flip.configured import chosen_reports, chosen_variants, configured
-from flip.freshness import (
+from flip.testsets import public
+from flip.config.overrides import chosen_reports, chosen_variants, configured
+from flip.provenance.freshness import (
     FALSE,
     Conflict,
     align,
@@ -25,10 +25,10 @@ from flip.freshness import (
     set_time,
     unavailable,
 )
-from flip.locks import enter
-from flip.faults import ParameterError
-from flip.provenance import git_state
-from flip.specs import write_specs
+from flip.provenance.locks import enter
+from flip.config.faults import ParameterError
+from flip.provenance.environment import git_state
+from flip.provenance.specs import write_specs
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -57,7 +57,7 @@ PYTHON = sys.executable
 # How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
 # end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "exec {PYTHON} -m flip.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
+    "exec {PYTHON} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
     " --made {params.made:q}"
 )
 # Before it: what is measured was fetched earlier.
@@ -181,7 +181,7 @@ if workflow.is_main_process:
 def record() -> None:
     """What is finished goes into DVC's records; DVC does so by itself where it called Snakemake."""
     if "DVC_STAGE" not in os.environ:
-        subprocess.run([PYTHON, "-m", "flip.record", "--scale", SCALE], check=False)
+        subprocess.run([PYTHON, "-m", "flip.provenance.record", "--scale", SCALE], check=False)
 
 
 onsuccess:

@@ -4,8 +4,8 @@
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics import jobs, transferred
-from flip.set_names import TRANSFERS
+from flip.metrics.names import jobs, transferred
+from flip.metrics.sets import TRANSFERS
 
 
 def transfer_receipts(report) -> list[str]:
@@ -81,7 +81,7 @@ rule cost:
         params=compared_parameters,
     shell:
         RECEIPT + " --facts {params.made:q} --"
-        " {PYTHON} -m flip.cost --params {params.params:q} --data data/{wildcards.scale}"
+        " {PYTHON} -m flip.train.step_cost --params {params.params:q} --data data/{wildcards.scale}"
         " --threads {JOB.threads} --out {params.made:q} 2> {log:q}"
 
 

@@ -59,7 +59,7 @@ rule translations:
         sources=outside(BASE.source.translations),
     shell:
         RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --scratch --"
-        " {PYTHON} -m flip.data.translate captions --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m flip.synthetic.translate captions --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --languages {wildcards.languages} --manifest data/{wildcards.scale}/manifest.json"
         " --shards data/{wildcards.scale}/shards --out data/{wildcards.scale}/languages/{wildcards.languages} 2> {log:q}"
 
@@ -82,6 +82,6 @@ rule translated_set:
         sources=lambda wildcards: outside(BASE.evaluate.languages[wildcards.language]),
     shell:
         RECEIPT + " --sources {params.sources:q} --scratch --"
-        " {PYTHON} -m flip.data.translate set --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m flip.synthetic.translate set --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --language {wildcards.language} --out data/{wildcards.scale}/languages/tests/retrieval-{wildcards.language}"
         " 2> {log:q}"

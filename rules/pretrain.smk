@@ -2,7 +2,7 @@
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
 # receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, scratch.
-# Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/launch.py
+# Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/train/launch.py
 # starts its processes and takes it over a job's time limit.
 
 
@@ -98,7 +98,7 @@ rule preflight:
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
-        "{PYTHON} -m flip.preflight --params specs/{wildcards.scale}/params.yaml --data data/{wildcards.scale}"
+        "{PYTHON} -m flip.train.preflight --params specs/{wildcards.scale}/params.yaml --data data/{wildcards.scale}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 
@@ -126,9 +126,9 @@ rule embed:
         threads=threads_each,
     shell:
         RECEIPT + " --sources {params.sources:q} --facts {params.made:q} --scratch --"
-        " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.embed --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " -m flip.train.precompute_features --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
         " --out features/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
 
@@ -164,9 +164,9 @@ rule pretrain:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.pretrain --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
+        " -m flip.train --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
         " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"
         " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}"
         " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"

@@ -36,7 +36,7 @@ rule mirror_set:
         / "mirror.json",
     shell:
         RECEIPT + " --facts {params.made:q} --scratch --"
-        " {PYTHON} -m flip.data.mirror --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m flip.testsets.mirror --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --set {wildcards.set} 2> {log:q}"
 
 
@@ -58,7 +58,7 @@ rule test_sets:
         sources=lambda wildcards: outside(BASE.evaluate.sets[wildcards.set]),
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
+        " {PYTHON} -m flip.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
         " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from flip.data.layout import set_hash
 from flip.files import write_json
+from flip.testsets.layout import set_hash
 from tests.conftest import COLOURS
 
 PICTURES = 40

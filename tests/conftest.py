@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-import flip.torchvision_operators  # noqa: F401  (before anything that imports torchvision)
+import flip.data.torchvision_operators  # noqa: F401  (before anything that imports torchvision)
 
-torch.set_num_threads(1)  # forked children (flip.cost) must not inherit a thread pool
+torch.set_num_threads(1)  # forked children (flip.train.step_cost) must not inherit a thread pool
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def project():
-    from flip.params import read_project
+    from flip.config.resolve import read_project
 
     return read_project("params.yaml", "tiny")
 
@@ -46,9 +46,9 @@ def project():
 @pytest.fixture(scope="session")
 def change(project):
     """change(variant, {"model": {"patch": 16}}): a tiny variant's parameters with some replaced, checked again."""
-    from flip.faults import check
-    from flip.frozen import merge
-    from flip.schema import Params
+    from flip.config.faults import check
+    from flip.config.frozen import merge
+    from flip.config.schema import Params
 
     def changed(variant="clip", delta=None):
         tree = copy.deepcopy(project.resolve(variant).model_dump(mode="json"))
@@ -84,10 +84,10 @@ def small_data(tmp_path_factory, change):
     import simplejpeg
     import webdataset
 
-    from flip.data.index import write_index
+    from flip.data.shard import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
-    from flip.model.codebook import Codebook
+    from flip.model.image_tokenizer import Codebook
     from flip.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("data")
@@ -130,8 +130,8 @@ TOWERS = {
 def trained(change, small_data):
     """(variant, delta) -> a model with random weights, biases and gains among them, and its tokenizer."""
 
+    from flip.config.frozen import merge
     from flip.data.tokenizer import Tokenizer
-    from flip.frozen import merge
     from flip.model.two_towers import TwoTowers
 
     variants = yaml.safe_load(Path("params.yaml").read_text())["variants"]

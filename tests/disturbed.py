@@ -1,4 +1,4 @@
-"""`flip.pretrain` that meets with an accident at a given step."""
+"""`flip.train.__main__` that meets with an accident at a given step."""
 
 import os
 import resource
@@ -7,8 +7,8 @@ import signal
 import torch
 
 import flip.train.checkpoint
-from flip import pretrain
-from flip.train.run import Run
+from flip.train import __main__ as pretrain
+from flip.train.step import Run
 
 
 def send(number):

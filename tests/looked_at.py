@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
+from flip.config.frozen import dump, merge
 from flip.files import write_atomic
-from flip.frozen import dump, merge
 from tests.colour_sets import write_set
 from tests.conftest import SMALL
 

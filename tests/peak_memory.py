@@ -1,14 +1,14 @@
-"""Peak memory of a training step, as flip.cost measures it: python -m tests.peak_memory DATA PARAMS..."""
+"""Peak memory of a training step, as flip.train.step_cost measures it: python -m tests.peak_memory DATA PARAMS..."""
 
 import sys
 from pathlib import Path
 
 import torch
 
-from flip.cost import Step
+from flip.config.frozen import load
 from flip.files import read_json
-from flip.frozen import load
-from flip.pretrain import keep_memory
+from flip.train.__main__ import keep_memory
+from flip.train.step_cost import Step
 
 data, *paths = map(Path, sys.argv[1:])
 keep_memory()

@@ -9,14 +9,14 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
-from flip.data.index import write_index
+from flip.data.contact_sheet import cell, sheet, webp
+from flip.data.shard import write_index
 from flip.files import write_atomic, write_json
-from flip.measures import ACCURACY
-from flip.metrics import HEADS, job_of, tasks_of, transferred
-from flip.receipt import save
-from flip.scoring import by_image, number
-from flip.sheet import cell, sheet, webp
-from flip.specs import recipe
+from flip.metrics.measures import ACCURACY
+from flip.metrics.names import HEADS, job_of, tasks_of, transferred
+from flip.metrics.scoring import by_image, number
+from flip.provenance.receipt import save
+from flip.provenance.specs import recipe
 
 SHIFTS = ["sketch", "rendition", "corruption", "viewpoint"]
 KINDS = ["replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation"]

@@ -20,7 +20,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from flip.child import end_with_parent
+from flip.processes import end_with_parent
 from tests import debian
 from tests.debian import Unavailable
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from flip.cost import Step
+from flip.config.resolve import Project
 from flip.files import read_json
-from flip.params import Project
-from flip.specs import specs
+from flip.provenance.specs import specs
+from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.test_train import advance, make_run, weights
 

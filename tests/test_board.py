@@ -8,10 +8,10 @@ import time
 import pytest
 import torch
 
-from flip import preflight
-from flip.train import board as module
-from flip.train.board import TENSORBOARD, WANDB, board, scalars
+from flip.train import loggers as module
+from flip.train import preflight
 from flip.train.checkpoint import Checkpoints
+from flip.train.loggers import TENSORBOARD, WANDB, board, scalars
 from flip.train.loop import Trainer, train
 from tests.conftest import SMALL
 from tests.test_train import make_run, weights

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from flip.params import read_project
+from flip.config.resolve import read_project
 from flip.report import page, tradeoff
 from flip.report.cells import Builder
 from flip.report.results import read_results

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from flip.evaluate import retrieval
-from flip.measures import ACCURACY
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import by_image, number, percent
 from flip.report.bootstrap import estimates, generator
-from flip.scoring import by_image, number, percent
 
 RESAMPLES = 1000
 

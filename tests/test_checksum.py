@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from flip.checksum import TRAILER, check, checked, read_checked
-from flip.data.features import FACTS, Features, features_path, write_features
+from flip.data.checksum import TRAILER, check, checked, read_checked
+from flip.data.feature_cache import FACTS, Features, features_path, write_features
+from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
-from flip.data.tokens import Tokens
 from flip.files import read_json, workspace, write_atomic, write_json
 from flip.model.weights import load_weights, packed
 from flip.train.checkpoint import Checkpoints

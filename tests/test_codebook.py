@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from flip.codebook import Training, build_loader, main, measure, side_by_side, taken
+from flip.config.frozen import dump
+from flip.data.contact_sheet import GAP, SIDE
 from flip.files import read_json, write_atomic
-from flip.frozen import dump
-from flip.model.codebook import Codebook, load_codebook
 from flip.model.dalle import DallE
+from flip.model.image_tokenizer import Codebook, load_codebook
 from flip.model.vision import patchify
 from flip.model.weights import save_weights
-from flip.sheet import GAP, SIDE
+from flip.train.image_tokenizer import Training, build_loader, main, measure, side_by_side, taken
 from tests.conftest import SMALL
 
 
@@ -100,7 +100,9 @@ def test_the_shown_originals_are_the_pictures(params, small_data):
 def test_only_losses_that_read_codes_ask_for_it(change, params, tmp_path):
     assert load_codebook(change("clip", SMALL), tmp_path, "cpu") is None
     assert load_codebook(change("flava", {**SMALL, "flava": {"mim": 0.0, "mmm_image": 0.0}}), tmp_path, "cpu") is None
-    with pytest.raises(ValueError, match=r"codebook/weights.safetensors: not here, though .* run flip.codebook first"):
+    with pytest.raises(
+        ValueError, match=r"codebook/weights.safetensors: not here, though .* run flip.train.image_tokenizer first"
+    ):
         load_codebook(params, tmp_path, "cpu")
 
 

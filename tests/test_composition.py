@@ -11,8 +11,11 @@ import pytest
 import simplejpeg
 import torch
 
-from flip.data import testsets
-from flip.data.composition import (
+from flip.evaluate.composition import outcomes, preference
+from flip.files import read_json
+from flip.metrics.names import set_of
+from flip.model.two_towers import TwoTowers
+from flip.synthetic.composition import (
     CHANGES,
     Pair,
     caption,
@@ -24,12 +27,9 @@ from flip.data.composition import (
     relations,
     samples,
 )
-from flip.data.scenes import Scene, Thing, stream
-from flip.data.shifts import annotations, jpeg_of, scene_of
-from flip.evaluate.composition import outcomes, preference
-from flip.files import read_json
-from flip.metrics import set_of
-from flip.model.two_towers import TwoTowers
+from flip.synthetic.scenes import Scene, Thing, stream
+from flip.synthetic.shifts import annotations, jpeg_of, scene_of
+from flip.testsets import __main__ as testsets
 from tests.conftest import SMALL
 
 STAR = Thing("star", "red", "plain", 0.4, -0.25, -0.25, 0.0)

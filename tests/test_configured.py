@@ -2,8 +2,8 @@
 
 import pytest
 
-from flip.configured import chosen_reports, chosen_variants, configured, given
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.overrides import chosen_reports, chosen_variants, configured, given
 from tests.miniature import ROOT, snakemake
 
 
@@ -92,7 +92,7 @@ def test_short_options_are_read_as_snakemake_reads_them():
 
 
 def test_the_page_of_other_reports_is_made_again(tmp_path):
-    from flip.freshness import Receipts, made_after_others
+    from flip.provenance.freshness import Receipts, made_after_others
 
     known = {"page.json": {"made_from": {"after": {"a.json": "1"}}}}
     for after, other in ((["a.json"], False), (["a.json", "b.json"], True), (["b.json"], True)):

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from flip.data.contents import contents
+from flip.testsets.contents import contents
 from flip.transfer import convert as module
 from flip.transfer.convert import convert, main
 from flip.transfer.splits import noted

@@ -6,7 +6,7 @@ import torch
 from flip.device import pick_device
 from flip.files import read_json
 from flip.train.copies import FromDevice, ToDevice
-from flip.train.run import build_loader
+from flip.train.step import build_loader
 from tests.conftest import SMALL
 
 DEVICE = pick_device()

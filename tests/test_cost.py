@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flip.cost import FREE, Step, measure
+from flip.config.resolve import read_project
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
-from flip.params import read_project
+from flip.train.step_cost import FREE, Step, measure
 from tests.conftest import SMALL
 
 

@@ -4,14 +4,14 @@ runs that are others and calls that come again do no harm; the training's end is
 import pandas as pd
 import pytest
 
-from flip.curve import Curve, main, read_state
 from flip.evaluate.__main__ import on_pictures
+from flip.evaluate.curve import Curve, main, read_state
 from flip.evaluate.inputs import new_model
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
+from flip.provenance.trained import find
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import log_csv
-from flip.trained import find
 from tests.looked_at import small, write_folder, write_params
 from tests.test_train import make_run
 
@@ -115,7 +115,7 @@ def test_following_ends_with_the_training(folder, change, monkeypatch):
     training = Training(folder, small(change, "clip"))
     training.advance(2)
     looks = iter([lambda: training.advance(2), training.end])
-    monkeypatch.setattr("flip.curve.time.sleep", lambda _: next(looks)())
+    monkeypatch.setattr("flip.evaluate.curve.time.sleep", lambda _: next(looks)())
     main(["clip", "--follow"])
     frame = pd.read_csv(folder / "curves" / "tiny" / "clip" / "seed-0" / "curve.csv")
     assert frame.samples.tolist() == [16, 32]
@@ -127,7 +127,7 @@ def test_a_checkpoint_that_vanishes_is_passed_over(folder, change, monkeypatch):
     training.advance(2)
     training.advance(2)
     gone = training.checkpoints.there()[0].name
-    monkeypatch.setattr("flip.curve.read_state", lambda path: None if path.name == gone else read_state(path))
+    monkeypatch.setattr("flip.evaluate.curve.read_state", lambda path: None if path.name == gone else read_state(path))
     assert curve(folder).samples.tolist() == [16]
 
 

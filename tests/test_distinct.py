@@ -11,14 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from flip.config.resolve import read_project
+from flip.data.batch_types import PAD
 from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.composition import preference
 from flip.evaluate.distinct import TEXTS, Firsts, encode_texts, exact, firsts
 from flip.evaluate.encoders import Full
 from flip.evaluate.features import compute
-from flip.kinds import PAD
 from flip.model.two_towers import TwoTowers
-from flip.params import read_project
 
 PICTURES, WORDS = 60, 6
 COLOURS = ("red", "green", "blue", "white", "black")

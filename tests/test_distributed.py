@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from flip.files import read_json
-from flip.model.codebook import load_codebook
-from flip.objectives import sigmoid
-from flip.objectives.contrastive import info_nce
-from flip.objectives.sigmoid import pairwise_sigmoid
+from flip.losses import sigmoid
+from flip.losses.info_nce import info_nce
+from flip.losses.sigmoid import pairwise_sigmoid
+from flip.model.image_tokenizer import load_codebook
 from flip.train import distributed
 from flip.train.distributed import Transfer, World, own_part
-from flip.train.run import Run, build_loader, build_model
+from flip.train.step import Run, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
 

@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flip.data import download, duplicates, fingerprints, manifest, samples, shards, table, world
-from flip.data.index import members
+from flip.config.faults import check
+from flip.config.frozen import dump, merge
+from flip.config.schema import Params, Shards
+from flip.data import download, duplicates, fingerprints, manifest, samples, shards, table
 from flip.data.pairs import NAME
-from flip.data.serve import serving
-from flip.faults import check
+from flip.data.shard import members
 from flip.files import read_json
-from flip.frozen import dump, merge
-from flip.schema import Params, Shards
+from flip.synthetic import world
+from flip.synthetic.server import serving
 
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,

@@ -56,12 +56,12 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
     assert float(shown.loc["larger", "scales.tiny.evaluate.batch"]) == 32
     assert len(re.findall(r"fine\.clip", dvc(work, "metrics", "diff", "main", "--all"))) == 1
 
-    found = call(work, "python", "-m", "flip.compare", "main", "less", "larger", "--csv")
+    found = call(work, "python", "-m", "flip.report.compare", "main", "less", "larger", "--csv")
     found = pd.read_csv(io.StringIO(found)).set_index(["variant", "state"])
     assert len(found) == 3 * len(VARIANTS)
     assert found.commit["flip-75", "main"] != found.commit["flip-75", "less"]
     assert found.fine["clip", "main"] == found.fine["clip", "larger"]
-    assert "'none': no Git revision" in call(work, "python", "-m", "flip.compare", "none", check=False)
+    assert "'none': no Git revision" in call(work, "python", "-m", "flip.report.compare", "none", check=False)
 
     page = dvc(work, "plots", "show", "--out", "plots").strip().removeprefix("file://")
     assert Path(page).read_text().count("<img") == 2

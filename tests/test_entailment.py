@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from flip.data import testsets
-from flip.data.entailment import CHANGES, exchanged, repainted, reshaped, statement, texts, told, turned
-from flip.data.languages.english import ENGLISH
-from flip.data.scenes import Scene, Thing, stream
-from flip.data.shifts import annotations, jpeg_of, scene_of
 from flip.evaluate import entailment as task
-from flip.evaluate.sets import read_set
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
+from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, texts, told, turned
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.scenes import Scene, Thing, stream
+from flip.synthetic.shifts import annotations, jpeg_of, scene_of
+from flip.testsets import __main__ as testsets
+from flip.testsets.reader import read_set
 from tests.conftest import SMALL
 
 # clip-benchmark leaves the order of shards open and files unclosed.
@@ -104,7 +104,7 @@ def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
 def test_a_picture_without_a_statement_is_named(folder, tmp_path):
     import tarfile
 
-    from flip.data.testsets import add
+    from flip.testsets.__main__ import add
 
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add(tar, "000000.jpg", b"1")

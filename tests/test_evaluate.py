@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from clip_benchmark.datasets.builder import build_wds_dataset
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 
-from flip.data import testsets
+from flip.config.frozen import dump
 from flip.evaluate import retrieval, zeroshot
 from flip.evaluate.__main__ import evaluate, main
 from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
 from flip.evaluate.features import compute
-from flip.evaluate.sets import prompts, read_set, to_square
-from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
-from flip.frozen import dump
-from flip.measures import ACCURACY
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import number
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.scoring import number
+from flip.testsets import __main__ as testsets
+from flip.testsets.cache import decoded
+from flip.testsets.reader import prompts, read_set, to_square
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
 
@@ -271,5 +271,5 @@ def test_squares_are_written_again_after_a_kill_and_never_beyond_their_limit(set
     next(tmp_path.glob("*.json")).unlink()  # what a kill between the two files leaves
     next(tmp_path.glob("*.bin")).write_bytes(b"half")
     assert sum(len(targets) for _, targets in decoded(loader, tmp_path, revision, 16, 7)) == PICTURES
-    monkeypatch.setattr("flip.evaluate.squares.LARGEST", PICTURES * 16 * 16 * 3 - 1)
+    monkeypatch.setattr("flip.testsets.cache.LARGEST", PICTURES * 16 * 16 * 3 - 1)
     assert decoded(loader, tmp_path, revision, 16, 7) is loader

@@ -12,19 +12,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from flip.config.frozen import dump, load, merge
+from flip.config.schema import Captions
 from flip.data.tokenizer import Tokenizer, build
-from flip.evaluate.sets import to_square
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
 from flip.export.check import picture
 from flip.export.formats import choose, quiet, targets
+from flip.export.imports import bring
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.frozen import dump, load, merge
-from flip.imports import bring
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.receipt import save
-from flip.schema import Captions
+from flip.provenance.receipt import save
+from flip.testsets.reader import to_square
 from tests.conftest import TOWERS
 
 quiet("transformers")
@@ -158,7 +158,7 @@ def test_what_cannot_be_expressed_is_refused(variant, delta, name, message, trai
 
 
 def test_pictures_are_prepared_alike(trained, tmp_path):
-    """A square picture that has to shrink gives the pixels of flip.evaluate.sets: PIL's exactly, torch's but for one
+    """A square picture that has to shrink gives the pixels of flip.testsets.reader: PIL's exactly, torch's but for one
     level."""
     model, tokenizer = trained()
     mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from flip.config.faults import ParameterError
+from flip.config.resolve import Project
+from flip.config.schema import Captions
 from flip.export.names import exported
 from flip.export.transformers_flava import FlavaPretraining
-from flip.faults import ParameterError
-from flip.model.masked import block_masks, word_masks
+from flip.losses import named_losses, objectives
+from flip.model.block_masks import block_masks, word_masks
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
-from flip.objectives import named_losses, objectives
-from flip.params import Project
-from flip.schema import Captions
 from flip.train.distributed import World
 from flip.train.targets import Targets
 from tests.conftest import SMALL

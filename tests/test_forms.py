@@ -8,14 +8,14 @@ import pytest
 import torch
 import yaml
 
+from flip.config.resolve import read_project
+from flip.config.schema import Tower, VisionForm
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
+from flip.losses import named_losses, objectives
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.transformer import Layout, Transformer, parts
 from flip.model.two_towers import TwoTowers
-from flip.objectives import named_losses, objectives
-from flip.params import read_project
-from flip.schema import Tower, VisionForm
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
 from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from flip.files import write_atomic, write_json
-from flip.freshness import FALSE, TRUE, Conflict, align, leftovers
-from flip.receipt import main
-from flip.sources import source_hash
+from flip.provenance.freshness import FALSE, TRUE, Conflict, align, leftovers
+from flip.provenance.receipt import main
+from flip.provenance.sources import source_hash
 
 CODE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 CHAIN = {"pictures": ["--scratch"], "shards": ["--after", "receipts/pictures.json"], "weights": []}

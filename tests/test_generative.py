@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from flip.faults import ParameterError
-from flip.kinds import PAD
-from flip.model.cross_modal import Visible
+from flip.config.faults import ParameterError
+from flip.data.batch_types import PAD
+from flip.losses import PixelError, Reconstruction, WordEntropy, named_losses, objectives
+from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
-from flip.objectives import PixelError, Reconstruction, WordEntropy, named_losses, objectives
 from tests.test_model import MODEL, VOCABULARY, build, captions, pictures
 
 HEAD = {"layers": 2, "width": 32, "heads": 2, "pixels": 0.7, "words": 0.3}

@@ -13,15 +13,16 @@ import simplejpeg
 import torch
 from PIL import Image, ImageOps
 
-from flip.data import boxes, fingerprints
+from flip.config.schema import Compact
+from flip.data import fingerprints
 from flip.data.compact import compacted
 from flip.data.duplicates import DISTANCE
 from flip.data.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
-from flip.evaluate import squares
-from flip.evaluate.sets import examples, read_set, to_square
 from flip.report.samples import example
-from flip.schema import Compact
 from flip.show.viewer import Viewer
+from flip.testsets import boxes
+from flip.testsets import cache as squares
+from flip.testsets.reader import examples, read_set, to_square
 from flip.transfer.splits import folder_batches
 from tests.images import UNTURNED, encoded, pattern, png, png16, shorts, turned
 

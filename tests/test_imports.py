@@ -12,15 +12,15 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from flip.config.frozen import load, merge
 from flip.data.tokenizer import Tokenizer
 from flip.export import __main__ as command
 from flip.export import open_clip_models
 from flip.export.formats import FORMATS, choose, quiet, targets
+from flip.export.imports import adopt, bring, convert
+from flip.export.imports import main as import_main
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.frozen import load, merge
-from flip.imports import adopt, bring, convert
-from flip.imports import main as import_main
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from tests.conftest import SMALL
@@ -181,7 +181,7 @@ def write_small_parameters(path):
 def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_path):
     """By the commands, with its own tokenizer, whatever the data's is."""
     from flip.evaluate.__main__ import main as evaluate
-    from flip.pretrain import main as pretrain
+    from flip.train.__main__ import main as pretrain
 
     data = shutil.copytree(small_data, tmp_path / "data")
     model, tokenizer = trained()

@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from flip.data.shifts import captions_of
+from flip.synthetic.shifts import captions_of
 from flip.transfer import java
 from flip.transfer.words import words
 

@@ -11,12 +11,12 @@ import torch._dynamo
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from flip.cost import Step
+from flip.config.schema import Tower
 from flip.files import read_json
-from flip.schema import Tower
+from flip.train.compile import blocks, compile_blocks, fits, multiply_in_float8
 from flip.train.distributed import World
-from flip.train.kernels import blocks, compile_blocks, fits, multiply_in_float8
-from flip.train.run import Run
+from flip.train.step import Run
+from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.processes import together
 from tests.test_distributed import assert_same_step, parameters, step
@@ -166,7 +166,7 @@ def test_where_nothing_can_be_compiled_training_goes_on_and_says_so_once(change,
 
 @pytest.mark.parametrize("settings", [{}, {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}])
 def test_processes_that_share_a_batch_compile_too(change, small_data, monkeypatch, settings):
-    monkeypatch.setattr("flip.train.kernels.compile_blocks", partial(compile_blocks, backend="aot_eager"))
+    monkeypatch.setattr("flip.train.compile.compile_blocks", partial(compile_blocks, backend="aot_eager"))
     expected = step(World(), parameters(change, "clip-form"), small_data)
     for found in together(2, step, parameters(change, "clip-form", compile=True, **settings), small_data):
         assert_same_step(found, expected)
@@ -174,7 +174,7 @@ def test_processes_that_share_a_batch_compile_too(change, small_data, monkeypatc
 
 @pytest.mark.filterwarnings("ignore:train.precision. float8.*emulated")
 def test_a_steps_flops_are_those_of_its_plain_form(change, small_data, monkeypatch):
-    monkeypatch.setattr("flip.train.kernels.compile_blocks", partial(compile_blocks, backend="aot_eager"))
+    monkeypatch.setattr("flip.train.compile.compile_blocks", partial(compile_blocks, backend="aot_eager"))
     manifest, flops = read_json(small_data / "manifest.json"), []
     for settings in ({}, {"compile": True}, {"precision": "float8"}):
         step_of = Step(changed(change, "flip-50", **settings), small_data, manifest, "cpu")
@@ -193,8 +193,8 @@ def test_float8_products_are_those_of_rounded_numbers():
     """Forth with four bits of exponent; back, with five for gradients; sums, biases and what is not a multiple of 16 as
     they were."""
     torch.manual_seed(0)
+    from flip.config.resolve import read_project
     from flip.model.transformer import Block
-    from flip.params import read_project
 
     form = read_project().variants["clip-form"].form.vision
     model = nn.ModuleList([Block(Tower(layers=1, width=48, heads=3), form, causal=False)])

@@ -15,28 +15,28 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from flip.data import translate, world
-from flip.data.captions import describe, sentence
-from flip.data.languages.base import Named
-from flip.data.languages.spoken import LANGUAGES
-from flip.data.scenes import stream
-from flip.data.shifts import captions_of
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump
+from flip.config.resolve import Project, read_project
+from flip.config.sections.data import WORLD_LANGUAGES
 from flip.data.tokenizer import Tokenizer, tokenizer_path, train_wordpiece
 from flip.data.translations import Translations, translations_folder
-from flip.evaluate.sets import read_set
 from flip.export import __main__ as export
 from flip.export.formats import choose
-from flip.faults import ParameterError
 from flip.files import read_json, write_json
-from flip.frozen import dump
 from flip.model.embedding import Bottleneck
 from flip.model.text import PAD, TextTower
-from flip.params import Project, read_project
+from flip.provenance.specs import specs
 from flip.report.cells import Builder
 from flip.report.results import read_results
-from flip.schema_data import WORLD_LANGUAGES
-from flip.specs import specs
-from flip.train.run import build_loader
+from flip.synthetic import translate, world
+from flip.synthetic.captions import describe, sentence
+from flip.synthetic.languages.base import Named
+from flip.synthetic.languages.spoken import LANGUAGES
+from flip.synthetic.scenes import stream
+from flip.synthetic.shifts import captions_of
+from flip.testsets.reader import read_set
+from flip.train.step import build_loader
 from tests.conftest import SMALL
 from tests.miniature import ROOT
 from tests.results_world import write_world
@@ -356,7 +356,7 @@ def test_a_bottleneck_is_exported_as_the_plain_embedding(name, trained, tmp_path
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
 def test_the_retrieval_set_has_the_same_pictures_in_each_language(change, tmp_path):
-    from flip.data import testsets
+    from flip.testsets import __main__ as testsets
 
     params = change("clip", {"world": {"tests": {"retrieval": 6}}})
     (tmp_path / "params.yaml").write_text(dump(params))

@@ -39,7 +39,7 @@ esac
 
 def launch(folder, trainer, *words, **variables):
     (folder / "trainer.py").write_text(trainer)
-    command = [sys.executable, "-m", "flip.launch", *words, "--", "trainer.py"]
+    command = [sys.executable, "-m", "flip.train.launch", *words, "--", "trainer.py"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     return subprocess.Popen(command, cwd=folder, env=outside | variables, stderr=subprocess.PIPE, text=True)
 
@@ -60,7 +60,7 @@ def test_several_nodes_need_a_cluster(tmp_path):
 
 
 def test_starting_imports_no_torch():
-    code = "import sys, flip.launch; assert not {'torch', 'numpy'} & set(sys.modules)"
+    code = "import sys, flip.train.launch; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -110,7 +110,7 @@ def test_sigterm_reaches_the_trainer(tmp_path, job, inside):
 
 
 def test_a_limit_that_was_moved_is_looked_at_again(tmp_path, job, monkeypatch):
-    from flip import launch as module
+    from flip.train import launch as module
 
     monkeypatch.setenv("PATH", job(3600)["PATH"])
     monkeypatch.chdir(tmp_path)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip.data import boxes, composition, entailment, layout, testsets
+import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.evaluate import zeroshot
-from flip.evaluate.sets import prompts, read_set
+from flip.synthetic import composition, entailment
+from flip.testsets import __main__ as testsets
+from flip.testsets import boxes, layout
+from flip.testsets.reader import prompts, read_set
 from flip.transfer import splits
 from tests.layouts import CLASSES, captioned, classified, photo, write
 

@@ -11,14 +11,16 @@ from collections import Counter
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
-from flip import consistency, set_names, tasks
-from flip.data import composition, questions, shifts
+from flip.config import consistency
+from flip.config.faults import SHOWN, ParameterError, check
+from flip.config.frozen import to_yaml
+from flip.config.resolve import Project, read_project
+from flip.config.schema import Params
+from flip.config.sections.types import Section
 from flip.evaluate import retrieval
-from flip.faults import SHOWN, ParameterError, check
-from flip.frozen import to_yaml
-from flip.params import Project, read_project
-from flip.schema import Params
-from flip.schema_types import Section
+from flip.metrics import sets as set_names
+from flip.synthetic import composition, questions, shifts
+from flip.testsets import kinds as tasks
 from tests.test_params import broken
 
 SMALL = {"embedding": 8, "tokens": 9} | {side: {"layers": 1, "width": 8, "heads": 1} for side in ("vision", "text")}
@@ -340,23 +342,25 @@ def test_many_faults_are_counted(project):
 @pytest.mark.parametrize(
     "words",
     [
-        ["flip.params", "show", "--variant", "../x"],
-        ["flip.params", "show", "--variant=--help"],
-        ["flip.params", "show", "--variant", "clip", "--scale", "../x"],
-        ["flip.params", "show", "--variant", "clip", "--params", "nowhere.yaml"],
-        ["flip.trace", "a", "../x", "fine"],
-        ["flip.trace", "../a", "clip", "fine"],
+        ["flip.config.resolve", "show", "--variant", "../x"],
+        ["flip.config.resolve", "show", "--variant=--help"],
+        ["flip.config.resolve", "show", "--variant", "clip", "--scale", "../x"],
+        ["flip.config.resolve", "show", "--variant", "clip", "--params", "nowhere.yaml"],
+        ["flip.report.trace", "a", "../x", "fine"],
+        ["flip.report.trace", "../a", "clip", "fine"],
         ["flip.show", "../x", "text"],
-        ["flip.curve", "../x"],
-        ["flip.curve", "--", "--help"],
+        ["flip.evaluate.curve", "../x"],
+        ["flip.evaluate.curve", "--", "--help"],
         ["flip.export", "--variant", "../x", "--format", "timm", "--out", "nowhere"],
         ["flip.export", "--variant=", "--format", "timm", "--out", "nowhere"],
-        ["flip.imports", "--variant", "../x", "--format", "timm", "--source", "nowhere", "--out", "nowhere"],
+        ["flip.export.imports", "--variant", "../x", "--format", "timm", "--source", "nowhere", "--out", "nowhere"],
     ],
 )
 def test_commands_take_no_path_for_a_variant(words, capsys):
     module = (
-        words[0] if words[0] in ("flip.params", "flip.trace", "flip.curve", "flip.imports") else f"{words[0]}.__main__"
+        words[0]
+        if words[0] in ("flip.config.resolve", "flip.report.trace", "flip.evaluate.curve", "flip.export.imports")
+        else f"{words[0]}.__main__"
     )
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(module).main(words[1:])

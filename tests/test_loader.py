@@ -9,14 +9,14 @@ import simplejpeg
 import torch
 from PIL import Image
 
+from flip.config.schema import Augmentation, Captions
 from flip.data.crops import crop_box, mirror, resize, squares
-from flip.data.index import Shard
 from flip.data.loader import Loader, Order
 from flip.data.manifest import beginning
+from flip.data.shard import Shard
+from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
-from flip.data.tokens import Tokens
 from flip.files import read_json
-from flip.schema import Augmentation, Captions
 
 PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
 

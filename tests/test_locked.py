@@ -10,19 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flip import embed, pretrain
-from flip.cost import Step
-from flip.data.features import FACTS, Features, features_path
-from flip.data.index import read_index
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump
+from flip.data.feature_cache import FACTS, Features, features_path
+from flip.data.shard import read_index
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.frozen import dump
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
 from flip.report.costs import cost
+from flip.train import __main__ as pretrain
+from flip.train import precompute_features as embed
 from flip.train.distributed import World
 from flip.train.guards import Interrupted
-from flip.train.run import Run, build_loader, build_model
+from flip.train.step import Run, build_loader, build_model
+from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake, write_params
 from tests.processes import together
@@ -57,7 +58,7 @@ def tower(change, data):
 
 @pytest.fixture(scope="module")
 def features(change, data, tower):
-    """The folder that `python -m flip.embed` makes."""
+    """The folder that `python -m flip.train.precompute_features` makes."""
     write_atomic(data / "clip.yaml", dump(change("clip", SMALL)))
     words = ["--params", data / "clip.yaml", "--data", data, "--weights", tower, "--out", data / "features"]
     embed.main([str(word) for word in words])
@@ -240,7 +241,7 @@ def test_an_unlocked_tower_learns_slowly_and_does_not_decay(change, data, tower)
     ],
 )
 def test_what_makes_no_sense_is_refused(project, variant, delta, message):
-    from flip.frozen import merge
+    from flip.config.frozen import merge
 
     tree = merge(project.tree["variants"][variant], delta)
     with pytest.raises(ParameterError, match=message):

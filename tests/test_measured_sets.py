@@ -12,22 +12,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip import scoring
-from flip.data import layout, testsets
+import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.config.frozen import merge
+from flip.config.resolve import Project, read_project
 from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
-from flip.evaluate.sets import prompts, read_set
-from flip.evaluate.squares import decoded
 from flip.files import read_json, write_atomic
-from flip.frozen import merge
-from flip.metrics import measure_of
+from flip.metrics.names import measure_of, scoring
+from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
-from flip.params import Project, read_project
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
-from flip.scoring import number
+from flip.testsets import __main__ as testsets
+from flip.testsets import layout
+from flip.testsets.cache import decoded
+from flip.testsets.reader import prompts, read_set
 from flip.transfer import finetuning
 from tests.colour_sets import write_set
 from tests.conftest import COLOURS, SMALL

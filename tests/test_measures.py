@@ -7,7 +7,7 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 from sklearn import metrics as sklearn
 
-from flip import measures, scoring
+from flip.metrics import measures, scoring
 from flip.report.bootstrap import estimates
 
 RNG = np.random.default_rng(0)

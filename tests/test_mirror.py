@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flip import public
-from flip.data import mirror, testsets
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump
+from flip.config.resolve import read_project
 from flip.files import read_json
-from flip.frozen import dump
-from flip.params import read_project
+from flip.testsets import __main__ as testsets
+from flip.testsets import mirror, public
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
 from tests.miniature import ROOT
@@ -55,7 +55,7 @@ def call(tmp_path, change):
         quiet |= {"HF_HUB_OFFLINE": "0"}
         environment = os.environ | quiet | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
         words = words or ("--params", "params.yaml", "--set", "cars")
-        command = [sys.executable, "-m", "flip.data.mirror", *words]
+        command = [sys.executable, "-m", "flip.testsets.mirror", *words]
         environment |= {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
         return done, home / public.folder(place)
@@ -221,7 +221,7 @@ def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypat
     assert read_json(tmp_path / "tests/cars/revision.json")["classes"] == 4
     facts = public.known() | {NAME: public.PublicSet("", REPOSITORY, "classification", 5, ())}
     monkeypatch.setattr(public, "known", lambda: facts)
-    with pytest.raises(ValueError, match=r"4 classes, but wds/vtab/kitti.* has 5 by flip/public.yaml"):
+    with pytest.raises(ValueError, match=r"4 classes, but wds/vtab/kitti.* has 5 by flip/testsets/public.yaml"):
         testsets.make(params, "cars", tmp_path / "tests" / "cars")
 
 
@@ -232,7 +232,7 @@ def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypat
         ({"sets": {"cars": "wds/cars@main"}}, "'wds/cars@main' is not pinned"),
         (
             {"sets": {"cars": f"wds/carts@{COMMIT}"}},
-            "'wds/carts' is no public set of flip/public.yaml; allowed: ",
+            "'wds/carts' is no public set of flip/testsets/public.yaml; allowed: ",
         ),
         ({"sets": {"cars": f"wds/ucf101@{COMMIT}"}}, "publishes no wds/ucf101 on the hub; name a folder"),
         (

@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 import torch
 
-from flip.data.order import Mixture, turn
-from flip.kinds import kind
-from flip.preflight import batch_faults
-from flip.schema import Mix
+from flip.config.schema import Mix
+from flip.data.batch_types import kind
+from flip.data.sampler import Mixture, turn
 from flip.train.distributed import World
 from flip.train.loop import log_csv
+from flip.train.preflight import batch_faults
 from tests.conftest import SMALL
 from tests.processes import together
 from tests.test_distributed import build, whole

@@ -7,11 +7,11 @@ from torch.func import functional_call
 
 from flip.export.names import TIMM, TRANSFORMERS, Pair, exported
 from flip.export.transformers_models import VitMaeDecoder
+from flip.losses import Reconstruction, objectives
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, sincos_positions, statistics
-from flip.objectives import Reconstruction, objectives
 
 VOCABULARY = 100
 MODEL = {

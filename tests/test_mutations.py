@@ -12,8 +12,8 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from flip.faults import ParameterError
-from flip.params import read_project
+from flip.config.faults import ParameterError
+from flip.config.resolve import read_project
 from tests.mutations import TEXT, mutated, short
 
 SHORT = short()

@@ -4,9 +4,9 @@ processes or micro-batches share it, and where steps read different kinds of sam
 import pytest
 import torch
 
+from flip.data.batch_types import PAIRS
 from flip.data.loader import neighbour
-from flip.kinds import PAIRS
-from flip.train.accumulate import split
+from flip.train.gradcache import split
 from tests.conftest import SMALL
 from tests.test_train import make_run
 

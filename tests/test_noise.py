@@ -4,14 +4,14 @@ noise nothing changes."""
 import pytest
 import torch
 
+from flip.config.schema import Augmentation, Captions, Noise
+from flip.data.batch_types import PAD
+from flip.data.corruption import Corruption
 from flip.data.loader import Loader
-from flip.data.noise import Corruption
+from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
-from flip.data.tokens import Tokens
 from flip.files import read_json
-from flip.kinds import PAD
-from flip.schema import Augmentation, Captions, Noise
-from flip.train.run import build_loader
+from flip.train.step import build_loader
 from tests.conftest import SMALL
 
 BATCH = 12

@@ -13,11 +13,11 @@ import simplejpeg
 import torch
 
 from flip.data.crops import resize
-from flip.data.index import Shard
+from flip.data.gpu_decode import GpuLoader, square
 from flip.data.loader import Loader
-from flip.data.nvjpeg import GpuLoader, square
+from flip.data.shard import Shard
 from flip.files import read_json
-from flip.train.run import build_loader
+from flip.train.step import build_loader
 from tests.conftest import SMALL
 
 CROPS = {"augmentation": {"crop_area": [0.3, 1.0], "flip": True}}

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flip.objectives import Contrastive, Sigmoid, blocks
-from flip.objectives.blocks import SIDE
-from flip.objectives.contrastive import info_nce
-from flip.objectives.sigmoid import pairwise_sigmoid
+from flip.losses import Contrastive, Sigmoid
+from flip.losses import tiling as blocks
+from flip.losses.info_nce import info_nce
+from flip.losses.sigmoid import pairwise_sigmoid
+from flip.losses.tiling import SIDE
 
 NAMES = ("image", "text", "scale", "bias")
 # Pairs, width, side of a tile: one pair, one tile, many, odd sizes, a last tile of one row, tiles of one row.

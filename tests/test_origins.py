@@ -4,13 +4,13 @@ losses read; and the towers of one side's losses learn and are evaluated as far 
 import pytest
 import torch
 
-from flip import pretrain
-from flip.cost import Step, Turns
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump, merge
 from flip.files import read_json, write_atomic
-from flip.frozen import dump, merge
 from flip.model.weights import load_weights, save_weights
+from flip.train import __main__ as pretrain
 from flip.train.loop import Begin
+from flip.train.step_cost import Step, Turns
 from tests.conftest import SMALL
 from tests.test_params import broken
 from tests.test_train import advance, make_run, weights

@@ -121,14 +121,14 @@ def test_a_word_changes_nothing_and_a_meaning_does(made, tmp_path):
     """In the real workflow: a docstring of the logger, a comment of a rule; then a derived property."""
     folder = tmp_path / "flip"
     shutil.copytree(made, folder, symlinks=True)
-    edit(folder, "flip/train/board.py", '"""', '"""Words. ')
-    edit(folder, "flip/data/textures.py", '"""', '"""Words. ')
-    edit(folder, "flip/schema.py", "    @property\n", "    # A comment.\n    @property\n")
+    edit(folder, "flip/train/loggers.py", '"""', '"""Words. ')
+    edit(folder, "flip/synthetic/textures.py", '"""', '"""Words. ')
+    edit(folder, "flip/config/schema.py", "    @property\n", "    # A comment.\n    @property\n")
     edit(folder, "rules/pretrain.smk", "    # Long jobs first", "    # The longest jobs come first")
     assert "Nothing to be done" in snakemake(folder, "-n", "ablations")
     edit(
         folder,
-        "flip/schema.py",
+        "flip/config/schema.py",
         "return int(self.model.patches * (1 - self",
         "return -1 + int(self.model.patches * (1 - self",
     )

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from flip.params import read_project
+from flip.config.resolve import read_project
+from flip.data.contact_sheet import SHOWN
 from flip.report import page, samples, tradeoff, whole
 from flip.report.cells import Builder, Cell
 from flip.report.results import read_results
-from flip.sheet import SHOWN
 from tests.results_world import write_world
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from flip.faults import ParameterError
-from flip.frozen import dump, load, merge
-from flip.metrics import lacking
-from flip.params import Project, read_project
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump, load, merge
+from flip.config.resolve import Project, read_project
+from flip.metrics.names import lacking
 
 SCALES = ("tiny", "gpu", "cc12m", "laion400m")
 
@@ -223,12 +223,13 @@ def test_both_yaml_versions_read_the_same_values():
 
 
 def test_resolving_imports_no_torch():
-    code = "import sys, flip.params, flip.provenance; assert not {'torch', 'snakemake', 'dvc'} & set(sys.modules)"
+    code = "import sys, flip.config.resolve, flip.provenance.environment as _; "
+    code += "assert not {'torch', 'snakemake', 'dvc'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_command_explains_and_fails_without_a_traceback():
-    words = [sys.executable, "-m", "flip.params", "show", "--variant", "flop-50"]
+    words = [sys.executable, "-m", "flip.config.resolve", "show", "--variant", "flop-50"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("params.yaml, variants: unknown variant 'flop-50'; did you mean 'flip-50'?")

@@ -77,7 +77,7 @@ def test_a_broken_shard_is_named_before_training(made):
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-20480])
     words = ["--params", "specs/tiny/params/clip.yaml", "--data", "data/tiny", "--seed", "0", "--out", "out"]
-    command = [sys.executable, "-m", "flip.pretrain", *words, "--checkpoints", "out/checkpoints"]
+    command = [sys.executable, "-m", "flip.train", *words, "--checkpoints", "out/checkpoints"]
     done = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
     shard.write_bytes(whole)
     assert done.returncode == 1

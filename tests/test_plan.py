@@ -14,14 +14,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from flip.cost import Step
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump, load, merge
+from flip.config.resolve import read_project
+from flip.data.batch_types import PAD
 from flip.files import read_json
-from flip.frozen import dump, load, merge
-from flip.kinds import PAD
-from flip.model.cross_modal import draw
+from flip.model.m3ae import draw
 from flip.model.masking import mask_tokens
-from flip.params import read_project
 from flip.plan import __main__ as command
 from flip.plan.data import find_data, stored_bytes
 from flip.plan.estimate import Assumptions, Estimate, alternatives
@@ -32,7 +31,8 @@ from flip.plan.schedule import Job, data_jobs, job_limit, simulate, variant_jobs
 from flip.plan.show import text
 from flip.plan.work import job_gpus, vocabulary, work
 from flip.train.distributed import World
-from flip.train.run import Run, build_model
+from flip.train.step import Run, build_model
+from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 
@@ -281,7 +281,7 @@ def test_memory_grows_as_flip_cost_measures_it(change, small_data, tmp_path):
         train = {"batch": 768, "micro_batch": int(path.stem)}
         path.write_text(dump(change("clip", merge(SMALL, {"model": model, "train": train, "cost": {"batch": 768}}))))
         modelled.append(memory(work(load(path)), "cpu").peak)
-    # In a process of its own, as flip.cost runs: a forked child counts what its parent has ever held.
+    # In a process of its own, as flip.train.step_cost runs: a forked child counts what its parent has ever held.
     words = [sys.executable, "-m", "tests.peak_memory", small_data, *paths]
     done = subprocess.run([*map(str, words)], check=True, capture_output=True, text=True)
     small, large = map(int, done.stdout.split())

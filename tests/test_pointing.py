@@ -15,17 +15,19 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.vision_transformer import global_pool_nlc
 
-from flip.data import boxes, render, testsets, world
-from flip.data.boxes import Sample, samples
 from flip.data.fingerprints import of_tests
-from flip.data.pointing import QUARTERS, box
-from flip.data.scenes import COLOURS, SHAPES
-from flip.data.shapes import placed
-from flip.data.shifts import annotations, jpeg_of, scene_of
 from flip.evaluate.pointing import hits, outcomes, relevance
-from flip.evaluate.sets import to_square
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
+from flip.synthetic import render, world
+from flip.synthetic.pointing import QUARTERS, box
+from flip.synthetic.scenes import COLOURS, SHAPES
+from flip.synthetic.shapes import placed
+from flip.synthetic.shifts import annotations, jpeg_of, scene_of
+from flip.testsets import __main__ as testsets
+from flip.testsets import boxes
+from flip.testsets.boxes import Sample, samples
+from flip.testsets.reader import to_square
 from tests.conftest import SMALL
 
 PICTURES = 120

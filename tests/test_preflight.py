@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from flip import preflight
+from flip.config.frozen import merge
+from flip.config.resolve import Project
 from flip.files import read_json
-from flip.frozen import merge
-from flip.params import Project
+from flip.train import preflight
 from tests.conftest import SMALL
 
 

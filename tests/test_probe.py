@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from flip.evaluate import probe
 from flip.evaluate.features import Features, compute
-from flip.evaluate.sets import read_set
+from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
-from flip.scoring import number
+from flip.testsets.reader import read_set
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import SMALL
 

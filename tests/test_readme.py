@@ -6,10 +6,10 @@ import subprocess
 import pytest
 import yaml
 
-from flip.params import read_project
+from flip.config.resolve import read_project
+from flip.provenance.sources import sources
 from flip.report import readme
 from flip.report.readme import RESULTS, replace_between
-from flip.sources import sources
 from tests.miniature import ROOT, copy_workflow, snakemake
 
 README = (ROOT / "README.md").read_text()
@@ -51,7 +51,7 @@ def test_the_example_variant_resolves(tmp_path):
 
 def test_modules_that_the_readme_names_are_commands():
     modules = {f"flip.{name}" for name in re.findall(r"flip\.([a-z_.]+[a-z])`", README)}
-    assert {"flip.pretrain", "flip.evaluate", "flip.cost"} <= modules
+    assert {"flip.train", "flip.evaluate", "flip.train.step_cost"} <= modules
     for module in modules:
         assert any("argparse" in path.read_text() for path in sources(module)), module
 

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from flip import provenance
+from flip.config.frozen import dump
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
-from flip.freshness import Conflict, align
-from flip.frozen import dump
-from flip.receipt import SEAL, main, read, save
-from flip.sources import source_hash
+from flip.provenance import environment as provenance
+from flip.provenance.freshness import Conflict, align
+from flip.provenance.receipt import SEAL, main, read, save
+from flip.provenance.sources import source_hash
 from tests.miniature import ROOT
 
 COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sys.argv[1], 'w').write(sys.argv[2])"
@@ -136,7 +136,9 @@ def test_a_command_that_fails_or_makes_nothing_leaves_no_receipt(folder, capsys)
 
 def start(code):
     words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
-    return subprocess.Popen([sys.executable, "-m", "flip.receipt", *words, sys.executable, "-c", code, "one.txt", "x"])
+    return subprocess.Popen(
+        [sys.executable, "-m", "flip.provenance.receipt", *words, sys.executable, "-c", code, "one.txt", "x"]
+    )
 
 
 def wait_for(path):
@@ -284,7 +286,9 @@ def test_a_specification_that_is_replaced_while_the_job_runs_is_not_what_the_rec
 def test_frozen_parameters_that_were_replaced_before_the_job_read_them_are_refused(folder, project, capfd):
     """Between the receipt's look at the specification and the command's at the parameters another plan may come."""
     write_atomic("specs/clip.yaml", dump(project.resolve("clip")))
-    code = "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.frozen import load; load(sys.argv[3]);"
+    code = (
+        "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.config.frozen import load; load(sys.argv[3]);"
+    )
     words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
     with pytest.raises(SystemExit, match="1"):
         main([*words, sys.executable, "-c", code + COUNTING, "one.txt", "made", "specs/clip.yaml"])

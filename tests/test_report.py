@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flip.consistency import BESIDE
-from flip.frozen import merge
-from flip.params import Project, read_project
-from flip.receipt import save
+from flip.config.consistency import BESIDE
+from flip.config.frozen import merge
+from flip.config.resolve import Project, read_project
+from flip.provenance.receipt import save
 from flip.report import formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper

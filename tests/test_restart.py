@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flip.config.frozen import dump
 from flip.files import read_json, write_atomic
-from flip.frozen import dump
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import train
 from tests.conftest import SMALL

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from flip.consistency import BESIDE
-from flip.faults import ParameterError
-from flip.params import Project, read_project
+from flip.config.consistency import BESIDE
+from flip.config.faults import ParameterError
+from flip.config.resolve import Project, read_project
 from flip.report import scaling
 from flip.report.bootstrap import Estimate, estimates
 from flip.report.cells import Builder

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump
+from flip.config.sections.data import Download
 from flip.data import download, schemes, table
-from flip.faults import ParameterError
-from flip.frozen import dump
-from flip.schema_data import Download
 from tests.layouts import photo
 
 HTTP = ["http", "https"]

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flip.data import serve, world
+from flip.synthetic import server as serve
+from flip.synthetic import world
 
 FAULTS = ("not_found", "forbidden", "slow", "reset", "truncated", "html", "tiny", "huge")
 TIMEOUT = 0.5
@@ -114,7 +115,7 @@ def answers(port: int) -> bool:
 
 def test_server_ends_with_a_parent_that_is_killed(web):
     code = (
-        "import sys; from flip.schema import World; from flip.data.serve import serving\n"
+        "import sys; from flip.config.schema import World; from flip.synthetic.server import serving\n"
         f"with serving(World.model_validate_json({web[0].model_dump_json()!r}), 1) as address:\n"
         "    print(address, flush=True); sys.stdin.read()"
     )

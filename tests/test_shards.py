@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from flip.config.schema import Compact, Shards
 from flip.data import duplicates, fingerprints, manifest, shards
-from flip.data.index import Shard, index_path, members, read_index, write_index
+from flip.data.shard import Shard, index_path, members, read_index, write_index
 from flip.files import file_hash, write_json
-from flip.schema import Compact, Shards
 from tests.images import encoded, pattern, png16, turned
 
 HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from flip.data import testsets
+from flip.data.contact_sheet import GAP, SHOWN, SIDE, cell, label, sheet, spread, webp
 from flip.evaluate import gallery, pointing, retrieval
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
-from flip.evaluate.sets import examples, prompts, read_set, to_square
 from flip.evaluate.sheets import sheets, write_sheets
+from flip.losses import PixelError, Reconstruction
+from flip.losses.mae import Pixels
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
-from flip.objectives import PixelError, Reconstruction
-from flip.objectives.reconstruction import Pixels
-from flip.sheet import GAP, SHOWN, SIDE, cell, label, sheet, spread, webp
+from flip.testsets import __main__ as testsets
+from flip.testsets.reader import examples, prompts, read_set, to_square
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
 

@@ -15,14 +15,14 @@ from PIL import Image
 from flip.data.tokenizer import Tokenizer
 from flip.evaluate.encoders import Full
 from flip.evaluate.reconstruction import GREY
-from flip.evaluate.sets import prompts
 from flip.model.masking import mask_patches
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
+from flip.provenance.trained import find
 from flip.show.__main__ import main
 from flip.show.page import patches_of
 from flip.show.viewer import Viewer
-from flip.trained import find
+from flip.testsets.reader import prompts
 from tests.colour_sets import PICTURES
 from tests.conftest import COLOURS
 from tests.looked_at import small, write_folder, write_params

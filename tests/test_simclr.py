@@ -14,8 +14,8 @@ from torch import nn
 from torchvision.transforms import functional as theirs
 
 from flip.data import views as ours
-from flip.model.views import BatchNorm, ProjectionHead
-from flip.objectives.simclr import nt_xent
+from flip.losses.simclr import nt_xent
+from flip.model.simclr import BatchNorm, ProjectionHead
 from flip.train.distributed import World
 from tests.conftest import SMALL
 from tests.processes import together

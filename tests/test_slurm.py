@@ -91,11 +91,11 @@ class Disturbed:
     def run_out_of_time(self, job: dict) -> None:
         """The launcher, which would have ended the job ahead of its limit, hangs, and Slurm ends it. Training hangs,
         too: it might come to its end by itself."""
-        of_job, hanging = f"SLURM_JOB_ID={job['number']}".encode(), {b"flip.launch", b"flip.pretrain"}
+        of_job, hanging = f"SLURM_JOB_ID={job['number']}".encode(), {b"flip.train.launch", b"flip.train"}
 
         def hangs(process) -> bool:
             words, variables = ((process / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
-            return bool(hanging & set(words)) and b"flip.receipt" not in words and of_job in variables
+            return bool(hanging & set(words)) and b"flip.provenance.receipt" not in words and of_job in variables
 
         kill_where(hangs, signal.SIGSTOP)
         slurm("scontrol", "update", f"JobId={job['number']}", "TimeLimit=1")
@@ -134,7 +134,7 @@ def run(one_cluster, tmp_path_factory):
     """The workflow's folder after `snakemake --profile slurm ablations`, and what was met on the way."""
     folder = copy_workflow(tmp_path_factory.mktemp("slurm"))
     change_params(folder, slower)
-    edit(folder, "flip/launch.py", "LOOK = 20", "LOOK = 2")  # a test cannot wait as long as is polite
+    edit(folder, "flip/train/launch.py", "LOOK = 20", "LOOK = 2")  # a test cannot wait as long as is polite
     disturbed = Disturbed(folder, one_cluster)
     disturbed.plan = planned(snakemake(folder, "-n", "ablations"))
     output = folder / "snakemake.log"

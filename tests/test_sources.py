@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flip import sources, specs
-from flip.sources import meaning, rule_hash, source_hash
+from flip.provenance import sources, specs
+from flip.provenance.sources import meaning, rule_hash, source_hash
 from tests.miniature import ROOT
 
 STAGES = {stage.module for stage in (*specs.DATA.values(), specs.PRETRAIN, specs.EVALUATE, specs.COST, specs.TABLES)}
@@ -176,7 +176,7 @@ def test_every_function_has_a_meaning_of_its_own():
 def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package, old, new, expected):
     root, forget = package
     before = hashes(forget)
-    path = root / "schema.py"
+    path = root / "config" / "schema.py"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))

@@ -6,19 +6,19 @@ import sys
 import pytest
 
 UNUSED = {
-    "flip.receipt": {"torch", "numpy", "pydantic", "yaml"},
+    "flip.provenance.receipt": {"torch", "numpy", "pydantic", "yaml"},
     "flip.data.table": {"torch", "pandas", "sklearn"},
     "flip.data.download": {"torch", "pandas", "img2dataset"},
     "flip.data.fingerprints": {"torch", "pandas", "sklearn"},
-    "flip.data.testsets": {"torch", "pandas", "sklearn"},
+    "flip.testsets": {"torch", "pandas", "sklearn"},
     "flip.data.tokenizer": {"torch", "pandas", "transformers"},
-    "flip.data.translate": {"torch", "pandas", "sklearn"},
-    "flip.preflight": {"torch", "pandas", "sklearn"},
-    "flip.pretrain": {"pandas", "sklearn", "transformers", "tensorboard", "wandb"},
+    "flip.synthetic.translate": {"torch", "pandas", "sklearn"},
+    "flip.train.preflight": {"torch", "pandas", "sklearn"},
+    "flip.train": {"pandas", "sklearn", "transformers", "tensorboard", "wandb"},
     "flip.evaluate.__main__": {"pandas", "sklearn", "transformers", "matplotlib"},
     "flip.transfer.__main__": {"pandas", "sklearn", "transformers"},
     "flip.export.__main__": {"open_clip", "transformers", "timm", "sklearn"},
-    "flip.imports": {"open_clip", "transformers", "timm", "sklearn"},
+    "flip.export.imports": {"open_clip", "transformers", "timm", "sklearn"},
     "flip.report.tables": {"torch", "sklearn"},
 }
 

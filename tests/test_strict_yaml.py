@@ -4,10 +4,10 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from flip.faults import ParameterError
-from flip.frozen import load
-from flip.params import read_project
-from flip.strict_yaml import read_mapping
+from flip.config.faults import ParameterError
+from flip.config.frozen import load
+from flip.config.resolve import read_project
+from flip.config.strict_yaml import read_mapping
 
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcde", "bcdef", strict=True)

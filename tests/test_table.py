@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flip.data import table
-from flip.data.world import urls
+from flip.synthetic.world import urls
 
 URLS = [f"http://example.org/{number}.jpg" for number in range(6)]
 CAPTIONS = ['a "quoted" caption', "null", "a, b", "snow", "été", "six"]

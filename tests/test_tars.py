@@ -21,12 +21,13 @@ import webdataset
 from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip.data import duplicates, fingerprints, testsets
-from flip.data.contents import contents
-from flip.data.index import members, split_name
-from flip.evaluate.sets import prompts, read_set, to_square
+import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.data import duplicates, fingerprints
+from flip.data.shard import members, split_name
 from flip.files import read_json, write_json
+from flip.testsets import __main__ as testsets
+from flip.testsets.contents import contents
+from flip.testsets.reader import prompts, read_set, to_square
 from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
 
 pytestmark = pytest.mark.filterwarnings(

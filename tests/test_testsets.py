@@ -9,14 +9,15 @@ from hashlib import sha256
 import pytest
 import webdataset
 
-import flip.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip.data import fingerprints, testsets
-from flip.data.index import members
-from flip.data.scenes import COARSE, FINE
-from flip.data.shifts import SETS, SHIFTED
-from flip.faults import ParameterError
+import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump
+from flip.data import fingerprints
+from flip.data.shard import members
 from flip.files import file_hash, read_json
-from flip.frozen import dump
+from flip.synthetic.scenes import COARSE, FINE
+from flip.synthetic.shifts import SETS, SHIFTED
+from flip.testsets import __main__ as testsets
 
 # clip-benchmark leaves the order of shards open and files unclosed.
 pytestmark = pytest.mark.filterwarnings(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import vl_convert
 
-from flip.receipt import save
+from flip.provenance.receipt import save
 from flip.report import charts, formats
 from flip.report.timeline import Job, Timeline, jobs, total
 

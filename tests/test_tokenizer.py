@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from flip.config.frozen import merge
+from flip.config.schema import Captions
 from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
 from flip.files import read_json, write_json
-from flip.frozen import merge
 from flip.model.text import PAD
-from flip.schema import Captions
 
 TEXTS = ["A red star on grass!", "two blue boats", "IMG_2034 | free wallpaper", "é", ""]
 

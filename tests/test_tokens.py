@@ -4,12 +4,12 @@ captions, another tokenizer or a file that cannot be written never give wrong on
 import numpy as np
 import pytest
 
-from flip.data import tokens as module
-from flip.data.index import Shard
+from flip.config.schema import Captions
+from flip.data import token_cache as module
+from flip.data.shard import Shard
+from flip.data.token_cache import Tokens, joined, words
 from flip.data.tokenizer import Tokenizer
-from flip.data.tokens import Tokens, joined, words
 from flip.files import read_json
-from flip.schema import Captions
 
 PLAIN = {"tokenizer": "scale", "languages": ["en"], "start": False, "end": False, "fill": False}
 

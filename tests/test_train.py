@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from flip.files import read_json
-from flip.model.codebook import load_codebook
+from flip.model.image_tokenizer import load_codebook
 from flip.model.weights import load_weights, save_weights
 from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
-from flip.train.run import Run, build_loader, build_model, count_steps
+from flip.train.step import Run, build_loader, build_model, count_steps
 from tests.conftest import SMALL
 
 
@@ -121,7 +121,7 @@ def test_schedule_warms_up_and_falls_to_zero(change):
 
 
 def test_the_papers_learning_rates_come_out(project):
-    from flip.params import read_project
+    from flip.config.resolve import read_project
 
     paper = read_project("params.yaml", "laion400m").variants
     rates = [paper[name].train.peak_lr for name in ("clip", "flip-50", "flip-75")]

@@ -16,19 +16,19 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from torch import nn
 
-from flip.data import testsets
-from flip.data.questions import ANNOTATORS, Question, questions
-from flip.data.scenes import stream
-from flip.data.shifts import captions_of, scene_of
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.frozen import dump, merge
+from flip.config.resolve import Project
+from flip.config.schema import Tower
 from flip.files import read_json, write_json
-from flip.frozen import dump, merge
-from flip.metrics import jobs, tasks_of, transferred, unmeasured, untransferable
+from flip.metrics.names import jobs, tasks_of, transferred, unmeasured, untransferable
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.params import Project
-from flip.schema import Tower
-from flip.specs import stages
+from flip.provenance.specs import stages
+from flip.synthetic.questions import ANNOTATORS, Question, questions
+from flip.synthetic.scenes import stream
+from flip.synthetic.shifts import captions_of, scene_of
+from flip.testsets import __main__ as testsets
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, fit, learning_rate
@@ -51,7 +51,7 @@ SMALL_TOWER = Tower(layers=1, width=16, heads=2)
 @pytest.fixture(scope="module")
 def said():
     """Captions and five references for each of 30 pictures of the world: some right, some cut, some of others."""
-    from flip.params import read_project
+    from flip.config.resolve import read_project
 
     world = read_project("params.yaml", "tiny").resolve("clip").world
     references = [[words(text) for text in captions_of(world, index)] for index in range(30)]
@@ -349,7 +349,7 @@ def world(project):
 
 
 def test_questions_have_answers_that_the_scene_gives(world):
-    from flip.data.languages.english import ENGLISH
+    from flip.synthetic.languages.english import ENGLISH
 
     found = Counter()
     for index in range(300):

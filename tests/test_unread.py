@@ -1,23 +1,28 @@
-"""Every parameter counts for every stage, unless flip/unread.py says why not; and what it says is true: stages are run,
+"""Every parameter counts for every stage, unless flip/provenance/unread.py says why not; and what it says is true:
+stages are run,
 and what they read is looked at."""
 
 import shlex
 import shutil
 import warnings
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from flip import codebook, embed, pretrain, specs, unread
-from flip.data import testsets
+from flip.config.frozen import dump, load, merge
+from flip.config.schema import Params, Section
 from flip.files import read_json, write_atomic
-from flip.frozen import dump, load, merge
-from flip.metrics import HEADS
+from flip.metrics.names import HEADS
 from flip.model.weights import save_weights
-from flip.schema import Params, Section
-from flip.train.run import build_model
-from flip.unread import NOT_READ, UPSTREAM
+from flip.provenance import specs, unread
+from flip.provenance.unread import NOT_READ, UPSTREAM
+from flip.testsets import __main__ as testsets
+from flip.train import __main__ as pretrain
+from flip.train import image_tokenizer as codebook
+from flip.train import precompute_features as embed
+from flip.train.step import build_model
 from tests.conftest import SMALL
 from tests.miniature import ROOT
 
@@ -59,7 +64,8 @@ def other(value):
 
 
 def reason(stage, key):
-    """Why a key does not count for a stage, by the most specific line of flip/unread.py; None if it counts."""
+    """Why a key does not count for a stage, by the most specific line of flip/provenance/unread.py; None if it
+    counts."""
     parts = key.split(".")
     names = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return next((stage.unread[name] for name in names if name in stage.unread), None)
@@ -187,7 +193,7 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
     for receipt in jobs(folder, name)[:6]:
         module, words = command(receipt)
         watch = Watch(monkeypatch)
-        stage = import_module(f"{module}.__main__" if module == "flip.evaluate" else module)
+        stage = import_module(module if find_spec(module).submodule_search_locations is None else f"{module}.__main__")
         watch.follow(stage)
         for product in receipt["made"]:
             Path(product).unlink(missing_ok=True)
@@ -230,8 +236,9 @@ def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(chang
     write_atomic(tmp_path / "params.yaml", dump(params))
     save_weights(tmp_path / "weights.safetensors", build_model(params, 100, 0, "cpu").state_dict())
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--out"]
-    for stage, more in ((embed, ["--weights", tmp_path / "weights.safetensors"]), (codebook, [])):
-        watch, name = Watch(monkeypatch), stage.__name__.removeprefix("flip.")
+    towers = ["--weights", tmp_path / "weights.safetensors"]
+    for name, stage, more in (("embed", embed, towers), ("codebook", codebook, [])):
+        watch = Watch(monkeypatch)
         watch.follow(stage)
         stage.main([str(word) for word in [*words, tmp_path / name, *more]])
         assert watch.read

@@ -28,8 +28,8 @@ REPORTS = [
 
 @pytest.mark.parametrize(("scale", "report"), REPORTS)
 def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
-    from flip.metrics import jobs, transferred
-    from flip.params import read_project
+    from flip.config.resolve import read_project
+    from flip.metrics.names import jobs, transferred
 
     whole = read_project("params.yaml", scale)
     plan = planned(snakemake(copy, "-n", report, "--config", f"scale={scale}"))
@@ -96,9 +96,9 @@ def test_dvc_stages_follow_params_and_call_snakemake(project):
 
 
 def test_every_stage_of_the_workflow_is_a_module():
-    from flip import specs
-    from flip.metrics import HEADS
-    from flip.sources import sources
+    from flip.metrics.names import HEADS
+    from flip.provenance import specs
+    from flip.provenance.sources import sources
 
     stages = {**specs.DATA, "pretrain": specs.PRETRAIN, "evaluate": specs.EVALUATE, "cost": specs.COST}
     stages |= {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
@@ -115,16 +115,16 @@ def test_every_stage_of_the_workflow_is_a_module():
 
 
 def test_sources_follow_imports():
-    from flip.sources import sources
+    from flip.provenance.sources import sources
 
     def names(module):
         return {str(path.relative_to(ROOT)) for path in sources(module)}
 
-    assert {"flip/pretrain.py", "flip/train/loop.py", "flip/model/text.py", "flip/objectives/contrastive.py"} <= names(
-        "flip.pretrain"
+    assert {"flip/train/__main__.py", "flip/train/loop.py", "flip/model/text.py", "flip/losses/info_nce.py"} <= names(
+        "flip.train"
     )
-    assert not {name for name in names("flip.pretrain") if "/report/" in name or "/evaluate/" in name}
-    assert "flip/data/serve.py" in names("flip.data.download")
+    assert not {name for name in names("flip.train") if "/report/" in name or "/evaluate/" in name}
+    assert "flip/synthetic/server.py" in names("flip.data.download")
     assert not {name for name in names("flip.report.tables") if "/model/" in name or "/train/" in name}
 
 

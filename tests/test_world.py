@@ -13,22 +13,22 @@ import cv2
 import numpy as np
 import pytest
 
-from flip.data import world
-from flip.data.languages.english import ENGLISH
-from flip.data.render import decode, draw
-from flip.data.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
-from flip.data.shapes import placed
-from flip.data.shifts import LEAKING, PICTURES_OF, SETS, jpeg_of, scene_of
-from flip.faults import check
-from flip.frozen import dump, merge
-from flip.schema import World
+from flip.config.faults import check
+from flip.config.frozen import dump, merge
+from flip.config.schema import World
+from flip.synthetic import world
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.render import decode, draw
+from flip.synthetic.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
+from flip.synthetic.shapes import placed
+from flip.synthetic.shifts import LEAKING, PICTURES_OF, SETS, jpeg_of, scene_of
 
 PAIRS = list(combinations(("shape", "colour", "texture", "background", "count"), 2))
 DIGEST = """
 import json, sys
 from hashlib import sha256
-from flip.data.world import caption, fault, jpeg
-from flip.schema import World
+from flip.synthetic.world import caption, fault, jpeg
+from flip.config.schema import World
 world = World.model_validate_json(sys.argv[1])
 rows = [(sha256(jpeg(world, row)).hexdigest(), caption(world, row), fault(world, row)) for row in range(60)]
 print(sha256(json.dumps(rows).encode()).hexdigest())

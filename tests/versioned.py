@@ -17,7 +17,7 @@ def commit(folder, message="A state to come back to"):
 
 
 def reconcile(folder, check=True):
-    return call(folder, "python", "-m", "flip.reconcile", check=check)
+    return call(folder, "python", "-m", "flip.provenance.reconcile", check=check)
 
 
 def is_up_to_date(folder):
@@ -31,7 +31,7 @@ def record(made, base):
     shutil.copytree(made, folder, symlinks=True)
     call(folder, "git", "init", "--quiet", "--initial-branch", "main")
     commit(folder)
-    said = call(folder, "python", "-m", "flip.record")
+    said = call(folder, "python", "-m", "flip.provenance.record")
     dvc(folder, "remote", "add", "--default", "store", str(remote))
     commit(folder, "Recorded")
     dvc(folder, "push")

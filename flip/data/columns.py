@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from flip.schema import Source
+from flip.config.schema import Source
 
 # Arrow's types that text, and numbers, are read from.
 NAMES = ("string", "large_string", "string_view", "binary", "large_binary", "null")

@@ -4,8 +4,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from flip.config.schema import Compact
 from flip.data.images import decode, displayed_size, is_plain
-from flip.schema import Compact
 
 
 def compacted(picture: bytes, compact: Compact, name: str = "image") -> bytes:

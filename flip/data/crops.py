@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 import torch
 
-from flip.schema import Augmentation
+from flip.config.schema import Augmentation
 
 
 def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> tuple[int, int, int, int]:

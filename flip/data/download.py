@@ -26,12 +26,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from flip.data.index import members
+from flip.config.frozen import load
+from flip.config.schema import Params
 from flip.data.schemes import fetchable
-from flip.data.serve import child, end_with_parent, serving
+from flip.data.shard import members
 from flip.files import atomic, file_hash, read_json, workspace, write_json
-from flip.frozen import load
-from flip.schema import Params
+from flip.synthetic.server import child, end_with_parent, serving
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.data.images decodes.

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from flip.config.frozen import load
 from flip.files import atomic
-from flip.frozen import load
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
 DISTANCE = 20  # bits of 256

@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
-from flip import public
-from flip.data import layout
-from flip.data.contents import encoded_picture
 from flip.data.images import decode, is_plain
-from flip.data.index import PICTURES, members
+from flip.data.shard import PICTURES, members
 from flip.data.words import has_words
 from flip.files import atomic, read_json
+from flip.testsets import layout, public
+from flip.testsets.contents import encoded_picture
 
 CHUNK = 512  # pictures in memory
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies

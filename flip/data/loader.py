@@ -1,6 +1,7 @@
 """From tar shards to batches: an exact, endless order, memory-mapped reading, and pixels that stay bytes.
 
-Which pair stands at which position of the training order (flip.data.order) follows from the manifest, the seed and the
+Which pair stands at which position of the training order (flip.data.sampler) follows from the manifest, the seed and
+the
 position alone. So a run resumes at any position at no cost, and any number of processes reads the same global batches.
 """
 
@@ -11,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flip.data.ahead import ahead
+from flip.config.schema import Augmentation, Mix, Views
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS
+from flip.data.corruption import Corruption
 from flip.data.crops import crop_box, mirror, squares
-from flip.data.index import Shard, check_size
-from flip.data.noise import Corruption
-from flip.data.order import Mixture, Order
-from flip.data.tokens import Tokens, words
+from flip.data.prefetch import ahead
+from flip.data.sampler import Mixture, Order
+from flip.data.shard import Shard, check_size
+from flip.data.token_cache import Tokens, words
 from flip.data.views import DRAWS, recolour
-from flip.kinds import IMAGES, PAIRS, TEXTS
 from flip.model.masking import uniform
-from flip.schema import Augmentation, Mix, Views
 
 
 def neighbour(position: int, step: int) -> int:
@@ -36,12 +37,13 @@ class Loader:
     [batch]; and where `views` says how to make them, two views of each picture, uint8 [batch, 2, side, side, 3].
 
     A shard that is missing or cut short is a ValueError here, before the first batch. `broken` counts pictures that
-    could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.noise) corrupts pairs.
+    could not be decoded; each is replaced by the next pair of its shard. `noise` (flip.data.corruption) corrupts pairs.
     With a share of `mismatched` pairs there are also other_ids [batch, slots], in which these have the caption of a
     neighbour in their global batch, of `step` positions, and mismatched, bool [batch]. Without `tokens`
-    (flip.data.tokens) captions are not read. `pinned` memory is what a GPU fetches pictures from without the processor.
+    (flip.data.token_cache) captions are not read. `pinned` memory is what a GPU fetches pictures from without the
+    processor.
 
-    With a `mix`, each step of `step` positions has one kind (flip.data.order): a batch of pictures alone has no ids,
+    With a `mix`, each step of `step` positions has one kind (flip.data.sampler): a batch of pictures alone has no ids,
     and one of captions alone no images.
     """
 

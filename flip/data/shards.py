@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 import webdataset as wds
 from tqdm import tqdm
 
+from flip.config.frozen import load
+from flip.config.schema import Compact, Shards
 from flip.data.compact import compacted
 from flip.data.duplicates import REASONS
-from flip.data.index import members, write_index
 from flip.data.pairs import NAME, SampleList, batches, files
+from flip.data.shard import members, write_index
 from flip.files import atomic, file_hash, read_json, write_json
-from flip.frozen import load
-from flip.schema import Compact, Shards
 
 
 def duplicates_of(part: str, paths: list) -> dict[str, str]:

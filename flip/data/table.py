@@ -21,11 +21,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from flip.data import world
+from flip.config.frozen import load
+from flip.config.schema import Filters, Params, Source
 from flip.data.columns import columns, converted, require, require_types
 from flip.files import atomic
-from flip.frozen import load
-from flip.schema import Filters, Params, Source
+from flip.synthetic import world
 
 BATCH = 65_536
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.data.index import Shard
+from flip.config.frozen import load
+from flip.config.schema import Captions, Params
+from flip.data.batch_types import PAD
+from flip.data.shard import Shard
 from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
-from flip.frozen import load
-from flip.kinds import PAD
-from flip.schema import Captions, Params
 
 SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
@@ -89,7 +89,7 @@ def _fast(stored: dict):
 
 def _bpe():
     """CLIP's BPE, which ships in open_clip."""
-    import flip.torchvision_operators  # noqa: F401  (before open_clip imports torchvision)
+    import flip.data.torchvision_operators  # noqa: F401  (before open_clip imports torchvision)
 
     from open_clip import SimpleTokenizer  # isort: skip
 

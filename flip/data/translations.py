@@ -4,8 +4,8 @@
     data/<scale>/languages/<languages>/<shard>.parquet        language, caption
     data/<scale>/languages/<languages>/tokenizer.json
 
-flip.data.translate makes them. As on the web, which mSigLIP is trained on, a picture has one caption, in one language;
-it keeps it in all epochs and for all seeds of training.
+flip.synthetic.translate makes them. As on the web, which mSigLIP is trained on, a picture has one caption, in one
+language; it keeps it in all epochs and for all seeds of training.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flip.config.schema import Captions
 from flip.files import file_hash, read_json
-from flip.schema import Captions
 
 FACTS = "translations.json"
 SCHEMA = pa.schema([("language", pa.string()), ("caption", pa.string())])

@@ -6,7 +6,7 @@ The four changes of the jitter are torchvision's on pictures of bytes, to the la
 import cv2
 import numpy as np
 
-from flip.schema import Views
+from flip.config.schema import Views
 
 DRAWS = 12  # whether to jitter, 4 for the order, 4 amounts; gray; whether to blur, how far
 LEVELS = np.arange(256)

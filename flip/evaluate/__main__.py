@@ -13,23 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.data import mirror
-from flip.data.composition import KIND as COMPOSITION
-from flip.data.entailment import KIND as ENTAILMENT
-from flip.data.layout import kind
+from flip.config.frozen import load
+from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
 from flip.evaluate.encoders import Cached, Ensemble, Masked
 from flip.evaluate.features import Features, compute
 from flip.evaluate.inputs import read, read_model
-from flip.evaluate.sets import places, prompts, revision, set_folder
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.frozen import load
-from flip.metrics import measure_of
+from flip.metrics.names import measure_of
+from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
-from flip.scoring import number
+from flip.synthetic.composition import KIND as COMPOSITION
+from flip.synthetic.entailment import KIND as ENTAILMENT
+from flip.testsets import mirror
+from flip.testsets.layout import kind
+from flip.testsets.reader import places, prompts, revision, set_folder
 
 # Kinds of sets whose tasks need the features of pictures and no pixels.
 PLAIN = ("classification", "multilabel", "retrieval")
@@ -134,7 +134,9 @@ def main(argv=None):
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
     parser.add_argument("--weights", required=True, help="safetensors file")
-    parser.add_argument("--tokenizer", help="tokenizer.json of other weights (flip.imports; default: the data's)")
+    parser.add_argument(
+        "--tokenizer", help="tokenizer.json of other weights (flip.export.imports; default: the data's)"
+    )
     parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")

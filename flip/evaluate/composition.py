@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.composition import samples
 from flip.data.images import decode
-from flip.data.layout import tars
 from flip.evaluate.distinct import Firsts, encode_texts, exact
-from flip.evaluate.sets import to_square
+from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.scoring import by_image
+from flip.synthetic.composition import samples
+from flip.testsets.layout import tars
+from flip.testsets.reader import to_square
 
 
 def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:

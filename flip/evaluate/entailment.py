@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.entailment import texts
-from flip.data.layout import tars
 from flip.evaluate.distinct import encode_texts, equal_images
 from flip.evaluate.features import Features
+from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.scoring import by_image
+from flip.synthetic.entailment import texts
+from flip.testsets.layout import tars
 
 
 def pair(u: Tensor, v: Tensor) -> Tensor:

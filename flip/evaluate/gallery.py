@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import torch
 
+from flip.data.contact_sheet import LINES, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
 from flip.evaluate import retrieval
 from flip.evaluate.distinct import exact
 from flip.evaluate.encoders import Full
 from flip.evaluate.pointing import HIT, MISS
 from flip.model.two_towers import TwoTowers
-from flip.sheet import LINES, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
 
 TOP = 4  # pictures below a caption
 EDGE = 5  # pixels

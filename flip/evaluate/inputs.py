@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer, tokenizer_path
-from flip.evaluate.sets import read_set, revision, set_folder
-from flip.evaluate.squares import decoded
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.schema import Params
+from flip.testsets.cache import decoded
+from flip.testsets.reader import read_set, revision, set_folder
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):

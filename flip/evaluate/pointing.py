@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.boxes import Sample, samples
-from flip.data.index import members
-from flip.data.layout import tars
+from flip.data.contact_sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
+from flip.data.shard import members
 from flip.evaluate.distinct import Firsts
-from flip.evaluate.sets import to_square
+from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.scoring import by_image
-from flip.sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
+from flip.testsets.boxes import Sample, samples
+from flip.testsets.layout import tars
+from flip.testsets.reader import to_square
 
 HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
 

@@ -17,8 +17,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from flip.evaluate.features import Features
-from flip.measures import ACCURACY
-from flip.scoring import kept, percent
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import kept, percent
 
 STRENGTHS = 10.0 ** np.arange(0, -4.5, -0.5)  # strongest first: each fit starts from the one before, near its end
 HELD_OUT = 0.2  # of the training pictures, drawn at random
@@ -47,7 +47,7 @@ def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
 
 
 def told(probe: Probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
-    """What the measure keeps of each picture (flip.scoring)."""
+    """What the measure keeps of each picture (flip.metrics.scoring)."""
     classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), probe.classes_.max())) + 1
     return kept(measure, logits(probe, features, classes), labels)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flip.evaluate.sets import examples, prompts
+from flip.data.contact_sheet import SHOWN, cell, sheet, spread, webp
+from flip.losses.mae import Pixels
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
-from flip.objectives.reconstruction import Pixels
-from flip.sheet import SHOWN, cell, sheet, spread, webp
+from flip.testsets.reader import examples, prompts
 
 MEASURED = 512  # pictures, evenly spaced over the test set
 GREY = 128  # what stands for a removed patch

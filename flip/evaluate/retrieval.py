@@ -12,8 +12,8 @@ from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, exact
-from flip.scoring import by_image
-from flip.set_names import RECALLS
+from flip.metrics.scoring import by_image
+from flip.metrics.sets import RECALLS
 
 ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
 

@@ -3,14 +3,14 @@
 import shutil
 from pathlib import Path
 
-from flip.data.layout import kind
 from flip.evaluate.gallery import best_matches
 from flip.evaluate.inputs import read
 from flip.evaluate.pointing import maps_of
 from flip.evaluate.reconstruction import reconstructions
-from flip.evaluate.sets import set_folder
 from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
+from flip.testsets.layout import kind
+from flip.testsets.reader import set_folder
 
 FOLDER = "pictures"
 # What there is to see of a set, by its kind: a name, what makes it, and what that reads.

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, firsts
-from flip.measures import ACCURACY
-from flip.scoring import kept
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import kept
 
 TEXTS = 4096  # prompts at once, about
 

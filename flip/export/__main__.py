@@ -11,18 +11,18 @@ import argparse
 import shutil
 from pathlib import Path
 
-import flip.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
+import flip.data.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
+from flip.config.faults import must_be_name
+from flip.config.frozen import load
+from flip.config.resolve import read_project
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.export.card import Evidence, card
 from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, choose, quiet
 from flip.export.target import Target
-from flip.faults import must_be_name
 from flip.files import file_hash, folder_at_once, write_atomic
-from flip.frozen import load
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.params import read_project
 
 
 def locate(options) -> None:

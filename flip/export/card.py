@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
+from flip.config.frozen import dump
+from flip.config.schema import Params
 from flip.files import read_json
-from flip.frozen import dump
-from flip.receipt import behind
-from flip.schema import Params
+from flip.provenance.receipt import behind
 
 LIMITS = """\
 - It has seen the pairs listed above and nothing else: other kinds of pictures, other languages and other tasks than

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from flip.data.tokenizer import Tokenizer
-from flip.evaluate.sets import to_square
 from flip.export.target import Loaded
 from flip.model.two_towers import TwoTowers
+from flip.testsets.reader import to_square
 
 TOLERANCE = 1e-5  # of features, relative to the largest value
 LEVELS = 4.0  # of 255: how far pixels of a picture that is not square may be off on average

@@ -4,8 +4,8 @@ import logging
 from importlib import import_module
 from types import ModuleType
 
+from flip.config.schema import Params
 from flip.export.target import Target, faults
-from flip.schema import Params
 
 FORMATS = ("open_clip", "transformers", "timm")
 

@@ -12,6 +12,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save
 
+from flip.config.frozen import merge
+from flip.config.schema import Params, Tower
 from flip.data.tokenizer import Tokenizer
 from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
@@ -19,9 +21,7 @@ from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
 from flip.export.timm_models import activation
 from flip.export.tokens import is_clips, must_fill_with_end, stored_tokenizer, write_tokenizer
 from flip.files import write_atomic, write_json
-from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params, Tower
 
 TEXT = (
     TWO_TOWERS,

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import Pair, exported
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
 
 
 @dataclass(frozen=True)

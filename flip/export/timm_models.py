@@ -8,12 +8,12 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TIMM
 from flip.export.target import IMAGE_TOWER, Loaded, Need, their_weights
 from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
 
 POOLING = {"class": "token", "mean": "avg", "map": "map", "max": "max"}
 # LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
@@ -31,7 +31,8 @@ NEEDS = (
 
 
 def configuration(params: Params) -> dict:
-    """config.json: the architecture, what is different in it, and the preprocessing (flip.evaluate.sets.to_square)."""
+    """config.json: the architecture, what is different in it, and the preprocessing
+    (flip.testsets.reader.to_square)."""
     model, form, side = params.model, params.form.vision, params.model.image
     sizes = {"img_size": side, "patch_size": model.patch, "embed_dim": model.vision.width}
     sizes |= {"depth": model.vision.layers, "num_heads": model.vision.heads}

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor
 
+from flip.config.frozen import merge
+from flip.config.schema import Blocks, Params, Tower
 from flip.data.tokenizer import Tokenizer
 from flip.export.target import Loaded, their_weights
 from flip.export.tokens import stored_tokenizer, write_tokenizer
-from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.schema import Blocks, Params, Tower
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 OWN_CODE = {"trust_remote_code": False}  # what a checkpoint brings is not run, and nobody is asked whether it may be

@@ -5,14 +5,14 @@ from pathlib import Path
 from torch import Tensor
 from transformers import FlavaConfig, FlavaForPreTraining, FlavaModel
 
+from flip.config.frozen import merge
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import FLAVA, FLAVA_PRETRAINING
 from flip.export.target import TWO_TOWERS, Loaded, Need
 from flip.export.tokens import write_tokenizer
 from flip.export.transformers_base import READ, Transformers, blocks, pooled, towers
-from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
 
 
 def seen(ids: Tensor, tokenizer) -> Tensor:
@@ -119,7 +119,7 @@ class FlavaPretraining(Flava):
     zeros = frozenset(f"flava.{name}" for name in Flava.zeros)
     note = (
         "Its poolers are zero: FLAVA's losses do not train them. The image tokenizer whose codes it predicts is none "
-        "that transformers has: pass `mim_labels` from the one that `flip.codebook` trained."
+        "that transformers has: pass `mim_labels` from the one that `flip.train.image_tokenizer` trained."
     )
     needs = (
         *Flava.needs,

@@ -17,15 +17,15 @@ from transformers import (
     ViTMAEModel,
 )
 
+from flip.config.frozen import merge
+from flip.config.schema import Params
 from flip.data.tokenizer import Tokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VITMAE_DECODER
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
 from flip.export.transformers_base import OWN_CODE, Transformers, blocks, towers
 from flip.export.transformers_flava import Flava, FlavaPretraining
-from flip.frozen import merge
 from flip.model.two_towers import TwoTowers
-from flip.schema import Params
 
 
 class Clip(Transformers):

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.model.codebook import ImageTokenizer
-from flip.schema import Params
+from flip.config.schema import Params
+from flip.model.image_tokenizer import ImageTokenizer
 
 SIZES = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
 PIXELS = 8  # that become one code, along either axis

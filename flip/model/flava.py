@@ -9,10 +9,10 @@ own.
 import torch
 from torch import Tensor, nn
 
-from flip.kinds import PAIRS, kind
+from flip.config.schema import Params
+from flip.data.batch_types import PAIRS, kind
 from flip.model.precision import full_precision
 from flip.model.transformer import Layout, Transformer
-from flip.schema import Params
 
 
 def masked_head(width: int, answers: int, epsilon: float) -> nn.Sequential:

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from flip.model.cross_modal import CrossModal
+from flip.config.schema import Params
 from flip.model.flava import Flava
-from flip.model.views import Views
-from flip.schema import Params
+from flip.model.m3ae import CrossModal
+from flip.model.simclr import Views
 
 
 def passes(params: Params, vocabulary: int) -> dict[str, nn.Module]:

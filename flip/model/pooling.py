@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flip.config.schema import Blocks, Tower
 from flip.model.transformer import mlp
-from flip.schema import Blocks, Tower
 
 
 class AttentionPooling(nn.Module):

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.kinds import PAD
+from flip.config.schema import Model, TextForm
+from flip.data.batch_types import PAD
 from flip.model.embedding import embedding
 from flip.model.transformer import Layout, Transformer
-from flip.schema import Model, TextForm
 
 
 def mean(x: Tensor, layout: Layout) -> Tensor:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flip.config.schema import Blocks, Tower
 from flip.model.embedding import Bottleneck
-from flip.schema import Blocks, Tower
 
 # Tokens that go through the blocks together on a CPU: few enough for what a block makes of them to stay in its cache,
 # enough for matrix products to run at full speed (python -m benchmarks.steps).

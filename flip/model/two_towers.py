@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.kinds import PAD, PAIRS, kind
-from flip.model.decoder import Decoder
+from flip.config.schema import Params
+from flip.data.batch_types import PAD, PAIRS, kind
+from flip.model.mae_decoder import Decoder
 from flip.model.masking import Order, mask_patches, mask_tokens
 from flip.model.passes import passes
 from flip.model.precision import full_precision
 from flip.model.text import TextTower
 from flip.model.transformer import Transformer, initialize
 from flip.model.vision import VisionTower
-from flip.schema import Params
 
 
 def projection(width: int, common: int, kind: str) -> nn.Module:

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from flip.config.schema import Model, VisionForm
 from flip.model.pooling import AttentionPooling
 from flip.model.transformer import Transformer
-from flip.schema import Model, VisionForm
 
 
 def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:

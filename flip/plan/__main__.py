@@ -8,16 +8,16 @@ stated here; what was measured on the GPU in question (tables/<scale>/<report>/c
 
 import argparse
 
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.resolve import Project, read_project
 from flip.files import write_atomic, write_json
-from flip.params import Project, read_project
 from flip.plan.estimate import Assumptions, Estimate
 from flip.plan.facts import facts
 from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
 from flip.plan.work import job_gpus
 
-UNKNOWN = "What flava's masked losses cost is not modelled; flip.cost measures it."
+UNKNOWN = "What flava's masked losses cost is not modelled; flip.train.step_cost measures it."
 
 
 def share(value: str) -> float:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from flip.faults import ParameterError
+from flip.config.faults import ParameterError
+from flip.config.schema import Params
 from flip.files import read_json
 from flip.plan.facts import facts
-from flip.schema import Params
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from flip.config.resolve import Project
+from flip.config.schema import Params
 from flip.files import read_json
-from flip.params import Project
 from flip.plan.data import Data, download_hours, find_data, stored_bytes
 from flip.plan.facts import facts, find_gpu
 from flip.plan.flops import step_flops, towers
 from flip.plan.memory import ADAM, FULL, memory, weights
 from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
 from flip.plan.work import Work, job_gpus, work
-from flip.schema import Params
 
 # Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
 TEST_PICTURES = 50_000
@@ -85,7 +85,7 @@ class Estimate:
         return self.given.utilization or getattr(facts().utilization, self.base.train.autocast)
 
     def _measurements(self) -> dict[str, float]:
-        """Seconds per sample by variant, where `flip.cost` measured them on this kind of GPU."""
+        """Seconds per sample by variant, where `flip.train.step_cost` measured them on this kind of GPU."""
         paths = [Path("tables") / self.project.scale / report / "cost.json" for report in self.project.reports]
         stored = [read_json(path) for path in paths if path.exists()]
         here = [one["variants"] for one in stored if one["device"] == self.gpu.device]

@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from flip.faults import ParameterError, check, nearest
-from flip.schema_types import Count, Positive, Section, Share
+from flip.config.faults import ParameterError, check, nearest
+from flip.config.sections.types import Count, Positive, Section, Share
 
 
 class Gpu(Section):

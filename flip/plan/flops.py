@@ -7,9 +7,9 @@ the image tower) and of a class token beside the patches, as its released code h
 0.28.
 """
 
+from flip.config.schema import Model, Params, Tower
+from flip.config.tiles import TILES_FROM
 from flip.plan.work import Work, views, vocabulary
-from flip.schema import Model, Params, Tower
-from flip.tiles import TILES_FROM
 
 
 def attention(tower: Tower, sequences: float, slots: float) -> float:

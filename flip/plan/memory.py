@@ -8,10 +8,10 @@ bytes; the residual stream, weights, gradients and AdamW's moments stay in four.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from flip.config.schema import Params, Tower
+from flip.config.tiles import SIDE, TILES_FROM
 from flip.plan.flops import decoder_run, masked_runs, pixels, projected, runs, vision_run
 from flip.plan.work import Work, views, vocabulary
-from flip.schema import Params, Tower
-from flip.tiles import SIDE, TILES_FROM
 
 FULL = 4  # bytes of a float32
 ADAM = 2  # moments per weight

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from flip.faults import ParameterError
-from flip.params import Project
+from flip.config.faults import ParameterError
+from flip.config.resolve import Project
 
 
 @dataclass(frozen=True)

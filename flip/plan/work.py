@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from flip.schema import Job, Params
+from flip.config.schema import Job, Params
 
 # open_clip's SimpleTokenizer; the others' size is in params.yaml.
 CLIP_VOCABULARY = 49408

@@ -5,8 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from flip.measures import ACCURACY
-from flip.scoring import ESTIMATE, percent
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import ESTIMATE, percent
 
 # Item counts held at once: 8 MB of float64; more is not faster.
 BLOCK = 1 << 20
@@ -54,7 +54,7 @@ def estimates(
             set, so a resample draws the same ones for all: differences are paired.
         test_set: its name seeds the draw of items; a variant's name seeds the draw of its seeds.
         resamples: how many.
-        measure: how outcomes become a number (flip.measures).
+        measure: how outcomes become a number (flip.metrics.measures).
 
     Returns:
         (variant, metric) -> Estimate in percent.

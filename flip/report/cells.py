@@ -6,14 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from flip.metrics import lacking, set_of
-from flip.params import Project
+from flip.config.resolve import Project
+from flip.config.sections.report import Table
+from flip.metrics.names import lacking, set_of
 from flip.report import formats
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import Results
-from flip.schema_report import Table
 
 INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
 PAPER = Path(__file__).with_name("paper.yaml")

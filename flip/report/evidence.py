@@ -1,6 +1,6 @@
 """Where the numbers come from: what was read, by which code, and in what the parameters of a table's rows differ."""
 
-from flip.measures import ACCURACY, MEASURES
+from flip.metrics.measures import ACCURACY, MEASURES
 from flip.report import formats
 from flip.report.cells import Comparison, chance
 from flip.report.labels import IGNORED, flat

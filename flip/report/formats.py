@@ -1,6 +1,6 @@
 """Numbers as text, the same in Markdown and on the page."""
 
-from flip.measures import MEASURES
+from flip.metrics.measures import MEASURES
 
 
 def interval(value: float, low: float, high: float, form=".1f") -> str:

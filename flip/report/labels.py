@@ -1,6 +1,6 @@
 """Words for a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
 
-from flip.schema import Params
+from flip.config.schema import Params
 
 
 def _image_tower(params: Params) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from flip.html import inline, templates
-from flip.metrics import set_of
+from flip.metrics.names import set_of
 from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
+from flip.report.html import inline, templates
 from flip.report.labels import column
 from flip.report.results import Results
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flip import receipt
+from flip.config.resolve import Project
+from flip.config.schema import Params
 from flip.files import read_json
-from flip.metrics import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
-from flip.params import Project
+from flip.metrics.names import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
+from flip.metrics.scoring import percent
+from flip.provenance import receipt
+from flip.provenance.specs import recipe
 from flip.report.bootstrap import Estimate, estimates
-from flip.schema import Params
-from flip.scoring import percent
-from flip.specs import recipe
 
 
 def _found(path) -> Path:
@@ -112,7 +112,7 @@ class Run:
         return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
 
     def outcomes(self, metric: str) -> np.ndarray:
-        """[seeds, pictures, ...]: what the metric's measure keeps of each (flip.scoring).
+        """[seeds, pictures, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
 
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from flip.files import write_atomic, write_json
-from flip.html import inline, templates
-from flip.metrics import set_of
+from flip.metrics.names import set_of
 from flip.report import formats, records
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost
+from flip.report.html import inline, templates
 from flip.report.results import Results
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES, time_to
 

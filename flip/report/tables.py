@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from statistics import fmean as mean
 
+from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
-from flip.params import read_project
 from flip.report import charts, formats, losses, page, records, scaling, tradeoff
 from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.labels import column

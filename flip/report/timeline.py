@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from flip import receipt
+from flip.provenance import receipt
 from flip.report.results import Results
 
 PAUSE = 60  # seconds in which nothing ran, from which on a figure leaves them out

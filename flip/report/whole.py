@@ -9,9 +9,9 @@ A report whose results are not there, or do not belong together, is named on the
 import argparse
 from pathlib import Path
 
-from flip.faults import nearest
+from flip.config.faults import nearest
+from flip.config.resolve import Project, read_project
 from flip.files import write_atomic
-from flip.params import Project, read_project
 from flip.report import page, scaling, tradeoff
 from flip.report.cells import Builder
 from flip.report.results import read_results

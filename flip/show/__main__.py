@@ -13,9 +13,9 @@ from pathlib import Path
 
 from flip.data.words import has_words
 from flip.files import write_atomic
+from flip.provenance.trained import Trained, find
 from flip.show.page import render
 from flip.show.viewer import SEARCHED, Picture, Shelf, Viewer
-from flip.trained import Trained, find
 
 
 def chosen(viewer: Viewer, shelves: list[Shelf], options) -> Picture:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flip.data.contact_sheet import cell
 from flip.evaluate.pointing import heated
 from flip.evaluate.reconstruction import GREY
-from flip.evaluate.sets import prompts, set_folder
-from flip.html import templates
-from flip.sheet import cell
+from flip.report.html import templates
 from flip.show.viewer import Match, Picture, Shelf, Viewer
+from flip.testsets.reader import prompts, set_folder
 
 BARS = 8  # classes that are shown
 LEAST = 288  # pixels that small pictures are enlarged to

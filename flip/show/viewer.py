@@ -14,22 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.faults import nearest
+from flip.data.batch_types import PAD
 from flip.data.images import decode
-from flip.data.layout import kind
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate.distinct import encode_texts
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
-from flip.evaluate.sets import made_folder, prompts, set_folder, to_square
-from flip.evaluate.squares import Squares
-from flip.faults import nearest
 from flip.files import atomic, file_hash, read_json
-from flip.kinds import PAD
 from flip.model.masking import mask_patches
-from flip.sources import source_hash
-from flip.trained import Trained
+from flip.provenance.sources import source_hash
+from flip.provenance.trained import Trained
+from flip.testsets.cache import Squares
+from flip.testsets.layout import kind
+from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 
 LOOKS = Path(".flip/looks")
 SEARCHED = ("fine", "coarse", "retrieval")  # roles of the sets that are searched unless others are named

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from flip.checksum import checked, read_checked
+from flip.data.checksum import checked, read_checked
 from flip.files import workspace_inputs
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from flip.data.features import Features
+from flip.config.schema import Params
+from flip.data.feature_cache import Features
 from flip.data.manifest import beginning
 from flip.device import device_name
 from flip.files import write_atomic, write_json
-from flip.model.codebook import load_codebook
+from flip.model.image_tokenizer import load_codebook
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import FACTS, load_weights, packed
-from flip.schema import Params
-from flip.train.board import board
 from flip.train.checkpoint import Checkpoints
 from flip.train.copies import FromDevice
 from flip.train.distributed import World
 from flip.train.guards import Interrupted, Stop, Watchdog, left_out, stoppable
-from flip.train.run import Run, build_loader, build_model, count_steps
+from flip.train.loggers import board
+from flip.train.step import Run, build_loader, build_model, count_steps
 
 LOG_ROWS = 200  # per run, however long it is
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from flip.schema import Train
+from flip.config.schema import Train
 
 
 def parameter_groups(

@@ -7,10 +7,10 @@ depends on how many processes or micro-batches share the batch.
 import torch
 from torch import Tensor
 
-from flip.kinds import IMAGES, PAIRS, TEXTS, kind
-from flip.model.codebook import ImageTokenizer
-from flip.model.masked import block_masks, word_masks
-from flip.schema import Params
+from flip.config.schema import Params
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.model.block_masks import block_masks, word_masks
+from flip.model.image_tokenizer import ImageTokenizer
 from flip.train.distributed import World
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from flip.config.frozen import load
+from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
-from flip.evaluate.sets import made_folder
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.frozen import load
-from flip.measures import ACCURACY
-from flip.schema import Params
-from flip.scoring import number
-from flip.set_names import JAVA, TRANSFERS, TUNED
+from flip.metrics.measures import ACCURACY
+from flip.metrics.scoring import number
+from flip.metrics.sets import JAVA, TRANSFERS, TUNED
+from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
 from flip.transfer.splits import CAPTIONED, Split, read_split, revision
 

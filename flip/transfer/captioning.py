@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from flip.schema_transfer import Transfer
+from flip.config.sections.transfer import Transfer
 from flip.transfer import java, scores
 from flip.transfer.fit import fit
 from flip.transfer.heads import Captioner

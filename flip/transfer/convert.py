@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from flip.data.index import PICTURES
-from flip.data.testsets import add
+from flip.data.shard import PICTURES
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
+from flip.testsets.__main__ import add
 
 KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 

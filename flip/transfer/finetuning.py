@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flip.config.schema import Augmentation
+from flip.config.sections.transfer import Finetuning
 from flip.data.crops import crop_box, mirror, resize
+from flip.metrics.scoring import kept
 from flip.model.transformer import initialize
 from flip.model.two_towers import TwoTowers
-from flip.schema import Augmentation
-from flip.schema_transfer import Finetuning
-from flip.scoring import kept
 from flip.transfer.fit import fit
 
 TRIES = 10  # crops that are drawn until one fits into the picture

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flip.schema_transfer import Schedule
+from flip.config.sections.transfer import Schedule
 from flip.train.optimizer import parameter_groups
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flip.config.schema import Blocks, Tower
 from flip.model.transformer import Attention, Layout, Transformer, initialize, mlp
-from flip.schema import Blocks, Tower
 from flip.transfer.words import END, PAD, START
 
 FORM = Blocks(activation="gelu", norm_epsilon=1e-6)

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flip.data.contents import encoded_picture
+from flip.config.schema import World
 from flip.data.images import decode
-from flip.data.index import PICTURES
-from flip.data.layout import captions, samples, set_hash, text
-from flip.data.questions import Question, questions
-from flip.data.scenes import stream
-from flip.data.shifts import captions_of, scene_of
+from flip.data.shard import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
-from flip.evaluate.sets import to_square
 from flip.model.two_towers import TwoTowers
-from flip.schema import World
+from flip.synthetic.questions import Question, questions
+from flip.synthetic.scenes import stream
+from flip.synthetic.shifts import captions_of, scene_of
+from flip.testsets.contents import encoded_picture
+from flip.testsets.layout import captions, samples, set_hash, text
+from flip.testsets.reader import to_square
 
 CAPTIONED = ("caption", "nocaps")
 NOTES = ("txt", "json", "domain")  # what is read beside a picture

@@ -1,0 +1,189 @@
+"""What params.yaml has to say without contradiction: between its variants, tables, reports, models and scales."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from flip.config.faults import Faults, ParameterError, must_know, nearest
+from flip.config.faults import check as checked
+from flip.config.schema import Model, Params
+from flip.config.sections.report import Table
+from flip.config.towers import misfit
+from flip.metrics.names import set_of, untransferable
+from flip.testsets import kinds as tasks
+
+ROOT = Path(__file__).parent.parent.parent
+# Two results are the same experiment when all of this agrees.
+IDENTITY = {"variant", "resources"}
+# What a report writes beside a table's files, with the same endings (flip.report.tables).
+BESIDE = {"tables", "ledger", "time-jobs", "time-stages", "scaling-laws"}
+BESIDE |= {f"figure-{name}" for name in ("tradeoff", "costs", "training", "scaling")}
+
+
+@cache
+def rules() -> frozenset[str]:
+    """Names of the workflow's rules, which are targets of Snakemake as reports are."""
+    files = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
+    texts = [path.read_text() for path in files if path.exists()]
+    return frozenset(name for text in texts for name in re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
+
+
+def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
+    """Raises ParameterError unless the variants whose towers this one begins with have such towers."""
+    for side in ("image", "text"):
+        name, key = getattr(params, f"{side}_tower").variant, f"variants.{params.variant}.{side}_tower.weights"
+        if name is None:
+            continue
+        must_know([name], variants, "variant", f"params.yaml, {key}")
+        if fault := misfit(params, side, variants[name]):
+            raise ParameterError(f"params.yaml, {key}: {fault}")
+
+
+def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: str) -> None:
+    """Raises ParameterError for all metrics that the scale's sets do not have."""
+    if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, sets))]:
+        raise ParameterError(*faults)
+
+
+def check(project) -> None:
+    """Everything that can be wrong before a job starts.
+
+    Raises:
+        ParameterError: every fault of the parts; or, where these are right, of what they are together.
+    """
+    faults = Faults()
+    for part in ("variants", "reports", "tables", "tradeoff"):
+        with faults.collected():
+            getattr(project, part)
+    _collect(faults, project, models, names, scales)
+    faults.raise_all()
+    _collect(faults, project, elsewhere, kinds, differ, shown, measured, read_codes_alike, transferable)
+    faults.raise_all()
+
+
+def _collect(faults: Faults, project, *rules) -> None:
+    """Keeps what the rules find: each gives places with their faults."""
+    for rule in rules:
+        with faults.collected():
+            for where, fault in rule(project):
+                faults.parts.append((f"params.yaml, {where}", fault))
+
+
+def kinds(project) -> Iterator[tuple[str, str]]:
+    """Folders for what is not measured, and measures of classes for sets without any."""
+    for role, one in project.test_sets.items():
+        if one.kind not in (*tasks.KINDS, *tasks.LEARNED, None):
+            fault = f"'{one.place}' is for '{one.kind}', as dataset_type.txt says; {nearest(one.kind, tasks.KINDS)}"
+            yield f"evaluate.sets.{role}", fault
+    for role in project.baseline.evaluate.measures:
+        if (kind := project.test_sets[role].kind) not in ("classification", "multilabel", None):
+            yield f"evaluate.measures.{role}", f"is for sets with classes, and this is one for {kind}; leave it out"
+
+
+def models(project) -> Iterator[tuple[str, str]]:
+    """Also those that no scale names."""
+    for name, tree in project.tree["models"].items():
+        try:
+            checked(Model, tree, f"models.{name}")
+        except ParameterError as error:
+            yield from error.parts
+
+
+def names(project) -> Iterator[tuple[str, str]]:
+    """Names that stand for something else already."""
+    for name in (one for one in project.tree["reports"] if one in rules()):
+        yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
+    for name in (one for one in project.tree["tables"] if one in BESIDE):
+        yield f"tables.{name}", "has the name of a file that reports write beside their tables; choose another name"
+
+
+def scales(project) -> Iterator[tuple[str, str]]:
+    """Every scale's own values, and its sets."""
+    for name in project.tree["scales"]:
+        one = replace(project, scale=name)
+        try:
+            one.plain()
+            if same := tasks.same_name(one.test_sets):
+                fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
+                yield f"evaluate at scale '{name}'", fault
+        except ParameterError as error:
+            yield from _parts(error)
+
+
+def elsewhere(project) -> Iterator[tuple[str, str]]:
+    """Metrics of tables at the other scales."""
+    for name in (one for one in project.tree["scales"] if one != project.scale):
+        try:
+            _ = replace(project, scale=name).tables
+        except ParameterError as error:
+            yield from _parts(error)
+
+
+def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
+    return ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
+
+
+def differ(project) -> Iterator[tuple[str, str]]:
+    """Variants that resolve to the same parameters."""
+    seen = {}
+    for name, params in project.variants.items():
+        if (first := seen.setdefault(params.model_dump_json(exclude=IDENTITY), name)) != name:
+            yield (
+                "variants",
+                f"'{first}' and '{name}' resolve to the same parameters; remove one, and name the other in the tables",
+            )
+
+
+def shown(project) -> Iterator[tuple[str, str]]:
+    """Reports without a table, and runs of laws that are in none."""
+    for name, report in project.reports.items():
+        if not (tables := project.of(name).tables):
+            yield f"reports.{name}", "no table names it; give it one, or remove it"
+        elif fault := report.unmeasured(tables):
+            key, _, what = fault.partition(": ")
+            yield f"reports.{name}.{key}", what
+
+
+def measured(project) -> Iterator[tuple[str, str]]:
+    """Metrics of figures and laws that no set has, or that are none of theirs; columns that no row can fill."""
+    asked = {
+        f"reports.{name}.scaling.metric": one.scaling.metric for name, one in project.reports.items() if one.scaling
+    }
+    if project.tradeoff:
+        asked["tradeoff.metric"] = project.tradeoff.metric
+    for where, metric in asked.items():
+        if fault := tasks.fault(metric, project.test_sets):
+            yield where, fault
+        elif "scaling" in where and set_of(metric, project.test_sets) in ("caption", "nocaps"):
+            yield where, f"'{metric}' is a score of captions and no accuracy, whose error a law is fitted to; name one"
+    for name, table in project.tables.items():
+        yield from unmasked(project, name, table)
+
+
+def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
+    """Metrics of masked inference in a table of variants that mask nothing."""
+    if not any(project.variants[one].masking.image for one in table.variants):
+        for metric in table.metrics:
+            if metric.endswith(tasks.MASKED):
+                yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
+
+
+def read_codes_alike(project) -> Iterator[tuple[str, str]]:
+    """A scale has one image tokenizer, for the images and patches of its baseline."""
+    model = project.baseline.model
+    for name, params in project.variants.items():
+        if params.flava.reads_codes and (params.model.image, params.model.patch) != (model.image, model.patch):
+            yield (
+                f"variant '{name}'",
+                "flava.mim and flava.mmm_image read the codes of the scale's image tokenizer, made for model.image = "
+                f"{model.image}, model.patch = {model.patch}; not {params.model.image}, {params.model.patch}",
+            )
+
+
+def transferable(project) -> Iterator[tuple[str, str]]:
+    """Metrics of tables for which there is nothing to learn from."""
+    if fault := untransferable(project):
+        where, _, what = fault.partition(": ")
+        yield (where, what) if what else ("transfer", fault)

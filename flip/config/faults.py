@@ -1,0 +1,132 @@
+"""What is said when parameters are wrong: every fault as a line with its key, its value, what is allowed."""
+
+import difflib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import TypeAdapter, ValidationError
+
+from flip.config.sections.types import Name, Section
+
+SHOWN = 20  # faults that are listed
+LONGEST = 200  # characters of a value, or of a list of names, that are shown
+
+
+class ParameterError(ValueError):
+    """params.yaml, a frozen copy, or a command line is not what the schema asks for.
+
+    Made of messages, or of pairs (place, fault) where a fault may be the same in several places.
+    """
+
+    def __init__(self, *parts: str | tuple[str, str]):
+        self.parts = [("", part) if isinstance(part, str) else part for part in parts]
+        super().__init__(_told(self.parts))
+
+
+def shortened(text: str) -> str:
+    """Cut where it would fill the screen, on one line, with names for what cannot be seen."""
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def nearest(name, known) -> str:
+    """A sentence that lists what is allowed, the closest name first."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"{hint}known: {', '.join(sorted(map(str, known)))}"
+
+
+def must_know(names, known, what: str, where: str) -> None:
+    """Raises ParameterError for the first of the names that is not known."""
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise ParameterError((where, f"unknown {what} '{shortened(str(name))}'; {nearest(name, known)}"))
+
+
+def must_be_name(name: str, where: str) -> None:
+    """Raises ParameterError for a name of a command line that may not become a path."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        allowed = "up to 64 of a-z, 0-9 and -, the first no -"
+        raise ParameterError(f"{where} {shortened(repr(name))}: no name of a variant; allowed: {allowed}") from None
+
+
+def _known_keys(schema, location):
+    """Field names of the section at `location`; steps that are no field (list items) are skipped."""
+    for key in location:
+        field = schema.model_fields.get(key) if isinstance(schema, type) else None
+        if field is None:
+            continue
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), schema)
+    return schema.model_fields
+
+
+def explain(error: ValidationError, schema) -> Iterator[str]:
+    """Each fault as a line: key, value, what is allowed."""
+    for fault in error.errors():
+        path = fault["loc"]
+        # Some checks are about all parameters together.
+        key = f"{shortened('.'.join(map(str, path)))}: " if path else ""
+        if fault["type"] == "extra_forbidden":
+            yield f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}"
+        elif fault["type"] == "missing":
+            yield f"{key}missing; add it to params.yaml"
+        else:
+            value = "" if isinstance(fault["input"], dict) else f" (value: {shortened(repr(fault['input']))})"
+            yield f"{key}{fault['msg'].removeprefix('Value error, ')}{value}"
+
+
+def check(schema: type[Section], tree: dict, where: str):
+    """`tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number.
+
+    Raises:
+        ParameterError: every fault, as key, value, what is allowed.
+    """
+    try:
+        return TypeAdapter(schema).validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise ParameterError(*((where, fault) for fault in explain(error, schema))) from None
+
+
+class Faults:
+    """Faults that are collected, so that all are told at once."""
+
+    def __init__(self):
+        self.parts = []
+
+    @contextmanager
+    def collected(self):
+        """Keeps a ParameterError for `raise_all`, and goes on."""
+        try:
+            yield
+        except ParameterError as error:
+            self.parts += error.parts
+
+    def raise_all(self) -> None:
+        """Raises ParameterError of all that was collected, if anything was."""
+        if self.parts:
+            raise ParameterError(*self.parts)
+
+
+def _told(parts: list[tuple[str, str]]) -> str:
+    """Every fault once, with its place, or the first of many; a single one is a single line."""
+    places = {}
+    for where, fault in parts:
+        places.setdefault(fault, {})[where] = None
+    if len(places) > 1 and len({where for where, _ in parts}) == 1 and parts[0][0]:
+        return _listed(f"{parts[0][0]}:", list(places))
+    lines = [_placed(fault, list(where)) for fault, where in places.items()]
+    return lines[0] if len(lines) == 1 else _listed(f"{len(lines)} faults:", lines)
+
+
+def _listed(head: str, lines: list[str]) -> str:
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n  ".join([head, *lines[:SHOWN], *more])
+
+
+def _placed(fault: str, where: list[str]) -> str:
+    many = f" (so in {len(where)} variants and scales)" if len(where) > 1 else ""
+    return f"{where[0]}: {fault}{many}" if where[0] else fault

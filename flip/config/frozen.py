@@ -1,0 +1,32 @@
+"""Read and write frozen parameters: those of one variant at one scale, fully resolved, which every stage reads.
+
+How they follow from params.yaml is flip.config.resolve, which no stage depends on: what it resolves shows in their
+values.
+"""
+
+import yaml
+
+from flip.config.faults import check
+from flip.config.schema import Params
+from flip.config.strict_yaml import read_mapping
+
+
+def merge(base, delta):
+    """`base` with the keys of `delta` replaced; mappings are merged key by key."""
+    if not (isinstance(base, dict) and isinstance(delta, dict)):
+        return delta
+    return base | {key: merge(base.get(key), value) for key, value in delta.items()}
+
+
+def load(path) -> Params:
+    """Frozen parameters from a file that holds what `dump` gives."""
+    return check(Params, read_mapping(path), str(path))
+
+
+def to_yaml(tree: dict) -> str:
+    """In libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
+    return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+def dump(params: Params) -> str:
+    return to_yaml(params.model_dump(mode="json"))

@@ -1,0 +1,91 @@
+"""Read what `snakemake --config` names: scale, variant, reports; a word that nothing reads, or one given twice, is
+refused."""
+
+from flip.config.faults import ParameterError, must_know
+from flip.config.resolve import Project, read_project
+
+KEYS = ("scale", "variant", "reports")
+
+
+def given(words: list[str]) -> list[str]:
+    """The KEY=VALUE words after --config on a command line."""
+    found, inside = [], False
+    for word in words:
+        name, _, rest = word.partition("=")
+        if word.startswith("-"):
+            attached = word[2:] if word.startswith("-C") else rest
+            inside = name == "--config" or word.startswith("-C")
+            found += [attached] if inside and attached else []
+        elif inside:
+            found.append(word)
+    return found
+
+
+def must_be_named_once(config: dict, words: list[str]) -> None:
+    """Raises ParameterError where a key is on the command line twice, of which Snakemake takes the last, or after a
+    --config that is not the last, which Snakemake forgets."""
+    keys = [word.partition("=")[0] for word in given(words)]
+    for key in dict.fromkeys(keys):
+        if keys.count(key) > 1:
+            raise ParameterError(f"--config {key}=... is there {keys.count(key)} times; leave one")
+        if key not in config:
+            raise ParameterError(f"--config {key}=... is lost, as another --config follows; name all after one")
+
+
+def must_be_read(config: dict, words: list[str]) -> None:
+    """Raises ParameterError where a target that reads a key is not on the command line, so that it would choose nothing
+    and all be made."""
+    for key, target in {"variant": "variant", "reports": "report"}.items():
+        if key in config and words and target not in words:
+            raise ParameterError(
+                f"--config {key}={config[key]} is read by `snakemake {target}` alone; name that target"
+            )
+
+
+def must_be_names(config: dict) -> None:
+    """Raises ParameterError for an unknown key, or a value that names nothing."""
+    must_know(config, KEYS, "key", "--config")
+    for key, value in config.items():
+        if not isinstance(value, str) or not value.strip():
+            shown = "" if value is None else value
+            raise ParameterError(f"--config {key}={shown}: no name; write {key}=NAME, or leave {key} out")
+
+
+def chosen_variants(config: dict, project: Project) -> list[str]:
+    """What `--config variant=flip-50` names; all variants without it.
+
+    Raises:
+        ParameterError: params.yaml has no such variant.
+    """
+    names = [config["variant"]] if "variant" in config else list(project.variants)
+    must_know(names, project.variants, "variant", f"--config variant={config.get('variant')}")
+    return names
+
+
+def chosen_reports(config: dict, project: Project) -> list[str]:
+    """What `--config reports=ablations,systems` names; all reports without it.
+
+    Raises:
+        ParameterError: params.yaml has no such report, or one is named twice.
+    """
+    asked = config.get("reports", " ".join(project.reports))
+    names, where = asked.replace(",", " ").split(), f"--config reports={asked}"
+    must_know(names, project.reports, "report", where)
+    if not names or len(set(names)) < len(names):
+        raise ParameterError(f"{where}: names no report, or one twice; write each once, as reports=ablations,systems")
+    return names
+
+
+def configured(path, config: dict, words: list[str]) -> Project:
+    """params.yaml, checked, at the scale that `config` names; `words` are those of Snakemake's command line.
+
+    Raises:
+        ParameterError: what is wrong with either.
+    """
+    must_be_names(config)
+    must_be_named_once(config, words)
+    must_be_read(config, words)
+    project = read_project(path, config.get("scale")).check()
+    chosen_variants(config, project)
+    chosen_reports(config, project)
+    return project

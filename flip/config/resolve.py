@@ -1,0 +1,248 @@
+"""Resolve params.yaml into frozen parameters, and explain what is wrong with it.
+
+python -m flip.config.resolve show --scale tiny --variant flip-50
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import cached_property
+
+from flip.config import consistency
+from flip.config.faults import Faults, ParameterError, check, must_know
+from flip.config.frozen import dump, merge
+from flip.config.schema import File, Params
+from flip.config.sections.report import Report, Table, Tradeoff
+from flip.config.strict_yaml import read_mapping
+from flip.metrics.names import places, set_of
+from flip.testsets.kinds import TestSet
+
+# A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
+SHARED = {
+    "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
+    "seeds", "larger", "transfer",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Project:
+    """params.yaml as it stands, for one scale; whole, or as much of it as concerns one report (`of`)."""
+
+    tree: dict
+    scale: str
+
+    @cached_property
+    def variants(self) -> dict[str, Params]:
+        """Every variant, resolved and checked."""
+        found, faults = {}, Faults()
+        for name in self.tree["variants"]:
+            with faults.collected():
+                found[name] = self.resolve(name)
+        faults.raise_all()
+        for params in found.values():
+            with faults.collected():
+                consistency.towers_must_fit(params, found)
+        faults.raise_all()
+        return found
+
+    @property
+    def baseline(self) -> Params:
+        """The first row of the first table: it stands for its scale where variants do not differ."""
+        if not self.tables:
+            raise ParameterError(f"params.yaml, tables: none is shown at scale '{self.scale}'; add one, or its scale")
+        return self.variants[next(iter(self.tables.values())).variants[0]]
+
+    @cached_property
+    def reports(self) -> dict[str, Report]:
+        return self._checked("reports", Report)
+
+    @cached_property
+    def tables_of_all_scales(self) -> dict[str, Table]:
+        """As params.yaml has them, with names that it knows."""
+        found, faults = self._checked("tables", Table), Faults()
+        for name, table in found.items():
+            for key, what, names in (
+                ("variants", "variant", table.variants),
+                ("report", "report", [table.report]),
+                ("scales", "scale", table.scales or []),
+            ):
+                with faults.collected():
+                    self._must_know(what, names, f"tables.{name}.{key}")
+        faults.raise_all()
+        return found
+
+    def _checked(self, key: str, schema) -> dict:
+        found, faults = {}, Faults()
+        for name, tree in self.tree[key].items():
+            with faults.collected():
+                found[name] = check(schema, tree, f"params.yaml, {key}.{name}")
+        faults.raise_all()
+        return found
+
+    def of(self, report: str) -> "Project":
+        """With the tables, and the trade-off figure, of one report only."""
+        self._must_know("report", [report], "reports")
+        tables = {name: self.tree["tables"][name] for name, table in self.tables.items() if table.report == report}
+        tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
+        reports = {report: self.tree["reports"][report]}
+        part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        vars(part)["variants"] = self.variants  # resolved once for all reports
+        return part
+
+    def chain(self, variant: str) -> list[str]:
+        """A variant, those whose training it builds on, and so on."""
+        found = [variant]
+        for name in found:
+            found += [one for one in self.variants[name].before if one not in found]
+        return found
+
+    @cached_property
+    def named(self) -> list[str]:
+        """Variants that the tables and the figure name, and those that they build on; the baseline first."""
+        curves = self.tradeoff.curves.values() if self.tradeoff else []
+        lists = [[self.baseline.variant], *(table.variants for table in self.tables.values()), *curves]
+        names = list(dict.fromkeys(name for names in lists for name in names))
+        behind = {one for name in names for one in self.chain(name)} - set(names)
+        return [*names, *sorted(behind)]
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """Those of the scale, with the metrics of those test sets that it has.
+
+        Raises:
+            ParameterError: a metric of no set, one that its set does not have, or none left.
+        """
+        found, faults = {}, Faults()
+        for name, table in self.tables_of_all_scales.items():
+            if self.scale in (table.scales or [self.scale]):
+                with faults.collected():
+                    found[name] = self._table(name, table)
+        faults.raise_all()
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, str | None]:
+        """Role -> place of all test sets of the scale; None: it has none."""
+        self.plain()  # which is wrong where a set is
+        return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
+
+    @cached_property
+    def test_sets(self) -> dict[str, TestSet]:
+        return {role: TestSet(role, place) for role, place in self.places.items()}
+
+    def _table(self, name: str, table: Table) -> Table:
+        consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
+        metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
+        tree = self.tree["tables"][name] | {"metrics": metrics}
+        return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
+
+    @cached_property
+    def tradeoff(self) -> Tradeoff | None:
+        if self.tree["tradeoff"] is None:
+            return None
+        tradeoff, faults = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff"), Faults()
+        for name, variants in tradeoff.curves.items():
+            with faults.collected():
+                self._must_know("variant", variants, f"tradeoff.curves.{name}")
+        with faults.collected():
+            self._must_know("report", [tradeoff.report], "tradeoff.report")
+        faults.raise_all()
+        return tradeoff
+
+    def _must_know(self, what: str, names, where: str) -> None:
+        must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
+
+    def _with_size(self, tree: dict, where: str) -> dict:
+        """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
+        name, models = tree.get("model"), self.tree["models"]
+        if isinstance(name, dict):
+            return tree
+        name = tree.get("larger") if name == "larger" else name  # of the scale
+        must_know([name], models, "model", where)
+        return tree | {"model": models[name]}
+
+    def _with_deltas(self, deltas: list[dict], where: str, **names) -> Params:
+        """base <- scale <- deltas."""
+        tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
+        tree.pop("tuning", None)
+        for one in ({}, *deltas):
+            tree = self._with_size(merge(tree, one), where)
+        tree.pop("larger", None)
+        return check(Params, tree | {"scale": self.scale} | names, where)
+
+    @property
+    def tuning(self) -> dict:
+        """What the scale changes of a variant that another one starts from."""
+        found = merge(self.tree["base"], self.tree["scales"][self.scale] or {}).get("tuning", {})
+        if not isinstance(found, dict):
+            raise ParameterError(f"params.yaml, tuning at scale '{self.scale}': no mapping of keys (value: {found!r})")
+        return found
+
+    def plain(self) -> Params:
+        """The scale's own values, that of no variant."""
+        where = f"params.yaml, scale '{self.scale}'"
+        if "larger" in (tree := merge(self.tree["base"], self.tree["scales"][self.scale] or {})):
+            must_know([tree["larger"]], self.tree["models"], "model", f"{where}, larger")
+        found = self._with_deltas([], where, variant="plain")
+        self._with_deltas([self.tuning], f"{where}, tuning", variant="plain")
+        return found
+
+    def resolve(self, variant: str) -> Params:
+        """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.
+
+        Raises:
+            ParameterError: an unknown variant, or every fault of its parameters.
+        """
+        self._must_know("variant", [variant], "variants")
+        delta = self.tree["variants"][variant] or {}
+        where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
+        if shared := SHARED & delta.keys():
+            fault = f"{', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
+            raise ParameterError((where, fault))
+        deltas = [delta]
+        if (start := delta.get("start")) is not None:
+            self._must_know("variant", [start], f"variants.{variant}.start")
+            if "start" in (self.tree["variants"][start] or {}):
+                raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
+            deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
+        return self._with_deltas(deltas, where, variant=variant)
+
+    def check(self) -> "Project":
+        """Everything that can be wrong before a job starts.
+
+        Raises:
+            ParameterError: every fault, naming the key, the value, what is allowed.
+        """
+        consistency.check(self)
+        return self
+
+
+def read_project(path="params.yaml", scale: str | None = None) -> Project:
+    """params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
+
+    Raises:
+        ParameterError: no YAML that all programs read alike; unknown or missing top-level keys, or what is no mapping
+            there; names that are none; an unknown scale.
+    """
+    tree = read_mapping(path)
+    must_know(tree, File.model_fields, "key", str(path))
+    check(File, tree, str(path))
+    scale = tree["scale"] if scale is None else scale
+    must_know([scale], tree["scales"], "scale", str(path))
+    return Project(tree, scale)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.config.resolve", description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=["show"], help="print a variant's parameters")
+    parser.add_argument("--params", default="params.yaml", help="default: params.yaml")
+    parser.add_argument("--scale", help="default: the scale that params.yaml names")
+    parser.add_argument("--variant", required=True)
+    options = parser.parse_args(argv)
+    try:
+        print(dump(read_project(options.params, options.scale).resolve(options.variant)), end="")
+    except (ParameterError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

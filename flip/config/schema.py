@@ -1,0 +1,288 @@
+"""Names, types, units and limits of every parameter; the values are in params.yaml.
+
+Imports neither torch nor Snakemake, since every dry run loads it.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from flip.config.sections.data import (
+    Augmentation,
+    Captions,
+    Compact,
+    Download,
+    Faults,
+    Filters,
+    Noise,
+    Shards,
+    Source,
+    Tokenizer,
+    Views,
+    World,
+)
+from flip.config.sections.evaluate import Evaluate
+from flip.config.sections.flava import Codebook, Flava, Mix
+from flip.config.sections.losses import Contrastive, Generative, Logits, Reconstruction, Sigmoid, SimCLR
+from flip.config.sections.model import (
+    Blocks,
+    Form,
+    ImageTower,
+    Masking,
+    Model,
+    TextForm,
+    TextTower,
+    Tower,
+    VisionForm,
+    must_keep,
+)
+from flip.config.sections.resources import Job, Resources
+from flip.config.sections.train import Train
+from flip.config.sections.transfer import Transfer
+from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
+
+# What other modules import from here.
+__all__ = [
+    "Augmentation",
+    "Blocks",
+    "Captions",
+    "Codebook",
+    "Compact",
+    "Faults",
+    "File",
+    "Filters",
+    "Flava",
+    "Form",
+    "Generative",
+    "ImageTower",
+    "Job",
+    "Masking",
+    "Mix",
+    "Model",
+    "Noise",
+    "Params",
+    "Reconstruction",
+    "Section",
+    "Shards",
+    "Source",
+    "TextForm",
+    "TextTower",
+    "Tower",
+    "Train",
+    "Transfer",
+    "Views",
+    "VisionForm",
+    "World",
+]
+
+
+class Bootstrap(Section):
+    resamples: Natural = Field(le=10**6)
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
+
+    @model_validator(mode="after")
+    def has_tails(self):
+        if (needed := math.ceil(2 / (1 - self.confidence) - 1e-6)) > self.resamples:
+            raise ValueError(
+                f"resamples = {self.resamples} leave none beyond either end of an interval of confidence "
+                f"{self.confidence}; allowed: {needed} and more, or a lower confidence"
+            )
+        return self
+
+
+class Cost(Section):
+    rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3, le=10_000)
+    batch: Batch = Field(description="pairs per measured step at most: what one device holds")
+
+
+class File(Section):
+    """The outline of params.yaml; what is in the mappings is checked as that for which it is used."""
+
+    scale: Name
+    base: dict[str, Any]
+    models: dict[Name, dict[str, Any]] = Field(min_length=1)
+    scales: dict[Name, dict[str, Any] | None] = Field(min_length=1)
+    variants: dict[Name, dict[str, Any] | None] = Field(min_length=1)
+    reports: dict[Name, dict[str, Any]] = Field(min_length=1)
+    tables: dict[Name, dict[str, Any]] = Field(min_length=1)
+    tradeoff: dict[str, Any] | None
+
+
+class Params(Section):
+    """One variant at one scale, fully resolved: what `params.yaml` beside its results holds."""
+
+    scale: Name
+    variant: Name
+    start: Name | None = Field(None, description="variant whose weights this one starts from")
+    seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
+    source: Source
+    world: World
+    download: Download
+    shards: Shards
+    tokenizer: Tokenizer
+    captions: Captions
+    model: Model
+    form: Form
+    image_tower: ImageTower
+    text_tower: TextTower
+    augmentation: Augmentation
+    noise: Noise
+    masking: Masking
+    logits: Logits
+    contrastive: Contrastive
+    sigmoid: Sigmoid
+    reconstruction: Reconstruction
+    generative: Generative
+    simclr: SimCLR
+    flava: Flava
+    codebook: Codebook
+    train: Train
+    evaluate: Evaluate
+    transfer: Transfer
+    bootstrap: Bootstrap
+    cost: Cost
+    resources: Resources
+
+    @property
+    def before(self) -> list[str]:
+        """The variants whose training this one builds on."""
+        return sorted({self.start, self.image_tower.variant, self.text_tower.variant} - {None})
+
+    @property
+    def features(self) -> str | None:
+        """What the image features go by that are computed once: the variant whose tower gives them, or, with a tower
+        from a file, this one; None where the tower is trained."""
+        return (self.image_tower.variant or self.variant) if self.image_tower.locked else None
+
+    @property
+    def embedding(self) -> int:
+        """Width of the common space; of image features alone, where there is none."""
+        projected = self.aligned and self.form.vision.projection != "none"
+        return self.model.embedding if projected else self.model.vision.width
+
+    @property
+    def aligned(self) -> bool:
+        """Whether a loss ties pictures to captions in a common space; without one there are no projections."""
+        return bool(self.contrastive.weight or self.sigmoid.weight)
+
+    @property
+    def has_image_tower(self) -> bool:
+        """Whether a loss reads pictures."""
+        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted
+        return bool(self.aligned or alone or self.flava.hides_patches)
+
+    @property
+    def has_text_tower(self) -> bool:
+        """Whether a loss reads captions through a tower of their own."""
+        return bool(self.aligned or self.flava.hides_words)
+
+    @property
+    def relates(self) -> bool:
+        """Whether it can say how a picture and a caption go together: by a common space, or by an encoder of both."""
+        return bool(self.aligned or self.flava.is_multimodal)
+
+    @property
+    def is_of_one_width(self) -> bool:
+        """Whether FLAVA's three encoders are as wide."""
+        return self.model.vision.width == self.model.text.width == self.flava.multimodal.width
+
+    @property
+    def unaligned(self) -> str | None:
+        """Why pictures cannot be compared with captions, where they cannot."""
+        if not (self.has_image_tower and self.has_text_tower):
+            return f"no {'image' if self.has_text_tower else 'text'} tower"
+        return None if self.aligned else "no common space"
+
+    @property
+    def kept_patches(self) -> int:
+        """Patches that the vision tower sees in training: int(patches x (1 - masking.image)), as in MAE."""
+        return int(self.model.patches * (1 - self.masking.image))
+
+    @property
+    def kept_tokens(self) -> int:
+        return int(self.model.tokens * (1 - self.masking.text))
+
+    @model_validator(mode="after")
+    def is_possible(self):
+        must_keep("masking.image", self.kept_patches, self.model.patches)
+        must_keep("masking.text", self.kept_tokens, self.model.tokens)
+        batch, compact = self.train.global_batch, self.shards.compact
+        if compact and compact.image_size < self.model.image:
+            raise ValueError(
+                f"shards.compact.image_size = {compact.image_size} has fewer pixels than model.image = "
+                f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
+                "shards.compact"
+            )
+        if self.source.table == "world":
+            self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))
+        if self.source.table == "world" and batch > self.world.pictures:
+            raise ValueError(
+                f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
+                f"{self.world.pictures}, the world.pictures"
+            )
+        return self
+
+    def _must_last(self, samples: float) -> None:
+        """Raises ValueError where at most so many samples make no step, or none after the warm-up."""
+        if samples < self.train.global_batch:
+            raise ValueError(
+                f"train.epochs x train.epochs_scale = {self.train.total_epochs:g} over train.data_share are "
+                f"{samples:.0f} samples at most, less than one batch of {self.train.global_batch}; use more"
+            )
+        if self.train.warmup >= samples:
+            raise ValueError(
+                f"train.warmup_samples x train.warmup_scale = {self.train.warmup:,} are not before the end of the "
+                f"schedule, {samples:,.0f} samples at most: the peak learning rate is never reached; use fewer"
+            )
+
+    @model_validator(mode="after")
+    def losses_are_possible(self):
+        self.flava.check(self)
+        if not (self.has_image_tower or self.has_text_tower):
+            raise ValueError(
+                "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
+                "generative.pixels or .words, or one of flava's"
+            )
+        if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
+            raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
+        if self.masking.text and not self.aligned:
+            raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
+        if self.reconstruction.weight and not self.masking.image:
+            raise ValueError(
+                "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def generative_pass_is_possible(self):
+        if not self.generative.wanted:
+            return self
+        patches, tokens = self.generative.kept(self.model)
+        must_keep("generative.mask_image", patches, self.model.patches)
+        must_keep("generative.mask_text", tokens, self.model.tokens)
+        if (self.generative.encoder == "shared") == self.aligned:
+            raise ValueError(
+                f"generative.encoder = '{self.generative.encoder}' does not go with these losses: 'separate' reads the "
+                "text tower, which contrastive.weight or sigmoid.weight above 0 builds; 'shared' has none, so set both "
+                "to 0"
+            )
+        if self.masking.image and not (self.aligned or self.reconstruction.weight):
+            raise ValueError("masking.image has no pass to act on: set it to 0, and generative.mask_image instead")
+        return self
+
+    @model_validator(mode="after")
+    def towers_are_possible(self):
+        self.image_tower.check(self)
+        self.text_tower.check(self)
+        return self
+
+    @model_validator(mode="after")
+    def captions_are_possible(self):
+        self.form.text.check(self.captions, self.masking)
+        if self.source.table == "world" and (fault := self.captions.untranslated(self.source)):
+            raise ValueError(fault)
+        if self.model.tokens <= self.captions.start + self.captions.end:
+            raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
+        return self

@@ -1,0 +1,268 @@
+"""Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation, noise."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flip.config.sections.types import (
+    Count,
+    Distinct,
+    Few,
+    Language,
+    Natural,
+    Pixels,
+    Place,
+    Range,
+    Section,
+    Seed,
+    Shard,
+    Share,
+    Text,
+    Vocabulary,
+)
+
+ENGLISH = "en"  # stands for captions as they come
+WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
+
+
+class Similarity(Section):
+    column: Text = Field(description="column with the image-text similarity (LAION: similarity)")
+    at_least: float = Field(description="keep rows with at least this score", ge=-1000, le=1000)
+
+
+class Choice(Section):
+    column: Text = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
+    keep: Distinct[Text] = Field(description="values that are kept", min_length=1)
+
+
+class Size(Section):
+    width_column: Text = Field(description="column with the picture's width, pixels")
+    height_column: Text = Field(description="column with the picture's height, pixels")
+    min_side: int = Field(
+        0, description="keep pictures whose shorter side has at least this many pixels", ge=0, le=65_536
+    )
+    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1, le=1000)
+
+
+class Filters(Section):
+    """Rows of the URL table to ask for; each filter that is absent keeps everything."""
+
+    language: Choice | None = None
+    unsafe: Choice | None = None
+    similarity: Similarity | None = None
+    size: Size | None = None
+
+
+class Source(Section):
+    """Where the URL table comes from."""
+
+    table: Place = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
+    url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
+    caption_column: Text = Field(description="column with the caption")
+    sha256_column: Text | None = Field(
+        description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
+    )
+    translations: Place | None = Field(
+        description="parquet file (or glob) with captions in other languages: the URL's column, and one of text for "
+        "each, named by its code (de); the world has its own"
+    )
+    filters: Filters
+    sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
+
+
+class Faults(Section):
+    """Share of the world's URLs that answer as the web does when it fails."""
+
+    not_found: Share
+    forbidden: Share
+    slow: Share = Field(description="answers only after the download's time-out")
+    reset: Share = Field(description="connection reset before the body")
+    truncated: Share = Field(description="JPEG cut in the middle")
+    html: Share = Field(description="an HTML page instead of a picture, with status 200")
+    tiny: Share = Field(description="a tracking pixel")
+    huge: Share = Field(description="a picture of many megapixels")
+
+    @model_validator(mode="after")
+    def at_most_all(self):
+        total = sum(self.model_dump().values())
+        if total > 1:
+            raise ValueError(f"the shares add up to {total:g}; at most 1 is possible")
+        return self
+
+
+Rendered = Annotated[int, Field(gt=0, le=10**7)]  # pictures of a test set
+
+
+class TestSets(Section):
+    """Pictures per test set of the world."""
+
+    coarse: Rendered
+    fine: Rendered
+    shifted: Rendered = Field(description="pictures in each of the shifted sets")
+    retrieval: Rendered = Field(description="pictures with five captions each")
+    pointing: Rendered = Field(
+        description="pictures of two or three things, of which one is named; composition has the same ones"
+    )
+    entailment: Rendered = Field(description="pictures, fine's first, each with a statement about it")
+
+
+class ProbeSets(Section):
+    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+
+    coarse: Rendered
+    fine: Rendered
+    entailment: Rendered
+
+
+class World(Section):
+    """The embedded world of captioned pictures."""
+
+    seed: Seed
+    pictures: Natural = Field(description="rows of the URL table", le=10**9)
+    wrong_captions: Share = Field(description="share of captions that describe another picture")
+    duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
+    leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
+    faults: Faults
+    tests: TestSets
+    probe: ProbeSets
+
+
+class Download(Section):
+    """img2dataset's options."""
+
+    schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
+        description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
+    )
+    parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
+    image_size: Pixels = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
+    processes: Few
+    threads: Few
+    timeout: Natural = Field(description="seconds", le=3600)
+    retries: int = Field(ge=0, le=100)
+    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0, le=65_536)
+    max_aspect_ratio: float = Field(ge=1, le=1000)
+    quality: int = Field(description="JPEG quality of the stored pictures", ge=1, le=100)
+    samples_per_shard: Shard
+
+
+class Compact(Section):
+    """How pictures are stored once more, at the size that training needs."""
+
+    image_size: Pixels = Field(description="shorter side, pixels; smaller pictures stay as they are")
+    quality: int = Field(description="of the JPEGs", ge=1, le=100)
+
+
+class Shards(Section):
+    samples_per_shard: Shard
+    compact: Compact | None = Field(description="null: pictures stay as they were downloaded, to the byte")
+    buckets: Few = Field(description="jobs that share the search for duplicates, by hash")
+    only: Place | None = Field(
+        description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
+    )
+
+
+class Tokenizer(Section):
+    kind: Literal["wordpiece", "clip", "bert"] = Field(
+        description="WordPiece trained on the captions, CLIP's BPE (from open_clip), or bert-base-uncased"
+    )
+    vocabulary: Vocabulary = Field(description="entries at most; wordpiece only")
+    path: Place | None = Field(description="bert: a local folder or hub name")
+    multilingual: Vocabulary = Field(
+        description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
+        "their own with"
+    )
+
+    @model_validator(mode="after")
+    def is_somewhere(self):
+        if self.kind == "bert" and self.path is None:
+            raise ValueError("path = null, and kind = 'bert' needs a folder or a hub name")
+        return self
+
+
+class Captions(Section):
+    """How a caption becomes tokens, and these are put into its slots. What stays empty is never attended to."""
+
+    tokenizer: Literal["scale", "clip"] = Field(
+        description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
+    )
+    languages: Distinct[Language] = Field(
+        description="languages that pictures have their captions in, each picture's in one of them; en: as they come",
+        min_length=1,
+    )
+    start: bool = Field(description="a start token before each caption")
+    end: bool = Field(description="an end token after each caption, however short it has to be cut")
+    fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
+
+    @property
+    def translated(self) -> list[str]:
+        """Those that captions do not come in."""
+        return [language for language in self.languages if language != ENGLISH]
+
+    @property
+    def spoken(self) -> str:
+        """What files of captions in these languages go by."""
+        return "-".join(self.languages)
+
+    def untranslated(self, source: Source) -> str | None:
+        """Why these captions cannot be had from the source; None if they can."""
+        world = source.table == "world"
+        missing = [one for one in self.translated if one not in WORLD_LANGUAGES] if world else self.translated
+        if not missing or (source.translations and not world):
+            return None
+        if world:
+            known = ", ".join(WORLD_LANGUAGES)
+            return f"captions.languages: the world does not speak {', '.join(missing)}; known: {known}"
+        return (
+            f"source.translations = null: captions.languages = {self.languages}, and the source has no captions in "
+            f"{', '.join(missing)}; give a parquet file (or glob) with a column '{source.url_column}' and one per "
+            f"language, or set captions.languages to [{ENGLISH}]"
+        )
+
+    @model_validator(mode="after")
+    def can_fill(self):
+        if self.fill and not self.end:
+            raise ValueError("fill = true repeats the end token, and there is none; set captions.end to true")
+        return self
+
+
+class Augmentation(Section):
+    """Random resized crop; no colour changes (FLIP, appendix)."""
+
+    crop_area: Range[Annotated[float, Field(gt=0, le=1)]] = Field(
+        description="smallest and largest share of the area; [1, 1]: the whole picture"
+    )
+    crop_aspect: Range[Annotated[float, Field(ge=0.01, le=100)]] = Field(
+        description="smallest and largest aspect ratio"
+    )
+    flip: bool = Field(description="mirror half of the pictures")
+
+
+class Noise(Section):
+    """Training pairs corrupted on purpose; drawn for each kind by itself, anew whenever a pair is seen."""
+
+    images: Share = Field(description="share of pictures replaced by uniform noise")
+    texts: Share = Field(description="share of captions whose words are replaced by random tokens")
+    pairs: Share = Field(description="share of captions that are exchanged for each other within a global batch")
+
+    @property
+    def any(self) -> bool:
+        return bool(self.images or self.texts or self.pairs)
+
+
+class Views(Augmentation):
+    """SimCLR's two views of a picture (Chen et al. 2020, appendix A): crops in other colours, some gray or blurred.
+
+    Brightness, contrast and saturation are multiplied by 1 +- a number up to the one given; order and use as in
+    torchvision's ColorJitter.
+    """
+
+    jitter_share: Share = Field(description="share of views in other colours")
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
+    gray_share: Share = Field(description="share of views without colours")
+    blur_share: Share = Field(description="share of views that are blurred")
+    blur_sigma: Range[Annotated[float, Field(gt=0, le=100)]] = Field(
+        description="smallest and largest sigma of the blur, pixels"
+    )

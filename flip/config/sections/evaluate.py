@@ -1,0 +1,118 @@
+"""Parameters of the evaluation."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from flip.config.sections.data import WORLD_LANGUAGES, ProbeSets
+from flip.config.sections.types import Batch, Distinct, Language, Name, Place, Section
+from flip.metrics.measures import ACCURACY, MEASURES
+from flip.metrics.sets import TRANSFERS, WORLD, retrieval_in
+from flip.testsets import public
+
+
+class Evaluate(Section):
+    sets: dict[Name, Place] = Field(
+        description="role -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
+        "flip/testsets/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
+        "once; "
+        "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands "
+        "in its dataset_type.txt: "
+        "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
+        "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
+        "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
+    )
+    languages: dict[Language, Place] = Field(
+        description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
+        "that read it; its pictures are not looked for in the training data, so name a "
+        "set with the same ones in sets, too; null: the scale has none"
+    )
+    probe: Distinct[Name] = Field(
+        description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
+    )
+    measures: dict[Name, Literal[*MEASURES]] = Field(
+        description="role -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
+        "flip/testsets/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
+        "for others"
+    )
+    batch: Batch
+
+    @field_validator("sets", "languages", mode="before")
+    @classmethod
+    def there(cls, sets):
+        """Without those that the scale does not have."""
+        return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
+
+    def of(self, languages) -> dict[str, str]:
+        """Role -> place of the sets for a model that reads these languages."""
+        return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
+
+    def measure(self, role: str) -> str:
+        """How classification of a set becomes a number."""
+        place = self.sets.get(role, "world")  # captions in other languages are none of them
+        known = public.at(place)
+        return self.measures.get(role) or (known.measure if known else ACCURACY)
+
+    @model_validator(mode="after")
+    def names_public_sets(self):
+        for role, place in self.sets.items():
+            if public.is_public(place):
+                if fault := public.fault(place):
+                    raise ValueError(f"sets.{role}: {fault}")
+                if fault := public.named(place).undefined(self.measure(role)):
+                    raise ValueError(f"measures.{role}: {fault}")
+        for language, place in self.languages.items():
+            if public.is_public(place):
+                raise ValueError(f"languages.{language} = '{place}'; allowed: 'world', or a folder")
+        return self
+
+    @model_validator(mode="after")
+    def measures_what_there_is(self):
+        if lost := sorted(self.measures.keys() - self.sets.keys()):
+            raise ValueError(f"measures names '{lost[0]}', which sets has not; allowed: {', '.join(self.sets)}")
+        return self
+
+    @model_validator(mode="after")
+    def speaks(self):
+        for language, place in self.languages.items():
+            if place == "world" and language not in WORLD_LANGUAGES:
+                raise ValueError(
+                    f"languages.{language} = 'world', which does not speak it; known: {', '.join(WORLD_LANGUAGES)}, or "
+                    "give a folder"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def leaves_names_to_transfer(self):
+        if taken := sorted(self.sets.keys() & set(TRANSFERS)):
+            raise ValueError(f"sets.{taken[0]} has the name of a task of transfer, and of its metrics; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def has_fine(self):
+        if "fine" not in self.sets:
+            raise ValueError("sets has no 'fine', the set that masked inference is measured on")
+        return self
+
+    @model_validator(mode="after")
+    def probes_what_can_be_probed(self):
+        for name in self.probe:
+            if name not in self.sets:
+                raise ValueError(f"probe names '{name}', which sets has not; allowed: {', '.join(self.sets)}")
+            if self.sets[name] == "world" and name not in ProbeSets.model_fields:
+                raise ValueError(
+                    f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
+                    f"{', '.join(ProbeSets.model_fields)}, or a role of sets that is a folder with a training split"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def knows_the_world(self):
+        for role, place in self.sets.items():
+            if place == "world" and role not in WORLD:
+                raise ValueError(
+                    f"sets.{role} = 'world', which has no such set; known: {', '.join(WORLD)}, or a folder"
+                )
+        if twice := sorted(self.sets.keys() & set(map(retrieval_in, self.languages))):
+            raise ValueError(f"sets.{twice[0]} has the name of a set of languages; choose another")
+        return self

@@ -1,0 +1,221 @@
+"""Parameters of the model: size, form, where its towers begin, what is masked."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flip.config.sections.types import Few, Pixels, Place, Section, Share, Tiny, Width
+
+MANY_PATCHES = 2**16  # of a picture: a square of attention over more does not fit anywhere
+
+
+class Tower(Section):
+    layers: Annotated[int, Field(gt=0, le=1000)]
+    width: Width
+    heads: Few
+
+    @model_validator(mode="after")
+    def heads_divide_width(self):
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Model(Section):
+    """Size of the two towers (FLIP, Table 9). The MLP is four times as wide as its tower."""
+
+    image: Pixels = Field(description="side of the input picture, pixels")
+    patch: Pixels = Field(description="side of a patch, pixels")
+    embedding: Width = Field(description="width of the common space, where form.vision projects into it")
+    vision: Tower
+    text: Tower
+    tokens: int = Field(description="caption length, tokens", gt=0, le=8192)
+
+    @model_validator(mode="after")
+    def patches_tile(self):
+        if self.image % self.patch:
+            raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
+        if self.patches > MANY_PATCHES:
+            raise ValueError(
+                f"image {self.image} has {self.patches:,} patches of side {self.patch}; allowed: up to {MANY_PATCHES:,}"
+            )
+        if self.vision.width % 4:
+            raise ValueError(f"vision.width {self.vision.width} is not a multiple of 4, as 2-D positions need")
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side."""
+        return self.image // self.patch
+
+    @property
+    def patches(self) -> int:
+        return self.grid**2
+
+
+class Blocks(Section):
+    """What transformers of one size still differ in."""
+
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = Field(
+        description="exact, its tanh approximation (SigLIP's), or x sigmoid(1.702 x) (OpenAI's CLIP weights)"
+    )
+    norm_epsilon: Tiny = Field(description="added to the variance in every LayerNorm")
+
+
+Deviation = Annotated[float, Field(ge=1e-3, le=10)]
+
+
+class VisionForm(Blocks):
+    pooling: Literal["mean", "class", "map", "max"] = Field(
+        description="mean of the patches, a class token (CLIP), multi-head attention pooling (SigLIP), or the largest "
+        "value of each channel (CLIPpy)"
+    )
+    positions: Literal["sincos", "learned"]
+    pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")
+    patch_bias: bool = Field(description="bias of the patch projection")
+    projection: Literal["none", "linear", "affine"] = Field(
+        description="into the common space, without or with bias; none: that space is as wide as the tower"
+    )
+    mean: tuple[Share, Share, Share] = Field(
+        description="subtracted from red, green and blue (0 to 1) before the towers see them"
+    )
+    std: tuple[Deviation, Deviation, Deviation] = Field(description="what they are then divided by")
+
+
+class TextForm(Blocks):
+    pooling: Literal["mean", "last", "first"] = Field(
+        description="mean of the caption's tokens, or the state of the last, the end token, or of the first, the start"
+    )
+    embedding_norm: bool = Field(description="LayerNorm right after the embeddings (BERT, FLAVA)")
+    bottleneck: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        description="width of tokens' entries over the tower's, into which a matrix takes them (mSigLIP: 96 / 768); "
+        "null: entries are as wide as the tower"
+    )
+    causal: bool = Field(description="a token sees only those before it")
+    projection: Literal["linear", "affine"] = Field(description="into the common space, without or with bias")
+
+    def entry(self, width: int) -> int | None:
+        """Width of tokens' entries where there is a bottleneck before a tower of this width."""
+        return None if self.bottleneck is None else max(round(self.bottleneck * width), 1)
+
+    def check(self, captions, masking) -> None:
+        """Raises ValueError where the feature is the end or the start token's, and captions do not keep one."""
+        token = {"last": "end", "first": "start"}.get(self.pooling)
+        if token and not getattr(captions, token):
+            raise ValueError(
+                f"form.text.pooling = '{self.pooling}' reads the {token} token: set captions.{token} to true, or use "
+                "'mean'"
+            )
+        if token and masking.text:
+            raise ValueError(
+                f"masking.text would remove the {token} token that form.text.pooling = '{self.pooling}' reads: use "
+                "'mean', or set masking.text to 0"
+            )
+        if self.pooling == "first" and self.causal:
+            raise ValueError("form.text.pooling = 'first' with form.text.causal sees the start token alone: use 'last'")
+
+
+class Form(Section):
+    """What towers of one size differ in between CLIP, FLIP, SigLIP and FLAVA."""
+
+    vision: VisionForm
+    text: TextForm
+
+
+class TrainedTower(Section):
+    """Where a tower and its projection begin: anew, or from trained weights."""
+
+    weights: Place | None = Field(
+        description="variant, or .safetensors file with this project's names, whose tower it begins with, and whose "
+        "projection into the common space, if it has one; null: a new one"
+    )
+
+    @property
+    def file(self) -> str | None:
+        return self.weights if self.weights and self.weights.endswith(".safetensors") else None
+
+    @property
+    def variant(self) -> str | None:
+        return None if self.file else self.weights
+
+    @property
+    def lags(self) -> bool:
+        """Whether it learns more slowly than the rest, if at all."""
+        return False
+
+    def must_be_there(self, params, side: str) -> None:
+        """Raises ValueError where there is no tower on this side, or `start` says where it begins."""
+        if self.weights and params.start:
+            raise ValueError(
+                f"start = '{params.start}' and {side}_tower.weights = '{self.weights}' both say where the {side} tower "
+                "begins: leave one out"
+            )
+        if self.weights and not getattr(params, f"has_{side}_tower"):
+            raise ValueError(f"{side}_tower.weights = '{self.weights}': no loss reads that side; leave it out")
+
+
+class ImageTower(TrainedTower):
+    """And how fast the image tower learns: as all the rest, slowly (SigLIP, section 4.5: at a tenth of the rate, and
+    without weight decay), or not at all (LiT)."""
+
+    lr_scale: Share = Field(
+        description="learning rate over that of the rest; below 1 without weight decay; 0: locked, its features of all "
+        "pictures are computed once"
+    )
+
+    @model_validator(mode="after")
+    def only_trained_towers_lag(self):
+        if self.weights is None and self.lr_scale != 1:
+            raise ValueError(
+                f"lr_scale = {self.lr_scale} is for a trained tower: let weights name its variant or file, or set "
+                "lr_scale to 1.0"
+            )
+        return self
+
+    @property
+    def locked(self) -> bool:
+        return self.lr_scale == 0
+
+    @property
+    def lags(self) -> bool:
+        return self.lr_scale < 1
+
+    def check(self, params) -> None:
+        """Raises ValueError for a locked tower that would not see each picture once, whole, or where none begins."""
+        self.must_be_there(params, "image")
+        augmentation = params.augmentation
+        plain = {
+            "masking.image": (params.masking.image, 0.0),
+            "noise.images": (params.noise.images, 0.0),
+            "reconstruction.weight": (params.reconstruction.weight, 0.0),
+            "simclr.weight": (params.simclr.weight, 0.0),
+            "generative.pixels": (params.generative.pixels, 0.0),
+            "generative.words": (params.generative.words, 0.0),
+            "augmentation.crop_area": ([*augmentation.crop_area], [1.0, 1.0]),
+            "augmentation.flip": (augmentation.flip, False),
+        }
+        for key, (value, allowed) in plain.items() if self.locked else ():
+            if value != allowed:
+                raise ValueError(
+                    f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
+                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
+                )
+
+
+class TextTower(TrainedTower):
+    """Of the text tower, which then learns as all the rest (FLAVA begins with one of MLM on texts alone)."""
+
+    def check(self, params) -> None:
+        self.must_be_there(params, "text")
+
+
+class Masking(Section):
+    image: Share = Field(description="share of patches removed; a class token always stays")
+    text: Share = Field(description="share of token slots removed")
+    text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
+
+
+def must_keep(key: str, kept: int, slots: int) -> None:
+    """Raises ValueError where a mask, named by its key, leaves none of the slots."""
+    if kept < 1:
+        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")

@@ -1,0 +1,68 @@
+"""Parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from flip.config.sections.types import Distinct, Name, Prose, Section, Text
+
+
+class Law(Section):
+    """Runs of one kind: some that a law of scaling is fitted to, and some that it is compared with."""
+
+    fitted: Distinct[Name] = Field(description="variants, least compute first", min_length=3)
+    held_out: Distinct[Name] = Field(description="variants that the fit does not see", min_length=1)
+
+    @model_validator(mode="after")
+    def holds_out(self):
+        if both := sorted({*self.fitted} & {*self.held_out}):
+            raise ValueError(f"'{both[0]}' is in fitted and in held_out; leave it in one of them")
+        return self
+
+
+class Scaling(Section):
+    """How the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
+
+    metric: Name = Field(description="an accuracy; its error is 100% minus it")
+    laws: dict[Text, Law] = Field(
+        description="one law per mask ratio; the others are compared with the first", min_length=1
+    )
+
+
+class Report(Section):
+    """A page of tables, made by a target of its own that trains only the variants which they name."""
+
+    title: Text = Field(description="what the page is called")
+    question: Prose = Field(description="what its tables answer")
+    about: Prose = Field(description="what it compares, in a few sentences")
+    scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
+
+    def unmeasured(self, tables: dict) -> str | None:
+        """Which run of a law is in none of the report's tables, if one is: they are what is trained and measured."""
+        for label, law in self.scaling.laws.items() if self.scaling else ():
+            for name in (*law.fitted, *law.held_out):
+                if not any(name in one.variants and self.scaling.metric in one.metrics for one in tables.values()):
+                    return (
+                        f"scaling.laws.{label}: no table of this report has a row '{name}' and a column "
+                        f"'{self.scaling.metric}'; add them to one, or take the run out"
+                    )
+        return None
+
+
+class Table(Section):
+    title: Text
+    report: Name = Field(description="which report shows it")
+    variants: Distinct[Name] = Field(description="rows, baseline first", min_length=1)
+    metrics: Distinct[Name] = Field(description="columns", min_length=1)
+    scales: Distinct[Name] | None = Field(
+        None, description="where it is shown, for sets that others have not; null: all", min_length=1
+    )
+    mixed_data: bool = Field(False, description="rows may be trained on different data; the table then says which")
+
+
+class Tradeoff(Section):
+    report: Name = Field(description="which report shows the figure")
+    metric: Name
+    curves: dict[Text, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
+        description="one curve per mask ratio: its variants", min_length=1
+    )

@@ -1,0 +1,96 @@
+"""How a variant is trained: batch, schedule, optimizer, checkpoints, guards."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flip.config.sections.types import Batch, Count, Minutes, Natural, Part, Positive, Rate, Section, Tiny
+
+# What is said where that is missing.
+FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
+
+
+class Train(Section):
+    """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
+
+    batch: Batch = Field(description="pairs per step of the unmasked baseline")
+    batch_scale: Natural = Field(description="this variant's batch over the baseline's", le=10**4)
+    micro_batch: Batch | None = Field(
+        description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
+    )
+    data_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="share of the pairs that are trained on: those of the first shards"
+    )
+    epochs: Positive = Field(description="passes over the pairs that are trained on")
+    epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
+    base_lr: Rate = Field(description="learning rate at a batch of 256; scales linearly")
+    warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0, le=10**12)
+    warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")
+    weight_decay: float = Field(ge=0, le=10)
+    betas: tuple[Part, Part]
+    epsilon: Tiny
+    precision: Literal["float32", "bfloat16", "float8"] = Field(
+        description="of products; float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
+    )
+    compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
+    checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
+    shuffle_shards: Natural = Field(description="shards whose samples are shuffled together", le=10**6)
+    workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0, le=10_000)
+    decoder: Literal["cpu", "gpu"] = Field(
+        description="what decodes pictures; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
+    )
+    shard_weights: bool = Field(
+        description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
+    )
+    checkpoint_minutes: Minutes = Field(description="wall-clock minutes between checkpoints")
+    checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
+    keep_checkpoints: Natural = Field(
+        description="checkpoints that are kept while training goes on, the newest", le=10**6
+    )
+    skip_nonfinite: int = Field(
+        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run",
+        ge=0,
+        le=10**6,
+    )
+    stall_minutes: Minutes = Field(description="a run in which no step ends for so long ends itself")
+
+    @model_validator(mode="after")
+    def micro_batches_tile(self):
+        batch, size = self.global_batch, self.micro_batch
+        if size and batch % size:
+            nearest = max(n for n in range(1, min(size, batch) + 1) if batch % n == 0)
+            raise ValueError(
+                f"micro_batch = {size} does not divide batch x batch_scale = {batch}; allowed: null, or a divisor of "
+                f"{batch}, such as {nearest}"
+            )
+        return self
+
+    @property
+    def global_batch(self) -> int:
+        return self.batch * self.batch_scale
+
+    @property
+    def autocast(self) -> str:
+        """Type of the numbers that go into products; those in float8 are made of them there."""
+        return "float32" if self.precision == "float32" else "bfloat16"
+
+    @property
+    def peak_lr(self) -> float:
+        return self.base_lr * self.global_batch / 256
+
+    @property
+    def warmup(self) -> int:
+        """Pairs until the peak learning rate."""
+        return round(self.warmup_samples * self.warmup_scale)
+
+    @property
+    def total_epochs(self) -> float:
+        return self.epochs * self.epochs_scale
+
+    def pairs(self, samples: int) -> int:
+        """How many of `samples` pairs are trained on, at least one."""
+        return max(round(self.data_share * samples), 1)
+
+    def steps(self, samples: int) -> int:
+        """Steps of the whole run on data of `samples` pairs: whole batches only, at least one."""
+        return max(int(self.total_epochs * self.pairs(samples)) // self.global_batch, 1)

@@ -1,0 +1,64 @@
+"""Training pairs corrupted on purpose, to see which loss bears it (SigLIP, Figure 7).
+
+A picture becomes uniform noise, the words of a caption random tokens, or captions are exchanged within a global batch.
+What happens to a pair follows from the seed and its position in the training order alone, as masks do (flip.model.
+masking), so that a resumed run, or another number of processes, corrupts the same pairs in the same way. Here a caption
+keeps its length, and the captions that are exchanged go round in a random order, so that none stays where it was,
+unless it is the only one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flip.config.schema import Noise
+from flip.data.batch_types import PAD
+from flip.model.masking import random_bits, uniform
+
+
+class Corruption:
+    """What `noise` does to the pairs of a run with global batches of `batch` pairs."""
+
+    def __init__(self, noise: Noise, seed: int, batch: int, tokenizer):
+        self.noise, self.seed, self.batch = noise, seed, batch
+        self.vocabulary = tokenizer.vocabulary
+        self.kept = torch.tensor([PAD, *tokenizer.before, *tokenizer.after])  # no words
+
+    def _chosen(self, kind: str, positions: Tensor) -> Tensor:
+        """Which pairs this kind of noise falls on: bool [batch]."""
+        return uniform(self.seed, f"noise.{kind}", positions, 1)[:, 0] < getattr(self.noise, kind)
+
+    def _exchange(self, positions: Tensor) -> Tensor:
+        """Whose caption each pair of a global batch gets, for its positions [batch]: int64 [batch]."""
+        rows = self._chosen("pairs", positions).nonzero()[:, 0]
+        rows = rows[random_bits(self.seed, "noise.order", positions[rows], 1)[:, 0].argsort()]
+        found = positions.clone()
+        found[rows] = positions[rows.roll(1)]
+        return found
+
+    def sources(self, start: int, size: int) -> Sequence[int]:
+        """Positions in the training order that the captions of pairs start .. start + size - 1 come from."""
+        if not self.noise.pairs:
+            return range(start, start + size)
+        first, end = start // self.batch, -(-(start + size) // self.batch)
+        batches = torch.arange(first * self.batch, end * self.batch).split(self.batch)
+        found = torch.cat([self._exchange(positions) for positions in batches])
+        return found[start - first * self.batch :][:size].tolist()
+
+    def corrupt(self, batch: dict[str, Tensor]) -> None:
+        """Changes, in place, what there is of images uint8 [batch, side, side, 3] and ids [batch, slots] of samples at
+        `positions`."""
+        positions = batch["positions"]
+        for kind, name, draw in (("images", "images", self._pixels), ("texts", "ids", self._words)):
+            if getattr(self.noise, kind) and name in batch:
+                rows = self._chosen(kind, positions).nonzero()[:, 0]
+                batch[name][rows] = draw(batch[name][rows], positions[rows])
+
+    def _pixels(self, images: Tensor, positions: Tensor) -> Tensor:
+        bits = random_bits(self.seed, "noise.pixels", positions, images.shape[1:].numel())
+        return (bits & 255).to(torch.uint8).reshape(images.shape)
+
+    def _words(self, ids: Tensor, positions: Tensor) -> Tensor:
+        tokens = random_bits(self.seed, "noise.tokens", positions, ids.shape[1]) % self.vocabulary
+        return torch.where(torch.isin(ids, self.kept), ids, tokens)

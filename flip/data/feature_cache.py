@@ -1,0 +1,98 @@
+"""Image features of all training pictures, computed once by a locked tower: an array per shard, beside one another as
+the shards are, memory-mapped.
+
+    features/<scale>/<variant>/seed-<seed>/features.json         whose they are, and of which pictures
+    features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; a picture that is none has nan;
+                                                                 then a digest (flip.data.checksum)
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flip.data.checksum import check, checked
+from flip.data.loader import Loader
+from flip.files import read_json
+
+FACTS = "features.json"
+
+
+def features_path(folder, shard: str) -> Path:
+    """Where those of a shard lie, by its name in the manifest."""
+    return (Path(folder) / shard).with_suffix(".npy")
+
+
+def write_features(folder, shard: str, rows: np.ndarray) -> None:
+    with checked(features_path(folder, shard), shard) as file:
+        np.save(file, rows)
+
+
+class Features:
+    """features(number) -> [samples, width] of the manifest's shard of that number.
+
+    Raises:
+        ValueError: they are not there, those of other pictures or of another tower, or not what was written, which is
+            found out when a shard is first asked for.
+    """
+
+    def __init__(self, folder, manifest: dict, weights: str, width: int):
+        """`weights` is the SHA-256 of the tower's file, `width` that of its features."""
+        self.folder, self.width, self.good = Path(folder), width, set()
+        self.names = [shard["name"] for shard in manifest["shards"]]
+        self.paths = [features_path(folder, name) for name in self.names]
+        facts = self._facts()
+        for name, wanted in {"manifest": manifest["id"], "weights": weights}.items():
+            if facts[name] != wanted:
+                raise ValueError(f"{self.folder / FACTS}: {name} {facts[name]}, expected {wanted}; {self._remedy()}")
+        for number, shard in enumerate(manifest["shards"]):
+            if (found := self._mapped(number).shape) != (expected := (shard["samples"], width)):
+                raise ValueError(f"{self.paths[number]}: shape {found}, expected {expected}; {self._remedy()}")
+
+    def __call__(self, number: int) -> np.ndarray:
+        if number not in self.good:
+            try:
+                check(self.paths[number], self.names[number])
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{self.paths[number]}: cannot be used ({error}); {self._remedy()}") from None
+            self.good.add(number)
+        return self._mapped(number)
+
+    def _mapped(self, number: int) -> np.ndarray:
+        try:
+            return np.load(self.paths[number], mmap_mode="r").view(np.ndarray)
+        except Exception as error:  # a header with other bits makes the reader fail in any way
+            raise ValueError(f"{self.paths[number]}: cannot be read ({error}); {self._remedy()}") from None
+
+    def _facts(self) -> dict:
+        if not (self.folder / FACTS).exists():
+            raise ValueError(f"{self.folder / FACTS}: missing; `python -m flip.train.precompute_features` makes it")
+        return read_json(self.folder / FACTS)
+
+    def _remedy(self) -> str:
+        return f"delete {self.folder} and run the pipeline again"
+
+
+class FeatureLoader(Loader):
+    """Batches as the Loader's, with features float32 [batch, width] in place of images: no picture is read.
+
+    `features(number)` gives those of a shard, [samples, width].
+    """
+
+    def __init__(self, features: Callable[[int], np.ndarray], *pairs):
+        super().__init__(*pairs)
+        self.features = lru_cache(maxsize=self.shard.cache_parameters()["maxsize"])(features)
+
+    def _picture(self, number: int, item: int, rows: list[np.ndarray]) -> bool:
+        row = self.features(number)[item]
+        if np.isnan(row[0]):
+            return False
+        rows.append(row)
+        return True
+
+    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
+        rows = []
+        places = [self._pair(position, rows) for position in positions.tolist()]
+        return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, places

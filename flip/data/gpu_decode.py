@@ -1,0 +1,96 @@
+"""Pictures that the GPU decodes: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flip.config.schema import Params
+from flip.data.crops import crop_box
+from flip.data.loader import Loader
+from flip.model.masking import uniform
+
+END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is missing
+
+
+def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
+    """A part of a picture uint8 [3, height, width] as uint8 [side, side, 3], as flip.data.crops.resize gives it: along
+    rows first, and in whole numbers between."""
+    top, left, rows, columns = box
+    found = image[None, :, top : top + rows, left : left + columns].float()
+    for size in (rows, side), (side, side):
+        found = F.interpolate(found, size, mode="bicubic", antialias=True).round().clamp(0, 255)
+    return found[0].permute(1, 2, 0).byte()
+
+
+class GpuLoader(Loader):
+    """Batches as the Loader's, whose images are on a device, where `decode(jpegs, device=)` made them: a list of uint8
+    [3, height, width].
+
+    Pixels are the Loader's but for what decoders differ by: a few of 255, as that one decodes fast, and at a part of
+    the size where it can. A batch with a picture that `decode` refuses is the Loader's, which replaces it.
+    """
+
+    def __init__(self, decode, device, *pairs):
+        super().__init__(*pairs)
+        self.decode, self.device = decode, torch.device(device)
+
+    def _inputs(self, positions: Tensor) -> tuple[dict[str, Tensor], list[tuple[int, int]]]:
+        places = [self.order.at(position) for position in positions.tolist()]
+        jpegs = [bytes(self.shard(number).jpeg(item)) for number, item in places]
+        try:
+            if not all(jpeg.endswith(END) for jpeg in jpegs):
+                raise RuntimeError("a picture is cut short")
+            return {"images": self._images(jpegs, positions)}, places
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            return super()._inputs(positions)
+
+    def _images(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
+        """Crops, uint8 [batch, side, side, 3]."""
+        if self.device.type != "cuda":
+            return self._crops(jpegs, positions)
+        stream = torch.cuda.Stream(self.device)  # beside the step, whose stream would make one wait for the other
+        with torch.cuda.stream(stream):
+            images = self._crops(jpegs, positions)
+        stream.synchronize()
+        images.record_stream(torch.cuda.current_stream(self.device))
+        return images
+
+    def _crops(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
+        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
+        images = torch.stack(
+            [self._crop(*one) for one in zip(self.decode(jpegs, device=self.device), draws, strict=True)]
+        )
+        if not self.augmentation.flip:
+            return images
+        mirrored = torch.from_numpy(draws[:, 0] < 0.5).to(self.device)
+        return torch.where(mirrored[:, None, None, None], images.flip(2), images)
+
+    def _crop(self, image: Tensor, draws: np.ndarray) -> Tensor:
+        return square(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
+
+
+def gpu_decoder(params: Params, device):
+    """What decodes a run's pictures on the GPU; None, with a warning, where that cannot be."""
+    reason = _hindrance(params, device)
+    if not reason:
+        try:
+            from torchcodec.decoders import decode_jpeg  # late: an extra, which few machines have
+
+            return decode_jpeg
+        except (ImportError, OSError) as error:
+            reason = f"torchcodec 0.16 or newer does not load here ({error}); pip install 'flip[gpu]'"
+    warnings.warn(f"train.decoder: gpu: {reason}; the processor decodes", stacklevel=2)
+    return None
+
+
+def _hindrance(params: Params, device) -> str | None:
+    if torch.device(device).type != "cuda":
+        return "no GPU is at hand"
+    if params.simclr.weight or params.noise.images:
+        return "views of pictures and noise in place of them are made by the processor"
+    return None

@@ -1,0 +1,186 @@
+"""Where each sample lies in a tar. Of a shard, an array beside the file says it, so that reading a sample takes no walk
+through headers, and no copy.
+"""
+
+import mmap
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from flip.data.checksum import check, checked
+
+BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded to
+PICTURES = ("jpg", "jpeg", "png", "webp")  # extensions
+
+
+RESERVED = re.compile(r"__[^/]*__($|/)")  # names that webdataset keeps for itself
+NO_TAR = (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError)  # what tarfile makes of one
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The key and the extension, in lower case, that webdataset sees in a member's name; None of one that it skips.
+
+    The key ends at the first dot of the last path component. Folders belong to it, dots in their names and `./` too.
+    """
+    folder, slash, last = name.rpartition("/")
+    stem, dot, extension = last.partition(".")
+    if stem and dot:
+        return f"{folder}{slash}{stem}", extension.lower()
+    if slash and dot and "." not in folder.rpartition("/")[2]:
+        return f"{folder}/", extension.lower()  # a hidden file counts as the folder's own
+    return None
+
+
+def _files(tar) -> Iterator[tarfile.TarInfo]:
+    """The headers of a tar's files, in order.
+
+    Raises:
+        ValueError: the file is no tar, or ends within a member.
+    """
+    with open(tar, "rb") as raw:
+        try:
+            with tarfile.open(fileobj=raw, mode="r:") as file:
+                for member in iter(file.next, None):
+                    file.members = []  # tarfile keeps every header it has seen
+                    if member.size < 0:  # leads tarfile back to where it has been, for ever
+                        raise tarfile.ReadError
+                    if member.isreg():
+                        yield member
+                end = file.offset
+        except NO_TAR:
+            end = raw.seek(0, os.SEEK_END)
+        # Past its first member, tarfile takes a damaged or missing header for the end of the file.
+        raw.seek(end)
+        if raw.read(2 * BLOCK) != bytes(2 * BLOCK):
+            raise ValueError(f"{tar}: not a whole tar; delete it and run the stage that makes it again")
+
+
+def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
+    """Samples of a tar by key, in its order, as webdataset groups them: {key: {extension: (offset, size)}} in bytes.
+
+    Raises:
+        ValueError: as `_files`; or members that webdataset would refuse, overwrite or take for another sample.
+    """
+    samples, last = {}, None
+    for member in _files(tar):
+        name = member.name
+        if (name.startswith("__") and RESERVED.match(name)) or not (found := split_name(name)):
+            continue
+        key, extension = found
+        if key != last:
+            if key in samples:
+                raise _refusal(tar, member, f"sample {key!r} began before, and others came between")
+            samples[key], last = {}, key
+        if extension in (sample := samples[key]):
+            raise _refusal(tar, member, f"sample {key!r} has a .{extension} already")
+        if extension.startswith("__") or "\n" in name or member.sparse:
+            raise _refusal(tar, member, "a sparse file, or a name with a line end or an extension that begins with __")
+        sample[extension] = member.offset_data, member.size
+    return samples
+
+
+def _refusal(tar, member: tarfile.TarInfo, why: str) -> ValueError:
+    remedy = "write the tar again, each sample's files together, under a key of its own and plain names"
+    return ValueError(f"{tar}: {member.name!r}: {why}; {remedy}")
+
+
+def index_path(tar) -> Path:
+    return Path(tar).with_suffix(".index.npy")
+
+
+def write_index(tar) -> int:
+    """Writes the index of a shard and gives its number of samples.
+
+    Raises:
+        ValueError: as `members`.
+    """
+    rows = [(*sample["jpg"], *sample["txt"]) for _, sample in sorted(members(tar).items())]
+    with checked(index_path(tar)) as file:
+        np.save(file, np.array(rows, dtype=np.int64).reshape(-1, 4))
+    return len(rows)
+
+
+def tar_size(index: np.ndarray) -> int:
+    """Bytes of the shard that an index describes: its last member, two empty blocks, padding."""
+    end = int((index[:, 2] + index[:, 3]).max(initial=0))
+    blocks = -(-end // BLOCK) + 2
+    return -(-blocks * BLOCK // RECORD) * RECORD
+
+
+def remedy(tar) -> str:
+    """What to do about a shard that is not right."""
+    folder = Path(tar).parent
+    return (
+        f"`dvc checkout {folder}` brings back what DVC has recorded; otherwise delete {folder} and {folder}.json, then "
+        "run the pipeline again"
+    )
+
+
+def check_size(tar, expected: int) -> None:
+    """Whether a shard is there and whole.
+
+    Raises:
+        ValueError: it is missing, or has another size.
+    """
+    tar = Path(tar)
+    if not tar.exists():
+        raise ValueError(f"{tar}: missing; {remedy(tar)}")
+    if (found := tar.stat().st_size) != expected:
+        raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not whole: {remedy(tar)}")
+
+
+def read_index(tar) -> np.ndarray:
+    """int64 [samples, 4], memory-mapped: offset and size of the jpg, offset and size of the txt, in bytes.
+
+    Raises:
+        ValueError: the shard or its index is missing or spoilt, or the shard has another size than when it was indexed.
+    """
+    path = index_path(tar)
+    if not path.exists():
+        raise ValueError(f"{path}: missing; {remedy(tar)}")
+    try:
+        check(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {remedy(tar)}") from None
+    index = np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
+    check_size(tar, tar_size(index))
+    return index
+
+
+class Shard:
+    """One tar file, memory-mapped.
+
+    Raises:
+        ValueError: as `read_index`.
+    """
+
+    def __init__(self, path):
+        # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
+        self.pictures, self.sizes, self.texts, self.lengths = map(memoryview, read_index(path).T)
+        with open(path, "rb") as file:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.view = memoryview(self.map)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def jpeg(self, item: int) -> memoryview:
+        """A picture's bytes, which stay where they are."""
+        place = self.pictures[item]
+        return self.view[place : place + self.sizes[item]]
+
+    def caption(self, item: int) -> str:
+        place = self.texts[item]
+        return self.map[place : place + self.lengths[item]].decode()
+
+    def captions(self) -> list[str]:
+        return [self.map[place : place + size].decode() for place, size in zip(self.texts, self.lengths, strict=True)]
+
+    def key(self, item: int) -> str:
+        """The sample's name, from the header before its picture."""
+        header = self.pictures[item] - BLOCK
+        return self.map[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")

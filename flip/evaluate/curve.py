@@ -1,0 +1,188 @@
+"""Accuracy against samples seen of one training, also while it goes on: evaluates its checkpoints and draws the curve.
+
+    python -m flip.evaluate.curve flip-50             the checkpoints that are there, in the end the weights
+    python -m flip.evaluate.curve flip-50 --follow    goes on looking until it has ended
+
+A training keeps its newest checkpoints only (train.keep_checkpoints; train.checkpoint_samples says how often there is
+one, and neither changes a result), so points are kept from call to call. Training is not disturbed: this only reads, on
+one thread and with the lowest priority.
+"""
+
+import argparse
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from flip.device import pick_device
+from flip.evaluate.__main__ import on_pictures
+from flip.evaluate.inputs import new_model
+from flip.files import read_json, write_atomic
+from flip.model.weights import read_weights
+from flip.provenance.trained import Trained, find
+from flip.report.bootstrap import estimates
+from flip.report.tradeoff import METADATA, SETTINGS, STYLES
+from flip.testsets.reader import made_folder, prompts, set_folder
+from flip.train.checkpoint import load_state
+
+LOOK = 5  # seconds between looks, with --follow
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(samples seen, file), the newest first."""
+    paths = sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+    return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
+
+
+def read_state(path: Path) -> dict | None:
+    """A checkpoint's state; None if it has made room for a newer one in the meantime, or is not what was written."""
+    try:
+        return load_state(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        print(f"{path}: cannot be read ({error}); left out", file=sys.stderr)
+        return None
+
+
+def read_csv(path: Path) -> list[dict]:
+    """Rows, each number to its last bit."""
+    return pd.read_csv(path, float_precision="round_trip").to_dict("records")
+
+
+def of_this_run(points: list[dict], log: list[dict]) -> list[dict]:
+    """The points whose row stands in a run's log: others are of an earlier run, with other data or parameters."""
+    losses = {row["samples"]: row["loss"] for row in log}
+    return [point for point in points if losses.get(point["logged"]) == point["loss"]]
+
+
+class Curve:
+    """The points of one training: samples seen, the log's row at or before them, and a metric with its interval."""
+
+    def __init__(self, trained: Trained, file: Path):
+        self.trained, self.params, self.file = trained, trained.params, file
+        self.metric = "fine" if self.params.aligned else "fine-probe"
+        self.points = read_csv(file) if file.exists() else []
+        if not self.params.has_image_tower:
+            raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")
+        made = made_folder(self.params, trained.data, "fine") / "revision.json"
+        if not made.exists():
+            raise ValueError(f"{made}: not here; {trained.data_remedy}")
+        if not self.params.aligned and "missing" in read_json(made).get("train", {"missing": ""}):
+            raise ValueError(f"'{trained.variant}' has {self.params.unaligned}, and evaluate.probe does not probe fine")
+
+    def evaluated(self, weights: dict) -> dict:
+        """The metric in percent, with its bootstrap interval over test pictures."""
+        device, params = pick_device(), self.params
+        model, tokenize = new_model(params, self.trained.data, device)
+        model.load_state_dict(weights)
+        found = on_pictures(model, tokenize, self.trained.data, "fine", not params.aligned, device)[self.metric]
+        key = params.variant, self.metric
+        measure = params.evaluate.measure("fine")
+        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples, measure)[key]
+        low, high = estimate.interval(params.bootstrap.confidence)
+        return {self.metric: round(estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
+
+    def known(self, samples: int) -> bool:
+        return any(point["samples"] == samples for point in self.points)
+
+    def add(self, samples: int, log: list[dict], weights: dict) -> None:
+        """A point, of weights after so many samples and the run's log up to there."""
+        row = log[-1] if log else {"samples": 0, "loss": None}
+        point = {"samples": samples, "logged": row["samples"], "loss": row["loss"]}
+        self.points = sorted([*self.points, point | self.evaluated(weights)], key=lambda one: one["samples"])
+
+    def add_checkpoints(self) -> None:
+        newest = None
+        for samples, path in checkpoints(self.trained.checkpoints):
+            if newest is not None and self.known(samples):
+                continue
+            state = read_state(path)
+            if state and newest is None:
+                newest = state["log"]
+                self.points = of_this_run(self.points, newest)
+            if state and not self.known(samples):
+                self.add(samples, state["log"], state["model"])
+
+    def add_end(self) -> None:
+        """The weights at the end of training."""
+        log = read_csv(self.trained.weights.with_name("log.csv"))
+        samples = read_json(self.trained.folder / "training.json")["samples"]
+        self.points = of_this_run(self.points, log)
+        if not self.known(samples):
+            self.add(samples, log, read_weights(self.trained.weights))
+
+    def look(self) -> None:
+        """Evaluates what is new, and writes the curve."""
+        before = self.points
+        (self.add_checkpoints if self.trained.checkpoints.exists() else self.add_end)()
+        if self.points != before:
+            self.write()
+
+    def write(self) -> None:
+        write_atomic(self.file, pd.DataFrame(self.points).to_csv(index=False))
+        for kind in METADATA:
+            write_atomic(self.file.with_suffix(f".{kind}"), self.draw(kind))
+
+    def draw(self, kind: str) -> bytes:
+        """The curve as 'svg' or 'png', with chance as a line."""
+        frame, (classes, _) = pd.DataFrame(self.points), prompts(set_folder(self.params, self.trained.data, "fine"))
+        with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
+            figure = Figure(figsize=(4.8, 3.4), layout="constrained")
+            axes = figure.add_subplot()
+            color, marker = STYLES[0]
+            axes.fill_between(frame.samples, frame.low, frame.high, color=color, alpha=0.2, linewidth=0)
+            axes.plot(frame.samples, frame[self.metric], color=color, marker=marker, linewidth=1.8)
+            axes.axhline(100 / len(classes), color="0.5", linestyle="--", linewidth=1)
+            axes.set(xlabel="samples seen", ylabel=f"{self.metric}, %", title=self.params.variant, ylim=(0, None))
+            axes.grid(alpha=0.25)
+            file = io.BytesIO()
+            figure.savefig(file, format=kind, dpi=200, metadata=METADATA[kind])
+        return file.getvalue()
+
+
+def run(options) -> str:
+    """Follows the training if asked to; gives the points as text.
+
+    Raises:
+        ValueError: no training, or nothing to measure it by.
+    """
+    trained = find(options.variant, options.scale, options.seed)
+    file = (options.out or Path("curves") / trained.place) / "curve.csv"
+    curve, ended = Curve(trained, file), False
+    while not ended:
+        ended = not (options.follow and trained.checkpoints.exists())
+        curve.look()
+        if not ended:
+            time.sleep(LOOK)
+    if not curve.points:
+        return f"{trained.checkpoints}: no checkpoint yet; train.checkpoint_minutes or .checkpoint_samples says when"
+    return f"{pd.DataFrame(curve.points).to_string(index=False)}\n{file}, .svg, .png"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m flip.evaluate.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("variant")
+    parser.add_argument("--follow", action="store_true", help="until training ends")
+    parser.add_argument("--scale", help="default: the scale that params.yaml names")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--out", type=Path, help="folder (default: curves/<scale>/<variant>/seed-<seed>)")
+    options = parser.parse_args(argv)
+    os.nice(19)
+    torch.set_num_threads(1)
+    try:
+        print(run(options))
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Make weights of ours out of a public checkpoint of open_clip, transformers or timm, to evaluate or to train it on.
+
+    python -m flip.export.imports --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
+    python -m flip.evaluate --params imported/vit-b-32/params.yaml --weights imported/vit-b-32/weights.safetensors \\
+        --tokenizer imported/vit-b-32/tokenizer.json --data data/tiny --seed 0 --out imported/vit-b-32
+
+`--source` is a folder with its configuration, or a file of weights with `--architecture`. Files are read as safetensors
+or by torch with weights_only: nothing in them is run. What the checkpoint does not say (data, training, test sets) is
+taken from a scale of params.yaml. The features are compared with those of its own library before anything is written.
+"""
+
+import argparse
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+import flip.data.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
+from flip.config.faults import check, must_be_name
+from flip.config.frozen import dump, merge
+from flip.config.resolve import read_project
+from flip.config.schema import Params
+from flip.data.tokenizer import Tokenizer
+from flip.export.check import Differences, compare
+from flip.export.formats import FORMATS, models, quiet
+from flip.export.names import imported
+from flip.export.target import Loaded, Target
+from flip.files import folder_at_once, write_atomic, write_json
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import save_weights
+
+UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, OSError, KeyError, ValueError, EOFError)
+# The losses that a model was trained by, as far as its weights say.
+SIGMOID = {"contrastive": {"weight": 0.0}, "sigmoid": {"weight": 1.0, "bias": -10.0}, "logits": {"max_scale": None}}
+SOFTMAX = {"contrastive": {"weight": 1.0}, "sigmoid": {"weight": 0.0}, "logits": {"max_scale": 100.0}}
+
+
+def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loaded]:
+    """The checkpoint as its own library loads it.
+
+    Raises:
+        ValueError: it is not there, damaged, holds more than tensors, or is none of that library's.
+    """
+    if not source.exists():
+        raise ValueError(f"{source}: not there; --source wants a folder, or a file of weights")
+    if source.is_file() != bool(architecture and name != "transformers"):
+        raise ValueError(
+            f"{source}: a file of weights needs --architecture (a name that {name} knows), a folder none; "
+            "transformers reads folders only"
+        )
+    try:
+        known = models(name)
+        if name == "open_clip":
+            loaded = known.OpenClip().load(source, architecture)
+            return known.kind_of(loaded), loaded
+        target = known.Timm() if name == "timm" else known.kind_of(source)
+        return target, target.load(source, architecture)
+    except UNREADABLE as error:
+        raise ValueError(f"{source}: {name} cannot load it: {str(error).strip().splitlines()[0]}") from error
+
+
+def adopt(base: Params, delta: dict, variant: str) -> Params:
+    """Parameters of a model as `delta` describes it, else as `base` says: nothing masked, nothing reconstructed."""
+    losses = SIGMOID if delta.get("bias") else SOFTMAX
+    plain = {
+        "variant": variant,
+        "start": None,
+        "captions": {"tokenizer": "scale"},
+        "masking": {"image": 0.0, "text": 0.0},
+        "reconstruction": {"weight": 0.0},
+        "generative": {"pixels": 0.0, "words": 0.0},
+        "simclr": {"weight": 0.0},
+        "flava": dict.fromkeys(("mim", "mlm", "mmm_image", "mmm_text", "itm"), 0.0),
+        "form": {"text": {"embedding_norm": False}},
+    }
+    described = {key: delta[key] for key in ("model", "form", "captions") if key in delta}
+    tree = merge(base.model_dump(mode="json"), merge(merge(plain, losses), described))
+    return check(Params, tree, f"variant '{variant}'")
+
+
+def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, source: Path) -> dict[str, Tensor]:
+    """Our weights; of the vision tower alone, where they have no other.
+
+    Raises:
+        ValueError: weights without a place here, missing ones, or some of another shape.
+    """
+    with torch.device("meta"):
+        wanted = TwoTowers(params, vocabulary).state_dict()
+    if target.image_only:
+        wanted = {name: tensor for name, tensor in wanted.items() if name.startswith("vision.")}
+    found = imported(target.table, target.state(loaded), wanted, str(source))
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(
+                f"{source}: '{name}' would be {list(tensor.shape)}; allowed: {list(wanted[name].shape)} (an MLP is "
+                "four times as wide as its tower, and every patch has one position)"
+            )
+    return found
+
+
+def bring(options, base: Params) -> Differences:
+    """Writes weights, parameters and, where there is a text tower, the tokenizer to the new folder `options.out`."""
+    target, loaded = read(options.format, options.source, options.architecture)
+    delta = target.describe(loaded, options.source, options.architecture)
+    stored = delta.get("tokenizer")
+    params = adopt(base, delta, options.variant)
+    with folder_at_once(options.out) as folder:
+        tokenizer, vocabulary = None, 1
+        if stored:
+            write_json(folder / "tokenizer.json", stored)
+            tokenizer = Tokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
+            vocabulary = tokenizer.vocabulary
+        weights = convert(target, loaded, params, vocabulary, options.source)
+        model = TwoTowers(params, vocabulary)
+        model.load_state_dict(weights, strict=not target.image_only)
+        differences = compare(model, tokenizer, loaded, prepared=True)
+        write_atomic(folder / "params.yaml", dump(params))
+        save_weights(folder / "weights.safetensors", weights)
+    return differences
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.export.imports", description=__doc__.splitlines()[0])
+    parser.add_argument("--format", required=True, choices=FORMATS, help="the library that the checkpoint is for")
+    parser.add_argument("--source", type=Path, required=True, help="folder, or file of weights")
+    parser.add_argument("--architecture", help="of a file: a name of open_clip's or timm's, as ViT-B-32")
+    parser.add_argument("--variant", required=True, help="what to call it in params.yaml: [a-z0-9-]+")
+    parser.add_argument("--params", default="params.yaml", help="takes the rest from here (default: params.yaml)")
+    parser.add_argument("--scale", help="takes the rest from this scale (default: the one that params.yaml names)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not be there")
+    options = parser.parse_args(argv)
+    quiet(options.format)
+    try:
+        must_be_name(options.variant, "--variant")
+        differences = bring(options, read_project(options.params, options.scale).baseline)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"{options.out}: {differences}")
+
+
+if __name__ == "__main__":
+    main()

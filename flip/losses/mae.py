@@ -1,0 +1,50 @@
+"""Mean squared error on the removed patches (MAE, section 3)."""
+
+from torch import Tensor
+
+from flip.config.schema import Params
+from flip.model.vision import patchify, statistics
+
+
+class Pixels:
+    """What patches are predicted as: pixels [batch, patches, patch * patch * 3] of uint8 images, `normalize`: by each
+    patch's own mean and variance, too."""
+
+    def __init__(self, params: Params, normalize: bool):
+        self.patch, self.normalize = params.model.patch, normalize
+        self.mean, self.std = (x.float().repeat(self.patch**2) for x in statistics(params.form.vision))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        pixels = self._scaled(images)
+        if not self.normalize:
+            return pixels
+        mean, deviation = self._own(pixels)
+        return (pixels - mean) / deviation
+
+    def undo(self, predicted: Tensor, images: Tensor) -> Tensor:
+        """Bytes as floats of what was predicted for patches of `images`, same shape. Where targets are normalised by
+        patch, with each one's true mean and variance, which no prediction holds (as MAE's released demo does)."""
+        if self.normalize:
+            mean, deviation = self._own(self._scaled(images))
+            predicted = predicted * deviation + mean
+        return predicted * self.std.to(images.device) + self.mean.to(images.device)
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
+
+    def _own(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each patch [batch, patches, 1]."""
+        return pixels.mean(-1, keepdim=True), (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+
+
+class Reconstruction:
+    joint = False  # each picture has the same number of removed patches
+
+    def __init__(self, params: Params):
+        self.weight = params.reconstruction.weight
+        self.targets = Pixels(params, params.reconstruction.normalize)
+
+    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)
+        removed = outputs["removed"]
+        return {"reconstruction": self.weight * (error * removed).sum() / removed.sum()}

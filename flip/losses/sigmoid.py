@@ -1,0 +1,104 @@
+"""The pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Algorithm 1).
+
+The paper's displayed equation has the bias with the opposite sign; this follows its algorithm, as all code does.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from flip.losses.tiling import ALONE, add_products, inner, pick_side, tiles
+from flip.model.precision import full_precision
+
+
+class Sigmoid:
+    """Each pair of a picture and a caption is told apart by itself; summed over captions, averaged over pictures."""
+
+    joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
+
+    def __init__(self, weight: float = 1.0, world=ALONE):
+        self.weight, self.world = weight, world
+
+    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
+        bias = outputs["bias"] if "bias" in outputs else scale.new_zeros(())
+        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias, world=self.world)}
+
+
+def pairwise_sigmoid(
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, world=ALONE
+) -> Tensor:
+    """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
+
+    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
+    derivatives only, and gives them once. Where `world` has several processes, each holds its pairs and gets its part
+    of the loss, a sum: its pictures' rows of the matrix against all captions. All must give their parts one weight.
+    """
+    image, text = full_precision(image), full_precision(text)
+    side = pick_side(image, side)
+    if side is None and world.size == 1:
+        return whole(image, text, scale, bias)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
+    return TiledSigmoid.apply(image, text, scale, bias, side or len(image), world, wanted)
+
+
+def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    logits = scale * image @ text.T + bias
+    sign = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
+    return -F.logsigmoid(sign * logits).sum() / len(logits)
+
+
+def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
+    """A tile's logits, [rows, columns], negated where the pair matches: the lower, the better."""
+    logits = (scaled @ text.T).add_(bias)
+    if diagonal:
+        logits.diagonal().neg_()
+    return logits
+
+
+class TiledSigmoid(torch.autograd.Function):
+    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients.
+
+    Over processes the captions go round a ring (section 3.3): each meets a process's pictures, and goes on to the next
+    together with the gradients that it has gathered, which are home after as many hops as there are processes. Both
+    travel while the tiles of the next hop are computed. A process holds the captions of two processes at a time, and
+    the backward pass sends nothing.
+    """
+
+    @staticmethod
+    def forward(ctx, image, text, scale, bias, side, world, wanted):
+        cuts, pairs = list(tiles(len(image), ALONE, side)), len(text) * world.size
+        image_sum, before = torch.zeros_like(image) if wanted else None, None
+        # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
+        losses, bias_sums = (image.new_zeros(world.size * len(cuts)) for _ in range(2))
+        for hop in range(world.size):
+            following = world.shift(text) if hop + 1 < world.size else None
+            text_sum = torch.zeros_like(text) if wanted else None
+            for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
+                matched = aligned and hop == 0  # at home
+                wrong = wrongness(scale * image[rows], text[columns], bias, matched)
+                losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
+                if wanted:
+                    weight = wrong.sigmoid_()
+                    if matched:
+                        weight.diagonal().neg_()
+                    bias_sums[number] = weight.sum()
+                    add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
+            if wanted:
+                before = world.shift(text_sum.add_(before()) if before else text_sum)
+            text = following() if following else text
+        if wanted:
+            scale_sum = inner(image, image_sum)
+            ctx.sums = image_sum.mul_(scale), before().mul_(scale), scale_sum, bias_sums.sum()
+            ctx.pairs = pairs
+        return losses.sum() / pairs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        if ctx.sums is None:
+            raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
+        sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory
+        factor = gradient / ctx.pairs
+        return *(x.mul_(factor) for x in sums), None, None, None

@@ -1,0 +1,63 @@
+"""What the contrastive losses share: the batch x batch matrix of logits, taken tile by tile and never held whole.
+
+A tile is computed, used and forgotten; the gradients compute it once more where they need to. Memory is then that of
+the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flip.config.tiles import SIDE, TILES_FROM
+
+
+class Alone:
+    """What a loss asks of the processes that share its batch (flip.train.distributed.World), where there is one."""
+
+    rank, size = 0, 1
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def shift(self, x: Tensor) -> Callable[[], Tensor]:
+        return lambda: x
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        return x
+
+
+ALONE = Alone()
+
+
+def strips(pairs: int, side: int) -> list[slice]:
+    """The rows, or columns, of the tiles of a pairs x pairs matrix; where both are equal, a tile has the diagonal."""
+    return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
+
+
+def tiles(own: int, world, side: int):
+    """(rows, columns, whether they hold the matched pairs) of the own * size columns that face this process's rows."""
+    for rows in strips(own, side):
+        for rank in range(world.size):
+            for columns in strips(own, side):
+                shifted = slice(columns.start + rank * own, columns.stop + rank * own)
+                yield rows, shifted, rank == world.rank and rows == columns
+
+
+def pick_side(features: Tensor, side: int | None) -> int | None:
+    """Side of the tiles for features [pairs, width]; None: the whole matrix at once, which small batches want."""
+    if side is None and len(features) < TILES_FROM:
+        return None
+    return side or SIDE["cpu" if features.device.type == "cpu" else "cuda"]
+
+
+def add_products(row_sum: Tensor, column_sum: Tensor, weight: Tensor, rows: Tensor, columns: Tensor) -> None:
+    """Adds weight @ columns and weight.T @ rows [rows or columns, width] to the sums, for a tile's weights."""
+    # With `out`, since FlopCounterMode (flip.train.step_cost) does not count `addmm_`.
+    torch.addmm(row_sum, weight, columns, out=row_sum)
+    torch.addmm(column_sum, weight.T, rows, out=column_sum)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the products of two matrices of one shape, without a third."""
+    return torch.einsum("ij,ij->i", a, b).sum()

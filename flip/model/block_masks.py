@@ -1,0 +1,57 @@
+"""What masked modelling hides: blocks of patches (BEiT, Algorithm 1) and single words (BERT).
+
+Random numbers follow from (seed, stream, position) alone, as all masks' do (flip.model.masking).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from flip.config.schema import Captions
+from flip.data.batch_types import PAD
+from flip.model.masking import uniform
+
+TRIES, DRAWS = 10, 128  # tries per block, as in BEiT's released code; and in all, which no mask comes near
+ASPECT = 0.3  # of the longest block; its inverse is that of the tallest
+
+
+def block_masks(seed: int, positions: Tensor, grid: int, most: int, smallest: int) -> Tensor:
+    """Which patches are hidden: bool [batch, grid^2], for positions [batch] in the training order.
+
+    Blocks of random area (from `smallest` patches up to what is left of `most`) and aspect are put at random places
+    until `most` patches are covered, or ten blocks in a row would cover more, or nothing new.
+    """
+    draws = uniform(seed, "blocks", positions, 4 * DRAWS).unflatten(1, (DRAWS, 4))
+    lines = torch.arange(grid, device=positions.device)
+    masks = torch.zeros(len(positions), grid, grid, dtype=torch.bool, device=positions.device)
+    failed = torch.zeros_like(positions)
+    for area, aspect, y, x in draws.permute(1, 2, 0):
+        room = most - masks.sum(dim=(1, 2))
+        going = (room > 0) & (failed < TRIES)
+        if not going.any():
+            break
+        area = smallest + (room - smallest) * area
+        aspect = torch.exp(math.log(ASPECT) * (1 - 2 * aspect))
+        height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        top, left = (y * (grid - height + 1)).floor(), (x * (grid - width + 1)).floor()
+        rows = (lines >= top[:, None]) & (lines < (top + height)[:, None])
+        columns = (lines >= left[:, None]) & (lines < (left + width)[:, None])
+        block = rows[:, :, None] & columns[:, None, :]
+        new = (block & ~masks).sum(dim=(1, 2))
+        taken = going & (height < grid) & (width < grid) & (new > 0) & (new <= room)
+        masks |= block & taken[:, None, None]
+        failed = torch.where(taken, 0, failed + 1)
+    return masks.flatten(1)
+
+
+def word_masks(seed: int, positions: Tensor, ids: Tensor, share: float, captions: Captions) -> Tensor:
+    """Which words are hidden: bool [batch, slots], for ids [batch, slots]; start, end and padding never are."""
+    words = ids != PAD
+    lengths = words.sum(dim=1, keepdim=True)
+    slots = torch.arange(ids.shape[1], device=ids.device)
+    if captions.start:
+        words = words & (slots > 0)
+    if captions.end:
+        words = words & (slots != lengths - 1)
+    return words & (uniform(seed, "words", positions, ids.shape[1]) < share)

@@ -1,0 +1,141 @@
+"""A masked pass over pictures and captions together: from what is left of both, pixels and words of what was removed
+(M3AE, Geng et al. 2022; MAE-CLIP, whose contrastive loss has an unmasked pass of its own beside it).
+
+Patches and words are masked per sample; M3AE's released code masks all samples of a step alike. Its class token is not
+decoded here, as MAE's is not. A caption's padding is masked like its words, but neither seen nor predicted.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from flip.config.schema import Params
+from flip.data.batch_types import PAD
+from flip.model.mae_decoder import restore
+from flip.model.masking import Order, mask_patches, mask_tokens
+from flip.model.precision import full_precision
+from flip.model.transformer import Layout, Transformer
+from flip.model.vision import sincos_line, sincos_positions
+
+
+class Visible(NamedTuple):
+    """What the encoder is given.
+
+    patches: the order of each picture's patches, cut after the kept ones.
+    slots: [batch, kept] token slots that are kept, ascending; words: [batch, slots], where a word is kept.
+    """
+
+    patches: Order
+    slots: Tensor
+    words: Tensor
+
+
+def draw(params: Params, batch: dict[str, Tensor], seed: int) -> Visible:
+    """Masks of this pass: other ones than those of the contrastive loss, from streams of their own."""
+    patches, tokens = params.generative.kept(params.model)
+    valid, positions = batch["ids"] != PAD, batch["positions"]
+    order = mask_patches(seed, positions, params.model.patches, patches, "generative-image")
+    slots = mask_tokens(seed, positions, valid, tokens, "random", "generative-text")
+    return Visible(order, slots, torch.zeros_like(valid).scatter(1, slots, True) & valid)
+
+
+class SeparateEncoders(nn.Module):
+    """Each tower encodes its own side, and has its own way into the decoder (MAE-CLIP)."""
+
+    def __init__(self, params: Params, vocabulary: int):
+        super().__init__()
+        model, width = params.model, params.generative.width
+        self.patches = nn.Linear(model.vision.width, width)
+        self.words = nn.Linear(model.text.width, width)
+
+    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+        """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
+        vision = towers.vision
+        patches = vision.patches(vision(batch["images"], visible.patches.ids_keep))
+        words = towers.text.encode(batch["ids"], visible.slots)
+        return self.patches(patches), self.words(words)
+
+
+class SharedEncoder(nn.Module):
+    """The vision tower's transformer over patches and words in one sequence (M3AE).
+
+    Words have a vector that marks them; that of patches is the bias of their projection: a second would only be added.
+    Their embeddings start as large as the fixed positions that they are added to (N(0, 1), M3AE's released code).
+    """
+
+    def __init__(self, params: Params, vocabulary: int):
+        super().__init__()
+        width = params.model.vision.width
+        self.words = nn.Parameter(torch.randn(vocabulary, width))
+        self.modality = nn.Parameter(0.02 * torch.randn(width))
+        self.register_buffer("positions", sincos_line(width, params.model.tokens).float(), persistent=False)
+        self.embed = nn.Linear(width, params.generative.width)
+
+    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+        """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
+        vision, ids = towers.vision, batch["ids"].gather(1, visible.slots)
+        patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), Layout.of(ids != PAD)
+        words = self.words[kept.pack(ids)] + self.modality + self.positions[kept.pack(visible.slots)]
+        every = kept.after(patches.shape[1])
+        x = every.pack(torch.cat([patches, kept.unpack(words)], dim=1))
+        x = every.unpack(self.embed(vision.transformer(x, every)))
+        return vision.patches(x[:, : patches.shape[1]]), kept.pack(x[:, patches.shape[1] :])
+
+
+ENCODERS = {"separate": SeparateEncoders, "shared": SharedEncoder}
+
+
+class Side(nn.Module):
+    """One side's tokens for the decoder: what stands for removed ones, what marks the modality, fixed positions."""
+
+    def __init__(self, positions: Tensor):
+        super().__init__()
+        self.mask_token, self.modality = (nn.Parameter(0.02 * torch.randn(positions.shape[1])) for _ in range(2))
+        self.register_buffer("positions", positions, persistent=False)
+
+    def mark(self, x: Tensor) -> Tensor:
+        """[batch, slots, width], same shape."""
+        return x + self.positions + self.modality
+
+
+class CrossModal(nn.Module):
+    """Encoder and decoder of the masked pass; a head for what has a weight, and none for what has not."""
+
+    joint, reads_one_side = False, False
+
+    def __init__(self, params: Params, vocabulary: int):
+        super().__init__()
+        head, model = params.generative, params.model
+        self.params = params
+        self.encoder = ENCODERS[head.encoder](params, vocabulary)
+        self.image = Side(sincos_positions(head.width, model.grid))
+        self.text = Side(sincos_line(head.width, model.tokens).float())
+        self.transformer = Transformer(head, params.form.vision)
+        self.pixels = nn.Linear(head.width, 3 * model.patch**2) if head.pixels else None
+        self.words = nn.Linear(head.width, vocabulary) if head.words else None
+
+    def decode(self, patches: Tensor, words: Tensor, visible: Visible, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """States of all patches [batch, patches, width] and of the longest caption's slots [batch, longest, width],
+        zero at padding."""
+        patches = self.image.mark(restore(patches, self.image.mask_token, visible.patches.ids_restore))
+        slots = self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1)
+        slots[visible.words] = words
+        every = Layout.of(valid).after(patches.shape[1])
+        x = every.pack(torch.cat([patches, self.text.mark(slots)], dim=1))
+        return every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
+
+    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Predicted pixels [batch, patches, pixels] with `removed_patches` [batch, patches], and the vocabulary's
+        logits [removed words, vocabulary] with `removed_words` [batch, slots]: padding is no word."""
+        visible, valid = draw(self.params, batch, seed), batch["ids"] != PAD
+        patches, words = self.decode(*self.encoder(towers, batch, visible), visible, valid)
+        outputs = {}
+        if self.pixels is not None:
+            outputs["pixels"] = full_precision(self.pixels(patches))
+            outputs["removed_patches"] = visible.patches.ids_restore >= visible.patches.ids_keep.shape[1]
+        if self.words is not None:
+            removed = valid & ~visible.words
+            hidden = words[removed[:, : words.shape[1]]]
+            outputs |= {"words": full_precision(self.words(hidden)), "removed_words": removed}
+        return outputs

@@ -1,0 +1,37 @@
+"""The reconstruction decoder (MAE, section 3; FLIP, Table 1f): only built where its loss has a weight."""
+
+import torch
+from torch import Tensor, nn
+
+from flip.config.schema import Model, Reconstruction, Tower, VisionForm
+from flip.model.transformer import Transformer
+from flip.model.vision import sincos_positions
+
+
+def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
+    """Every slot's token [batch, slots, width]: `kept` [batch, kept, width] at their places, else the mask token."""
+    missing = ids_restore.shape[1] - kept.shape[1]
+    x = torch.cat([kept, mask_token.to(kept.dtype).expand(len(kept), missing, -1)], dim=1)
+    return x.take_along_dim(ids_restore[:, :, None], dim=1)
+
+
+class Decoder(nn.Module):
+    """Over all patches and, where there is one, the class token, which has no position (MAE's released code)."""
+
+    def __init__(self, model: Model, head: Reconstruction, form: VisionForm):
+        super().__init__()
+        self.first = int(form.pooling == "class")  # slots before the patches
+        self.embed = nn.Linear(model.vision.width, head.width)
+        self.mask_token = nn.Parameter(torch.zeros(head.width))
+        self.transformer = Transformer(Tower(layers=head.layers, width=head.width, heads=head.heads), form)
+        self.predict = nn.Linear(head.width, 3 * model.patch**2)
+        self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
+        """Pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width], after a class
+        token."""
+        x = self.embed(encoded)
+        first, kept = x[:, : self.first], x[:, self.first :]
+        x = torch.cat([first, restore(kept, self.mask_token, ids_restore) + self.positions], dim=1)
+        return self.predict(self.transformer(x)[:, self.first :])

@@ -1,0 +1,68 @@
+"""What SimCLR's loss reads (Chen et al. 2020; SLIP, Mu et al. 2021): the image tower on two views of each picture, and
+the weights of a projection head that the loss applies to the views of the whole batch.
+
+The head has BatchNorm, whose statistics are those of all pairs of a step. They are known only when all are encoded, on
+all processes and from all micro-batches: so the pass hands over the head's weights as outputs, beside the features.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from flip.config.schema import SimCLR
+from flip.model.precision import full_precision
+
+WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights
+
+
+def alone(rows: Tensor) -> Tensor:
+    return rows
+
+
+class BatchNorm(nn.Module):
+    """BatchNorm over the first dimension, [pairs, ..., width], with the statistics of all processes' pairs.
+
+    `gather` puts the rows of all processes together, with gradients; each holds as many pairs. Statistics are never
+    kept, as the head serves training alone.
+    """
+
+    def __init__(self, width: int, gather: Callable[[Tensor], Tensor] = alone, epsilon: float = 1e-5):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.gather, self.epsilon = gather, epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = torch.stack([x.mean(0), x.var(0, unbiased=False)])
+        means, variances = self.gather(own[None]).unbind(1)  # [processes, ..., width]
+        variance = variances.mean(0) + means.var(0, unbiased=False)
+        return (x - means.mean(0)) * (variance + self.epsilon).rsqrt() * self.weight + self.bias
+
+
+class ProjectionHead(nn.Sequential):
+    """SLIP's MLP, [pairs, views, width] -> [pairs, views, out]: BatchNorm and ReLU after each hidden layer, each view
+    normalised by itself, as in the released code. Layers before a BatchNorm have no biases: it would cancel them."""
+
+    def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = alone):
+        layers = []
+        for inward in (width, head.hidden):
+            layers += [nn.Linear(inward, head.hidden, bias=False), BatchNorm(head.hidden, gather), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(head.hidden, head.width))
+
+
+class Views(nn.Module):
+    """The pass: `views` [batch, 2, width], pooled and before the projection into the common space, and head weights."""
+
+    joint, reads_one_side = True, False
+
+    def __init__(self, width: int, head: SimCLR):
+        super().__init__()
+        self.head = ProjectionHead(width, head)
+
+    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        views = batch["views"]
+        pooled = towers.vision.feature(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        # No parameters themselves: what is an output may become a leaf of its own.
+        weights = {WEIGHT + name: weight.clone() for name, weight in self.head.named_parameters()}
+        return {"views": full_precision(pooled)} | weights

@@ -1,0 +1,195 @@
+"""Where a number of a table comes from: what it was trained on, with what, when and by which code.
+
+    python -m flip.report.trace a flip-50 fine             table, variant, metric
+    python -m flip.report.trace a flip-50 fine --verify    hashes all files behind it, evaluates again
+
+Everything is read from the receipts of the runs; `--json` prints them whole.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from flip.config.faults import ParameterError, nearest
+from flip.config.frozen import dump
+from flip.config.resolve import Project, read_project
+from flip.files import file_hash, read_json
+from flip.metrics.names import job_of, measure_of, set_of, tasks_of, unmeasured
+from flip.metrics.scoring import number
+from flip.provenance.receipt import behind
+
+
+def chain(receipt: str) -> dict[str, dict]:
+    """A receipt and all that it was made after, the earliest first.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    if not Path(receipt).exists():
+        raise ValueError(f"{receipt}: missing; `snakemake ablations` makes it")
+    return behind(receipt)
+
+
+def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, str]:
+    """Seed -> receipt of the evaluation, or of the heads, that gave a cell.
+
+    Raises:
+        ValueError: the table has no such cell.
+    """
+    if table not in project.tables:
+        raise ValueError(f"unknown table '{table}'; {nearest(table, project.tables)}")
+    found = project.tables[table]
+    for name, known, what in ((variant, found.variants, "row"), (metric, found.metrics, "column")):
+        if name not in known:
+            raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
+    folder, stage = f"receipts/{project.scale}/variants/{variant}", "evaluate"
+    if tasks := tasks_of(metric):
+        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job_of(tasks[0])}", "transfer"
+    return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
+
+
+def made(receipt: dict) -> str:
+    """Code, machine and times of a job, as lines."""
+    git = receipt["git"]
+    tree = "with changes that were not committed" if git["changed"] else "clean tree"
+    lines = {
+        "commit": f"{git['commit']}, {tree}" if git["commit"] else git.get("why", "outside a repository"),
+        "sources": receipt["spec"]["code"],
+        "machine": f"{receipt['machine']['processor']}, {receipt['machine']['system']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in receipt["versions"].items()),
+        "from, to": f"{receipt['start']}, {receipt['end']}",
+    }
+    return "\n".join(f"    {name:9} {text}" for name, text in lines.items())
+
+
+def replaced(receipts: dict[str, dict]) -> list[str]:
+    """Receipts of results that are no longer those which a later one was made from."""
+    pairs = (pair for receipt in receipts.values() for pair in receipt["made_from"]["after"].items())
+    return sorted({before for before, made_from in pairs if receipts[before]["id"] != made_from})
+
+
+def ledger_line(receipts: dict[str, dict]) -> str:
+    """What became of the pictures that were wanted, if the ledger is still that of the data trained on."""
+    path, manifest = next((path, one) for path, one in receipts.items() if one["spec"]["stage"] == "manifest")
+    if path in replaced(receipts):
+        return f"the ledger is gone: {path} was made again since; `git log {path}` has the earlier ones"
+    ledger = manifest["facts"]["ledger"]["total"]
+    lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
+    return f"{ledger['used']:,} used of {ledger['wanted']:,} wanted; lost: {lost}"
+
+
+def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -> str:
+    """One seed's number, as text."""
+    stages = {}
+    for receipt in receipts.values():
+        stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
+    evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
+    measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
+    if metric not in measured["metrics"]:
+        why = unmeasured(metric, measured["skipped"]) or "the model lacks a tower for it"
+        raise ValueError(f"{metric}: not measured on these weights: {why}")
+    tested = set_of(metric, measured["sets"])
+    test = measured["sets"][tested]
+    (weights, content), *_ = training["made"].items()
+    lines = [
+        f"seed {seed}: {metric} = {measured['metrics'][metric]:.2f} %",
+        f"  test set  {tested}: {test['samples']:,} pictures, revision {test['sha256']}",
+        f"  evaluated\n{made(evaluation)}",
+        f"  weights   {weights}, SHA-256 {content['sha256']}",
+        f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",
+        made(training),
+        f"  data      manifest {trained['manifest']}, pairs {trained['pairs']}",
+        f"            {ledger_line(receipts)}",
+    ]
+    if others := replaced(receipts):
+        lines.append(f"  since then made again, with another result: {', '.join(others)}")
+    return "\n".join(lines)
+
+
+def verify_files(receipts: dict[str, dict]) -> list[str]:
+    """Hashes every product behind a number; gives what is wrong or missing."""
+    faults = []
+    for path, receipt in receipts.items():
+        for product, content in (receipt["made"] | receipt["beside"]).items():
+            if not Path(product).exists():
+                if not receipt["scratch"]:
+                    faults.append(f"{product}: not here; `dvc pull {product}` may bring it")
+            elif file_hash(product) != content["sha256"]:
+                faults.append(f"{product}: not what {path} says")
+    return faults
+
+
+def verify_shards(data: Path) -> list[str]:
+    """Hashes the shards of the manifest."""
+    return [
+        f"{data / 'shards' / shard['name']}: not what the manifest says, or not here"
+        for shard in read_json(data / "manifest.json")["shards"]
+        if not (data / "shards" / shard["name"]).exists()
+        or file_hash(data / "shards" / shard["name"]) != shard["sha256"]
+    ]
+
+
+def verify_metric(project: Project, report: str, variant: str, seed: int, metric: str) -> list[str]:
+    """Evaluates the weights again; gives what differs from the outcomes on disk."""
+    from flip.evaluate.__main__ import evaluate_weights  # only here: they import torch
+    from flip.transfer.__main__ import transfer
+
+    results, data = Path("results") / project.scale, Path("data") / project.scale
+    folder, params = results / variant / f"seed-{seed}", project.variants[variant]
+    weights = folder / "weights.safetensors"
+    if tasks := tasks_of(metric):
+        folder = Path("tables") / project.scale / report / variant / job_of(tasks[0]) / f"seed-{seed}"
+        again = transfer(params, data, weights, seed, tasks)[0][metric]
+    else:
+        again = evaluate_weights(params, data, weights, seed)[metric]
+    with np.load(folder / "outcomes.npz") as file:
+        stored = file[metric]
+    same = stored.shape == again.shape and (stored == again).reshape(len(again), -1).all(axis=1)
+    differing = len(again) - int(np.sum(same))
+    value = number(measure_of(metric, read_json(folder / "metrics.json")["sets"]), again)
+    print(f"seed {seed}: {metric} from the weights = {value:.2f} %, {differing} of {len(again)} outcomes differ")
+    return [f"{folder}: {differing} outcomes of {metric} are not those of the weights"] if differing else []
+
+
+def verify(project: Project, table: str, variant: str, metric: str, found: dict[int, dict]) -> list[str]:
+    report = project.tables[table].report
+    faults = verify_shards(Path("data") / project.scale)
+    for seed, receipts in found.items():
+        faults += verify_files(receipts)
+        faults += verify_metric(project, report, variant, seed, metric)
+    return list(dict.fromkeys(faults))
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.report.trace", description=__doc__.splitlines()[0])
+    parser.add_argument("table", help="name of a table in params.yaml")
+    parser.add_argument("variant", help="its row")
+    parser.add_argument("metric", help="its column")
+    parser.add_argument("--scale", help="default: the scale that params.yaml names")
+    parser.add_argument("--verify", action="store_true", help="hash the files and evaluate the weights again")
+    parser.add_argument("--json", action="store_true", help="the receipts, whole")
+    options = parser.parse_args(argv)
+    try:
+        project = read_project(scale=options.scale)
+        wanted = runs(project, options.table, options.variant, options.metric)
+        found = {seed: chain(receipt) for seed, receipt in wanted.items()}
+        stories = [story(project, seed, options.metric, one) for seed, one in found.items()]
+        if options.json:
+            print(json.dumps(found, indent=1))
+        else:
+            print(f"Table {options.table}, {options.variant}: frozen parameters\n")
+            print(dump(project.variants[options.variant]))
+            print("\n\n".join(stories))
+        faults = verify(project, options.table, options.variant, options.metric, found) if options.verify else []
+    except (ParameterError, ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    if faults:
+        parser.exit(1, "not as recorded:\n  " + "\n  ".join(faults) + "\n")
+    if options.verify:
+        print("Every file behind it has the recorded hash.")
+
+
+if __name__ == "__main__":
+    main()

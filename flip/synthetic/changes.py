@@ -1,0 +1,73 @@
+"""Scenes that differ from a given one in one respect, and the words that tell them apart: what wrong statements and
+wrong captions of a picture are made of."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from flip.synthetic.captions import describe
+from flip.synthetic.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
+
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+def other(random: Random, known: tuple, *taken: str) -> str:
+    return random.choice([one for one in known if one not in taken])
+
+
+def repainted(scene: Scene, random: Random) -> Scene:
+    """Another colour of the main thing, and of all that are like it."""
+    colour = other(random, COLOURS, *(thing.colour for thing in scene.things))
+    same = len(scene.things) if scene.alike else 1
+    things = [replace(thing, colour=colour) for thing in scene.things[:same]]
+    return replace(scene, things=(*things, *scene.things[same:]))
+
+
+def reshaped(scene: Scene, random: Random) -> Scene:
+    """Another shape of the main thing, and of all that are like it."""
+    shape = other(random, SHAPES, *(thing.shape for thing in scene.things))
+    same = len(scene.things) if scene.alike else 1
+    things = [replace(thing, shape=shape) for thing in scene.things[:same]]
+    return replace(scene, things=(*things, *scene.things[same:]))
+
+
+def elsewhere(scene: Scene, random: Random) -> Scene:
+    return replace(scene, background=other(random, BACKGROUNDS, scene.background))
+
+
+def turned(scene: Scene, random: Random) -> Scene:
+    """The main thing on the other side of the second; the same scene where it cannot be said so."""
+    return replace(scene, relation=OPPOSITE.get(scene.relation, scene.relation))
+
+
+def exchanged(scene: Scene, random: Random) -> Scene:
+    """The colours of the first two things exchanged; the same scene where that changes nothing."""
+    if len(scene.things) < 2 or scene.things[0].shape == scene.things[1].shape:
+        return scene
+    first, second, *more = scene.things
+    return replace(scene, things=(replace(first, colour=second.colour), replace(second, colour=first.colour), *more))
+
+
+def swapped(scene: Scene, random: Random) -> Scene:
+    """The first two things in each other's place."""
+    first, second, *more = scene.things
+    return replace(scene, things=(second, first, *more))
+
+
+in_detail = partial(describe, detail=True)
+
+
+def told(
+    scene: Scene, changed: Scene, random: Random, say: Callable[[Scene, Random], str] = in_detail
+) -> tuple[str, str] | None:
+    """What `say` tells of the scene, and what the same words would be of the changed one; None where they tell no
+    difference.
+
+    Both are drawn with the same random numbers: what is not told of a scene draws no word.
+    """
+    state = random.getstate()
+    right = say(scene, random)
+    random.setstate(state)
+    wrong = say(changed, random)
+    return None if right.lower() == wrong.lower() else (right, wrong)

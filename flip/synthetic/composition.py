@@ -1,0 +1,129 @@
+"""Right captions of pictures, each beside a wrong one that differs in how its words go together, or in one of them.
+
+As in SugarCrepe (Hsieh et al. 2023, arXiv 2306.14610): an object, an attribute or a relation is replaced by another, or
+two attributes change places. In place of its swapped objects, what two things are to each other is swapped, as in ARO's
+relations (Yuksekgonul et al. 2023, arXiv 2210.01936). Both captions of a swap have the same words, as Winoground's
+(Thrush et al. 2022, arXiv 2204.03162): who reads a caption as a bag of words guesses.
+
+A set lies in clip-benchmark's webdataset layout, with `composition` in dataset_type.txt and, beside each picture, a
+.txt of one line per pair: kind, right caption, wrong caption, with tabs between them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from flip.metrics.sets import PAIRS
+from flip.synthetic.captions import name, word
+from flip.synthetic.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, told, turned
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.scenes import RELATIONS, Scene, Thing
+from flip.testsets.contents import contents, encoded_picture
+from flip.testsets.layout import lines
+
+KIND = "composition"
+CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
+CHANCE = 50.0  # percent
+APART = 0.3  # of the picture's shorter side: things in different quarters, along an axis that tells them apart
+
+
+class Pair(NamedTuple):
+    kind: str
+    right: str
+    wrong: str
+
+
+def relations(first: Thing, second: Thing) -> list[str]:
+    """What the first of two things in different quarters is to the second: one, or two where they lie across."""
+    away = second.x - first.x, second.y - first.y
+    return [one for one in OPPOSITE if sum(a * b for a, b in zip(RELATIONS[one], away, strict=True)) > APART]
+
+
+def related(group: Scene, random: Random) -> Scene:
+    """The first of a group of things and one beside it, if there is one, else across, with what it is to that."""
+    main, *others = group.things
+    second = min(others, key=lambda thing: len(relations(main, thing)))
+    return Scene(
+        (main, second),
+        random.choice(relations(main, second)),
+        group.background,
+        group.width,
+        group.height,
+        group.look,
+    )
+
+
+def caption(scene: Scene, random: Random) -> str:
+    """Both things, each with shape and colour, and their relation: nothing that a kind of pair asks for is left out."""
+    first, second = (name(thing, random, ENGLISH, named=1.0, coloured=1.0) for thing in scene.things)
+    return ENGLISH.join(first, word(ENGLISH.relations[scene.relation], random), second)
+
+
+def has_same_words(one: str, other: str) -> bool:
+    return sorted(one.lower().split()) == sorted(other.lower().split())
+
+
+def agreeing(one: list[str], other: list[str]) -> int:
+    """How many words two lists begin with together."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def differ_in_one_place(one: str, other: str) -> bool:
+    """Whether a word, with its article, is all that was replaced (names have two words at most)."""
+    left, right = one.lower().split(), other.lower().split()
+    same = agreeing(left, right)
+    left, right = left[same:][::-1], right[same:][::-1]
+    same = agreeing(left, right)
+    return max(len(left), len(right)) - same <= 3
+
+
+def pair(scene: Scene, kind: str, random: Random) -> Pair:
+    """A right caption of a scene of two things, and one that is wrong in the way of the kind."""
+    while True:
+        found = told(scene, CHANGES[kind](scene, random), random, caption)
+        if found and (has_same_words if kind.startswith("swap") else differ_in_one_place)(*found):
+            return Pair(kind, *found)
+
+
+def annotations(group: Scene, random: Random) -> dict[str, str]:
+    """What stands beside a picture of a group of things: a pair of each kind."""
+    scene = related(group, random)
+    return {"txt": "\n".join("\t".join(pair(scene, kind, random)) for kind in CHANGES)}
+
+
+def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
+    """Each picture, encoded, with its pairs, in the order of the tar.
+
+    Raises:
+        ValueError: no picture, no pair, or a line that is none.
+    """
+    for key, content in contents(tar):
+        where = f"{tar}: {key}"
+        picture = encoded_picture(content, where)
+        found = [line for line in lines(content.get("txt", b""), f"{where}.txt") if line.strip()]
+        parts = [[part.strip() for part in line.split("\t")] for line in found]
+        if not parts or not all(len(one) == 3 and all(one) for one in parts):
+            raise ValueError(
+                f"{where} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, with "
+                "tabs between them"
+            )
+        yield picture, [Pair(*one) for one in parts]
+
+
+def counted(tars: list[Path]) -> dict[str, int]:
+    """How many pairs of each kind a set has.
+
+    Raises:
+        ValueError: as `samples`, or two captions that are the same.
+    """
+    found = Counter()
+    for tar in tars:
+        for _, pairs in samples(tar):
+            for one in pairs:
+                if one.right == one.wrong:
+                    raise ValueError(f"{tar}: '{one.right}' is both the right and the wrong caption of a {one.kind}")
+                found[one.kind] += 1
+    return dict(found)

@@ -1,0 +1,69 @@
+"""Questions about the world's pictures, each with the answers of ten annotators, as VQAv2 has them (Goyal et al. 2017).
+
+Annotators agree on what they see and differ in how they call it: as captions do, most use the usual word.
+"""
+
+from random import Random
+from typing import NamedTuple
+
+from flip.synthetic.captions import INVERSE, word
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.scenes import Scene, Thing
+
+ANNOTATORS = 10
+COUNTS = {1: ("1", "one"), 2: ("2", "two"), 3: ("3", "three")}
+
+
+class Question(NamedTuple):
+    kind: str  # colour, shape, count, place, relation; empty where it is not known
+    text: str
+    answers: list[str]
+
+
+def answered(kind: str, text: str, words: tuple, random: Random) -> Question:
+    return Question(kind, text, [word(words, random) for _ in range(ANNOTATORS)])
+
+
+def unlike(scene: Scene, attribute: str) -> list[Thing]:
+    """The things that are alone in having their shape, or colour; of things alike, the first stands for all."""
+    if scene.alike:
+        return [scene.main]
+    values = [getattr(thing, attribute) for thing in scene.things]
+    return [thing for thing in scene.things if values.count(getattr(thing, attribute)) == 1]
+
+
+def called(scene: Scene, thing: Thing, random: Random) -> str:
+    """'is the star', or 'are the stars'."""
+    noun = word(ENGLISH.shapes[thing.shape], random)
+    return f"are the {ENGLISH.many(noun)}" if scene.alike else f"is the {noun}"
+
+
+def between(scene: Scene, random: Random) -> Question:
+    """Of the first two things: where one is, seen from the other."""
+    one, other = scene.things[:2]
+    relation = scene.relation
+    if random.random() < 0.5:
+        one, other, relation = other, one, INVERSE[relation]
+    noun = word(ENGLISH.shapes[other.shape], random)
+    text = f"where {called(scene, one, random)}, seen from the {noun}?"
+    return answered("relation", text, ENGLISH.relations[relation], random)
+
+
+def questions(scene: Scene, random: Random) -> list[Question]:
+    """One of each kind that the scene allows, each with one answer in different words: what is asked about is alone in
+    what it is called."""
+    shaped, coloured, found = unlike(scene, "shape"), unlike(scene, "colour"), []
+    if shaped:
+        thing = random.choice(shaped)
+        text = f"what colour {called(scene, thing, random)}?"
+        found.append(answered("colour", text, ENGLISH.colours[thing.colour], random))
+    if coloured:
+        thing = random.choice(coloured)
+        hue = word(ENGLISH.colours[thing.colour], random)
+        text = f"what are the {hue} things?" if scene.alike else f"what is the {hue} thing?"
+        found.append(answered("shape", text, ENGLISH.shapes[thing.shape], random))
+    found.append(answered("count", "how many things are there?", COUNTS[len(scene.things)], random))
+    found.append(answered("place", "where is this?", ENGLISH.backgrounds[scene.background], random))
+    if scene.relation and all(thing in shaped for thing in scene.things[:2]):
+        found.append(between(scene, random))
+    return found

@@ -1,0 +1,136 @@
+"""Draws scenes: background, shadows, things with their fills and edges, light, noise and blur; a few ms each."""
+
+from colorsys import hsv_to_rgb
+from random import Random
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from flip.synthetic.scenes import Scene, Thing
+from flip.synthetic.shapes import placed
+from flip.synthetic.textures import crop
+
+# Hue in degrees, saturation, value: from and to. Things are pale and backgrounds dim, so that the outline is the first
+# thing to be seen: with strong colours a small model learns those alone, and no shape, in the time that a laptop has.
+TONES = {
+    "red": ((-8, 8), (0.3, 0.45), (0.9, 1.0)),
+    "orange": ((24, 32), (0.35, 0.5), (0.92, 1.0)),
+    "yellow": ((52, 60), (0.3, 0.45), (0.92, 1.0)),
+    "green": ((105, 140), (0.25, 0.4), (0.88, 1.0)),
+    "blue": ((205, 225), (0.25, 0.4), (0.92, 1.0)),
+    "purple": ((268, 285), (0.22, 0.35), (0.92, 1.0)),
+    "white": ((0, 360), (0.0, 0.03), (0.95, 1.0)),
+    "pink": ((320, 335), (0.25, 0.38), (0.95, 1.0)),
+    "wall": ((0, 360), (0.05, 0.35), (0.6, 1.0)),
+}
+DIM = 0.45  # light on the background, as a share of that on things
+WHITE, BLACK = np.full(3, 255, np.float32), np.zeros(3, np.float32)
+
+
+def tone(name: str, random: Random) -> np.ndarray:
+    """float32 [3], RGB from 0 to 255: one of the colours that the name stands for."""
+    hue, saturation, value = (random.uniform(*limits) for limits in TONES[name])
+    return np.array(hsv_to_rgb(hue / 360 % 1, saturation, value), np.float32) * 255
+
+
+def contrast(colour: np.ndarray, amount: float) -> np.ndarray:
+    """The colour made darker if it is light, and lighter if it is dark."""
+    luminance = colour @ np.array((0.299, 0.587, 0.114), np.float32)
+    return colour + amount * ((BLACK if luminance > 90 else WHITE) - colour)
+
+
+def background(scene: Scene, random: Random) -> np.ndarray:
+    """float32 [height, width, 3]."""
+    if scene.background == "plain":
+        return np.tile(DIM * tone("wall", random), (scene.height, scene.width, 1))
+    tile = DIM * crop(scene.background, scene.width, scene.height, random, (0.8, 1.7)).astype(np.float32)
+    return tile * np.array([random.uniform(0.88, 1.1) for _ in range(3)], np.float32)
+
+
+def pattern(thing: Thing, scene: Scene, random: Random) -> np.ndarray:
+    """bool [height, width]: where the thing's texture has its second tone."""
+    short = min(scene.width, scene.height)
+    angle = np.radians(thing.angle + random.choice((0, 45, 90)) + random.uniform(-10, 10))
+    pitch = np.float32(2 * np.pi / (thing.size * short * random.uniform(0.17, 0.24)))
+    x = (np.arange(scene.width, dtype=np.float32) - scene.width / 2 - thing.x * short) * pitch
+    y = (np.arange(scene.height, dtype=np.float32) - scene.height / 2 - thing.y * short)[:, None] * pitch
+    sine, cosine = np.float32(np.sin(angle)), np.float32(np.cos(angle))
+    along = np.sin(x * cosine + y * sine)
+    if thing.texture == "striped":
+        return along > 0
+    across = np.sin(y * cosine - x * sine)
+    return along * across > 0 if thing.texture == "checked" else along + across > 0.8
+
+
+def paint(picture: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> None:
+    """Lays `fill` (a colour or a picture) over the picture, in place, where the mask is."""
+    picture += (mask.astype(np.float32) / 255)[..., None] * (fill - picture)
+
+
+def silhouette(polygons, scene: Scene) -> np.ndarray:
+    """uint8 [height, width]: 255 inside, smooth at the edge."""
+    mask = np.zeros((scene.height, scene.width), np.uint8)
+    cv2.fillPoly(mask, polygons, 255, cv2.LINE_AA, 4)
+    return mask
+
+
+def shadow(picture: np.ndarray, mask: np.ndarray, random: Random) -> None:
+    """Darkens the picture, in place, beside the mask."""
+    reach = min(mask.shape) * 0.03
+    shift = np.float32([[1, 0, random.uniform(-reach, reach)], [0, 1, random.uniform(0.3, 1) * reach]])
+    soft = cv2.warpAffine(cv2.blur(mask, (5, 5)), shift, mask.shape[::-1])
+    picture *= (1 - soft.astype(np.float32) * (random.uniform(0.25, 0.5) / 255))[..., None]
+
+
+def draw_thing(picture: np.ndarray, thing: Thing, scene: Scene, random: Random, fill: np.ndarray | None = None) -> None:
+    """Draws one thing onto the picture, in place, in its own colours or in those of `fill`."""
+    polygons = placed(thing, scene.width, scene.height)
+    mask = silhouette(polygons, scene)
+    colour = tone(thing.colour, random)
+    shadow(picture, mask, random)
+    paint(picture, mask, colour if fill is None else fill)
+    if thing.texture != "plain" and fill is None:
+        paint(picture, np.where(pattern(thing, scene, random), mask, 0), contrast(colour, random.uniform(0.3, 0.45)))
+    edge = contrast(colour, random.uniform(0.45, 0.75)).tolist()
+    cv2.polylines(picture, polygons, True, edge, random.choice((1, 1, 2)), cv2.LINE_AA, 4)
+
+
+def light(picture: np.ndarray, random: Random) -> np.ndarray:
+    """The picture with light that falls off to one side."""
+    height, width = picture.shape[:2]
+    x, y = random.uniform(-0.18, 0.18), random.uniform(-0.18, 0.18)
+    ramp = np.linspace(-x, x, width, dtype=np.float32) + np.linspace(-y, y, height, dtype=np.float32)[:, None]
+    return picture * (ramp + random.uniform(0.85, 1.1))[..., None]
+
+
+def develop(picture: np.ndarray, random: Random, blur: float = 0.35, noise: float = 0.35) -> np.ndarray:
+    """float32 -> uint8 [height, width, 3]: light, blur in a share of pictures, noise up to some strength."""
+    picture = light(picture, random)
+    if random.random() < blur:
+        picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 1.1))
+    height, width = picture.shape[:2]
+    picture += (crop("noise", width, height, random).astype(np.float32) - 128) * random.uniform(0, noise)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def draw(scene: Scene) -> np.ndarray:
+    """uint8 [height, width, 3], RGB; the main thing is in front."""
+    random = Random(scene.look)
+    picture = background(scene, random)
+    for thing in reversed(scene.things):
+        draw_thing(picture, thing, scene, random)
+    return develop(picture, random)
+
+
+def encode(picture: np.ndarray, quality: int) -> bytes:
+    return simplejpeg.encode_jpeg(picture, quality=quality, colorspace="RGB", colorsubsampling="420")
+
+
+def quality(scene: Scene) -> int:
+    """JPEG quality that the picture is kept at."""
+    return Random(f"{scene.look}/quality").randint(60, 95)
+
+
+def decode(picture: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(picture, colorspace="RGB")

@@ -1,0 +1,131 @@
+"""What the world's pictures show: things of drawn attributes, their places and the background.
+
+Every draw comes from a stream named after its purpose, so that changing one share of the world moves nothing else.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from flip.config.schema import World
+
+SHAPES = (
+    "ball", "star", "heart", "triangle", "square", "cross", "moon", "arrow",
+    "ring", "house", "tree", "fish", "mug", "key", "mushroom", "boat",
+)  # fmt: skip
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "pink")
+TEXTURES = ("plain", "striped", "dotted", "checked")
+BACKGROUNDS = ("plain", "grass", "sand", "water", "night", "snow", "brick", "wood")
+
+COARSE = SHAPES
+FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+
+# Where the second thing lies, seen from the first, when the first is ... the second.
+RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1), "on": (0, 1)}
+TURN = 10  # degrees that things are turned by at most, either way
+ASIDE = 0.04  # how far from the middle the subject of a picture stands at most, along either axis
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object; lengths in units of the picture's shorter side, from its centre, y downwards."""
+
+    shape: str
+    colour: str
+    texture: str
+    size: float
+    x: float
+    y: float
+    angle: float  # degrees
+    mirrored: bool = False
+    tilt: tuple[float, float] = (0.0, 0.0)  # degrees about the vertical and the horizontal axis
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture before it is drawn; the first thing is the main one."""
+
+    things: tuple[Thing, ...]
+    relation: str | None  # of the first thing to the second
+    background: str
+    width: int  # pixels
+    height: int
+    look: str  # names the stream of what captions do not tell: light, tone, noise
+
+    @property
+    def main(self) -> Thing:
+        return self.things[0]
+
+    @property
+    def alike(self) -> bool:
+        """Several things of one kind: captions count them."""
+        return len(self.things) > 1 and self.relation is None
+
+
+def stream(world: World, *purpose) -> Random:
+    """Random numbers that depend on the world's seed and the purpose only, the same in every process."""
+    return Random("/".join(map(str, (world.seed, *purpose))))
+
+
+def draw_thing(random: Random, size: tuple[float, float], shape: str | None = None, colour: str | None = None) -> Thing:
+    """A thing at the centre, all attributes drawn independently unless given."""
+    drawn = random.choice(SHAPES), random.choice(COLOURS)
+    return Thing(
+        shape=shape or drawn[0],
+        colour=colour or drawn[1],
+        texture=random.choices(TEXTURES, (0.73, 0.09, 0.09, 0.09))[0],
+        size=random.uniform(*size),
+        x=0.0,
+        y=0.0,
+        angle=random.uniform(-TURN, TURN),
+    )
+
+
+def beside(thing: Thing, main: Thing, direction: tuple[int, int], gap: float, slip: float) -> Thing:
+    """`thing` moved to one side of `main`, `slip` off the axis."""
+    far = (thing.size + main.size) / 2 + gap
+    dx, dy = direction
+    return replace(thing, x=main.x + dx * far + dy * slip, y=main.y + dy * far + dx * slip)
+
+
+def framed(things: list[Thing], random: Random) -> tuple[Thing, ...]:
+    """The group with its main thing about in the middle, as people take pictures of a subject."""
+    dx, dy = random.uniform(-ASIDE, ASIDE), random.uniform(-ASIDE, ASIDE)
+    return tuple(replace(thing, x=thing.x + dx, y=thing.y + dy) for thing in things)
+
+
+def around(main: Thing, count: int, relation: str, alike: bool, random: Random) -> list[Thing]:
+    """`count` smaller things: the first where `relation` has it, the second off that axis, where there is room."""
+    dx, dy = RELATIONS[relation]
+    side = random.choice((-1, 1))
+    things = []
+    for direction in ((dx, dy), (dy * side, dx * side))[:count]:
+        thing = draw_thing(random, (0.2, 0.28))
+        if alike:
+            thing = replace(thing, shape=main.shape, colour=main.colour, texture=main.texture)
+        touching = relation == "on" and not things and not alike
+        gap = -0.03 if touching else random.uniform(0.02, 0.07)
+        things.append(beside(thing, main, direction, gap, random.uniform(-0.08, 0.08)))
+    return things
+
+
+def draw_size(random: Random) -> dict[str, int]:
+    """Width and height of a picture, pixels."""
+    short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
+    return {"width": round(short * max(1, aspect)), "height": round(short * max(1, 1 / aspect))}
+
+
+def draw_scene(random: Random, look: str, count: int | None = None, shape=None, colour=None) -> Scene:
+    """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
+    drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
+    count = count or drawn
+    main = draw_thing(random, (0.62, 0.8) if count == 1 else (0.52, 0.64), shape, colour)
+    relation, alike = random.choice(tuple(RELATIONS)), random.random() < 0.2
+    things = [main, *around(main, count - 1, relation, alike, random)]
+    size = draw_size(random)
+    return Scene(
+        things=framed(things, random),
+        relation=relation if count > 1 and not alike else None,
+        background=random.choice(BACKGROUNDS),
+        look=look,
+        **size,
+    )

@@ -1,0 +1,154 @@
+"""The embedded world: rows of captioned pictures, each a pure function of the world's parameters and its number.
+
+python -m flip.synthetic.world sheet --params specs/tiny/params/clip.yaml --out sheet.png
+"""
+
+import argparse
+import re
+import textwrap
+from random import Random
+
+import cv2
+from PIL import Image, ImageDraw, ImageFont
+
+from flip.config.frozen import load
+from flip.config.schema import Faults, World
+from flip.files import atomic
+from flip.synthetic import render
+from flip.synthetic.captions import describe
+from flip.synthetic.languages.base import Language
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.scenes import Scene, draw_scene, stream
+from flip.synthetic.shifts import LEAKING, SETS, jpeg_of, scene_of, size, wording
+
+HOST = "http://world.test/"
+
+
+def url(row: int) -> str:
+    return f"{HOST}{row:09d}.jpg"
+
+
+def row_of(address: str) -> int:
+    """The row that a URL stands for.
+
+    Raises:
+        ValueError: not a URL of this world.
+    """
+    match = re.fullmatch(re.escape(HOST) + r"(\d{9,})\.jpg", address)
+    if not match:
+        raise ValueError(f"'{address}' is no URL of this world; one is {url(0)}")
+    return int(match[1])
+
+
+def origin(world: World, row: int) -> int | tuple[str, int]:
+    """The row that first showed this row's picture, most often itself; or the test set and number it is from."""
+    while True:
+        random = stream(world, "origin", row)
+        chance = random.random()
+        if chance >= 1 - world.leaked:
+            name = random.choice(LEAKING)
+            return name, random.randrange(size(world, name))
+        if chance >= world.duplicates or row == 0:
+            return row
+        row = random.randrange(row)
+
+
+def scene(world: World, row: int) -> Scene:
+    """What the row's picture shows."""
+    source = origin(world, row)
+    if isinstance(source, tuple):
+        return scene_of(world, *source)
+    return draw_scene(stream(world, "scene", source), f"{world.seed}/look/{source}")
+
+
+def again(picture: bytes, random: Random) -> bytes:
+    """The picture as somebody put it on the web again: half of the times the same file, otherwise a changed one."""
+    if random.random() < 0.5:
+        return picture
+    image = render.decode(picture)
+    scale = random.uniform(0.85, 1.15)
+    return render.encode(
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), random.randint(55, 95)
+    )
+
+
+def jpeg(world: World, row: int) -> bytes:
+    """What the row's URL shows if nothing fails."""
+    source = origin(world, row)
+    if isinstance(source, tuple):
+        return again(jpeg_of(world, *source), stream(world, "again", row))
+    drawn = scene(world, source)
+    picture = render.encode(render.draw(drawn), render.quality(drawn))
+    return picture if source == row else again(picture, stream(world, "again", row))
+
+
+def described(world: World, row: int) -> int:
+    """The row whose picture the caption describes: this one, or for a wrong caption another."""
+    random = stream(world, "wrong caption", row)
+    wrong = random.random() < world.wrong_captions and world.pictures > 1
+    return (row + random.randrange(1, world.pictures)) % world.pictures if wrong else row
+
+
+def caption(world: World, row: int, language: Language = ENGLISH) -> str:
+    """The row's caption: the same, and the same mistake, in every language."""
+    return describe(scene(world, described(world, row)), stream(world, "caption", row), language=language)
+
+
+def fault(world: World, row: int) -> str | None:
+    """How the row's URL fails, as a field of `Faults`; None if it does not."""
+    chance = stream(world, "fault", row).random()
+    for name in Faults.model_fields:
+        chance -= getattr(world.faults, name)
+        if chance < 0:
+            return name
+    return None
+
+
+def urls(world: World):
+    """Every row's (URL, caption), in order."""
+    for row in range(world.pictures):
+        yield url(row), caption(world, row)
+
+
+def exhibits(world: World, name: str | None, count: int):
+    """(JPEG, words) of the first rows, or of a test set's first pictures."""
+    if name is None:
+        yield from ((jpeg(world, row), caption(world, row)) for row in range(min(count, world.pictures)))
+    else:
+        for index in range(min(count, size(world, name))):
+            yield jpeg_of(world, name, index), wording(world, name, index)
+
+
+def sheet(pictures, columns: int = 8, cell: int = 170) -> Image.Image:
+    """Pictures in a grid, their words below them."""
+    pictures = list(pictures)
+    font = ImageFont.load_default(11)
+    page = Image.new("RGB", (columns * cell, -(-len(pictures) // columns) * (cell + 45)), "white")
+    draw = ImageDraw.Draw(page)
+    for place, (picture, words) in enumerate(pictures):
+        left, top = place % columns * cell, place // columns * (cell + 45)
+        image = Image.fromarray(render.decode(picture))
+        image.thumbnail((cell - 8, cell - 8))
+        page.paste(image, (left + (cell - image.width) // 2, top + cell - 4 - image.height))
+        draw.text((left + 6, top + cell - 2), "\n".join(textwrap.wrap(words, 28)[:3]), "black", font)
+    return page
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.synthetic.world", description=__doc__.splitlines()[0])
+    command = parser.add_subparsers(dest="command", required=True).add_parser("sheet", help="pictures to look at")
+    command.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
+    command.add_argument("--set", choices=SETS, help="a test set (default: the rows of the URL table)")
+    command.add_argument("--count", type=int, default=48, help="pictures (default: 48)")
+    command.add_argument("--out", required=True, help="PNG file")
+    options = parser.parse_args(argv)
+    try:
+        page = sheet(exhibits(load(options.params).world, options.set, options.count))
+        with atomic(options.out) as file:
+            page.save(file, "PNG")
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Reads test sets of pictures, each with a caption and the box of what the caption names.
+
+They are laid out like clip-benchmark's webdataset sets, with dataset_type.txt saying `pointing`: beside each picture a
+.txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels from the upper left
+corner of the picture as it is displayed: after EXIF's orientation is applied.
+"""
+
+import json
+from dataclasses import dataclass
+
+from PIL import Image
+
+from flip.data.images import decode, displayed_size
+from flip.data.words import has_words
+from flip.testsets.contents import contents, encoded_picture
+from flip.testsets.layout import text
+
+
+@dataclass(frozen=True)
+class Sample:
+    encoded: bytes
+    size: tuple[int, int]  # width and height as displayed
+    caption: str
+    box: tuple[float, float, float, float]
+    name: str = "image"  # its tar and key, for messages
+
+    @property
+    def picture(self) -> Image.Image:
+        """Decoded anew each time, so that many samples take little memory."""
+        return decode(self.encoded, self.name)
+
+    @property
+    def square(self) -> tuple[float, ...]:
+        """The box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
+        width, height = self.size
+        short = min(width, height)
+        left, top = (width - short) // 2, (height - short) // 2
+        return tuple(
+            min(max((edge - start) / short, 0.0), 1.0)
+            for edge, start in zip(self.box, (left, top, left, top), strict=True)
+        )
+
+    @property
+    def share(self) -> float:
+        """Of the square's area that lies in the box."""
+        left, top, right, bottom = self.square
+        return (right - left) * (bottom - top)
+
+
+def _box(content: bytes, size: tuple[int, int]) -> tuple[float, ...]:
+    """The box, if there is one with an area within the picture."""
+    try:
+        left, top, right, bottom = (float(edge) for edge in json.loads(content)["box"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise ValueError(f"'{content[:80].decode(errors='replace')}'") from None
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(f"{[left, top, right, bottom]} in a picture of {size[0]} x {size[1]} pixels")
+    return left, top, right, bottom
+
+
+def samples(tar):
+    """The samples of a tar, in its order.
+
+    Raises:
+        ValueError: a picture without a caption, or without a box that lies within it.
+    """
+    for key, content in contents(tar):
+        where = f"{tar}: {key}"
+        found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
+        if not has_words(caption):
+            raise ValueError(f"{where} needs a picture and a .txt with its caption; export the set again")
+        size = displayed_size(found, where)
+        try:
+            box = _box(content.get("json", b""), size)
+        except ValueError as error:
+            raise ValueError(
+                f"{where}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
+                "picture, the first two smaller"
+            ) from None
+        yield Sample(found, size, caption, box, where)
+
+
+def chance(tars) -> float:
+    """How often a random point of the central square lies in its picture's box, percent."""
+    shares = [sample.share for tar in tars for sample in samples(tar)]
+    return round(100 * sum(shares) / len(shares), 4)

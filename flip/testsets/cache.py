@@ -1,0 +1,98 @@
+"""A test set's pictures at the model's size, decoded once for all variants and mapped into memory.
+
+Decoding takes longer than a small model does. What lies here follows from the set and from how it is read, so it can be
+deleted at any time, and two jobs that make it at once make the same.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor
+
+from flip.data.checksum import check, checked, read_checked
+from flip.provenance.sources import source_hash
+from flip.testsets.reader import to_square
+
+# Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
+# would take 193 GB, is decoded each time.
+LARGEST = 16 << 30
+READERS = ("flip.testsets.layout", "flip.data.images")
+
+
+def is_captions(target) -> bool:
+    return isinstance(target, list) and isinstance(target[0], str)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Batches (pictures uint8 [batch, side, side, 3], targets) of all pictures [pictures, side, side, 3]; targets are
+    classes, labels [pictures, classes], or a list of captions for each picture."""
+
+    pictures: np.ndarray
+    targets: list
+    batch: int
+
+    def __len__(self) -> int:
+        return -(-len(self.targets) // self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | list]]:
+        for start in range(0, len(self.targets), self.batch):
+            targets = self.targets[start : start + self.batch]
+            pictures = torch.from_numpy(np.array(self.pictures[start : start + self.batch]))
+            yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
+
+
+def write(loader, pictures: Path, targets: Path, samples: int) -> None:
+    """Both files of a split; that of the targets, which comes last, says that the other one is whole.
+
+    Raises:
+        ValueError: other than so many samples, which is how many were compared with the training data.
+    """
+    found = []
+    with checked(pictures) as file:
+        for images, some in loader:
+            file.write(images.numpy().tobytes())
+            found += some.tolist() if isinstance(some, Tensor) else some
+    if len(found) != samples:
+        raise ValueError(
+            f"{loader.folder}: {len(found)} samples, but its revision.json says {samples}; make that again"
+        )
+    with checked(targets) as file:
+        file.write(json.dumps(found).encode())
+
+
+def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
+    """What `write` has written: images [images, side, side, 3], mapped into memory, and targets.
+
+    Raises:
+        OSError: a file is not there.
+        ValueError: bits of one have changed.
+    """
+    found, size = json.loads(read_checked(targets)), check(pictures)
+    return np.memmap(pictures, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
+
+
+def decoded(loader, place: Path, revision: dict, side: int, batch: int):
+    """The same as `loader` of a split that `revision` describes, from files in `place`, which the first call writes.
+
+    A split that would take more than LARGEST is the loader itself.
+    """
+    if revision["samples"] * side * side * 3 > LARGEST:
+        return loader
+    read_by = "".join(map(source_hash, READERS)) + inspect.getsource(to_square)
+    made_by = f"{revision['sha256']} {side} {read_by} {PIL.__version__}"
+    name = sha256(made_by.encode()).hexdigest()[:16]
+    pictures, targets = place / f"{name}.bin", place / f"{name}.json"
+    try:
+        found = stored(pictures, targets, side)
+    except (OSError, ValueError):  # not there yet, or spoilt
+        write(loader, pictures, targets, revision["samples"])
+        found = stored(pictures, targets, side)
+    return Squares(*found, batch)

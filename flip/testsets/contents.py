@@ -1,0 +1,49 @@
+"""What lies in the tars of a test set: images, and what stands beside each.
+
+Strangers made them. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by itself.
+"""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from flip.data.shard import PICTURES, members
+
+
+def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
+    """A sample's files by extension, from an open tar and its `members`; of some extensions, where they are named."""
+    content = {}
+    for extension in places.keys() & set(extensions) if extensions else places:
+        offset, size = places[extension]
+        file.seek(offset)
+        content[extension] = file.read(size)
+    return content
+
+
+def contents(tar: Path, *extensions: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample's key and its files, as `read` gives them, in the order of the tar.
+
+    Raises:
+        ValueError: as `members`.
+    """
+    with open(tar, "rb") as file:
+        for key, places in members(tar).items():
+            yield key, read(file, places, *extensions)
+
+
+def image_extension(files: Collection[str], where: str) -> str:
+    """The extension of the image among those of a sample's files; `where` names the sample.
+
+    Raises:
+        ValueError: there is no image, or more than one: which would be evaluated, and which kept out of training?
+    """
+    found = [extension for extension in PICTURES if extension in files]
+    if len(found) != 1:
+        has = f"images .{' and .'.join(found)}" if found else "no image"
+        raise ValueError(f"{where} has {has}; each sample needs one of .{', .'.join(PICTURES)}; export the set again")
+    return found[0]
+
+
+def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
+    """The image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
+    return content[image_extension(content, where)]

@@ -1,0 +1,75 @@
+"""A step in micro-batches whose gradients are those of the whole batch (GradCache: Gao et al. 2021, arXiv:2101.06983).
+
+A contrastive loss needs the features of all pairs, so it is no mean over micro-batches. First all features are
+computed without a graph; the losses give the gradient of each feature; then each micro-batch is run again, with a
+graph, and passes its features' gradients on. One micro-batch's activations are held at a time, for one more forward
+pass. Masks follow the sample's position, so both passes see the same patches and words.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flip.losses import named_losses, readers
+from flip.model.simclr import WEIGHT
+
+Batch = dict[str, Tensor]
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    """Micro-batches of `size` pairs; the last one may be smaller."""
+    pieces = zip(*(tensor.split(size) for tensor in batch.values()), strict=True)
+    return [dict(zip(batch, piece, strict=True)) for piece in pieces]
+
+
+def is_shared(name: str, output: Tensor) -> bool:
+    """Whether an output is the same for all micro-batches: a number, or a weight that a joint loss applies itself."""
+    return not output.ndim or name.startswith(WEIGHT)
+
+
+@torch.no_grad()
+def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
+    """What the joint objectives need of the whole batch, as leaves: features [pairs, ...], numbers and weights."""
+    outputs = [forward(part, joint=True) for part in parts]
+    whole = {
+        name: x if is_shared(name, x) else torch.cat([one[name] for one in outputs]) for name, x in outputs[0].items()
+    }
+    return {name: tensor.requires_grad_() for name, tensor in whole.items()}
+
+
+def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor:
+    """A number whose gradient with respect to a micro-batch's outputs is the one that its leaves have got.
+
+    What is the same for all micro-batches, such as the logit scale, has its gradient passed on by each in its share.
+    """
+    total = 0
+    for name, leaf in leaves.items():
+        shared = is_shared(name, leaf)
+        gradient = share * leaf.grad if shared else leaf.grad[begin : begin + len(outputs[name])]
+        total = total + (outputs[name] * gradient).sum()
+    return total
+
+
+def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
+    """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
+
+    `run.outputs(part, joint)` gives what `run.objectives`, or the joint ones among them, read;
+    `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
+    """
+    parts, pairs = split(batch, size), run.params.train.global_batch
+    leaves, losses, chosen = {}, {}, readers(run.objectives, batch)
+    if joint := [one for one in chosen if one.joint]:
+        leaves = embed(run.outputs, parts)
+        losses = named_losses(joint, batch, leaves)
+        sum(losses.values()).backward()
+    separate, begin = [one for one in chosen if not one.joint], 0
+    for part in parts:
+        with run.replicas.exchange(last=part is parts[-1]):
+            outputs = run.outputs(part)
+            means = named_losses(separate, part, outputs, len(part["positions"]) / pairs)
+            share = len(part["positions"]) / len(batch["positions"])
+            (sum(means.values()) + pass_on(leaves, outputs, begin, share)).backward()
+        losses |= {name: losses.get(name, 0) + loss.detach() for name, loss in means.items()}
+        begin += len(part["positions"])
+    return {name: loss.detach() for name, loss in losses.items()}

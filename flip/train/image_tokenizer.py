@@ -1,0 +1,164 @@
+"""Train the image tokenizer of a scale on its training pictures, or take DALL-E's from a file (codebook.weights).
+
+    python -m flip.train.image_tokenizer --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
+
+Writes weights.safetensors, metrics.json (error and use of the codes, on pictures that come later in the training order)
+and pictures.webp (originals, and below each what its codes show). The same inputs give the same bits on one machine.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from flip.config.frozen import load
+from flip.config.schema import Params
+from flip.data.contact_sheet import SHOWN, cell, sheet, webp
+from flip.data.loader import Loader
+from flip.device import keep_memory, pick_device
+from flip.files import read_json, write_atomic, write_json
+from flip.model.image_tokenizer import Codebook, ImageTokenizer, new_tokenizer
+from flip.model.masking import random_bits
+from flip.model.weights import load_weights, save_weights
+
+MEASURED, BARS = 1024, 64  # pictures, parts of a histogram at most
+SEEN = 4096  # pictures, whose patches show what codes of a tokenizer without a decoder mean
+RARE = 0.1  # a code whose patches are fewer than this share of the mean is put where patches are
+
+
+def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
+    """The training pictures in the order of the first seed, cropped as in training; captions stay unread."""
+    side, window = params.model.image, params.train.shuffle_shards
+    return Loader(manifest, data / "shards", None, side, params.augmentation, params.seeds[0], window)
+
+
+class Training:
+    """Steps of AdamW on the autoencoder, and moving averages that carry its codes."""
+
+    def __init__(self, params: Params, device):
+        self.form, self.seed = params.codebook, params.seeds[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model = Codebook(params).to(device)
+        self.steps, self.done = max(self.form.samples // self.form.batch, 1), 0
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.form.lr, weight_decay=0.0)
+        self.counts = torch.zeros(self.form.codes, device=device)
+        self.sums = torch.zeros_like(self.model.entries)
+
+    def step(self, images: Tensor) -> Tensor:
+        """Squared error of the pixels, in units of their variance, after one more batch of uint8 images."""
+        rate = 0.5 * self.form.lr * (1 + math.cos(math.pi * self.done / self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pixels = self.model.targets(images)
+        encoded = self.model.encode(pixels)
+        if not self.done:
+            self._place(encoded.detach().flatten(0, 1), torch.ones_like(self.counts, dtype=torch.bool))
+        codes = self.model.nearest(encoded.detach())
+        entries = self.model.entries[codes]
+        # The straight-through estimator: codes go forward, and the gradient comes back as if nothing had been rounded.
+        error = F.mse_loss(self.model.decode(encoded + (entries - encoded).detach()), pixels)
+        distance = (encoded - entries).square().sum(dim=-1).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (error + self.form.commitment * distance).backward()
+        self.optimizer.step()
+        self._move(encoded.detach().flatten(0, 1), codes.flatten())
+        self.done += 1
+        return error.detach()
+
+    def _move(self, encoded: Tensor, codes: Tensor) -> None:
+        """Each code towards the mean of the patches that it stands for; one that stands for none, to some patch."""
+        fresh, decay = 1 - self.form.decay, self.form.decay
+        self.counts.mul_(decay).index_add_(0, codes, torch.ones_like(encoded[:, 0]), alpha=fresh)
+        self.sums.mul_(decay).index_add_(0, codes, encoded, alpha=fresh)
+        self.model.entries.copy_(F.normalize(self.sums, dim=-1))
+        self._place(encoded, self.counts < RARE * self.counts.mean())
+
+    def _place(self, encoded: Tensor, chosen: Tensor) -> None:
+        """Puts the chosen codes where patches drawn from encoded [patches, code_width] are."""
+        bits = random_bits(self.seed, "codebook", torch.tensor([self.done]), len(self.counts))[0]
+        there = encoded[bits.to(encoded.device) % len(encoded)]
+        self.model.entries[chosen] = there[chosen]
+        self.counts[chosen] = len(encoded) / len(self.counts)
+        self.sums[chosen] = there[chosen] * self.counts[chosen, None]
+
+
+def train(params: Params, loader: Loader, device) -> Codebook:
+    training, form = Training(params, device), params.codebook
+    batches = loader.batches(0, form.batch, params.train.workers, form.batch)
+    bar = tqdm(range(training.steps), unit="step", desc="codebook", mininterval=10)
+    for _ in bar:
+        error = training.step(next(batches)["images"].to(device))
+        if training.done % 50 == 0:
+            bar.set_postfix({"error": round(error.item(), 4)}, refresh=False)
+    batches.close()
+    return training.model.eval()
+
+
+@torch.no_grad()
+def taken(params: Params, loader: Loader, device) -> ImageTokenizer:
+    """DALL-E's, with what its codes show in training pictures.
+
+    Raises:
+        ValueError: the file is no such encoder, or has another number of codes.
+    """
+    codebook = new_tokenizer(params).to(device).eval()
+    load_weights(params.codebook.weights, codebook.encoder)
+    batches = loader.batches(0, params.codebook.batch, params.train.workers, params.codebook.batch)
+    images = torch.cat([next(batches)["images"] for _ in range(-(-SEEN // params.codebook.batch))])
+    batches.close()
+    codes = torch.cat([codebook(part.to(device)) for part in images.split(params.codebook.batch)])
+    codebook.fit(images.to(device), codes)
+    return codebook
+
+
+@torch.no_grad()
+def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
+    """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, their
+    perplexity (as many codes of equal use would be as hard to predict), and their use: of at most BARS equal parts of
+    the codes, from the most to the least used, the share of the patches that each stands for."""
+    pixels, codes = codebook.targets(images), codebook(images)
+    error = F.mse_loss(codebook.decode(codebook.entries[codes]), pixels) / pixels.var()
+    counts = codes.flatten().bincount(minlength=len(codebook.entries))
+    shares = counts[counts > 0].double() / counts.sum()
+    entropy = -(shares * shares.log()).sum()
+    used, ordered = (counts > 0).double().mean(), counts.sort(descending=True).values.cpu().numpy()
+    use = [round(float(part.sum() / ordered.sum()), 5) for part in np.array_split(ordered, min(BARS, len(ordered)))]
+    facts = {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
+    return facts | {"use": use, "trained": isinstance(codebook, Codebook)}
+
+
+def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
+    """A sheet: uint8 images, and below each what its codes show."""
+    pairs = zip(images.cpu().numpy(), codebook.pictures(codebook(images)).cpu().numpy(), strict=True)
+    return sheet([[cell(picture) for picture in pair] for pair in pairs])
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.train.image_tokenizer", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and pictures.webp")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    try:
+        params, device = load(options.params), pick_device()
+        loader = build_loader(params, options.data, read_json(options.data / "manifest.json"))
+        codebook = (taken if params.codebook.weights else train)(params, loader, device)
+        later = loader.batch(params.codebook.samples, MEASURED)["images"].to(device)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    write_json(options.out / "metrics.json", measure(codebook, later))
+    write_atomic(options.out / "pictures.webp", webp(side_by_side(codebook, later[:SHOWN])))
+    save_weights(options.out / "weights.safetensors", codebook.state_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Compute the image features of all training pictures once, for trainings whose image tower is locked.
+
+    python -m flip.train.precompute_features --params specs/tiny/params/clip.yaml --data data/tiny \\
+        --weights results/tiny/clip/seed-0/weights.safetensors --out features/tiny/clip/seed-0
+
+Pictures are taken whole, scaled to the tower's square (LiT: resized, not augmented). Several processes
+(flip/train/launch.py)
+share the shards; each shard's features appear when they are all there, so a call that was ended goes on with those that
+are missing. What is written has the digits that the tower computes with: float32, or float16 where that is bfloat16.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from flip.config.frozen import load
+from flip.config.schema import Params
+from flip.data.crops import squares
+from flip.data.feature_cache import FACTS, features_path, write_features
+from flip.data.prefetch import ahead
+from flip.data.shard import Shard, check_size
+from flip.device import keep_memory
+from flip.files import file_hash, read_json, workspace, write_json
+from flip.model.precision import full_precision
+from flip.model.two_towers import TwoTowers
+from flip.model.weights import load_weights
+from flip.train.distributed import World, start, stop
+from flip.train.guards import INTERRUPTED, Interrupted, stoppable
+
+WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
+
+
+class Tower:
+    """The image side of a trained model; weights of another shape are a ValueError."""
+
+    def __init__(self, params: Params, weights, device: str):
+        self.params, self.device = params, device
+        self.model = TwoTowers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
+        load_weights(weights, self.model.image_tower, strict=False)
+
+    @property
+    def narrow(self) -> bool:
+        return self.params.train.autocast == "bfloat16"
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Features [pictures, width], of any length, of uint8 images [pictures, side, side, 3]."""
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.narrow):
+            features = self.model.encode_image(torch.from_numpy(images).to(self.device))
+        return full_precision(features).cpu().numpy().astype(np.float16 if self.narrow else np.float32)
+
+
+def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
+    images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
+    for row, item in enumerate(items):
+        whole[row] = squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
+    return images, whole
+
+
+def embed_shard(tower: Tower, path: Path) -> np.ndarray:
+    """Features [samples, width] of a shard's pictures; nan where there is no picture."""
+    shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
+    parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
+    rows = []
+    for images, whole in ahead(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
+        rows.append(tower(images))
+        rows[-1][~whole] = np.nan
+    return np.concatenate(rows)
+
+
+def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> None:
+    """Writes the features of this process's share of the shards that are not there yet.
+
+    Raises:
+        Interrupted: it was asked to stop; the next call goes on from there.
+        ValueError: a shard is missing, or not whole.
+    """
+    own = manifest["shards"][world.rank :: world.size]
+    total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
+    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not world.first)
+    with stoppable() as asked, progress as bar:
+        for shard in own:
+            path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
+            if not place.exists():
+                check_size(path, shard["bytes"])
+                write_features(out, shard["name"], embed_shard(tower, path))
+            bar.update(shard["samples"])
+            if asked:
+                raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
+
+
+def run(options, params: Params, world: World) -> None:
+    """Goes on in the folder that belongs to these inputs; features.json, which says that all are there, comes last."""
+    manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
+    made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]
+    if world.first:
+        workspace(options.out, " ".join(made_from))
+    world.barrier()
+    tower = Tower(params, options.weights, world.device)
+    embed(tower, options.data, manifest, world, options.out)
+    world.barrier()
+    if world.first:
+        facts = {"manifest": manifest["id"], "weights": weights, "samples": manifest["samples"]}
+        write_json(options.out / FACTS, facts | {"width": params.embedding, "shards": len(manifest["shards"])})
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m flip.train.precompute_features", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--params", required=True, help="frozen parameters of a variant with this tower")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
+    parser.add_argument("--weights", required=True, help="safetensors file with the tower's weights")
+    parser.add_argument("--spec", help="file that changes with the recipe (default: --params); features of others go")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for an array per shard and features.json")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    try:
+        params, world = load(options.params), start(WAIT)
+        run(options, params, world)
+        stop(world)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        parser.exit(INTERRUPTED)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Look at everything that training needs, before jobs wait in a queue to find it missing.
+
+    python -m flip.train.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
+
+It takes seconds, needs no GPU, and names all that is wrong at once.
+"""
+
+import argparse
+import shutil
+import socket
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import simplejpeg
+
+from flip.config.resolve import Project, read_project
+from flip.config.schema import Params
+from flip.config.sections.train import FLOAT8_NEEDS
+from flip.data.shard import read_index
+from flip.data.tokenizer import Tokenizer
+from flip.files import read_json, write_json
+from flip.plan.memory import ADAM, FULL, memory, weights
+from flip.plan.work import work
+from flip.testsets import mirror
+from flip.train import loggers as board
+
+LOOK_AT = 200  # pairs of the first shard
+
+
+def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
+    """Pictures and captions at the beginning of the first shard.
+
+    Raises:
+        ValueError: it is missing, or not whole.
+    """
+    path = data / "shards" / manifest["shards"][0]["name"]
+    rows, content = read_index(path)[:LOOK_AT], path.read_bytes()
+    return [(content[jpg : jpg + size], content[txt : txt + length].decode()) for jpg, size, txt, length in rows]
+
+
+def is_picture(jpeg: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg_header(jpeg)
+    except ValueError:
+        return False
+    return True
+
+
+def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
+    """Pictures that cannot be decoded, captions without a word."""
+    name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
+    pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
+    if pictures < 0.9 * len(pairs):
+        yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
+    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
+    if words.sum() < 0.5 * len(pairs):
+        yield (
+            f"{name}: {words.sum()} of the first {len(pairs)} captions have a word; look at source.caption_column of "
+            "params.yaml, and at the tokenizer"
+        )
+
+
+def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
+    for name, params in variants.items():
+        batch, pairs = params.train.global_batch, params.train.pairs(samples)
+        for kind, share in params.flava.mix.shares.items():
+            if batch > (there := round(share * pairs)):
+                yield f"variant '{name}': a batch of {batch} is larger than the data ({there} {kind})"
+
+
+def disk_needed(variants: dict[str, Params], samples: int) -> int:
+    """Bytes of all weights, of the checkpoints of the largest run with the one being written, and of what locked image
+    towers give for so many pictures."""
+    sizes = [FULL * weights(params) for params in variants.values()]
+    seeds = len(next(iter(variants.values())).seeds)
+    kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
+    towers = {params.features: FULL * params.embedding * samples for params in variants.values() if params.features}
+    return seeds * (sum(sizes) + sum(towers.values())) + kept * (1 + ADAM) * max(sizes)
+
+
+def disk_faults(variants: dict[str, Params], samples: int, folder: Path) -> Iterator[str]:
+    needed, free = disk_needed(variants, samples), shutil.disk_usage(folder).free
+    if needed > free:
+        yield (
+            f"{folder.absolute()}: weights, checkpoints and features need {needed / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free; make room, or lower train.keep_checkpoints"
+        )
+
+
+def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
+    """Steps that need more than their job asks for, of main memory or, where they run on GPUs, than one of them has."""
+    for name, params in variants.items():
+        job = params.resources.pretrain
+        device, key, processes = ("cuda", "gpu_memory_mb", 1) if job.gpus else ("cpu", "memory_mb", job.processes)
+        needed = processes * memory(work(params, job.nodes * job.processes), device).peak / 1e6
+        limit = getattr(job, key)
+        if limit is not None and needed > limit:
+            yield (
+                f"variant '{name}': a step needs about {needed:.0f} MB, resources.pretrain.{key} = {limit}; raise it, "
+                "or set train.micro_batch or train.checkpoint_activations (`make plan` says which)"
+            )
+
+
+def package_faults(variants: dict[str, Params]) -> Iterator[str]:
+    for name, params in variants.items():
+        if params.train.precision == "float8" and not find_spec("torchao"):
+            yield f"variant '{name}': {FLOAT8_NEEDS}"
+
+
+def port_faults() -> Iterator[str]:
+    """Whether processes of one machine can meet."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 5):
+            pass
+    except OSError as error:
+        yield f"no connection within this machine ({error}); several processes could not find each other"
+
+
+def faults(project: Project, data: Path, folder: Path, names: list[str] | None = None) -> list[str]:
+    """All that is wrong for the variants of these names, or for all, each with what to do."""
+    variants, manifest = project.variants, read_json(data / "manifest.json")
+    variants = {name: variants[name] for name in names or variants}
+    return [
+        *pair_faults(data, manifest, project.baseline),
+        *batch_faults(variants, manifest["samples"]),
+        *disk_faults(variants, manifest["samples"], folder),
+        *memory_faults(variants),
+        *package_faults(variants),
+        *port_faults(),
+        *mirror.set_faults(project.baseline.evaluate.sets),
+        *filter(None, [board.fault()]),
+    ]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.train.preflight", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
+    parser.add_argument("--scale", help="default: the scale that --params names")
+    parser.add_argument("--variants", nargs="+", help="those that are to be trained (default: all)")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where results and checkpoints go (default: here)")
+    parser.add_argument("--out", type=Path, help="file that says it was looked at")
+    options = parser.parse_args(argv)
+    try:
+        project = read_project(options.params, options.scale)
+        found = faults(project, options.data, options.folder, options.variants)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    if found:
+        parser.exit(1, "Training would fail:\n  " + "\n  ".join(found) + "\n")
+    if options.out:
+        write_json(options.out, {"scale": project.scale, "variants": options.variants, "faults": found})
+
+
+if __name__ == "__main__":
+    main()

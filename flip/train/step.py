@@ -1,0 +1,207 @@
+"""A model in training on a process's share of the data.
+
+Everything random is a function of the seed and the position in the training order, so a run that was killed and
+continued ends with the weights of one that was not, on however many processes.
+"""
+
+from pathlib import Path
+
+import torch
+
+from flip.config.schema import Params
+from flip.data.corruption import Corruption
+from flip.data.feature_cache import FeatureLoader
+from flip.data.gpu_decode import GpuLoader, gpu_decoder
+from flip.data.loader import Loader
+from flip.data.token_cache import Tokens
+from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.translations import Translations, translations_path
+from flip.losses import named_losses, objectives, readers
+from flip.model.two_towers import TwoTowers
+from flip.train.compile import prepare
+from flip.train.copies import ToDevice
+from flip.train.distributed import Replicas, Shards, World, get_state, set_state
+from flip.train.gradcache import backward_in_parts
+from flip.train.guards import not_finite
+from flip.train.optimizer import build_optimizer, learning_rate
+from flip.train.targets import Targets
+
+
+def build_loader(
+    params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None, device="cpu"
+) -> Loader:
+    """The training pairs of `data` in their order; read with its tokenizer unless another file is named, and with the
+    pictures' `features` in place of pixels where those are given. `device` may decode pictures (`train.decoder`)."""
+    captions = params.captions
+    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
+    spoken = translations_path(data, captions)
+    tokens = Tokens(tokenizer, data, manifest, Translations(spoken.parent, manifest) if spoken else None)
+    noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
+    views = params.simclr.views if params.simclr.weight else None
+    side, window = params.model.image, params.train.shuffle_shards
+    mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
+    pairs = manifest, data / "shards", tokens, side, params.augmentation, seed, window
+    pairs += noise, views, mismatched, None if mix.pairs == 1 else mix, params.train.global_batch
+    pairs += (torch.device(device).type == "cuda",)
+    if features:
+        return FeatureLoader(features, *pairs)
+    decode = gpu_decoder(params, device) if params.train.decoder == "gpu" else None
+    return GpuLoader(decode, device, *pairs) if decode else Loader(*pairs)
+
+
+def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
+    """Freshly initialised; the same weights for the same seed. A locked image tower asks for no gradients."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TwoTowers(params, vocabulary).to(device)
+    if params.image_tower.locked:
+        model.image_tower.requires_grad_(False)
+    return model
+
+
+def count_steps(params: Params, samples: int) -> int:
+    """Steps of the whole run on data of `samples` pairs.
+
+    Raises:
+        ValueError: a batch larger than the data, or a warm-up that never ends.
+    """
+    train = params.train
+    pairs = train.pairs(samples)
+    if train.global_batch > pairs:
+        raise ValueError(
+            f"train.batch x train.batch_scale = {train.global_batch} is larger than the data ({pairs} pairs); "
+            f"allowed: 1 to {pairs}; lower train.batch, raise train.data_share or download more"
+        )
+    steps = train.steps(samples)
+    if train.warmup >= steps * train.global_batch:
+        raise ValueError(
+            f"train.warmup_samples x train.warmup_scale = {train.warmup} is not less than the run's "
+            f"{steps * train.global_batch} samples; lower it or raise train.epochs"
+        )
+    return steps
+
+
+class Run:
+    """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
+
+    Of each global batch it holds the pairs of its process in `world`. `codebook` is the image tokenizer whose codes a
+    loss may read.
+    """
+
+    def __init__(
+        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: World, codebook=None
+    ):
+        self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
+        self.own = world.share(params.train.global_batch)
+        self.to_device = ToDevice(world.device)
+        prepare(model, params.train, world.device)
+        split = params.train.shard_weights and world.size > 1
+        self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
+        self.model = model
+        tower = params.image_tower
+        trained = model.image_tower if tower.lags else None
+        self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.objectives = objectives(params, world)
+        self.targets = Targets(params, codebook, seed, world)
+        self.done = self.skipped = 0
+        self.latest: dict[str, torch.Tensor] = {}
+        self.log: list[dict] = []
+        self.seconds = 0.0
+
+    @property
+    def seen(self) -> int:
+        return self.done * self.params.train.global_batch
+
+    def batches(self):
+        train = self.params.train
+        first = self.seen + self.world.rank * self.own
+        return self.loader.batches(first, self.own, train.workers, train.global_batch)
+
+    def outputs(self, batch: dict, joint: bool = False, send=None) -> dict:
+        """What the objectives, or only the joint ones, need of a batch on the device; `send` as the model has it."""
+        kind = torch.device(self.world.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
+            return self.replicas.forward(batch, self.seed, joint, send)
+
+    def losses(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
+        chosen = readers(self.objectives, batch)
+        send = self.world.send if any(getattr(one, "gathers", False) for one in chosen) else None
+        return named_losses(chosen, batch, self.outputs(batch, send=send), 1 / self.world.size)
+
+    def backward(self, batch: dict) -> dict[str, torch.Tensor]:
+        """Adds a batch's gradients to those of the parameters; returns the detached losses."""
+        if size := self.params.train.micro_batch:
+            losses = backward_in_parts(self, batch, size)
+        else:
+            losses = self.losses(batch)
+            sum(losses.values()).backward()
+        self.replicas.finish()
+        losses = {name: loss.detach() for name, loss in losses.items()}
+        self.latest |= losses
+        return losses
+
+    def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
+        """The loader's batch, with what losses compare with."""
+        return self.targets.encode(self.to_device(self.targets.hide(batch)))
+
+    def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
+        """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return self.backward(self.on_device(batch))
+
+    def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The second half: moves the weights, unless one of the losses or a gradient is not finite on any process.
+
+        Which of both is known on the device alone: 1 where they stay, else 0.
+        """
+        train = self.params.train
+        rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        spoilt = self.world.max(not_finite(losses, self.parameters))
+        self.optimizer.found_inf = spoilt  # what torch's fused optimizers look at, as it is what GradScaler gives them
+        self.optimizer.step()
+        self.model.clamp_scale()
+        self.done += 1
+        return spoilt
+
+    def step(self, batch: dict) -> dict[str, torch.Tensor]:
+        """One whole optimizer step; returns the detached losses."""
+        losses = self.gradients(batch)
+        self.update(losses)
+        return losses
+
+    def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
+        """One row of the log, of losses by name (`latest`: each as of the last step that had it); all take part."""
+        parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
+        row = {"samples": self.seen, "loss": round(sum(parts), 5)}
+        row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"]}
+        if self.params.aligned:
+            row["scale"] = round(self.model.scale.item(), 3)
+        if self.model.logit_bias is not None:
+            row["bias"] = round(self.model.logit_bias.item(), 3)
+        self.log.append(row | {"samples_per_second": round(rate, 1)})
+        return row
+
+    def state(self) -> dict:
+        """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
+        broken = int(self.world.sum(torch.tensor(self.loader.broken)))
+        latest = {name: self.world.sum(loss).item() for name, loss in self.latest.items()}
+        names = ("done", "skipped", "log", "seconds")
+        found = get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names}
+        return found | {"broken": broken, "latest": latest}
+
+    def restore(self, state: dict) -> None:
+        """Goes on from a state, of this or another number of processes."""
+        set_state(self.model, self.optimizer, state)
+        for name in ("done", "skipped", "log", "seconds"):
+            setattr(self, name, state[name])
+        first = self.world.first
+        self.loader.broken = state["broken"] if first else 0
+        self.latest = {
+            name: torch.tensor(loss if first else 0.0, device=self.world.device)
+            for name, loss in state["latest"].items()
+        }

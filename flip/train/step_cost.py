@@ -1,0 +1,209 @@
+"""What each variant's training step costs: counted FLOPs, time per sample as a ratio, peak memory.
+
+    python -m flip.train.step_cost --params specs/tiny/params/*.yaml --data data/tiny \\
+        --out tables/tiny/ablations/cost.json
+
+The variants take turns, round by round, so that a noisy machine slows them all; time is reported as the median over
+rounds of the ratio to the first one. A timed step includes preparing its batch.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from flip.config.frozen import load
+from flip.config.schema import Mix, Params
+from flip.device import device_name, keep_memory, pick_device
+from flip.files import read_json, write_json
+from flip.model.image_tokenizer import load_codebook
+from flip.train.distributed import World
+from flip.train.step import Run, build_loader, build_model
+
+# Parameters that do not change what a step costs.
+FREE = {
+    "variant": True,
+    "start": True,
+    "seeds": True,
+    "image_tower": {"weights"},
+    "text_tower": {"weights"},
+    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
+}
+
+
+def stand_in(params: Params, manifest: dict):
+    """Features as a locked image tower's, for steps whose results do not count: no tower has to be trained first."""
+    row = np.ones((1, params.embedding), np.float32)
+    return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
+
+
+class Step:
+    """One variant's training step on real data, at a batch of at most `cost.batch`."""
+
+    def __init__(self, params: Params, data: Path, manifest: dict, device: str):
+        self.batch = min(params.train.global_batch, params.cost.batch)
+        self.params = params.model_copy(
+            update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
+        )
+        features = stand_in(params, manifest) if params.image_tower.locked else None
+        self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
+        self.codebook = load_codebook(params, data, device)
+        self.device = device
+
+    def run(self) -> Run:
+        model = build_model(self.params, self.loader.tokens.tokenizer.vocabulary, 0, self.device)
+        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device), self.codebook)
+
+    def flops_per_sample(self) -> float:
+        """Forward and backward; a multiplication and an addition count as two.
+
+        Attention is counted in its plain form, and blocks are not compiled: the counter does not see all that is fused.
+        """
+        run = self.run()
+        plain = torch.compiler.set_stance("force_eager")
+        with plain, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            run.step(next(run.batches()))
+        return counter.get_total_flops() / self.batch
+
+    def seconds_per_sample(self, samples: int) -> float:
+        """Mean over at least `samples` pairs, after a step that warms up."""
+        run = self.run()
+        batches = run.batches()
+        run.step(next(batches))
+        steps = -(-samples // self.batch)
+        self._finish()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            run.step(next(batches))
+        self._finish()
+        return (time.perf_counter() - begin) / (steps * self.batch)
+
+    def _finish(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def peak_memory(self) -> int:
+        """Bytes that model, optimizer and two steps need; on a CPU those of a process of its own."""
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            self._two_steps()
+            return torch.cuda.max_memory_allocated()
+        # Forked before any thread pool is up: the child starts with what is loaded, and counts what it adds.
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=self._send_growth, args=(sender,))
+        child.start()
+        sender.close()
+        try:
+            return receiver.recv()
+        except EOFError:
+            raise ValueError(
+                f"variant '{self.params.variant}': two steps of {self.batch} pairs did not end (out of memory?); lower "
+                "cost.batch in params.yaml"
+            ) from None
+        finally:
+            child.join()
+
+    def _send_growth(self, sender):
+        before = resident()
+        self._two_steps()
+        sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+    def _two_steps(self):
+        run = self.run()
+        batches = run.batches()
+        for _ in range(2):
+            run.step(next(batches))
+
+
+class Turns:
+    """Steps of several kinds that take turns (flava.mix), each with its share: what they cost on average, and the most
+    memory that one needs."""
+
+    def __init__(self, params: Params, *where):
+        flava = params.flava
+        self.steps = []
+        for kind, share in flava.mix.shares.items():
+            mix = flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {kind: 1.0})
+            alone = params.model_copy(update={"flava": flava.model_copy(update={"mix": mix})})
+            self.steps.append((share, Step(alone, *where)))
+        self.batch = self.steps[0][1].batch
+
+    def flops_per_sample(self) -> float:
+        return sum(share * step.flops_per_sample() for share, step in self.steps)
+
+    def seconds_per_sample(self, samples: int) -> float:
+        return sum(share * step.seconds_per_sample(samples) for share, step in self.steps)
+
+    def peak_memory(self) -> int:
+        return max(step.peak_memory() for _, step in self.steps)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
+    """Costs by name; the first is the reference of the ratios."""
+    largest = max(step.batch for step in steps.values())
+    memory = {name: step.peak_memory() for name, step in steps.items()}
+    flops = {name: step.flops_per_sample() for name, step in steps.items()}
+    seconds = {name: [] for name in steps}
+    for _ in tqdm(range(rounds), unit="round", desc="cost"):
+        for name, step in steps.items():
+            seconds[name].append(step.seconds_per_sample(largest))
+    reference = next(iter(seconds.values()))
+    return {
+        name: {
+            "batch": step.batch,
+            "flops_per_sample": flops[name],
+            "seconds_per_sample": statistics.median(seconds[name]),
+            "relative_rounds": [a / b for a, b in zip(seconds[name], reference, strict=True)],
+            "peak_memory_bytes": memory[name],
+        }
+        for name, step in steps.items()
+    }
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m flip.train.step_cost", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", nargs="+", required=True, help="frozen parameters, the reference first")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", required=True, help="cost.json")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    try:
+        measure_all(options)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+def measure_all(options) -> None:
+    """Measures each way of training once and writes the costs of every variant."""
+    variants = [load(path) for path in options.params]
+    device, manifest = pick_device(), read_json(options.data / "manifest.json")
+    steps = {}
+    for params in variants:
+        key = params.model_dump_json(exclude=FREE)
+        kind = Step if len(params.flava.mix.shares) == 1 else Turns
+        steps[key] = steps.get(key) or kind(params, options.data, manifest, device)
+    costs = measure(steps, variants[0].cost.rounds)
+    by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}
+    facts = {"device": device_name(device), "threads": options.threads, "rounds": variants[0].cost.rounds}
+    write_json(options.out, facts | {"variants": by_variant})
+
+
+if __name__ == "__main__":
+    main()
