@@ -29,14 +29,15 @@ from flip.config.resolve import read_project
 from flip.config.schema import Augmentation, Compact
 from flip.data.compact import compacted
 from flip.data.crops import crop_box, resize, squares
-from flip.data.gpu_decode import GpuLoader
-from flip.data.loader import Loader
+from flip.data.gpu_decode import GpuImages
+from flip.data.loader import Captions, Images, Loader, ShardReader
 from flip.data.prefetch import ahead
+from flip.data.sampler import build_order
 from flip.data.shard import Shard
 from flip.data.shards import write_shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
-from flip.model.masking import uniform
+from flip.rng import uniform
 
 CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)  # open_clip's default
 COMPACT = Compact(image_size=72, quality=90)
@@ -83,7 +84,8 @@ def loader(folder: Path, kind: str, side: int) -> Loader:
     captions = read_project(scale="tiny").variants["clip-form"].captions
     manifest, data = {"shards": [facts(folder, kind)]}, folder / kind
     tokens = Tokens(Tokenizer(None, SLOTS, captions), data, manifest)
-    return Loader(manifest, data / "shards", tokens, side, CROP, 0, 1)
+    shards, order = ShardReader(manifest, data / "shards", 1), build_order(manifest, None, 1, 0, 1)
+    return Loader(order, Images(shards, order, side, CROP, 0), Captions(tokens, order, shards.most))
 
 
 def exhaust(iterable) -> None:
@@ -104,9 +106,9 @@ def exhausting(data: Loader, workers: int):
 
 def on_gpu(folder: Path, side: int, decode, workers: int = 2):
     """As `ours`, decoded by the GPU: one of the threads reads and launches while the other waits for it."""
-    plain, content = loader(folder, "whole", side), {"shards": [facts(folder, "whole")]}
-    pairs = content, folder / "whole" / "shards", plain.tokens, side, CROP, 0, 1
-    return exhausting(GpuLoader(decode, "cuda", *pairs), workers)
+    plain = loader(folder, "whole", side)
+    images = GpuImages(decode, "cuda", plain.images.shards, plain.order, side, CROP, 0)
+    return exhausting(Loader(plain.order, images, plain.captions), workers)
 
 
 def pixels_alone(folder: Path, side: int):
@@ -154,7 +156,7 @@ def captions(folder: Path) -> list[str]:
 
 
 def encoding(folder: Path):
-    found, tokenizer = captions(folder), loader(folder, "whole", 64).tokens.tokenizer
+    found, tokenizer = captions(folder), loader(folder, "whole", 64).captions.tokens.tokenizer
     return lambda: tokenizer.encode(found)
 
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.table import against, arguments, attempt, publish
-from flip.losses import info_nce as contrastive
-from flip.losses import sigmoid
+from flip.losses import contrastive, sigmoid
 from flip.losses.tiling import SIDE, strips
 
 LOSSES = ["InfoNCE", "sigmoid"]
@@ -38,13 +37,13 @@ def forms() -> dict[str, dict]:
     return {
         "InfoNCE": {
             "open_clip": lambda image, text, scale, bias: theirs.ClipLoss()(image, text, scale),
-            "whole": lambda image, text, scale, bias: contrastive.whole(image, text, scale),
+            "whole": lambda image, text, scale, bias: contrastive.dense_info_nce(image, text, scale),
             "tiles": lambda image, text, scale, bias: contrastive.info_nce(image, text, scale, SIDE["cpu"]),
             "floor": lambda image, text, scale, bias: products(image, text, 4),
         },
         "sigmoid": {
             "open_clip": theirs.SigLipLoss(),
-            "whole": sigmoid.whole,
+            "whole": sigmoid.dense_sigmoid,
             "tiles": lambda *inputs: sigmoid.pairwise_sigmoid(*inputs, SIDE["cpu"]),
             "floor": lambda image, text, scale, bias: products(image, text, 3),
         },

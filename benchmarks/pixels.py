@@ -37,7 +37,7 @@ from flip.files import read_json, write_json
 from flip.synthetic.world import caption, jpeg
 from flip.testsets.__main__ import make
 from flip.testsets.reader import prompts, set_folder
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model, count_steps
 
 SETS = ["fine", "coarse"]
@@ -81,13 +81,13 @@ def again(folder: Path):
 def trained(params: Params, data: Path, seed: int):
     content = read_json(data / "manifest.json")
     pairs = build_loader(params, data, content, seed)
-    model = build_model(params, pairs.tokens.tokenizer.vocabulary, seed, "cpu")
-    run = Run(params, pairs, model, count_steps(params, content["samples"]), seed, World(), None)
+    model = build_model(params, pairs.captions.tokens.tokenizer.vocabulary, seed, "cpu")
+    run = Run(params, pairs, model, count_steps(params, content["samples"]), seed, ProcessGroup())
     batches = run.batches()
     for _ in trange(run.steps, desc=f"seed {seed}", unit="step", disable=None):
         run.step(next(batches))
     batches.close()
-    return model.eval(), lambda texts: torch.from_numpy(pairs.tokens.tokenizer(texts))
+    return model.eval(), lambda texts: torch.from_numpy(pairs.captions.tokens.tokenizer(texts))
 
 
 def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) -> dict[str, float]:

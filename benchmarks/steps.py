@@ -30,7 +30,7 @@ from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_model
 
 VOCABULARY = 49_408  # CLIP's; its last id ends a caption
@@ -87,7 +87,7 @@ class Chosen(nn.Module):
 
 class Ours:
     def __init__(self, params: Params, batch: dict[str, Tensor], device: str = "cpu"):
-        model, world = build_model(params, VOCABULARY, 0, device), World(device=device)
+        model, world = build_model(params, VOCABULARY, 0, device), ProcessGroup(device=device)
         self.run, self.batch = Run(params, SimpleNamespace(broken=0), model, 10**9, 0, world), batch
 
     def loss(self) -> float:

@@ -22,16 +22,18 @@ from flip.config.resolve import read_project
 from flip.device import keep_memory
 from flip.files import read_json
 from flip.train.checkpoint import Checkpoints
-from flip.train.distributed import World, start, stop
+from flip.train.process_group import ProcessGroup, start, stop
 from flip.train.step import Run, build_loader, build_model
 
 
-def build(options, world: World) -> Run:
+def build(options, world: ProcessGroup) -> Run:
     params = read_project(scale=options.scale).variants[options.variant]
     train = params.train.model_copy(update={"batch": options.batch, "batch_scale": 1})
     params = params.model_copy(update={"train": train})
     loader = build_loader(params, options.data, read_json(options.data / "manifest.json"), 0)
-    return Run(params, loader, build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world)
+    return Run(
+        params, loader, build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world
+    )
 
 
 def seconds(run: Run, steps: int) -> float:
@@ -85,7 +87,7 @@ def checkpoints(options) -> None:
     """What one checkpoint adds to the time of the steps during which it is written."""
     torch.set_num_threads(1)
     keep_memory()
-    run, lost, steps = build(options, World()), [], options.steps
+    run, lost, steps = build(options, ProcessGroup()), [], options.steps
     with tempfile.TemporaryDirectory() as folder:
         store = Checkpoints(Path(folder), keep=1)
         for _ in tqdm(range(options.rounds), unit="round"):

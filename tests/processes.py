@@ -7,7 +7,7 @@ import socket
 import sys
 import traceback
 
-from flip.train.distributed import start, stop
+from flip.train.process_group import start, stop
 
 
 def free_port() -> int:

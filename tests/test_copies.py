@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from flip.device import pick_device
+from flip.device import FromDevice, ToDevice, pick_device
 from flip.files import read_json
-from flip.train.copies import FromDevice, ToDevice
 from flip.train.step import build_loader
 from tests.conftest import SMALL
 

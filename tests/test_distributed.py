@@ -9,11 +9,12 @@ import torch
 
 from flip.files import read_json
 from flip.losses import sigmoid
-from flip.losses.info_nce import info_nce
+from flip.losses.contrastive import info_nce
 from flip.losses.sigmoid import pairwise_sigmoid
-from flip.model.image_tokenizer import load_codebook
-from flip.train import distributed
-from flip.train.distributed import Transfer, World, own_part
+from flip.train import async_gather, process_group
+from flip.train.async_gather import Transfer
+from flip.train.parallel import own_part
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
@@ -24,8 +25,8 @@ BATCH = 24  # 2, 3 and 4 divide it
 def build(world, params, data):
     """A run in float64."""
     loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
-    model = build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu").double()
-    return Run(params, loader, model, 20, 0, world, load_codebook(params, data, "cpu"))
+    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu").double()
+    return Run(params, loader, model, 20, 0, world, data)
 
 
 def whole(tensor):
@@ -73,7 +74,7 @@ VARIANTS = (
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
-    expected = step(World(), params, small_data)
+    expected = step(ProcessGroup(), params, small_data)
     for found in together(size, step, params, small_data):
         assert_same_step(found, expected)
 
@@ -89,7 +90,7 @@ THROUGHOUT = ("flip-75-mae", "slip", "flava")
     [*((name, way) for name in THROUGHOUT for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
 )
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
-    expected = step(World(), parameters(change, variant), small_data)
+    expected = step(ProcessGroup(), parameters(change, variant), small_data)
     for found in together(2, step, parameters(change, variant, **settings), small_data):
         assert_same_step(found, expected)
 
@@ -152,7 +153,7 @@ def local_loss(world, loss, image, text, side):
 def test_the_loss_in_tiles_over_processes_is_that_of_the_whole_matrix(loss, side):
     torch.manual_seed(0)
     image, text = (torch.nn.functional.normalize(torch.randn(12, 6).double(), dim=1) for _ in range(2))
-    expected, gradients = local_loss(World(), loss, image, text, None)
+    expected, gradients = local_loss(ProcessGroup(), loss, image, text, None)
     found = together(3, local_loss, loss, image, text, side)
     for value, _ in found:
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
@@ -177,7 +178,7 @@ def ring_and_open_clip(world, image, text):
     own = slice(world.rank * len(image) // world.size, (world.rank + 1) * len(image) // world.size)
     scale, bias = (torch.tensor(number).double() for number in (10.0, -10.0))
     leaves = [x.clone().requires_grad_() for x in (image[own], text[own], scale, bias)]
-    value = pairwise_sigmoid(*leaves, side=2, world=world)
+    value = pairwise_sigmoid(*leaves, side=2, group=world)
     found = value.detach(), torch.autograd.grad(value, leaves)
     return found, list(open_clip_parts(world, leaves))
 
@@ -188,7 +189,7 @@ def test_the_ring_of_the_sigmoid_loss_equals_every_distributed_form_of_open_clip
     """Part by part: each process's share of the loss and each gradient on it; together they are the full form's."""
     torch.manual_seed(size)
     image, text = (torch.nn.functional.normalize(torch.randn(BATCH, 6).double(), dim=1) for _ in range(2))
-    whole_loss, whole_gradients = ring_and_open_clip(World(), image, text)[0]
+    whole_loss, whole_gradients = ring_and_open_clip(ProcessGroup(), image, text)[0]
     shares = together(size, ring_and_open_clip, image, text)
     for (value, gradients), forms in shares:
         for form, theirs, expected in forms:
@@ -221,7 +222,7 @@ def note(event):
 
 
 def noted_step(world, params, data):
-    distributed.Transfer, run = Noted, build(world, params, data)
+    process_group.Transfer, async_gather.Transfer, run = Noted, Noted, build(world, params, data)
     model = run.model
     model.vision.register_forward_hook(note("pictures encoded"))
     model.text.register_forward_pre_hook(note("captions next"))
@@ -242,10 +243,10 @@ def test_pictures_features_travel_while_captions_are_encoded(change, small_data)
 
 
 def noted_ring(world, image, text):
-    distributed.Transfer, plain = Noted, sigmoid.add_products
+    process_group.Transfer, async_gather.Transfer, plain = Noted, Noted, sigmoid.add_products
     sigmoid.add_products = lambda *arguments: (note("tile")(), plain(*arguments))
     scale, bias = (torch.tensor(number).double().requires_grad_() for number in (10.0, -10.0))
-    pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, world=world)
+    pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, group=world)
     return Noted.events
 
 
@@ -275,7 +276,7 @@ def walk(world, params, data, steps, state=None):
 def test_a_run_goes_on_with_another_number_of_processes(change, small_data, split):
     """Same samples in the same global batches, and the weights of one process up to rounding."""
     params = parameters(change, "flip-75-mae", shard_weights=split)
-    seen, expected = walk(World(), params, small_data, 5)
+    seen, expected = walk(ProcessGroup(), params, small_data, 5)
     state, walked = None, []
     for size, steps in ((2, 2), (3, 2), (1, 1)):
         results = together(size, walk, params, small_data, steps, state)
@@ -289,4 +290,4 @@ def test_a_run_goes_on_with_another_number_of_processes(change, small_data, spli
 
 def test_processes_that_do_not_divide_the_batch_are_refused():
     with pytest.raises(ValueError, match=r"= 24 is no multiple of the 5 processes; change resources\.pretrain"):
-        World(0, 5).share(24)
+        ProcessGroup(0, 5).share(24)

@@ -16,12 +16,11 @@ from flip.config.resolve import Project
 from flip.config.schema import Captions
 from flip.export.names import exported
 from flip.export.transformers_flava import FlavaPretraining
-from flip.losses import named_losses, objectives
+from flip.losses import Setting, named_losses, objectives
+from flip.losses.flava import Flava
 from flip.model.block_masks import block_masks, word_masks
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
-from flip.train.distributed import World
-from flip.train.targets import Targets
 from tests.conftest import SMALL
 from tests.test_forms import pixels
 from tests.test_model import MODEL, VOCABULARY, build, pictures
@@ -72,9 +71,9 @@ def batch(mismatched=(), pairs=5, seed=0):
 
 def losses(params, model, data):
     """Ours, each with the factors that follow from what is hidden."""
-    factors = Targets(params, None, 0, World())._factors(data)
-    data = data | {name: factor.double() for name, factor in factors.items()}
-    return named_losses(objectives(params), data, model(data, 0))
+    (flava,) = (one for one in objectives(Setting(params)) if isinstance(one, Flava))
+    data = data | {name: factor.double() for name, factor in flava._factors(data).items()}
+    return named_losses(objectives(Setting(params)), data, model(data, 0))
 
 
 def theirs(params, model):
@@ -241,7 +240,7 @@ def test_losses_start_at_chance(change, small_data):
     run = make_run(change("flava", SMALL), small_data)
     run.model.apply(lambda module: isinstance(module, torch.nn.Linear) and module.weight.data.mul_(0.1))
     found = run.losses(run.on_device(run.loader.batch(0, 24)))
-    words = run.loader.tokens.tokenizer.vocabulary
+    words = run.loader.captions.tokens.tokenizer.vocabulary
     expected = {"mim": 16, "mmm_image": 16, "mlm": words, "mmm_text": words, "itm": 2}
     for name, answers in expected.items():
         assert found[name].item() == pytest.approx(math.log(answers), rel=0.05), name
@@ -250,7 +249,7 @@ def test_losses_start_at_chance(change, small_data):
 def test_nothing_is_built_that_no_loss_reads(system):
     plain, full = system(), system(**dict.fromkeys(LOSSES, 1.0))
     assert not TwoTowers(plain, VOCABULARY).passes
-    assert len(objectives(plain)) == 1
+    assert len(objectives(Setting(plain))) == 1
     assert TwoTowers(system(mim=1.0), VOCABULARY).passes["flava"].multimodal is None
     one = set(TwoTowers(system(mmm_text=1.0), VOCABULARY).passes["flava"].heads)
     assert one == {"mmm_text"}
@@ -271,7 +270,7 @@ def test_flava_learns_in_bfloat16(change, small_data):
         ({"flava": {"mix": {"pairs": 0.7, "images": 0.2}}}, "pairs, images and texts add up to 0.9; allowed: 1"),
         ({"flava": {"mix": {"pairs": 0.7, "images": 0.3}}}, "mix.images = 0.3 has no loss .* give flava.mim a weight"),
         ({"flava": {"mlm": 1.0, "mix": {"pairs": 0.0, "texts": 1.0}}}, "mix.pairs = 0 leaves losses besides"),
-        ({"contrastive": {"weight": 0.0}}, "no loss: give contrastive.weight, .* or one of flava's"),
+        ({"contrastive": {"weight": 0.0}}, "no loss: give one of these .* contrastive.weight, .* flava.itm"),
         ({"flava": {"mim": 1.0, "mask_image": 0.01}}, r"hides none of the 36 patches; allowed: 0.0278 to 1"),
         ({"flava": {"mlm": 1.0, "mask_text": 0.0}}, "mask_text = 0 hides no word"),
         ({"flava": {"itm": 1.0, "mismatched": 0.0}}, "leaves itm one answer"),

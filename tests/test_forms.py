@@ -11,10 +11,11 @@ import yaml
 from flip.config.resolve import read_project
 from flip.config.schema import Tower, VisionForm
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
-from flip.losses import named_losses, objectives
+from flip.losses import Setting, named_losses, objectives
 from flip.model.masking import mask_patches
+from flip.model.packing import PackedBatch, split_rows
 from flip.model.text import PAD
-from flip.model.transformer import Layout, Transformer, parts
+from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
@@ -87,7 +88,7 @@ def compare(model, theirs, table, embeddings, data, seed=0):
     outputs = model(data, seed)
     torch.testing.assert_close(outputs["image"], image, rtol=1e-6, atol=1e-10)
     torch.testing.assert_close(outputs["text"], text, rtol=1e-6, atol=1e-10)
-    loss = sum(named_losses(objectives(model.params), data, outputs).values())
+    loss = sum(named_losses(objectives(Setting(model.params)), data, outputs).values())
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
     loss.backward()
     expected.backward()
@@ -210,7 +211,7 @@ def test_every_form_is_masked_and_reconstructed(change, system):
     """Each parameter gets a gradient where patches are removed and predicted."""
     model = TwoTowers(change("flip-75-mae", {**system, "masking": {"image": 0.75}}), VOCABULARY)
     data = batch()
-    sum(named_losses(objectives(model.params), data, model(data, 0)).values()).backward()
+    sum(named_losses(objectives(Setting(model.params)), data, model(data, 0)).values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name  # noqa: PT018
 
@@ -240,7 +241,7 @@ def test_one_token_is_what_it_is_among_all(causal, recompute):
     lengths = torch.tensor([1, 9, 4, 1, 7])
     valid, weights = torch.arange(9) < lengths[:, None], torch.randn(5, WIDTH).double()
     dense = torch.randn(5, 9, WIDTH).double()
-    for x, where in ((dense, None), (dense[valid], Layout.of(valid))):
+    for x, where in ((dense, None), (dense[valid], PackedBatch.from_mask(valid))):
         for at in (torch.zeros_like(lengths), lengths - 1):
             one, every = (x.clone().requires_grad_() for _ in range(2))
             found, expected = transformer(one, where, at), transformer(every, where)
@@ -264,12 +265,16 @@ def test_a_batch_in_parts_is_what_it_is_in_one(monkeypatch, tokens, causal, reco
     transformer.recompute = recompute
     lengths = torch.tensor([1, 9, 0, 4, 1, 7, 0])
     valid, dense = torch.arange(9) < lengths[:, None], torch.randn(7, 9, WIDTH).double()
-    for x, where, at in ((dense, None, None), (dense, None, lengths), (dense[valid], Layout.of(valid), None)):
+    for x, where, at in (
+        (dense, None, None),
+        (dense, None, lengths),
+        (dense[valid], PackedBatch.from_mask(valid), None),
+    ):
         at = None if at is None else at.clamp(max=8)
-        assert len(parts(x, where, at, tokens)) == min(7, round(x.shape[:-1].numel() / tokens))
+        assert len(split_rows(x, where, at, tokens)) == min(7, round(x.shape[:-1].numel() / tokens))
         found = []
-        for whole in (False, True):
-            transformer.whole = whole
+        for chunked in (True, False):
+            transformer.chunk_on_cpu = chunked
             monkeypatch.setattr("flip.model.transformer.PART", tokens)
             given = x.clone().requires_grad_()
             states = transformer(given, where, at)
@@ -320,7 +325,7 @@ def test_flips_form_is_what_it_was(project):
         optimizer, found = build_optimizer(model, params.train), []
         for _ in expected:
             optimizer.zero_grad()
-            loss = named_losses(objectives(params), data, model(data, 0))["contrastive"]
+            loss = named_losses(objectives(Setting(params)), data, model(data, 0))["contrastive"]
             loss.backward()
             optimizer.step()
             found.append(loss.item())

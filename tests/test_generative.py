@@ -8,7 +8,9 @@ import torch
 
 from flip.config.faults import ParameterError
 from flip.data.batch_types import PAD
-from flip.losses import PixelError, Reconstruction, WordEntropy, named_losses, objectives
+from flip.losses import Setting, named_losses, objectives
+from flip.losses.generative import Generative
+from flip.losses.reconstruction import Reconstruction
 from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.transformer import Transformer
@@ -121,7 +123,7 @@ def test_losses_equal_numpy(change, variant):
     params, data = change(variant), batch()
     model = build(params)
     outputs = model(data, 0)
-    found = named_losses(objectives(params), data, outputs)
+    found = named_losses(objectives(Setting(params)), data, outputs)
     image, text = numpy_losses(params, data, *(outputs[name].detach().numpy() for name in ("pixels", "words")))
     assert found["pixels"].item() == pytest.approx(0.7 * image, rel=1e-6)  # targets are float32
     assert found["words"].item() == pytest.approx(0.3 * text, rel=1e-10)
@@ -135,7 +137,7 @@ def test_nothing_removed_is_a_loss_of_zero(change, variant):
     model, data = build(params), batch([1, 0, 1, 1])
     outputs = model(data, 0)
     assert not outputs["removed_words"].any()
-    loss = WordEntropy(params)(data, outputs)["words"]
+    loss = Generative(Setting(params))(data, outputs)["words"]
     assert loss == 0
     loss.backward()
     assert all(one.grad is None or (one.grad == 0).all() for one in model.parameters())
@@ -196,10 +198,10 @@ def test_without_captions_it_is_our_mae(change, variant, normalize):
     decoder.mask_token.data.copy_(one.image.mask_token)
     outputs = one(model, data, 0)
     order = mask_patches(0, data["positions"], 64, 16, "generative-image")
-    expected = decoder(mae.vision(data["images"], order.ids_keep), order.ids_restore)
+    expected = decoder.decode(mae.vision(data["images"], order.ids_keep), order.ids_restore)
     torch.testing.assert_close(outputs["pixels"], expected, **EXACT)
-    loss = Reconstruction(plain)(data, {"prediction": expected, "removed": order.ids_restore >= 16})
-    torch.testing.assert_close(PixelError(params)(data, outputs)["pixels"], loss["reconstruction"], **EXACT)
+    loss = Reconstruction(Setting(plain))(data, {"prediction": expected, "removed": order.ids_restore >= 16})
+    torch.testing.assert_close(Generative(Setting(params))(data, outputs)["pixels"], loss["reconstruction"], **EXACT)
 
 
 def names(model):
@@ -216,7 +218,7 @@ def test_only_what_a_loss_needs_is_built(change):
             both, one = (TwoTowers(change(variant, delta), VOCABULARY) for delta in ({}, {without: 0.0}))
             missing = names(both) - names(one)
             assert missing == {f"{gone}.weight", f"{gone}.bias"}
-            assert [*named_losses(objectives(one.params), batch(), one(batch(), 0))][-1] != without
+            assert [*named_losses(objectives(Setting(one.params)), batch(), one(batch(), 0))][-1] != without
 
 
 def test_features_of_a_shared_encoder_are_those_of_its_patches(change):
@@ -243,7 +245,7 @@ def test_the_contrastive_pass_of_mae_clip_is_that_of_clip(change):
     clip.load_state_dict({n: x for n, x in model.state_dict().items() if not n.startswith("passes")})
     ours, theirs = model(batch(), 0), clip(batch(), 0)
     assert all(torch.equal(ours[name], theirs[name]) for name in ("image", "text", "scale"))
-    assert not {"pixels", "words"} & model(batch(), 0, joint=True).keys()
+    assert not {"pixels", "words"} & model(batch(), 0, features_only=True).keys()
 
 
 @pytest.mark.parametrize(
@@ -255,8 +257,8 @@ def test_the_contrastive_pass_of_mae_clip_is_that_of_clip(change):
         ("m3ae", {"generative": {"width": 18}}, "width 18 is not a multiple of 4"),
         ("m3ae", {"contrastive": {"weight": 1.0}}, "'shared' has none, so set both to 0"),
         ("mae-clip", {"contrastive": {"weight": 0.0}}, "'separate' reads the text tower"),
-        ("m3ae", {"masking": {"image": 0.5}}, "masking.image has no pass to act on"),
-        ("m3ae", {"generative": {"pixels": 0.0, "words": 0.0}}, "no loss: .* generative.pixels or .words"),
+        ("m3ae", {"masking": {"image": 0.5}}, "masking.image has no forward to act on"),
+        ("m3ae", {"generative": {"pixels": 0.0, "words": 0.0}}, "no loss: .* generative.pixels, generative.words"),
     ],
 )
 def test_mistakes_are_named(change, variant, delta, message):

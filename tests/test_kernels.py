@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from flip.config.schema import Tower
 from flip.files import read_json
 from flip.train.compile import blocks, compile_blocks, fits, multiply_in_float8
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
@@ -167,7 +167,7 @@ def test_where_nothing_can_be_compiled_training_goes_on_and_says_so_once(change,
 @pytest.mark.parametrize("settings", [{}, {"shard_weights": True, "micro_batch": 4, "checkpoint_activations": True}])
 def test_processes_that_share_a_batch_compile_too(change, small_data, monkeypatch, settings):
     monkeypatch.setattr("flip.train.compile.compile_blocks", partial(compile_blocks, backend="aot_eager"))
-    expected = step(World(), parameters(change, "clip-form"), small_data)
+    expected = step(ProcessGroup(), parameters(change, "clip-form"), small_data)
     for found in together(2, step, parameters(change, "clip-form", compile=True, **settings), small_data):
         assert_same_step(found, expected)
 
@@ -239,4 +239,4 @@ def test_float8_without_torchao_says_what_to_do(change, small_data, monkeypatch)
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
     params = changed(change, "clip", precision="float8")
     with pytest.raises(ValueError, match=r"train.precision: float8 needs torchao; pip install 'flip\[gpu\]'"):
-        Run(params, run.loader, run.model, 3, 0, World())
+        Run(params, run.loader, run.model, 3, 0, ProcessGroup())

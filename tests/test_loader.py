@@ -11,12 +11,13 @@ from PIL import Image
 
 from flip.config.schema import Augmentation, Captions
 from flip.data.crops import crop_box, mirror, resize, squares
-from flip.data.loader import Loader, Order
 from flip.data.manifest import beginning
+from flip.data.sampler import Order
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json
+from tests.loaders import pairs_loader
 
 PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
 
@@ -30,7 +31,7 @@ def loader(small_data):
             Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False),
         )
         manifest = beginning(read_json(small_data / "manifest.json"), pairs)
-        return Loader(
+        return pairs_loader(
             manifest, small_data / "shards", Tokens(tokenizer, small_data, manifest), 16, augmentation, seed, window
         )
 
@@ -155,14 +156,14 @@ def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
     number, item = data.order.at(0)
 
     def broken(self, i):
-        cut = self is data.shard(number) and i == item
+        cut = self is data.images.shards.open(number) and i == item
         return plain(self, i)[:20] if cut else plain(self, i)
 
-    expected = data.shard(number).caption((item + 1) % len(data.shard(number)))
+    expected = data.images.shards.open(number).caption((item + 1) % len(data.images.shards.open(number)))
     monkeypatch.setattr(Shard, "jpeg", broken)
     batch = data.batch(0, 4)
-    assert torch.equal(batch["ids"][0], torch.from_numpy(data.tokens.tokenizer([expected]))[0])
-    assert data.broken == 1
+    assert torch.equal(batch["ids"][0], torch.from_numpy(data.captions.tokens.tokenizer([expected]))[0])
+    assert data.images.broken == 1
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,6 @@ def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, sha
 def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):
     data = loader(pairs=41)
     monkeypatch.setattr(Shard, "jpeg", lambda self, i: b"")
-    with pytest.raises(ValueError, match="no picture can be decoded"):
+    with pytest.raises(ValueError, match="no image can be decoded"):
         data.batch(0, 1)
-    assert data.broken in {1, 40}
+    assert data.images.broken in {1, 40}

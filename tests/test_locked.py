@@ -20,8 +20,8 @@ from flip.model.weights import load_weights, save_weights
 from flip.report.costs import cost
 from flip.train import __main__ as pretrain
 from flip.train import precompute_features as embed
-from flip.train.distributed import World
 from flip.train.guards import Interrupted
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
@@ -48,7 +48,7 @@ def data(small_data, tmp_path_factory):
 def tower(change, data):
     """Weights of a trained model: a file."""
     params = change("clip", SMALL)
-    run = Run(params, *parts(params, data), 20, 0, World())
+    run = Run(params, *parts(params, data), 20, 0, ProcessGroup())
     batches = run.batches()
     for _ in range(3):
         run.step(next(batches))
@@ -70,14 +70,14 @@ def parts(params, data, given=None, tower=None):
     manifest = read_json(data / "manifest.json")
     found = given and Features(given, manifest, file_hash(tower), params.embedding)
     loader = build_loader(params, data, manifest, 0, features=found)
-    model = build_model(params, loader.tokens.tokenizer.vocabulary, 0, "cpu")
+    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu")
     if tower:
         load_weights(tower, model.image_tower, strict=False)
     return loader, model
 
 
 def trained(params, data, tower, given=None, steps=15):
-    run = Run(params, *parts(params, data, given, tower), 20, 0, World())
+    run = Run(params, *parts(params, data, given, tower), 20, 0, ProcessGroup())
     batches = run.batches()
     for _ in range(steps):
         run.step(next(batches))
@@ -90,7 +90,7 @@ def test_features_computed_once_train_as_the_tower_in_each_step(change, data, to
     once, each = trained(params, data, tower, features), trained(params, data, tower)
     for name, weight in each.model.state_dict().items():
         torch.testing.assert_close(once.model.state_dict()[name], weight, rtol=1e-6, atol=1e-7)
-    assert once.loader.broken == each.loader.broken == 1  # an epoch
+    assert once.loader.images.broken == each.loader.images.broken == 1  # an epoch
     before = load_file(tower)
     for name, weight in once.model.image_tower.state_dict().items():
         assert torch.equal(weight, before[name])
@@ -150,13 +150,13 @@ def test_an_interrupted_embedding_goes_on_with_what_is_missing(change, data, tow
     stop.touch()
     monkeypatch.setenv("FLIP_STOP_FILE", str(stop))
     with pytest.raises(Interrupted, match="stopped after 40 pictures"):
-        embed.embed(made, data, manifest, World(), tmp_path)
+        embed.embed(made, data, manifest, ProcessGroup(), tmp_path)
     monkeypatch.delenv("FLIP_STOP_FILE")
     first, *others = (features_path(tmp_path, shard["name"]) for shard in manifest["shards"])
     assert not any(path.exists() for path in others)
     os.utime(first, (1, 1))
     for rank in (0, 1):  # two processes share what is left
-        embed.embed(made, data, manifest, World(rank, 2), tmp_path)
+        embed.embed(made, data, manifest, ProcessGroup(rank, 2), tmp_path)
     assert first.stat().st_mtime == 1
     assert all(path.exists() for path in others)
 
@@ -203,7 +203,7 @@ def gradients(world, params, data, features, tower):
 def test_two_processes_are_as_one(change, data, tower, features, variant, settings):
     params = change(variant, {**SMALL, "train": {**SMALL["train"], **settings}})
     given = features if params.features else None
-    losses, expected = gradients(World(), change(variant, SMALL), data, given, tower)
+    losses, expected = gradients(ProcessGroup(), change(variant, SMALL), data, given, tower)
     assert any(name.startswith("vision.") for name in expected) == (variant == "siglit-unlocked")
     for found, each in together(2, gradients, params, data, given, tower):
         for name, loss in losses.items():

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from flip.model.masking import complementary, mask_patches, mask_tokens, random_bits, uniform
+from flip.model.masking import complementary, mask_patches, mask_tokens
+from flip.rng import random_bits, uniform
 
 POSITIONS = torch.arange(1000, 1400)
 

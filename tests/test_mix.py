@@ -11,9 +11,9 @@ import torch
 from flip.config.schema import Mix
 from flip.data.batch_types import kind
 from flip.data.sampler import Mixture, turn
-from flip.train.distributed import World
 from flip.train.loop import log_csv
 from flip.train.preflight import batch_faults
+from flip.train.process_group import ProcessGroup
 from tests.conftest import SMALL
 from tests.processes import together
 from tests.test_distributed import build, whole
@@ -65,13 +65,13 @@ def test_a_broken_picture_is_replaced_by_one_of_its_kind(change, small_data, mon
     loader = make_run(mixed(change), small_data).loader
     position = next(one for one in range(0, 800, 8) if loader.order.kind(one) == "images")
     shard, item = loader.order.at(position)
-    read, tried = loader._picture, []
+    read, tried = loader.images._read, []
 
-    def one_is_broken(number, place, *draws):
-        tried.append(place)
-        return None if place == item else read(number, place, *draws)
+    def one_is_broken(place, *draws):
+        tried.append(place[1])
+        return None if place[1] == item else read(place, *draws)
 
-    monkeypatch.setattr(loader, "_picture", one_is_broken)
+    monkeypatch.setattr(loader.images, "_read", one_is_broken)
     loader.batch(position, 1)
     items = loader.order.orders["images"].items(shard).tolist()
     assert tried == [item, items[(items.index(item) + 1) % len(items)]]
@@ -167,7 +167,7 @@ def walk(world, params, data, steps):
 def test_two_processes_are_as_one(change, small_data, settings):
     """Steps of all kinds, their losses and gradients, of the same parameters; and AdamW moves the same ones."""
     train = {"batch": 24, "base_lr": 0.001}
-    expected, end = walk(World(), mixed(change, **train), small_data, 5)
+    expected, end = walk(ProcessGroup(), mixed(change, **train), small_data, 5)
     for found, there in together(2, walk, mixed(change, **train, **settings), small_data, 5):
         for (losses, gradients), (ours, given) in zip(found, expected, strict=True):
             assert losses.keys() == ours.keys()

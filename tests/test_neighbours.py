@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flip.data.batch_types import PAIRS
-from flip.data.loader import neighbour
+from flip.losses.flava import neighbour
 from flip.train.gradcache import split
 from tests.conftest import SMALL
 from tests.test_train import make_run

@@ -7,12 +7,12 @@ import torch
 from flip.config.schema import Augmentation, Captions, Noise
 from flip.data.batch_types import PAD
 from flip.data.corruption import Corruption
-from flip.data.loader import Loader
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json
 from flip.train.step import build_loader
 from tests.conftest import SMALL
+from tests.loaders import pairs_loader
 
 BATCH = 12
 KINDS = ("images", "texts", "pairs")
@@ -37,7 +37,7 @@ def loader(small_data, tokenizer):
         manifest = read_json(small_data / "manifest.json")
         plain = Augmentation(crop_area=(0.5, 1.0), crop_aspect=(0.75, 1.3333333), flip=True)
         corruption = Corruption(noise(**shares), seed, BATCH, tokenizer) if shares else None
-        return Loader(
+        return pairs_loader(
             manifest, small_data / "shards", Tokens(tokenizer, small_data, manifest), 16, plain, seed, 2, corruption
         )
 
@@ -50,10 +50,14 @@ def changed(batch, clean, name):
 
 
 def test_without_noise_there_is_nothing_to_pay_and_no_bit_changes(change, small_data, loader):
-    assert build_loader(change("sigmoid", SMALL), small_data, read_json(small_data / "manifest.json"), 0).noise is None
+    assert (
+        build_loader(change("sigmoid", SMALL), small_data, read_json(small_data / "manifest.json"), 0).transforms == []
+    )
     clean, none = loader().batch(0, 48), loader(images=0.0).batch(0, 48)
     assert all(torch.equal(clean[name], none[name]) for name in clean)
-    assert build_loader(change("sigmoid-noise", SMALL), small_data, read_json(small_data / "manifest.json"), 0).noise
+    assert build_loader(
+        change("sigmoid-noise", SMALL), small_data, read_json(small_data / "manifest.json"), 0
+    ).transforms
 
 
 def test_noise_does_not_depend_on_where_reading_starts_or_on_how_batches_are_shared(loader):

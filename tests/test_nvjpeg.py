@@ -13,8 +13,8 @@ import simplejpeg
 import torch
 
 from flip.data.crops import resize
-from flip.data.gpu_decode import GpuLoader, square
-from flip.data.loader import Loader
+from flip.data.gpu_decode import GpuImages, square
+from flip.data.loader import Images, Loader
 from flip.data.shard import Shard
 from flip.files import read_json
 from flip.train.step import build_loader
@@ -50,8 +50,9 @@ def loaders(change, small_data):
     def make(decode=other_decoder, device="cpu", **settings):
         params = change("clip", SMALL | CROPS | settings)
         plain = build_loader(params, small_data, read_json(small_data / "manifest.json"), 0)
-        pairs = {"shards": read_json(small_data / "manifest.json")["shards"]}, small_data / "shards", plain.tokens
-        return plain, GpuLoader(decode, device, *pairs, plain.side, plain.augmentation, 0, 2)
+        images = plain.images
+        other = GpuImages(decode, device, images.shards, images.order, images.side, images.augmentation, images.seed)
+        return plain, Loader(plain.order, other, plain.captions)
 
     return make
 
@@ -87,12 +88,11 @@ def test_batches_are_the_loaders_but_for_rounding(loaders, flip):
 def test_a_refused_picture_is_replaced_as_the_loader_does_it(loaders, monkeypatch, cut):
     """Also where nothing but the JPEG's end is missing, of which a GPU says nothing."""
     plain, other = loaders()
-    number, item = plain.order.at(3)
-    read, whole = Shard.jpeg, plain.shard(number).jpeg(item)
+    read, whole = Shard.jpeg, plain.images.shards.jpeg(plain.order.at(3))
     monkeypatch.setattr(Shard, "jpeg", lambda self, i: read(self, i)[: cut if read(self, i) == whole else None])
     one, two = plain.batch(0, 8), other.batch(0, 8)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert other.broken == plain.broken
+    assert other.images.broken == plain.images.broken
     assert apart(plain.batch(8, 8), other.batch(8, 8)).max() <= 1
 
 
@@ -111,26 +111,26 @@ def build(change, small_data, variant="clip", device="cuda", **settings):
 
 def test_without_a_gpu_the_processor_decodes_and_it_is_said(change, small_data):
     with pytest.warns(UserWarning, match="train.decoder: gpu: no GPU is at hand; the processor decodes"):
-        assert type(build(change, small_data, device="cpu")) is Loader
+        assert type(build(change, small_data, device="cpu").images) is Images
 
 
 @pytest.mark.parametrize("variant", ["slip", "sigmoid-noise"])
 def test_what_the_processor_makes_of_pictures_it_decodes(change, small_data, variant):
     with pytest.warns(UserWarning, match="made by the processor; the processor decodes"):
-        assert type(build(change, small_data, variant)) is Loader
+        assert type(build(change, small_data, variant).images) is Images
 
 
 def test_without_torchcodec_it_says_what_to_install(change, small_data, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.warns(UserWarning, match=r"pip install 'flip\[gpu\]'; the processor decodes"):
-        assert type(build(change, small_data)) is Loader
+        assert type(build(change, small_data).images) is Images
 
 
 def test_torchcodec_is_what_decodes(change, small_data, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(decode_jpeg=other_decoder))
-    found = build(change, small_data)
-    assert (type(found), found.decode, found.device) == (GpuLoader, other_decoder, torch.device("cuda"))
+    found = build(change, small_data).images
+    assert (type(found), found.decode, found.device) == (GpuImages, other_decoder, torch.device("cuda"))
 
 
 @needs_gpu

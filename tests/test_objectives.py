@@ -7,10 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flip.losses import Contrastive, Sigmoid
-from flip.losses import tiling as blocks
-from flip.losses.info_nce import info_nce
-from flip.losses.sigmoid import pairwise_sigmoid
+from flip.losses import Setting, tiling
+from flip.losses.contrastive import Contrastive, info_nce
+from flip.losses.sigmoid import Sigmoid, pairwise_sigmoid
 from flip.losses.tiling import SIDE
 
 NAMES = ("image", "text", "scale", "bias")
@@ -158,23 +157,24 @@ def test_bfloat16_features_are_computed_in_float32(loss, side):
         assert torch.equal(gradients[name], exact[name].to(gradients[name].dtype)), name
 
 
-def test_large_batches_go_in_tiles_and_small_ones_whole(monkeypatch):
+def test_large_batches_go_in_tiles_and_small_ones_whole(change, monkeypatch):
     """The objectives switch by the batch alone; a small batch keeps the plain form, and with it its bits."""
-    small = features(blocks.TILES_FROM - 1, 2, torch.float32)
-    large = features(blocks.TILES_FROM, 2, torch.float32)
-    assert blocks.pick_side(small[0], None) is None
-    assert blocks.pick_side(large[0], None) == blocks.SIDE["cpu"]
+    small = features(tiling.TILES_FROM - 1, 2, torch.float32)
+    large = features(tiling.TILES_FROM, 2, torch.float32)
+    assert tiling.pick_side(small[0], None) is None
+    assert tiling.pick_side(large[0], None) == tiling.SIDE["cpu"]
     image, text, scale, bias = small[0][:9], small[1][:9], small[2], small[3]
     outputs = {"image": image, "text": text, "scale": scale, "bias": bias}
     logits, target = scale * image @ text.T, torch.arange(9)
     plain = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    assert torch.equal(Contrastive()({}, outputs)["contrastive"], plain)
-    whole = Sigmoid()({}, outputs)["sigmoid"]
-    monkeypatch.setattr(blocks, "TILES_FROM", 1)
-    monkeypatch.setattr(blocks, "SIDE", {"cpu": 4})
-    tiled = Contrastive()({}, outputs)["contrastive"].grad_fn.next_functions[0][0]  # what the weight is applied to
+    contrastive, sigmoid = (one(Setting(change(name))) for name, one in (("clip", Contrastive), ("sigmoid", Sigmoid)))
+    assert torch.equal(contrastive({}, outputs)["contrastive"], plain)
+    whole = sigmoid({}, outputs)["sigmoid"]
+    monkeypatch.setattr(tiling, "TILES_FROM", 1)
+    monkeypatch.setattr(tiling, "SIDE", {"cpu": 4})
+    tiled = contrastive({}, outputs)["contrastive"].grad_fn.next_functions[0][0]  # what the weight is applied to
     assert type(tiled).__name__ == "TiledInfoNCEBackward"
-    torch.testing.assert_close(Sigmoid()({}, outputs)["sigmoid"], whole)
+    torch.testing.assert_close(sigmoid({}, outputs)["sigmoid"], whole)
 
 
 def largest_made(run) -> int:
@@ -204,11 +204,11 @@ def test_no_tensor_is_as_large_as_the_matrix(loss):
 
 
 def test_a_process_of_a_ring_holds_its_own_share_of_the_captions_at_a_time():
-    class Ring(blocks.Alone):
+    class Ring(tiling.SingleProcess):
         size = 4
 
     inputs = features(16, 4, torch.float32)
-    assert largest_made(lambda: pairwise_sigmoid(*inputs, side=4, world=Ring()).backward()) == 16 * 4
+    assert largest_made(lambda: pairwise_sigmoid(*inputs, side=4, group=Ring()).backward()) == 16 * 4
 
 
 def test_a_loss_without_gradients_does_no_work_for_them():

@@ -14,8 +14,9 @@ from flip.data.contact_sheet import GAP, SHOWN, SIDE, cell, label, sheet, spread
 from flip.evaluate import gallery, pointing, retrieval
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
 from flip.evaluate.sheets import sheets, write_sheets
-from flip.losses import PixelError, Reconstruction
-from flip.losses.mae import Pixels
+from flip.losses import Setting
+from flip.losses.generative import Generative
+from flip.losses.reconstruction import Pixels, Reconstruction
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.testsets import __main__ as testsets
@@ -226,12 +227,15 @@ def test_the_error_is_the_loss_of_training(build, data, variant):
     names, templates = prompts(folder)
     ids = tokenize([templates[0].format(c=names[label]) for label in labels])
     batch = {"images": images, "ids": ids, "positions": torch.arange(len(images))}
-    objective = Reconstruction(model.params) if section == "reconstruction" else PixelError(model.params)
+    objective = (
+        Reconstruction(Setting(model.params)) if section == "reconstruction" else Generative(Setting(model.params))
+    )
     outputs = model(batch, 3)
-    (loss,) = objective(batch, outputs).values()
+    loss = next(iter(objective(batch, outputs).values()))
+    weight = model.params.reconstruction.weight if section == "reconstruction" else model.params.generative.pixels
     removed = outputs["removed" if section == "reconstruction" else "removed_patches"]
     variance = objective.targets(images)[removed].double().var(correction=0)
-    assert facts["error"] == pytest.approx((loss / objective.weight / variance).item(), rel=1e-5)
+    assert facts["error"] == pytest.approx((loss / weight / variance).item(), rel=1e-5)
 
 
 def test_the_same_weights_give_the_same_bytes_and_another_seed_other_masks(build, data):

@@ -16,7 +16,7 @@ from torchvision.transforms import functional as theirs
 from flip.data import views as ours
 from flip.losses.simclr import nt_xent
 from flip.model.simclr import BatchNorm, ProjectionHead
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from tests.conftest import SMALL
 from tests.processes import together
 from tests.test_train import advance, make_run
@@ -83,7 +83,7 @@ def test_which_view_is_which_does_not_matter():
 def own_part(world, views, side):
     count = len(views) // world.size
     own = views[world.rank * count : (world.rank + 1) * count].clone().requires_grad_()
-    norm = BatchNorm(views.shape[-1], world.gather).double()
+    norm = BatchNorm(views.shape[-1], world.all_gather).double()
     loss = nt_xent(F.normalize(norm(own) + own, dim=-1), 0.1, side, world)
     loss.backward()
     return world.sum(loss), own.grad, world.sum(norm.weight.grad)
@@ -92,7 +92,7 @@ def own_part(world, views, side):
 @pytest.mark.parametrize("side", [None, 3])
 def test_loss_and_statistics_over_processes_are_those_of_one(side):
     views = random_views(12)
-    loss, rows, gain = own_part(World(), views, None)
+    loss, rows, gain = own_part(ProcessGroup(), views, None)
     found = together(3, own_part, views, side)
     for value, _, weight in found:
         torch.testing.assert_close(value, loss, rtol=1e-12, atol=0)

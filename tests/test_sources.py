@@ -213,12 +213,12 @@ def test_imports_are_found_in_whatever_block_they_stand():
     """As a walk through the whole syntax tree finds them, in all modules of this package."""
 
     def everywhere(module):
-        nodes = list(ast.walk(ast.parse(sources._source(module).read_text())))
+        nodes = list(ast.walk(ast.parse(sources.path_of(module).read_text())))
         froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
         around = {str(parent).replace("/", ".") for parent in Path(*module.split(".")).parents}
-        return {name for name in names | around if f"{name}.".startswith("flip.") and sources._source(name)}
+        return {name for name in names | around if f"{name}.".startswith("flip.") and sources.path_of(name)}
 
     paths = [path.relative_to(sources.ROOT.parent).with_suffix("") for path in sources.ROOT.rglob("*.py")]
     modules = {".".join(path.parts).removesuffix(".__init__").removesuffix(".__main__") for path in paths}

@@ -10,7 +10,7 @@ import torch
 from flip.export.target import own_weights
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights, save_weights
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from tests.conftest import SMALL
 from tests.processes import together
 from tests.test_distributed import build
@@ -95,7 +95,7 @@ def far(world, params, data):
 @pytest.mark.parametrize("shard", [False, True])
 def test_all_processes_clamp(change, small_data, shard):
     params = change("clip", {**SMALL, "train": {**SMALL["train"], "shard_weights": shard}})
-    for found in (*together(2, far, params, small_data), far(World(), params, small_data)):
+    for found in (*together(2, far, params, small_data), far(ProcessGroup(), params, small_data)):
         assert found == pytest.approx(LIMIT.item(), abs=1e-7)
 
 

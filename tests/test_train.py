@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from flip.files import read_json
-from flip.model.image_tokenizer import load_codebook
 from flip.model.weights import load_weights, save_weights
-from flip.train.distributed import World
 from flip.train.optimizer import learning_rate, parameter_groups
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model, count_steps
 from tests.conftest import SMALL
 
@@ -17,9 +16,8 @@ from tests.conftest import SMALL
 def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
-    model = build_model(params, loader.tokens.tokenizer.vocabulary, seed, "cpu")
-    codebook = load_codebook(params, data, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, World(), codebook)
+    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, seed, "cpu")
+    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, ProcessGroup(), data)
 
 
 def advance(run, steps):

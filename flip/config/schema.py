@@ -1,4 +1,4 @@
-"""Names, types, units and limits of every parameter; the values are in params.yaml.
+"""Define names, types, units and limits of every parameter; the values are in params.yaml.
 
 Imports neither torch nor Snakemake, since every dry run loads it.
 """
@@ -23,8 +23,7 @@ from flip.config.sections.data import (
     World,
 )
 from flip.config.sections.evaluate import Evaluate
-from flip.config.sections.flava import Codebook, Flava, Mix
-from flip.config.sections.losses import Contrastive, Generative, Logits, Reconstruction, Sigmoid, SimCLR
+from flip.config.sections.image_tokenizer import Codebook
 from flip.config.sections.model import (
     Blocks,
     Form,
@@ -37,6 +36,7 @@ from flip.config.sections.model import (
     VisionForm,
     must_keep,
 )
+from flip.config.sections.objectives import Flava, Generative, Logits, Mix, Objectives, Reconstruction, SimCLR
 from flip.config.sections.resources import Job, Resources
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
@@ -61,10 +61,12 @@ __all__ = [
     "Mix",
     "Model",
     "Noise",
+    "Objectives",
     "Params",
     "Reconstruction",
     "Section",
     "Shards",
+    "SimCLR",
     "Source",
     "TextForm",
     "TextTower",
@@ -110,7 +112,7 @@ class File(Section):
     tradeoff: dict[str, Any] | None
 
 
-class Params(Section):
+class Params(Objectives):
     """One variant at one scale, fully resolved: what `params.yaml` beside its results holds."""
 
     scale: Name
@@ -131,12 +133,6 @@ class Params(Section):
     noise: Noise
     masking: Masking
     logits: Logits
-    contrastive: Contrastive
-    sigmoid: Sigmoid
-    reconstruction: Reconstruction
-    generative: Generative
-    simclr: SimCLR
-    flava: Flava
     codebook: Codebook
     train: Train
     evaluate: Evaluate
@@ -161,27 +157,6 @@ class Params(Section):
         """Width of the common space; of image features alone, where there is none."""
         projected = self.aligned and self.form.vision.projection != "none"
         return self.model.embedding if projected else self.model.vision.width
-
-    @property
-    def aligned(self) -> bool:
-        """Whether a loss ties pictures to captions in a common space; without one there are no projections."""
-        return bool(self.contrastive.weight or self.sigmoid.weight)
-
-    @property
-    def has_image_tower(self) -> bool:
-        """Whether a loss reads pictures."""
-        alone = self.reconstruction.weight or self.simclr.weight or self.generative.wanted
-        return bool(self.aligned or alone or self.flava.hides_patches)
-
-    @property
-    def has_text_tower(self) -> bool:
-        """Whether a loss reads captions through a tower of their own."""
-        return bool(self.aligned or self.flava.hides_words)
-
-    @property
-    def relates(self) -> bool:
-        """Whether it can say how a picture and a caption go together: by a common space, or by an encoder of both."""
-        return bool(self.aligned or self.flava.is_multimodal)
 
     @property
     def is_of_one_width(self) -> bool:
@@ -238,38 +213,17 @@ class Params(Section):
             )
 
     @model_validator(mode="after")
-    def losses_are_possible(self):
-        self.flava.check(self)
-        if not (self.has_image_tower or self.has_text_tower):
-            raise ValueError(
-                "no loss: give contrastive.weight, or that of sigmoid, reconstruction or simclr, a value, or "
-                "generative.pixels or .words, or one of flava's"
-            )
+    def objectives_are_possible(self):
+        for one in self.objectives.values():
+            one.check(self)
+        if not self.objectives:
+            known = {name: type(getattr(self, name)).weights for name in Objectives.model_fields}
+            keys = ", ".join(f"{name}.{key}" for name, weights in known.items() for key in weights)
+            raise ValueError(f"no loss: give one of these a value above 0: {keys}")
         if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
-        if self.reconstruction.weight and not self.masking.image:
-            raise ValueError(
-                "reconstruction.weight needs removed patches: set masking.image above 0, or the weight to 0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def generative_pass_is_possible(self):
-        if not self.generative.wanted:
-            return self
-        patches, tokens = self.generative.kept(self.model)
-        must_keep("generative.mask_image", patches, self.model.patches)
-        must_keep("generative.mask_text", tokens, self.model.tokens)
-        if (self.generative.encoder == "shared") == self.aligned:
-            raise ValueError(
-                f"generative.encoder = '{self.generative.encoder}' does not go with these losses: 'separate' reads the "
-                "text tower, which contrastive.weight or sigmoid.weight above 0 builds; 'shared' has none, so set both "
-                "to 0"
-            )
-        if self.masking.image and not (self.aligned or self.reconstruction.weight):
-            raise ValueError("masking.image has no pass to act on: set it to 0, and generative.mask_image instead")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flip.config.schema import Noise
 from flip.data.batch_types import PAD
-from flip.model.masking import random_bits, uniform
+from flip.rng import random_bits, uniform
 
 
 class Corruption:
@@ -46,14 +46,15 @@ class Corruption:
         found = torch.cat([self._exchange(positions) for positions in batches])
         return found[start - first * self.batch :][:size].tolist()
 
-    def corrupt(self, batch: dict[str, Tensor]) -> None:
-        """Changes, in place, what there is of images uint8 [batch, side, side, 3] and ids [batch, slots] of samples at
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change, in place, what there is of images uint8 [batch, side, side, 3] and ids [batch, slots] of samples at
         `positions`."""
         positions = batch["positions"]
         for kind, name, draw in (("images", "images", self._pixels), ("texts", "ids", self._words)):
             if getattr(self.noise, kind) and name in batch:
                 rows = self._chosen(kind, positions).nonzero()[:, 0]
                 batch[name][rows] = draw(batch[name][rows], positions[rows])
+        return batch
 
     def _pixels(self, images: Tensor, positions: Tensor) -> Tensor:
         bits = random_bits(self.seed, "noise.pixels", positions, images.shape[1:].numel())

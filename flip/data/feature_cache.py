@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from flip.data.checksum import check, checked
-from flip.data.loader import Loader
+from flip.data.loader import Batch, Images, Place
 from flip.files import read_json
 
 FACTS = "features.json"
@@ -75,24 +75,24 @@ class Features:
         return f"delete {self.folder} and run the pipeline again"
 
 
-class FeatureLoader(Loader):
-    """Batches as the Loader's, with features float32 [batch, width] in place of images: no picture is read.
+class FeatureImages(Images):
+    """Read features float32 [batch, width] in place of images.
 
     `features(number)` gives those of a shard, [samples, width].
     """
 
-    def __init__(self, features: Callable[[int], np.ndarray], *pairs):
-        super().__init__(*pairs)
-        self.features = lru_cache(maxsize=self.shard.cache_parameters()["maxsize"])(features)
+    def __init__(self, features: Callable[[int], np.ndarray], *images):
+        super().__init__(*images)
+        self.features = lru_cache(maxsize=self.shards.most)(features)
 
-    def _picture(self, number: int, item: int, rows: list[np.ndarray]) -> bool:
-        row = self.features(number)[item]
+    def _read(self, place: Place, rows: list[np.ndarray]) -> bool:
+        row = self.features(place[0])[place[1]]
         if np.isnan(row[0]):
             return False
         rows.append(row)
         return True
 
-    def _inputs(self, positions: torch.Tensor) -> tuple[dict[str, torch.Tensor], list[tuple[int, int]]]:
+    def __call__(self, positions: torch.Tensor) -> tuple[Batch, list[Place]]:
         rows = []
         places = [self._pair(position, rows) for position in positions.tolist()]
         return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, places

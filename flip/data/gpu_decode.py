@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.config.schema import Params
+from flip.config.schema import Params, Views
 from flip.data.crops import crop_box
-from flip.data.loader import Loader
-from flip.model.masking import uniform
+from flip.data.loader import CROP, Batch, Images, Place
+from flip.rng import uniform
 
 END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is missing
 
@@ -25,21 +25,21 @@ def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
     return found[0].permute(1, 2, 0).byte()
 
 
-class GpuLoader(Loader):
-    """Batches as the Loader's, whose images are on a device, where `decode(jpegs, device=)` made them: a list of uint8
+class GpuImages(Images):
+    """Read images as Images does, onto a device, where `decode(jpegs, device=)` made them: a list of uint8
     [3, height, width].
 
-    Pixels are the Loader's but for what decoders differ by: a few of 255, as that one decodes fast, and at a part of
-    the size where it can. A batch with a picture that `decode` refuses is the Loader's, which replaces it.
+    Pixels are those of Images but for what decoders differ by: a few of 255, as that one decodes fast, and at a part of
+    the size where it can. A batch with an image that `decode` refuses is read by Images, which replaces it.
     """
 
-    def __init__(self, decode, device, *pairs):
-        super().__init__(*pairs)
+    def __init__(self, decode, device, *images):
+        super().__init__(*images)
         self.decode, self.device = decode, torch.device(device)
 
-    def _inputs(self, positions: Tensor) -> tuple[dict[str, Tensor], list[tuple[int, int]]]:
+    def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
         places = [self.order.at(position) for position in positions.tolist()]
-        jpegs = [bytes(self.shard(number).jpeg(item)) for number, item in places]
+        jpegs = [bytes(self.shards.jpeg(place)) for place in places]
         try:
             if not all(jpeg.endswith(END) for jpeg in jpegs):
                 raise RuntimeError("a picture is cut short")
@@ -47,7 +47,7 @@ class GpuLoader(Loader):
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            return super()._inputs(positions)
+            return super().__call__(positions)
 
     def _images(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
         """Crops, uint8 [batch, side, side, 3]."""
@@ -61,7 +61,7 @@ class GpuLoader(Loader):
         return images
 
     def _crops(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
-        draws = uniform(self.seed, "augmentation", positions, self.CROP).numpy()
+        draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
         images = torch.stack(
             [self._crop(*one) for one in zip(self.decode(jpegs, device=self.device), draws, strict=True)]
         )
@@ -74,9 +74,9 @@ class GpuLoader(Loader):
         return square(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
 
 
-def gpu_decoder(params: Params, device):
+def gpu_decoder(params: Params, device, views: Views | None):
     """What decodes a run's pictures on the GPU; None, with a warning, where that cannot be."""
-    reason = _hindrance(params, device)
+    reason = _hindrance(params, device, views)
     if not reason:
         try:
             from torchcodec.decoders import decode_jpeg  # late: an extra, which few machines have
@@ -88,9 +88,9 @@ def gpu_decoder(params: Params, device):
     return None
 
 
-def _hindrance(params: Params, device) -> str | None:
+def _hindrance(params: Params, device, views: Views | None) -> str | None:
     if torch.device(device).type != "cuda":
         return "no GPU is at hand"
-    if params.simclr.weight or params.noise.images:
+    if views or params.noise.images:
         return "views of pictures and noise in place of them are made by the processor"
     return None

@@ -1,4 +1,5 @@
-"""Which sample stands where in training: a function of the manifest, the seed and the position alone."""
+"""Order the samples of a training: which stands where is a function of the manifest, the seed and the position
+alone."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -8,7 +9,14 @@ import torch
 
 from flip.config.schema import Mix
 from flip.data.batch_types import PAIRS
-from flip.model.masking import uniform
+from flip.rng import uniform
+
+
+def build_order(manifest: dict, mix: Mix | None, batch: int, seed: int, window: int) -> "Order | Mixture":
+    """Order the samples of a manifest's shards: as pairs or, with a mix, in steps of `batch` samples of one type."""
+    if mix:
+        return Mixture(manifest["shards"], mix, batch, seed, window)
+    return Order([shard["samples"] for shard in manifest["shards"]], seed, window)
 
 
 class Order:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from flip.data.contact_sheet import SHOWN, cell, sheet, spread, webp
-from flip.losses.mae import Pixels
-from flip.model.two_towers import TwoTowers
+from flip.losses.reconstruction import Pixels
+from flip.model.two_towers import Forward, TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.testsets.reader import examples, prompts
 
@@ -28,8 +28,7 @@ class Prediction:
 
 def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
     """MAE's decoder, as in training."""
-    order = model.image_mask(batch, seed)
-    outputs = model.reconstruct(model.vision(batch["images"], order.ids_keep), order)
+    outputs = model.decoder(Forward(model, batch, seed), batch, seed)
     targets = Pixels(model.params, model.params.reconstruction.normalize)
     return Prediction(outputs["prediction"], outputs["removed"], targets)
 

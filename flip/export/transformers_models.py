@@ -154,7 +154,7 @@ class VitMaeDecoder(VitMae):
         """Predicted patches of uint8 images, under masks that are the same each time."""
         shuffled = noise(images, model.params.model.patches).argsort(dim=1)
         encoded = model.vision(images, shuffled[:, : model.params.kept_patches])
-        return model.decoder(encoded, shuffled.argsort(dim=1))
+        return model.decoder.decode(encoded, shuffled.argsort(dim=1))
 
 
 def noise(images: Tensor, patches: int) -> Tensor:

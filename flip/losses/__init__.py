@@ -1,60 +1,53 @@
-"""Objectives: small objects that turn a batch and the model's outputs into named, weighted losses.
+"""Find the objectives that parameters ask for, and compute their losses.
 
-`joint` says how a loss of a batch follows from its parts: True, only from all features together; False, as the mean
-of the parts' losses, weighted by their pairs. Where processes share a batch, a joint loss is given as this process's
-part of the sum; one that `gathers` reads the pictures' features of all.
+The registry is the parameters' own list of sections (flip.config.sections.objectives): each stands for the file of its
+name here, which is imported where one of its weights is above 0.
 """
 
-from torch import Tensor
+from importlib import import_module
+
+from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import PAIRS, kind
-from flip.losses.flava import flava_losses
-from flip.losses.info_nce import Contrastive
-from flip.losses.m3ae import PixelError, WordEntropy
-from flip.losses.mae import Reconstruction
-from flip.losses.sigmoid import Sigmoid
-from flip.losses.simclr import SimCLR
-from flip.losses.tiling import ALONE
+from flip.losses.objective import Batch, Objective, Scope, Setting
 
-__all__ = [
-    "Contrastive",
-    "PixelError",
-    "Reconstruction",
-    "Sigmoid",
-    "SimCLR",
-    "WordEntropy",
-    "named_losses",
-    "objectives",
-    "readers",
-]
+__all__ = ["Objective", "Scope", "Setting", "modules", "named_losses", "objectives", "readers", "wanted"]
 
 
-def objectives(params: Params, world=ALONE) -> list:
-    """The losses that `params` gives a weight, over the global batch of the processes of `world`."""
-    found = [
-        Contrastive(params.contrastive.weight, world),
-        Sigmoid(params.sigmoid.weight, world),
-        Reconstruction(params),
-        PixelError(params),
-        WordEntropy(params),
-        *flava_losses(params),
-        SimCLR(params, world),
-    ]
-    return [one for one in found if one.weight]
+def wanted(params: Params) -> dict[str, type[Objective]]:
+    """Map the sections with a weight above 0 to their objectives, in the order of the sections."""
+    return {name: _defined(f"{__name__}.{name}") for name in params.objectives}
 
 
-def readers(chosen: list, batch: dict[str, Tensor]) -> list:
-    """Those of the losses that read a batch of its kind; most read pairs alone."""
-    return [one for one in chosen if kind(batch) in getattr(one, "reads", {PAIRS})]
+def _defined(module: str) -> type[Objective]:
+    """Return the one objective that a module defines."""
+    there = vars(import_module(module)).values()
+    (found,) = (one for one in there if isinstance(one, type) and issubclass(one, Objective) and one is not Objective)
+    return found
 
 
-def named_losses(
-    chosen: list, batch: dict[str, Tensor], outputs: dict[str, Tensor], share: float = 1.0
-) -> dict[str, Tensor]:
-    """All losses by name, as parts of those of the global batch, which `batch` is a `share` of."""
+def objectives(setting: Setting) -> list[Objective]:
+    """Prepare the objectives of a run, over the global batch of its processes."""
+    return [one(setting) for one in wanted(setting.params).values()]
+
+
+def modules(params: Params, vocabulary: int) -> dict[str, nn.Module]:
+    """Build what the objectives train beside the towers, by section."""
+    built = {name: one.module(params, vocabulary) for name, one in wanted(params).items()}
+    return {name: module for name, module in built.items() if module is not None}
+
+
+def readers(chosen: list[Objective], params: Params, batch_type: str) -> list[Objective]:
+    """Pick the objectives that read batches of a type."""
+    return [one for one in chosen if batch_type in one.reads(params)]
+
+
+def named_losses(chosen: list[Objective], batch: Batch, outputs: dict[str, Tensor], share: float = 1.0) -> dict:
+    """Compute all losses by name, as parts of those of the global batch, which `batch` is a `share` of."""
     named = {}
     for objective in chosen:
         losses = objective(batch, outputs)
-        named |= losses if objective.joint else {name: share * loss for name, loss in losses.items()}
+        if objective.scope is Scope.SAMPLE:
+            losses = {name: share * loss for name, loss in losses.items()}
+        named |= losses
     return named

@@ -1,52 +1,139 @@
-"""FLAVA's losses beside the contrastive one: cross entropies of hidden patches' codes, of hidden words, and of whether
-a caption is the picture's own (Singh et al. 2022, section 3.1; definitions as in their released code).
+"""Compute FLAVA's losses beside the contrastive one: cross entropies of masked patches' codes, of masked tokens, and of
+whether a caption is the image's own (Singh et al. 2022, section 3.1; definitions as in their released code).
 
-The contrastive loss reads pictures and captions as they came, so that mismatched pairs leave it alone. The released
-code gives it the mismatched captions, and drops their rows, while their columns stay.
+The contrastive loss reads images and captions as they came, so that mismatched pairs leave it alone. The released code
+gives it the mismatched captions, and drops their rows, while their columns stay.
+
+What the losses compare with is made once per step, for a process's share of the global batch, and then split with it,
+so that no loss depends on how many processes or micro-batches share the batch.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.losses.objective import Batch, Objective, Setting
+from flip.model import flava
+from flip.model.block_masks import block_masks, word_masks
+from flip.model.image_tokenizer import load_codebook
+from flip.model.packing import masked_tokens
+from flip.rng import uniform
+
+MASKED = {"mim": "patches", "mlm": "words", "mmm_image": "patches", "mmm_text": "words"}
+TARGETS = {"patches": "codes", "words": "words"}
+ALONE = {IMAGES: {"mim"}, TEXTS: {"mlm"}}  # what is read of batches of one side
 
 
-class MaskedModeling:
-    """Cross entropy of what is hidden, averaged over all that is hidden in the global batch.
+class Flava(Objective):
+    """Weigh FLAVA's losses by the name of each."""
 
-    Pairs hide different numbers of patches or words, so each pair's sum comes with the factor that makes the mean over
-    pairs that average (batch["<name>_factor"]; flip.train.targets); where nothing is hidden, it is 0.
-    """
+    def __init__(self, setting: Setting):
+        self.params, self.seed, self.group = setting.params, setting.seed, setting.group
+        self.section = setting.params.flava
+        reads_codes = self.section.reads_codes and setting.data
+        self.image_tokenizer = load_codebook(setting.params, setting.data, setting.device) if reads_codes else None
 
-    joint = False
+    @classmethod
+    def reads(cls, params: Params) -> frozenset[str]:
+        alone = (kind for kind, names in ALONE.items() if any(getattr(params.flava, name) for name in names))
+        return frozenset({PAIRS, *alone})
 
-    def __init__(self, name: str, weight: float, masked: str, targets: str):
-        self.name, self.weight, self.masked, self.targets = name, weight, masked, targets
-        self.reads = {"mim": {PAIRS, IMAGES}, "mlm": {PAIRS, TEXTS}}.get(name, {PAIRS})
+    @classmethod
+    def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
+        return flava.Flava(params, vocabulary)
 
-    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        masked, logits = batch[self.masked], outputs[self.name]
-        losses = F.cross_entropy(logits, batch[self.targets][masked], reduction="none")
-        factors = batch[f"{self.name}_factor"][:, None].expand_as(masked)[masked].to(losses.dtype)
-        return {self.name: self.weight * (losses * factors).sum() / len(masked)}
+    @classmethod
+    def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
+        share, step = params.flava.mismatched, params.train.global_batch
+        return [partial(mismatch, captions, share, seed, step)] if params.flava.itm else []
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Add masked_patches, words, masked_words and factors, as far as losses read them: in main memory, as how many
+        turns drawing takes, and what it finds, would be waited for on a device."""
+        found = dict(batch)
+        if self.section.hides_patches and "images" in batch:
+            found["masked_patches"] = self._blocks(batch["positions"])
+        if self.section.hides_words and "ids" in batch:
+            words = found["words"] = batch.get("other_ids", batch["ids"])
+            share, captions = self.section.mask_text, self.params.captions
+            found["masked_words"] = word_masks(self.seed, batch["positions"], words, share, captions)
+        return found | self._factors(found)
+
+    def encode(self, batch: Batch) -> Batch:
+        """Add the codes of the image's patches, int64 [batch, patches], if losses read them."""
+        if self.image_tokenizer is not None and "images" in batch:
+            return batch | {"codes": self.image_tokenizer(batch["images"])}
+        return batch
+
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = {name: self._masked(name, batch, outputs[name]) for name in self._read(batch)}
+        if self.section.itm and kind(batch) == PAIRS:
+            losses["itm"] = self.section.itm * F.cross_entropy(outputs["itm"], (~batch["mismatched"]).long())
+        return losses
+
+    def _read(self, batch: Batch) -> list[str]:
+        """List the losses of masked patches and tokens that read a batch of its type."""
+        here = ALONE.get(kind(batch), set(MASKED))
+        return [name for name in MASKED if name in here and getattr(self.section, name)]
+
+    def _masked(self, name: str, batch: Batch, logits: Tensor) -> Tensor:
+        """Average the cross entropy of what is masked over all that is masked in the global batch.
+
+        Pairs mask different numbers of patches or tokens, so each pair's sum comes with the factor that makes the mean
+        over pairs that average (`_factors`); where nothing is masked, it is 0.
+        """
+        masked, share = batch[f"masked_{MASKED[name]}"], self.section.share(MASKED[name])
+        targets = masked_tokens(batch[TARGETS[MASKED[name]]], masked, share)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        factors = masked_tokens(batch[f"{name}_factor"][:, None].expand_as(masked), masked, share).to(losses.dtype)
+        return getattr(self.section, name) * (losses * factors).sum() / len(masked)
+
+    def _blocks(self, positions: Tensor) -> Tensor:
+        section, model = self.section, self.params.model
+        smallest = round(section.smallest_block * model.patches)
+        return block_masks(self.seed, positions, model.grid, section.hidden_patches(model.patches), smallest)
+
+    def _kept(self, batch: Batch) -> Tensor:
+        """Choose the pairs that masked multimodal modelling reads, bool [batch]: matched ones; all, where the batch has
+        none."""
+        matched = ~batch.get("mismatched", torch.zeros_like(batch["positions"], dtype=torch.bool))
+        return matched | (self.group.sum(matched.sum()) == 0)
+
+    def _factors(self, batch: Batch) -> dict[str, Tensor]:
+        """Divide pairs by what is masked, both in the global batch, per loss: float64 [batch], 0 for pairs left out."""
+        if not (wanted := self._read(batch)):
+            return {}
+        every = torch.ones_like(batch["positions"], dtype=torch.bool)
+        kept = self._kept(batch) if self.section.mmm_image or self.section.mmm_text else every
+        rows = [kept if name.startswith("mmm") else every for name in wanted]
+        masked = [batch[f"masked_{MASKED[name]}"].sum(dim=1) for name in wanted]
+        totals = self.group.sum(torch.stack([(n * row).sum() for n, row in zip(masked, rows, strict=True)]))
+        pairs = self.group.size * len(every)
+        factors = [row * (pairs / total.clamp(min=1).double()) for row, total in zip(rows, totals, strict=True)]
+        return {f"{name}_factor": factor for name, factor in zip(wanted, factors, strict=True)}
 
 
-class Matching:
-    """Cross entropy of "the caption is the picture's own", over all pairs."""
-
-    joint = False
-
-    def __init__(self, weight: float):
-        self.weight = weight
-
-    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"itm": self.weight * F.cross_entropy(outputs["itm"], (~batch["mismatched"]).long())}
+def neighbour(position: int, step: int) -> int:
+    """Return the other one of the two positions that stand together in a global batch of `step` positions; of an odd
+    number the last has the one before it, and a single one itself."""
+    start = position - position % step
+    other = start + (position - start ^ 1)
+    return other if other < start + step else max(position - 1, start)
 
 
-def flava_losses(params: Params) -> list:
-    """All of them; those without a weight are for the caller to leave out."""
-    flava = params.flava
-    patches, words = ("masked_patches", "codes"), ("masked_words", "words")
-    read = {"mim": patches, "mlm": words, "mmm_image": patches, "mmm_text": words}
-    return [*(MaskedModeling(name, getattr(flava, name), *keys) for name, keys in read.items()), Matching(flava.itm)]
+def mismatch(captions: Any, share: float, seed: int, step: int, batch: Batch) -> Batch:
+    """Add other_ids [batch, slots], in which a share of pairs has the caption of a neighbour in its global batch of
+    `step` positions, and mismatched, bool [batch]; equal captions still match."""
+    if kind(batch) != PAIRS:
+        return batch
+    ids, positions = batch["ids"].clone(), batch["positions"]
+    chosen = uniform(seed, "mismatched", positions, 1)[:, 0] < share
+    for row in chosen.nonzero()[:, 0].tolist():
+        ids[row] = captions.at([neighbour(int(positions[row]), step)])[0]
+    return batch | {"other_ids": ids, "mismatched": (ids != batch["ids"]).any(dim=1)}

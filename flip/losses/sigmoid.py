@@ -1,4 +1,4 @@
-"""The pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Algorithm 1).
+"""Compute the pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Algorithm 1).
 
 The paper's displayed equation has the bias with the opposite sign; this follows its algorithm, as all code does.
 """
@@ -8,42 +8,44 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flip.losses.tiling import ALONE, add_products, inner, pick_side, tiles
-from flip.model.precision import full_precision
+from flip.losses.objective import Batch, Objective, Scope, Setting
+from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.model.transformer import full_precision
 
 
-class Sigmoid:
-    """Each pair of a picture and a caption is told apart by itself; summed over captions, averaged over pictures."""
+class Sigmoid(Objective):
+    """Classify each pair of an image and a caption by itself; sum over captions, average over images."""
 
-    joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
+    scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other
 
-    def __init__(self, weight: float = 1.0, world=ALONE):
-        self.weight, self.world = weight, world
+    def __init__(self, setting: Setting):
+        self.weight, self.group = setting.params.sigmoid.weight, setting.group
 
-    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
         bias = outputs["bias"] if "bias" in outputs else scale.new_zeros(())
-        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias, world=self.world)}
+        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias, group=self.group)}
 
 
 def pairwise_sigmoid(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, world=ALONE
+    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, group=SINGLE_PROCESS
 ) -> Tensor:
     """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
 
     `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only, and gives them once. Where `world` has several processes, each holds its pairs and gets its part
+    derivatives only, and gives them once. Where `group` has several processes, each holds its pairs and gets its part
     of the loss, a sum: its pictures' rows of the matrix against all captions. All must give their parts one weight.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
-    if side is None and world.size == 1:
-        return whole(image, text, scale, bias)
+    if side is None and group.size == 1:
+        return dense_sigmoid(image, text, scale, bias)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-    return TiledSigmoid.apply(image, text, scale, bias, side or len(image), world, wanted)
+    return TiledSigmoid.apply(image, text, scale, bias, side or len(image), group, wanted)
 
 
-def whole(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Compute the sigmoid loss of features [pairs, width] of unit length from the full matrix of logits."""
     logits = scale * image @ text.T + bias
     sign = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
     return -F.logsigmoid(sign * logits).sum() / len(logits)
@@ -67,13 +69,13 @@ class TiledSigmoid(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, image, text, scale, bias, side, world, wanted):
-        cuts, pairs = list(tiles(len(image), ALONE, side)), len(text) * world.size
+    def forward(ctx, image, text, scale, bias, side, group, wanted):
+        cuts, pairs = list(tiles(len(image), SINGLE_PROCESS, side)), len(text) * group.size
         image_sum, before = torch.zeros_like(image) if wanted else None, None
         # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
-        losses, bias_sums = (image.new_zeros(world.size * len(cuts)) for _ in range(2))
-        for hop in range(world.size):
-            following = world.shift(text) if hop + 1 < world.size else None
+        losses, bias_sums = (image.new_zeros(group.size * len(cuts)) for _ in range(2))
+        for hop in range(group.size):
+            following = group.shift(text) if hop + 1 < group.size else None
             text_sum = torch.zeros_like(text) if wanted else None
             for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
@@ -86,7 +88,7 @@ class TiledSigmoid(torch.autograd.Function):
                     bias_sums[number] = weight.sum()
                     add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
             if wanted:
-                before = world.shift(text_sum.add_(before()) if before else text_sum)
+                before = group.shift(text_sum.add_(before()) if before else text_sum)
             text = following() if following else text
         if wanted:
             scale_sum = inner(image, image_sum)

@@ -1,4 +1,4 @@
-"""What the contrastive losses share: the batch x batch matrix of logits, taken tile by tile and never held whole.
+"""Cut the batch x batch matrix of logits of a contrastive loss into tiles, so that it is never held as one.
 
 A tile is computed, used and forgotten; the gradients compute it once more where they need to. Memory is then that of
 the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
@@ -12,12 +12,12 @@ from torch import Tensor
 from flip.config.tiles import SIDE, TILES_FROM
 
 
-class Alone:
-    """What a loss asks of the processes that share its batch (flip.train.distributed.World), where there is one."""
+class SingleProcess:
+    """Answer what a loss asks of the processes that share its batch (flip.train.process_group.ProcessGroup), as one."""
 
-    rank, size = 0, 1
+    rank, size, device = 0, 1, "cpu"
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         return rows
 
     def shift(self, x: Tensor) -> Callable[[], Tensor]:
@@ -26,8 +26,11 @@ class Alone:
     def logsumexp(self, x: Tensor) -> Tensor:
         return x
 
+    def sum(self, x: Tensor) -> Tensor:
+        return x
 
-ALONE = Alone()
+
+SINGLE_PROCESS = SingleProcess()
 
 
 def strips(pairs: int, side: int) -> list[slice]:
@@ -35,13 +38,13 @@ def strips(pairs: int, side: int) -> list[slice]:
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
 
 
-def tiles(own: int, world, side: int):
+def tiles(own: int, group, side: int):
     """(rows, columns, whether they hold the matched pairs) of the own * size columns that face this process's rows."""
     for rows in strips(own, side):
-        for rank in range(world.size):
+        for rank in range(group.size):
             for columns in strips(own, side):
                 shifted = slice(columns.start + rank * own, columns.stop + rank * own)
-                yield rows, shifted, rank == world.rank and rows == columns
+                yield rows, shifted, rank == group.rank and rows == columns
 
 
 def pick_side(features: Tensor, side: int | None) -> int | None:

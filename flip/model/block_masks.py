@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flip.config.schema import Captions
 from flip.data.batch_types import PAD
-from flip.model.masking import uniform
+from flip.rng import uniform
 
 TRIES, DRAWS = 10, 128  # tries per block, as in BEiT's released code; and in all, which no mask comes near
 ASPECT = 0.3  # of the longest block; its inverse is that of the tallest

@@ -1,5 +1,5 @@
-"""FLAVA's masked pass (Singh et al. 2022, section 3.1): pictures and captions with parts hidden go through their towers
-and, together, through a multimodal encoder; heads say what was hidden, and whether the two belong together.
+"""Run FLAVA's masked forward (Singh et al. 2022, section 3.1): images and captions with parts masked go through their
+towers and, together, through a multimodal encoder; heads say what was hidden, and whether the two belong together.
 
 Hidden patches and words are replaced by learned vectors, so that all slots stay. The multimodal encoder sees the
 towers' states before their last LayerNorm, as in the released code, after a class token, and has no positions of its
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAIRS, kind
-from flip.model.precision import full_precision
-from flip.model.transformer import Layout, Transformer
+from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.transformer import Transformer, full_precision
 
 
 def masked_head(width: int, answers: int, epsilon: float) -> nn.Sequential:
@@ -32,22 +32,21 @@ class Multimodal(nn.Module):
         self.class_token = nn.Parameter(0.02 * torch.randn(tower.width))
         self.transformer = Transformer(tower, params.form.vision)
 
-    def forward(self, image: Tensor, words: Tensor, layout: Layout) -> Tensor:
+    def forward(self, image: Tensor, words: Tensor, packing: PackedBatch) -> Tensor:
         """[batch, 1 + image slots + word slots, width], zero at padding, of image [batch, slots, width] and packed
-        words [tokens, width] that `layout` [batch, word slots] places."""
+        words [tokens, width] that `packing` [batch, word slots] places."""
         image, words = self.from_image(image), self.from_text(words)
         first = self.class_token.to(image.dtype).expand(len(image), 1, -1)
-        both = layout.after(1 + image.shape[1])
-        x = both.pack(torch.cat([first, image, layout.unpack(words)], dim=1))
+        both = packing.with_prefix(1 + image.shape[1])
+        x = both.pack(torch.cat([first, image, packing.unpack(words)], dim=1))
         return both.unpack(self.transformer(x, both))
 
 
 class Flava(nn.Module):
-    joint, reads_one_side = False, True  # each loss is a sum over pairs by themselves
-
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         flava, model, epsilon = params.flava, params.model, params.form.vision.norm_epsilon
+        self.section = flava
         both, codes = flava.multimodal.width, params.codebook.codes
         self.patch_mask = nn.Parameter(0.02 * torch.randn(model.vision.width)) if flava.hides_patches else None
         self.word_mask = nn.Parameter(0.02 * torch.randn(model.text.width)) if flava.hides_words else None
@@ -64,21 +63,22 @@ class Flava(nn.Module):
         """Logits, by the loss's name: of hidden patches [hidden, codes] and words [hidden, vocabulary], pair by pair,
         and whether picture and caption match [batch, 2].
 
-        The batch holds what is hidden (flip.train.targets): masked_patches and masked_words, bool [batch, slots], and
+        The batch holds what is hidden (flip.losses.flava): masked_patches and masked_words, bool [batch, slots], and
         words, the captions [batch, slots] of this pass, of which some are other pictures'. Of pictures or captions
         alone, there are the logits of that side.
         """
-        image = words = layout = None
+        image = words = packing = None
         if "masked_patches" in batch:
-            image = towers.vision.hidden(batch["images"], batch["masked_patches"], self.patch_mask)
+            image = towers.vision.pre_norm_states(batch["images"], batch["masked_patches"], self.patch_mask)
         if "masked_words" in batch:
-            words, layout = towers.text.hidden(batch["words"], batch["masked_words"], self.word_mask)
-        seen = self._one_side(towers, batch, image, words, layout)
+            words, packing = towers.text.pre_norm_states(batch["words"], batch["masked_words"], self.word_mask)
+        seen = self._one_side(towers, batch, image, words, packing)
         if self.multimodal is not None and kind(batch) == PAIRS:
-            states = self.multimodal(image, words, layout)
+            states = self.multimodal(image, words, packing)
             end = 1 + image.shape[1]
-            seen["mmm_image"] = towers.vision.patches(states[:, 1:end])[batch["masked_patches"]]
-            seen["mmm_text"] = states[:, end:][batch["masked_words"][:, : layout.slots]]
+            seen["mmm_image"] = self._patches(towers.vision.patches(states[:, 1:end]), batch)
+            masked = batch["masked_words"][:, : packing.slots]
+            seen["mmm_text"] = masked_tokens(states[:, end:], masked, self.section.share("words"))
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
@@ -87,14 +87,21 @@ class Flava(nn.Module):
         height, width, 3] and token ids [batch, slots]."""
         nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
-        words, layout = towers.text.hidden(ids, nothing, self.word_mask)
-        return self.multimodal(towers.vision.hidden(images, patches, self.patch_mask), words, layout)[:, 0]
+        words, packing = towers.text.pre_norm_states(ids, nothing, self.word_mask)
+        return self.multimodal(towers.vision.pre_norm_states(images, patches, self.patch_mask), words, packing)[:, 0]
 
-    def _one_side(self, towers, batch: dict, image: Tensor | None, words: Tensor | None, layout: Layout | None) -> dict:
+    def _one_side(
+        self, towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None
+    ) -> dict:
         """States of hidden patches and words after their towers' last LayerNorm, for the heads that read them."""
         seen = {}
         if "mim" in self.heads and image is not None:
-            seen["mim"] = towers.vision.patches(towers.vision.transformer.norm(image))[batch["masked_patches"]]
+            seen["mim"] = self._patches(towers.vision.patches(towers.vision.transformer.norm(image)), batch)
         if "mlm" in self.heads and words is not None:
-            seen["mlm"] = towers.text.transformer.norm(words)[layout.pack(batch["masked_words"])]
+            masked = packing.pack(batch["masked_words"])[None]
+            seen["mlm"] = masked_tokens(towers.text.transformer.norm(words)[None], masked, self.section.share("words"))
         return seen
+
+    def _patches(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Take the states of masked patches, [batch, patches, width] -> [masked, width]."""
+        return masked_tokens(states, batch["masked_patches"], self.section.share("patches"))

@@ -1,5 +1,5 @@
-"""A masked pass over pictures and captions together: from what is left of both, pixels and words of what was removed
-(M3AE, Geng et al. 2022; MAE-CLIP, whose contrastive loss has an unmasked pass of its own beside it).
+"""Predict pixels and words that were removed from what is left of an image and its caption together (M3AE, Geng et al.
+2022; MAE-CLIP, whose contrastive loss has an unmasked forward of its own beside it).
 
 Patches and words are masked per sample; M3AE's released code masks all samples of a step alike. Its class token is not
 decoded here, as MAE's is not. A caption's padding is masked like its words, but neither seen nor predicted.
@@ -14,8 +14,8 @@ from flip.config.schema import Params
 from flip.data.batch_types import PAD
 from flip.model.mae_decoder import restore
 from flip.model.masking import Order, mask_patches, mask_tokens
-from flip.model.precision import full_precision
-from flip.model.transformer import Layout, Transformer
+from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_line, sincos_positions
 
 
@@ -75,15 +75,23 @@ class SharedEncoder(nn.Module):
     def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
         """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
         vision, ids = towers.vision, batch["ids"].gather(1, visible.slots)
-        patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), Layout.of(ids != PAD)
+        patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), PackedBatch.from_mask(ids != PAD)
         words = self.words[kept.pack(ids)] + self.modality + self.positions[kept.pack(visible.slots)]
-        every = kept.after(patches.shape[1])
+        every = kept.with_prefix(patches.shape[1])
         x = every.pack(torch.cat([patches, kept.unpack(words)], dim=1))
         x = every.unpack(self.embed(vision.transformer(x, every)))
         return vision.patches(x[:, : patches.shape[1]]), kept.pack(x[:, patches.shape[1] :])
 
 
 ENCODERS = {"separate": SeparateEncoders, "shared": SharedEncoder}
+
+
+def put(slots: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    """Put tokens [tokens, width] where a mask, bool [batch, slots], is true in slots [batch, slots, width]."""
+    if mask.is_meta:  # where nothing can be read, the first slots do
+        return slots.flatten(0, 1).index_put((torch.arange(len(tokens), device="meta"),), tokens).view(slots.shape)
+    slots[mask] = tokens
+    return slots
 
 
 class Side(nn.Module):
@@ -102,8 +110,6 @@ class Side(nn.Module):
 class CrossModal(nn.Module):
     """Encoder and decoder of the masked pass; a head for what has a weight, and none for what has not."""
 
-    joint, reads_one_side = False, False
-
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         head, model = params.generative, params.model
@@ -119,9 +125,8 @@ class CrossModal(nn.Module):
         """States of all patches [batch, patches, width] and of the longest caption's slots [batch, longest, width],
         zero at padding."""
         patches = self.image.mark(restore(patches, self.image.mask_token, visible.patches.ids_restore))
-        slots = self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1)
-        slots[visible.words] = words
-        every = Layout.of(valid).after(patches.shape[1])
+        slots = put(self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1), visible.words, words)
+        every = PackedBatch.from_mask(valid).with_prefix(patches.shape[1])
         x = every.pack(torch.cat([patches, self.text.mark(slots)], dim=1))
         return every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
 
@@ -136,6 +141,6 @@ class CrossModal(nn.Module):
             outputs["removed_patches"] = visible.patches.ids_restore >= visible.patches.ids_keep.shape[1]
         if self.words is not None:
             removed = valid & ~visible.words
-            hidden = words[removed[:, : words.shape[1]]]
+            hidden = masked_tokens(words, removed[:, : words.shape[1]], self.params.generative.mask_text)
             outputs |= {"words": full_precision(self.words(hidden)), "removed_words": removed}
         return outputs

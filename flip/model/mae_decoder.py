@@ -1,10 +1,10 @@
-"""The reconstruction decoder (MAE, section 3; FLIP, Table 1f): only built where its loss has a weight."""
+"""Build the reconstruction decoder (MAE, section 3; FLIP, Table 1f)."""
 
 import torch
 from torch import Tensor, nn
 
 from flip.config.schema import Model, Reconstruction, Tower, VisionForm
-from flip.model.transformer import Transformer
+from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_positions
 
 
@@ -28,9 +28,17 @@ class Decoder(nn.Module):
         self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
-        """Pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width], after a class
-        token."""
+    def forward(self, towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Predict patches, `prediction` [batch, patches, pixels], and say which were `removed` [batch, patches], from
+        what the image tower makes of those that were kept (flip.model.two_towers.Forward)."""
+        order = towers.order
+        prediction = full_precision(self.decode(towers.encoded, order.ids_restore))
+        return {"prediction": prediction, "removed": order.ids_restore >= order.ids_keep.shape[1]}
+
+    def decode(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
+        """Predict pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width],
+        after a
+        class token."""
         x = self.embed(encoded)
         first, kept = x[:, : self.first], x[:, self.first :]
         x = torch.cat([first, restore(kept, self.mask_token, ids_restore) + self.positions], dim=1)

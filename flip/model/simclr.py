@@ -1,8 +1,8 @@
-"""What SimCLR's loss reads (Chen et al. 2020; SLIP, Mu et al. 2021): the image tower on two views of each picture, and
-the weights of a projection head that the loss applies to the views of the whole batch.
+"""Compute what SimCLR's loss reads (Chen et al. 2020; SLIP, Mu et al. 2021): the image tower on two views of each
+image, and the weights of a projection head that the loss applies to the views of the whole batch.
 
 The head has BatchNorm, whose statistics are those of all pairs of a step. They are known only when all are encoded, on
-all processes and from all micro-batches: so the pass hands over the head's weights as outputs, beside the features.
+all processes and from all micro-batches: so this module hands over the head's weights as outputs, beside the features.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flip.config.schema import SimCLR
-from flip.model.precision import full_precision
+from flip.model.transformer import full_precision
 
 WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights
 
@@ -51,10 +51,9 @@ class ProjectionHead(nn.Sequential):
         super().__init__(*layers, nn.Linear(head.hidden, head.width))
 
 
-class Views(nn.Module):
-    """The pass: `views` [batch, 2, width], pooled and before the projection into the common space, and head weights."""
-
-    joint, reads_one_side = True, False
+class EncodedViews(nn.Module):
+    """Give `views` [batch, 2, width], pooled and before the projection into the common space, and the head's
+    weights."""
 
     def __init__(self, width: int, head: SimCLR):
         super().__init__()

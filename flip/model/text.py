@@ -1,4 +1,4 @@
-"""The text tower: a transformer with learned positions, non-autoregressive as FLIP's (section 3) and SigLIP's, or
+"""Build the text tower: a transformer with learned positions, non-autoregressive as FLIP's (section 3) and SigLIP's, or
 causal as CLIP's.
 
 FLIP's released code attends to padding and reads its feature from the first position; the paper says neither. Here
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from flip.config.schema import Model, TextForm
 from flip.data.batch_types import PAD
 from flip.model.embedding import embedding
-from flip.model.transformer import Layout, Transformer
+from flip.model.packing import PackedBatch
+from flip.model.transformer import Transformer
 
 
-def mean(x: Tensor, layout: Layout) -> Tensor:
-    """Mean of each caption's states [batch, width], for packed states [tokens, width]."""
-    total = x.new_zeros(len(layout.valid), x.shape[1]).index_add(0, layout.places // layout.slots, x)
-    return total / layout.lengths.clamp(min=1)[:, None]
+def mean(x: Tensor, packing: PackedBatch) -> Tensor:
+    """Average each caption's states: packed [tokens, width] -> [batch, width]."""
+    total = x.new_zeros(len(packing.valid), x.shape[1]).index_add(0, packing.indices // packing.slots, x)
+    return total / packing.lengths.clamp(min=1)[:, None]
 
 
-def one(x: Tensor, layout: Layout, at: Tensor) -> Tensor:
-    """Each caption's state in slot `at` [batch]: [batch, width], for packed states [tokens, width]; zero where it is
-    empty."""
-    return F.pad(x, (0, 0, 0, 1))[torch.where(layout.lengths > 0, layout.token(at), len(x))]
+def one(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
+    """Take each caption's state in a slot [batch]: packed [tokens, width] -> [batch, width], zero where it is empty."""
+    return F.pad(x, (0, 0, 0, 1))[torch.where(packing.lengths > 0, packing.token(slot), len(x))]
 
 
 # The slot whose state is a caption's vector, where it is one's: for captions of some length each.
@@ -43,39 +43,41 @@ class TextTower(nn.Module):
         self.transformer = Transformer(model.text, form, form.causal)
 
     def encode(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Packed states [tokens, width] of ids [batch, slots] that end in PAD, caption by caption.
+        """Encode ids [batch, slots] that end in PAD into packed states [tokens, width], caption by caption.
 
         `ids_keep` [batch, kept], ascending, names the slots that are not masked.
         """
         return self.transformer(*self.tokens(ids, ids_keep))
 
     def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """One vector per caption [batch, width], as for `encode`; zero where no token is kept."""
-        x, layout = self.tokens(ids, ids_keep)
+        """Encode each caption, as for `encode`, into one vector [batch, width]; zero where no token is kept."""
+        x, packing = self.tokens(ids, ids_keep)
         if self.slot is None:
-            return mean(self.transformer(x, layout), layout)
-        at = self.slot(layout.lengths)
-        return self.transformer(x, layout, at) if layout.fewest else one(self.transformer(x, layout), layout, at)
+            return mean(self.transformer(x, packing), packing)
+        slot = self.slot(packing.lengths)
+        if packing.min_length:
+            return self.transformer(x, packing, slot)
+        return one(self.transformer(x, packing), packing, slot)
 
-    def hidden(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, Layout]:
-        """Packed states before the last LayerNorm [tokens, width], and where each belongs.
+    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, PackedBatch]:
+        """Encode ids into packed states before the last LayerNorm [tokens, width], and say where each belongs.
 
-        Words that are `masked`, bool [batch, slots], became `mask` [width] and kept their positions.
+        Tokens that are `masked`, bool [batch, slots], became `mask` [width] and kept their positions.
         """
-        x, layout = self.tokens(ids, None, masked, mask)
-        return self.transformer.hidden(x, layout), layout
+        x, packing = self.tokens(ids, None, masked, mask)
+        return self.transformer.pre_norm_states(x, packing), packing
 
     def tokens(
         self, ids: Tensor, ids_keep: Tensor | None, masked: Tensor | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Layout]:
-        """What the blocks see, packed [tokens, width], and where each token belongs."""
+    ) -> tuple[Tensor, PackedBatch]:
+        """Embed what the blocks see, packed [tokens, width], and say where each token belongs."""
         slots = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if ids_keep is None else ids_keep
         ids = ids.gather(1, slots)
-        layout = Layout.of(ids != PAD)
-        x = self.embed(layout.pack(ids))
+        packing = PackedBatch.from_mask(ids != PAD)
+        x = self.embed(packing.pack(ids))
         if masked is not None:
-            x = torch.where(layout.pack(masked)[:, None], mask.to(x.dtype), x)
-        x = x + self.positions(layout.pack(slots))
+            x = torch.where(packing.pack(masked)[:, None], mask.to(x.dtype), x)
+        x = x + self.positions(packing.pack(slots))
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        return x, layout
+        return x, packing

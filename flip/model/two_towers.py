@@ -1,35 +1,39 @@
-"""The towers, their projections into the common space, scale and bias of the logits, the decoder, and what further
-losses need; each only where the parameters ask for it."""
+"""Build the two towers with their projections into the common space, scale and bias of the logits, and what the
+objectives train beside them; each only where the parameters ask for it.
+"""
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flip import losses
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, kind
-from flip.model.mae_decoder import Decoder
 from flip.model.masking import Order, mask_patches, mask_tokens
-from flip.model.passes import passes
-from flip.model.precision import full_precision
 from flip.model.text import TextTower
-from flip.model.transformer import Transformer, initialize
+from flip.model.transformer import Transformer, full_precision, initialize
 from flip.model.vision import VisionTower
+
+Batch = dict[str, Tensor]
 
 
 def projection(width: int, common: int, kind: str) -> nn.Module:
-    """From a tower's width into the common space: none, linear, or affine (with a bias)."""
+    """Project from a tower's width into the common space: none, linear, or affine (with a bias)."""
     return nn.Identity() if kind == "none" else nn.Linear(width, common, bias=kind == "affine")
 
 
-class TwoTowers(nn.Module):
-    """`vision` and `text` are None where no loss reads that side; what ties them is there where a loss does.
+CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpoints, where it has another name
 
-    `passes` compute what further losses read: modules called with (towers, batch, seed) that give named outputs. Those
-    marked `joint`, as a loss needs the features of all pairs together, run in both rounds of micro-batches; those that
-    `reads_one_side` run on pictures or captions alone, too.
+
+class TwoTowers(nn.Module):
+    """Hold `vision` and `text`, which are None where no loss reads that side, and what ties them where a loss does.
+
+    `decoder` and `passes`, by section, are the modules of objectives (flip.losses.Objective.module); MAE's decoder
+    stands apart in checkpoints, and nowhere else.
     """
 
     def __init__(self, params: Params, vocabulary: int):
@@ -47,8 +51,10 @@ class TwoTowers(nn.Module):
             self.register_load_state_dict_post_hook(lambda model, _: model.clamp_scale())
         bias = params.sigmoid.initial_bias(params.train.global_batch)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
-        self.decoder = Decoder(model, params.reconstruction, form.vision) if params.reconstruction.weight else None
-        self.passes = nn.ModuleDict(passes(params, vocabulary))
+        self.objectives = losses.wanted(params)
+        built = losses.modules(params, vocabulary)
+        self.decoder = built.pop("reconstruction", None)
+        self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): module for name, module in built.items()})
         self.apply(initialize)
         for module in self.modules():
             if isinstance(module, Transformer):
@@ -88,61 +94,91 @@ class TwoTowers(nn.Module):
         if self.params.aligned and (limit := self.params.logits.max_scale) is not None:
             self.log_scale.clamp_(0, math.log(limit))
 
-    def align(self, image: Tensor, batch: dict[str, Tensor], seed: int, send: Callable | None) -> dict:
-        """Image and text features [batch, embedding] of unit length, the logits' scale and, if there is one, bias; of
-        image features [batch, embedding] of any length."""
-        params, words = self.params, None
-        if params.masking.text:
-            valid = batch["ids"] != PAD
-            words = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
-        outputs = {"image": F.normalize(full_precision(image), dim=-1)}
-        if send:
-            outputs["sent"] = send(outputs["image"])
-        outputs["text"] = F.normalize(full_precision(self.encode_text(batch["ids"], words)), dim=-1)
-        outputs["scale"] = self.scale
-        if self.logit_bias is not None:
-            outputs["bias"] = self.logit_bias.clone()  # not the parameter itself: it may become a leaf of its own
-        return outputs
+    def heads(self) -> dict[str, nn.Module]:
+        """Map sections to the modules of their objectives, in the order of the sections."""
+        found = {
+            name: self.passes[path] for name in self.objectives if (path := CHECKPOINT.get(name, name)) in self.passes
+        }
+        return found if self.decoder is None else {"reconstruction": self.decoder} | found
 
-    def forward(self, batch: dict[str, Tensor], seed: int, joint: bool = False, send: Callable | None = None) -> dict:
-        """What the objectives need from a batch of images, ids and positions (in the training order). In place of
-        images there may be the features [batch, embedding] that a locked image tower has for them. What is for pairs
-        is left out where the batch has pictures or captions alone.
+    def forward(
+        self, batch: Batch, seed: int, features_only: bool = False, start_gather: Callable | None = None
+    ) -> Batch:
+        """Compute what the objectives need from a batch of images, ids and positions (in the training order). In place
+        of images there may be the features [batch, embedding] that a locked image tower has for them. What is for pairs
+        is left out where the batch has images or captions alone.
 
-        With `joint`, only what the joint ones do: features. Else also, where there is a decoder, the predicted patches
-        [batch, patches, pixels] and which were removed, and what the other passes give. `send` is called with image
-        features before text features are computed; `sent` is what it gives.
+        With `features_only`, only what losses over the global batch read. `start_gather` is called with image features
+        before text features are computed; `gathered` is what it returns.
         """
-        paired = kind(batch) == PAIRS
-        outputs = self.forward_pairs(batch, seed, joint, send) if paired else {}
-        for one in self.passes.values():
-            if (one.joint or not joint) and (paired or one.reads_one_side):
-                outputs |= one(self, batch, seed)
+        batch_type, heads = kind(batch), {}
+        for name, head in self.heads().items():
+            objective = self.objectives[name]
+            if batch_type in objective.reads(self.params) and (
+                not features_only or objective.scope is losses.Scope.GLOBAL_BATCH
+            ):
+                heads[name] = head
+        towers = Forward(self, batch, seed, reads_patches="reconstruction" in heads)
+        outputs = towers.aligned(start_gather) if self.params.aligned and batch_type == PAIRS else {}
+        for head in heads.values():
+            outputs |= head(towers, batch, seed)
         return outputs
 
-    def forward_pairs(self, batch: dict[str, Tensor], seed: int, joint: bool, send: Callable | None) -> dict:
-        """What the towers and the decoder give, as for `forward`."""
-        order, image, encoded, outputs = self.image_mask(batch, seed), batch.get("features"), None, {}
-        if self.decoder is not None and not joint:
-            encoded = self.vision(batch["images"], order.ids_keep)
-        if self.params.aligned:
-            if image is None and encoded is None:
-                image = self.encode_image(batch["images"], order and order.ids_keep)
-            elif image is None:
-                image = self.project_image(encoded)
-            outputs |= self.align(image, batch, seed, send)
-        return outputs if encoded is None else outputs | self.reconstruct(encoded, order)
 
-    def image_mask(self, batch: dict[str, Tensor], seed: int) -> Order | None:
-        """Draws which patches a batch's positions keep; None where all are."""
+class Forward:
+    """Compute each part of the towers' forward over a batch once, when it is first read.
+
+    `vision` and `text` are the towers themselves, for objectives that show them something else. Where an objective
+    `reads_patches`, image features are made of the states that it reads, too.
+    """
+
+    def __init__(self, model: TwoTowers, batch: Batch, seed: int, reads_patches: bool = False):
+        self.model, self.batch, self.seed, self.reads_patches = model, batch, seed, reads_patches
+        self.vision, self.text, self.params = model.vision, model.text, model.params
+
+    @cached_property
+    def order(self) -> Order | None:
+        """Draw which patches the batch's positions keep; None where all are."""
         params = self.params
         if not params.masking.image:
             return None
-        return mask_patches(seed, batch["positions"], params.model.patches, params.kept_patches)
+        return mask_patches(self.seed, self.batch["positions"], params.model.patches, params.kept_patches)
 
-    def reconstruct(self, encoded: Tensor, order: Order) -> dict[str, Tensor]:
-        """Predicts patches, `prediction` [batch, patches, pixels], and says which were `removed` [batch, patches], from
-        what the image tower makes of those that were kept, `encoded` [batch, kept, width], a class token before them
-        where it has one."""
-        prediction = full_precision(self.decoder(encoded, order.ids_restore))
-        return {"prediction": prediction, "removed": order.ids_restore >= order.ids_keep.shape[1]}
+    @property
+    def _ids_keep(self) -> Tensor | None:
+        return None if self.order is None else self.order.ids_keep
+
+    @cached_property
+    def encoded(self) -> Tensor:
+        """Encode the kept patches [batch, kept, width], after a class token where the tower has one."""
+        return self.vision(self.batch["images"], self._ids_keep)
+
+    @cached_property
+    def image(self) -> Tensor:
+        """Give image features [batch, embedding] of unit length."""
+        features = self.batch.get("features")
+        if features is None and self.reads_patches:
+            features = self.model.project_image(self.encoded)
+        elif features is None:
+            features = self.model.encode_image(self.batch["images"], self._ids_keep)
+        return F.normalize(full_precision(features), dim=-1)
+
+    @cached_property
+    def text_features(self) -> Tensor:
+        """Give text features [batch, embedding] of unit length, of the tokens that are kept."""
+        params, ids, kept = self.params, self.batch["ids"], None
+        if params.masking.text:
+            policy = params.masking.text_policy
+            kept = mask_tokens(self.seed, self.batch["positions"], ids != PAD, params.kept_tokens, policy)
+        return F.normalize(full_precision(self.model.encode_text(ids, kept)), dim=-1)
+
+    def aligned(self, start_gather: Callable | None) -> dict:
+        """Give image and text features [batch, embedding] of unit length, the logits' scale and, if any, bias."""
+        outputs = {"image": self.image}
+        if start_gather:
+            outputs["gathered"] = start_gather(outputs["image"])
+        outputs |= {"text": self.text_features, "scale": self.model.scale}
+        if self.model.logit_bias is not None:
+            # Not the parameter itself: it may become a leaf of its own.
+            outputs["bias"] = self.model.logit_bias.clone()
+        return outputs

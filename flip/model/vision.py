@@ -1,4 +1,5 @@
-"""The vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine positions, average
+"""Build the vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine
+positions, average
 pooling), CLIP's (class token, extra LayerNorm, learned positions) or SigLIP's (attention pooling, learned positions).
 
 Max pooling is CLIPpy's (Ranasinghe et al. 2022, arXiv 2210.09996): the largest value of each channel over the patches.
@@ -11,11 +12,11 @@ FLIP's released code also averages a class token in; the paper speaks of global 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip.config.schema import Model, VisionForm
-from flip.model.pooling import AttentionPooling
-from flip.model.transformer import Transformer
+from flip.config.schema import Blocks, Model, Tower, VisionForm
+from flip.model.transformer import Transformer, mlp
 
 
 def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:
@@ -49,6 +50,31 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     grid = math.isqrt(patches.shape[1])
     x = patches.unflatten(2, (patch, patch, 3)).unflatten(1, (grid, grid))  # [batch, rows, columns, patch, patch, 3]
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class AttentionPooling(nn.Module):
+    """Pool by multi-head attention: one learned query looks at all tokens (SigLIP's MAP head; Zhai et al. 2022).
+
+    It has as many heads as its tower, no residual around the attention, and none of the positions.
+    """
+
+    def __init__(self, tower: Tower, form: Blocks):
+        super().__init__()
+        self.heads = tower.heads
+        self.probe = nn.Parameter(torch.empty(tower.width))
+        self.query = nn.Linear(tower.width, tower.width)
+        self.keys_values = nn.Linear(tower.width, 2 * tower.width)
+        self.out = nn.Linear(tower.width, tower.width)
+        self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
+        self.mlp = mlp(tower.width, form.activation)
+        nn.init.normal_(self.probe, std=tower.width**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool [batch, slots, width] into [batch, width]."""
+        query = self.query(self.probe).unflatten(0, (self.heads, 1, -1)).expand(len(x), -1, -1, -1)
+        keys, values = self.keys_values(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        x = self.out(F.scaled_dot_product_attention(query, keys, values).flatten(1))  # one query: [batch, width]
+        return x + self.mlp(self.norm(x))
 
 
 class VisionTower(nn.Module):
@@ -89,12 +115,12 @@ class VisionTower(nn.Module):
         if self.class_token is None:
             return self.pool(self(images, ids_keep))
         x = self.tokens(images, ids_keep)
-        return self.transformer(x, at=torch.zeros(len(x), dtype=torch.long, device=x.device))
+        return self.transformer(x, slot=torch.zeros(len(x), dtype=torch.long, device=x.device))
 
-    def hidden(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
+    def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
         """Of all patches, before the last LayerNorm [batch, slots, width]; those that are `masked`, bool [batch,
         patches], became `mask` [width]."""
-        return self.transformer.hidden(self.tokens(images, None, masked, mask))
+        return self.transformer.pre_norm_states(self.tokens(images, None, masked, mask))
 
     def tokens(
         self, images: Tensor, ids_keep: Tensor | None = None, masked: Tensor | None = None, mask: Tensor | None = None

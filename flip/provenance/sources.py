@@ -56,7 +56,8 @@ def meaning(node, message: bool = False) -> str:
 
 
 @cache
-def _source(module: str) -> Path | None:
+def path_of(module: str) -> Path | None:
+    """Find the file that `python -m module` runs; None where the package has none."""
     path = ROOT.parent / Path(*module.split("."))
     found = (path.with_suffix(".py"), path / "__main__.py", path / "__init__.py")
     return next((p for p in found if p.exists()), None)
@@ -114,8 +115,8 @@ def _own_bytes() -> bytes:
 def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module imports, with the packages around it."""
     parts = module.split(".")
-    names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(_source(module))["imports"]}
-    return frozenset(name for name in names if name.split(".")[0] == "flip" and _source(name))
+    names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(path_of(module))["imports"]}
+    return frozenset(name for name in names if name.split(".")[0] == "flip" and path_of(name))
 
 
 @cache
@@ -127,7 +128,7 @@ def sources(module: str) -> tuple[Path, ...]:
         if name not in seen:
             seen.add(name)
             todo += _imports(name)
-    return tuple(sorted({_source(name) for name in seen}))
+    return tuple(sorted({path_of(name) for name in seen}))
 
 
 def _data_of(code: Iterable[Path]) -> set[Path]:
@@ -152,10 +153,10 @@ def _data_hash(path: Path) -> str:
 
 
 @cache
-def source_hash(module: str) -> str:
+def source_hash(module: str, plugins: tuple[str, ...] = ()) -> str:
     """Return a hash that changes when the meaning of a file changes that the module imports, itself included, or of a
-    data file that these read."""
-    code = sources(module)
+    data file that these read. `plugins` are modules that it imports by name, as it runs."""
+    code = {path for one in (module, *plugins) for path in sources(one)}
     parts = {path: _facts(path)["meaning"] for path in code} | {path: _data_hash(path) for path in _data_of(code)}
     digest = sha256()
     for path, part in sorted(parts.items()):

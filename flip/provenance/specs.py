@@ -15,18 +15,21 @@ A spec changes when, and only when, its job has to run again; who only looks at 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, to_yaml
 from flip.config.resolve import Project
-from flip.config.schema import Params
+from flip.config.schema import Objectives, Params
 from flip.files import write_atomic
 from flip.metrics.names import HEADS, jobs, transferred
 from flip.provenance import unread
-from flip.provenance.sources import rule_hash, source_hash
+from flip.provenance.sources import path_of, rule_hash, source_hash, sources
+
+REGISTRY = "flip.losses"  # imports the objectives by their names
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,18 @@ class Stage:
     unread: dict[str, str] | None = None
 
     def parameters(self, params: Params) -> dict:
-        """Return what counts of the parameters: all but `unread`."""
+        """Return what counts of the parameters: all but `unread`, and the objectives that have no weight."""
         if self.unread is None:
             return {}
-        return params.model_dump(mode="json", exclude=unread.nested(self.unread))
+        left_out = Objectives.model_fields.keys() - params.objectives.keys()
+        return params.model_dump(mode="json", exclude=unread.nested({*self.unread, *left_out}))
+
+    def code(self, trained: Iterable[Params]) -> str:
+        """Return a hash of the code; where it builds models, with the objectives that these are trained by."""
+        if path_of(REGISTRY) not in sources(self.module):
+            return source_hash(self.module)
+        names = {name for params in trained for name in params.objectives}
+        return source_hash(self.module, tuple(f"{REGISTRY}.{name}" for name in sorted(names)))
 
 
 DATA = {
@@ -78,55 +89,64 @@ def recipe(project: Project, variant: str) -> dict:
     return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
 
 
-def stages(project: Project) -> Iterator[tuple[str, Stage, dict]]:
-    """Every spec's path below specs/<scale>/, its stage, and the parameters that it depends on."""
+class Spec(NamedTuple):
+    """Hold a spec's path below specs/<scale>/, its stage, the parameters that it depends on, and the variants whose
+    models it builds."""
+
+    path: str
+    stage: Stage
+    parameters: dict
+    variants: Sequence[Params] = ()
+
+    def text(self, rules: Path) -> str:
+        """Return what its file holds."""
+        name = Path(self.path).stem
+        content = {"stage": name, "module": self.stage.module, "code": self.stage.code(self.variants)}
+        content |= {"rule": rule_hash(name, rules), "parameters": self.parameters}
+        return json.dumps(content, indent=1) + "\n"
+
+
+def stages(project: Project) -> Iterator[Spec]:
+    """List every spec of the project's scale."""
     variants, baseline = project.variants, project.baseline
     for name, stage in DATA.items():
-        yield f"data/{name}.json", stage, stage.parameters(baseline)
-    yield "codebook.json", CODEBOOK, CODEBOOK.parameters(baseline)
+        yield Spec(f"data/{name}.json", stage, stage.parameters(baseline))
+    yield Spec("codebook.json", CODEBOOK, CODEBOOK.parameters(baseline))
     for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        yield f"languages/{spoken}/translations.json", TRANSLATIONS, TRANSLATIONS.parameters(baseline)
-    yield "languages/translated_set.json", TRANSLATED_SET, TRANSLATED_SET.parameters(baseline)
+        yield Spec(f"languages/{spoken}/translations.json", TRANSLATIONS, TRANSLATIONS.parameters(baseline))
+    yield Spec("languages/translated_set.json", TRANSLATED_SET, TRANSLATED_SET.parameters(baseline))
     for variant, params in variants.items():
-        yield f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant)
+        yield Spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
-        yield f"variants/{variant}/evaluate.json", EVALUATE, EVALUATE.parameters(params) | places
+        yield Spec(f"variants/{variant}/evaluate.json", EVALUATE, EVALUATE.parameters(params) | places, [params])
     for name in {params.features for params in variants.values()} - {None}:
-        yield f"features/{name}/embed.json", EMBED, EMBED.parameters(variants[name])
+        yield Spec(f"features/{name}/embed.json", EMBED, EMBED.parameters(variants[name]), [variants[name]])
     for report in project.reports:
         yield from report_stages(project, report)
-    yield "page.json", PAGE, {"reports": project.tree["reports"]}
+    yield Spec("page.json", PAGE, {"reports": project.tree["reports"]})
 
 
-def report_stages(project: Project, report: str) -> Iterator[tuple[str, Stage, dict]]:
-    """Those of a report, as `stages` gives them."""
-    variants, part = project.variants, project.of(report)
-    yield f"tables/{report}/cost.json", COST, {name: COST.parameters(variants[name]) for name in part.named}
+def report_stages(project: Project, report: str) -> Iterator[Spec]:
+    """List those of a report."""
+    part = project.of(report)
+    variants = {name: project.variants[name] for name in part.named}
+    costs = {name: COST.parameters(params) for name, params in variants.items()}
+    yield Spec(f"tables/{report}/cost.json", COST, costs, [*variants.values()])
     for name, tasks in transferred(part).items():
         for job, some in jobs(tasks).items():
-            stage = TRANSFER[HEADS if job == HEADS else "finetuning"]
-            learned = stage.parameters(variants[name]) | {"tasks": some}
-            yield f"tables/{report}/{name}/{job}/transfer.json", stage, learned
+            stage, params = TRANSFER[HEADS if job == HEADS else "finetuning"], project.variants[name]
+            learned = stage.parameters(params) | {"tasks": some}
+            yield Spec(f"tables/{report}/{name}/{job}/transfer.json", stage, learned, [params])
     compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
-    compared |= {"variants": {name: TABLES.parameters(variants[name]) for name in part.named}}
-    yield f"tables/{report}/tables.json", TABLES, compared
+    compared |= {"variants": {name: TABLES.parameters(params) for name, params in variants.items()}}
+    yield Spec(f"tables/{report}/tables.json", TABLES, compared)
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
-    """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
+    """Write every spec and the frozen parameters: path below specs/<scale>/ -> text."""
     found = {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
     found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
-    for path, stage, parameters in stages(project):
-        name = Path(path).stem
-        content = {
-            "stage": name,
-            "module": stage.module,
-            "code": source_hash(stage.module),
-            "rule": rule_hash(name, rules),
-            "parameters": parameters,
-        }
-        found[path] = json.dumps(content, indent=1) + "\n"
-    return found
+    return found | {spec.path: spec.text(rules) for spec in stages(project)}
 
 
 def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -> None:

@@ -18,9 +18,9 @@ from flip.data.translations import translations_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
 from flip.model.image_tokenizer import codebook_path
-from flip.train.distributed import World, start, stop
 from flip.train.guards import INTERRUPTED, Interrupted
 from flip.train.loop import Begin, pretrain
+from flip.train.process_group import ProcessGroup, start, stop
 
 REMEDY = (
     "out of memory: set train.micro_batch (exact, at most a process's pairs) or train.checkpoint_activations, or ask "
@@ -92,7 +92,7 @@ def features_of(options, params: Params, manifest: dict) -> Features | None:
     return Features(options.features, manifest, file_hash(options.image_tower), params.embedding)
 
 
-def train(options, params: Params, world: World) -> None:
+def train(options, params: Params, world: ProcessGroup) -> None:
     """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
     manifest = read_json(options.data / "manifest.json")
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flip.losses import named_losses, readers
+from flip.losses import Scope, named_losses
 from flip.model.simclr import WEIGHT
 
 Batch = dict[str, Tensor]
@@ -24,14 +24,15 @@ def split(batch: Batch, size: int) -> list[Batch]:
 
 
 def is_shared(name: str, output: Tensor) -> bool:
-    """Whether an output is the same for all micro-batches: a number, or a weight that a joint loss applies itself."""
+    """Whether an output is the same for all micro-batches: a number, or a weight that a loss over the global batch
+    applies."""
     return not output.ndim or name.startswith(WEIGHT)
 
 
 @torch.no_grad()
 def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
-    """What the joint objectives need of the whole batch, as leaves: features [pairs, ...], numbers and weights."""
-    outputs = [forward(part, joint=True) for part in parts]
+    """Compute what objectives over the global batch need, as leaves: features [pairs, ...], numbers and weights."""
+    outputs = [forward(part, features_only=True) for part in parts]
     whole = {
         name: x if is_shared(name, x) else torch.cat([one[name] for one in outputs]) for name, x in outputs[0].items()
     }
@@ -54,16 +55,16 @@ def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, s
 def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
 
-    `run.outputs(part, joint)` gives what `run.objectives`, or the joint ones among them, read;
+    `run.outputs(part, features_only)` gives what `run.objectives`, or those over the global batch among them, read;
     `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
-    leaves, losses, chosen = {}, {}, readers(run.objectives, batch)
-    if joint := [one for one in chosen if one.joint]:
+    leaves, losses, chosen = {}, {}, run.readers(batch)
+    if over_batch := [one for one in chosen if one.scope is Scope.GLOBAL_BATCH]:
         leaves = embed(run.outputs, parts)
-        losses = named_losses(joint, batch, leaves)
+        losses = named_losses(over_batch, batch, leaves)
         sum(losses.values()).backward()
-    separate, begin = [one for one in chosen if not one.joint], 0
+    separate, begin = [one for one in chosen if one.scope is Scope.SAMPLE], 0
     for part in parts:
         with run.replicas.exchange(last=part is parts[-1]):
             outputs = run.outputs(part)

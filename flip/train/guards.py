@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flip.files import write_json
-from flip.train.distributed import own_part
+from flip.train.parallel import own_part
 
 STOP_FILE = "FLIP_STOP_FILE"
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended

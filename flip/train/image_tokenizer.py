@@ -19,12 +19,13 @@ from tqdm import tqdm
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.contact_sheet import SHOWN, cell, sheet, webp
-from flip.data.loader import Loader
+from flip.data.loader import Images, Loader, ShardReader
+from flip.data.sampler import build_order
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
 from flip.model.image_tokenizer import Codebook, ImageTokenizer, new_tokenizer
-from flip.model.masking import random_bits
 from flip.model.weights import load_weights, save_weights
+from flip.rng import random_bits
 
 MEASURED, BARS = 1024, 64  # pictures, parts of a histogram at most
 SEEN = 4096  # pictures, whose patches show what codes of a tokenizer without a decoder mean
@@ -34,7 +35,9 @@ RARE = 0.1  # a code whose patches are fewer than this share of the mean is put 
 def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
     """The training pictures in the order of the first seed, cropped as in training; captions stay unread."""
     side, window = params.model.image, params.train.shuffle_shards
-    return Loader(manifest, data / "shards", None, side, params.augmentation, params.seeds[0], window)
+    seed = params.seeds[0]
+    shards, order = ShardReader(manifest, data / "shards", window), build_order(manifest, None, 1, seed, window)
+    return Loader(order, Images(shards, order, side, params.augmentation, seed), None)
 
 
 class Training:

@@ -15,16 +15,14 @@ from tqdm import tqdm
 from flip.config.schema import Params
 from flip.data.feature_cache import Features
 from flip.data.manifest import beginning
-from flip.device import device_name
+from flip.device import FromDevice, device_name
 from flip.files import write_atomic, write_json
-from flip.model.image_tokenizer import load_codebook
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import FACTS, load_weights, packed
 from flip.train.checkpoint import Checkpoints
-from flip.train.copies import FromDevice
-from flip.train.distributed import World
 from flip.train.guards import Interrupted, Stop, Watchdog, left_out, stoppable
 from flip.train.loggers import board
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model, count_steps
 
 LOG_ROWS = 200  # per run, however long it is
@@ -183,7 +181,14 @@ class Begin:
 
 
 def pretrain(
-    params: Params, data: Path, manifest: dict, seed: int, world: World, checkpoints: Path, out: Path, begin: Begin
+    params: Params,
+    data: Path,
+    manifest: dict,
+    seed: int,
+    world: ProcessGroup,
+    checkpoints: Path,
+    out: Path,
+    begin: Begin,
 ):
     """Trains one variant with one seed; its first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
@@ -195,13 +200,12 @@ def pretrain(
     began = datetime.now(UTC)
     chosen = beginning(manifest, params.train.pairs(manifest["samples"]))
     loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features, world.device)
-    loader.tokens.encode(world.rank, world.size, params.train.workers)
+    loader.captions.tokens.encode(world.rank, world.size, params.train.workers)
     steps = count_steps(params, manifest["samples"])
-    model = build_model(params, loader.tokens.tokenizer.vocabulary, seed, world.device)
+    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, seed, world.device)
     begin.load(model)
     parameters = sum(p.numel() for p in model.parameters())
-    codebook = load_codebook(params, data, world.device)
-    run = Run(params, loader, model, steps, seed, world, codebook)
+    run = Run(params, loader, model, steps, seed, world, data)
     train(run, Checkpoints(checkpoints, params.train.keep_checkpoints, world.first), out)
     state = run.state()
     if not world.first:

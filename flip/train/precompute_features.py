@@ -25,11 +25,11 @@ from flip.data.prefetch import ahead
 from flip.data.shard import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
-from flip.model.precision import full_precision
+from flip.model.transformer import full_precision
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.train.distributed import World, start, stop
 from flip.train.guards import INTERRUPTED, Interrupted, stoppable
+from flip.train.process_group import ProcessGroup, start, stop
 
 WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
@@ -74,7 +74,7 @@ def embed_shard(tower: Tower, path: Path) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> None:
+def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Path) -> None:
     """Writes the features of this process's share of the shards that are not there yet.
 
     Raises:
@@ -95,7 +95,7 @@ def embed(tower: Tower, data: Path, manifest: dict, world: World, out: Path) -> 
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
 
 
-def run(options, params: Params, world: World) -> None:
+def run(options, params: Params, world: ProcessGroup) -> None:
     """Goes on in the folder that belongs to these inputs; features.json, which says that all are there, comes last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
     made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]

@@ -9,44 +9,67 @@ from pathlib import Path
 import torch
 
 from flip.config.schema import Params
+from flip.data.batch_types import kind
 from flip.data.corruption import Corruption
-from flip.data.feature_cache import FeatureLoader
-from flip.data.gpu_decode import GpuLoader, gpu_decoder
-from flip.data.loader import Loader
+from flip.data.feature_cache import FeatureImages, Features
+from flip.data.gpu_decode import GpuImages, gpu_decoder
+from flip.data.loader import Captions, Images, Loader, ShardReader
+from flip.data.sampler import build_order
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
-from flip.losses import named_losses, objectives, readers
+from flip.device import ToDevice
+from flip.losses import Setting, named_losses, objectives, readers, wanted
 from flip.model.two_towers import TwoTowers
 from flip.train.compile import prepare
-from flip.train.copies import ToDevice
-from flip.train.distributed import Replicas, Shards, World, get_state, set_state
 from flip.train.gradcache import backward_in_parts
 from flip.train.guards import not_finite
 from flip.train.optimizer import build_optimizer, learning_rate
-from flip.train.targets import Targets
+from flip.train.parallel import DDPModel, FSDPModel, get_state, set_state
+from flip.train.process_group import ProcessGroup
 
 
 def build_loader(
-    params: Params, data: Path, manifest: dict, seed: int, tokenizer=None, features=None, device="cpu"
-) -> Loader:
-    """The training pairs of `data` in their order; read with its tokenizer unless another file is named, and with the
-    pictures' `features` in place of pixels where those are given. `device` may decode pictures (`train.decoder`)."""
+    params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
+    features: Features | None = None, device: str = "cpu",
+) -> Loader:  # fmt: skip
+    """Build the loader of the training pairs of `data` in their order; captions are read with its tokenizer unless
+    another file is named, and the images' `features` in place of pixels where those are given. `device` may decode
+    images (`train.decoder`)."""
+    window, batch = params.train.shuffle_shards, params.train.global_batch
+    shards, order = (
+        ShardReader(manifest, data / "shards", window),
+        build_order(manifest, params.mix, batch, seed, window),
+    )
+    tokens = build_tokens(params, data, manifest, tokenizer)
+    transforms, sources = [], None
+    if params.noise.any:
+        transforms = [corruption := Corruption(params.noise, seed, batch, tokens.tokenizer)]
+        sources = corruption.sources
+    captions = Captions(tokens, order, shards.most, sources)
+    for one in wanted(params).values():
+        transforms += one.transforms(params, seed, captions)
+    return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
+
+
+def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | None) -> Tokens:
+    """Build the reader of captions as token ids."""
     captions = params.captions
-    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
+    found = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
     spoken = translations_path(data, captions)
-    tokens = Tokens(tokenizer, data, manifest, Translations(spoken.parent, manifest) if spoken else None)
-    noise = Corruption(params.noise, seed, params.train.global_batch, tokenizer) if params.noise.any else None
-    views = params.simclr.views if params.simclr.weight else None
-    side, window = params.model.image, params.train.shuffle_shards
-    mismatched, mix = params.flava.mismatched if params.flava.itm else 0.0, params.flava.mix
-    pairs = manifest, data / "shards", tokens, side, params.augmentation, seed, window
-    pairs += noise, views, mismatched, None if mix.pairs == 1 else mix, params.train.global_batch
-    pairs += (torch.device(device).type == "cuda",)
+    return Tokens(found, data, manifest, Translations(spoken.parent, manifest) if spoken else None)
+
+
+def build_images(
+    params: Params, shards: ShardReader, order, seed: int, features: Features | None, device: str
+) -> Images:  # fmt: skip
+    """Build the reader of images, or of their features."""
+    views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
+    images = shards, order, params.model.image, params.augmentation, seed, views, torch.device(device).type == "cuda"
     if features:
-        return FeatureLoader(features, *pairs)
-    decode = gpu_decoder(params, device) if params.train.decoder == "gpu" else None
-    return GpuLoader(decode, device, *pairs) if decode else Loader(*pairs)
+        return FeatureImages(features, *images)
+    decode = gpu_decoder(params, device, views) if params.train.decoder == "gpu" else None
+    return GpuImages(decode, device, *images) if decode else Images(*images)
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
@@ -84,26 +107,26 @@ def count_steps(params: Params, samples: int) -> int:
 class Run:
     """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
 
-    Of each global batch it holds the pairs of its process in `world`. `codebook` is the image tokenizer whose codes a
-    loss may read.
+    Of each global batch it holds the pairs of its process in `world`. `data` is where objectives find what they read
+    beside the shards.
     """
 
     def __init__(
-        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: World, codebook=None
-    ):
+        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: ProcessGroup,
+        data: Path | None = None,
+    ):  # fmt: skip
         self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
         self.own = world.share(params.train.global_batch)
         self.to_device = ToDevice(world.device)
         prepare(model, params.train, world.device)
         split = params.train.shard_weights and world.size > 1
-        self.replicas = Shards(model, world) if split else Replicas(model, world, len(params.flava.mix.shares) > 1)
+        self.replicas = FSDPModel(model, world) if split else DDPModel(model, world, params.mix is not None)
         self.model = model
         tower = params.image_tower
         trained = model.image_tower if tower.lags else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.objectives = objectives(params, world)
-        self.targets = Targets(params, codebook, seed, world)
+        self.objectives = objectives(Setting(params, seed, world, data))
         self.done = self.skipped = 0
         self.latest: dict[str, torch.Tensor] = {}
         self.log: list[dict] = []
@@ -118,17 +141,22 @@ class Run:
         first = self.seen + self.world.rank * self.own
         return self.loader.batches(first, self.own, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, joint: bool = False, send=None) -> dict:
-        """What the objectives, or only the joint ones, need of a batch on the device; `send` as the model has it."""
-        kind = torch.device(self.world.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
-            return self.replicas.forward(batch, self.seed, joint, send)
+    def outputs(self, batch: dict, features_only: bool = False, start_gather=None) -> dict:
+        """Compute what the objectives, or only those over the global batch, need of a batch on the device;
+        `start_gather` as the model has it."""
+        device = torch.device(self.world.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
+            return self.replicas.forward(batch, self.seed, features_only, start_gather)
+
+    def readers(self, batch: dict) -> list:
+        """Pick the objectives that read a batch of its type."""
+        return readers(self.objectives, self.params, kind(batch))
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
-        chosen = readers(self.objectives, batch)
-        send = self.world.send if any(getattr(one, "gathers", False) for one in chosen) else None
-        return named_losses(chosen, batch, self.outputs(batch, send=send), 1 / self.world.size)
+        chosen = self.readers(batch)
+        start_gather = self.world.all_gather_async if any(one.gathers_images for one in chosen) else None
+        return named_losses(chosen, batch, self.outputs(batch, start_gather=start_gather), 1 / self.world.size)
 
     def backward(self, batch: dict) -> dict[str, torch.Tensor]:
         """Adds a batch's gradients to those of the parameters; returns the detached losses."""
@@ -143,8 +171,13 @@ class Run:
         return losses
 
     def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
-        """The loader's batch, with what losses compare with."""
-        return self.targets.encode(self.to_device(self.targets.hide(batch)))
+        """Put the loader's batch on the device, with what losses compare with."""
+        for one in self.objectives:
+            batch = one.prepare(batch)
+        batch = self.to_device(batch)
+        for one in self.objectives:
+            batch = one.encode(batch)
+        return batch
 
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
         """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
@@ -188,7 +221,7 @@ class Run:
 
     def state(self) -> dict:
         """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
-        broken = int(self.world.sum(torch.tensor(self.loader.broken)))
+        broken = int(self.world.sum(torch.tensor(self.loader.images.broken)))
         latest = {name: self.world.sum(loss).item() for name, loss in self.latest.items()}
         names = ("done", "skipped", "log", "seconds")
         found = get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names}
@@ -200,7 +233,7 @@ class Run:
         for name in ("done", "skipped", "log", "seconds"):
             setattr(self, name, state[name])
         first = self.world.first
-        self.loader.broken = state["broken"] if first else 0
+        self.loader.images.broken = state["broken"] if first else 0
         self.latest = {
             name: torch.tensor(loss if first else 0.0, device=self.world.device)
             for name, loss in state["latest"].items()

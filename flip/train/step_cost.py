@@ -24,8 +24,7 @@ from flip.config.frozen import load
 from flip.config.schema import Mix, Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
-from flip.model.image_tokenizer import load_codebook
-from flip.train.distributed import World
+from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model
 
 # Parameters that do not change what a step costs.
@@ -55,12 +54,12 @@ class Step:
         )
         features = stand_in(params, manifest) if params.image_tower.locked else None
         self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
-        self.codebook = load_codebook(params, data, device)
+        self.data = data
         self.device = device
 
     def run(self) -> Run:
-        model = build_model(self.params, self.loader.tokens.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0, World(device=self.device), self.codebook)
+        model = build_model(self.params, self.loader.captions.tokens.tokenizer.vocabulary, 0, self.device)
+        return Run(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.

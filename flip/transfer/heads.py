@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.config.schema import Blocks, Tower
-from flip.model.transformer import Attention, Layout, Transformer, initialize, mlp
+from flip.model.packing import PackedBatch
+from flip.model.transformer import Attention, Transformer, initialize, mlp
 from flip.transfer.words import END, PAD, START
 
 FORM = Blocks(activation="gelu", norm_epsilon=1e-6)
@@ -108,6 +109,6 @@ class Answerer(nn.Module):
         """Logits [batch, answers]; ids end in PAD."""
         first = self.class_token.expand(len(states), 1, -1)
         x = torch.cat([first, self.embed(states), embedded(self.words, self.positions, ids)], dim=1)
-        layout = Layout.of(ids != PAD).after(x.shape[1] - ids.shape[1])
+        packing = PackedBatch.from_mask(ids != PAD).with_prefix(x.shape[1] - ids.shape[1])
         at = torch.zeros(len(ids), dtype=torch.long, device=x.device)
-        return self.predict(self.transformer(layout.pack(x), layout, at))
+        return self.predict(self.transformer(packing.pack(x), packing, at))

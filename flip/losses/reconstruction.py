@@ -1,8 +1,10 @@
-"""Mean squared error on the removed patches (MAE, section 3)."""
+"""Compute the mean squared error on the removed patches (MAE, section 3)."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from flip.config.schema import Params
+from flip.losses.objective import Batch, Objective, Setting
+from flip.model.mae_decoder import Decoder
 from flip.model.vision import patchify, statistics
 
 
@@ -37,14 +39,18 @@ class Pixels:
         return pixels.mean(-1, keepdim=True), (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-class Reconstruction:
-    joint = False  # each picture has the same number of removed patches
+class Reconstruction(Objective):
+    """Average over the removed patches, of which each image has the same number."""
 
-    def __init__(self, params: Params):
-        self.weight = params.reconstruction.weight
-        self.targets = Pixels(params, params.reconstruction.normalize)
+    def __init__(self, setting: Setting):
+        params = setting.params
+        self.weight, self.targets = params.reconstruction.weight, Pixels(params, params.reconstruction.normalize)
 
-    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    @classmethod
+    def module(cls, params: Params, vocabulary: int) -> nn.Module:
+        return Decoder(params.model, params.reconstruction, params.form.vision)
+
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)
         removed = outputs["removed"]
         return {"reconstruction": self.weight * (error * removed).sum() / removed.sum()}

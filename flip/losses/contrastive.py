@@ -1,4 +1,4 @@
-"""InfoNCE between the pictures and captions of a batch (CLIP; FLIP, section 3)."""
+"""Compute InfoNCE between the images and captions of a batch (CLIP; FLIP, section 3)."""
 
 from collections.abc import Callable
 
@@ -7,56 +7,64 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flip.losses.tiling import ALONE, add_products, inner, pick_side, tiles
-from flip.model.precision import full_precision
+from flip.losses.objective import Batch, Objective, Scope, Setting
+from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.model.transformer import full_precision
 
 
-class Contrastive:
-    """Mean of the image-to-text and text-to-image cross entropies over the global batch."""
+class Contrastive(Objective):
+    """Average the image-to-text and text-to-image cross entropies over the global batch."""
 
-    joint = True  # every pair is a negative of every other: the loss of a batch is not a mean over its parts
-    gathers = True
+    scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other
+    gathers_images = True
 
-    def __init__(self, weight: float = 1.0, world=ALONE):
-        self.weight, self.world = weight, world
+    def __init__(self, setting: Setting):
+        self.weight, self.group = setting.params.contrastive.weight, setting.group
 
-    def __call__(self, batch: dict[str, Tensor], outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         features = (outputs[name] for name in ("image", "text", "scale"))
-        loss = info_nce(*features, world=self.world, sent=outputs.get("sent"))
+        loss = info_nce(*features, group=self.group, gathered=outputs.get("gathered"))
         return {"contrastive": self.weight * loss}
 
 
 def info_nce(
-    image: Tensor, text: Tensor, scale: Tensor, side: int | None = None, world=ALONE, sent: Callable | None = None
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    side: int | None = None,
+    group=SINGLE_PROCESS,
+    gathered: Callable | None = None,
 ) -> Tensor:
     """InfoNCE of features [pairs, width] of unit length and a scalar logit scale; computed in float32 at least.
 
     `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only. Where `world` has several processes, each holds its pairs and gets its part of the loss, a sum;
-    `sent` gives the pictures' features of all, which may be on their way since they were there (`world.send`).
+    derivatives only. Where `group` has several processes, each holds its pairs and gets its part of the loss, a sum;
+    `gathered` gives the pictures' features of all, which may be on their way since they were there
+    (`group.all_gather_async`).
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
-    if side is None and world.size == 1:
-        return whole(image, text, scale)
-    images = sent() if sent else world.gather(image)
-    return TiledInfoNCE.apply(text, images, scale, side or len(image), world)
+    if side is None and group.size == 1:
+        return dense_info_nce(image, text, scale)
+    images = gathered() if gathered else group.all_gather(image)
+    return TiledInfoNCE.apply(text, images, scale, side or len(image), group)
 
 
-def whole(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def dense_info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """Compute InfoNCE of features [pairs, width] of unit length from the full matrix of logits."""
     logits = scale * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, world) -> tuple[Tensor, Tensor]:
+def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the tiles."""
     over_rows, over_columns = (text.new_full((len(x),), -torch.inf) for x in (text, images))
-    for rows, columns, _ in tiles(len(text), world, side):
+    for rows, columns, _ in tiles(len(text), group, side):
         logits = (scale * text[rows]) @ images[columns].T
         over_rows[rows] = torch.logaddexp(over_rows[rows], logits.logsumexp(1))
         over_columns[columns] = torch.logaddexp(over_columns[columns], logits.logsumexp(0))
-    return over_rows, world.logsumexp(over_columns)
+    return over_rows, group.logsumexp(over_columns)
 
 
 class TiledInfoNCE(torch.autograd.Function):
@@ -67,12 +75,12 @@ class TiledInfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, text, images, scale, side, world):
-        over_rows, over_columns = normalizers(text, images, scale, side, world)
-        own = slice(world.rank * len(text), (world.rank + 1) * len(text))
+    def forward(ctx, text, images, scale, side, group):
+        over_rows, over_columns = normalizers(text, images, scale, side, group)
+        own = slice(group.rank * len(text), (group.rank + 1) * len(text))
         matched = scale * torch.einsum("ij,ij->i", text, images[own])
         ctx.save_for_backward(text, images, scale, over_rows, over_columns)
-        ctx.side, ctx.world = side, world
+        ctx.side, ctx.group = side, group
         return ((over_rows + over_columns[own]) / 2 - matched).sum() / len(images)
 
     @staticmethod
@@ -80,7 +88,7 @@ class TiledInfoNCE(torch.autograd.Function):
     def backward(ctx, gradient):
         text, images, scale, over_rows, over_columns = ctx.saved_tensors
         text_sum, images_sum = torch.zeros_like(text), torch.zeros_like(images)
-        for rows, columns, matched in tiles(len(text), ctx.world, ctx.side):
+        for rows, columns, matched in tiles(len(text), ctx.group, ctx.side):
             logits = (scale * text[rows]) @ images[columns].T
             weight = (logits - over_rows[rows, None]).exp_()
             weight += logits.sub_(over_columns[columns]).exp_()

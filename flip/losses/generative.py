@@ -1,0 +1,49 @@
+"""Compute the errors of the pixels and words that a masked forward over both predicts (M3AE, Geng et al. 2022, released
+code; MAE-CLIP): the mean over what was removed of each sample, then over samples, so that a batch's loss is the mean of
+its parts'.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flip.config.schema import Params
+from flip.losses.objective import Batch, Objective, Setting
+from flip.losses.reconstruction import Pixels
+from flip.model.m3ae import CrossModal
+from flip.model.packing import masked_tokens
+
+
+def sample_mean(loss: Tensor, removed: Tensor) -> Tensor:
+    """Average over samples each one's mean over what was removed, [batch, slots] both; 0 where nothing was."""
+    return ((loss * removed).sum(dim=1) / removed.sum(dim=1).clamp(min=1)).mean()
+
+
+class Generative(Objective):
+    """Predict removed patches, by mean squared error, and removed words, by cross entropy over the vocabulary; captions
+    of which no word is removed count as 0."""
+
+    def __init__(self, setting: Setting):
+        self.section = setting.params.generative
+        self.targets = Pixels(setting.params, self.section.normalize)
+
+    @classmethod
+    def module(cls, params: Params, vocabulary: int) -> nn.Module:
+        return CrossModal(params, vocabulary)
+
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses = {}
+        if self.section.pixels:
+            losses["pixels"] = self.section.pixels * self._pixels(batch, outputs)
+        if self.section.words:
+            losses["words"] = self.section.words * self._words(batch, outputs)
+        return losses
+
+    def _pixels(self, batch: Batch, outputs: dict[str, Tensor]) -> Tensor:
+        error = (outputs["pixels"] - self.targets(batch["images"])).square().mean(dim=-1)
+        return sample_mean(error, outputs["removed_patches"])
+
+    def _words(self, batch: Batch, outputs: dict[str, Tensor]) -> Tensor:
+        removed = outputs["removed_words"]
+        ids = masked_tokens(batch["ids"], removed, self.section.mask_text)
+        found = F.cross_entropy(outputs["words"], ids, reduction="none")
+        return sample_mean(found.new_zeros(removed.shape).masked_scatter(removed, found), removed)

@@ -1,0 +1,92 @@
+"""Define what an objective is: losses with their weights, and whatever else these need.
+
+An objective is a file flip/losses/NAME.py with one subclass of `Objective`, and a section NAME of the parameters
+(flip.config.sections.objectives). It is built where a weight of its section is above 0, and nowhere else: neither its
+file nor its parameters count for a variant that leaves it out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from flip.config.schema import Params, Views
+from flip.data.batch_types import PAIRS
+from flip.losses.tiling import SINGLE_PROCESS
+
+Batch = dict[str, Tensor]
+
+
+class Scope(Enum):
+    """Say how the loss of a global batch follows from its parts.
+
+    SAMPLE: as the mean of the parts' losses, weighted by their samples.
+    GLOBAL_BATCH: only from the features of all samples together. A process gives its part of the sum.
+    """
+
+    SAMPLE = "sample"
+    GLOBAL_BATCH = "global batch"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Hold what a run's objectives may ask for: its parameters, seed, process group, device and folder of data."""
+
+    params: Params
+    seed: int = 0
+    group: Any = SINGLE_PROCESS  # a flip.train.process_group.ProcessGroup
+    data: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """Name the device that the process computes on."""
+        return self.group.device
+
+
+class Objective:
+    """Turn a batch and the model's outputs into named, weighted losses; the defaults are those of the simplest one."""
+
+    scope: ClassVar[Scope] = Scope.SAMPLE
+    gathers_images: ClassVar[bool] = False  # whether it reads the image features of all processes
+
+    def __init__(self, setting: Setting):
+        """Prepare for a run."""
+
+    @classmethod
+    def reads(cls, params: Params) -> frozenset[str]:
+        """Name the batch types (flip.data.batch_types) that it has a loss for."""
+        return frozenset({PAIRS})
+
+    @classmethod
+    def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
+        """Build what is trained for it beside the towers, if anything.
+
+        It is called with (towers, batch, seed), where `towers` is a flip.model.two_towers.Forward, within the model's
+        forward, on the batch types that are read; it returns named outputs [batch, ...].
+        """
+        return None
+
+    @classmethod
+    def views(cls, params: Params) -> Views | None:
+        """Say how two more views of each image are made, if it needs them: batch["views"]."""
+        return None
+
+    @classmethod
+    def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
+        """List what the loader does to each batch for it; `captions` is a flip.data.loader.Captions."""
+        return []
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Add to a process's batch what is drawn in main memory."""
+        return batch
+
+    def encode(self, batch: Batch) -> Batch:
+        """Add to a batch what is computed on the device, without gradients, before the step."""
+        return batch
+
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute losses by name, each a number with its weight applied, from a batch and the model's outputs."""
+        raise NotImplementedError

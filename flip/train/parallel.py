@@ -1,0 +1,97 @@
+"""Train one model on several processes: replicated (DDP), or with its weights split (FSDP2); and collect its state."""
+
+import warnings
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from flip.model.transformer import Block, Transformer
+from flip.train.process_group import ProcessGroup
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def add_up(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Exchange gradients for DDP as their sum."""
+    return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+
+
+class DDPModel:
+    """Hold the model on one process, or the same on each (DDP).
+
+    Where steps differ in what they use (`partial`), what one leaves out has no gradient, as on one process: the
+    optimizer then neither moves it nor lets it decay.
+    """
+
+    def __init__(self, model: nn.Module, world: ProcessGroup, partial: bool = False):
+        self.model = self.forward = model
+        if world.size > 1:
+            devices = [world.device] if world.device != "cpu" else None
+            # What it says when all is used, as on pairs.
+            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+            self.forward = DistributedDataParallel(
+                model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True,
+                find_unused_parameters=partial,
+            )  # fmt: skip
+            self.forward.register_comm_hook(None, add_up)
+
+    def exchange(self, last: bool):
+        """Return a context for one of several backward passes of a step; gradients travel in the last."""
+        return nullcontext() if last or self.forward is self.model else self.forward.no_sync()
+
+    def finish(self) -> None:
+        """End the last backward pass of a step."""
+
+
+class FSDPModel:
+    """Split weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
+
+    def __init__(self, model: nn.Module, world: ProcessGroup):
+        self.model = self.forward = model
+        self.world = world
+        # The outputs are read, and never changed in place.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+        # FSDP cannot split a number; the temperature stays whole on each process.
+        self.numbers = {parameter for parameter in model.parameters() if not parameter.ndim}
+        for module in model.modules():
+            if isinstance(module, Block):
+                fully_shard(module)
+            elif isinstance(module, Transformer):
+                module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others
+        fully_shard(model, ignored_params=self.numbers)
+        for module in model.modules():
+            if hasattr(module, "set_gradient_divide_factor"):
+                module.set_gradient_divide_factor(1.0)
+
+    def exchange(self, last: bool):
+        self.model.set_requires_gradient_sync(last)
+        return nullcontext()
+
+    def finish(self) -> None:
+        for number in self.numbers:
+            if number.grad is not None:  # all processes use the same
+                number.grad = self.world.sum(number.grad)
+
+
+def get_state(model: nn.Module, optimizer) -> dict:
+    """Return all weights and optimizer state in main memory, by parameter name: the same for any number of
+    processes."""
+    weights, moments = get_state_dict(model, optimizer, options=WHOLE)
+    return {"model": weights, "optimizer": moments}
+
+
+def set_state(model: nn.Module, optimizer, state: dict) -> None:
+    set_state_dict(
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
+    )
+
+
+def own_part(x: Tensor) -> Tensor:
+    """Return what this process holds of a tensor that may be split."""
+    return x.to_local() if isinstance(x, DTensor) else x
