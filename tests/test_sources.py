@@ -94,7 +94,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / ".flip").mkdir()
 
     def forget():
-        for cached in (sources._source, sources._facts, sources._imports, sources.sources, sources.source_hash):
+        for cached in (sources.path_of, sources._facts, sources._imports, sources.sources, sources.source_hash):
             cached.cache_clear()
 
     forget()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flip.config.frozen import dump, load, merge
-from flip.config.schema import Params, Section
+from flip.config.schema import Objectives, Params, Section
 from flip.files import read_json, write_atomic
 from flip.metrics.names import HEADS
 from flip.model.weights import save_weights
@@ -71,6 +71,21 @@ def reason(stage, key):
     return next((stage.unread[name] for name in names if name in stage.unread), None)
 
 
+def section_of(params, key):
+    """The objective that a key belongs to; None for other keys."""
+    name = key.partition(".")[0]
+    return getattr(params, name) if name in Objectives.model_fields else None
+
+
+def idle(params, key):
+    """Whether it belongs to an objective that these parameters give no weight."""
+    return (one := section_of(params, key)) is not None and not one.wanted
+
+
+def is_weight(params, key):
+    return (one := section_of(params, key)) is not None and key.partition(".")[2] in type(one).weights
+
+
 @pytest.fixture(scope="module")
 def params(project):
     return project.resolve("flava")
@@ -83,7 +98,7 @@ def test_a_changed_parameter_changes_what_a_stage_depends_on_unless_a_reason_say
     before = stage.parameters(params)
     for key, value in leaves(params):
         changed = stage.parameters(replaced(params, key, other(value))) != before
-        assert changed == (reason(stage, key) is None), key
+        assert changed == (reason(stage, key) is None and (not idle(params, key) or is_weight(params, key))), key
         parts = key.split(".")
         seen |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
     assert stage.unread.keys() <= seen  # none of them is misspelt, or left over
@@ -150,8 +165,10 @@ class Watch:
         return {key for key, _ in leaves(params) if key in self.read}
 
 
-def untrue(stage, keys):
-    return {key for key in keys if reason(stage, key) == NOT_READ}
+def untrue(stage, keys, params):
+    """Keys that were read and do not count: by what is said of the stage, or as their objective has no weight."""
+    read_idle = {key for key in keys if idle(params, key) and not is_weight(params, key)}
+    return read_idle | {key for key in keys if reason(stage, key) == NOT_READ}
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +217,7 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
         stage.main(words)
         params = load(words[words.index("--params") + 1])
         assert watch.read, "nothing was looked at"
-        assert untrue(STAGES[name], watch.values(params)) == set()
+        assert untrue(STAGES[name], watch.values(params), params) == set()
 
 
 def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
@@ -228,7 +245,7 @@ def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_p
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--seed", 0, "--out", tmp_path / "out"]
     pretrain.main([str(word) for word in [*words, "--checkpoints", tmp_path / "checkpoints"]])
     assert "train.batch" in watch.read
-    assert untrue(STAGES["pretrain"], watch.values(params)) == set()
+    assert untrue(STAGES["pretrain"], watch.values(params), params) == set()
 
 
 def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, monkeypatch):
@@ -242,7 +259,7 @@ def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(chang
         watch.follow(stage)
         stage.main([str(word) for word in [*words, tmp_path / name, *more]])
         assert watch.read
-        assert untrue(STAGES[name], watch.values(params)) == set()
+        assert untrue(STAGES[name], watch.values(params), params) == set()
 
 
 @pytest.mark.parametrize(("name", "task"), [("transfer", "vqa"), ("finetuning", "fine-finetuned")])
@@ -262,4 +279,4 @@ def test_nothing_that_is_trained_to_be_measured_reads_what_is_said_not_to_be_rea
     words = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", tmp_path / "weights.safetensors"]
     stage.main([str(word) for word in [*words, "--seed", 0, "--out", tmp_path / "out", "--tasks", task]])
     assert "transfer.finetuning.lr" in watch.read or "transfer.lr" in watch.read
-    assert untrue(STAGES[name], watch.values(params)) == set()
+    assert untrue(STAGES[name], watch.values(params), params) == set()

@@ -76,7 +76,7 @@ def made_from(spec: dict, after: list, places: list) -> dict:
         ValueError: the code is another than when the job was planned, which may be long ago where jobs queue.
     """
     planned = spec["content"]
-    if source_hash(planned["module"]) != planned["code"]:
+    if source_hash(planned["module"], tuple(planned.get("plugins", ()))) != planned["code"]:
         raise ValueError(
             f"{spec['path']}: the sources of {planned['module']} have changed since this job was planned; end the "
             "workflow and start it again, so that what is made says what made it"

@@ -47,12 +47,11 @@ class Stage:
         left_out = Objectives.model_fields.keys() - params.objectives.keys()
         return params.model_dump(mode="json", exclude=unread.nested({*self.unread, *left_out}))
 
-    def code(self, trained: Iterable[Params]) -> str:
-        """Return a hash of the code; where it builds models, with the objectives that these are trained by."""
+    def plugins(self, built: Iterable[Params]) -> list[str]:
+        """List the objectives' modules that it imports by name, where it builds the models of these parameters."""
         if path_of(REGISTRY) not in sources(self.module):
-            return source_hash(self.module)
-        names = {name for params in trained for name in params.objectives}
-        return source_hash(self.module, tuple(f"{REGISTRY}.{name}" for name in sorted(names)))
+            return []
+        return sorted({f"{REGISTRY}.{name}" for params in built for name in params.objectives})
 
 
 DATA = {
@@ -100,8 +99,9 @@ class Spec(NamedTuple):
 
     def text(self, rules: Path) -> str:
         """Return what its file holds."""
-        name = Path(self.path).stem
-        content = {"stage": name, "module": self.stage.module, "code": self.stage.code(self.variants)}
+        name, plugins = Path(self.path).stem, self.stage.plugins(self.variants)
+        code = source_hash(self.stage.module, tuple(plugins))
+        content = {"stage": name, "module": self.stage.module, "plugins": plugins, "code": code}
         content |= {"rule": rule_hash(name, rules), "parameters": self.parameters}
         return json.dumps(content, indent=1) + "\n"
 
