@@ -101,7 +101,11 @@ def test_every_scale_resolves(scale):
         ),
         (["base", "source", "filters"], {"unsafe": {"colum": "NSFW", "keep": ["UNLIKELY"]}}, "did you mean 'column'"),
         (["variants", "clip", "reconstruction"], {"weight": 1.0}, "reconstruction.weight needs removed patches"),
-        (["variants", "clip", "contrastive"], {"weight": 0.0}, "no loss: give contrastive.weight"),
+        (
+            ["variants", "clip", "contrastive"],
+            {"weight": 0.0},
+            "no loss: give one of these a value above 0: contrastive.weight",
+        ),
         (["variants", "mae", "masking"], {"image": 0.75, "text": 0.5}, "masking.text has no text tower"),
         (["variants", "mae", "form"], {"vision": {"pooling": "map"}}, "nothing that would train it"),
         (["variants", "clip", "captions"], {"fill": True}, "captions: fill = true repeats the end token"),

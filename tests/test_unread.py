@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from flip.config.frozen import dump, load, merge
-from flip.config.schema import Objectives, Params, Section
+from flip.config.objectives import NAMES
+from flip.config.schema import Params, Section
 from flip.files import read_json, write_atomic
 from flip.metrics.names import HEADS
 from flip.model.weights import save_weights
@@ -74,7 +75,7 @@ def reason(stage, key):
 def section_of(params, key):
     """The objective that a key belongs to; None for other keys."""
     name = key.partition(".")[0]
-    return getattr(params, name) if name in Objectives.model_fields else None
+    return getattr(params, name) if name in NAMES else None
 
 
 def idle(params, key):

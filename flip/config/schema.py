@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from flip.config.objectives import NAMES, Objectives
 from flip.config.sections.data import (
     Augmentation,
     Captions,
@@ -15,6 +16,7 @@ from flip.config.sections.data import (
     Download,
     Faults,
     Filters,
+    Mix,
     Noise,
     Shards,
     Source,
@@ -28,6 +30,7 @@ from flip.config.sections.model import (
     Blocks,
     Form,
     ImageTower,
+    Logits,
     Masking,
     Model,
     TextForm,
@@ -36,7 +39,6 @@ from flip.config.sections.model import (
     VisionForm,
     must_keep,
 )
-from flip.config.sections.objectives import Flava, Generative, Logits, Mix, Objectives, Reconstruction, SimCLR
 from flip.config.sections.resources import Job, Resources
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
@@ -52,9 +54,7 @@ __all__ = [
     "Faults",
     "File",
     "Filters",
-    "Flava",
     "Form",
-    "Generative",
     "ImageTower",
     "Job",
     "Masking",
@@ -63,10 +63,8 @@ __all__ = [
     "Noise",
     "Objectives",
     "Params",
-    "Reconstruction",
     "Section",
     "Shards",
-    "SimCLR",
     "Source",
     "TextForm",
     "TextTower",
@@ -160,7 +158,7 @@ class Params(Objectives):
 
     @property
     def is_of_one_width(self) -> bool:
-        """Whether FLAVA's three encoders are as wide."""
+        """Tell whether FLAVA's three encoders are as wide."""
         return self.model.vision.width == self.model.text.width == self.flava.multimodal.width
 
     @property
@@ -217,10 +215,9 @@ class Params(Objectives):
         for one in self.objectives.values():
             one.check(self)
         if not self.objectives:
-            known = {name: type(getattr(self, name)).weights for name in Objectives.model_fields}
-            keys = ", ".join(f"{name}.{key}" for name, weights in known.items() for key in weights)
+            keys = ", ".join(f"{name}.{key}" for name in NAMES for key in type(getattr(self, name)).weights)
             raise ValueError(f"no loss: give one of these a value above 0: {keys}")
-        if self.form.vision.pooling == "map" and not self.aligned and not self.simclr.weight:
+        if self.form.vision.pooling == "map" and not self.trains_pooling:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")

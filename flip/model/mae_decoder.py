@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from flip.config.schema import Model, Reconstruction, Tower, VisionForm
+from flip.config.objectives.reconstruction import Reconstruction
+from flip.config.schema import Model, Tower, VisionForm
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_positions
 

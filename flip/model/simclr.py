@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from flip.config.schema import SimCLR
+from flip.config.objectives.simclr import SimCLR
 from flip.model.transformer import full_precision
 
 WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights

@@ -22,14 +22,15 @@ from typing import NamedTuple
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, to_yaml
+from flip.config.objectives import NAMES
 from flip.config.resolve import Project
-from flip.config.schema import Objectives, Params
+from flip.config.schema import Params
 from flip.files import write_atomic
 from flip.metrics.names import HEADS, jobs, transferred
 from flip.provenance import unread
 from flip.provenance.sources import path_of, rule_hash, source_hash, sources
 
-REGISTRY = "flip.losses"  # imports the objectives by their names
+REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives by their names
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,13 @@ class Stage:
         """Return what counts of the parameters: all but `unread`, and the objectives that have no weight."""
         if self.unread is None:
             return {}
-        left_out = Objectives.model_fields.keys() - params.objectives.keys()
+        left_out = set(NAMES) - params.objectives.keys()
         return params.model_dump(mode="json", exclude=unread.nested({*self.unread, *left_out}))
 
     def plugins(self, built: Iterable[Params]) -> list[str]:
         """List the objectives' modules that it imports by name, where it builds the models of these parameters."""
-        if path_of(REGISTRY) not in sources(self.module):
-            return []
-        return sorted({f"{REGISTRY}.{name}" for params in built for name in params.objectives})
+        here = [one for one in REGISTRIES if path_of(one) in sources(self.module)]
+        return sorted({f"{one}.{name}" for one in here for params in built for name in params.objectives})
 
 
 DATA = {

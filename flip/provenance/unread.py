@@ -7,6 +7,8 @@ at what they read.
 
 from collections.abc import Iterable
 
+from flip.config.objectives import NAMES
+
 NOT_READ = "the stage's code does not read it"
 UPSTREAM = "what it decides comes with a result that this one is made from"
 SPEED = "it changes how fast a result comes, and not what it is, but for rounding, as another machine does"
@@ -16,7 +18,7 @@ OWN = "each seed has a result of its own"
 UNUSED = "it is read on the way to something else, and gives nothing to this result"
 LISTED = "what the stage reads of it is listed beside the parameters"
 
-LOSSES = ("logits", "contrastive", "sigmoid", "reconstruction", "generative", "simclr", "flava")
+LOSSES = ("logits", *NAMES)
 MODEL = ("start", "model", "form", "image_tower", "text_tower", "masking", *LOSSES)
 TRAINED = (*MODEL, "captions", "augmentation", "noise", "codebook", "train")
 DATA = ("source", "world", "download", "shards", "tokenizer")

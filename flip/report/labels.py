@@ -1,20 +1,16 @@
 """Words for a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
 
-from flip.config.schema import Params
+from collections.abc import Callable
+from functools import partial
+
+from flip.config.objectives import NAMES, Objectives
+from flip.config.schema import Params, Section
 
 
 def _image_tower(params: Params) -> str:
     tower = params.image_tower
     how = " locked" if tower.locked else f" at {tower.lr_scale:g} x the learning rate" if tower.lags else ""
     return f"{tower.weights}{how}" if tower.weights else ""
-
-
-FLAVA = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
-
-
-def _mix(params: Params) -> str:
-    shares = params.flava.mix.shares.items()
-    return " + ".join(f"{100 * share:g}% {kind}" for kind, share in shares) if params.flava.mix.pairs < 1 else ""
 
 
 def _size(params: Params) -> str:
@@ -33,14 +29,22 @@ def _bias(params: Params) -> str:
     return "none" if bias is None else f"{bias:g}" if isinstance(bias, float) else bias
 
 
-def _masked_pass(params: Params) -> str:
-    masked = params.generative
-    return f"{masked.pixels:g} pixels + {masked.words:g} words, {masked.encoder} encoder" if masked.wanted else ""
-
-
 def _noise(params: Params) -> str:
     found = {"pictures": params.noise.images, "words": params.noise.texts, "pairs": params.noise.pairs}
     return ", ".join(f"{100 * share:g}% of {name}" for name, share in found.items() if share)
+
+
+def _objectives() -> dict:
+    """Collect the facts of all objectives' sections."""
+    return {
+        fact: (partial(_of_section, name, read), [f"{name}.{key}" for key in keys])
+        for name in NAMES
+        for fact, (read, keys) in Objectives.model_fields[name].annotation.facts.items()
+    }
+
+
+def _of_section(name: str, read: Callable[[Section], str], params: Params) -> str:
+    return read(getattr(params, name))
 
 
 # Facts in the field's words; each replaces the keys named beside it.
@@ -78,22 +82,7 @@ FACTS = {
     "bias": (_bias, ["sigmoid.bias"]),
     "noise": (_noise, ["noise.images", "noise.texts", "noise.pairs"]),
     "crops of at least": (lambda p: f"{100 * p.augmentation.crop_area[0]:g}%", ["augmentation.crop_area"]),
-    "masked pass": (_masked_pass, ["generative.pixels", "generative.words", "generative.encoder"]),
-    "words hidden": (
-        lambda p: f"{100 * p.generative.mask_text:g}%" if p.generative.wanted else "",
-        ["generative.mask_text"],
-    ),
-    "pixels": (
-        lambda p: "raw" if p.reconstruction.weight and not p.reconstruction.normalize else "",
-        ["reconstruction.normalize"],
-    ),
-    "reconstruction weight": (lambda p: f"{p.reconstruction.weight:g}", ["reconstruction.weight"]),
-    "FLAVA losses": (
-        lambda p: " + ".join(name for name in FLAVA if getattr(p.flava, name)),
-        [f"flava.{name}" for name in FLAVA],
-    ),
-    "samples as": (_mix, [f"flava.mix.{kind}" for kind in ("pairs", "images", "texts")]),
-    "SimCLR weight": (lambda p: f"{p.simclr.weight:g}", ["simclr.weight"]),
+    **_objectives(),
     "base learning rate": (lambda p: f"{p.train.base_lr:g}", ["train.base_lr"]),
     "warm-up samples": (lambda p: f"{p.train.warmup:,}", ["train.warmup_samples", "train.warmup_scale"]),
     "image tower from": (_image_tower, ["image_tower.weights", "image_tower.lr_scale"]),
@@ -125,7 +114,7 @@ def flat(tree: dict, prefix="") -> dict:
 def facts(params: Params) -> dict[str, str]:
     """All that can distinguish a row, as text; what has no word of its own goes by its key."""
     covered = {key for _, keys in FACTS.values() for key in keys}
-    others = flat(params.model_dump(mode="json", exclude=IGNORED))
+    others = flat(params.model_dump(mode="json", exclude=IGNORED | (set(NAMES) - params.objectives.keys())))
     return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
         key: value for key, value in others.items() if key not in covered
     }
@@ -141,9 +130,10 @@ def labels(rows: list[Params]) -> list[str]:
     """For each row the facts in which not all rows are alike; where these are many, as between systems, those with a
     word of their own in which it differs from the first row."""
     known = [facts(row) for row in rows]
-    differing = [fact for fact in known[0] if len({row[fact] for row in known}) > 1]
+    every = dict.fromkeys(fact for row in known for fact in row)  # a row says nothing of objectives without a weight
+    differing = [fact for fact in every if len({row[fact] for row in known if fact in row}) > 1]
     if len(differing) <= MANY:
-        return [", ".join(f"{fact} {row[fact]}" for fact in differing if row[fact]) for row in known]
+        return [", ".join(f"{fact} {row[fact]}" for fact in differing if row.get(fact)) for row in known]
     named = [fact for fact in differing if fact in FACTS]
     return [
         ", ".join(f"{fact} {row[fact]}" for fact in named if row[fact] and row[fact] != known[0][fact]) for row in known

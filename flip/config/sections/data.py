@@ -266,3 +266,29 @@ class Views(Augmentation):
     blur_sigma: Range[Annotated[float, Field(gt=0, le=100)]] = Field(
         description="smallest and largest sigma of the blur, pixels"
     )
+
+
+class Mix(Section):
+    """Say what the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
+    (FLAVA, Table A.2: 0.70 pairs, 0.15 pictures, 0.15 texts, of a data set each)."""
+
+    pairs: Share = Field(description="share of the samples whose picture and caption all losses read")
+    images: Share = Field(description="share of the samples whose picture alone is read, by mim")
+    texts: Share = Field(description="share of the samples whose caption alone is read, by mlm")
+
+    @model_validator(mode="after")
+    def is_all(self):
+        if abs((total := sum(self.model_dump().values())) - 1) > 1e-9:
+            raise ValueError(f"pairs, images and texts add up to {total:g}; allowed: 1")
+        return self
+
+    @property
+    def text(self) -> str:
+        """Say it in words; nothing where all samples are pairs."""
+        shares = self.shares.items()
+        return " + ".join(f"{100 * share:g}% {name}" for name, share in shares) if self.pairs < 1 else ""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Map the batch types that there are to their shares."""
+        return {name: share for name, share in self.model_dump().items() if share}

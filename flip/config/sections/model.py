@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flip.config.sections.types import Few, Pixels, Place, Section, Share, Tiny, Width
+from flip.config.sections.types import Few, Pixels, Place, Section, Share, Temperature, Tiny, Width
 
 MANY_PATCHES = 2**16  # of a picture: a square of attention over more does not fit anywhere
 
@@ -219,3 +219,31 @@ def must_keep(key: str, kept: int, slots: int) -> None:
     """Raises ValueError where a mask, named by its key, leaves none of the slots."""
     if kept < 1:
         raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
+
+
+class Logits(Section):
+    """How cosines become logits: times a scale that is learned."""
+
+    temperature: Temperature = Field(description="1 / scale at the start")
+    max_scale: float | None = Field(
+        description="the scale is kept between 1 and this; null: free, as in SigLIP", gt=1, le=1e4
+    )
+
+    @model_validator(mode="after")
+    def begins_in_range(self):
+        if self.max_scale is not None and not 1 <= 1 / self.temperature <= self.max_scale:
+            raise ValueError(
+                f"temperature = {self.temperature:g} begins at a scale of {1 / self.temperature:g}; allowed: "
+                f"{1 / self.max_scale:g} to 1, or null for max_scale"
+            )
+        return self
+
+
+class Decoder(Tower):
+    """Describe a tower over patches, whose positions have two dimensions."""
+
+    @model_validator(mode="after")
+    def has_positions(self):
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4, as 2-D positions need")
+        return self

@@ -1,0 +1,43 @@
+"""Define what the section of an objective answers for it to those who must not import torch."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from flip.config.sections.data import Mix
+from flip.config.sections.types import Section
+
+IMAGE, TEXT = "image", "text"  # towers
+Facts = dict[str, tuple[Callable[[Any], str], tuple[str, ...]]]
+
+
+class ObjectiveSection(Section):
+    """Answer for an objective what others ask of it; the defaults are those of one loss of pairs of features."""
+
+    weights: ClassVar[tuple[str, ...]] = ("weight",)  # keys, of which one above 0 builds it
+    aligns: ClassVar[bool] = False  # whether it ties images to captions in a common space
+    trains_pooling: ClassVar[bool] = False  # whether it reads pooled image features, where it aligns nothing
+    # What distinguishes a row of a table: words -> how to say it, and the keys that it stands for.
+    facts: ClassVar[Facts] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether a weight is above 0."""
+        return any(getattr(self, name) for name in self.weights)
+
+    @property
+    def towers(self) -> frozenset[str]:
+        """Name the towers that it trains."""
+        return frozenset({IMAGE, TEXT})
+
+    @property
+    def relates(self) -> bool:
+        """Tell whether it trains what says how an image and a caption go together."""
+        return self.aligns
+
+    @property
+    def sample_types(self) -> Mix | None:
+        """Say what the samples are used as where that is not pairs alone."""
+        return None
+
+    def check(self, params: Any) -> None:
+        """Raise ValueError where the rest of a variant's parameters leaves it nothing to work on."""
