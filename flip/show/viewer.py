@@ -21,7 +21,7 @@ from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate.distinct import encode_texts
 from flip.evaluate.inputs import read, read_model
-from flip.evaluate.pointing import relevance
+from flip.evaluate.kinds.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
 from flip.model.masking import mask_patches
