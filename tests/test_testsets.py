@@ -18,6 +18,7 @@ from flip.synthetic import testsets
 from flip.synthetic.scenes import COARSE, FINE
 from flip.synthetic.shifts import SETS, SHIFTED
 from flip.testsets import fingerprints
+from flip.testsets.revision import main as check_main
 from flip.testsets.revision import make as check
 from flip.testsets.revision import revision
 
@@ -46,7 +47,8 @@ def make(change, tmp_path_factory):
         folder = tmp_path_factory.mktemp("tests")
         params = change("clip", {"world": {"tests": SIZES, "probe": FITTED}} | (delta or {}))
         (folder / "params.yaml").write_text(dump(params))
-        testsets.main(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
+        run = testsets.main if params.evaluate.sets[name] == "world" else check_main
+        run(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
         return folder / name
 
     return made
