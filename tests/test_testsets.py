@@ -47,7 +47,7 @@ def make(change, tmp_path_factory):
         folder = tmp_path_factory.mktemp("tests")
         params = change("clip", {"world": {"tests": SIZES, "probe": FITTED}} | (delta or {}))
         (folder / "params.yaml").write_text(dump(params))
-        run = testsets.main if params.evaluate.sets[name] == "world" else check_main
+        run = testsets.main if params.evaluate.sets.get(name, "world") == "world" else check_main
         run(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
         return folder / name
 

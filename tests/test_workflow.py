@@ -116,9 +116,9 @@ def test_every_stage_of_the_workflow_is_a_module():
 
 @pytest.mark.parametrize("report", ["ablations", "languages", "transfers"])
 def test_each_job_runs_the_module_whose_code_counts_for_it(copy, report):
-    """What draws the world for the world's data, and nothing of it for users' own: here, a set of captions."""
+    """What draws the world for the world's data, and nothing of it for users' own: here, a test set."""
     if report == "ablations":
-        edit(copy, "params.yaml", "retrieval: world", "retrieval: ./mine")
+        edit(copy, "params.yaml", "sketch: world", "sketch: ./mine")
     said = snakemake(copy, "-n", "-p", report)
     found = dict(re.findall(r"^.*--spec (\S+) .* -m (flip\S+) --", said, re.MULTILINE))
     assert len(found) > 10
@@ -126,7 +126,7 @@ def test_each_job_runs_the_module_whose_code_counts_for_it(copy, report):
         assert read_json(copy / spec)["module"] == module, spec
     drawn = {"flip.synthetic.table", "flip.synthetic.download", "flip.synthetic.testsets"}
     assert drawn | {f"flip.synthetic.{'translate' if report == 'languages' else 'table'}"} <= set(found.values())
-    own = found["specs/tiny/data/tests/retrieval/test_sets.json"]
+    own = found["specs/tiny/data/tests/sketch/test_sets.json"]
     assert own == ("flip.testsets.revision" if report == "ablations" else "flip.synthetic.testsets")
 
 
