@@ -434,7 +434,7 @@ def changed_specs(project, path, value) -> set[str]:
         (
             ["base", "evaluate", "languages"],
             {"de": "world", "es": "world", "ru": None},
-            {"languages/translated_set.json"}
+            {f"languages/tests/{language}/translated_set.json" for language in ("de", "es", "ru")}
             | {f"variants/{name}/evaluate.json" for name in ("msiglip", "msiglip-bottleneck")},
         ),
         (
