@@ -34,8 +34,8 @@ from flip.evaluate import zeroshot
 from flip.evaluate.encoders import Full
 from flip.evaluate.inputs import read
 from flip.files import read_json, write_json
+from flip.synthetic.testsets import make
 from flip.synthetic.world import caption, jpeg
-from flip.testsets.__main__ import make
 from flip.testsets.reader import prompts, set_folder
 from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model, count_steps

@@ -1,20 +1,24 @@
-"""A command that runs under another one: it is handed SIGTERM, so that it can save its work, and never left behind."""
+"""Run a command under this one, so that none is left behind: in the foreground it takes this process's place and is
+asked to stop, so that it can save its work; in the background it serves this process and is killed at its end."""
 
 import ctypes
+import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 
 def end_with_parent() -> None:
-    """Has Linux send SIGTERM to this process when its parent ends, however that ends."""
+    """Have Linux send SIGTERM to this process when its parent ends, however that ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager
-def child(command: list[str], env: dict | None = None):
-    """The running command; SIGTERM goes to it for as long as it is in use, and its end is waited for."""
+def foreground(command: list[str], env: dict[str, str] | None = None):
+    """Give the running command; SIGTERM goes to it for as long as it is in use, and its end is waited for."""
     before = end_with_parent if sys.platform == "linux" else None
     with subprocess.Popen(command, env=env, preexec_fn=before) as process:
         previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
@@ -26,5 +30,35 @@ def child(command: list[str], env: dict | None = None):
 
 
 def exit_code(process: subprocess.Popen) -> int:
-    """As a shell says it: 143 where SIGTERM ended the command."""
+    """Return it as a shell says it: 143 where SIGTERM ended the command."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+@contextmanager
+def background(code: str, options: dict, **popen):
+    """Give a Python process that runs `code`, which begins with `given_options`; it ends with this one at the latest.
+
+    Its children end too: it is the leader of a process group of its own.
+    """
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True, **popen) as process:
+        try:
+            process.stdin.write(json.dumps(options) + "\n")
+            process.stdin.flush()
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def given_options() -> dict:
+    """Read what `background` hands over, and have this process group killed as soon as the other process ends, which
+    closes the pipe that is standard input."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.killpg(0, signal.SIGKILL)
+
+    options = json.loads(sys.stdin.readline())
+    threading.Thread(target=wait, daemon=True).start()
+    return options

@@ -28,7 +28,7 @@ from flip.provenance.freshness import (
 from flip.provenance.locks import enter
 from flip.config.faults import ParameterError
 from flip.provenance.environment import git_state
-from flip.provenance.specs import write_specs
+from flip.provenance.specs import DATA, TRANSLATED_SET, TRANSLATIONS, write_specs
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -181,7 +181,9 @@ if workflow.is_main_process:
 def record() -> None:
     """What is finished goes into DVC's records; DVC does so by itself where it called Snakemake."""
     if "DVC_STAGE" not in os.environ:
-        subprocess.run([PYTHON, "-m", "flip.provenance.record", "--scale", SCALE], check=False)
+        subprocess.run(
+            [PYTHON, "-m", "flip.provenance.record", "--scale", SCALE], check=False
+        )
 
 
 onsuccess:

@@ -20,10 +20,16 @@ rule table:
     params:
         made=expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
         sources=outside(BASE.source.table),
+        module=DATA["table"].at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --scratch --"
-        " {PYTHON} -m flip.data.table --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --out-folder data/{wildcards.scale}/table 2> {log:q}"
+
+
+def drawn_by(wildcards, input) -> list[str]:
+    """The option that says what the world's images are drawn by; none where they are the web's."""
+    return ["--spec", input.spec] if BASE.source.table == "world" else []
 
 
 rule download:
@@ -41,10 +47,12 @@ rule download:
         runtime=BASE.resources.data.minutes,
     params:
         made="data/{scale}/download/{part}.json",
+        module=DATA["download"].at(BASE.source.table).module,
+        drawn_by=drawn_by,
     shell:
         RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.data.download --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --table data/{wildcards.scale}/table/{wildcards.part}.parquet --spec {input.spec:q} --out {params.made:q}"
+        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --table data/{wildcards.scale}/table/{wildcards.part}.parquet {params.drawn_by:q} --out {params.made:q}"
         " --log {log:q} 2>> {log:q}"
 
 

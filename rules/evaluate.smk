@@ -6,6 +6,7 @@
 
 from flip.metrics.names import jobs, transferred
 from flip.metrics.sets import TRANSFERS
+from flip.testsets.notes import SHOWN, notes_path
 
 
 def transfer_receipts(report) -> list[str]:
@@ -25,10 +26,13 @@ def tasks_of(wildcards) -> list[str]:
     ]
 
 
-def transfer_folders(wildcards) -> list[str]:
-    """What these tasks learn from and are tested on, where that lies outside the project."""
+def transfer_sources(wildcards) -> list[str]:
+    """What these tasks learn from and are tested on, where that lies outside the project; of the world's images, what
+    heads are told, which no hash of a set covers."""
     asked = BASE.transfer.model_dump(include=set(tasks_of(wildcards)) & set(TRANSFERS))
-    return outside(*asked.values())
+    tests = Path("data", SCALE, "tests")
+    told = [str(notes_path(tests / name, split)) for split, name in SHOWN.items()]
+    return outside(*asked.values()) + told * ("world" in asked.values())
 
 
 rule evaluate:
@@ -108,7 +112,7 @@ rule transfer:
         ),
         facts="tables/{scale}/{report}/{variant}/{job}/seed-{seed}/metrics.json",
         tasks=tasks_of,
-        sources=transfer_folders,
+        sources=transfer_sources,
     shell:
         OFFLINE + RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"

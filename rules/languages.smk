@@ -57,9 +57,10 @@ rule translations:
         ),
         facts="data/{scale}/languages/{languages}/translations.json",
         sources=outside(BASE.source.translations),
+        module=TRANSLATIONS.at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --scratch --"
-        " {PYTHON} -m flip.synthetic.translate captions --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
         " --languages {wildcards.languages} --manifest data/{wildcards.scale}/manifest.json"
         " --shards data/{wildcards.scale}/shards --out data/{wildcards.scale}/languages/{wildcards.languages} 2> {log:q}"
 
@@ -67,7 +68,7 @@ rule translations:
 rule translated_set:
     """Make or check the retrieval set in the language {wildcards.language}."""
     input:
-        spec="specs/{scale}/languages/translated_set.json",
+        spec="specs/{scale}/languages/tests/{language}/translated_set.json",
         after=[],
     output:
         update("receipts/{scale}/languages/tests/retrieval-{language}.json"),
@@ -80,8 +81,11 @@ rule translated_set:
     params:
         made="data/{scale}/languages/tests/retrieval-{language}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.languages[wildcards.language]),
+        module=lambda wildcards: TRANSLATED_SET.at(
+            BASE.evaluate.languages[wildcards.language]
+        ).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --scratch --"
-        " {PYTHON} -m flip.synthetic.translate set --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --language {wildcards.language} --out data/{wildcards.scale}/languages/tests/retrieval-{wildcards.language}"
+        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " --set retrieval-{wildcards.language} --out data/{wildcards.scale}/languages/tests/retrieval-{wildcards.language}"
         " 2> {log:q}"

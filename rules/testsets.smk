@@ -43,7 +43,7 @@ rule mirror_set:
 rule test_sets:
     """Make or check the test set {wildcards.set}, with its training split if it is probed."""
     input:
-        spec="specs/{scale}/data/test_sets.json",
+        spec="specs/{scale}/data/tests/{set}/test_sets.json",
         after=lambda wildcards: mirror_receipts([wildcards.set]),
     output:
         update("receipts/{scale}/data/tests/{set}.json"),
@@ -56,9 +56,12 @@ rule test_sets:
     params:
         made="data/{scale}/tests/{set}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.sets[wildcards.set]),
+        module=lambda wildcards: DATA["test_sets"]
+        .at(BASE.evaluate.sets[wildcards.set])
+        .module,
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.testsets --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
+        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
         " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
 
 
@@ -80,4 +83,4 @@ rule test_fingerprints:
         sets=expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
     shell:
         RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.data.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"
+        " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"

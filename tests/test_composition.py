@@ -11,25 +11,25 @@ import pytest
 import simplejpeg
 import torch
 
-from flip.evaluate.composition import outcomes, preference
+from flip.evaluate.kinds.composition import outcomes, preference
 from flip.files import read_json
 from flip.metrics.names import set_of
 from flip.model.two_towers import TwoTowers
+from flip.synthetic import testsets
 from flip.synthetic.composition import (
     CHANGES,
-    Pair,
     caption,
-    counted,
     differ_in_one_place,
     has_same_words,
     pair,
     related,
     relations,
-    samples,
 )
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets import __main__ as testsets
+from flip.testsets.contents import add
+from flip.testsets.kinds.composition import Pair, counted, samples
+from flip.testsets.revision import revision
 from tests.conftest import SMALL
 
 STAR = Thing("star", "red", "plain", 0.4, -0.25, -0.25, 0.0)
@@ -117,7 +117,7 @@ def test_a_set_has_a_pair_of_each_kind_for_each_picture(folder):
 
 def test_a_set_of_captions_is_not_probed(folder):
     with pytest.raises(ValueError, match="'composition' has captions, not classes"):
-        testsets.revision(folder, "composition", "x", probed=True)
+        revision(folder, "composition", "x", probed=True)
 
 
 def public(folder, text, picture=True):
@@ -127,19 +127,19 @@ def public(folder, text, picture=True):
     (folder / "dataset_type.txt").write_text("composition")
     with tarfile.open(folder / "test" / "0.tar", "w") as tar:
         if picture:
-            testsets.add(tar, "000000.jpg", simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
-        testsets.add(tar, "000000.txt", text.encode())
+            add(tar, "000000.jpg", simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
+        add(tar, "000000.txt", text.encode())
     return folder
 
 
 def test_a_public_set_is_checked(tmp_path):
     good = public(tmp_path / "good", "add-attribute\ta dog\ta red dog\nadd-attribute\ta cat\ta red cat\n")
-    assert testsets.revision(good, "composition", "x")["pairs"] == {"add-attribute": 2}
+    assert revision(good, "composition", "x")["pairs"] == {"add-attribute": 2}
     wants = "needs a picture and a .txt of one line per pair: kind, right caption and wrong caption"
     faults = {"two": "swap\ta dog", "none": "", "empty": "swap\ta dog\t "}
     for name, text in faults.items():
         with pytest.raises(ValueError, match=wants):
-            testsets.revision(public(tmp_path / name, text), "composition", "x")
+            revision(public(tmp_path / name, text), "composition", "x")
     with pytest.raises(ValueError, match=r"0\.tar: 000000 has no image; each sample needs one"):
         counted([public(tmp_path / "blind", "swap\ta\tb", picture=False) / "test" / "0.tar"])
     with pytest.raises(ValueError, match="'a dog' is both the right and the wrong caption of a swap"):
@@ -216,8 +216,8 @@ def test_several_pairs_of_a_picture_are_one_item(folder, change, tmp_path):
     for second, expected in ((1, [0.75, 1.0]), (0, [[0.875, 2.0]])):
         with tarfile.open(place / "test" / "0.tar", "w") as tar:
             for number, text in enumerate(("\n".join(lines), lines[0])):
-                testsets.add(tar, f"{number:06d}.jpg", pictures[number * second])
-                testsets.add(tar, f"{number:06d}.txt", text.encode())
+                add(tar, f"{number:06d}.jpg", pictures[number * second])
+                add(tar, f"{number:06d}.txt", text.encode())
         for batch in (1, 16):
             found = outcomes(oracle, oracle.tokenize, place, "cpu", batch)
             assert {kind: values.tolist() for kind, values in found.items()} == {"swap": expected, "add": [1.0]}

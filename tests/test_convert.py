@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from flip.testsets.contents import contents
+from flip.testsets.kinds import LEARNED
 from flip.transfer import convert as module
 from flip.transfer.convert import convert, main
-from flip.transfer.splits import noted
 
 COCO = {
     "images": [
@@ -56,14 +56,14 @@ def test_karpathys_splits_with_pictures_as_they_are(place):
         convert("coco", [place / "coco.json"], place, split, place / "out", 2)
         found = read(place / "out" / split)
         assert [one["jpg"] for one in found] == [(place / f"val2014/{row}.jpg").read_bytes() for row in rows]
-        assert [noted("caption", one, "") for one in found] == [[f"A {row} ."] * 2 for row in rows]
+        assert [LEARNED["caption"].notes(one, "") for one in found] == [[f"A {row} ."] * 2 for row in rows]
     assert (place / "out/train/nshards.txt").read_text() == "2\n"
 
 
 def test_nocaps_has_domains(place):
     convert("nocaps", [place / "nocaps.json"], place, "test", place / "out", 10)
     found = read(place / "out/test")
-    assert [(noted("nocaps", one, ""), one["domain"]) for one in found] == [
+    assert [(LEARNED["nocaps"].notes(one, ""), one["domain"]) for one in found] == [
         (["seven"], b"in-domain"),
         (["nine"], b"out"),
     ]
@@ -74,7 +74,10 @@ def test_questions_have_their_answers_whichever_file_comes_first(place):
     for number, given in enumerate((files, files[::-1])):
         convert("vqa", given, place, "test", place / f"out{number}", 10)
         (found,) = read(place / f"out{number}/test")
-        assert [(one.text, set(one.answers)) for one in noted("vqa", found, "")] == [("Why?", {"a1"}), ("Who?", {"a2"})]
+        assert [(one.text, set(one.answers)) for one in LEARNED["vqa"].notes(found, "")] == [
+            ("Why?", {"a1"}),
+            ("Who?", {"a2"}),
+        ]
 
 
 def test_a_stopped_run_goes_on(place, monkeypatch):

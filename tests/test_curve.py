@@ -4,9 +4,10 @@ runs that are others and calls that come again do no harm; the training's end is
 import pandas as pd
 import pytest
 
-from flip.evaluate.__main__ import on_pictures
 from flip.evaluate.curve import Curve, main, read_state
 from flip.evaluate.inputs import new_model
+from flip.evaluate.kinds.classification import measure
+from flip.evaluate.trial import Trial
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
 from flip.provenance.trained import find
@@ -64,7 +65,8 @@ def test_points_are_evaluations_of_checkpoints_and_outlive_them(folder, change, 
         training.advance(steps)
         model, tokenize = new_model(params, folder / "data" / "tiny", "cpu")
         model.load_state_dict(training.run.model.state_dict())
-        found = on_pictures(model, tokenize, folder / "data" / "tiny", "fine", metric != "fine", "cpu")[metric]
+        trial = Trial(model, tokenize, folder / "data" / "tiny", "fine", "cpu", probed=metric != "fine")
+        found = measure(trial)[metric.removeprefix("fine")]
         expected.append(100 * float(found.mean()))
         if steps != 2:  # two checkpoints are kept: the first look sees two, the second one more
             curve(folder, variant)

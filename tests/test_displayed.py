@@ -19,8 +19,8 @@ from flip.data.fingerprints import read
 from flip.data.shard import Shard, members
 from flip.data.token_cache import Tokens, words
 from flip.data.tokenizer import Tokenizer, build
+from flip.data.translate import translated
 from flip.files import read_json, write_json
-from flip.synthetic.translate import translated
 from tests.images import UNTURNED, encoded, pattern, png, png16, turned
 
 GREY = pattern(1)[:, :, 0]

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from flip.config.resolve import read_project
 from flip.data.batch_types import PAD
 from flip.evaluate import retrieval, zeroshot
-from flip.evaluate.composition import preference
 from flip.evaluate.distinct import TEXTS, Firsts, encode_texts, exact, firsts
 from flip.evaluate.encoders import Full
 from flip.evaluate.features import compute
+from flip.evaluate.kinds.composition import preference
 from flip.model.two_towers import TwoTowers
 
 PICTURES, WORDS = 60, 6

@@ -23,8 +23,11 @@ from flip.data import download, duplicates, fingerprints, manifest, samples, sha
 from flip.data.pairs import NAME
 from flip.data.shard import members
 from flip.files import read_json
+from flip.synthetic import download as from_world
 from flip.synthetic import world
 from flip.synthetic.server import serving
+from flip.synthetic.table import batches
+from flip.testsets import fingerprints as of_sets
 
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,
@@ -58,10 +61,10 @@ def data(params, tmp_path_factory):
     """A data folder with the table, part 0000 downloaded, and part 0001 downloaded after a kill -9 in the middle."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "params.yaml").write_text(dump(params))
-    table.write_parts(params, folder / "table")
-    download.download(params, folder / "table" / "0000.parquet", folder / "download" / "0000.json")
+    table.write_parts(params, folder / "table", batches)
+    from_world.download(params, folder / "table" / "0000.parquet", folder / "download" / "0000.json")
     killed = kill_after_first_shard(folder)
-    download.download(params, folder / "table" / "0001.parquet", folder / "download" / "0001.json")
+    from_world.download(params, folder / "table" / "0001.parquet", folder / "download" / "0001.json")
     assert killed.items() <= states(folder).items()
     return folder
 
@@ -73,7 +76,7 @@ def states(folder) -> dict:
 
 def kill_after_first_shard(folder) -> dict:
     """Starts the download of part 0001, kills it once a shard of its three is finished, and gives what is finished."""
-    command = [sys.executable, "-m", "flip.data.download", "--params", str(folder / "params.yaml")]
+    command = [sys.executable, "-m", "flip.synthetic.download", "--params", str(folder / "params.yaml")]
     command += ["--table", str(folder / "table/0001.parquet"), "--out", str(folder / "download/0001.json")]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 300  # on a busy machine img2dataset takes a minute to start
@@ -155,7 +158,7 @@ def run_to_manifest(data, out, only=None):
     accounts = sorted((data / "download").glob("*.json"))
     how = Shards(samples_per_shard=50, compact=None, buckets=1, only=only)
     out.mkdir(parents=True)
-    fingerprints.write([], fingerprints.TESTS, out / "tests.parquet")
+    fingerprints.write([], of_sets.TESTS, out / "tests.parquet")
     for account in accounts:
         fingerprints.main(["--download", str(account), "--out", str(out / f"{account.stem}.parquet")])
     hashes = [out / f"{account.stem}.parquet" for account in accounts]
@@ -187,7 +190,7 @@ def test_nothing_arrived_is_an_error_and_leaves_a_clean_start(params, tmp_path, 
     gone = params.model_copy(update={"source": params.source.model_copy(update={"table": "elsewhere"})})
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     (tmp_path / "params.yaml").write_text(dump(gone))
-    table.write_parts(params, tmp_path / "table")
+    table.write_parts(params, tmp_path / "table", batches)
     command = ["--params", str(tmp_path / "params.yaml"), "--table", str(tmp_path / "table/0000.parquet")]
     with pytest.raises(SystemExit):
         download.main([*command, "--out", str(tmp_path / "0000.json")])

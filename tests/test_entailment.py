@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from flip.evaluate import entailment as task
+from flip.evaluate.kinds import entailment as task
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
-from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, texts, told, turned
+from flip.synthetic import testsets
+from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, told, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets import __main__ as testsets
+from flip.testsets.kinds.entailment import texts
+from flip.testsets.layout import tars
 from flip.testsets.reader import read_set
 from tests.conftest import SMALL
 
@@ -95,7 +97,7 @@ def folder(change, tmp_path_factory):
 def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
     revision = read_json(folder / "revision.json")
     assert (revision["samples"], revision["classes"], revision["train"]["samples"]) == (40, 2, 64)
-    lines = texts(testsets.tars(folder, "train"))
+    lines = texts(tars(folder, "train"))
     assert len(lines) == 64
     assert all(len(two) == 2 for two in lines)
     assert (folder / "dataset_type.txt").read_text() == "entailment\n"
@@ -104,7 +106,7 @@ def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
 def test_a_picture_without_a_statement_is_named(folder, tmp_path):
     import tarfile
 
-    from flip.testsets.__main__ import add
+    from flip.testsets.contents import add
 
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add(tar, "000000.jpg", b"1")
@@ -139,7 +141,7 @@ def loaders(folder):
 
 def test_an_oracle_scores_100(folder, change):
     given = loaders(folder)
-    lines = [two for split in given for two in texts(testsets.tars(folder, split))]
+    lines = [two for split in given for two in texts(tars(folder, split))]
     labels = [int(label) for split in given.values() for _, some in split for label in some]
     oracle = Oracle(lines, labels, change("clip", SMALL))
     found = task.outcomes(oracle, oracle.tokenize, folder, given, "cpu")

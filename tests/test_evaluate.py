@@ -23,7 +23,7 @@ from flip.metrics.scoring import number
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
-from flip.testsets import __main__ as testsets
+from flip.synthetic import testsets
 from flip.testsets.cache import decoded
 from flip.testsets.reader import prompts, read_set, to_square
 from tests.colour_sets import PICTURES, write_set

@@ -95,6 +95,6 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
         (tmp_path / "spice/lib" / name).touch()
     assert java.missing("spice") is None
     monkeypatch.setattr(java, "package", lambda: None)
-    assert java.missing("meteor") == "METEOR needs the package pycocoevalcap, which is not installed"
+    assert java.missing("meteor") == "METEOR needs the package pycocoevalcap: pip install 'flip[captioning]'"
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert java.missing("spice") == "SPICE needs Java, which is not installed"

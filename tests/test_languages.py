@@ -19,6 +19,7 @@ from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.resolve import Project, read_project
 from flip.config.sections.data import WORLD_LANGUAGES
+from flip.data import translate
 from flip.data.tokenizer import Tokenizer, tokenizer_path, train_wordpiece
 from flip.data.translations import Translations, translations_folder
 from flip.export import __main__ as export
@@ -29,12 +30,13 @@ from flip.model.text import PAD, TextTower
 from flip.provenance.specs import specs
 from flip.report.cells import Builder
 from flip.report.results import read_results
-from flip.synthetic import translate, world
+from flip.synthetic import world
 from flip.synthetic.captions import describe, sentence
 from flip.synthetic.languages.base import Named
 from flip.synthetic.languages.spoken import LANGUAGES
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import captions_of
+from flip.synthetic.translate import from_world
 from flip.testsets.reader import read_set
 from flip.train.step import build_loader
 from tests.conftest import SMALL
@@ -224,7 +226,7 @@ def test_each_shard_gets_its_captions_in_order(change, listed, tmp_path, tiny):
     params = change("msiglip", {"tokenizer": {"multilingual": 400}})
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
-        translate.write_captions(params, SPOKEN, listed, tmp_path / "shards", folder)
+        translate.write_captions(params, SPOKEN, listed, tmp_path / "shards", folder, from_world)
     read, row = Translations(folders[0], listed), 0
     for number, shard in enumerate(listed["shards"]):
         for item in range(shard["samples"]):
@@ -356,13 +358,12 @@ def test_a_bottleneck_is_exported_as_the_plain_embedding(name, trained, tmp_path
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
 def test_the_retrieval_set_has_the_same_pictures_in_each_language(change, tmp_path):
-    from flip.testsets import __main__ as testsets
+    from flip.synthetic import testsets
 
     params = change("clip", {"world": {"tests": {"retrieval": 6}}})
     (tmp_path / "params.yaml").write_text(dump(params))
     testsets.main(["--params", f"{tmp_path}/params.yaml", "--set", "retrieval", "--out", f"{tmp_path}/en"])
-    words = ["set", "--params", f"{tmp_path}/params.yaml", "--language", "ru", "--out", f"{tmp_path}/ru"]
-    translate.main(words)
+    testsets.main(["--params", f"{tmp_path}/params.yaml", "--set", "retrieval-ru", "--out", f"{tmp_path}/ru"])
     pictures, captions = {}, {}
     for name in ("en", "ru"):
         batches = list(read_set(tmp_path / name, 32, 4))
@@ -433,7 +434,7 @@ def changed_specs(project, path, value) -> set[str]:
         (
             ["base", "evaluate", "languages"],
             {"de": "world", "es": "world", "ru": None},
-            {"languages/translated_set.json"}
+            {f"languages/tests/{language}/translated_set.json" for language in ("de", "es", "ru")}
             | {f"variants/{name}/evaluate.json" for name in ("msiglip", "msiglip-bottleneck")},
         ),
         (

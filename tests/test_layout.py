@@ -10,11 +10,11 @@ import torch
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.evaluate import zeroshot
-from flip.synthetic import composition, entailment
-from flip.testsets import __main__ as testsets
-from flip.testsets import boxes, layout
+from flip.testsets import layout
+from flip.testsets.kinds import LEARNED, composition, entailment
+from flip.testsets.kinds import pointing as boxes
 from flip.testsets.reader import prompts, read_set
-from flip.transfer import splits
+from flip.testsets.revision import revision
 from tests.layouts import CLASSES, captioned, classified, photo, write
 
 NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
@@ -22,7 +22,7 @@ NAMES, PROMPTS = "classnames.txt", "zeroshot_classification_templates.txt"
 
 def both(folder):
     """What the check says of a set, and what its reader does."""
-    return testsets.revision(folder, "mine", "x"), list(read_set(folder, 16, 4)), prompts(folder)
+    return revision(folder, "mine", "x"), list(read_set(folder, 16, 4)), prompts(folder)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_texts_with_a_fault_are_refused_by_the_check_and_by_the_reader(tmp_path,
     folder = classified(tmp_path / "mine")
     (folder / file).write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
-        testsets.revision(folder, "mine", "x")
+        revision(folder, "mine", "x")
     assert len(str(error.value).splitlines()) == 1
     with pytest.raises(ValueError, match=re.escape(said)):
         both_read(folder)
@@ -90,7 +90,7 @@ def test_only_line_feeds_end_lines(tmp_path, end):
     found, batches, _ = both(folder)
     captions = [caption for _, batch in batches for one in batch for caption in one]
     assert captions == [caption for n in range(18) for caption in (f"a boat{end}at sea {n}", f"the key {n}")]
-    noted = [splits.noted("caption", {"txt": text}, "x") for text in texts]
+    noted = [LEARNED["caption"].notes({"txt": text}, "x") for text in texts]
     assert [caption for one in noted for caption in one] == captions
     pair = composition.samples(one_sample(tmp_path / "pair", txt=f"swap\ta{end}b\tb a\n\n".encode()))
     assert next(pair)[1] == [("swap", f"a{end}b", "b a")]
@@ -107,7 +107,7 @@ def one_sample(folder, **beside):
 @pytest.mark.parametrize(("content", "said"), [(b"\n \n", "000.txt has no caption"), (b"\xff", "000.txt: not UTF-8")])
 def test_captions_that_are_none_are_named(tmp_path, content, said):
     folder = captioned(tmp_path / "mine", [content])
-    for read in (lambda: testsets.revision(folder, "mine", "x"), lambda: list(read_set(folder, 16, 4))):
+    for read in (lambda: revision(folder, "mine", "x"), lambda: list(read_set(folder, 16, 4))):
         with pytest.raises(ValueError, match=f"0.tar: {said}"):
             read()
 
@@ -115,7 +115,7 @@ def test_captions_that_are_none_are_named(tmp_path, content, said):
 @pytest.mark.parametrize("content", [b"-1", b"+1", b"1.0", b"x", b"", "\u00b2".encode(), b"1_0", b"\xff", b"9" * 5000])
 def test_labels_that_are_no_class_are_named_with_tar_and_key(tmp_path, content):
     folder = classified(tmp_path / "mine", content=lambda number: content if number == 4 else b"0")
-    for read in (lambda: testsets.revision(folder, "mine", "x"), lambda: list(read_set(folder, 16, 4))):
+    for read in (lambda: revision(folder, "mine", "x"), lambda: list(read_set(folder, 16, 4))):
         with pytest.raises(ValueError, match=r"mine/test/0\.tar: 004\.cls") as error:
             read()
         assert "Traceback" not in str(error.value)
@@ -130,7 +130,7 @@ def test_a_class_without_a_picture_is_a_class(tmp_path):
     folder = classified(tmp_path / "mine", names=[*CLASSES, "tree"])
     found, _, (names, _) = both(folder)
     assert (found["classes"], names) == (4, ["boat", "key", "star", "tree"])
-    assert testsets.revision(folder, "mine", "x", measure="mean-per-class")["classes"] == 4
+    assert revision(folder, "mine", "x", measure="mean-per-class")["classes"] == 4
 
 
 def saved(array, **options):
@@ -174,7 +174,7 @@ def test_json_that_is_no_box_and_no_question_is_named(tmp_path, content):
     with pytest.raises(ValueError, match=r"0\.tar: 0\.json is "):
         list(boxes.samples(one_sample(tmp_path / "box", txt=b"a boat", json=content)))
     with pytest.raises(ValueError, match=r"x\.json needs "):
-        splits.noted("vqa", {"json": content}, "x")
+        LEARNED["vqa"].notes({"json": content}, "x")
 
 
 def test_class_names_with_braces_stay_as_they_are(tmp_path):

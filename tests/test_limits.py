@@ -20,7 +20,7 @@ from flip.config.sections.types import Section
 from flip.evaluate import retrieval
 from flip.metrics import sets as set_names
 from flip.synthetic import composition, questions, shifts
-from flip.testsets import kinds as tasks
+from flip.testsets import roles as tasks
 from tests.test_params import broken
 
 SMALL = {"embedding": 8, "tokens": 9} | {side: {"layers": 1, "width": 8, "heads": 1} for side in ("vision", "text")}

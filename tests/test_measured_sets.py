@@ -18,16 +18,19 @@ from flip.config.resolve import Project, read_project
 from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
-from flip.metrics.names import measure_of, scoring
+from flip.metrics import scoring
+from flip.metrics.names import measure_of
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
-from flip.testsets import __main__ as testsets
 from flip.testsets import layout
 from flip.testsets.cache import decoded
+from flip.testsets.kinds.classification import every_class
+from flip.testsets.kinds.multilabel import KIND
 from flip.testsets.reader import prompts, read_set
+from flip.testsets.revision import revision, training
 from flip.transfer import finetuning
 from tests.colour_sets import write_set
 from tests.conftest import COLOURS, SMALL
@@ -157,10 +160,10 @@ def test_mean_per_class_is_clip_benchmarks(tmp_path):
 
 
 def test_a_revision_says_how_its_set_is_measured(several):
-    found = testsets.revision(several, "voc", "x", measure="map-11")
+    found = revision(several, "voc", "x", measure="map-11")
     assert (found["measure"], found["classes"], found["samples"]) == ("map-11", 4, ITEMS)
     assert 43 < found["chance"] < 60  # 7 of 16 pictures have a colour
-    assert "measure" not in testsets.revision(write_set(several.parent / "plain"), "plain", "x")
+    assert "measure" not in revision(write_set(several.parent / "plain"), "plain", "x")
 
 
 @pytest.fixture
@@ -180,19 +183,19 @@ def test_several_labels_are_probed_and_fine_tuned_by_their_measure(taught, chang
         "probe": probe.outcomes(compute(model, training, "cpu"), compute(model, test, "cpu"), "map-11"),
         "tuned": finetuning.outcomes(model, training, test, 4, "map-11", params.transfer.finetuning, 0, "cpu"),
     }
-    chance = testsets.revision(taught, "voc", "x", True, "map-11")["chance"]
+    chance = revision(taught, "voc", "x", True, "map-11")["chance"]
     for kept in found.values():
         assert kept.shape == (ITEMS, 2, 4)
         assert number("map-11", kept) > chance + 20
 
 
 def test_a_training_split_of_several_labels_is_looked_at(taught):
-    assert testsets.revision(taught, "voc", "x", True, "map-11")["train"]["samples"] == ITEMS
+    assert revision(taught, "voc", "x", True, "map-11")["train"]["samples"] == ITEMS
     write_atomic(taught / "classnames.txt", "\n".join([*NAMES, "x"]) + "\n")
     with pytest.raises(
         ValueError, match=r"train/0.tar: s?0+\.npy has labels of 4 classes, but there are 5 lines in classnames.txt"
     ):
-        testsets.training(taught)
+        training(taught)
 
 
 @pytest.mark.parametrize(
@@ -204,13 +207,13 @@ def test_a_training_split_of_several_labels_is_looked_at(taught):
 )
 def test_what_a_set_of_several_labels_does_not_have_is_named(several, name, measure, probed, said):
     with pytest.raises(ValueError, match=said):
-        testsets.revision(several, name, "x", probed, measure)
+        revision(several, name, "x", probed, measure)
 
 
 @pytest.mark.parametrize(("measure", "said"), [("map", "with one class"), ("auc", "auc is for 2 classes, not 4")])
 def test_what_a_set_of_classes_does_not_have_is_named(tmp_path, measure, said):
     with pytest.raises(ValueError, match=said):
-        testsets.revision(write_set(tmp_path / "set"), "cars", "x", measure=measure)
+        revision(write_set(tmp_path / "set"), "cars", "x", measure=measure)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ def test_a_class_list_of_another_length_is_named(several, tmp_path, lines, said)
     folder = export(tmp_path / "set", Pairs(), True)
     write_atomic(folder / "classnames.txt", "\n".join(lines) + "\n")
     with pytest.raises(ValueError, match=said):
-        testsets.revision(folder, "voc", "x", measure="map")
+        revision(folder, "voc", "x", measure="map")
 
 
 def test_labels_that_are_none_are_named(several, tmp_path):
@@ -233,12 +236,12 @@ def test_labels_that_are_none_are_named(several, tmp_path):
     folder = write_set(tmp_path / "set")
     (folder / "dataset_type.txt").write_text("multilabel\n")
     with pytest.raises(ValueError, match=r"000\.npy is .*; export the set again"):
-        testsets.targets_of(folder, "test")
+        KIND.targets(folder, "test")
 
 
 def test_a_class_without_a_picture_has_no_average_precision():
     with pytest.raises(ValueError, match="no picture has 'b'"):
-        testsets.every_class("set", ["a", "b"], np.array([[1, 0]]))
+        every_class("set", ["a", "b"], np.array([[1, 0]]))
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.resolve import read_project
 from flip.files import read_json
-from flip.testsets import __main__ as testsets
 from flip.testsets import mirror, public
+from flip.testsets.revision import make
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
 from tests.miniature import ROOT
@@ -217,12 +217,12 @@ def test_a_copy_that_is_missing_or_has_changed_is_refused(here):
 
 def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypatch):
     params = change("clip", {"evaluate": {"sets": {"cars": PLACE}}})
-    testsets.make(params, "cars", tmp_path / "tests" / "cars")
+    make(params, "cars", tmp_path / "tests" / "cars")
     assert read_json(tmp_path / "tests/cars/revision.json")["classes"] == 4
     facts = public.known() | {NAME: public.PublicSet("", REPOSITORY, "classification", 5, ())}
     monkeypatch.setattr(public, "known", lambda: facts)
     with pytest.raises(ValueError, match=r"4 classes, but wds/vtab/kitti.* has 5 by flip/testsets/public.yaml"):
-        testsets.make(params, "cars", tmp_path / "tests" / "cars")
+        make(params, "cars", tmp_path / "tests" / "cars")
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.vision_transformer import global_pool_nlc
 
-from flip.data.fingerprints import of_tests
-from flip.evaluate.pointing import hits, outcomes, relevance
+from flip.evaluate.kinds.pointing import hits, outcomes, relevance
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
-from flip.synthetic import render, world
+from flip.synthetic import render, testsets, world
 from flip.synthetic.pointing import QUARTERS, box
 from flip.synthetic.scenes import COLOURS, SHAPES
 from flip.synthetic.shapes import placed
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets import __main__ as testsets
-from flip.testsets import boxes
-from flip.testsets.boxes import Sample, samples
+from flip.testsets.contents import add
+from flip.testsets.fingerprints import of_tests
+from flip.testsets.kinds import pointing as boxes
+from flip.testsets.kinds.pointing import Sample, samples
 from flip.testsets.reader import to_square
 from tests.conftest import SMALL
 
@@ -154,7 +154,7 @@ def test_other_sets_and_the_url_table_are_what_they_were(tiny):
 def tar_of(path, **files):
     with tarfile.open(path, "w") as tar:
         for name, content in files.items():
-            testsets.add(tar, f"000000.{name}", content)
+            add(tar, f"000000.{name}", content)
     return path
 
 
@@ -260,7 +260,7 @@ def test_outcomes_of_an_oracle(change, tmp_path):
                     edges = [0, 0, 8, 8]
                 jpeg = cv2.imencode(".png", picture)[1].tobytes()
                 for kind, content in (("png", jpeg), ("txt", b"white"), ("json", json.dumps({"box": edges}).encode())):
-                    testsets.add(tar, f"{index:06d}.{kind}", content)
+                    add(tar, f"{index:06d}.{kind}", content)
     found = outcomes(Oracle(change("clip", SMALL).model_copy()), lambda t: torch.zeros(len(t), 3), tmp_path, "cpu", 3)
     assert found.dtype == np.float32
     assert found.tolist() == [1.0] * 9 + [0.0]

@@ -116,7 +116,7 @@ def test_ordinary_tables_are_handed_over_as_they_are(change, tmp_path, monkeypat
     pq.write_table(pa.table(rows), tmp_path / "t.parquet")
     handed = []
 
-    def fetch(params, table, shards, log):
+    def fetch(params, table, shards, log, proxy):
         handed.append(table)
         log.write_text("stopped")
 

@@ -18,6 +18,7 @@ from flip.config.schema import Compact, Shards
 from flip.data import duplicates, fingerprints, manifest, shards
 from flip.data.shard import Shard, index_path, members, read_index, write_index
 from flip.files import file_hash, write_json
+from flip.testsets import fingerprints as of_sets
 from tests.images import encoded, pattern, png16, turned
 
 HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)
@@ -73,7 +74,7 @@ def tests_of(tmp_path):
         (tmp_path / "fine" / "test" / "nshards.txt").write_text("1")
         write_json(tmp_path / "fine" / "revision.json", {"set": "fine", "samples": len(images)})
         out = tmp_path / "tests.parquet"
-        fingerprints.main(["--tests", str(tmp_path / "fine" / "revision.json"), "--out", str(out)])
+        of_sets.main(["--tests", str(tmp_path / "fine" / "revision.json"), "--out", str(out)])
         return out
 
     return make

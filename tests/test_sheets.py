@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from flip.data.contact_sheet import GAP, SHOWN, SIDE, cell, label, sheet, spread, webp
-from flip.evaluate import gallery, pointing, retrieval
+from flip.evaluate import gallery, retrieval
+from flip.evaluate.kinds import pointing
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.losses import Setting
@@ -19,7 +20,7 @@ from flip.losses.generative import Generative
 from flip.losses.reconstruction import Pixels, Reconstruction
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
-from flip.testsets import __main__ as testsets
+from flip.synthetic import testsets
 from flip.testsets.reader import examples, prompts, read_set, to_square
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL

@@ -13,8 +13,9 @@ from flip.provenance import sources, specs
 from flip.provenance.sources import meaning, rule_hash, source_hash
 from tests.miniature import ROOT
 
-STAGES = {stage.module for stage in (*specs.DATA.values(), specs.PRETRAIN, specs.EVALUATE, specs.COST, specs.TABLES)}
-STAGES |= {stage.module for stage in (specs.EMBED, specs.CODEBOOK, specs.TRANSLATIONS, specs.PAGE)} | {"flip.transfer"}
+KNOWN = [*specs.DATA.values(), specs.PRETRAIN, specs.EVALUATE, specs.COST, specs.TABLES, specs.EMBED, specs.CODEBOOK]
+KNOWN += [specs.TRANSLATIONS, specs.TRANSLATED_SET, specs.PAGE, *specs.TRANSFER.values()]
+STAGES = {stage.at(place).module for stage in KNOWN for place in ("world", "elsewhere")}
 
 BEFORE = '''
 """A module."""
@@ -181,7 +182,7 @@ def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package
     assert old in text
     path.write_text(text.replace(old, new))
     after = hashes(forget)
-    given_none = {"flip.data.fingerprints", "flip.data.manifest"}
+    given_none = {"flip.data.fingerprints", "flip.testsets.fingerprints", "flip.data.manifest"}
     assert {module for module in STAGES - given_none if after[module] != before[module]} == (
         STAGES - given_none if expected else set()
     )
@@ -217,6 +218,8 @@ def test_imports_are_found_in_whatever_block_they_stand():
         froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {name for node in froms for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+        if ("pkgutil", "iter_modules") in {(one.module, alias.name) for one in froms for alias in one.names}:
+            names |= {f"{module}.{path.stem}" for path in sources.path_of(module).parent.glob("[!_]*.py")}
         around = {str(parent).replace("/", ".") for parent in Path(*module.split(".")).parents}
         return {name for name in names | around if f"{name}.".startswith("flip.") and sources.path_of(name)}
 

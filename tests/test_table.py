@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flip.data import table
+from flip.synthetic.table import batches
 from flip.synthetic.world import urls
 
 URLS = [f"http://example.org/{number}.jpg" for number in range(6)]
@@ -34,7 +35,8 @@ def rows(change, tmp_path):
                 "train": {"warmup_samples": 0},
             }
         )
-        table.write_parts(params, tmp_path / "table")
+        read = table.files_batches if "table" in source else batches
+        table.write_parts(params, tmp_path / "table", read)
         return rows_of(tmp_path / "table")
 
     return made
@@ -58,7 +60,7 @@ def laion(tmp_path):
 
 def test_every_row_of_the_world_is_dealt_to_one_part(change, tmp_path):
     params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}, "train": {"warmup_samples": 0}})
-    assert table.write_parts(params, tmp_path) == 500
+    assert table.write_parts(params, tmp_path, batches) == 500
     assert [(row["url"], row["caption"]) for row in rows_of(tmp_path)] == list(urls(params.world))
     assert [row["row"] for row in rows_of(tmp_path)] == list(range(500))
     assert [len(pq.read_table(path)) for path in sorted(tmp_path.glob("*.parquet"))] == [167, 167, 166]

@@ -25,9 +25,10 @@ import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imp
 from flip.data import duplicates, fingerprints
 from flip.data.shard import members, split_name
 from flip.files import read_json, write_json
-from flip.testsets import __main__ as testsets
+from flip.testsets import fingerprints as of_sets
 from flip.testsets.contents import contents
 from flip.testsets.reader import prompts, read_set, to_square
+from flip.testsets.revision import make, revision
 from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
 
 pytestmark = pytest.mark.filterwarnings(
@@ -187,7 +188,7 @@ def shards_of(folder, tmp_path):
 
 def dropped(revision, tmp_path):
     """How many pictures of `shards_of` the contamination check drops."""
-    fingerprints.write(fingerprints.of_tests([revision]), fingerprints.TESTS, tmp_path / "tests.parquet")
+    fingerprints.write(of_sets.of_tests([revision]), of_sets.TESTS, tmp_path / "tests.parquet")
     download = shards_of(revision, tmp_path)
     fingerprints.write(fingerprints.of_part(download), fingerprints.PART, tmp_path / "0000.parquet")
     duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "0000.parquet"], 0, 1, tmp_path / "drop.parquet")
@@ -211,7 +212,7 @@ def test_all_training_pictures_that_are_test_pictures_are_dropped(form, tmp_path
     monkeypatch.chdir(tmp_path)
     folder = classified(tmp_path / "mine", **FORMS[form])
     params = change("clip", {"evaluate": {"sets": {"coarse": str(folder)}, "probe": []}})
-    testsets.make(params, "coarse", tmp_path / "tests" / "coarse")
+    make(params, "coarse", tmp_path / "tests" / "coarse")
     revision = tmp_path / "tests" / "coarse" / "revision.json"
     assert read_json(revision)["samples"] == 18
     assert dropped(revision, tmp_path) == 18
@@ -226,9 +227,9 @@ def test_pictures_that_fingerprints_cannot_decode_are_hashed_as_the_evaluation_s
     file = io.BytesIO()
     Image.open(io.BytesIO(photo(0))).convert("CMYK").save(file, "JPEG")
     folder = classified(tmp_path / "mine", replaced={0: file.getvalue()})
-    found = testsets.revision(folder, "mine", str(folder))
+    found = revision(folder, "mine", str(folder))
     write_json(tmp_path / "made" / "revision.json", found)
-    (table,) = fingerprints.of_tests([tmp_path / "made" / "revision.json"])
+    (table,) = of_sets.of_tests([tmp_path / "made" / "revision.json"])
     assert len(table) == 18
     assert table["looks"].null_count == 0
 
@@ -236,10 +237,10 @@ def test_pictures_that_fingerprints_cannot_decode_are_hashed_as_the_evaluation_s
 @pytest.mark.parametrize("change_of", ["a sample more", "a sample less"])
 def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
     folder = classified(tmp_path / "mine")
-    found = testsets.revision(folder, "mine", str(folder))
+    found = revision(folder, "mine", str(folder))
     write_json(tmp_path / "made" / "revision.json", found | {"samples": {"a sample more": 17}.get(change_of, 19)})
     with pytest.raises(ValueError, match=r"mine/test: 18 pictures, but its revision.json says 1\d samples"):
-        list(fingerprints.of_tests([tmp_path / "made" / "revision.json"]))
+        list(of_sets.of_tests([tmp_path / "made" / "revision.json"]))
 
 
 @pytest.mark.parametrize(
@@ -256,14 +257,14 @@ def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
 )
 def test_samples_that_cannot_be_evaluated_are_refused_by_name(tmp_path, extra, said):
     with pytest.raises(ValueError, match=re.escape(said)):
-        testsets.revision(classified(tmp_path / "mine", extra=extra), "mine", "x")
+        revision(classified(tmp_path / "mine", extra=extra), "mine", "x")
 
 
 def test_a_set_without_samples_is_refused(tmp_path):
     for kind in ("retrieval", "pointing"):
         folder = write(tmp_path / kind, [("README", b"x")], dataset_type_txt=kind)
         with pytest.raises(ValueError, match=f"{kind}/test: no samples in its tars"):
-            testsets.revision(folder, "mine", "x")
+            revision(folder, "mine", "x")
 
 
 def theirs(folder, split="test"):
@@ -294,7 +295,7 @@ def test_several_tars_with_equal_keys_are_read_as_clip_benchmark_reads_them(tmp_
     found, labels = zip(*read_set(folder, 16, 7), strict=True)
     assert torch.equal(torch.cat(found), images)
     assert torch.cat(labels).tolist() == targets
-    assert len(targets) == testsets.revision(folder, "mine", "x")["samples"] == 54
+    assert len(targets) == revision(folder, "mine", "x")["samples"] == 54
 
 
 def test_sets_of_several_labels_are_read_as_clip_benchmark_reads_them(tmp_path):
@@ -330,11 +331,11 @@ def test_no_member_is_unpickled(tmp_path, monkeypatch):
     assert len(list(read_set(folder, 16, 18))) == 1
     (folder / "dataset_type.txt").write_text("multilabel")
     with pytest.raises(ValueError, match=r"000\.npy is"):
-        testsets.revision(folder, "mine", "x", measure="map")
+        revision(folder, "mine", "x", measure="map")
     several = classified(tmp_path / "several", target="npy", content=lambda number: file.getvalue())
     (several / "dataset_type.txt").write_text("multilabel")
     for read in (
-        lambda: testsets.revision(several, "mine", "x", measure="map"),
+        lambda: revision(several, "mine", "x", measure="map"),
         lambda: list(read_set(several, 16, 4)),
     ):
         with pytest.raises(ValueError, match=r"000\.npy is no array .Object arrays cannot be loaded"):

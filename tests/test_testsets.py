@@ -12,12 +12,15 @@ import webdataset
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
-from flip.data import fingerprints
 from flip.data.shard import members
 from flip.files import file_hash, read_json
+from flip.synthetic import testsets
 from flip.synthetic.scenes import COARSE, FINE
 from flip.synthetic.shifts import SETS, SHIFTED
-from flip.testsets import __main__ as testsets
+from flip.testsets import fingerprints
+from flip.testsets.revision import main as check_main
+from flip.testsets.revision import make as check
+from flip.testsets.revision import revision
 
 # clip-benchmark leaves the order of shards open and files unclosed.
 pytestmark = pytest.mark.filterwarnings(
@@ -44,7 +47,8 @@ def make(change, tmp_path_factory):
         folder = tmp_path_factory.mktemp("tests")
         params = change("clip", {"world": {"tests": SIZES, "probe": FITTED}} | (delta or {}))
         (folder / "params.yaml").write_text(dump(params))
-        testsets.main(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
+        run = testsets.main if params.evaluate.sets.get(name, "world") == "world" else check_main
+        run(["--params", str(folder / "params.yaml"), "--set", name, "--out", str(folder / name)])
         return folder / name
 
     return made
@@ -172,24 +176,24 @@ def test_one_changed_picture_or_prompt_is_another_revision(folders, tmp_path):
 
     same = rewritten(folders["coarse"], tmp_path / "same", dict)
     other = rewritten(folders["coarse"], tmp_path / "other", turn_a_bit)
-    first, second = (testsets.revision(folder, "coarse", "x") for folder in (same, other))
+    first, second = (revision(folder, "coarse", "x") for folder in (same, other))
     assert first["samples"] == second["samples"]
     assert first["sha256"] != second["sha256"]
     (same / "zeroshot_classification_templates.txt").write_text("one {c}\n")
-    assert testsets.revision(same, "coarse", "x")["sha256"] != first["sha256"]
+    assert revision(same, "coarse", "x")["sha256"] != first["sha256"]
 
 
 def test_a_public_set_is_checked_and_stays_where_it_is(folders, make, tmp_path):
     public = rewritten(folders["coarse"], tmp_path / "public", dict)
     out = make("coarse", {"evaluate": {"sets": {"coarse": str(public)}}})
     assert [path.name for path in out.iterdir()] == ["revision.json"]
-    assert read_json(out / "revision.json") == testsets.revision(public, "coarse", str(public), probed=True)
+    assert read_json(out / "revision.json") == revision(public, "coarse", str(public), probed=True)
 
 
 def test_a_set_that_became_public_leaves_no_pictures_of_the_world(folders, make, change):
     out = make("viewpoint")
     params = change("clip", {"evaluate": {"sets": {"viewpoint": str(folders["coarse"])}}})
-    testsets.make(params, "viewpoint", out)
+    check(params, "viewpoint", out)
     assert [path.name for path in out.iterdir()] == ["revision.json"]
 
 
@@ -225,7 +229,7 @@ def test_a_public_set_with_a_fault_is_refused(folders, make, tmp_path, capsys, f
 def test_a_picture_without_a_class_is_refused(folders, tmp_path):
     public = rewritten(folders["coarse"], tmp_path / "public", lambda sample: sample | {"cls": b"ball"})
     with pytest.raises(ValueError, match=r"000000\.cls is 'ball', not the number of a class"):
-        testsets.revision(public, "coarse", str(public))
+        revision(public, "coarse", str(public))
 
 
 def test_unknown_sets_are_refused_with_what_is_known(make, capsys):

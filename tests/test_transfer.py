@@ -25,16 +25,19 @@ from flip.metrics.names import jobs, tasks_of, transferred, unmeasured, untransf
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.specs import stages
-from flip.synthetic.questions import ANNOTATORS, Question, questions
+from flip.synthetic import testsets
+from flip.synthetic.questions import ANNOTATORS, questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import captions_of, scene_of
-from flip.testsets import __main__ as testsets
+from flip.testsets.contents import add
+from flip.testsets.kinds import LEARNED
+from flip.testsets.kinds.vqa import Question
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, fit, learning_rate
 from flip.transfer.heads import FORM, Answerer, Captioner, DecoderBlock
 from flip.transfer.scores import bleu, cider, ratio
-from flip.transfer.splits import Split, noted, read_split
+from flip.transfer.splits import Split, read_split
 from flip.transfer.words import END, PAD, START, UNKNOWN, Vocabulary, words
 from tests.conftest import SMALL
 
@@ -467,9 +470,9 @@ def public(folder, beside, splits=("train", "test")):
         (folder / split / "nshards.txt").write_text("1")
         with tarfile.open(folder / split / "0.tar", "w") as tar:
             for index in range(6):
-                testsets.add(tar, f"{index:06d}.jpg", file.getvalue())
+                add(tar, f"{index:06d}.jpg", file.getvalue())
                 for extension, text in beside.items():
-                    testsets.add(tar, f"{index:06d}.{extension}", text.encode())
+                    add(tar, f"{index:06d}.{extension}", text.encode())
     return folder
 
 
@@ -510,12 +513,12 @@ def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, da
 def test_a_picture_without_questions_is_named(text):
     content = {} if text is None else {"json": text.encode()}
     with pytest.raises(ValueError, match=r'0.tar: 000000.json needs \[{"question": text, "answers": \[text, ...\]}'):
-        noted("vqa", content, "0.tar: 000000")
+        LEARNED["vqa"].notes(content, "0.tar: 000000")
 
 
 def test_a_public_set_with_a_fault_is_named(change, data, tmp_path):
     with pytest.raises(ValueError, match=r"0.tar: 000000.txt has no caption"):
-        noted("caption", {"txt": b"\n"}, "0.tar: 000000")
+        LEARNED["caption"].notes({"txt": b"\n"}, "0.tar: 000000")
     place = public(tmp_path / "set", {"txt": "a picture"}, ["train"])
     params = parameters(change, "clip", caption=str(place), vqa=None)
     with pytest.raises(ValueError, match=r"set/test/nshards.txt: missing"):

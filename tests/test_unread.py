@@ -4,6 +4,7 @@ and what they read is looked at."""
 
 import shlex
 import shutil
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from flip.metrics.names import HEADS
 from flip.model.weights import save_weights
 from flip.provenance import specs, unread
 from flip.provenance.unread import NOT_READ, UPSTREAM
-from flip.testsets import __main__ as testsets
+from flip.synthetic import testsets
 from flip.train import __main__ as pretrain
 from flip.train import image_tokenizer as codebook
 from flip.train import precompute_features as embed
@@ -158,8 +159,11 @@ class Watch:
         return found
 
     def follow(self, module):
-        """Looks at what a module loads."""
-        self.monkeypatch.setattr(module, "load", self.load)
+        """Looks at what a module loads, and those of the package that it hands its work to."""
+        for one in [one for name, one in sys.modules.items() if name.startswith("flip.")]:
+            hands_over = one is module or module.__name__.startswith("flip.synthetic")
+            if hands_over and getattr(one, "load", None) is load:
+                self.monkeypatch.setattr(one, "load", self.load)
 
     def values(self, params):
         """The keys that were read: of a section that is read whole, its fields were looked at, too."""

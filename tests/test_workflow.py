@@ -8,7 +8,8 @@ import sys
 import pytest
 import yaml
 
-from tests.miniature import ROOT, copy_workflow, planned, snakemake
+from flip.files import read_json
+from tests.miniature import ROOT, copy_workflow, edit, planned, snakemake
 
 
 @pytest.fixture
@@ -107,11 +108,26 @@ def test_every_stage_of_the_workflow_is_a_module():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     # preflight leaves nothing behind that could depend on anything; mirror is a target.
     assert {*stages, "preflight", "mirror"} == set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
-    for name, stage in stages.items():
-        assert sources(stage.module)
-        assert f"-m {stage.module} " in rules.split(f"rule {name}:")[1].split("\nrule ")[0]
-    for module in {stage.module for stage in stages.values()}:
+    assert all(sources(stage.module) for stage in stages.values())
+    modules = {stage.at(place).module for stage in stages.values() for place in ("world", "elsewhere")}
+    for module in modules:
         subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("report", ["ablations", "languages", "transfers"])
+def test_each_job_runs_the_module_whose_code_counts_for_it(copy, report):
+    """What draws the world for the world's data, and nothing of it for users' own: here, a test set."""
+    if report == "ablations":
+        edit(copy, "params.yaml", "sketch: world", "sketch: ./mine")
+    said = snakemake(copy, "-n", "-p", report)
+    found = dict(re.findall(r"^.*--spec (\S+) .* -m (flip\S+) --", said, re.MULTILINE))
+    assert len(found) > 10
+    for spec, module in found.items():
+        assert read_json(copy / spec)["module"] == module, spec
+    drawn = {"flip.synthetic.table", "flip.synthetic.download", "flip.synthetic.testsets"}
+    assert drawn | {f"flip.synthetic.{'translate' if report == 'languages' else 'table'}"} <= set(found.values())
+    own = found["specs/tiny/data/tests/sketch/test_sets.json"]
+    assert own == ("flip.testsets.revision" if report == "ablations" else "flip.synthetic.testsets")
 
 
 def test_sources_follow_imports():
@@ -124,7 +140,9 @@ def test_sources_follow_imports():
         "flip.train"
     )
     assert not {name for name in names("flip.train") if "/report/" in name or "/evaluate/" in name}
-    assert "flip/synthetic/server.py" in names("flip.data.download")
+    assert "flip/synthetic/server.py" in names("flip.synthetic.download")
+    assert "flip/testsets/kinds/pointing.py" in names("flip.testsets.revision")  # which the package finds by itself
+    assert "flip/evaluate/kinds/pointing.py" in names("flip.evaluate")
     assert not {name for name in names("flip.report.tables") if "/model/" in name or "/train/" in name}
 
 

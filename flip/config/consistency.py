@@ -12,7 +12,8 @@ from flip.config.schema import Model, Params
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
 from flip.metrics.names import set_of, untransferable
-from flip.testsets import kinds as tasks
+from flip.testsets import roles as tasks
+from flip.testsets.kinds import KINDS, LEARNED
 
 ROOT = Path(__file__).parent.parent.parent
 # Two results are the same experiment when all of this agrees.
@@ -74,11 +75,11 @@ def _collect(faults: Faults, project, *rules) -> None:
 def kinds(project) -> Iterator[tuple[str, str]]:
     """Folders for what is not measured, and measures of classes for sets without any."""
     for role, one in project.test_sets.items():
-        if one.kind not in (*tasks.KINDS, *tasks.LEARNED, None):
-            fault = f"'{one.place}' is for '{one.kind}', as dataset_type.txt says; {nearest(one.kind, tasks.KINDS)}"
+        if one.kind not in (*KINDS, *LEARNED, None):
+            fault = f"'{one.place}' is for '{one.kind}', as dataset_type.txt says; {nearest(one.kind, KINDS)}"
             yield f"evaluate.sets.{role}", fault
     for role in project.baseline.evaluate.measures:
-        if (kind := project.test_sets[role].kind) not in ("classification", "multilabel", None):
+        if (kind := project.test_sets[role].kind) is not None and not (kind in KINDS and KINDS[kind].has_classes):
             yield f"evaluate.measures.{role}", f"is for sets with classes, and this is one for {kind}; leave it out"
 
 

@@ -14,7 +14,7 @@ from flip.config.schema import File, Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.strict_yaml import read_mapping
 from flip.metrics.names import places, set_of
-from flip.testsets.kinds import TestSet
+from flip.testsets.roles import TestSet
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {

@@ -13,6 +13,7 @@ SIDE, COLUMNS, GAP, WHITE = 96, 6, 4, 255  # pixels, stacks in a row, pixels, by
 GOLDEN = (5**0.5 - 1) / 2
 QUALITY = 80  # of WebP; a sheet of twelve pictures in three rows takes some 40 kB
 TEXT, LINES = 13, 3  # pixels, lines below a picture
+HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -1,22 +1,20 @@
 """One part of the URL table to pictures, by img2dataset, and an account of what did not arrive.
 
     python -m flip.data.download --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
-        --out data/tiny/download/0000.json --spec specs/tiny/data/download.json
+        --out data/tiny/download/0000.json
 
 The pictures lie beside the account, in the folder of its name. A job that was killed continues: img2dataset skips
 the shards that have their statistics, the others are downloaded again from their start.
 """
 
 import argparse
-import json
 import math
 import os
 import re
-import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +29,7 @@ from flip.config.schema import Params
 from flip.data.schemes import fetchable
 from flip.data.shard import members
 from flip.files import atomic, file_hash, read_json, workspace, write_json
-from flip.synthetic.server import child, end_with_parent, serving
+from flip.processes import background, given_options
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.data.images decodes.
@@ -86,21 +84,20 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
     }
 
 
-def identity(params: Params, table: Path, spec=None, refused: int = 0) -> str:
-    """What pictures that are already there must have been made from; img2dataset itself matches shards by number only.
+def identity(params: Params, table: Path, drawn_by=None, refused: int = 0) -> str:
+    """Return what images that are there must have been made from; img2dataset itself matches shards by number only.
 
     Schemes count where they refuse a row. Images of real URLs do not depend on this code, but on DECODING: editing it
     must not download millions of them again.
     """
     options = params.download.model_dump_json(exclude={"parts", "processes", "threads", "schemes"})
-    drawn_by = file_hash(spec) if spec and params.source.table == "world" else ""
-    return f"{file_hash(table)} {options} {DECODING} {drawn_by}" + (f" {params.download.schemes}" if refused else "")
+    drawn = file_hash(drawn_by) if drawn_by else ""
+    return f"{file_hash(table)} {options} {DECODING} {drawn}" + (f" {params.download.schemes}" if refused else "")
 
 
 def run_child() -> None:
     """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
-    options = json.loads(sys.stdin.readline())
-    end_with_parent()
+    options = given_options()
     from flip.data.resize import DisplayedResizer
     from flip.data.workers import KeptDownloader
 
@@ -170,22 +167,19 @@ def show_progress(shards: Shards, stop: threading.Event) -> None:
             bar.update(len(shards.numbers) - len(shards.missing()) - bar.n)
 
 
-def fetch(params: Params, table: Path, shards: Shards, log: Path) -> None:
-    """Runs img2dataset on what is missing, in the world's web if that is the source; its words go to `log`."""
+def fetch(params: Params, table: Path, shards: Shards, log: Path, proxy: str | None) -> None:
+    """Run img2dataset on what is missing, through a proxy if its address is given; its words go to `log`."""
     options = img2dataset_options(table, shards.folder, params) | {"schemes": params.download.schemes}
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
-    world = params.source.table == "world"
-    web = serving(params.world, params.download.timeout) if world else nullcontext()
+    environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""} if proxy else {}
     code = "from flip.data.download import run_child; run_child()"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with web as proxy, open(log, "a") as output:
-        if world:
-            environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""}
+    with open(log, "a") as output:
         stop = threading.Event()
         progress = threading.Thread(target=show_progress, args=(shards, stop))
         progress.start()
         try:
-            with child(code, options, stdout=output, stderr=output, env=environment) as process:
+            with background(code, options, stdout=output, stderr=output, env=environment) as process:
                 process.wait()
         finally:
             stop.set()
@@ -205,8 +199,10 @@ def without(table: Path, allowed: pa.ChunkedArray, out: Path) -> Path:
     return out
 
 
-def download(params: Params, table, out, spec=None, log=None) -> dict:
-    """Downloads a part of the URL table into the folder beside `out`, and writes the account to `out`.
+def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | None = None) -> dict:
+    """Download a part of the URL table into the folder beside `out`, and write the account to `out`. `drawn_by` is a
+    file that changes with what draws the images, where that is no web; those of another one go. `proxy` is the address
+    of one that answers for all hosts.
 
     Raises:
         ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
@@ -214,13 +210,13 @@ def download(params: Params, table, out, spec=None, log=None) -> dict:
     table, out = Path(table), Path(out)
     allowed = fetchable(pq.read_table(table, columns=["url"])["url"], params.download.schemes)
     refused = len(allowed) - pc.sum(allowed, min_count=0).as_py()
-    folder = workspace(out.with_suffix(""), identity(params, table, spec, refused))
+    folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, refused))
     log = Path(log) if log else folder / "img2dataset.log"
     handed = without(table, allowed, folder / ".handed") if refused else table
     shards = Shards(handed, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
     if shards.missing():
-        fetch(params, handed, shards, log)
+        fetch(params, handed, shards, log, proxy)
         shards.discard_incomplete()
     if missing := shards.missing():
         raise ValueError(
@@ -241,12 +237,13 @@ def download(params: Params, table, out, spec=None, log=None) -> dict:
     return account
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m flip.data.download", description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None, download: Callable[..., dict] = download) -> None:
+    """Run the command; `download` says how."""
+    parser = argparse.ArgumentParser(prog=f"python -m {download.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")
     parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
-    parser.add_argument("--spec", help="file that changes with the world; pictures of another one go")
+    parser.add_argument("--spec", help="file that changes with what draws the pictures, where that is no web")
     parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the pictures")
     options = parser.parse_args(argv)
     started = time.monotonic()

@@ -1,13 +1,10 @@
 """What is needed to recognise pictures: hashes of each one's bytes and of its looks.
 
-    python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
-    python -m flip.data.fingerprints --tests data/tiny/tests/fine/revision.json ... \\
-        --out data/tiny/fingerprints/tests.parquet
+python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
 """
 
 import argparse
 from collections.abc import Iterable
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -19,18 +16,15 @@ import simplejpeg
 from tqdm import tqdm
 
 from flip.data.images import decode, is_plain
-from flip.data.shard import PICTURES, members
+from flip.data.shard import members
 from flip.data.words import has_words
-from flip.files import atomic, read_json
-from flip.testsets import layout, public
-from flip.testsets.contents import encoded_picture
+from flip.files import atomic
 
 CHUNK = 512  # pictures in memory
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
 # No `looks` means that the picture cannot be decoded.
 PART = pa.schema([("key", pa.string()), ("row", pa.int64()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
-TESTS = pa.schema([("set", pa.string()), *HASHES])
 
 _frequency, _position = np.ogrid[:LOW, :SIDE]
 COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)
@@ -84,7 +78,7 @@ def chunks(items: Iterable):
 
 
 def part_tables(tar: Path, part: str):
-    """Fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the whole data set."""
+    """Give the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(sorted(members(tar).items())):
@@ -103,31 +97,6 @@ def part_tables(tar: Path, part: str):
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def looks_of_decoded(picture: bytes, where: str) -> bytes:
-    """`looks` of an image that the fast decoders refuse, by the decoder of evaluations: all that they read has some.
-
-    Raises:
-        ValueError: nothing decodes it.
-    """
-    grey = np.asarray(decode(picture, where).convert("L"))
-    return looks(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
-
-
-def test_tables(folder: Path, split: str, name: str):
-    """Fingerprints of one split of a test set: of every picture that an evaluation reads, and of no other.
-
-    Raises:
-        ValueError: a sample without a picture, with several, or with one that cannot be decoded.
-    """
-    for some in chunks(layout.samples(folder, split, *PICTURES)):
-        pictures = [encoded_picture(content, where) for where, content in some]
-        rows = [
-            {"set": name, "sha256": sha256(picture).digest(), "looks": value or looks_of_decoded(picture, where)}
-            for picture, value, (where, _) in zip(pictures, hashed(pictures), some, strict=True)
-        ]
-        yield pa.Table.from_pylist(rows, schema=TESTS)
-
-
 def of_part(download: Path):
     """Tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
     part = download.stem
@@ -135,56 +104,21 @@ def of_part(download: Path):
         yield from part_tables(tar, part)
 
 
-def of_tests(revisions: list[Path]):
-    """Tables of all test sets' fingerprints, with those of the training splits that probes are fitted to; each set lies
-    beside its revision or where that says.
-
-    Raises:
-        ValueError: as `test_tables`; or there are more or fewer pictures than samples in a revision.
-    """
-    for revision in revisions:
-        content, name = read_json(revision), revision.parent.name
-        folder = revision.parent if (revision.parent / "test").exists() else public.folder(content["source"])
-        stated = {"test": content["samples"], "train": content.get("train", {}).get("samples")}
-        for split, samples in stated.items():
-            if samples:
-                yield from counted(test_tables(folder, split, name), samples, f"{folder / split}")
-
-
-def counted(tables, samples: int, where: str):
-    """The tables, of which the rows are counted.
-
-    Raises:
-        ValueError: there are other than so many.
-    """
-    found = 0
-    for table in tqdm(tables, desc=where, unit="table", disable=None):
-        found += len(table)
-        yield table
-    if found != samples:
-        raise ValueError(
-            f"{where}: {found} pictures, but its revision.json says {samples} samples; run the testsets stage again"
-        )
-
-
-def write(tables, schema: pa.Schema, out) -> None:
+def write(tables: Iterable[pa.Table], schema: pa.Schema, out) -> None:
+    """Write tables as one parquet file."""
     with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
             writer.write_table(table)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.fingerprints", description=__doc__.splitlines()[0])
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--download", type=Path, help="account of a downloaded part; the pictures lie beside it")
-    what.add_argument("--tests", type=Path, nargs="+", help="revision.json of each test set")
+    parser.add_argument("--download", type=Path, required=True, help="account of a part; the pictures lie beside it")
     parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
     options = parser.parse_args(argv)
     try:
-        if options.tests:
-            write(of_tests(options.tests), TESTS, options.out)
-        else:
-            write(of_part(options.download), PART, options.out)
+        write(of_part(options.download), PART, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -9,9 +9,9 @@ import argparse
 import csv
 import glob
 import io
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import reduce
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,25 +25,18 @@ from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
 from flip.data.columns import columns, converted, require, require_types
 from flip.files import atomic
-from flip.synthetic import world
 
 BATCH = 65_536
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
+
+Batches = Iterator[pa.Table]
+Reader = Callable[[Params], Batches]
 
 
 def schema(source: Source) -> pa.Schema:
     """The columns of a part; `sha256` (lower case) only where the source has it."""
     names = ["url", "caption", *(["sha256"] if source.sha256_column else [])]
     return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
-
-
-def world_batches(params: Params):
-    """The world's URL table."""
-    require(params.source, "the world's URL table", [params.source.url_column, params.source.caption_column])
-    rows = world.urls(params.world)
-    names = [params.source.url_column, params.source.caption_column]
-    while chunk := list(islice(rows, BATCH)):
-        yield pa.table(list(zip(*chunk, strict=True)), names=names)
 
 
 def parquet_batches(source: Source, path: str):
@@ -93,20 +86,22 @@ def text_batches(source: Source, path: str):
         raise ValueError(f"{path}: {error}; mend or remove the line") from None
 
 
-def source_batches(params: Params):
-    """Tables of the source's columns, `row` (position in the source) added, in order.
+def files_batches(params: Params) -> Batches:
+    """Give the files' tables of the source's columns, in order.
 
     Raises:
         ValueError: no such file, unknown kind of file, a missing column.
     """
     source = params.source
-    if source.table == "world":
-        batches = world_batches(params)
-    else:
-        paths = sorted(glob.glob(source.table, recursive=True))
-        if not paths:
-            raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
-        batches = (batch for path in paths for batch in file_batches(source, path))
+    paths = sorted(glob.glob(source.table, recursive=True))
+    if not paths:
+        raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
+    for path in paths:
+        yield from file_batches(source, path)
+
+
+def numbered(batches: Batches) -> Batches:
+    """Add `row`, the position in the source."""
     row = 0
     for batch in batches:
         yield batch.append_column("row", pa.array(np.arange(row, row + len(batch))))
@@ -153,10 +148,10 @@ def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return lower
 
 
-def filtered(params: Params):
-    """What passes the filters, batch by batch, in the columns of a part."""
+def filtered(params: Params, read: Reader) -> Batches:
+    """Give what passes the filters, batch by batch, in the columns of a part."""
     source = params.source
-    for batch in source_batches(params):
+    for batch in numbered(read(params)):
         kept = batch.filter(passes(batch, source.filters, source.url_column))
         found = [kept[source.url_column], kept[source.caption_column], kept["row"]]
         if source.sha256_column:
@@ -172,24 +167,24 @@ def scramble(rows: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def threshold(params: Params) -> np.uint64:
-    """The largest pseudo-random number among the `source.sample` smallest."""
+def threshold(params: Params, read: Reader) -> np.uint64:
+    """Return the largest pseudo-random number among the `source.sample` smallest."""
     size = params.source.sample
     smallest = np.empty(0, np.uint64)
-    for batch in filtered(params):
+    for batch in filtered(params, read):
         smallest = np.concatenate([smallest, scramble(batch["row"].to_numpy())])
         if len(smallest) > 2 * size + BATCH:
             smallest = np.partition(smallest, size)[:size]
     return np.sort(smallest)[:size].max(initial=0)
 
 
-def chosen(params: Params):
-    """What is to be downloaded, batch by batch."""
+def chosen(params: Params, read: Reader) -> Batches:
+    """Give what is to be downloaded, batch by batch."""
     if params.source.sample is None:
-        yield from filtered(params)
+        yield from filtered(params, read)
         return
-    limit = threshold(params)
-    for batch in filtered(params):
+    limit = threshold(params, read)
+    for batch in filtered(params, read):
         yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
 
 
@@ -205,18 +200,19 @@ def collected(batches, rows: int):
         yield pa.concat_tables(held)
 
 
-def write_parts(params: Params, folder) -> int:
-    """Deals the rows one by one to `<folder>/<part>.parquet`; gives their number.
+def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
+    """Deal the rows one by one to `<folder>/<part>.parquet`; gives their number. `read` gives the source's tables, and
+    is called twice where a sample is drawn.
 
     Raises:
-        ValueError: as `source_batches`; or fewer rows are left than there are parts.
+        ValueError: as `read`; or fewer rows are left than there are parts.
     """
     parts, total = params.download.parts, 0
     paths = [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
-        for table in collected(chosen(params), parts * ROWS_PER_PART):
+        for table in collected(chosen(params, read), parts * ROWS_PER_PART):
             for part, writer in enumerate(writers):
                 mine = np.arange((part - total) % parts, len(table), parts)
                 if len(mine):
@@ -231,14 +227,15 @@ def write_parts(params: Params, folder) -> int:
     return total
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m flip.data.table", description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None, read: Reader = files_batches) -> None:
+    """Run the command; `read` says where rows are from."""
+    parser = argparse.ArgumentParser(prog=f"python -m {read.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")
     options = parser.parse_args(argv)
     try:
         params = load(options.params)
-        total = write_parts(params, options.out_folder)
+        total = write_parts(params, options.out_folder, read)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{total} rows in {params.download.parts} parts")

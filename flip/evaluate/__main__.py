@@ -16,23 +16,19 @@ import numpy as np
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
-from flip.evaluate import composition, entailment, pointing, retrieval, zeroshot
-from flip.evaluate.encoders import Cached, Ensemble, Masked
-from flip.evaluate.features import Features, compute
+from flip.evaluate import zeroshot
+from flip.evaluate.encoders import Ensemble, Masked
 from flip.evaluate.inputs import read, read_model
+from flip.evaluate.kinds import MEASURE
 from flip.evaluate.sheets import sheets, write_sheets
+from flip.evaluate.trial import Trial
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.metrics.names import measure_of
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
-from flip.synthetic.composition import KIND as COMPOSITION
-from flip.synthetic.entailment import KIND as ENTAILMENT
 from flip.testsets import mirror
-from flip.testsets.layout import kind
+from flip.testsets.kinds import of_folder
 from flip.testsets.reader import places, prompts, revision, set_folder
-
-# Kinds of sets whose tasks need the features of pictures and no pixels.
-PLAIN = ("classification", "multilabel", "retrieval")
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
@@ -51,16 +47,6 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
-def with_text(model, tokenize, name: str, features: Features, folder: Path, device: str) -> dict[str, np.ndarray]:
-    """Zero-shot classification by the prompts of the set in `folder`; retrieval for a set without classes."""
-    encoder, (classes, templates) = Cached(model), prompts(folder)
-    if classes is not None:
-        measure = model.params.evaluate.measure(name)
-        return {name: zeroshot.outcomes(encoder, tokenize, features.batches(), classes, templates, device, measure)}
-    scores = retrieval.outcomes(encoder, tokenize, features.batches(), device)
-    return {f"{name}-{metric}": values for metric, values in scores.items()}
-
-
 def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Zero-shot classification of masked pictures."""
     loader = read(model.params, data, "fine")
@@ -73,47 +59,19 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
     }
 
 
-def entailed(model, tokenize, data: Path, name: str, device: str) -> dict[str, np.ndarray]:
-    """Statements about pictures and beside captions, told apart by probes."""
-    loaders = {split: read(model.params, data, name, split) for split in ("train", "test")}
-    found = entailment.outcomes(model, tokenize, set_folder(model.params, data, name), loaders, device)
-    return {f"{name}-{task}": values for task, values in found.items()}
-
-
-def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: str) -> dict[str, np.ndarray]:
-    """What needs no more than the features of a set's pictures: zero-shot tasks, and the probe if it is `probed`."""
-    params, found = model.params, {}
-    features = compute(model, read(params, data, name), device)
-    if params.aligned:
-        found |= with_text(model, tokenize, name, features, set_folder(params, data, name), device)
-    if probed:
-        from flip.evaluate import probe  # here, as scikit-learn takes two seconds to import
-
-        training = compute(model, read(params, data, name, "train"), device, ranked=False)
-        found[f"{name}-probe"] = probe.outcomes(training, features, params.evaluate.measure(name))
-    return found
-
-
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`,
-    of statements `<set>-image` and `<set>-text`, and of pairs of captions `<set>-<kind>`.
+    """Return outcomes per test item of every metric: of each set, what its kind measures, and `fine-masked` and
+    `fine-ensemble`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """
     params, found = model.params, {}
     without = skipped(params, revisions(params, data))
     for name in places(params):
-        folder = set_folder(params, data, name)
         probed = name in params.evaluate.probe and f"{name}-probe" not in without
-        if kind(folder) == ENTAILMENT and probed:
-            found |= entailed(model, tokenize, data, name, device)
-        elif kind(folder) == "pointing" and params.aligned:
-            found[name] = pointing.outcomes(model, tokenize, folder, device, params.evaluate.batch)
-        elif kind(folder) == COMPOSITION and params.aligned:
-            pairs = composition.outcomes(model, tokenize, folder, device, params.evaluate.batch)
-            found |= {f"{name}-{one}": values for one, values in pairs.items()}
-        elif kind(folder) in PLAIN and params.has_image_tower and (params.aligned or probed):
-            found |= on_pictures(model, tokenize, data, name, probed, device)
+        trial = Trial(model, tokenize, data, name, device, probed)
+        outcomes = MEASURE[of_folder(trial.folder).name](trial)
+        found |= {name + ending: values for ending, values in outcomes.items()}
     if params.aligned and params.masking.image:
         found |= masked(model, tokenize, data, seed, device)
     return found

@@ -21,8 +21,9 @@ import torch
 from matplotlib.figure import Figure
 
 from flip.device import pick_device
-from flip.evaluate.__main__ import on_pictures
 from flip.evaluate.inputs import new_model
+from flip.evaluate.kinds.classification import measure
+from flip.evaluate.trial import Trial
 from flip.files import read_json, write_atomic
 from flip.model.weights import read_weights
 from flip.provenance.trained import Trained, find
@@ -82,10 +83,9 @@ class Curve:
         device, params = pick_device(), self.params
         model, tokenize = new_model(params, self.trained.data, device)
         model.load_state_dict(weights)
-        found = on_pictures(model, tokenize, self.trained.data, "fine", not params.aligned, device)[self.metric]
-        key = params.variant, self.metric
-        measure = params.evaluate.measure("fine")
-        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples, measure)[key]
+        trial = Trial(model, tokenize, self.trained.data, "fine", device, probed=not params.aligned)
+        found, key = measure(trial)[self.metric.removeprefix("fine")], (params.variant, self.metric)
+        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples, trial.measure)[key]
         low, high = estimate.interval(params.bootstrap.confidence)
         return {self.metric: round(estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
 

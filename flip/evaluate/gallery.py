@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import torch
 
-from flip.data.contact_sheet import LINES, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
+from flip.data.contact_sheet import HIT, LINES, MISS, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
 from flip.evaluate import retrieval
 from flip.evaluate.distinct import exact
 from flip.evaluate.encoders import Full
-from flip.evaluate.pointing import HIT, MISS
 from flip.model.two_towers import TwoTowers
 
 TOP = 4  # pictures below a caption

@@ -3,18 +3,15 @@
 import shutil
 from pathlib import Path
 
-from flip.evaluate.gallery import best_matches
-from flip.evaluate.inputs import read
-from flip.evaluate.pointing import maps_of
+from flip.evaluate.kinds import SHOW
 from flip.evaluate.reconstruction import reconstructions
+from flip.evaluate.trial import Trial
 from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
-from flip.testsets.layout import kind
+from flip.testsets.kinds import of_folder
 from flip.testsets.reader import set_folder
 
 FOLDER = "pictures"
-# What there is to see of a set, by its kind: a name, what makes it, and what that reads.
-BY_KIND = {"pointing": ("relevance", maps_of, set_folder), "retrieval": ("matches", best_matches, read)}
 
 
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
@@ -24,9 +21,9 @@ def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> di
     drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
     found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
     for name in params.evaluate.sets if params.aligned else ():
-        if made := BY_KIND.get(kind(set_folder(params, data, name))):
-            what, make, reads = made
-            picture, facts = make(model, tokenize, reads(params, data, name), device)
+        trial = Trial(model, tokenize, data, name, device)
+        if show := SHOW.get(of_folder(trial.folder).name):
+            what, picture, facts = show(trial)
             found[f"{what}-{name}"] = picture, facts | {"set": name}
     return found
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.files import PLANNED, file_hash, known_hash, place_hash, read_json, write_json
-from flip.processes import child, exit_code
+from flip.processes import exit_code, foreground
 from flip.provenance.environment import git_state, machine, versions
 from flip.provenance.locks import alone
 from flip.provenance.sources import source_hash
@@ -161,7 +161,7 @@ def frozen(spec: str, command: list[str]) -> dict[str, str]:
 
 def run(command: list[str], parameters: dict[str, str]) -> int:
     """The command's exit code; `parameters` are those that it may read (`frozen`)."""
-    with child(command, os.environ | {PLANNED: json.dumps(parameters)}) as process:
+    with foreground(command, os.environ | {PLANNED: json.dumps(parameters)}) as process:
         process.wait()
     return exit_code(process)
 

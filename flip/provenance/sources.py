@@ -116,6 +116,8 @@ def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module imports, with the packages around it."""
     parts = module.split(".")
     names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(path_of(module))["imports"]}
+    if "pkgutil.iter_modules" in names:  # which a package finds its own modules by
+        names |= {f"{module}.{path.stem}" for path in path_of(module).parent.glob("*.py") if path.stem != "__init__"}
     return frozenset(name for name in names if name.split(".")[0] == "flip" and path_of(name))
 
 

@@ -3,6 +3,7 @@
     specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
     specs/<scale>/data/<stage>.json                   stages of the data
+    specs/<scale>/data/tests/<set>/<stage>.json       of one test set
     specs/<scale>/codebook.json                       the image tokenizer
     specs/<scale>/languages/**/<stage>.json           captions in other languages
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
@@ -35,11 +36,22 @@ REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives 
 
 @dataclass(frozen=True)
 class Stage:
-    """The module that a rule of the same name runs, and the parameters that its result does not depend on, by key, with
-    the reason; None where the command is given no parameters at all."""
+    """Hold the module that a rule of the same name runs, and the parameters that its result does not depend on, by key,
+    with the reason; None where the command is given no parameters at all. Where the place of what it reads is 'world',
+    the rule runs the module `world` instead: users' data goes through nothing that draws.
+    """
 
     module: str
     unread: dict[str, str] | None = None
+    world: str | None = None
+
+    def at(self, place: str) -> "Stage":
+        """Return the stage as it reads what lies at a place of params.yaml."""
+        if self.world is None:
+            return self
+        if place == "world":
+            return Stage(self.world, self.unread)
+        return Stage(self.module, self.unread | unread.but(unread.NOT_READ, "world"))
 
     def parameters(self, params: Params) -> dict:
         """Return what counts of the parameters: all but `unread`, and the objectives that have no weight."""
@@ -55,19 +67,19 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", unread.TABLE),
-    "download": Stage("flip.data.download", unread.DOWNLOAD),
+    "table": Stage("flip.data.table", unread.TABLE, "flip.synthetic.table"),
+    "download": Stage("flip.data.download", unread.DOWNLOAD, "flip.synthetic.download"),
     "fingerprints": Stage("flip.data.fingerprints"),
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),
-    "test_sets": Stage("flip.testsets", unread.TEST_SETS),
-    "test_fingerprints": Stage("flip.data.fingerprints"),
+    "test_sets": Stage("flip.testsets.revision", unread.TEST_SETS, "flip.synthetic.testsets"),
+    "test_fingerprints": Stage("flip.testsets.fingerprints"),
     "duplicates": Stage("flip.data.duplicates", unread.DUPLICATES),
     "shards": Stage("flip.data.shards", unread.SHARDS),
     "manifest": Stage("flip.data.manifest"),
     "tokenizer": Stage("flip.data.tokenizer", unread.TOKENIZER),
 }
-TRANSLATIONS = Stage("flip.synthetic.translate", unread.TRANSLATIONS)
-TRANSLATED_SET = Stage("flip.synthetic.translate", unread.TRANSLATED_SET)
+TRANSLATIONS = Stage("flip.data.translate", unread.TRANSLATIONS, "flip.synthetic.translate")
+TRANSLATED_SET = Stage("flip.testsets.revision", unread.TRANSLATED_SET, "flip.synthetic.testsets")
 PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
 CODEBOOK = Stage("flip.train.image_tokenizer", unread.CODEBOOK)
@@ -109,12 +121,8 @@ class Spec(NamedTuple):
 def stages(project: Project) -> Iterator[Spec]:
     """List every spec of the project's scale."""
     variants, baseline = project.variants, project.baseline
-    for name, stage in DATA.items():
-        yield Spec(f"data/{name}.json", stage, stage.parameters(baseline))
-    yield Spec("codebook.json", CODEBOOK, CODEBOOK.parameters(baseline))
-    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        yield Spec(f"languages/{spoken}/translations.json", TRANSLATIONS, TRANSLATIONS.parameters(baseline))
-    yield Spec("languages/translated_set.json", TRANSLATED_SET, TRANSLATED_SET.parameters(baseline))
+    for path, stage in data_stages(project):
+        yield Spec(path, stage, stage.parameters(baseline))
     for variant, params in variants.items():
         yield Spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
@@ -124,6 +132,21 @@ def stages(project: Project) -> Iterator[Spec]:
     for report in project.reports:
         yield from report_stages(project, report)
     yield Spec("page.json", PAGE, {"reports": project.tree["reports"]})
+
+
+def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
+    """Give those that all variants share: every spec's path, and its stage."""
+    variants, baseline = project.variants, project.baseline
+    for name, stage in DATA.items():
+        if name != "test_sets":
+            yield f"data/{name}.json", stage.at(baseline.source.table)
+    for role, place in baseline.evaluate.sets.items():
+        yield f"data/tests/{role}/test_sets.json", DATA["test_sets"].at(place)
+    yield "codebook.json", CODEBOOK
+    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
+        yield f"languages/{spoken}/translations.json", TRANSLATIONS.at(baseline.source.table)
+    for language, place in baseline.evaluate.languages.items():
+        yield f"languages/tests/{language}/translated_set.json", TRANSLATED_SET.at(place)
 
 
 def report_stages(project: Project, report: str) -> Iterator[Spec]:

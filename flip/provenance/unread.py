@@ -81,9 +81,8 @@ TRANSLATIONS = (
     | but(NOT_READ, "world.probe", "download", "shards", *below("tokenizer", "kind", "vocabulary", "path"), *MEASURED)
 )
 TRANSLATED_SET = DATA_CODE | but(
-    NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "sets", "probe", "measures", "batch"),
-    *MEASURED[1:],
-)  # fmt: skip
+    NOT_READ, "source", "download", "shards", "tokenizer", "evaluate.batch", *MEASURED[1:]
+) | but(UNUSED, *below("evaluate", "sets", "probe", "measures"))  # fmt: skip
 PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)
 # What a model is built with before weights replace it.
 BUILT = but(UNUSED, "train.batch", "train.batch_scale") | but(SPEED, "train.checkpoint_activations")
@@ -124,9 +123,7 @@ EVALUATE = (
 TRANSFER = (
     ALWAYS
     | but(OWN, "seeds")
-    | but(UPSTREAM, "source", "download", "shards", "tokenizer", "start", "image_tower", "text_tower")
-    | but(UPSTREAM, *below("world", "pictures", "wrong_captions", "duplicates", "leaked", "faults", "tests", "probe"))
-    | but(UPSTREAM, "evaluate.measures")
+    | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
     | BUILT
     | but(UNUSED, "evaluate.languages")
     | but(NOT_READ, "augmentation", "noise", "codebook", "train", "bootstrap", "cost")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from flip.data.contact_sheet import cell
-from flip.evaluate.pointing import heated
+from flip.evaluate.kinds.pointing import heated
 from flip.evaluate.reconstruction import GREY
 from flip.report.html import templates
 from flip.show.viewer import Match, Picture, Shelf, Viewer

@@ -21,14 +21,14 @@ from flip.data.tokenizer import Tokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate.distinct import encode_texts
 from flip.evaluate.inputs import read, read_model
-from flip.evaluate.pointing import relevance
+from flip.evaluate.kinds.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
 from flip.model.masking import mask_patches
 from flip.provenance.sources import source_hash
 from flip.provenance.trained import Trained
 from flip.testsets.cache import Squares
-from flip.testsets.layout import kind
+from flip.testsets.kinds import of_folder
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 
 LOOKS = Path(".flip/looks")
@@ -101,8 +101,8 @@ class Viewer:
         folder, made = set_folder(self.params, self.data, name), made_folder(self.params, self.data, name)
         if not (made / "revision.json").exists():
             raise ValueError(f"{made}: not here; {self.trained.data_remedy}")
-        if kind(folder) not in ("classification", "retrieval"):
-            raise ValueError(f"--sets {name}: its pictures have {kind(folder)}, not classes or captions; name others")
+        if (kind := of_folder(folder).name) not in ("classification", "retrieval"):
+            raise ValueError(f"--sets {name}: its pictures have {kind}, not classes or captions; name others")
         squares, revision = read(self.params, self.data, name), read_json(made / "revision.json")["sha256"]
         if not isinstance(squares, Squares):
             raise ValueError(f"--sets {name}: too large to be kept decoded; name a smaller one")

@@ -1,39 +1,23 @@
-"""Right captions of pictures, each beside a wrong one that differs in how its words go together, or in one of them.
+"""Write right captions of images, each beside a wrong one that differs in how its words go together, or in one of them.
 
 As in SugarCrepe (Hsieh et al. 2023, arXiv 2306.14610): an object, an attribute or a relation is replaced by another, or
 two attributes change places. In place of its swapped objects, what two things are to each other is swapped, as in ARO's
 relations (Yuksekgonul et al. 2023, arXiv 2210.01936). Both captions of a swap have the same words, as Winoground's
 (Thrush et al. 2022, arXiv 2204.03162): who reads a caption as a bag of words guesses.
-
-A set lies in clip-benchmark's webdataset layout, with `composition` in dataset_type.txt and, beside each picture, a
-.txt of one line per pair: kind, right caption, wrong caption, with tabs between them.
 """
 
-from collections import Counter
-from collections.abc import Iterator
 from itertools import takewhile
-from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 from flip.metrics.sets import PAIRS
 from flip.synthetic.captions import name, word
 from flip.synthetic.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, told, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import RELATIONS, Scene, Thing
-from flip.testsets.contents import contents, encoded_picture
-from flip.testsets.layout import lines
+from flip.testsets.kinds.composition import Pair
 
-KIND = "composition"
 CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
-CHANCE = 50.0  # percent
 APART = 0.3  # of the picture's shorter side: things in different quarters, along an axis that tells them apart
-
-
-class Pair(NamedTuple):
-    kind: str
-    right: str
-    wrong: str
 
 
 def relations(first: Thing, second: Thing) -> list[str]:
@@ -92,38 +76,3 @@ def annotations(group: Scene, random: Random) -> dict[str, str]:
     """What stands beside a picture of a group of things: a pair of each kind."""
     scene = related(group, random)
     return {"txt": "\n".join("\t".join(pair(scene, kind, random)) for kind in CHANGES)}
-
-
-def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
-    """Each picture, encoded, with its pairs, in the order of the tar.
-
-    Raises:
-        ValueError: no picture, no pair, or a line that is none.
-    """
-    for key, content in contents(tar):
-        where = f"{tar}: {key}"
-        picture = encoded_picture(content, where)
-        found = [line for line in lines(content.get("txt", b""), f"{where}.txt") if line.strip()]
-        parts = [[part.strip() for part in line.split("\t")] for line in found]
-        if not parts or not all(len(one) == 3 and all(one) for one in parts):
-            raise ValueError(
-                f"{where} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, with "
-                "tabs between them"
-            )
-        yield picture, [Pair(*one) for one in parts]
-
-
-def counted(tars: list[Path]) -> dict[str, int]:
-    """How many pairs of each kind a set has.
-
-    Raises:
-        ValueError: as `samples`, or two captions that are the same.
-    """
-    found = Counter()
-    for tar in tars:
-        for _, pairs in samples(tar):
-            for one in pairs:
-                if one.right == one.wrong:
-                    raise ValueError(f"{tar}: '{one.right}' is both the right and the wrong caption of a {one.kind}")
-                found[one.kind] += 1
-    return dict(found)

@@ -4,20 +4,14 @@ Annotators agree on what they see and differ in how they call it: as captions do
 """
 
 from random import Random
-from typing import NamedTuple
 
 from flip.synthetic.captions import INVERSE, word
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing
+from flip.testsets.kinds.vqa import Question
 
 ANNOTATORS = 10
 COUNTS = {1: ("1", "one"), 2: ("2", "two"), 3: ("3", "three")}
-
-
-class Question(NamedTuple):
-    kind: str  # colour, shape, count, place, relation; empty where it is not known
-    text: str
-    answers: list[str]
 
 
 def answered(kind: str, text: str, words: tuple, random: Random) -> Question:

@@ -9,12 +9,10 @@ Look at it with `curl --proxy <address> http://world.test/000000000.jpg`.
 import argparse
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +23,7 @@ import numpy as np
 from flip.config.faults import ParameterError
 from flip.config.frozen import load
 from flip.config.schema import World
+from flip.processes import background, given_options
 from flip.synthetic import textures
 from flip.synthetic.world import fault, jpeg, row_of
 
@@ -125,48 +124,20 @@ def address(web: QuietServer) -> str:
     return f"http://127.0.0.1:{web.server_port}"
 
 
-def end_with_parent() -> None:
-    """Kills this process group as soon as standard input, a pipe from the parent, is closed."""
-
-    def wait():
-        sys.stdin.read()
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def run_child() -> None:
-    """What `serving` starts: options as one line of JSON in, the address as one line out."""
-    options = json.loads(sys.stdin.readline())
-    end_with_parent()
+    """Serve the world in the process that `serving` starts; its one line of output is the address."""
+    options = given_options()
     with server(World.model_validate_json(json.dumps(options["world"])), options["timeout"]) as web:
         print(address(web), flush=True)
         web.serve_forever()
 
 
 @contextmanager
-def child(code: str, options: dict, **popen):
-    """A Python process that runs `code`, reads `options` from standard input and ends with this one at the latest.
-
-    Its children end too: it is the leader of a process group of its own.
-    """
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True, **popen) as process:
-        try:
-            process.stdin.write(json.dumps(options) + "\n")
-            process.stdin.flush()
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
 def serving(world: World, timeout: float):
-    """Serves the world from a process of its own; gives the proxy's address."""
+    """Serve the world from a process of its own; gives the proxy's address."""
     options = {"world": world.model_dump(mode="json"), "timeout": timeout}
     code = "from flip.synthetic.server import run_child; run_child()"
-    with child(code, options, stdout=subprocess.PIPE) as process:
+    with background(code, options, stdout=subprocess.PIPE) as process:
         line = process.stdout.readline().strip()
         if not line:
             raise ValueError("the world's server did not start; its message is above")

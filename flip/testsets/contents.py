@@ -3,6 +3,8 @@
 Strangers made them. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by itself.
 """
 
+import io
+import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -47,3 +49,10 @@ def image_extension(files: Collection[str], where: str) -> str:
 def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
     """The image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
     return content[image_extension(content, where)]
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a member without a time or an owner, so that equal images make equal files."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

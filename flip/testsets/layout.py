@@ -3,14 +3,13 @@ those who read it.
 
     test/nshards.txt, test/0.tar, test/1.tar, ...     images, and beside each its class, labels or captions
     classnames.txt, zeroshot_classification_templates.txt     of a set with classes, a line each
-    dataset_type.txt     what the set is for, unless it is classification
+    dataset_type.txt     what the set is for (flip/testsets/kinds), unless it is classification
 
 Texts are UTF-8. Lines end at a line feed, with or without a carriage return, and nowhere else.
 """
 
 import io
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from flip.testsets.contents import contents
 
 KIND, NAMES, PROMPTS = "dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"
 FIELD = "{c}"  # where a class name goes in a prompt
-KINDS = ("classification", "multilabel", "retrieval", "pointing", "composition", "entailment")
 
 
 def present(path: Path) -> Path:
@@ -97,18 +95,6 @@ def stated_kind(folder) -> str:
     """What a dataset_type.txt says, whatever that is; classification where there is none. Raises as `text`."""
     path = Path(folder) / KIND
     return text(path.read_bytes(), path).strip().lower() if path.exists() else "classification"
-
-
-def kind(folder) -> str:
-    """What the set is for; classification unless its dataset_type.txt says otherwise.
-
-    Raises:
-        ValueError: it says something else than one of KINDS.
-    """
-    found = stated_kind(folder)
-    if found not in KINDS:
-        raise ValueError(f"{Path(folder) / KIND}: '{found}' is no kind of set; allowed: {', '.join(KINDS)}")
-    return found
 
 
 def tars(folder: Path, split: str = "test") -> list[Path]:
@@ -190,20 +176,6 @@ def captions(content: bytes, where: str) -> list[str]:
     if not found:
         raise ValueError(f"{where}.txt has no caption; it needs one or more, a line each")
     return found
-
-
-def reader(folder: Path) -> tuple[str, Callable]:
-    """How what stands beside each image is read: its extension, and a function of its bytes and of the name of the
-    sample, which gives a class, labels [classes] or captions.
-
-    Raises:
-        ValueError: no class names, or as `kind`.
-    """
-    which = kind(folder)
-    if which == "retrieval":
-        return "txt", captions
-    several, classes = which == "multilabel", len(class_names(folder))
-    return ("npy", partial(labels, classes=classes)) if several else ("cls", partial(label, classes=classes))
 
 
 def samples(folder: Path, split: str, *extensions: str) -> Iterator[tuple[str, dict[str, bytes]]]:

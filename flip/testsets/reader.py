@@ -17,7 +17,7 @@ from flip.data.contact_sheet import spread
 from flip.data.images import decode
 from flip.data.shard import PICTURES, members
 from flip.files import read_json
-from flip.testsets import layout, public
+from flip.testsets import kinds, layout, public
 from flip.testsets.contents import encoded_picture, read
 
 
@@ -75,7 +75,7 @@ class Split:
     name: str
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
-        extension, target = layout.reader(self.folder)
+        extension, target = kinds.of_folder(self.folder).target(self.folder)
         every = layout.samples(self.folder, self.name, *PICTURES, extension)
         while some := list(islice(every, self.batch)):
             images = [to_square(decode(encoded_picture(content, where), where), self.side) for where, content in some]
@@ -90,7 +90,7 @@ def collated(targets: list) -> torch.Tensor | list:
 
 def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
     """The class names and prompt templates of a set; None of one without classes."""
-    if layout.kind(folder) not in ("classification", "multilabel"):
+    if not kinds.of_folder(folder).has_classes:
         return None, None
     return layout.class_names(Path(folder)), layout.prompts(Path(folder))
 
@@ -113,7 +113,7 @@ def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
 def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
     """At most `count` test pictures, evenly spaced over a set with classes, with the class of each: uint8 [pictures,
     side, side, 3]. Of the others no byte is read."""
-    extension, target = layout.reader(folder)
+    extension, target = kinds.of_folder(folder).target(folder)
     places = [(tar, key, files) for tar in layout.tars(folder) for key, files in members(tar).items()]
     pictures, classes = [], []
     for place in spread(len(places), count):

@@ -21,7 +21,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from flip.processes import child, exit_code
+from flip.processes import exit_code, foreground
 
 STOPS = Path(".flip/stop")  # below the project's folder, which all nodes see
 LOOK = 20  # seconds between looks at the limit, which an administrator may move
@@ -103,7 +103,7 @@ def run_in_job(command: list[str], job: str, options) -> int:
     environment = os.environ | {"FLIP_STOP_FILE": str(stop)}
     if options.nodes > 1:
         environment |= meeting_point(job)
-    with child(command, environment) as process:
+    with foreground(command, environment) as process:
         wait(process, job, stop, options.stop_seconds)
     code, stopped = exit_code(process), stop.exists()
     stop.unlink(missing_ok=True)

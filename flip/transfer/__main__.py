@@ -22,9 +22,10 @@ from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import number
 from flip.metrics.sets import JAVA, TRANSFERS, TUNED
+from flip.testsets.kinds import LEARNED
 from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
-from flip.transfer.splits import CAPTIONED, Split, read_split, revision
+from flip.transfer.splits import Split, read_split, revision
 
 
 class Missing(Exception):
@@ -42,15 +43,10 @@ def place_of(params: Params, task: str) -> str:
     return place
 
 
-def taught_by(task: str) -> str:
-    """The task whose training split a task's head learns from."""
-    return "caption" if task in CAPTIONED else task
-
-
 def read_splits(model, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
     """By task, 'train' or 'test': features are computed once for all that have the same pictures."""
     places = {}
-    for task, split in [(task, "test") for task in tasks] + [(taught_by(task), "train") for task in tasks]:
+    for task, split in [(task, "test") for task in tasks] + [(LEARNED[task].taught_by, "train") for task in tasks]:
         places.setdefault((place_of(model.params, task), split), {})[task] = None
     return {
         (task, split): content
@@ -63,7 +59,7 @@ def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str]
     """What a task's set consists of, as tables say it."""
     found = {
         split: splits[one, split].facts(revision(data, place_of(params, one), split))
-        for one, split in ((task, "test"), (taught_by(task), "train"))
+        for one, split in ((task, "test"), (LEARNED[task].taught_by, "train"))
     }
     source = place_of(params, task)
     return {"set": task, "classes": 0, "source": source, "train": found["train"]} | found["test"]
@@ -75,7 +71,7 @@ def headed(
     """Outcomes of heads on frozen features, with `more` scores of captions; and the facts about each task's set."""
     params, found = model.params, {}
     splits = read_splits(model, data, tasks, device)
-    if tests := {task: splits[task, "test"] for task in tasks if task in CAPTIONED}:
+    if tests := {task: splits[task, "test"] for task in tasks if LEARNED[task].taught_by == "caption"}:
         found |= captioning.outcomes(splits["caption", "train"], tests, params.transfer, more, seed, device)
     if "vqa" in tasks:
         found |= vqa.outcomes(splits["vqa", "train"], splits["vqa", "test"], params.transfer, seed, device)

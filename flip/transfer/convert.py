@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from flip.data.shard import PICTURES
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
-from flip.testsets.__main__ import add
+from flip.testsets.contents import add
 
 KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 

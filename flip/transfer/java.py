@@ -23,17 +23,17 @@ CHUNKS, LENGTHS, MATCHED = 20, [0, 1], [21, 22]  # places among METEOR's counts;
 
 
 def package() -> Path | None:
-    """The folder of pycocoevalcap, which is not imported."""
+    """Return the folder of pycocoevalcap (the extra `captioning`), which is not imported: its jars are run."""
     found = find_spec("pycocoevalcap")
     return Path(found.submodule_search_locations[0]) if found else None
 
 
 def missing(score: str) -> str | None:
-    """Why 'meteor' or 'spice' cannot be computed here; None if it can."""
+    """Say why 'meteor' or 'spice' cannot be computed here; None if it can."""
     if shutil.which("java") is None:
         return f"{score.upper()} needs Java, which is not installed"
     if (folder := package()) is None:
-        return f"{score.upper()} needs the package pycocoevalcap, which is not installed"
+        return f"{score.upper()} needs the package pycocoevalcap: pip install 'flip[captioning]'"
     if score == "spice" and not all((folder / "spice/lib" / name).exists() for name in PARSER):
         return (
             f"SPICE needs {' and '.join(PARSER)} of nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip "

@@ -9,28 +9,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flip.config.schema import World
 from flip.data.images import decode
 from flip.data.shard import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
-from flip.synthetic.questions import Question, questions
-from flip.synthetic.scenes import stream
-from flip.synthetic.shifts import captions_of, scene_of
 from flip.testsets.contents import encoded_picture
-from flip.testsets.layout import captions, samples, set_hash, text
+from flip.testsets.kinds import LEARNED
+from flip.testsets.layout import samples, set_hash, text
+from flip.testsets.notes import SHOWN, notes_path, read_notes
 from flip.testsets.reader import to_square
-
-CAPTIONED = ("caption", "nocaps")
-NOTES = ("txt", "json", "domain")  # what is read beside a picture
-WORLD = {"train": "fine", "test": "retrieval"}  # sets whose pictures are shown
 
 
 @dataclass(frozen=True)
@@ -48,47 +43,28 @@ class Split:
         return {"samples": len(self.notes), "sha256": sha256(text.encode()).hexdigest()}
 
 
-def of_world(world: World, task: str, split: str, index: int) -> list:
-    """The notes of a picture of the world."""
-    name = WORLD[split]
-    if task == "caption":
-        return captions_of(world, index, name=name, split=split)
-    return questions(scene_of(world, name, index, split), stream(world, split, "questions", index))
-
-
 def world_batches(params, data: Path, tasks: list[str], split: str) -> Iterator[tuple[Tensor, list[dict]]]:
-    start = 0
-    for images, _ in read(params, data, WORLD[split], split):
-        numbers = range(start, start + len(images))
-        yield images, [{task: of_world(params.world, task, split, number) for task in tasks} for number in numbers]
-        start += len(images)
-
-
-def noted(task: str, content: dict[str, bytes], where: str) -> list:
-    """The notes of a sample of a public set.
+    """Give the world's images, and of each its notes by task, in batches.
 
     Raises:
-        ValueError: it has none, or others than the task needs.
+        ValueError: there are other than as many notes as images, or none.
     """
-    if task in CAPTIONED:
-        return [caption.strip() for caption in captions(content.get("txt", b""), where)]
-    try:
-        asked = json.loads(content.get("json", b""))
-        found = [Question("", str(one["question"]), [str(answer) for answer in one["answers"]]) for one in asked]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        found = []
-    if not found or not all(one.answers for one in found):
-        raise ValueError(f'{where}.json needs [{{"question": text, "answers": [text, ...]}}, ...], for transfer.vqa')
-    return found
+    folder = data / "tests" / SHOWN[split]
+    told = read_notes(folder, split)
+    for images, _ in read(params, data, SHOWN[split], split):
+        some = list(islice(told, len(images)))
+        if len(some) != len(images):
+            raise ValueError(f"{notes_path(folder, split)}: fewer lines than there are images")
+        yield images, [{task: LEARNED[task].known(one[LEARNED[task].taught_by]) for task in tasks} for one in some]
 
 
 def folder_batches(
     folder: Path, tasks: list[str], split: str, side: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict]]]:
-    images, notes = [], []
-    for where, content in samples(folder, split, *PICTURES, *NOTES):
+    images, notes, beside = [], [], {"domain", *(LEARNED[task].beside for task in tasks)}
+    for where, content in samples(folder, split, *PICTURES, *beside):
         images.append(to_square(decode(encoded_picture(content, where), where), side))
-        some = {task: noted(task, content, where) for task in tasks}
+        some = {task: LEARNED[task].notes(content, where) for task in tasks}
         notes.append(some | {"domain": text(content.get("domain", b""), f"{where}.domain").strip()})
         if len(images) == batch:
             yield torch.stack(images), notes
@@ -99,7 +75,7 @@ def folder_batches(
 
 def revision(data: Path, place: str, split: str) -> str:
     """SHA-256 of what a split is read from."""
-    return set_hash(data / "tests" / WORLD[split] if place == "world" else Path(place), split)
+    return set_hash(data / "tests" / SHOWN[split] if place == "world" else Path(place), split)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.config.sections.transfer import Transfer
-from flip.synthetic.questions import Question
+from flip.testsets.kinds.vqa import Question
 from flip.transfer import scores
 from flip.transfer.answers import soft_scores
 from flip.transfer.fit import fit

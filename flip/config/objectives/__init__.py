@@ -3,8 +3,8 @@
 So an objective is a file here and one of the same name in flip.losses, and nothing else names it.
 """
 
-import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
@@ -14,7 +14,7 @@ from flip.config.sections.data import Mix
 from flip.config.sections.types import Section
 
 # In the order in which their losses are computed and added up.
-NAMES = tuple(sorted(one.name for one in pkgutil.iter_modules(__path__) if one.name != "section"))
+NAMES = tuple(sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - {"__init__", "section"}))
 
 
 def _section(name: str) -> type[ObjectiveSection]:

@@ -5,13 +5,23 @@ language (flip.synthetic.captions). So each table has as many words as the Engli
 captions that say the same in every language.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
+
+
+def relation(text: str) -> str | tuple[str, str]:
+    """Read the entry of a relation: words, or (words, the case that they govern)."""
+    words, _, case = text.partition(" + ")
+    return (words, case) if case else words
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a caption says of a thing, or of several alike: entries of a language's tables; None is not told."""
+    """Hold what a caption says of a thing, or of several alike: entries of a language's tables; None is not told."""
 
     noun: Any
     hue: Any
@@ -23,44 +33,60 @@ class Named:
 
     @property
     def told(self) -> list:
-        """Colour and texture, in their order, but for a colour that is told at the end."""
+        """Return colour and texture, in their order, but for a colour that is told at the end."""
         words = [None if self.in_colour else self.hue, self.kind]
         return [word for word in (words if self.hue_first else words[::-1]) if word is not None]
 
 
 class Language:
-    """Tables from what scenes are made of to words, the usual one first, and the methods that inflect them."""
+    """Hold a language's words, from a YAML file: tables from what scenes are made of to words, the usual one first. A
+    grammar says what forms an entry has (`noun`, `colour`), and inflects them."""
 
-    shapes: dict[str, tuple]
-    things: tuple  # a thing of any shape
-    colours: dict[str, tuple]
-    textures: dict[str, tuple]
-    backgrounds: dict[str, tuple[str, ...]]
-    tags: dict[str, str]  # backgrounds as keywords
-    relations: dict[str, tuple]
-    loosely: tuple  # what stands between two things where no one cares how they lie
-    numbers: tuple  # two things, three things
-    conjunction: str
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-    longest = 20  # words of a caption
+    def __init__(self, path: Path):
+        words = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+
+        def table(name: str, entry: Callable[[str], Any]) -> dict[str, tuple]:
+            return {key: tuple(map(entry, some)) for key, some in words[name].items()}
+
+        self.invariable = frozenset(words.get("invariable", ()))  # adjectives that agree with nothing
+        self.shapes = table("shapes", self.noun)
+        self.things = tuple(map(self.noun, words["things"]))  # things of any shape
+        self.colours = table("colours", self.colour)
+        self.textures, self.backgrounds = table("textures", str), table("backgrounds", str)
+        self.tags: dict[str, str] = words["tags"]  # backgrounds as keywords
+        self.relations = table("relations", relation)
+        # What stands between two things where no one cares how they lie.
+        self.loosely = tuple(map(relation, words["loosely"]))
+        self.numbers = tuple(map(tuple, words["numbers"]))  # two things, three things
+        self.conjunction: str = words["conjunction"]
+        self.before, self.after = tuple(words["before"]), tuple(words["after"])
+        self.longest: int = words.get("longest", 20)  # words of a caption
+
+    def noun(self, text: str) -> Any:
+        """Read a noun's entry."""
+        return text
+
+    def colour(self, text: str) -> Any:
+        """Read a colour's entry."""
+        return text
 
     def one(self, noun) -> str:
-        """The noun alone."""
+        """Return the noun alone."""
         return noun.one
 
     def many(self, noun) -> str:
-        """Its plural alone."""
+        """Return its plural alone."""
         return noun.many
 
     def tag(self, told, noun) -> str:
-        """A colour or texture of the noun as a keyword."""
+        """Return a colour or texture of the noun as a keyword."""
         raise NotImplementedError
 
     def say(self, named: Named, case: str = "nominative") -> str:
+        """Return the thing in words, in a case."""
         raise NotImplementedError
 
     def join(self, first: Named, relation, second: Named) -> str:
-        """One thing and where it is, or what it is with; relations are words, or (words, the case that they govern)."""
+        """Return one thing and where it is, or what it is with; relations are as `relation` reads them."""
         words, case = (relation, "") if isinstance(relation, str) else relation
         return f"{self.say(first)} {words} {self.say(second, case)}"

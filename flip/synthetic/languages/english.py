@@ -1,7 +1,8 @@
 """English: nouns and adjectives are what they are."""
 
+from pathlib import Path
+
 from flip.synthetic.languages.base import Language, Named
-from flip.synthetic.scenes import BACKGROUNDS
 
 
 def plural(noun: str) -> str:
@@ -15,72 +16,7 @@ def article(phrase: str) -> str:
 
 
 class English(Language):
-    # The first word is the class name, and the most frequent.
-    shapes = {
-        "ball": ("ball", "circle", "disc"),
-        "star": ("star", "pentagram"),
-        "heart": ("heart", "love heart"),
-        "triangle": ("triangle", "pyramid"),
-        "square": ("square", "box", "block"),
-        "cross": ("cross", "plus sign"),
-        "moon": ("moon", "crescent"),
-        "arrow": ("arrow", "pointer"),
-        "ring": ("ring", "hoop", "donut"),
-        "house": ("house", "cottage", "hut"),
-        "tree": ("tree", "pine", "fir tree"),
-        "fish": ("fish", "carp"),
-        "mug": ("mug", "cup"),
-        "key": ("key", "door key"),
-        "mushroom": ("mushroom", "toadstool"),
-        "boat": ("boat", "ship", "sailboat"),
-    }
-    colours = {
-        "red": ("red", "crimson", "scarlet"),
-        "orange": ("orange", "tangerine"),
-        "yellow": ("yellow", "golden"),
-        "green": ("green", "emerald"),
-        "blue": ("blue", "azure"),
-        "purple": ("purple", "violet"),
-        "white": ("white", "ivory"),
-        "pink": ("pink", "rose"),
-    }
-    textures = {
-        "plain": (),
-        "striped": ("striped", "stripy"),
-        "dotted": ("dotted", "polka dot", "spotted"),
-        "checked": ("checked", "chequered"),
-    }
-    backgrounds = {
-        "plain": ("on a plain background", "isolated", "on a simple background"),
-        "grass": ("on grass", "in the grass", "on a lawn"),
-        "sand": ("on sand", "on the beach", "in the desert"),
-        "water": ("on water", "in the sea", "on the lake"),
-        "night": ("at night", "in the night sky", "at midnight"),
-        "snow": ("in the snow", "on snow", "in winter"),
-        "brick": ("on a brick wall", "in front of bricks"),
-        "wood": ("on wood", "on a wooden table", "on wooden boards"),
-    }
-    relations = {
-        "left of": ("left of", "to the left of", "on the left of"),
-        "right of": ("right of", "to the right of", "on the right of"),
-        "above": ("above", "over"),
-        "below": ("below", "under", "beneath"),
-        "on": ("on", "on top of"),
-        "under": ("under", "below"),
-    }
-    tags = {background: background for background in BACKGROUNDS if background != "plain"}
-    things = ("thing", "object")
-    numbers = (("two", "2", "a pair of"), ("three", "3", "some"))
-    conjunction = "and"
-    loosely = ("and", "with", "next to", "beside", "near")
-    before = (
-        "stock photo of", "photo of", "picture of", "image:", "illustration of", "IMG_{n}", "new!", "vector", "our",
-        "buy", "wallpaper:", "cute", "best", "DSC{n}", "drawing of", "sale:",
-    )  # fmt: skip
-    after = (
-        "| free wallpaper", "- stock image", "buy now", "free download", "({n})", "clip art", "- shop online", "hd",
-        "for sale", "#{n}", "| gallery", "royalty free", "by anna", "- best price", "photo {n}", "...",
-    )  # fmt: skip
+    """Say it in English."""
 
     def one(self, noun) -> str:
         return noun
@@ -100,4 +36,4 @@ class English(Language):
         return f"{phrase} in {named.hue}" if named.in_colour else phrase
 
 
-ENGLISH = English()
+ENGLISH = English(Path(__file__).with_suffix(".yaml"))

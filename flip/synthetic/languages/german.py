@@ -1,5 +1,6 @@
 """German: three genders; adjectives follow article, gender and case; nouns keep their capitals."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from flip.synthetic.languages.base import Language, Named
@@ -37,82 +38,16 @@ def declined(told, ending: str) -> str:
 
 
 class German(Language):
-    shapes = {
-        "ball": (Noun("der", "Ball", "Bälle"), Noun("der", "Kreis", "Kreise"), Noun("die", "Scheibe", "Scheiben")),
-        "star": (Noun("der", "Stern", "Sterne"), Noun("das", "Pentagramm", "Pentagramme")),
-        "heart": (Noun("das", "Herz", "Herzen", "Herzen"), Noun("das", "Herzchen", "Herzchen")),
-        "triangle": (Noun("das", "Dreieck", "Dreiecke"), Noun("die", "Pyramide", "Pyramiden")),
-        "square": (Noun("das", "Quadrat", "Quadrate"), Noun("der", "Kasten", "Kästen"), Noun("der", "Block", "Blöcke")),
-        "cross": (Noun("das", "Kreuz", "Kreuze"), Noun("das", "Pluszeichen", "Pluszeichen")),
-        "moon": (Noun("der", "Mond", "Monde"), Noun("die", "Mondsichel", "Mondsicheln")),
-        "arrow": (Noun("der", "Pfeil", "Pfeile"), Noun("der", "Zeiger", "Zeiger")),
-        "ring": (Noun("der", "Ring", "Ringe"), Noun("der", "Reifen", "Reifen"), Noun("der", "Donut", "Donuts")),
-        "house": (Noun("das", "Haus", "Häuser"), Noun("das", "Häuschen", "Häuschen"), Noun("die", "Hütte", "Hütten")),
-        "tree": (Noun("der", "Baum", "Bäume"), Noun("die", "Kiefer", "Kiefern"), Noun("die", "Tanne", "Tannen")),
-        "fish": (Noun("der", "Fisch", "Fische"), Noun("der", "Karpfen", "Karpfen")),
-        "mug": (Noun("der", "Becher", "Becher"), Noun("die", "Tasse", "Tassen")),
-        "key": (Noun("der", "Schlüssel", "Schlüssel"), Noun("der", "Türschlüssel", "Türschlüssel")),
-        "mushroom": (Noun("der", "Pilz", "Pilze"), Noun("der", "Fliegenpilz", "Fliegenpilze")),
-        "boat": (
-            Noun("das", "Boot", "Boote"),
-            Noun("das", "Schiff", "Schiffe"),
-            Noun("das", "Segelboot", "Segelboote"),
-        ),
-    }
-    things = (Noun("das", "Ding", "Dinge"), Noun("der", "Gegenstand", "Gegenstände"))
-    colours = {
-        "red": (Colour("rot", "Rot"), Colour("karminrot", "Karminrot"), Colour("scharlachrot", "Scharlachrot")),
-        "orange": (Colour("orangefarben", "Orange"), Colour("mandarinenfarben", "Mandarinorange")),
-        "yellow": (Colour("gelb", "Gelb"), Colour("golden", "Gold")),
-        "green": (Colour("grün", "Grün"), Colour("smaragdgrün", "Smaragdgrün")),
-        "blue": (Colour("blau", "Blau"), Colour("azurblau", "Azurblau")),
-        "purple": (Colour("lila", "Lila", declined=False), Colour("violett", "Violett")),
-        "white": (Colour("weiß", "Weiß"), Colour("elfenbeinfarben", "Elfenbein")),
-        "pink": (Colour("rosa", "Rosa", declined=False), Colour("pinkfarben", "Pink")),
-    }
-    textures = {
-        "plain": (),
-        "striped": ("gestreift", "geringelt"),
-        "dotted": ("gepunktet", "getupft", "gesprenkelt"),
-        "checked": ("kariert", "gewürfelt"),
-    }
-    backgrounds = {
-        "plain": ("auf einfarbigem Hintergrund", "freigestellt", "auf schlichtem Hintergrund"),
-        "grass": ("auf Gras", "im Gras", "auf einem Rasen"),
-        "sand": ("auf Sand", "am Strand", "in der Wüste"),
-        "water": ("auf dem Wasser", "im Meer", "auf dem See"),
-        "night": ("bei Nacht", "am Nachthimmel", "um Mitternacht"),
-        "snow": ("im Schnee", "auf Schnee", "im Winter"),
-        "brick": ("auf einer Ziegelwand", "vor Ziegelsteinen"),
-        "wood": ("auf Holz", "auf einem Holztisch", "auf Holzbrettern"),
-    }
-    tags = {
-        "grass": "Gras", "sand": "Sand", "water": "Wasser", "night": "Nacht", "snow": "Schnee", "brick": "Ziegel",
-        "wood": "Holz",
-    }  # fmt: skip
-    relations = {
-        "left of": (("links von", "dative"), ("links neben", "dative"), ("auf der linken Seite von", "dative")),
-        "right of": (("rechts von", "dative"), ("rechts neben", "dative"), ("auf der rechten Seite von", "dative")),
-        "above": (("über", "dative"), ("oberhalb von", "dative")),
-        "below": (("unter", "dative"), ("unterhalb von", "dative"), ("direkt unter", "dative")),
-        "on": (("auf", "dative"), ("oben auf", "dative")),
-        "under": (("unter", "dative"), ("unterhalb von", "dative")),
-    }
-    loosely = (
-        ("und", "nominative"), ("mit", "dative"), ("neben", "dative"), ("an der Seite von", "dative"),
-        ("in der Nähe von", "dative"),
-    )  # fmt: skip
-    numbers = (("zwei", "2", "ein Paar"), ("drei", "3", "einige"))
-    conjunction = "und"
-    before = (
-        "Stockfoto:", "Foto:", "Bild:", "Abbildung:", "Illustration:", "IMG_{n}", "neu!", "Vektor:", "bei uns:",
-        "jetzt kaufen:", "Hintergrundbild:", "niedlich:", "top:", "DSC{n}", "Zeichnung:", "Angebot:",
-    )  # fmt: skip
-    after = (
-        "| Gratis-Hintergrund", "- Stockbild", "jetzt kaufen", "kostenloser Download", "({n})", "Clipart",
-        "- Onlineshop", "hd", "zu verkaufen", "#{n}", "| Galerie", "lizenzfrei", "von Anna", "- Bestpreis", "Foto {n}",
-        "...",
-    )  # fmt: skip
+    """Say it in German."""
+
+    def noun(self, text: str) -> Noun:
+        """Read 'der Ball Bälle'."""
+        return Noun(*text.split())
+
+    def colour(self, text: str) -> Colour:
+        """Read 'rot Rot'."""
+        adjective, noun = text.split()
+        return Colour(adjective, noun, adjective not in self.invariable)
 
     def tag(self, told, noun) -> str:
         return declined(told, "")
@@ -129,4 +64,4 @@ class German(Language):
         return " ".join(words) + (f" in {named.hue.noun}" if named.in_colour else "")
 
 
-GERMAN = German()
+GERMAN = German(Path(__file__).with_suffix(".yaml"))

@@ -6,27 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 from flip.metrics.names import set_of
-from flip.metrics.sets import PAIRS, QUESTIONS, RECALLS, SCORES, TRANSFERS, TUNED, WORLD
+from flip.metrics.sets import TRANSFERS, WORLD
 from flip.testsets import public
+from flip.testsets.kind import Kind
+from flip.testsets.kinds import KINDS, LEARNED
+from flip.testsets.layout import stated_kind
 
-CLASSES = ("", "-probe", TUNED)
 MASKED = ("-masked", "-ensemble")  # of fine alone
-CAPTIONED = tuple(f"-{score}" for score in SCORES)
-KINDS = {
-    "classification": CLASSES,
-    "multilabel": CLASSES,
-    "retrieval": tuple(f"-{side}-r{k}" for side in ("image", "text") for k in RECALLS),
-    "pointing": ("",),
-    "entailment": ("-image", "-text"),
-    "composition": tuple(f"-{pair}" for pair in PAIRS),
-}
-# Those of heads.
-LEARNED = {
-    "caption": CAPTIONED,
-    "nocaps": CAPTIONED,
-    "vqa": ("", *(f"-{kind}" for kind in QUESTIONS)),
-}
-ANY = tuple(dict.fromkeys(ending for endings in KINDS.values() for ending in endings))
+ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.endings))
 
 
 @dataclass(frozen=True)
@@ -49,22 +36,27 @@ class TestSet:
             return known.task
         return _kind_of_folder(Path(self.place))
 
+    @property
+    def _declared(self) -> Kind | None:
+        """What declares its kind; None where that is not known, or is none."""
+        return (KINDS | LEARNED).get(self.kind)
+
     @cached_property
     def endings(self) -> tuple[str, ...]:
-        """What may follow the role in a metric's name."""
-        if self.kind == "vqa" and self.place not in ("world", None):
-            return ("",)  # a folder's questions are of no kind
-        found = (KINDS | LEARNED).get(self.kind, ANY)
+        """Return what may follow the role in a metric's name."""
+        found = self._declared.endings_at(self.place) if self._declared else ANY
         return (*found, *MASKED) if self.role == "fine" else found
 
     @property
     def is_open(self) -> bool:
-        """Whether it may have more metrics: pairs of other kinds, images of several domains."""
-        return self.place != "world" and self.kind in ("composition", "caption", "nocaps", None)
+        """Return whether it may have more metrics: pairs of other kinds, images of several domains."""
+        return self.place != "world" and (self.kind is None or (self._declared is not None and self._declared.is_open))
 
     def has(self, ending: str) -> bool:
-        domain = self.kind in ("caption", "nocaps")
-        return ending in self.endings or (self.is_open and ending != "" and (not domain or ending.endswith(CAPTIONED)))
+        """Return whether it has a metric of this ending, as far as anybody can tell."""
+        if ending in self.endings or not self.is_open:
+            return ending in self.endings
+        return self._declared.may_have(ending) if self._declared else ending != ""
 
     def takes(self, other: str) -> bool:
         """Whether the name `other` is that of one of its metrics, or begins some."""
@@ -74,9 +66,6 @@ class TestSet:
 
 
 def _kind_of_folder(folder: Path) -> str | None:
-    # Here, as most scales have no folder, and this takes as long to import as all the rest.
-    from flip.testsets.layout import stated_kind
-
     try:
         return stated_kind(folder) if folder.is_dir() else None
     except ValueError:

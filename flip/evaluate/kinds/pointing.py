@@ -14,16 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.contact_sheet import SHOWN, SIDE, cell, label, sheet, spread, webp
+from flip.data.contact_sheet import HIT, MISS, SHOWN, SIDE, cell, label, sheet, spread, webp
 from flip.data.shard import members
 from flip.evaluate.distinct import Firsts
+from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.testsets.boxes import Sample, samples
+from flip.testsets.kinds.pointing import Sample, samples
 from flip.testsets.layout import tars
 from flip.testsets.reader import to_square
-
-HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
 
 
 def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
@@ -118,3 +117,16 @@ def maps_of(model: TwoTowers, tokenize, folder: Path, device: str) -> tuple[byte
         stacks.append([framed(picture, square), framed(heated(picture, one), square), below])
     facts = {"kind": "relevance", "subjects": [sample.caption for sample in shown], "hits": right}
     return webp(sheet(stacks)), facts
+
+
+def measure(trial: Trial) -> dict[str, np.ndarray]:
+    """Return `outcomes` under "", if the model has a space for both sides."""
+    if not trial.params.aligned:
+        return {}
+    batch = trial.params.evaluate.batch
+    return {"": outcomes(trial.model, trial.tokenize, trial.folder, trial.device, batch)}
+
+
+def show(trial: Trial) -> tuple[str, bytes, dict]:
+    """Return a sheet of relevance maps."""
+    return "relevance", *maps_of(trial.model, trial.tokenize, trial.folder, trial.device)

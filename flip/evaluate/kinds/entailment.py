@@ -15,9 +15,10 @@ from torch import Tensor
 
 from flip.evaluate.distinct import encode_texts, equal_images
 from flip.evaluate.features import Features
+from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.synthetic.entailment import texts
+from flip.testsets.kinds.entailment import texts
 from flip.testsets.layout import tars
 
 
@@ -66,3 +67,12 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: st
     right = {task: probe.outcomes(splits["train"][task], splits["test"][task]) for task in splits["test"]}
     owners = equal_images(loaders["test"])
     return {task: by_image(values, owners) for task, values in right.items()}
+
+
+def measure(trial: Trial) -> dict[str, np.ndarray]:
+    """Return `outcomes` by "-image" and "-text", where there is a training split to fit probes to."""
+    if not trial.probed:
+        return {}
+    loaders = {split: trial.read(split) for split in ("train", "test")}
+    found = outcomes(trial.model, trial.tokenize, trial.folder, loaders, trial.device)
+    return {f"-{task}": values for task, values in found.items()}

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from flip.data.images import decode
 from flip.evaluate.distinct import Firsts, encode_texts, exact
+from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.synthetic.composition import samples
+from flip.testsets.kinds.composition import samples
 from flip.testsets.layout import tars
 from flip.testsets.reader import to_square
 
@@ -47,3 +48,11 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
             found[kind].append(np.mean(values))
             owners[kind].append(alike.found[start + row])
     return {kind: by_image(np.array(values), np.array(owners[kind])) for kind, values in found.items()}
+
+
+def measure(trial: Trial) -> dict[str, np.ndarray]:
+    """Return `outcomes` by "-<kind of pair>", if the model has a space for both sides."""
+    if not trial.params.aligned:
+        return {}
+    found = outcomes(trial.model, trial.tokenize, trial.folder, trial.device, trial.params.evaluate.batch)
+    return {f"-{kind}": values for kind, values in found.items()}

@@ -1,19 +1,21 @@
-"""Reads test sets of pictures, each with a caption and the box of what the caption names.
+"""Images, each with a caption and the box of what the caption names.
 
-They are laid out like clip-benchmark's webdataset sets, with dataset_type.txt saying `pointing`: beside each picture a
-.txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels from the upper left
-corner of the picture as it is displayed: after EXIF's orientation is applied.
+Beside each image a .txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels
+from the upper left corner of the image as it is displayed: after EXIF's orientation is applied.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
 from flip.data.images import decode, displayed_size
 from flip.data.words import has_words
 from flip.testsets.contents import contents, encoded_picture
-from flip.testsets.layout import text
+from flip.testsets.kind import Kind
+from flip.testsets.layout import tars, text
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,12 @@ class Sample:
 
     @property
     def picture(self) -> Image.Image:
-        """Decoded anew each time, so that many samples take little memory."""
+        """Decode it, anew each time, so that many samples take little memory."""
         return decode(self.encoded, self.name)
 
     @property
     def square(self) -> tuple[float, ...]:
-        """The box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
+        """Return the box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
         width, height = self.size
         short = min(width, height)
         left, top = (width - short) // 2, (height - short) // 2
@@ -42,7 +44,7 @@ class Sample:
 
     @property
     def share(self) -> float:
-        """Of the square's area that lies in the box."""
+        """Return how much of the square's area lies in the box."""
         left, top, right, bottom = self.square
         return (right - left) * (bottom - top)
 
@@ -58,8 +60,8 @@ def _box(content: bytes, size: tuple[int, int]) -> tuple[float, ...]:
     return left, top, right, bottom
 
 
-def samples(tar):
-    """The samples of a tar, in its order.
+def samples(tar: Path) -> Iterator[Sample]:
+    """Read the samples of a tar, in its order.
 
     Raises:
         ValueError: a picture without a caption, or without a box that lies within it.
@@ -80,7 +82,19 @@ def samples(tar):
         yield Sample(found, size, caption, box, where)
 
 
-def chance(tars) -> float:
-    """How often a random point of the central square lies in its picture's box, percent."""
-    shares = [sample.share for tar in tars for sample in samples(tar)]
-    return round(100 * sum(shares) / len(shares), 4)
+class Pointing(Kind):
+    """The patch that fits the caption best should lie in the box."""
+
+    name = "pointing"
+
+    def facts(self, folder: Path, name: str, measure: str) -> dict:
+        """Check the boxes; return how often a random point of the central square lies in its image's box, percent.
+
+        Raises:
+            ValueError: as `samples`.
+        """
+        shares = [sample.share for tar in tars(folder) for sample in samples(tar)]
+        return {"chance": round(100 * sum(shares) / len(shares), 4)}
+
+
+KIND = Pointing()

@@ -1,0 +1,35 @@
+"""Write the world's URL table, as flip.data.table writes one of files: filtered, sampled, dealt to parts.
+
+python -m flip.synthetic.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
+"""
+
+from itertools import islice
+
+import pyarrow as pa
+
+from flip.config.schema import Params
+from flip.data import table
+from flip.data.columns import require
+from flip.synthetic import world
+
+
+def batches(params: Params) -> table.Batches:
+    """Give the world's rows as tables of the source's columns, in order.
+
+    Raises:
+        ValueError: the source's filters ask for a column that the world does not have.
+    """
+    names = [params.source.url_column, params.source.caption_column]
+    require(params.source, "the world's URL table", names)
+    rows = world.urls(params.world)
+    while chunk := list(islice(rows, table.BATCH)):
+        yield pa.table(list(zip(*chunk, strict=True)), names=names)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    table.main(argv, batches)
+
+
+if __name__ == "__main__":
+    main()

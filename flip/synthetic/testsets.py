@@ -1,0 +1,99 @@
+"""Write one of the world's test sets in clip-benchmark's webdataset layout, with the training split of a set that is
+probed, what heads are told of its images (flip.testsets.notes) and, last, its revision (flip.testsets.revision).
+
+    python -m flip.synthetic.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
+"""
+
+import tarfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from flip.config.faults import nearest
+from flip.config.schema import Params, World
+from flip.files import atomic, write_atomic
+from flip.metrics.sets import WORLD, retrieval_in
+from flip.synthetic.languages.base import Language
+from flip.synthetic.languages.english import ENGLISH
+from flip.synthetic.languages.spoken import LANGUAGES
+from flip.synthetic.questions import questions
+from flip.synthetic.scenes import stream
+from flip.synthetic.shifts import SETS, annotations, captions_of, classes, jpeg_of, scene_of, size
+from flip.testsets.contents import add
+from flip.testsets.layout import KIND, NAMES, PROMPTS
+from flip.testsets.notes import SHOWN, write_notes
+from flip.testsets.revision import clear, place_of, record
+from flip.testsets.revision import main as run
+
+TEMPLATES = (
+    "{c}",
+    "a {c}",
+    "the {c}",
+    "photo of a {c}",
+    "picture of a {c}",
+    "stock photo of {c}",
+    "a {c} on a plain background",
+)
+IN_LANGUAGES = {retrieval_in(code): language for code, language in LANGUAGES.items()}
+
+
+def write_images(world: World, name: str, out: Path, split: str, language: Language) -> None:
+    """Write the tar of a split, and how many tars there are: one."""
+    count = size(world, name, split)
+    with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
+            add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
+            for extension, text in annotations(world, name, index, language, split).items():
+                add(tar, f"{index:06d}.{extension}", text.encode())
+    write_atomic(out / split / "nshards.txt", "1\n")
+
+
+def told(world: World, name: str, split: str, index: int) -> dict[str, list]:
+    """Return what heads are told of an image, by task."""
+    random = stream(world, split, "questions", index)
+    asked = questions(scene_of(world, name, index, split), random)
+    return {"caption": captions_of(world, index, name=name, split=split), "vqa": asked}
+
+
+def write_set(world: World, name: str, out: Path, probed: bool, language: Language = ENGLISH) -> None:
+    """Write a test set of the world into the folder `out`; with a training split if it is to be probed.
+
+    Raises:
+        ValueError: the world has no such set.
+    """
+    if name not in SETS:
+        raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
+    for split in ("test", "train") if probed else ("test",):
+        write_images(world, name, out, split, language)
+        if SHOWN[split] == name and language is ENGLISH:
+            write_notes(out, split, (told(world, name, split, index) for index in range(size(world, name, split))))
+    if names := classes(name):
+        write_atomic(out / NAMES, "\n".join(names) + "\n")
+        write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")
+    if WORLD[name] != "classification":
+        write_atomic(out / KIND, f"{WORLD[name]}\n")
+
+
+def make(params: Params, name: str, out: Path) -> None:
+    """Write the set that evaluate names, then its revision.
+
+    Raises:
+        ValueError: an unknown set, or one of which evaluate says that it lies elsewhere.
+    """
+    if (place := place_of(params, name)) != "world":
+        raise ValueError(f"evaluate: {name} = '{place}'; flip.testsets.revision checks a set that lies elsewhere")
+    clear(out)
+    if name in IN_LANGUAGES:
+        write_set(params.world, "retrieval", out, False, IN_LANGUAGES[name])
+    else:
+        write_set(params.world, name, out, name in params.evaluate.probe)
+    record(params, name, out, out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    run(argv, make)
+
+
+if __name__ == "__main__":
+    main()

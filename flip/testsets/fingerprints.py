@@ -1,0 +1,98 @@
+"""Fingerprint test images, and those that probes are fitted to, so that no training image is equal or similar to one.
+
+    python -m flip.testsets.fingerprints --tests data/tiny/tests/fine/revision.json ... \\
+        --out data/tiny/fingerprints/tests.parquet
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from flip.data.fingerprints import HASHES, SIDE, chunks, hashed, looks, write
+from flip.data.images import decode
+from flip.data.shard import PICTURES
+from flip.files import read_json
+from flip.testsets import layout, public
+from flip.testsets.contents import encoded_picture
+
+TESTS = pa.schema([("set", pa.string()), *HASHES])
+
+
+def looks_of_decoded(picture: bytes, where: str) -> bytes:
+    """Return the `looks` of an image that the fast decoders refuse, by evaluation's: all that it reads has some.
+
+    Raises:
+        ValueError: nothing decodes it.
+    """
+    grey = np.asarray(decode(picture, where).convert("L"))
+    return looks(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
+
+
+def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
+    """Give the fingerprints of one split of a test set: of every image that an evaluation reads, and of no other.
+
+    Raises:
+        ValueError: a sample without a picture, with several, or with one that cannot be decoded.
+    """
+    for some in chunks(layout.samples(folder, split, *PICTURES)):
+        pictures = [encoded_picture(content, where) for where, content in some]
+        rows = [
+            {"set": name, "sha256": sha256(picture).digest(), "looks": value or looks_of_decoded(picture, where)}
+            for picture, value, (where, _) in zip(pictures, hashed(pictures), some, strict=True)
+        ]
+        yield pa.Table.from_pylist(rows, schema=TESTS)
+
+
+def of_tests(revisions: list[Path]) -> Iterator[pa.Table]:
+    """Give the fingerprints of all test sets, with those of the training splits that probes are fitted to.
+
+    Each set lies beside its revision or where that says.
+
+    Raises:
+        ValueError: as `test_tables`; or there are more or fewer pictures than samples in a revision.
+    """
+    for revision in revisions:
+        content, name = read_json(revision), revision.parent.name
+        folder = revision.parent if (revision.parent / "test").exists() else public.folder(content["source"])
+        stated = {"test": content["samples"], "train": content.get("train", {}).get("samples")}
+        for split, samples in stated.items():
+            if samples:
+                yield from counted(test_tables(folder, split, name), samples, f"{folder / split}")
+
+
+def counted(tables: Iterable[pa.Table], samples: int, where: str) -> Iterator[pa.Table]:
+    """Give the tables, and count their rows.
+
+    Raises:
+        ValueError: there are other than so many.
+    """
+    found = 0
+    for table in tqdm(tables, desc=where, unit="table", disable=None):
+        found += len(table)
+        yield table
+    if found != samples:
+        raise ValueError(
+            f"{where}: {found} pictures, but its revision.json says {samples} samples; run the testsets stage again"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m flip.testsets.fingerprints", description=__doc__.splitlines()[0])
+    parser.add_argument("--tests", type=Path, nargs="+", required=True, help="revision.json of each test set")
+    parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
+    options = parser.parse_args(argv)
+    try:
+        write(of_tests(options.tests), TESTS, options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Find the kinds of test sets: each file of this folder declares one, as KIND."""
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from flip.testsets import layout
+from flip.testsets.kind import Kind
+
+_found = [import_module(f"{__name__}.{one.name}").KIND for one in iter_modules(__path__)]
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _found if not kind.learned}  # by what dataset_type.txt says
+LEARNED: dict[str, Kind] = {kind.name: kind for kind in _found if kind.learned}  # by task
+
+
+def of_folder(folder) -> Kind:
+    """Return what the set in a folder is for; classification unless its dataset_type.txt says otherwise.
+
+    Raises:
+        ValueError: it says what is no kind of set.
+    """
+    found = layout.stated_kind(folder)
+    if found not in KINDS:
+        raise ValueError(f"{Path(folder) / layout.KIND}: '{found}' is no kind of set; allowed: {', '.join(KINDS)}")
+    return KINDS[found]

@@ -1,0 +1,22 @@
+"""Images with captions: a .txt holds one or more, a line each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flip.metrics.sets import RECALLS
+from flip.testsets import layout
+from flip.testsets.kind import Kind
+
+
+class Retrieval(Kind):
+    """Captions find their images among all, and images their captions."""
+
+    name = "retrieval"
+    endings = tuple(f"-{side}-r{k}" for side in ("image", "text") for k in RECALLS)
+
+    def target(self, folder: Path) -> tuple[str, Callable]:
+        """Return how captions are read: list[str]."""
+        return "txt", layout.captions
+
+
+KIND = Retrieval()
