@@ -4,7 +4,7 @@
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics.names import jobs, transferred
+from flip.metrics.names import transferred
 from flip.metrics.sets import TRANSFERS
 
 
@@ -12,17 +12,15 @@ def transfer_receipts(report) -> list[str]:
     """Of what is trained for the metrics that a report shows."""
     return [
         f"receipts/{SCALE}/tables/{report}/{variant}/{job}/seed-{seed}/transfer.json"
-        for variant, tasks in transferred(PROJECT.of(report)).items()
-        for job in jobs(tasks)
+        for variant, jobs in transferred(PROJECT.of(report)).items()
+        for job in jobs
         for seed in PROJECT.variants[variant].seeds
     ]
 
 
 def tasks_of(wildcards) -> list[str]:
     """What a job of the rule transfer does."""
-    return jobs(transferred(PROJECT.of(wildcards.report))[wildcards.variant])[
-        wildcards.job
-    ]
+    return transferred(PROJECT.of(wildcards.report))[wildcards.variant][wildcards.job]
 
 
 def transfer_folders(wildcards) -> list[str]:

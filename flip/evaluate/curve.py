@@ -24,6 +24,7 @@ from flip.device import pick_device
 from flip.evaluate.__main__ import on_pictures
 from flip.evaluate.inputs import new_model
 from flip.files import read_json, write_atomic
+from flip.metrics.names import PROBE, Metric
 from flip.model.weights import read_weights
 from flip.provenance.trained import Trained, find
 from flip.report.bootstrap import estimates
@@ -67,7 +68,7 @@ class Curve:
 
     def __init__(self, trained: Trained, file: Path):
         self.trained, self.params, self.file = trained, trained.params, file
-        self.metric = "fine" if self.params.aligned else "fine-probe"
+        self.metric = str(Metric("fine", "" if self.params.aligned else PROBE))
         self.points = read_csv(file) if file.exists() else []
         if not self.params.has_image_tower:
             raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")

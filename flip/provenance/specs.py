@@ -24,7 +24,7 @@ from flip.config.frozen import dump, to_yaml
 from flip.config.resolve import Project
 from flip.config.schema import Params
 from flip.files import write_atomic
-from flip.metrics.names import HEADS, jobs, transferred
+from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
 from flip.provenance.sources import rule_hash, source_hash
 
@@ -102,8 +102,8 @@ def report_stages(project: Project, report: str) -> Iterator[tuple[str, Stage, d
     """Those of a report, as `stages` gives them."""
     variants, part = project.variants, project.of(report)
     yield f"tables/{report}/cost.json", COST, {name: COST.parameters(variants[name]) for name in part.named}
-    for name, tasks in transferred(part).items():
-        for job, some in jobs(tasks).items():
+    for name, jobs in transferred(part).items():
+        for job, some in jobs.items():
             stage = TRANSFER[HEADS if job == HEADS else "finetuning"]
             learned = stage.parameters(variants[name]) | {"tasks": some}
             yield f"tables/{report}/{name}/{job}/transfer.json", stage, learned

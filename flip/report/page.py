@@ -10,7 +10,6 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from flip.metrics.names import set_of
 from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.html import inline, templates
@@ -210,7 +209,6 @@ def section(part: Part, shown: set) -> dict:
         "training": training_curves(results),
         "time": part.time,
         "still": inline(charts.still(part.time_figure)) if part.time else "",
-        "set_of": lambda metric: set_of(metric, results.sets),
     }
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flip.metrics.names import set_of
-from flip.metrics.sets import PAIRS, QUESTIONS, RECALLS, SCORES, TRANSFERS, TUNED, WORLD
+from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, PROBE, Metric
+from flip.metrics.sets import PAIRS, QUESTIONS, RECALLS, SCORES, TRANSFERS, WORLD
 from flip.testsets import public
 
-CLASSES = ("", "-probe", TUNED)
-MASKED = ("-masked", "-ensemble")  # of fine alone
+CLASSES = ("", f"-{PROBE}", f"-{FINETUNED}")
+WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of fine alone
 CAPTIONED = tuple(f"-{score}" for score in SCORES)
 KINDS = {
     "classification": CLASSES,
@@ -55,7 +55,7 @@ class TestSet:
         if self.kind == "vqa" and self.place not in ("world", None):
             return ("",)  # a folder's questions are of no kind
         found = (KINDS | LEARNED).get(self.kind, ANY)
-        return (*found, *MASKED) if self.role == "fine" else found
+        return (*found, *WITH_MASKS) if self.role == "fine" else found
 
     @property
     def is_open(self) -> bool:
@@ -86,10 +86,11 @@ def _kind_of_folder(folder: Path) -> str | None:
 def fault(metric: str, sets: dict[str, TestSet]) -> str | None:
     """Why there is no such metric; None if there is."""
     try:
-        one = sets[set_of(metric, sets)]
+        parsed = Metric.parse(metric, sets)
     except ValueError as error:
         return f"{error}{_meant(metric, sets)}"
-    if one.has(metric.removeprefix(one.role)):
+    one = sets[parsed.set]
+    if one.has(parsed.ending):
         return None
     return f"metric '{metric}': {one.role} has none{_meant(metric, sets)}; known: {', '.join(_names(one))}"
 
