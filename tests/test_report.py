@@ -17,7 +17,7 @@ from flip.config.frozen import merge
 from flip.config.resolve import Project, read_project
 from flip.metrics.names import Metric
 from flip.provenance.receipt import save
-from flip.report import formats, latex, page, records, tables, tradeoff
+from flip.report import costs, formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
@@ -691,3 +691,26 @@ def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
     files = {path.stem for path in written.iterdir() if path.suffix in (".csv", ".parquet", ".tex", ".md")}
     assert files - project.tables.keys() <= BESIDE
     assert {"tables", "figure-costs", "ledger"} <= files
+
+
+def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
+    """It stands in Markdown, LaTeX, CSV and on the page, with its number of each row."""
+    hours = costs.Column(
+        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", form="{:.4f} h".format
+    )
+    monkeypatch.setattr(costs, "COLUMNS", [*costs.COLUMNS, hours])
+    results = builder.results
+    table = builder.table("a")
+    expected = {row.variant: results.runs[row.variant].training[0]["seconds"] / 3600 for row in table.rows}
+    assert {row["variant"]: row["gpu_hours"] for row in table.wide()} == pytest.approx(expected, abs=1e-4)
+    assert {row["gpu_hours"] for row in table.records()} == {row.cost["gpu_hours"] for row in table.rows}
+    heads, _, *rows = [line for line in tables.markdown(table).splitlines() if line.startswith("|")]
+    assert heads.endswith("| GPU-hours |")
+    assert all(row.endswith(f" {expected[name]:.4f} h |") for name, row in zip(expected, rows, strict=True))
+    text = latex.latex(table)
+    assert " & GPU-hours " in text
+    shown = page.render([page.Part(results, [table], {})], {})
+    assert '<th scope="col">GPU-hours</th></tr></thead>' in shown
+    for value in expected.values():
+        assert f" & {value:.4f} h " in text
+        assert f">{value:.4f} h</td></tr>" in shown

@@ -11,7 +11,7 @@ from flip.config.sections.report import Table
 from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import formats
 from flip.report.bootstrap import Estimate
-from flip.report.costs import cost, relative
+from flip.report.costs import cost, in_paper, relative
 from flip.report.labels import labels
 from flip.report.results import Results
 
@@ -79,7 +79,7 @@ class Comparison:
             | {"metric": str(cell.metric)}
             | {"agrees": cell.agrees}
             | row.cost
-            | {f"paper_{name}": row.paper_cost.get(name) for name in ("relative_flops", "relative_time")}
+            | {f"paper_{one.key}": one.printed(row) for one in in_paper()}
             | row.evidence
             | {"chance": self.tested(cell)["chance"]}
             | {f"test_{key}": self.tested(cell)[key] for key in ("samples", "sha256")}
@@ -203,7 +203,7 @@ class Builder:
 
     def row(self, variant: str, label: str, name: str, paper: dict) -> Row:
         table = self.results.project.tables[name]
-        printed = {key: value for key, value in paper.get(variant, {}).items() if key.startswith("relative_")}
+        printed = {one.key: paper[variant][one.key] for one in in_paper() if one.key in paper.get(variant, {})}
         return Row(
             variant=variant,
             label=label,

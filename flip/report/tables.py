@@ -12,8 +12,8 @@ from statistics import fmean as mean
 from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
-from flip.report import charts, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Comparison, leading_metric
+from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
+from flip.report.cells import Builder, Comparison, Row, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
@@ -32,27 +32,18 @@ def markdown_cell(cell) -> str:
     return "<br>".join(parts)
 
 
-def markdown_row(row) -> list[str]:
-    size = f"{formats.megabytes(row.cost['peak_memory_bytes'])} at batch {row.cost['measured_batch']:,}"
-    memory = f"{formats.times(row.cost['relative_memory'])} ({size})"
-    costs = [
-        (formats.times(row.cost["relative_flops"]), row.paper_cost.get("relative_flops")),
-        (formats.spread(row.cost, "relative_time"), row.paper_cost.get("relative_time")),
-        (formats.spread(row.cost, "relative_total_time"), None),
-        (memory, None),
-    ]
+def markdown_row(row: Row) -> list[str]:
     return [
         f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
         *map(markdown_cell, row.cells),
-        *(text if printed is None else f"{text}<br>paper {formats.times(printed)}" for text, printed in costs),
-        f"{row.cost['samples']:,}",
+        *(one.markdown(row) for one in costs.in_markdown()),
     ]
 
 
 def markdown(table: Comparison) -> str:
     """The table with its evidence, for GitHub."""
     head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen"]
+    head += [one.title for one in costs.in_markdown()]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
