@@ -26,6 +26,7 @@ from flip.export.formats import choose
 from flip.files import read_json, write_json
 from flip.model.embedding import Bottleneck
 from flip.model.text import PAD, TextTower
+from flip.provenance.layout import Layout
 from flip.provenance.specs import specs
 from flip.report.cells import Builder
 from flip.report.results import read_results
@@ -417,11 +418,9 @@ def test_captions_that_a_source_does_not_have_are_refused():
 
 def changed_specs(project, path, value) -> set[str]:
     before, after = (specs(one, ROOT / "rules") for one in (project, altered(project, path, value)))
-    return {
-        name
-        for name in before.keys() | after.keys()
-        if before.get(name) != after.get(name) and name.endswith(".json") and not name.startswith("tables/")
-    }
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    names = {str(Path(name).relative_to(Layout(project.scale).specs.root)) for name in changed}
+    return {name for name in names if name.endswith(".json") and not name.startswith("tables/")}
 
 
 @pytest.mark.parametrize(

@@ -550,10 +550,10 @@ def test_a_column_more_runs_its_own_job_alone(project):
     before, after = of(["caption-cider"]), of(["caption-cider", "coarse-finetuned"])
     assert len(before) == 3
     assert before.items() <= after.items()
-    assert {path.split("/")[3] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
-    assert before["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
+    assert {path.split("/")[5] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
+    assert before["specs/tiny/tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
     asked = of(["caption-cider", "vqa"])
-    assert asked["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
+    assert asked["specs/tiny/tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
 
 
 def test_a_world_without_their_pictures_is_refused(project):

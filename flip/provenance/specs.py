@@ -26,6 +26,7 @@ from flip.config.schema import Params
 from flip.files import write_atomic
 from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
+from flip.provenance.layout import Layout
 from flip.provenance.sources import rule_hash, source_hash
 
 
@@ -79,43 +80,45 @@ def recipe(project: Project, variant: str) -> dict:
 
 
 def stages(project: Project) -> Iterator[tuple[str, Stage, dict]]:
-    """Every spec's path below specs/<scale>/, its stage, and the parameters that it depends on."""
+    """Return every spec's path, its stage, and the parameters that it depends on."""
+    at = Layout(project.scale).specs
     variants, baseline = project.variants, project.baseline
     for name, stage in DATA.items():
-        yield f"data/{name}.json", stage, stage.parameters(baseline)
-    yield "codebook.json", CODEBOOK, CODEBOOK.parameters(baseline)
+        yield at.data(name), stage, stage.parameters(baseline)
+    yield at.codebook, CODEBOOK, CODEBOOK.parameters(baseline)
     for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        yield f"languages/{spoken}/translations.json", TRANSLATIONS, TRANSLATIONS.parameters(baseline)
-    yield "languages/translated_set.json", TRANSLATED_SET, TRANSLATED_SET.parameters(baseline)
+        yield at.translations(spoken), TRANSLATIONS, TRANSLATIONS.parameters(baseline)
+    yield at.translated_set, TRANSLATED_SET, TRANSLATED_SET.parameters(baseline)
     for variant, params in variants.items():
-        yield f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant)
+        yield at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant)
         places = {"places": params.evaluate.of(params.captions.languages)}
-        yield f"variants/{variant}/evaluate.json", EVALUATE, EVALUATE.parameters(params) | places
+        yield at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places
     for name in {params.features for params in variants.values()} - {None}:
-        yield f"features/{name}/embed.json", EMBED, EMBED.parameters(variants[name])
+        yield at.features(name), EMBED, EMBED.parameters(variants[name])
     for report in project.reports:
         yield from report_stages(project, report)
-    yield "page.json", PAGE, {"reports": project.tree["reports"]}
+    yield at.page, PAGE, {"reports": project.tree["reports"]}
 
 
 def report_stages(project: Project, report: str) -> Iterator[tuple[str, Stage, dict]]:
     """Those of a report, as `stages` gives them."""
-    variants, part = project.variants, project.of(report)
-    yield f"tables/{report}/cost.json", COST, {name: COST.parameters(variants[name]) for name in part.named}
+    at, variants, part = Layout(project.scale).specs, project.variants, project.of(report)
+    yield at.tables(report, "cost"), COST, {name: COST.parameters(variants[name]) for name in part.named}
     for name, jobs in transferred(part).items():
         for job, some in jobs.items():
             stage = TRANSFER[HEADS if job == HEADS else "finetuning"]
             learned = stage.parameters(variants[name]) | {"tasks": some}
-            yield f"tables/{report}/{name}/{job}/transfer.json", stage, learned
+            yield at.transfer(report, name, job), stage, learned
     compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
     compared |= {"variants": {name: TABLES.parameters(variants[name]) for name in part.named}}
-    yield f"tables/{report}/tables.json", TABLES, compared
+    yield at.tables(report, "tables"), TABLES, compared
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
-    """Every spec and the frozen parameters: path below specs/<scale>/ -> text."""
-    found = {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
-    found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
+    """Return every spec and the frozen parameters: path -> text."""
+    at = Layout(project.scale)
+    found = {at.params(name): dump(one) for name, one in project.variants.items()}
+    found[at.project] = to_yaml(project.tree | {"scale": project.scale})
     for path, stage, parameters in stages(project):
         name = Path(path).stem
         content = {
@@ -129,15 +132,15 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
     return found
 
 
-def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -> None:
+def write_specs(project: Project, in_use: bool, rules: str = "rules") -> None:
     """Brings the specs of the project's scale up to date; what has not changed is not touched.
 
     Raises:
         ParameterError: something has changed while a workflow that is at work has them `in_use`.
     """
-    folder, wanted = Path(folder) / project.scale, specs(project, Path(rules))
+    folder, wanted = Path(Layout(project.scale).specs.root), specs(project, Path(rules))
     files = [path for path in folder.rglob("*.*") if path.is_file()]
-    there = {str(path.relative_to(folder)): path.read_text(errors="replace") for path in files}
+    there = {str(path): path.read_text(errors="replace") for path in files}
     changed = [path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path)]
     if changed and in_use:
         raise ParameterError(
@@ -147,6 +150,6 @@ def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -
         )
     for path in changed:
         if path in wanted:
-            write_atomic(folder / path, wanted[path])
+            write_atomic(path, wanted[path])
         else:
-            (folder / path).unlink()
+            Path(path).unlink()

@@ -15,6 +15,7 @@ from flip.metrics.names import PROBE, Metric, transferred
 from flip.metrics.scoring import percent
 from flip.metrics.sets import TRANSFERS
 from flip.provenance import receipt
+from flip.provenance.layout import Records, seed_folder
 from flip.provenance.specs import recipe
 from flip.report.bootstrap import Estimate, estimates
 
@@ -151,16 +152,16 @@ def _add_trained(metrics: list[dict], places: list[Path]) -> None:
             one[part] |= found[part]
 
 
-def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> Run:
+def _read_run(project: Project, folder: Path, receipts: Records, trained: Path) -> Run:
     """One variant; below `trained` lies what was trained to be measured.
 
     Raises:
         ValueError: a file is missing, a receipt was edited, or the weights were made with other parameters.
     """
     params, wanted = project.variants[folder.name], recipe(project, folder.name)
-    names = [f"seed-{seed}" for seed in params.seeds]
-    for name in names:
-        path = _found(receipts / name / "pretrain.json")
+    names = [seed_folder(seed) for seed in params.seeds]
+    for seed in params.seeds:
+        path = _found(receipts.variant(folder.name, "pretrain", seed))
         if receipt.read(path)["spec"]["parameters"] != wanted:
             raise ValueError(
                 f"{path}: trained with other parameters than params.yaml has for '{params.variant}'; run `snakemake "
@@ -177,7 +178,7 @@ def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> 
         metrics=metrics,
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
-        receipts=[receipt.read(_found(receipts / name / "evaluate.json")) for name in names],
+        receipts=[receipt.read(_found(receipts.variant(folder.name, "evaluate", seed))) for seed in params.seeds],
         folders=folders,
         trained={task: places_of[job] for job, tasks in jobs.items() for task in tasks},
     )
@@ -291,10 +292,10 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         ValueError: a file is missing, or the runs are not comparable.
     """
     data, folder, receipts, trained = Path(data), Path(folder), Path(receipts), Path(cost).parent
-    own = receipts / "variants"
+    at = Records(str(receipts))
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, own / name, trained / name) for name in project.named},
+        runs={name: _read_run(project, folder / name, at, trained / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),

@@ -18,6 +18,7 @@ from flip.config.resolve import Project, read_project
 from flip.files import file_hash, read_json
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
+from flip.provenance.layout import Layout
 from flip.provenance.receipt import behind
 
 
@@ -44,10 +45,10 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
     for name, known, what in ((variant, found.variants, "row"), (metric, found.metrics, "column")):
         if name not in known:
             raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
-    folder, stage = f"receipts/{project.scale}/variants/{variant}", "evaluate"
+    receipts, seeds = Layout(project.scale).receipts, project.variants[variant].seeds
     if job := project.metric(metric).job:
-        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job}", "transfer"
-    return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
+        return {seed: receipts.transfer(found.report, variant, job, seed) for seed in seeds}
+    return {seed: receipts.variant(variant, "evaluate", seed) for seed in seeds}
 
 
 def made(receipt: dict) -> str:
@@ -135,11 +136,10 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
     from flip.evaluate.__main__ import evaluate_weights  # only here: they import torch
     from flip.transfer.__main__ import transfer
 
-    results, data = Path("results") / project.scale, Path("data") / project.scale
-    folder, params = results / variant / f"seed-{seed}", project.variants[variant]
-    weights = folder / "weights.safetensors"
+    at, params = Layout(project.scale), project.variants[variant]
+    folder, data, weights = Path(at.run(variant, seed)), Path(at.data), at.weights(variant, seed)
     if metric.job:
-        folder = Path("tables") / project.scale / report / variant / metric.job / f"seed-{seed}"
+        folder = Path(at.transfer(report, variant, metric.job, seed))
         again = transfer(params, data, weights, seed, metric.tasks)[0][str(metric)]
     else:
         again = evaluate_weights(params, data, weights, seed)[str(metric)]
@@ -154,7 +154,7 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
 
 def verify(project: Project, table: str, variant: str, metric: Metric, found: dict[int, dict]) -> list[str]:
     report = project.tables[table].report
-    faults = verify_shards(Path("data") / project.scale)
+    faults = verify_shards(Path(Layout(project.scale).data))
     for seed, receipts in found.items():
         faults += verify_files(receipts)
         faults += verify_metric(project, report, variant, seed, metric)
