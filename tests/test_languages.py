@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
