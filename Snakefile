@@ -34,7 +34,7 @@ for report in PROJECT.reports:
             report
         default_target: report == next(iter(PROJECT.reports))
         input:
-            f"receipts/{SCALE}/tables/{report}/tables.json",
+            HERE.receipts.tables(report, "tables"),
         localrule: True
 
 
@@ -47,7 +47,7 @@ rule data:
 # One page of all reports, or of those that `--config reports=ablations,systems` names.
 rule report:
     input:
-        f"receipts/{SCALE}/page.json",
+        HERE.receipts.page,
 
 
 # A variant, trained and evaluated: `--config variant=NAME`, or all.

@@ -7,18 +7,18 @@
 def codebook_receipt(variants) -> list[str]:
     """The image tokenizer's, where a loss of these variants reads codes."""
     needed = any(PROJECT.variants[name].flava.reads_codes for name in variants)
-    return [f"receipts/{SCALE}/codebook.json"] if needed else []
+    return [HERE.receipts.codebook] if needed else []
 
 
 rule codebook:
     """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures, or take DALL-E's."""
     input:
-        spec="specs/{scale}/codebook.json",
+        spec=AT.specs.codebook,
         after=data_receipts("manifest"),
     output:
-        update("receipts/{scale}/codebook.json"),
+        update(AT.receipts.codebook),
     log:
-        "logs/codebook/{scale}.log",
+        AT.log("codebook"),
     # Some of the longest jobs wait for it.
     priority: 2
     threads: JOB.threads
@@ -27,14 +27,13 @@ rule codebook:
         mem_mb=JOB.memory_mb // JOB.processes,
         runtime=JOB.minutes,
     params:
-        made="data/{scale}/codebook/weights.safetensors",
-        beside=expand(
-            "data/{{scale}}/codebook/{name}", name=["metrics.json", "pictures.webp"]
-        ),
-        facts="data/{scale}/codebook/metrics.json",
+        made=AT.codebook("weights.safetensors"),
+        beside=[AT.codebook("metrics.json"), AT.codebook("pictures.webp")],
+        facts=AT.codebook("metrics.json"),
         sources=outside(BASE.codebook.weights),
+        out=AT.codebook(),
     shell:
         RECEIPT
         + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
-        " {PYTHON} -m flip.train.image_tokenizer --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --data data/{wildcards.scale} --threads {threads} --out data/{wildcards.scale}/codebook 2> {log:q}"
+        " {PYTHON} -m flip.train.image_tokenizer --params {FROZEN}"
+        " --data {HERE.data} --threads {threads} --out {params.out:q} 2> {log:q}"

@@ -1,5 +1,5 @@
 # What every rule knows: the resolved parameters of the chosen scale, and how a job is run.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, JOB, SETS, RUNS, RECEIPT, and, before any job is planned,
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, JOB, SETS, AT and HERE (paths), FROZEN, RECEIPT, and, before any job is planned,
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
@@ -25,6 +25,7 @@ from flip.provenance.freshness import (
     set_time,
     unavailable,
 )
+from flip.provenance.layout import Layout
 from flip.provenance.locks import enter
 from flip.config.faults import ParameterError
 from flip.provenance.environment import git_state
@@ -46,11 +47,10 @@ BUCKETS = list(range(BASE.shards.buckets))
 # What a job of training asks for.
 JOB = BASE.resources.pretrain
 SETS = list(BASE.evaluate.sets)
-# Folders of one variant and seed, below results/<scale>/ and receipts/<scale>/variants/.
-RUNS = {
-    variant: [f"{variant}/seed-{seed}" for seed in BASE.seeds]
-    for variant in PROJECT.variants
-}
+# Where everything lies: with the wildcard in place of the scale, and at this scale.
+AT, HERE = Layout("{scale}"), Layout(SCALE)
+# Parameters of the stages that are alike for all variants.
+FROZEN = HERE.params(BASE.variant)
 
 # The interpreter that runs Snakemake, which the environment's package is installed in.
 PYTHON = sys.executable
@@ -75,7 +75,7 @@ wildcard_constraints:
 
 
 def data_receipts(*names) -> list[str]:
-    return [f"receipts/{{scale}}/data/{name}.json" for name in names]
+    return [AT.receipts.data(name) for name in names]
 
 
 def outside(*places) -> list[str]:
@@ -92,7 +92,7 @@ def outside(*places) -> list[str]:
 def reports_on_page() -> list[str]:
     """The tables that the page of reports shows."""
     names = chosen_reports(config, PROJECT)
-    return [f"receipts/{SCALE}/tables/{name}/tables.json" for name in names]
+    return [HERE.receipts.tables(name, "tables") for name in names]
 
 
 def weights_files() -> dict[str, str]:
@@ -115,16 +115,16 @@ def gpus(per_node: int, nodes: int = 1) -> dict:
 def evaluations(variants) -> list[str]:
     """Receipts of the evaluation of all seeds of variants."""
     return [
-        f"receipts/{SCALE}/variants/{run}/evaluate.json"
+        HERE.receipts.variant(variant, "evaluate", seed)
         for variant in variants
-        for run in RUNS[variant]
+        for seed in BASE.seeds
     ]
 
 
 def compared_receipts(wildcards) -> list[str]:
     """What the tables of a report are made of."""
-    cost = f"receipts/{SCALE}/tables/{wildcards.report}/cost.json"
-    manifest = f"receipts/{SCALE}/data/manifest.json"
+    cost = HERE.receipts.tables(wildcards.report, "cost")
+    manifest = HERE.receipts.data("manifest")
     names = PROJECT.of(wildcards.report).named
     heads = transfer_receipts(wildcards.report)
     return [*evaluations(names), cost, manifest, *heads, *codebook_receipt(names)]
@@ -139,10 +139,7 @@ def cost_receipts(wildcards) -> list[str]:
 
 def compared_parameters(wildcards) -> list[str]:
     """Frozen parameters of the variants that a report compares, the one first that costs are ratios to."""
-    return [
-        f"specs/{SCALE}/params/{name}.yaml"
-        for name in PROJECT.of(wildcards.report).named
-    ]
+    return [HERE.params(name) for name in PROJECT.of(wildcards.report).named]
 
 
 # Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
@@ -156,13 +153,13 @@ if workflow.is_main_process:
     try:
         write_specs(PROJECT, in_use=busy)
         RECEIPTS = (
-            read_receipts(f"receipts/{SCALE}")
+            read_receipts(HERE.receipts.root)
             if busy
-            else align(f"receipts/{SCALE}", f"specs/{SCALE}")
+            else align(HERE.receipts.root, HERE.specs.root)
         )
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
-    page = f"receipts/{SCALE}/page.json"
+    page = HERE.receipts.page
     if made_after_others(RECEIPTS, page, reports_on_page()):
         set_time(page, FALSE)  # of other reports
     if faults := unavailable(RECEIPTS, weights_files()):
@@ -171,7 +168,7 @@ if workflow.is_main_process:
         logger.warning(
             f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
         )
-    if unknown := leftovers(f"results/{SCALE}", PROJECT.variants):
+    if unknown := leftovers(HERE.results, PROJECT.variants):
         logger.warning(
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
             "name back, or delete them and their receipts."

@@ -7,24 +7,24 @@
 rule table:
     """Filter and sample the URL table, and deal it to {BASE.download.parts} parts."""
     input:
-        spec="specs/{scale}/data/table.json",
+        spec=AT.specs.data("table"),
         after=[],
     output:
-        update("receipts/{scale}/data/table.json"),
+        update(AT.receipts.data("table")),
     log:
-        "logs/table/{scale}.log",
+        AT.log("table"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=expand("data/{{scale}}/table/{part}.parquet", part=PARTS),
+        made=[AT.table(part) for part in PARTS],
         sources=outside(BASE.source.table),
         module=DATA["table"].at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --scratch --"
-        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --out-folder data/{wildcards.scale}/table 2> {log:q}"
+        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " --out-folder {HERE.table_folder} 2> {log:q}"
 
 
 def drawn_by(wildcards, input) -> list[str]:
@@ -35,112 +35,121 @@ def drawn_by(wildcards, input) -> list[str]:
 rule download:
     """Download part {wildcards.part} with img2dataset, pictures of {BASE.download.image_size} pixels."""
     input:
-        spec="specs/{scale}/data/download.json",
+        spec=AT.specs.data("download"),
         after=data_receipts("table"),
     output:
-        update("receipts/{scale}/data/download/{part}.json"),
+        update(AT.receipts.data("download/{part}")),
     log:
-        "logs/download/{scale}/{part}.log",
+        AT.log("download", "{part}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/download/{part}.json",
+        made=AT.download("{part}"),
+        table=AT.table("{part}"),
         module=DATA["download"].at(BASE.source.table).module,
         drawn_by=drawn_by,
     shell:
         RECEIPT + " --scratch --"
-        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --table data/{wildcards.scale}/table/{wildcards.part}.parquet {params.drawn_by:q} --out {params.made:q}"
+        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " --table {params.table:q} {params.drawn_by:q} --out {params.made:q}"
         " --log {log:q} 2>> {log:q}"
 
 
 rule fingerprints:
     """Hash bytes and looks of the pictures of part {wildcards.part}."""
     input:
-        spec="specs/{scale}/data/fingerprints.json",
+        spec=AT.specs.data("fingerprints"),
         after=data_receipts("download/{part}"),
     output:
-        update("receipts/{scale}/data/fingerprints/{part}.json"),
+        update(AT.receipts.data("fingerprints/{part}")),
     log:
-        "logs/fingerprints/{scale}/{part}.log",
+        AT.log("fingerprints", "{part}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/fingerprints/{part}.parquet",
+        made=AT.fingerprints("{part}"),
+        download=AT.download("{part}"),
     shell:
         RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.data.fingerprints --download data/{wildcards.scale}/download/{wildcards.part}.json"
+        " {PYTHON} -m flip.data.fingerprints --download {params.download:q}"
         " --out {params.made:q} 2> {log:q}"
 
 
 rule duplicates:
     """Find pictures that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
     input:
-        spec="specs/{scale}/data/duplicates.json",
-        after=data_receipts("test_fingerprints")
-        + expand("receipts/{{scale}}/data/fingerprints/{part}.json", part=PARTS),
+        spec=AT.specs.data("duplicates"),
+        after=data_receipts(
+            "test_fingerprints", *(f"fingerprints/{part}" for part in PARTS)
+        ),
     output:
-        update("receipts/{scale}/data/duplicates/{bucket}.json"),
+        update(AT.receipts.data("duplicates/{bucket}")),
     log:
-        "logs/duplicates/{scale}/{bucket}.log",
+        AT.log("duplicates", "{bucket}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/duplicates/{bucket}.parquet",
-        fingerprints=expand("data/{{scale}}/fingerprints/{part}.parquet", part=PARTS),
+        made=AT.duplicates("{bucket}"),
+        fingerprints=[AT.fingerprints(part) for part in PARTS],
+        tests=AT.fingerprints("tests"),
     shell:
         RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.data.duplicates --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --bucket {wildcards.bucket}"
-        " --tests data/{wildcards.scale}/fingerprints/tests.parquet --fingerprints {params.fingerprints:q}"
+        " {PYTHON} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
+        " --tests {params.tests:q} --fingerprints {params.fingerprints:q}"
         " --out {params.made:q} 2> {log:q}"
 
 
 rule shards:
     """Write the shards of part {wildcards.part}, {BASE.shards.samples_per_shard} pairs each."""
     input:
-        spec="specs/{scale}/data/shards.json",
-        after=data_receipts("download/{part}", "fingerprints/{part}")
-        + expand("receipts/{{scale}}/data/duplicates/{bucket}.json", bucket=BUCKETS),
+        spec=AT.specs.data("shards"),
+        after=data_receipts(
+            "download/{part}",
+            "fingerprints/{part}",
+            *(f"duplicates/{bucket}" for bucket in BUCKETS),
+        ),
     output:
-        update("receipts/{scale}/data/shards/{part}.json"),
+        update(AT.receipts.data("shards/{part}")),
     log:
-        "logs/shards/{scale}/{part}.log",
+        AT.log("shards", "{part}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/shards/{part}.json",
+        made=AT.shards_of("{part}"),
         sources=outside(BASE.shards.only),
-        duplicates=expand("data/{{scale}}/duplicates/{bucket}.parquet", bucket=BUCKETS),
+        download=AT.download("{part}"),
+        fingerprints=AT.fingerprints("{part}"),
+        duplicates=[AT.duplicates(bucket) for bucket in BUCKETS],
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.shards --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --download data/{wildcards.scale}/download/{wildcards.part}.json"
-        " --fingerprints data/{wildcards.scale}/fingerprints/{wildcards.part}.parquet"
+        " {PYTHON} -m flip.data.shards --params {FROZEN}"
+        " --download {params.download:q}"
+        " --fingerprints {params.fingerprints:q}"
         " --duplicates {params.duplicates:q} --out {params.made:q} 2> {log:q}"
 
 
 rule manifest:
     """Merge the parts' accounts into one manifest and one ledger."""
     input:
-        spec="specs/{scale}/data/manifest.json",
-        after=expand("receipts/{{scale}}/data/shards/{part}.json", part=PARTS),
+        spec=AT.specs.data("manifest"),
+        after=data_receipts(*(f"shards/{part}" for part in PARTS)),
     output:
-        update("receipts/{scale}/data/manifest.json"),
+        update(AT.receipts.data("manifest")),
     log:
-        "logs/manifest/{scale}.log",
+        AT.log("manifest"),
     localrule: True
     params:
-        made="data/{scale}/manifest.json",
-        ledger="data/{scale}/ledger.json",
-        shards=expand("data/{{scale}}/shards/{part}.json", part=PARTS),
+        made=AT.manifest,
+        ledger=AT.ledger,
+        shards=[AT.shards_of(part) for part in PARTS],
     shell:
         RECEIPT + " --beside {params.ledger:q} --facts {params.ledger:q} --"
         " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.made:q}"
@@ -150,22 +159,22 @@ rule manifest:
 rule tokenizer:
     """Make the tokenizer: {BASE.tokenizer.kind}, at most {BASE.tokenizer.vocabulary} entries."""
     input:
-        spec="specs/{scale}/data/tokenizer.json",
+        spec=AT.specs.data("tokenizer"),
         after=data_receipts("manifest"),
     output:
-        update("receipts/{scale}/data/tokenizer.json"),
+        update(AT.receipts.data("tokenizer")),
     log:
-        "logs/tokenizer/{scale}.log",
+        AT.log("tokenizer"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/tokenizer.json",
+        made=AT.tokenizer,
         # A folder, where it is not a name on the hub.
         sources=outside(BASE.tokenizer.path if BASE.tokenizer.kind == "bert" else None),
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.tokenizer --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --manifest data/{wildcards.scale}/manifest.json --shards data/{wildcards.scale}/shards --out {params.made:q}"
+        " {PYTHON} -m flip.data.tokenizer --params {FROZEN}"
+        " --manifest {HERE.manifest} --shards {HERE.shards} --out {params.made:q}"
         " 2> {log:q}"

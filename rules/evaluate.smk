@@ -4,26 +4,28 @@
 # beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
-from flip.metrics.names import jobs, transferred
+from flip.metrics.names import transferred
 from flip.metrics.sets import TRANSFERS
 from flip.testsets.notes import SHOWN, notes_path
+
+# Folders of a job, with its wildcards.
+RUN = AT.run("{variant}", "{seed}")
+TRANSFER = AT.transfer("{report}", "{variant}", "{job}", "{seed}")
 
 
 def transfer_receipts(report) -> list[str]:
     """Of what is trained for the metrics that a report shows."""
     return [
-        f"receipts/{SCALE}/tables/{report}/{variant}/{job}/seed-{seed}/transfer.json"
-        for variant, tasks in transferred(PROJECT.of(report)).items()
-        for job in jobs(tasks)
+        HERE.receipts.transfer(report, variant, job, seed)
+        for variant, jobs in transferred(PROJECT.of(report)).items()
+        for job in jobs
         for seed in PROJECT.variants[variant].seeds
     ]
 
 
 def tasks_of(wildcards) -> list[str]:
     """What a job of the rule transfer does."""
-    return jobs(transferred(PROJECT.of(wildcards.report))[wildcards.variant])[
-        wildcards.job
-    ]
+    return transferred(PROJECT.of(wildcards.report))[wildcards.variant][wildcards.job]
 
 
 def transfer_sources(wildcards) -> list[str]:
@@ -38,42 +40,42 @@ def transfer_sources(wildcards) -> list[str]:
 rule evaluate:
     """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark, probes, and where it looks."""
     input:
-        spec="specs/{scale}/variants/{variant}/evaluate.json",
+        spec=AT.specs.variant("{variant}", "evaluate"),
         after=evaluation_receipts,
     output:
-        update("receipts/{scale}/variants/{variant}/seed-{seed}/evaluate.json"),
+        update(AT.receipts.variant("{variant}", "evaluate", "{seed}")),
     log:
-        "logs/evaluate/{scale}/{variant}/seed-{seed}.log",
+        AT.log("evaluate", "{variant}", "seed-{seed}"),
     threads: BASE.resources.evaluate.threads
     resources:
         **gpus(BASE.resources.evaluate.gpus),
         mem_mb=BASE.resources.evaluate.memory_mb,
         runtime=BASE.resources.evaluate.minutes,
     params:
-        made=expand(
-            "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
-            name=["outcomes.npz", "metrics.json"],
-        ),
+        frozen=AT.params("{variant}"),
+        weights=AT.weights("{variant}", "{seed}"),
+        out=RUN,
+        made=[f"{RUN}/outcomes.npz", f"{RUN}/metrics.json"],
         # What there is to see depends on the variant and on the sets.
-        within="results/{scale}/{variant}/seed-{seed}/pictures",
-        facts="results/{scale}/{variant}/seed-{seed}/metrics.json",
+        within=f"{RUN}/pictures",
+        facts=f"{RUN}/metrics.json",
     shell:
         OFFLINE + RECEIPT + " --within {params.within:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.evaluate --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
-        " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
-        " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
-        " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
+        " {PYTHON} -m flip.evaluate --params {params.frozen:q}"
+        " --data {HERE.data} --seed {wildcards.seed} --threads {threads}"
+        " --weights {params.weights:q}"
+        " --out {params.out:q} 2> {log:q}"
 
 
 rule cost:
     """FLOPs, time per sample and memory of the training steps that {wildcards.report} compares, measured in turns."""
     input:
-        spec="specs/{scale}/tables/{report}/cost.json",
+        spec=AT.specs.tables("{report}", "cost"),
         after=cost_receipts,
     output:
-        update("receipts/{scale}/tables/{report}/cost.json"),
+        update(AT.receipts.tables("{report}", "cost")),
     log:
-        "logs/cost/{scale}/{report}.log",
+        AT.log("cost", "{report}"),
     # All local cores, though it uses those of a training job: another job beside it would be measured too.
     threads: max(JOB.threads, workflow.cores if workflow.local_exec else 1)
     resources:
@@ -81,42 +83,40 @@ rule cost:
         mem_mb=JOB.memory_mb // JOB.processes,
         runtime=JOB.minutes,
     params:
-        made="tables/{scale}/{report}/cost.json",
+        made=AT.cost("{report}"),
         params=compared_parameters,
     shell:
         RECEIPT + " --facts {params.made:q} --"
-        " {PYTHON} -m flip.train.step_cost --params {params.params:q} --data data/{wildcards.scale}"
+        " {PYTHON} -m flip.train.step_cost --params {params.params:q} --data {HERE.data}"
         " --threads {JOB.threads} --out {params.made:q} 2> {log:q}"
 
 
 rule transfer:
     """Train on what {wildcards.variant} has learned and measure it, as {wildcards.report} shows it: {params.tasks}."""
     input:
-        spec="specs/{scale}/tables/{report}/{variant}/{job}/transfer.json",
+        spec=AT.specs.transfer("{report}", "{variant}", "{job}"),
         after=evaluation_receipts,
     output:
-        update(
-            "receipts/{scale}/tables/{report}/{variant}/{job}/seed-{seed}/transfer.json"
-        ),
+        update(AT.receipts.transfer("{report}", "{variant}", "{job}", "{seed}")),
     log:
-        "logs/transfer/{scale}/{report}/{variant}/{job}/seed-{seed}.log",
+        AT.log("transfer", "{report}", "{variant}", "{job}", "seed-{seed}"),
     threads: BASE.resources.evaluate.threads
     resources:
         **gpus(BASE.resources.evaluate.gpus),
         mem_mb=BASE.resources.evaluate.memory_mb,
         runtime=BASE.resources.evaluate.minutes,
     params:
-        made=expand(
-            "tables/{{scale}}/{{report}}/{{variant}}/{{job}}/seed-{{seed}}/{name}",
-            name=["outcomes.npz", "metrics.json"],
-        ),
-        facts="tables/{scale}/{report}/{variant}/{job}/seed-{seed}/metrics.json",
+        frozen=AT.params("{variant}"),
+        weights=AT.weights("{variant}", "{seed}"),
+        out=TRANSFER,
+        made=[f"{TRANSFER}/outcomes.npz", f"{TRANSFER}/metrics.json"],
+        facts=f"{TRANSFER}/metrics.json",
         tasks=tasks_of,
         sources=transfer_sources,
     shell:
         OFFLINE + RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.transfer --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
-        " --data data/{wildcards.scale} --seed {wildcards.seed} --threads {threads}"
-        " --weights results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}/weights.safetensors"
-        " --out tables/{wildcards.scale}/{wildcards.report}/{wildcards.variant}/{wildcards.job}/seed-{wildcards.seed}"
+        " {PYTHON} -m flip.transfer --params {params.frozen:q}"
+        " --data {HERE.data} --seed {wildcards.seed} --threads {threads}"
+        " --weights {params.weights:q}"
+        " --out {params.out:q}"
         " --tasks {params.tasks:q} 2> {log:q}"

@@ -5,6 +5,13 @@
 # Only variants that read other languages ask for any of it.
 
 
+from flip.metrics.sets import retrieval_in
+
+# With wildcards: the folder of captions in some languages, and the set in one.
+SPOKEN = AT.languages("{languages}")
+RETRIEVAL = retrieval_in("{language}")
+
+
 wildcard_constraints:
     language="[a-z]+",
     languages="[a-z]+(-[a-z]+)*",
@@ -18,18 +25,19 @@ def translation_receipts(variants) -> list[str]:
         if fault := captions.untranslated(PROJECT.variants[name].source):
             raise WorkflowError(f"variant '{name}': {fault}")
         spoken += [captions.spoken] * bool(captions.translated)
-    folders = [f"receipts/{SCALE}/languages/{one}" for one in dict.fromkeys(spoken)]
-    return [f"{folder}/translations.json" for folder in folders]
+    return [HERE.receipts.translations(one) for one in dict.fromkeys(spoken)]
 
 
 def evaluation_receipts(wildcards) -> list[str]:
     """What a variant is evaluated with and on."""
     params = PROJECT.variants[wildcards.variant]
     places = params.evaluate.of(params.captions.languages)
-    tests = ["data/tests/" if name in SETS else "languages/tests/" for name in places]
-    own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
+    receipts, own = HERE.receipts, AT.receipts.variant(
+        "{variant}", "pretrain", "{seed}"
+    )
     found = [
-        f"receipts/{SCALE}/{folder}{name}.json" for folder, name in zip(tests, places)
+        receipts.test(name) if name in SETS else receipts.translated_test(name)
+        for name in places
     ]
     spoken = translation_receipts([wildcards.variant])
     return data_receipts("tokenizer") + [own] + found + spoken
@@ -38,12 +46,12 @@ def evaluation_receipts(wildcards) -> list[str]:
 rule translations:
     """Say captions in {wildcards.languages}, a language per picture, and make their tokenizer."""
     input:
-        spec="specs/{scale}/languages/{languages}/translations.json",
+        spec=AT.specs.translations("{languages}"),
         after=data_receipts("manifest"),
     output:
-        update("receipts/{scale}/languages/{languages}/translations.json"),
+        update(AT.receipts.translations("{languages}")),
     log:
-        "logs/translations/{scale}/{languages}.log",
+        AT.log("translations", "{languages}"),
     # Long jobs wait for it.
     priority: 2
     threads: BASE.resources.data.threads
@@ -51,41 +59,41 @@ rule translations:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=expand(
-            "data/{{scale}}/languages/{{languages}}/{name}.json",
-            name=["translations", "tokenizer"],
-        ),
-        facts="data/{scale}/languages/{languages}/translations.json",
+        out=SPOKEN,
+        made=[f"{SPOKEN}/translations.json", f"{SPOKEN}/tokenizer.json"],
+        facts=f"{SPOKEN}/translations.json",
         sources=outside(BASE.source.translations),
         module=TRANSLATIONS.at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --scratch --"
-        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --languages {wildcards.languages} --manifest data/{wildcards.scale}/manifest.json"
-        " --shards data/{wildcards.scale}/shards --out data/{wildcards.scale}/languages/{wildcards.languages} 2> {log:q}"
+        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " --languages {wildcards.languages} --manifest {HERE.manifest}"
+        " --shards {HERE.shards} --out {params.out:q} 2> {log:q}"
 
 
 rule translated_set:
     """Make or check the retrieval set in the language {wildcards.language}."""
     input:
-        spec="specs/{scale}/languages/tests/{language}/translated_set.json",
+        spec=AT.specs.translated_set("{language}"),
         after=[],
     output:
-        update("receipts/{scale}/languages/tests/retrieval-{language}.json"),
+        update(AT.receipts.translated_test(RETRIEVAL)),
     log:
-        "logs/translated_set/{scale}/{language}.log",
+        AT.log("translated_set", "{language}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/languages/tests/retrieval-{language}/revision.json",
+        out=AT.translated_test(RETRIEVAL),
+        set=RETRIEVAL,
+        made=f"{AT.translated_test(RETRIEVAL)}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.languages[wildcards.language]),
         module=lambda wildcards: TRANSLATED_SET.at(
             BASE.evaluate.languages[wildcards.language]
         ).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --scratch --"
-        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
-        " --set retrieval-{wildcards.language} --out data/{wildcards.scale}/languages/tests/retrieval-{wildcards.language}"
+        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " --set {params.set:q} --out {params.out:q}"
         " 2> {log:q}"

@@ -6,13 +6,18 @@
 # starts its processes and takes it over a job's time limit.
 
 
+# Folders of a job, with its wildcards.
+TRAINED = AT.run("{variant}", "{seed}")
+FEATURES = AT.features("{variant}", "{seed}")
+
+
 def training_receipts(wildcards) -> list[str]:
     """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
     params = PROJECT.variants[wildcards.variant]
-    root, seed = f"receipts/{wildcards.scale}", f"seed-{wildcards.seed}"
-    found = [f"{root}/variants/{name}/{seed}/pretrain.json" for name in params.before]
+    receipts, seed = HERE.receipts, wildcards.seed
+    found = [receipts.variant(name, "pretrain", seed) for name in params.before]
     if params.features:
-        found.append(f"{root}/features/{params.features}/{seed}/embed.json")
+        found.append(receipts.features(params.features, seed))
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own)
     return data_receipts("manifest", "tokenizer") + found
@@ -20,8 +25,7 @@ def training_receipts(wildcards) -> list[str]:
 
 def weights_of(origin: str, wildcards) -> str:
     """A variant's weights, or the file that is named in its place."""
-    folder = f"results/{wildcards.scale}/{origin}/seed-{wildcards.seed}"
-    return origin if "." in origin else f"{folder}/weights.safetensors"
+    return origin if "." in origin else HERE.weights(origin, wildcards.seed)
 
 
 def beginning(wildcards) -> list[str]:
@@ -33,8 +37,7 @@ def beginning(wildcards) -> list[str]:
         if origin := getattr(params, f"{side}_tower").weights:
             words += [f"--{side}-tower", weights_of(origin, wildcards)]
     if params.features:
-        folder = f"features/{wildcards.scale}/{params.features}/seed-{wildcards.seed}"
-        words += ["--features", folder]
+        words += ["--features", HERE.features(params.features, wildcards.seed)]
     return words
 
 
@@ -46,7 +49,7 @@ def tower_files(wildcards) -> list[str]:
 
 def tower_receipts(wildcards) -> list[str]:
     """What image features follow from: the pictures, and the training of the variant whose tower it is."""
-    own = "receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"
+    own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
     file = PROJECT.variants[wildcards.variant].image_tower.file
     return data_receipts("manifest") + [own] * (not file)
 
@@ -78,11 +81,11 @@ TO_TRAIN = set()
 
 def look_first(wildcards) -> list[str]:
     """The preflight, for a training that has to run; one that stands must not run since a look was taken."""
-    receipt = f"receipts/{wildcards.scale}/variants/{wildcards.variant}/seed-{wildcards.seed}/pretrain.json"
+    receipt = HERE.receipts.variant(wildcards.variant, "pretrain", wildcards.seed)
     if RECEIPTS is None or RECEIPTS.stands(receipt):
         return []
     TO_TRAIN.add(wildcards.variant)
-    return [f".flip/preflight/{wildcards.scale}.json"]
+    return [HERE.preflight]
 
 
 rule preflight:
@@ -91,14 +94,14 @@ rule preflight:
         data_receipts("manifest", "tokenizer"),
     output:
         # Once in each workflow that trains anything: what it looks at may be another the next time.
-        temp(".flip/preflight/{scale}.json"),
+        temp(AT.preflight),
     log:
-        "logs/preflight/{scale}.log",
+        AT.log("preflight"),
     localrule: True
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
-        "{PYTHON} -m flip.train.preflight --params specs/{wildcards.scale}/params.yaml --data data/{wildcards.scale}"
+        "{PYTHON} -m flip.train.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 
@@ -106,12 +109,12 @@ rule preflight:
 rule embed:
     """Compute what the locked image tower of {wildcards.variant} gives for all training pictures, once."""
     input:
-        spec="specs/{scale}/features/{variant}/embed.json",
+        spec=AT.specs.features("{variant}"),
         after=tower_receipts,
     output:
-        update("receipts/{scale}/features/{variant}/seed-{seed}/embed.json"),
+        update(AT.receipts.features("{variant}", "{seed}")),
     log:
-        "logs/embed/{scale}/{variant}/seed-{seed}.log",
+        AT.log("embed", "{variant}", "seed-{seed}"),
     priority: 1
     threads: JOB.cores
     resources:
@@ -120,7 +123,9 @@ rule embed:
         mem_mb=JOB.memory_mb,
         runtime=JOB.minutes,
     params:
-        made="features/{scale}/{variant}/seed-{seed}/features.json",
+        frozen=AT.params("{variant}"),
+        out=FEATURES,
+        made=f"{FEATURES}/features.json",
         sources=tower_files,
         weights=tower_weights,
         threads=threads_each,
@@ -128,21 +133,21 @@ rule embed:
         RECEIPT + " --sources {params.sources:q} --facts {params.made:q} --scratch --"
         " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train.precompute_features --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
-        " --data data/{wildcards.scale} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
-        " --out features/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
+        " -m flip.train.precompute_features --params {params.frozen:q}"
+        " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
+        " --out {params.out:q} 2> {log:q}"
 
 
 rule pretrain:
     """Train {wildcards.variant} (from other weights, where it begins with some)."""
     input:
-        spec="specs/{scale}/variants/{variant}/pretrain.json",
+        spec=AT.specs.variant("{variant}", "pretrain"),
         after=training_receipts,
         preflight=look_first,
     output:
-        update("receipts/{scale}/variants/{variant}/seed-{seed}/pretrain.json"),
+        update(AT.receipts.variant("{variant}", "pretrain", "{seed}")),
     log:
-        "logs/pretrain/{scale}/{variant}/seed-{seed}.log",
+        AT.log("pretrain", "{variant}", "seed-{seed}"),
     # Long jobs first: the short evaluations then fill the gaps at the end.
     priority: 1
     threads: JOB.cores
@@ -152,12 +157,14 @@ rule pretrain:
         mem_mb=JOB.memory_mb,
         runtime=JOB.minutes,
     params:
-        made="results/{scale}/{variant}/seed-{seed}/weights.safetensors",
-        beside=expand(
-            "results/{{scale}}/{{variant}}/seed-{{seed}}/{name}",
-            name=["params.yaml", "training.json", "log.csv"],
-        ),
-        facts="results/{scale}/{variant}/seed-{seed}/training.json",
+        frozen=AT.params("{variant}"),
+        out=TRAINED,
+        checkpoints=AT.checkpoints("{variant}", "{seed}"),
+        made=AT.weights("{variant}", "{seed}"),
+        beside=[
+            f"{TRAINED}/{name}" for name in ("params.yaml", "training.json", "log.csv")
+        ],
+        facts=f"{TRAINED}/training.json",
         sources=tower_files,
         begin=beginning,
         threads=threads_each,
@@ -166,7 +173,7 @@ rule pretrain:
         + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train --params specs/{wildcards.scale}/params/{wildcards.variant}.yaml"
-        " --data data/{wildcards.scale} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"
-        " --checkpoints checkpoints/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed}"
-        " --out results/{wildcards.scale}/{wildcards.variant}/seed-{wildcards.seed} 2> {log:q}"
+        " -m flip.train --params {params.frozen:q}"
+        " --data {HERE.data} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"
+        " --checkpoints {params.checkpoints:q}"
+        " --out {params.out:q} 2> {log:q}"

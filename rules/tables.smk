@@ -3,42 +3,44 @@
 # tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json; and receipts/<scale>/page.json, and behind it the page of
 # several reports, tables/<scale>/index.html, which is made of these in seconds and so not recorded with DVC.
 
+# The folder of a report, with its wildcards.
+REPORT = AT.report("{report}")
+
 
 rule tables:
     """The tables of {wildcards.report}, their figures and the page that shows them."""
     input:
-        spec="specs/{scale}/tables/{report}/tables.json",
+        spec=AT.specs.tables("{report}", "tables"),
         after=compared_receipts,
     output:
-        update("receipts/{scale}/tables/{report}/tables.json"),
+        update(AT.receipts.tables("{report}", "tables")),
     log:
-        "logs/tables/{scale}/{report}.log",
+        AT.log("tables", "{report}"),
     params:
-        made=expand(
-            "tables/{{scale}}/{{report}}/{name}", name=["index.html", "tables.csv"]
-        ),
-        metrics="metrics/{scale}/{report}.json",
+        made=[f"{REPORT}/index.html", f"{REPORT}/tables.csv"],
+        metrics=AT.metrics("{report}"),
+        out=REPORT,
     shell:
         RECEIPT + " --beside {params.metrics:q} --"
-        " {PYTHON} -m flip.report.tables --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --report {wildcards.report}"
-        " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
-        " --metrics {params.metrics:q} --out tables/{wildcards.scale}/{wildcards.report} 2> {log:q}"
+        " {PYTHON} -m flip.report.tables --params {HERE.project} --scale {wildcards.scale} --report {wildcards.report}"
+        " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
+        " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
 
 
 rule page:
     """One page of {params.reports}, with all that it shows."""
     input:
-        spec="specs/{scale}/page.json",
+        spec=AT.specs.page,
         after=reports_on_page(),
     output:
-        update("receipts/{scale}/page.json"),
+        update(AT.receipts.page),
     log:
-        "logs/page/{scale}.log",
+        AT.log("page"),
     params:
-        made="tables/{scale}/index.html",
+        made=AT.page,
         reports=chosen_reports(config, PROJECT),
     shell:
         RECEIPT + " --"
-        " {PYTHON} -m flip.report.whole --params specs/{wildcards.scale}/params.yaml --scale {wildcards.scale} --reports {params.reports:q}"
-        " --data data/{wildcards.scale} --results results/{wildcards.scale} --receipts receipts/{wildcards.scale}"
-        " --tables tables/{wildcards.scale} --out {params.made:q} 2> {log:q}"
+        " {PYTHON} -m flip.report.whole --params {HERE.project} --scale {wildcards.scale} --reports {params.reports:q}"
+        " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
+        " --tables {HERE.tables} --out {params.made:q} 2> {log:q}"

@@ -3,12 +3,15 @@
 # Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
 # all scales share, data/<scale>/tests/ and, scratch, data/<scale>/fingerprints/tests.parquet.
 
+# The folder of a set, with its wildcards.
+TEST = AT.test("{set}")
+
 
 def mirror_receipts(sets) -> list[str]:
     """Of those of the sets that are public."""
     places = BASE.evaluate.sets
     return [
-        f"receipts/{SCALE}/data/mirror/{name}.json"
+        HERE.receipts.data(f"mirror/{name}")
         for name in sets
         if public.is_public(places[name])
     ]
@@ -24,63 +27,64 @@ rule mirror:
 rule mirror_set:
     """Fetch the public set {wildcards.set} at its commit. Here: nodes of a cluster may have no network."""
     input:
-        spec="specs/{scale}/data/mirror_set.json",
+        spec=AT.specs.data("mirror_set"),
         after=[],
     output:
-        update("receipts/{scale}/data/mirror/{set}.json"),
+        update(AT.receipts.data("mirror/{set}")),
     log:
-        "logs/mirror_set/{scale}/{set}.log",
+        AT.log("mirror_set", "{set}"),
     localrule: True
     params:
         made=lambda wildcards: public.folder(BASE.evaluate.sets[wildcards.set])
         / "mirror.json",
     shell:
         RECEIPT + " --facts {params.made:q} --scratch --"
-        " {PYTHON} -m flip.testsets.mirror --params specs/{wildcards.scale}/params/{BASE.variant}.yaml"
+        " {PYTHON} -m flip.testsets.mirror --params {FROZEN}"
         " --set {wildcards.set} 2> {log:q}"
 
 
 rule test_sets:
     """Make or check the test set {wildcards.set}, with its training split if it is probed."""
     input:
-        spec="specs/{scale}/data/tests/{set}/test_sets.json",
+        spec=AT.specs.test_set("{set}"),
         after=lambda wildcards: mirror_receipts([wildcards.set]),
     output:
-        update("receipts/{scale}/data/tests/{set}.json"),
+        update(AT.receipts.data("tests/{set}")),
     log:
-        "logs/test_sets/{scale}/{set}.log",
+        AT.log("test_sets", "{set}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/tests/{set}/revision.json",
+        out=TEST,
+        made=f"{TEST}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.sets[wildcards.set]),
         module=lambda wildcards: DATA["test_sets"]
         .at(BASE.evaluate.sets[wildcards.set])
         .module,
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m {params.module} --params specs/{wildcards.scale}/params/{BASE.variant}.yaml --set {wildcards.set}"
-        " --out data/{wildcards.scale}/tests/{wildcards.set} 2> {log:q}"
+        " {PYTHON} -m {params.module} --params {FROZEN} --set {wildcards.set}"
+        " --out {params.out:q} 2> {log:q}"
 
 
 rule test_fingerprints:
     """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
     input:
-        spec="specs/{scale}/data/test_fingerprints.json",
-        after=expand("receipts/{{scale}}/data/tests/{set}.json", set=SETS),
+        spec=AT.specs.data("test_fingerprints"),
+        after=[AT.receipts.test(name) for name in SETS],
     output:
-        update("receipts/{scale}/data/test_fingerprints.json"),
+        update(AT.receipts.data("test_fingerprints")),
     log:
-        "logs/test_fingerprints/{scale}.log",
+        AT.log("test_fingerprints"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made="data/{scale}/fingerprints/tests.parquet",
-        sets=expand("data/{{scale}}/tests/{set}/revision.json", set=SETS),
+        made=AT.fingerprints("tests"),
+        sets=[f"{AT.test(name)}/revision.json" for name in SETS],
     shell:
         RECEIPT + " --scratch --"
         " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"

@@ -13,7 +13,7 @@ from flip.data.contact_sheet import cell, sheet, webp
 from flip.data.shard import write_index
 from flip.files import write_atomic, write_json
 from flip.metrics.measures import ACCURACY
-from flip.metrics.names import HEADS, job_of, tasks_of, transferred
+from flip.metrics.names import HEADS, Metric, transferred
 from flip.metrics.scoring import by_image, number
 from flip.provenance.receipt import save
 from flip.provenance.specs import recipe
@@ -151,12 +151,13 @@ def write_trained(folder, params):
     items |= {f"vqa-{kind}": 260 for kind in asked}
     train = {"samples": 2560, "sha256": "22" * 32}
     sets = {task: {"samples": 400, "classes": 0, "sha256": "33" * 32, "train": train} for task in ("caption", "vqa")}
-    for seed, job in product(params.seeds, {job_of(tasks_of(metric)[0]) for metric in items}):
+    jobs = {metric: Metric.parse(metric, ("coarse", "caption", "vqa")).job for metric in items}
+    for seed, job in product(params.seeds, set(jobs.values())):
         place = folder / params.variant / job / f"seed-{seed}"
         found = {
             metric: outcomes(metric, params, seed, np.random.default_rng(count).random(count))
             for metric, count in items.items()
-            if job_of(tasks_of(metric)[0]) == job
+            if jobs[metric] == job
         }
         place.mkdir(parents=True, exist_ok=True)
         np.savez(place / "outcomes.npz", **found)

@@ -9,6 +9,7 @@ import torch
 
 from flip.config.resolve import Project
 from flip.files import read_json
+from flip.provenance.layout import Layout
 from flip.provenance.specs import specs
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
@@ -137,5 +138,7 @@ def test_recomputing_asks_for_new_costs_and_no_new_training(project):
     changed = Project(copy.deepcopy(project.tree), project.scale)
     changed.tree["base"]["train"]["checkpoint_activations"] = True
     before, after = (specs(one, Path("rules")) for one in (project, changed))
-    differ = {path for path in before if before[path] != after[path] and not path.startswith("params")}
-    assert differ == {f"tables/{report}/cost.json" for report in project.reports}
+    at = Layout(project.scale)
+    frozen = {at.project, *map(at.params, project.variants)}
+    differ = {path for path in before if before[path] != after[path]} - frozen
+    assert differ == {at.specs.tables(report, "cost") for report in project.reports}

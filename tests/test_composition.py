@@ -13,7 +13,7 @@ import torch
 
 from flip.evaluate.kinds.composition import outcomes, preference
 from flip.files import read_json
-from flip.metrics.names import set_of
+from flip.metrics.names import Metric
 from flip.model.two_towers import TwoTowers
 from flip.synthetic import testsets
 from flip.synthetic.composition import (
@@ -112,7 +112,9 @@ def test_a_set_has_a_pair_of_each_kind_for_each_picture(folder):
     assert (folder / "dataset_type.txt").read_text() == "composition\n"
     kinds = [[one.kind for one in pairs] for _, pairs in samples(folder / "test" / "0.tar")]
     assert kinds == [list(CHANGES)] * PICTURES
-    assert set_of("composition-swap-attribute", ["fine", "composition"]) == "composition"
+    assert Metric.parse("composition-swap-attribute", ["fine", "composition"]) == Metric(
+        "composition", "swap-attribute"
+    )
 
 
 def test_a_set_of_captions_is_not_probed(folder):

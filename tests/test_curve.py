@@ -10,7 +10,7 @@ from flip.evaluate.kinds.classification import measure
 from flip.evaluate.trial import Trial
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
-from flip.provenance.trained import find
+from flip.provenance.layout import find
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import log_csv
 from tests.looked_at import small, write_folder, write_params

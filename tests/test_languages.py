@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from flip.export.formats import choose
 from flip.files import read_json, write_json
 from flip.model.embedding import Bottleneck
 from flip.model.text import PAD, TextTower
+from flip.provenance.layout import Layout
 from flip.provenance.specs import specs
 from flip.report.cells import Builder
 from flip.report.results import read_results
@@ -418,11 +420,9 @@ def test_captions_that_a_source_does_not_have_are_refused():
 
 def changed_specs(project, path, value) -> set[str]:
     before, after = (specs(one, ROOT / "rules") for one in (project, altered(project, path, value)))
-    return {
-        name
-        for name in before.keys() | after.keys()
-        if before.get(name) != after.get(name) and name.endswith(".json") and not name.startswith("tables/")
-    }
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    names = {str(Path(name).relative_to(Layout(project.scale).specs.root)) for name in changed}
+    return {name for name in names if name.endswith(".json") and not name.startswith("tables/")}
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_rows_that_read_english_alone_say_so(project, tmp_path):
         write_json(folder / "metrics.json", facts)
         np.savez(folder / "outcomes.npz", **found)
     (table,) = Builder(read_results(part, data, results, receipts, cost)).tables()
-    cells = {row.variant: {cell.metric: cell for cell in row.cells} for row in table.rows}
+    cells = {row.variant: {str(cell.metric): cell for cell in row.cells} for row in table.rows}
     german = {name: one["retrieval-de-image-r1"] for name, one in cells.items()}
     assert german["siglip-whole"].missing == "captions in en alone"
     assert german["siglip-whole"].value is None

@@ -19,7 +19,7 @@ from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
 from flip.metrics import scoring
-from flip.metrics.names import measure_of
+from flip.metrics.names import Metric
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.report import tables
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning",
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
-ITEMS = 64
+ITEMS, OWN = 64, Metric("own")
 NAMES = list(COLOURS)
 WHOLE = {"crop_area": [1.0, 1.0], "crop_aspect": [1.0, 1.0], "flip": False}
 
@@ -262,23 +262,22 @@ def run(change, tmp_path):
 def test_a_report_reads_what_a_measure_keeps(run):
     targets = np.arange(100) % 2
     found = run("auc", 100, targets, least=50)
-    assert found.missing("own") is None
-    assert found.outcomes("own").shape == (1, 100, 2)
-    assert measure_of("own", found.sets) == "auc"
-    assert measure_of("own-probe", found.sets) == measure_of("own-finetuned", found.sets) == "auc"
-    assert measure_of("own-image", found.sets) == "accuracy"
+    assert found.missing(OWN) is None
+    assert found.outcomes(OWN).shape == (1, 100, 2)
+    measures = {task: Metric("own", task).measure(found.sets) for task in ("", "probe", "finetuned", "image")}
+    assert measures == {"": "auc", "probe": "auc", "finetuned": "auc", "image": "accuracy"}
 
 
 def test_too_few_pictures_for_an_interval_are_named(run):
-    assert run("auc", 100, np.arange(100) == 7, least=1).missing("own") == "1 pictures of own in a class, fewer than 10"
-    assert run("mean-per-class", 6, np.arange(6) % 2).missing("own") == "6 pictures of own, fewer than 10"
+    assert run("auc", 100, np.arange(100) == 7, least=1).missing(OWN) == "1 pictures of own in a class, fewer than 10"
+    assert run("mean-per-class", 6, np.arange(6) % 2).missing(OWN) == "6 pictures of own, fewer than 10"
 
 
 def test_outcomes_that_do_not_give_the_number_are_refused(run, tmp_path):
     found = run("auc", 100, np.arange(100) % 2, least=50)
     found.metrics[0]["metrics"]["own"] += 1
     with pytest.raises(ValueError, match="differ in 'own'; evaluate again"):
-        found.outcomes("own")
+        found.outcomes(OWN)
 
 
 def add_set(results, name, items):
@@ -327,7 +326,7 @@ def test_flips_table_4_has_the_papers_values_and_names_the_sets_that_are_missing
     folders = write_world(tmp_path, project)
     add_set(folders[1], "voc2007", 200)
     found = Builder(read_results(project, *folders)).table("zero-shot")
-    assert [[(cell.metric, cell.paper) for cell in row.cells] for row in found.rows] == [
+    assert [[(str(cell.metric), cell.paper) for cell in row.cells] for row in found.rows] == [
         [("coarse", 96.0), ("voc2007", 81.1)],
         [("coarse", 97.2), ("voc2007", 83.1)],
     ]

@@ -15,13 +15,14 @@ import pytest
 from flip.config.consistency import BESIDE
 from flip.config.frozen import merge
 from flip.config.resolve import Project, read_project
+from flip.metrics.names import Metric
 from flip.provenance.receipt import save
-from flip.report import formats, latex, page, records, tables, tradeoff
+from flip.report import costs, formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
 from flip.report.cells import Builder, Cell, chance, read_paper
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
-from flip.report.results import read_results, set_of
+from flip.report.results import read_results
 from tests import results_world as world
 
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
@@ -229,7 +230,7 @@ def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
     assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
     assert "| **-**<br>no text tower |" in tables.markdown(table)
     assert pd.read_csv(io.StringIO(records.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
-    assert "flip-50" not in tables.summary(found, "fine")["fine"]
+    assert "flip-50" not in tables.summary(found, Metric("fine"))["fine"]
     tuned = Builder(found).table("e").rows[1].cells[0]
     assert (tuned.value is not None, tuned.difference) == (True, None)
     assert "no text tower" in page.render([page.Part(found, [table], {})], {})
@@ -240,11 +241,12 @@ def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
 
 def test_rows_compare_with_what_the_paper_compares_them_with(builder, project):
     found = {
-        (name, variant, metric): builder.reference(variant, metric, table)
+        (name, variant, str(metric)): builder.reference(variant, metric, table)
         for name, table in project.tables.items()
         for variant in table.variants
-        for metric in table.metrics
+        for metric in project.metrics(name)
     }
+    found = {place: one and (one[0], str(one[1])) for place, one in found.items()}
     assert found["a", "clip", "fine"] is None
     assert found["a", "flip-75", "fine"] == ("clip", "fine")
     assert found["b", "flip-50-large-batch", "fine"] == ("flip-50-small-batch", "fine")
@@ -260,9 +262,9 @@ def test_a_probe_compares_with_the_baselines_probe(project, folders):
     tree = project.tree["tables"]["a"] | {"metrics": ["fine", "fine-masked", "fine-probe"]}
     project = Project(project.tree | {"tables": {"a": tree}}, project.scale)
     builder, table = Builder(read_results(project, *folders)), project.tables["a"]
-    assert builder.reference("flip-50", "fine-masked", table) == ("flip-50", "fine")
-    assert builder.reference("flip-50", "fine-probe", table) == ("clip", "fine-probe")
-    assert builder.reference("clip", "fine-probe", table) is None
+    assert builder.reference("flip-50", Metric("fine", "masked"), table) == ("flip-50", Metric("fine"))
+    assert builder.reference("flip-50", Metric("fine", "probe"), table) == ("clip", Metric("fine", "probe"))
+    assert builder.reference("clip", Metric("fine", "probe"), table) is None
 
 
 def test_labels_name_what_differs_and_nothing_else(project):
@@ -310,14 +312,41 @@ def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
     np.savez(folder / "outcomes.npz", **stored)
     message = "'retrieval-image-r1' has 2000 outcomes of 400 pictures, and does not say whose they are"
     with pytest.raises(ValueError, match=message):
-        found.outcomes("retrieval-image-r1")
+        found.outcomes(Metric("retrieval", "image", "r1"))
 
 
 def test_metrics_belong_to_the_longest_set_that_begins_them():
-    assert set_of("fine-masked", ["fine", "coarse"]) == "fine"
-    assert set_of("fine-art-r1", ["fine", "fine-art"]) == "fine-art"
+    assert Metric.parse("fine-masked", ["fine", "coarse"]) == Metric("fine", "masked")
+    assert Metric.parse("fine-art-r1", ["fine", "fine-art"]).set == "fine-art"
     with pytest.raises(ValueError, match="'finest': of none of the test sets fine"):
-        set_of("finest", ["fine"])
+        Metric.parse("finest", ["fine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "job"),
+    [
+        ("fine", Metric("fine"), None),
+        ("coarse-probe", Metric("coarse", "probe"), None),
+        ("coarse-finetuned", Metric("coarse", "finetuned"), "coarse-finetuned"),
+        ("retrieval-de-image-r10", Metric("retrieval-de", "image", "r10"), None),
+        ("entailment-text", Metric("entailment", "text"), None),
+        ("composition-replace-object", Metric("composition", "replace-object"), None),
+        ("caption-bleu4", Metric("caption", "", "bleu4"), "heads"),
+        ("nocaps-near-domain-spice", Metric("nocaps", "near-domain", "spice"), "heads"),
+        ("vqa-colour", Metric("vqa", "colour"), "heads"),
+    ],
+)
+def test_a_metric_is_what_its_name_says_and_prints_as_it(name, metric, job):
+    sets = ["fine", "coarse", "retrieval", "retrieval-de", "entailment", "composition", "caption", "nocaps", "vqa"]
+    found = Metric.parse(name, sets)
+    assert (found, str(found), found.set + found.ending, found.job) == (metric, name, name, job)
+
+
+def test_every_metric_of_params_yaml_prints_as_its_name(project):
+    for scale in project.tree["scales"]:
+        one = read_project(scale=scale)
+        for name, table in one.tables.items():
+            assert [str(metric) for metric in one.metrics(name)] == table.metrics
 
 
 # Trade-off
@@ -505,7 +534,7 @@ def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
     frame = pd.read_csv(tmp_path / "out" / "tables.csv").set_index(["variant", "metric"])
     assert np.isnan(frame.value["mae", "fine"])
     assert frame.missing["mae", "fine"] == "no text tower"
-    assert tables.summary(results, "fine")["fine"].keys() == {"clip"}
+    assert tables.summary(results, Metric("fine"))["fine"].keys() == {"clip"}
 
 
 def test_a_probe_that_was_left_out_says_why(pixels, tmp_path):
@@ -612,7 +641,7 @@ def test_seeds_are_averaged(project, fresh):
     results = read_results(project, *fresh)
     metrics = [json.loads((fresh[1] / "clip" / f"seed-{s}" / "metrics.json").read_text())["metrics"] for s in (0, 1)]
     expected = (metrics[0]["fine"] + metrics[1]["fine"]) / 2
-    assert results.estimates()["clip", "fine"].value == pytest.approx(expected)
+    assert results.estimates()["clip", Metric("fine")].value == pytest.approx(expected)
     assert Builder(results).table("a").rows[0].evidence["seeds"] == "0 1"
 
 
@@ -662,3 +691,26 @@ def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
     files = {path.stem for path in written.iterdir() if path.suffix in (".csv", ".parquet", ".tex", ".md")}
     assert files - project.tables.keys() <= BESIDE
     assert {"tables", "figure-costs", "ledger"} <= files
+
+
+def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
+    """It stands in Markdown, LaTeX, CSV and on the page, with its number of each row."""
+    hours = costs.Column(
+        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", form="{:.4f} h".format
+    )
+    monkeypatch.setattr(costs, "COLUMNS", [*costs.COLUMNS, hours])
+    results = builder.results
+    table = builder.table("a")
+    expected = {row.variant: results.runs[row.variant].training[0]["seconds"] / 3600 for row in table.rows}
+    assert {row["variant"]: row["gpu_hours"] for row in table.wide()} == pytest.approx(expected, abs=1e-4)
+    assert {row["gpu_hours"] for row in table.records()} == {row.cost["gpu_hours"] for row in table.rows}
+    heads, _, *rows = [line for line in tables.markdown(table).splitlines() if line.startswith("|")]
+    assert heads.endswith("| GPU-hours |")
+    assert all(row.endswith(f" {expected[name]:.4f} h |") for name, row in zip(expected, rows, strict=True))
+    text = latex.latex(table)
+    assert " & GPU-hours " in text
+    shown = page.render([page.Part(results, [table], {})], {})
+    assert '<th scope="col">GPU-hours</th></tr></thead>' in shown
+    for value in expected.values():
+        assert f" & {value:.4f} h " in text
+        assert f">{value:.4f} h</td></tr>" in shown

@@ -16,12 +16,13 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from torch import nn
 
+from flip.config.consistency import transferable
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, merge
 from flip.config.resolve import Project
 from flip.config.schema import Tower
 from flip.files import read_json, write_json
-from flip.metrics.names import jobs, tasks_of, transferred, unmeasured, untransferable
+from flip.metrics.names import Metric, transferred
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.specs import stages
@@ -423,7 +424,9 @@ def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
     facts, outcomes = read_json(tmp_path / "out" / "metrics.json"), np.load(tmp_path / "out" / "outcomes.npz")
     kinds = {f"vqa-{kind}" for kind in ("colour", "shape", "count", "place", "relation")}
     assert set(facts["metrics"]) == set(outcomes) == {"caption-cider", "caption-bleu4", "vqa", "fine-finetuned", *kinds}
-    assert {task for name in facts["metrics"] for task in tasks_of(name)} == set(tasks)
+    assert {task for name in facts["metrics"] for task in Metric.parse(name, ("fine", "caption", "vqa")).tasks} == set(
+        tasks
+    )
     for name, value in facts["metrics"].items():
         assert value == pytest.approx(100 * outcomes[name].mean(dtype=float), abs=1e-3)
     assert len(outcomes["vqa"]) == len(outcomes["caption-cider"]) == 16
@@ -505,7 +508,7 @@ def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, da
     sets = ("caption", "nocaps", "nocaps-near-domain")
     assert found.keys() == {f"{name}-{score}" for name in sets for score in ("cider", "bleu4", "meteor")}
     assert evidence["skipped"] == {"spice": "no parser"}
-    assert unmeasured("nocaps-near-domain-spice", evidence["skipped"]) == "no parser"
+    assert Metric("nocaps", "near-domain", "spice").left_out(evidence["skipped"]) == "no parser"
     assert evidence["sets"]["nocaps"]["train"] == evidence["sets"]["caption"]["train"]
 
 
@@ -529,15 +532,15 @@ def test_a_public_set_with_a_fault_is_named(change, data, tmp_path):
 
 
 def test_what_is_trained_is_what_a_table_shows_of_a_variant(project):
-    all_three = ["caption", "coarse-finetuned", "vqa"]
+    all_three = {"heads": ["caption", "vqa"], "coarse-finetuned": ["coarse-finetuned"]}
     assert transferred(project.of("transfers")) == dict.fromkeys(["clip-short", "flip-50-short", "siglip"], all_three)
     assert transferred(project.of("ablations")) == transferred(project.of("systems")) == {}
-    assert jobs(all_three) == {"heads": ["caption", "vqa"], "coarse-finetuned": ["coarse-finetuned"]}
     asked = {"variants": ["flava-text", "clip-short"], "metrics": ["fine", "vqa-colour"]}
     tuned = project.tree["tables"]["transfers"] | {"variants": ["clip-short", "siglip"], "metrics": ["fine-finetuned"]}
     text = merge(project.tree, {"tables": {"transfers": asked, "tuned": tuned}})
-    assert transferred(Project(text, "tiny")) == {"clip-short": ["fine-finetuned", "vqa"], "siglip": ["fine-finetuned"]}
-    assert untransferable(project) is None
+    own = {"fine-finetuned": ["fine-finetuned"]}
+    assert transferred(Project(text, "tiny")) == {"clip-short": own | {"heads": ["vqa"]}, "siglip": own}
+    assert list(transferable(project)) == []
 
 
 def test_a_column_more_runs_its_own_job_alone(project):
@@ -550,10 +553,10 @@ def test_a_column_more_runs_its_own_job_alone(project):
     before, after = of(["caption-cider"]), of(["caption-cider", "coarse-finetuned"])
     assert len(before) == 3
     assert before.items() <= after.items()
-    assert {path.split("/")[3] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
-    assert before["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
+    assert {path.split("/")[5] for path in after.keys() - before.keys()} == {"coarse-finetuned"}
+    assert before["specs/tiny/tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption"]
     asked = of(["caption-cider", "vqa"])
-    assert asked["tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
+    assert asked["specs/tiny/tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
 
 
 def test_a_world_without_their_pictures_is_refused(project):
@@ -585,7 +588,7 @@ def test_tables_show_what_heads_do(project, tmp_path):
     part = project.of("transfers")
     places = write_world(tmp_path, part)
     (table,) = Builder(read_results(part, *places)).tables()
-    cells = {cell.metric: cell for cell in table.rows[1].cells}
+    cells = {str(cell.metric): cell for cell in table.rows[1].cells}
     assert cells["caption-cider"].paper == 127.7
     assert cells["vqa-relation"].low < cells["vqa-relation"].value < cells["vqa-relation"].high
     assert cells["caption-cider"].difference is not None
@@ -594,7 +597,7 @@ def test_tables_show_what_heads_do(project, tmp_path):
     path = tmp_path / "tables" / "siglip" / "coarse-finetuned" / "seed-0" / "metrics.json"
     content = path.read_text()
     path.write_text(content.replace('"skipped": {}', '"skipped": {"coarse-finetuned": "no training split"}'))
-    assert read_results(part, *places).runs["siglip"].missing("coarse-finetuned") == "no training split"
+    assert read_results(part, *places).runs["siglip"].missing(Metric("coarse", "finetuned")) == "no training split"
     path.write_text(content.replace("ab" * 32, "cd" * 32))
     with pytest.raises(ValueError, match=r"weights: .*siglip/coarse-finetuned/seed-0 has cdcd"):
         read_results(part, *places)

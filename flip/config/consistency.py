@@ -11,7 +11,7 @@ from flip.config.faults import check as checked
 from flip.config.schema import Model, Params
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
-from flip.metrics.names import set_of, untransferable
+from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
 from flip.testsets import roles as tasks
 from flip.testsets.kinds import KINDS, LEARNED
 
@@ -157,7 +157,7 @@ def measured(project) -> Iterator[tuple[str, str]]:
     for where, metric in asked.items():
         if fault := tasks.fault(metric, project.test_sets):
             yield where, fault
-        elif "scaling" in where and set_of(metric, project.test_sets) in ("caption", "nocaps"):
+        elif "scaling" in where and project.metric(metric).set in ("caption", "nocaps"):
             yield where, f"'{metric}' is a score of captions and no accuracy, whose error a law is fitted to; name one"
     for name, table in project.tables.items():
         yield from unmasked(project, name, table)
@@ -166,8 +166,8 @@ def measured(project) -> Iterator[tuple[str, str]]:
 def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
     """Metrics of masked inference in a table of variants that mask nothing."""
     if not any(project.variants[one].masking.image for one in table.variants):
-        for metric in table.metrics:
-            if metric.endswith(tasks.MASKED):
+        for metric in project.metrics(name):
+            if metric.task in (MASKED, ENSEMBLE):
                 yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
 
 
@@ -184,7 +184,37 @@ def read_codes_alike(project) -> Iterator[tuple[str, str]]:
 
 
 def transferable(project) -> Iterator[tuple[str, str]]:
-    """Metrics of tables for which there is nothing to learn from."""
-    if fault := untransferable(project):
-        where, _, what = fault.partition(": ")
-        yield (where, what) if what else ("transfer", fault)
+    """Metrics of tables for which there is nothing to learn from; the first one of them."""
+    tables = {
+        name: table
+        for name, table in project.tables.items()
+        if any(project.variants[one].has_image_tower for one in table.variants)
+    }
+    wanted = dict.fromkeys(metric for name in tables for metric in project.metrics(name) if metric.job)
+    yield from list(filter(None, (unlearnable(metric, project.baseline) for metric in wanted)))[:1]
+
+
+def unlearnable(metric: Metric, params: Params) -> tuple[str, str] | None:
+    """Return where and why there is nothing to learn from for a metric that something is trained for; None if there
+    is."""
+    role = metric.set
+    if metric.task == FINETUNED:
+        fault = f"'{metric}': {role} has no training split here; name it in evaluate.probe, too"
+        return None if role in params.evaluate.probe else ("tables", fault)
+    if role == "nocaps" and params.transfer.caption is None:
+        fault = "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
+        return "transfer", fault
+    if getattr(params.transfer, role) == "world" and not shows_world(params):
+        fault = (
+            f"transfer.{role} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "
+            "fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a "
+            "folder"
+        )
+        return "transfer", fault
+    return None
+
+
+def shows_world(params: Params) -> bool:
+    """Return whether there are the world's images that heads learn from and are tested on."""
+    sets = params.evaluate.sets
+    return sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe

@@ -13,7 +13,7 @@ from flip.config.frozen import dump, merge
 from flip.config.schema import File, Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.strict_yaml import read_mapping
-from flip.metrics.names import places, set_of
+from flip.metrics.names import Metric, places
 from flip.testsets.roles import TestSet
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
@@ -125,13 +125,25 @@ class Project:
         self.plain()  # which is wrong where a set is
         return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
+    def metric(self, name: str) -> Metric:
+        """Return the metric of a name.
+
+        Raises:
+            ValueError: it is of none of the scale's test sets.
+        """
+        return Metric.parse(name, self.places)
+
+    def metrics(self, table: str) -> list[Metric]:
+        """Return the metrics of one of the tables, in the order of its columns."""
+        return [self.metric(name) for name in self.tables[table].metrics]
+
     @cached_property
     def test_sets(self) -> dict[str, TestSet]:
         return {role: TestSet(role, place) for role, place in self.places.items()}
 
     def _table(self, name: str, table: Table) -> Table:
         consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
-        metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
+        metrics = [metric for metric in table.metrics if self.places[self.metric(metric).set] is not None]
         tree = self.tree["tables"][name] | {"metrics": metrics}
         return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
 

@@ -23,7 +23,7 @@ from flip.evaluate.kinds import MEASURE
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.evaluate.trial import Trial
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.metrics.names import measure_of
+from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.testsets import mirror
@@ -43,7 +43,7 @@ def revisions(params: Params, data: Path) -> dict[str, dict]:
 
 def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     """Probes that have nothing to be fitted to, and why."""
-    training = {f"{name}-probe": sets[name]["train"] for name in params.evaluate.probe}
+    training = {str(Metric(name, PROBE)): sets[name]["train"] for name in params.evaluate.probe}
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
@@ -51,11 +51,11 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
     """Zero-shot classification of masked pictures."""
     loader = read(model.params, data, "fine")
     classes, templates = prompts(set_folder(model.params, data, "fine"))
-    encoders = {"fine-masked": Masked(model, seed), "fine-ensemble": Ensemble(model, seed)}
+    encoders = {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
     measure = model.params.evaluate.measure("fine")
     return {
-        metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
-        for metric, encoder in encoders.items()
+        str(Metric("fine", task)): zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
+        for task, encoder in encoders.items()
     }
 
 
@@ -68,7 +68,7 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     params, found = model.params, {}
     without = skipped(params, revisions(params, data))
     for name in places(params):
-        probed = name in params.evaluate.probe and f"{name}-probe" not in without
+        probed = name in params.evaluate.probe and str(Metric(name, PROBE)) not in without
         trial = Trial(model, tokenize, data, name, device, probed)
         outcomes = MEASURE[of_folder(trial.folder).name](trial)
         found |= {name + ending: values for ending, values in outcomes.items()}
@@ -112,7 +112,8 @@ def main(argv=None):
     np.savez_compressed(packed, **found)
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
-    facts = {"metrics": {name: number(measure_of(name, sets), values) for name, values in found.items()}}
+    measures = {name: Metric.parse(name, sets).measure(sets) for name in found}
+    facts = {"metrics": {name: number(measures[name], values) for name, values in found.items()}}
     facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})

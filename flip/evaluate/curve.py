@@ -25,8 +25,9 @@ from flip.evaluate.inputs import new_model
 from flip.evaluate.kinds.classification import measure
 from flip.evaluate.trial import Trial
 from flip.files import read_json, write_atomic
+from flip.metrics.names import PROBE, Metric
 from flip.model.weights import read_weights
-from flip.provenance.trained import Trained, find
+from flip.provenance.layout import Trained, find
 from flip.report.bootstrap import estimates
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES
 from flip.testsets.reader import made_folder, prompts, set_folder
@@ -68,7 +69,7 @@ class Curve:
 
     def __init__(self, trained: Trained, file: Path):
         self.trained, self.params, self.file = trained, trained.params, file
-        self.metric = "fine" if self.params.aligned else "fine-probe"
+        self.metric = str(Metric("fine", "" if self.params.aligned else PROBE))
         self.points = read_csv(file) if file.exists() else []
         if not self.params.has_image_tower:
             raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")
@@ -154,7 +155,7 @@ def run(options) -> str:
         ValueError: no training, or nothing to measure it by.
     """
     trained = find(options.variant, options.scale, options.seed)
-    file = (options.out or Path("curves") / trained.place) / "curve.csv"
+    file = (options.out or trained.curve) / "curve.csv"
     curve, ended = Curve(trained, file), False
     while not ended:
         ended = not (options.follow and trained.checkpoints.exists())

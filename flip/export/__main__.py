@@ -23,6 +23,7 @@ from flip.export.target import Target
 from flip.files import file_hash, folder_at_once, write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
+from flip.provenance.layout import Layout
 
 
 def locate(options) -> None:
@@ -30,12 +31,12 @@ def locate(options) -> None:
     if options.variant is not None:
         must_be_name(options.variant, "--variant")
         scale = read_project(scale=options.scale).scale
-        seed = f"seed-{options.seed}"
-        found = Path("results") / scale / options.variant / seed
+        at = Layout(scale)
+        found = Path(at.run(options.variant, options.seed))
         options.params = options.params or found / "params.yaml"
         options.weights = options.weights or found / "weights.safetensors"
-        options.data = options.data or Path("data") / scale
-        receipt = Path("receipts") / scale / "variants" / options.variant / seed / "evaluate.json"
+        options.data = options.data or Path(at.data)
+        receipt = Path(at.receipts.variant(options.variant, "evaluate", options.seed))
         options.receipt = options.receipt or (receipt if receipt.exists() else None)
     if missing := [f"--{name}" for name in ("params", "weights", "data") if not getattr(options, name)]:
         raise ValueError(f"{', '.join(missing)}: not given; name a --variant, or all of --params, --weights and --data")

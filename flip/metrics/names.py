@@ -1,104 +1,109 @@
-"""Names of test sets and of metrics."""
+"""Parse the names of metrics, and tell what has to be computed for them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from flip.metrics.measures import ACCURACY
-from flip.metrics.sets import JAVA, TRANSFERS, TUNED, retrieval_in
+from flip.metrics.sets import JAVA, RECALLS, SCORES, TRANSFERS, retrieval_in
 
-HEADS = "heads"  # the job that does these
+PROBE, FINETUNED = "probe", "finetuned"
+MASKED, ENSEMBLE = "masked", "ensemble"  # ways of inference of what is measured on whole images, too
+CLASSIFYING = ("", MASKED, ENSEMBLE, PROBE, FINETUNED)
+SIDES = ("image", "text")
+HEADS = "heads"  # the job that trains these
 
 
-# What follows a set's name where its pictures are classified: zero-shot, and as the set's training split teaches.
-CLASSIFIED = ("", "-masked", "-ensemble", "-probe", TUNED)
+@dataclass(frozen=True)
+class Metric:
+    """Name one number: the test set that it is measured on, what is done there, and how that is scored.
+
+    `task`: '' for what the set is for (zero-shot classification, pointing, captioning, answering), 'probe',
+    'finetuned', 'masked', 'ensemble', 'image' or 'text' (what is looked for), a kind of pairs ('replace-object'), of
+    questions ('colour') or a domain ('near-domain'). `score`: 'accuracy', or what else the name ends with: 'r1',
+    'cider'.
+    """
+
+    set: str
+    task: str = ""
+    score: str = ACCURACY
+
+    @classmethod
+    def parse(cls, name: str, sets: Collection[str]) -> "Metric":
+        """Return the metric of a name such as 'fine-probe', of the longest set that begins it.
+
+        Raises:
+            ValueError: it belongs to none of the sets.
+        """
+        found = [one for one in sets if name == one or name.startswith(f"{one}-")]
+        if not found:
+            raise ValueError(f"metric '{name}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
+        test = max(found, key=len)
+        ending = name[len(test) + 1 :]
+        task, _, last = ending.rpartition("-")
+        recall = task in SIDES and last in {f"r{k}" for k in RECALLS}
+        if recall or (test in TRANSFERS and last in SCORES):
+            return cls(test, task, last)
+        return cls(test, ending)
+
+    @property
+    def ending(self) -> str:
+        """What follows the set in the name: '-image-r1', or nothing."""
+        return str(self)[len(self.set) :]
+
+    def __str__(self) -> str:
+        score = self.score if self.score != ACCURACY else ""
+        return "-".join(part for part in (self.set, self.task, score) if part)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What has to be trained, and computed, before there is such a number: 'caption' and 'meteor' for
+        'caption-meteor', all of 'coarse-finetuned'; nothing where the model is evaluated as it is, or probed."""
+        if self.task == FINETUNED:
+            return [str(self)]
+        if self.set not in TRANSFERS:
+            return []
+        return [self.set, *(score for score in JAVA if score == self.score)]
+
+    @property
+    def job(self) -> str | None:
+        """The job of the rule transfer that gives it: 'heads' for all that share features, each fine-tuning one of its
+        own; None where the evaluation does."""
+        return (str(self) if self.task == FINETUNED else HEADS) if self.tasks else None
+
+    def measure(self, sets: Mapping[str, dict]) -> str:
+        """Return how its outcomes become a number: as its set's revision says where images are classified."""
+        return sets[self.set].get("measure", ACCURACY) if self.task in CLASSIFYING else ACCURACY
+
+    def left_out(self, skipped: dict[str, str]) -> str | None:
+        """Return why it is not there, by what a job says of metrics, or of tasks, that it left out."""
+        return next((skipped[name] for name in (str(self), *self.tasks) if name in skipped), None)
 
 
 def places(tree: dict) -> dict[str, str | None]:
-    """Role -> place of all test sets of a scale, by its unchecked parameters; None: it has none."""
+    """Return role -> place of all test sets of a scale, by its unchecked parameters; None: it has none."""
     evaluate, transfer = tree["evaluate"], tree["transfer"]
     spoken = {retrieval_in(language): place for language, place in evaluate["languages"].items()}
     return evaluate["sets"] | spoken | {task: transfer[task] for task in TRANSFERS}
 
 
-def set_of(metric: str, sets) -> str:
-    """The test set that a metric is measured on: 'fine' for 'fine-masked'.
-
-    Raises:
-        ValueError: the metric belongs to none of the sets.
-    """
-    names = [name for name in sets if metric == name or metric.startswith(f"{name}-")]
-    if not names:
-        raise ValueError(f"metric '{metric}': of none of the test sets {', '.join(sets)}; see tables in params.yaml")
-    return max(names, key=len)
+def lacking(metrics: list[Metric], sets: dict[str, str | None]) -> list[str]:
+    """Return the test sets of metrics that a scale, whose sets' places these are, does not have."""
+    return [name for name in dict.fromkeys(metric.set for metric in metrics) if sets[name] is None]
 
 
-def lacking(metrics: list[str], sets: dict[str, str | None]) -> list[str]:
-    """The test sets of metrics that a scale, whose sets' places these are, does not have."""
-    return [name for name in dict.fromkeys(set_of(metric, sets) for metric in metrics) if sets[name] is None]
-
-
-def measure_of(metric: str, sets: dict[str, dict]) -> str:
-    """How its outcomes become a number: as its set's revision says, where pictures are classified."""
-    test = set_of(metric, sets)
-    return sets[test].get("measure", ACCURACY) if metric.removeprefix(test) in CLASSIFIED else ACCURACY
-
-
-def tasks_of(metric: str) -> list[str]:
-    """What has to be trained, and computed, for a metric: 'caption' and 'meteor' for 'caption-meteor', all of
-    'coarse-finetuned'; nothing for one of zero-shot or of a probe."""
-    if metric.endswith(TUNED):
-        return [metric]
-    parts = metric.split("-")
-    if parts[0] not in TRANSFERS:
-        return []
-    return [parts[0], *(score for score in JAVA if score == parts[-1])]
-
-
-def unmeasured(metric: str, skipped: dict[str, str]) -> str | None:
-    """Why a metric is not there, by what a job says of metrics, or of tasks, that it left out."""
-    return next((skipped[name] for name in (metric, *tasks_of(metric)) if name in skipped), None)
-
-
-def transferred(project) -> dict[str, list[str]]:
-    """Variant -> the tasks that tables of the project show of it."""
+def transferred(project) -> dict[str, dict[str, list[str]]]:
+    """Return variant -> job -> its tasks, for all that tables of the project show and that has to be trained."""
     found = {}
-    for table in project.tables.values():
-        if tasks := {task for metric in table.metrics for task in tasks_of(metric)}:
-            for name in table.variants:
-                if project.variants[name].has_image_tower:
-                    found.setdefault(name, set()).update(tasks)
-    return {name: sorted(tasks) for name, tasks in found.items()}
+    for name, table in project.tables.items():
+        wanted = {(task, metric.job) for metric in project.metrics(name) for task in metric.tasks}
+        for variant in table.variants if wanted else ():
+            if project.variants[variant].has_image_tower:
+                found.setdefault(variant, set()).update(wanted)
+    return {variant: _by_job(wanted) for variant, wanted in found.items()}
 
 
-def job_of(task: str) -> str:
-    """The job that does a task: 'heads' all that share features, each fine-tuning one of its own."""
-    return task if task.endswith(TUNED) else HEADS
-
-
-def jobs(tasks: list[str]) -> dict[str, list[str]]:
-    """Job -> its tasks."""
+def _by_job(wanted: set[tuple[str, str]]) -> dict[str, list[str]]:
     found = {}
-    for task in tasks:
-        found.setdefault(job_of(task), []).append(task)
+    for task, job in sorted(wanted):
+        found.setdefault(job, []).append(task)
     return found
-
-
-def untransferable(project) -> str | None:
-    """Why there is nothing to learn from for such a metric of a table; None if there is."""
-    params = project.baseline
-    for task in dict.fromkeys(task for tasks in transferred(project).values() for task in tasks):
-        role = task.removesuffix(TUNED)
-        if task.endswith(TUNED) and role not in params.evaluate.probe:
-            return f"tables: '{task}': {role} has no training split here; name it in evaluate.probe, too"
-        if task == "nocaps" and params.transfer.caption is None:
-            return "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
-        if task in TRANSFERS and getattr(params.transfer, task) == "world" and not shows_world(params):
-            return (
-                f"transfer.{task} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "
-                "fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a "
-                "folder"
-            )
-    return None
-
-
-def shows_world(params) -> bool:
-    """Whether there are the world's pictures that heads learn from and are tested on."""
-    sets = params.evaluate.sets
-    return sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe

@@ -2,7 +2,6 @@
 
 TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
 JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
-TUNED = "-finetuned"
 RECALLS = (1, 5, 10)
 # How the world's wrong captions differ from the right ones, and what its questions ask for.
 PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation")

@@ -13,6 +13,7 @@ from flip.plan.flops import step_flops, towers
 from flip.plan.memory import ADAM, FULL, memory, weights
 from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
 from flip.plan.work import Work, job_gpus, work
+from flip.provenance.layout import Layout
 
 # Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
 TEST_PICTURES = 50_000
@@ -86,7 +87,7 @@ class Estimate:
 
     def _measurements(self) -> dict[str, float]:
         """Seconds per sample by variant, where `flip.train.step_cost` measured them on this kind of GPU."""
-        paths = [Path("tables") / self.project.scale / report / "cost.json" for report in self.project.reports]
+        paths = [Path(Layout(self.project.scale).cost(report)) for report in self.project.reports]
         stored = [read_json(path) for path in paths if path.exists()]
         here = [one["variants"] for one in stored if one["device"] == self.gpu.device]
         return {name: one["seconds_per_sample"] for variants in here for name, one in variants.items()}

@@ -15,22 +15,22 @@ from pathlib import Path
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
 from flip.provenance.freshness import read_receipts
+from flip.provenance.layout import Layout
 from flip.provenance.receipt import absent
 
 
 def stages(project: Project) -> dict[str, list[str]]:
     """The receipts that each stage of dvc.yaml ends with."""
-    root, seeds = f"receipts/{project.scale}", project.baseline.seeds
-    tests = [f"{root}/data/tests/{name}.json" for name in project.baseline.evaluate.sets]
-    found = {"data": [f"{root}/data/tokenizer.json", *tests]}
+    receipts, seeds = Layout(project.scale).receipts, project.baseline.seeds
+    found = {"data": [receipts.data("tokenizer"), *map(receipts.test, project.baseline.evaluate.sets)]}
     for name in project.variants:
-        found[f"variant@{name}"] = [f"{root}/variants/{name}/seed-{seed}/evaluate.json" for seed in seeds]
-    return found | {f"tables@{name}": [f"{root}/tables/{name}/tables.json"] for name in project.reports}
+        found[f"variant@{name}"] = [receipts.variant(name, "evaluate", seed) for seed in seeds]
+    return found | {f"tables@{name}": [receipts.tables(name, "tables")] for name in project.reports}
 
 
 def finished(project: Project) -> list[str]:
     """Stages whose receipts hold, and whose products are here."""
-    receipts = read_receipts(f"receipts/{project.scale}")
+    receipts = read_receipts(Layout(project.scale).receipts.root)
 
     def is_finished(ends: list[str]) -> bool:
         chains = [receipts.chain(path) for path in ends]

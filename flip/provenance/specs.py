@@ -27,8 +27,9 @@ from flip.config.objectives import NAMES
 from flip.config.resolve import Project
 from flip.config.schema import Params
 from flip.files import write_atomic
-from flip.metrics.names import HEADS, jobs, transferred
+from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
+from flip.provenance.layout import Layout
 from flip.provenance.sources import path_of, rule_hash, source_hash, sources
 
 REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives by their names
@@ -101,8 +102,7 @@ def recipe(project: Project, variant: str) -> dict:
 
 
 class Spec(NamedTuple):
-    """Hold a spec's path below specs/<scale>/, its stage, the parameters that it depends on, and the variants whose
-    models it builds."""
+    """Hold a spec's path, its stage, the parameters that it depends on, and the variants whose models it builds."""
 
     path: str
     stage: Stage
@@ -120,67 +120,68 @@ class Spec(NamedTuple):
 
 def stages(project: Project) -> Iterator[Spec]:
     """List every spec of the project's scale."""
-    variants, baseline = project.variants, project.baseline
+    at, variants = Layout(project.scale).specs, project.variants
     for path, stage in data_stages(project):
-        yield Spec(path, stage, stage.parameters(baseline))
+        yield Spec(path, stage, stage.parameters(project.baseline))
     for variant, params in variants.items():
-        yield Spec(f"variants/{variant}/pretrain.json", PRETRAIN, recipe(project, variant), [params])
+        yield Spec(at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
-        yield Spec(f"variants/{variant}/evaluate.json", EVALUATE, EVALUATE.parameters(params) | places, [params])
+        yield Spec(at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places, [params])
     for name in {params.features for params in variants.values()} - {None}:
-        yield Spec(f"features/{name}/embed.json", EMBED, EMBED.parameters(variants[name]), [variants[name]])
+        yield Spec(at.features(name), EMBED, EMBED.parameters(variants[name]), [variants[name]])
     for report in project.reports:
         yield from report_stages(project, report)
-    yield Spec("page.json", PAGE, {"reports": project.tree["reports"]})
+    yield Spec(at.page, PAGE, {"reports": project.tree["reports"]})
 
 
 def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
-    """Give those that all variants share: every spec's path, and its stage."""
-    variants, baseline = project.variants, project.baseline
+    """List those that all variants share: every spec's path, and its stage."""
+    at, variants, baseline = Layout(project.scale).specs, project.variants, project.baseline
     for name, stage in DATA.items():
         if name != "test_sets":
-            yield f"data/{name}.json", stage.at(baseline.source.table)
+            yield at.data(name), stage.at(baseline.source.table)
     for role, place in baseline.evaluate.sets.items():
-        yield f"data/tests/{role}/test_sets.json", DATA["test_sets"].at(place)
-    yield "codebook.json", CODEBOOK
+        yield at.test_set(role), DATA["test_sets"].at(place)
+    yield at.codebook, CODEBOOK
     for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        yield f"languages/{spoken}/translations.json", TRANSLATIONS.at(baseline.source.table)
+        yield at.translations(spoken), TRANSLATIONS.at(baseline.source.table)
     for language, place in baseline.evaluate.languages.items():
-        yield f"languages/tests/{language}/translated_set.json", TRANSLATED_SET.at(place)
+        yield at.translated_set(language), TRANSLATED_SET.at(place)
 
 
 def report_stages(project: Project, report: str) -> Iterator[Spec]:
     """List those of a report."""
-    part = project.of(report)
+    at, part = Layout(project.scale).specs, project.of(report)
     variants = {name: project.variants[name] for name in part.named}
     costs = {name: COST.parameters(params) for name, params in variants.items()}
-    yield Spec(f"tables/{report}/cost.json", COST, costs, [*variants.values()])
-    for name, tasks in transferred(part).items():
-        for job, some in jobs(tasks).items():
+    yield Spec(at.tables(report, "cost"), COST, costs, [*variants.values()])
+    for name, jobs in transferred(part).items():
+        for job, some in jobs.items():
             stage, params = TRANSFER[HEADS if job == HEADS else "finetuning"], project.variants[name]
             learned = stage.parameters(params) | {"tasks": some}
-            yield Spec(f"tables/{report}/{name}/{job}/transfer.json", stage, learned, [params])
+            yield Spec(at.transfer(report, name, job), stage, learned, [params])
     compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
     compared |= {"variants": {name: TABLES.parameters(params) for name, params in variants.items()}}
-    yield Spec(f"tables/{report}/tables.json", TABLES, compared)
+    yield Spec(at.tables(report, "tables"), TABLES, compared)
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
-    """Write every spec and the frozen parameters: path below specs/<scale>/ -> text."""
-    found = {f"params/{name}.yaml": dump(one) for name, one in project.variants.items()}
-    found["params.yaml"] = to_yaml(project.tree | {"scale": project.scale})
+    """Write every spec and the frozen parameters: path -> text."""
+    at = Layout(project.scale)
+    found = {at.params(name): dump(one) for name, one in project.variants.items()}
+    found[at.project] = to_yaml(project.tree | {"scale": project.scale})
     return found | {spec.path: spec.text(rules) for spec in stages(project)}
 
 
-def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -> None:
+def write_specs(project: Project, in_use: bool, rules: str = "rules") -> None:
     """Brings the specs of the project's scale up to date; what has not changed is not touched.
 
     Raises:
         ParameterError: something has changed while a workflow that is at work has them `in_use`.
     """
-    folder, wanted = Path(folder) / project.scale, specs(project, Path(rules))
+    folder, wanted = Path(Layout(project.scale).specs.root), specs(project, Path(rules))
     files = [path for path in folder.rglob("*.*") if path.is_file()]
-    there = {str(path.relative_to(folder)): path.read_text(errors="replace") for path in files}
+    there = {str(path): path.read_text(errors="replace") for path in files}
     changed = [path for path in wanted.keys() | there.keys() if wanted.get(path) != there.get(path)]
     if changed and in_use:
         raise ParameterError(
@@ -190,6 +191,6 @@ def write_specs(project: Project, in_use: bool, folder="specs", rules="rules") -
         )
     for path in changed:
         if path in wanted:
-            write_atomic(folder / path, wanted[path])
+            write_atomic(path, wanted[path])
         else:
-            (folder / path).unlink()
+            Path(path).unlink()

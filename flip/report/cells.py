@@ -8,14 +8,14 @@ import yaml
 
 from flip.config.resolve import Project
 from flip.config.sections.report import Table
-from flip.metrics.names import lacking, set_of
+from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import formats
 from flip.report.bootstrap import Estimate
-from flip.report.costs import cost, relative
+from flip.report.costs import cost, in_paper, relative
 from flip.report.labels import labels
 from flip.report.results import Results
 
-INFERENCE = {"masked", "ensemble"}  # ways to measure what is measured on whole pictures, too
+INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole pictures, too
 PAPER = Path(__file__).with_name("paper.yaml")
 
 
@@ -24,7 +24,7 @@ class Cell:
     """One metric of one row; percentages and points. What has nothing to compare with is None, and so is all of what
     was not measured, for the reason in `missing`."""
 
-    metric: str
+    metric: Metric
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -69,16 +69,17 @@ class Comparison:
 
     def tested(self, cell: Cell) -> dict:
         """The test set of a cell."""
-        return self.sets[set_of(cell.metric, self.sets)]
+        return self.sets[cell.metric.set]
 
     def records(self) -> list[dict]:
         """Long form: one record per cell."""
         return [
             {"table": self.name, "variant": row.variant, "label": row.label}
             | asdict(cell)
+            | {"metric": str(cell.metric)}
             | {"agrees": cell.agrees}
             | row.cost
-            | {f"paper_{name}": row.paper_cost.get(name) for name in ("relative_flops", "relative_time")}
+            | {f"paper_{one.key}": one.printed(row) for one in in_paper()}
             | row.evidence
             | {"chance": self.tested(cell)["chance"]}
             | {f"test_{key}": self.tested(cell)[key] for key in ("samples", "sha256")}
@@ -95,7 +96,7 @@ class Comparison:
                 key: value
                 for cell in row.cells
                 for key, value in {
-                    cell.metric: cell.value,
+                    str(cell.metric): cell.value,
                     **{f"{cell.metric}_{name}": getattr(cell, name) for name in numbers},
                     f"{cell.metric}_agrees": cell.agrees,
                 }.items()
@@ -106,9 +107,11 @@ class Comparison:
         ]
 
 
-def leading_metric(project: Project) -> str:
-    """The one that stands for a report: the figure's, or else the first column of the first table."""
-    return project.tradeoff.metric if project.tradeoff else next(iter(project.tables.values())).metrics[0]
+def leading_metric(project: Project) -> Metric:
+    """Return the one that stands for a report: the figure's, or else the first column of the first table."""
+    if project.tradeoff:
+        return project.metric(project.tradeoff.metric)
+    return project.metrics(next(iter(project.tables)))[0]
 
 
 def read_paper() -> dict:
@@ -120,9 +123,9 @@ def chance(test: dict) -> float | None:
     return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
 
 
-def tested(test: str, content: dict, metrics: list[str]) -> dict:
-    """What a table says of a test set: its content and chance; its training split only where a probe is shown."""
-    kept = {key: value for key, value in content.items() if key != "train" or f"{test}-probe" in metrics}
+def tested(test: str, content: dict, metrics: list[Metric]) -> dict:
+    """Return what a table says of a test set: content and chance; its training split only where a probe is shown."""
+    kept = {key: value for key, value in content.items() if key != "train" or Metric(test, PROBE) in metrics}
     return kept | {"chance": chance(content)}
 
 
@@ -139,7 +142,7 @@ class Builder:
         self.paper = read_paper()
 
     @cached_property
-    def estimates(self) -> dict[tuple[str, str], Estimate]:
+    def estimates(self) -> dict[tuple[str, Metric], Estimate]:
         return self.results.estimates()
 
     def baseline(self, variant: str, table: Table) -> str:
@@ -151,30 +154,29 @@ class Builder:
         alike = next(name for name in table.variants if runs[name].params.masking.image == mask)
         return alike if alike != variant else table.variants[0]
 
-    def reference(self, variant: str, metric: str, table: Table) -> tuple[str, str] | None:
-        """A way of inference is compared with the plain one in the same row, all else with the row's baseline, or where
-        that has no such metric, with the first row above that has."""
-        plain = set_of(metric, self.results.sets)
-        if metric.removeprefix(f"{plain}-") in INFERENCE and plain in table.metrics:
-            return variant, plain
+    def reference(self, variant: str, metric: Metric, table: Table) -> tuple[str, Metric] | None:
+        """Return what a number is compared with: of a way of inference the plain one in the same row, else that of the
+        row's baseline, or where that has no such metric, of the first row above that has."""
+        if metric.task in INFERENCE and metric.set in table.metrics:
+            return variant, Metric(metric.set)
         above = table.variants[: table.variants.index(variant)]
         others = [one for one in (self.baseline(variant, table), *above) if one != variant]
         return next(((one, metric) for one in others if (one, metric) in self.estimates), None)
 
-    def cell(self, variant: str, metric: str, table: Table, paper: dict) -> Cell:
+    def cell(self, variant: str, metric: Metric, table: Table, paper: dict) -> Cell:
         if missing := self.results.runs[variant].missing(metric):
             return Cell(metric, missing=missing)
         confidence = self.results.bootstrap.confidence
         estimate = self.estimates[variant, metric]
         low, high = estimate.interval(confidence)
-        printed = paper.get(variant, {}).get(metric)
+        printed = paper.get(variant, {}).get(str(metric))
         cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
         if reference := self.reference(variant, metric, table):
             difference = estimate - self.estimates[reference]
             low, high = difference.interval(confidence)
-            other = paper.get(reference[0], {}).get(reference[1])
+            other = paper.get(reference[0], {}).get(str(reference[1]))
             cell |= {
-                "reference": reference[0] if reference[1] == metric else reference[1],
+                "reference": reference[0] if reference[1] == metric else str(reference[1]),
                 "difference": difference.value,
                 "difference_low": low,
                 "difference_high": high,
@@ -199,12 +201,13 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, table: Table, paper: dict) -> Row:
-        printed = {key: value for key, value in paper.get(variant, {}).items() if key.startswith("relative_")}
+    def row(self, variant: str, label: str, name: str, paper: dict) -> Row:
+        table = self.results.project.tables[name]
+        printed = {one.key: paper[variant][one.key] for one in in_paper() if one.key in paper.get(variant, {})}
         return Row(
             variant=variant,
             label=label,
-            cells=[self.cell(variant, metric, table, paper) for metric in table.metrics],
+            cells=[self.cell(variant, metric, table, paper) for metric in self.results.project.metrics(name)],
             cost=rounded(relative(cost(variant, self.results), cost(table.variants[0], self.results))),
             paper_cost=printed,
             evidence=self.evidence(variant),
@@ -213,18 +216,20 @@ class Builder:
     def unmeasured(self, name: str) -> list[str]:
         """The sets that a table of params.yaml names and the scale does not have."""
         project = self.results.project
-        return [formats.lacking(test) for test in lacking(project.tree["tables"][name]["metrics"], project.places)]
+        metrics = [project.metric(one) for one in project.tree["tables"][name]["metrics"]]
+        return [formats.lacking(test) for test in lacking(metrics, project.places)]
 
     def table(self, name: str) -> Comparison:
         table, sets = self.results.project.tables[name], self.results.sets
+        metrics = self.results.project.metrics(name)
         paper = self.paper["tables"].get(name, {})
         texts = labels([self.results.runs[variant].params for variant in table.variants])
-        used = dict.fromkeys(set_of(metric, sets) for metric in table.metrics)
+        used = dict.fromkeys(metric.set for metric in metrics)
         return Comparison(
             name=name,
             title=table.title,
-            rows=[self.row(v, text, table, paper) for v, text in zip(table.variants, texts, strict=True)],
-            sets={test: tested(test, sets[test], table.metrics) for test in used},
+            rows=[self.row(v, text, name, paper) for v, text in zip(table.variants, texts, strict=True)],
+            sets={test: tested(test, sets[test], metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=[*self.paper["notes"].get(name, []), *self.unmeasured(name)],
         )

@@ -7,6 +7,7 @@ import numpy as np
 import vl_convert
 
 from flip.files import write_atomic
+from flip.metrics.names import Metric
 from flip.report import formats
 from flip.report.costs import cost, relative
 from flip.report.results import Results
@@ -99,7 +100,7 @@ def tradeoff_records(curves: dict) -> list[dict]:
     ]
 
 
-def tradeoff(curves: dict, metric: str) -> dict:
+def tradeoff(curves: dict, metric: Metric) -> dict:
     """Accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
     if not curves:
         return {}
@@ -155,7 +156,7 @@ def training(results: Results) -> dict:
     )
 
 
-def cost_records(results: Results, tables, metric: str) -> list[dict]:
+def cost_records(results: Results, tables, metric: Metric) -> list[dict]:
     """Each variant of the tables that has the metric: costs relative to the first row of all, accuracy in percent."""
     baseline = cost(tables[0].rows[0].variant, results)
     found = {}
@@ -175,7 +176,7 @@ def cost_records(results: Results, tables, metric: str) -> list[dict]:
     return list(found.values())
 
 
-def costs(results: Results, tables, metric: str) -> dict:
+def costs(results: Results, tables, metric: Metric) -> dict:
     """Accuracy against training time, with points as large as the memory that a step takes; {} without points."""
     if not (records := cost_records(results, tables, metric)):
         return {}

@@ -17,6 +17,7 @@ import pandas as pd
 
 from flip.config.faults import ParameterError
 from flip.config.resolve import read_project
+from flip.provenance.layout import Layout
 from flip.provenance.receipt import parse, read
 
 HERE = "."
@@ -54,7 +55,7 @@ def receipts(state: str, scale: str) -> dict[str, dict]:
     Raises:
         ValueError: one was edited since it was written.
     """
-    root = Path("receipts") / scale
+    root = Path(Layout(scale).receipts.root)
     if state == HERE:
         return {str(path.relative_to(root)): read(path) for path in sorted(root.rglob("*.json"))}
     commit = resolve(state)

@@ -36,11 +36,6 @@ def around(cost: dict, name: str) -> str:
     return "" if low == high else f"[{low}, {high}]"
 
 
-def spread(cost: dict, name: str) -> str:
-    """The median of a relative time, and its range."""
-    return f"{times(cost[name])} {around(cost, name)}".strip()
-
-
 def duration(seconds: float) -> str:
     """'7.5 s', '12 min 5 s', '30 h 32 min'."""
     if seconds < 59.5:

@@ -5,6 +5,7 @@ from functools import partial
 
 from flip.config.objectives import NAMES, Objectives
 from flip.config.schema import Params, Section
+from flip.metrics.names import FINETUNED, PROBE, Metric
 
 
 def _image_tower(params: Params) -> str:
@@ -89,15 +90,9 @@ FACTS = {
     "text tower from": (lambda p: p.text_tower.weights or "", ["text_tower.weights"]),
     "tuned from": (lambda p: p.start or "", ["start"]),
 }
-# Tasks that go by a word of their own, by the end of a metric's name.
-TASKS = {
-    "probe": "linear probe",
-    "cider": "CIDEr-D",
-    "bleu4": "BLEU-4",
-    "meteor": "METEOR",
-    "spice": "SPICE",
-    "finetuned": "fine-tuned",
-}
+# Tasks and scores that go by a word of their own.
+TASKS = {PROBE: "linear probe", FINETUNED: "fine-tuned"}
+SCORES = {"cider": "CIDEr-D", "bleu4": "BLEU-4", "meteor": "METEOR", "spice": "SPICE"}
 MANY = 12  # facts, beyond which a label says only what sets its row apart
 # No part of the recipe.
 IGNORED = {"variant", "scale", "resources"}
@@ -120,10 +115,13 @@ def facts(params: Params) -> dict[str, str]:
     }
 
 
-def column(metric: str) -> str:
-    """What a metric is called: 'fine linear probe' for 'fine-probe'."""
-    test, _, task = metric.rpartition("-")
-    return f"{test} {TASKS[task]}" if task in TASKS else metric
+def column(metric: Metric) -> str:
+    """Return what a metric is called: 'fine linear probe' for 'fine-probe'."""
+    if metric.task in TASKS:
+        return f"{metric.set} {TASKS[metric.task]}"
+    if metric.score in SCORES:
+        return f"{Metric(metric.set, metric.task)} {SCORES[metric.score]}"
+    return str(metric)
 
 
 def labels(rows: list[Params]) -> list[str]:

@@ -1,6 +1,6 @@
 """Tables for LaTeX with the package booktabs: values, intervals, paired differences, the paper's values, costs."""
 
-from flip.report import formats
+from flip.report import costs, formats
 from flip.report.cells import Comparison
 from flip.report.labels import column
 
@@ -41,15 +41,15 @@ def cell(one) -> str:
 
 
 def row(one) -> str:
-    costs = [formats.times(one.cost[f"relative_{name}"]) for name in ("flops", "time", "total_time", "memory")]
     name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
-    return " & ".join([name, *map(cell, one.cells), *costs]) + " \\\\"
+    numbers = [escaped(column.number(one)) for column in costs.in_latex()]
+    return " & ".join([name, *map(cell, one.cells), *numbers]) + " \\\\"
 
 
 def latex(table: Comparison) -> str:
     """A table environment; what it was trained and tested on stands in its caption."""
     heads = ["Row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    heads += ["FLOPs", "time", "total time", "memory"]
+    heads += [one.in_latex for one in costs.in_latex()]
     said = f"{table.title}. {table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}."
     lines = [
         "\\begin{table}",

@@ -10,8 +10,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from flip.metrics.names import set_of
-from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
+from flip.report import charts, costs, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.html import inline, templates
 from flip.report.labels import column
@@ -210,7 +209,6 @@ def section(part: Part, shown: set) -> dict:
         "training": training_curves(results),
         "time": part.time,
         "still": inline(charts.still(part.time_figure)) if part.time else "",
-        "set_of": lambda metric: set_of(metric, results.sets),
     }
 
 
@@ -244,6 +242,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             paper=read_paper(),
             formats=formats,
             column=column,
+            cost_columns=costs.on_page(),
             tags=TAGS,
             size=(WIDTH, HEIGHT),
             style=Markup((HERE / "page.css").read_text()),

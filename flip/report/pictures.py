@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from flip.metrics.names import Metric
 from flip.report.results import Results, Run
 
 WIDTH, HEIGHT = 200, 60  # units of the histogram's drawing
@@ -30,10 +31,10 @@ def _sheet(path: Path, title: str, alt: str, caption: str) -> Sheet:
 
 def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     """Hits on the sheet, and the score of the whole set."""
-    hits, metric = facts["hits"], facts["set"]
+    hits, test = facts["hits"], facts["set"]
     found = ", ".join(f"{text} ({'hit' if hit else 'miss'})" for text, hit in zip(facts["subjects"], hits, strict=True))
-    score, test = run.metrics[0]["metrics"][metric], run.sets[metric]
-    whole = f"{score:.1f}% of the set's {test['samples']:,}, chance {test['chance']:.1f}%"
+    score, content = run.metrics[0]["metrics"][str(Metric(test))], run.sets[test]
+    whole = f"{score:.1f}% of the set's {content['samples']:,}, chance {content['chance']:.1f}%"
     return _sheet(
         path,
         variant,
@@ -50,7 +51,7 @@ def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
         for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
             run = results.runs[variant]
             for name, (facts, path) in run.pictures.items():
-                if facts["kind"] == "relevance" and facts["set"] == metric and (variant, name) not in shown:
+                if facts["kind"] == "relevance" and Metric(facts["set"]) == metric and (variant, name) not in shown:
                     shown.add((variant, name))
                     found.setdefault(table.name, []).append(_relevance(variant, run, facts, path))
     return found
@@ -58,7 +59,7 @@ def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
 
 def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     """Ranks on the sheet, and the score of the whole set."""
-    ranks, metric = facts["ranks"], f"{facts['set']}-image-r1"
+    ranks, metric = facts["ranks"], str(Metric(facts["set"], "image", "r1"))
     found = ", ".join(f"{text} (no. {rank})" for text, rank in zip(facts["subjects"], ranks, strict=True))
     return _sheet(
         path,
@@ -72,7 +73,8 @@ def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
 def exemplary(results: Results) -> list[str]:
     """Of the variants that find pictures by captions the baseline, and the best one if that is another."""
     measured = {name: run.metrics[0]["metrics"] for name, run in results.runs.items()}
-    metric = next((one for found in measured.values() for one in found if one.endswith("-image-r1")), None)
+    first = dict.fromkeys(str(Metric(test, "image", "r1")) for test in results.project.places)
+    metric = next((one for found in measured.values() for one in found if one in first), None)
     scores = {name: found.get(metric) for name, found in measured.items()}
     able = [name for name, score in scores.items() if score is not None]
     return list(dict.fromkeys([able[0], max(able, key=scores.get)])) if able else []

@@ -10,9 +10,12 @@ import pandas as pd
 from flip.config.resolve import Project
 from flip.config.schema import Params
 from flip.files import read_json
-from flip.metrics.names import job_of, measure_of, set_of, tasks_of, transferred, unmeasured
+from flip.metrics.measures import ACCURACY
+from flip.metrics.names import PROBE, Metric, transferred
 from flip.metrics.scoring import percent
+from flip.metrics.sets import TRANSFERS
 from flip.provenance import receipt
+from flip.provenance.layout import Records, seed_folder
 from flip.provenance.specs import recipe
 from flip.report.bootstrap import Estimate, estimates
 
@@ -67,12 +70,12 @@ class Run:
         found = self.metrics[0]["pictures"].items()
         return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
 
-    def unread(self, metric: str) -> bool:
-        """Whether it is measured in a language that the variant does not read, or in a task that was not trained."""
-        if tasks := tasks_of(metric):
-            return tasks[0] not in self.trained
-        evaluate, languages = self.params.evaluate, self.params.captions.languages
-        return set_of(metric, evaluate.of(evaluate.languages)) not in evaluate.of(languages)
+    def unread(self, test: str) -> bool:
+        """Return whether a set's captions are in a language that the variant does not read, or it is that of a task
+        that was not trained."""
+        if test in TRANSFERS:
+            return test not in self.trained
+        return test not in self.params.evaluate.of(self.params.captions.languages)
 
     def check_data(self) -> None:
         """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
@@ -82,26 +85,25 @@ class Run:
             found[f"{folder}/metrics.json"] = metrics["manifest"]
         _same("training data", found, "")
 
-    def missing(self, metric: str) -> str | None:
-        """Why the metric was not measured; None if it was, or if nothing explains it."""
+    def missing(self, metric: Metric) -> str | None:
+        """Return why the metric was not measured; None if it was, or if nothing explains it."""
         params = self.params
-        if tasks_of(metric):
-            return unmeasured(metric, self.metrics[0]["skipped"]) if params.has_image_tower else "no image tower"
-        if self.unread(metric):
+        if metric.job:
+            return metric.left_out(self.metrics[0]["skipped"]) if params.has_image_tower else "no image tower"
+        if self.unread(metric.set):
             return f"captions in {', '.join(params.captions.languages)} alone"
-        test = set_of(metric, self.sets)
+        test, task = metric.set, metric.task
         if few := self.few(test):
             return few
-        able = {"probe": params.has_image_tower, "image": params.relates, "text": params.has_text_tower}
-        task = metric.removeprefix(f"{test}-")
+        able = {PROBE: params.has_image_tower, "image": params.relates, "text": params.has_text_tower}
         pairs = self.sets[test].get("pairs")
         if params.aligned and pairs and task not in pairs:
             return f"{test} has no such pairs, but {', '.join(pairs)}"
-        if task not in able or not able[task]:
+        if metric.score != ACCURACY or not able.get(task):  # no probe, or of features that it lacks
             return params.unaligned
         if test not in params.evaluate.probe:
             return f"evaluate.probe does not name {test}"
-        return self.metrics[0]["skipped"].get(f"{test}-probe")
+        return self.metrics[0]["skipped"].get(str(Metric(test, PROBE)))
 
     def few(self, test: str) -> str | None:
         """Why a set has too few pictures for an interval; None if it has enough."""
@@ -111,28 +113,27 @@ class Run:
             return None
         return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
 
-    def outcomes(self, metric: str) -> np.ndarray:
-        """[seeds, pictures, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
+    def outcomes(self, metric: Metric) -> np.ndarray:
+        """Return [seeds, pictures, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
 
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
         """
-        pictures = self.sets[set_of(metric, self.sets)]["samples"]
-        measure, rows = measure_of(metric, self.sets), []
-        tasks = tasks_of(metric)
-        places = self.trained[tasks[0]] if tasks else self.folders
+        pictures, name = self.sets[metric.set]["samples"], str(metric)
+        measure, rows = metric.measure(self.sets), []
+        places = self.trained[metric.tasks[0]] if metric.job else self.folders
         for folder, metrics in zip(places, self.metrics, strict=True):
             with np.load(_found(folder / "outcomes.npz")) as file:
-                if metric not in file or metric not in metrics["metrics"]:
+                if name not in file or name not in metrics["metrics"]:
                     why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
                     raise ValueError(f"{folder}: no metric '{metric}'; {why}")
-                row = file[metric]
+                row = file[name]
             if len(row) > pictures:
                 raise ValueError(
                     f"{folder}: '{metric}' has {len(row)} outcomes of {pictures} pictures, and does not say whose they "
                     "are: an earlier version wrote it; evaluate again"
                 )
-            if abs(percent(measure, row[None]) - metrics["metrics"][metric]) > 0.01:
+            if abs(percent(measure, row[None]) - metrics["metrics"][name]) > 0.01:
                 raise ValueError(f"{folder}: outcomes.npz and metrics.json differ in '{metric}'; evaluate again")
             rows.append(row)
         return np.stack(rows)
@@ -151,16 +152,16 @@ def _add_trained(metrics: list[dict], places: list[Path]) -> None:
             one[part] |= found[part]
 
 
-def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> Run:
+def _read_run(project: Project, folder: Path, receipts: Records, trained: Path) -> Run:
     """One variant; below `trained` lies what was trained to be measured.
 
     Raises:
         ValueError: a file is missing, a receipt was edited, or the weights were made with other parameters.
     """
     params, wanted = project.variants[folder.name], recipe(project, folder.name)
-    names = [f"seed-{seed}" for seed in params.seeds]
-    for name in names:
-        path = _found(receipts / name / "pretrain.json")
+    names = [seed_folder(seed) for seed in params.seeds]
+    for seed in params.seeds:
+        path = _found(receipts.variant(folder.name, "pretrain", seed))
         if receipt.read(path)["spec"]["parameters"] != wanted:
             raise ValueError(
                 f"{path}: trained with other parameters than params.yaml has for '{params.variant}'; run `snakemake "
@@ -168,18 +169,18 @@ def _read_run(project: Project, folder: Path, receipts: Path, trained: Path) -> 
             )
     folders = [folder / name for name in names]
     metrics = [read_json(_found(seed / "metrics.json")) for seed in folders]
-    tasks = transferred(project).get(folder.name, [])
-    jobs = {job_of(task): [trained / job_of(task) / name for name in names] for task in tasks}
-    for places in jobs.values():
+    jobs = transferred(project).get(folder.name, {})
+    places_of = {job: [trained / job / name for name in names] for job in jobs}
+    for places in places_of.values():
         _add_trained(metrics, places)
     return Run(
         params=params,
         metrics=metrics,
         training=[read_json(_found(seed / "training.json")) for seed in folders],
         logs=[pd.read_csv(_found(seed / "log.csv")) for seed in folders],
-        receipts=[receipt.read(_found(receipts / name / "evaluate.json")) for name in names],
+        receipts=[receipt.read(_found(receipts.variant(folder.name, "evaluate", seed))) for seed in params.seeds],
         folders=folders,
-        trained={task: jobs[job_of(task)] for task in tasks},
+        trained={task: places_of[job] for job, tasks in jobs.items() for task in tasks},
     )
 
 
@@ -253,18 +254,22 @@ class Results:
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
         return self
 
-    def estimates(self) -> dict[tuple[str, str], Estimate]:
+    def estimates(self) -> dict[tuple[str, Metric], Estimate]:
         """(variant, metric) -> Estimate, of all tables and the trade-off figure, but for what a row lacks."""
-        wanted = [(v, m) for table in self.project.tables.values() for v in table.variants for m in table.metrics]
-        if tradeoff := self.project.tradeoff:
-            wanted += [(variant, tradeoff.metric) for curve in tradeoff.curves.values() for variant in curve]
+        project = self.project
+        wanted = [
+            (v, m) for name, table in project.tables.items() for v in table.variants for m in project.metrics(name)
+        ]
+        if tradeoff := project.tradeoff:
+            metric = project.metric(tradeoff.metric)
+            wanted += [(variant, metric) for curve in tradeoff.curves.values() for variant in curve]
         groups = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
             if self.runs[variant].missing(metric):
                 continue
             values = self.runs[variant].outcomes(metric)
-            measure = measure_of(metric, self.sets)
-            groups[set_of(metric, self.sets), measure, values.shape[1:]][variant, metric] = values
+            measure = metric.measure(self.sets)
+            groups[metric.set, measure, values.shape[1:]][variant, metric] = values
         found = {}
         for (name, measure, _), outcomes in groups.items():
             found |= estimates(outcomes, name, self.bootstrap.resamples, measure)
@@ -287,10 +292,10 @@ def read_results(project: Project, data, folder, receipts, cost) -> Results:
         ValueError: a file is missing, or the runs are not comparable.
     """
     data, folder, receipts, trained = Path(data), Path(folder), Path(receipts), Path(cost).parent
-    own = receipts / "variants"
+    at = Records(str(receipts))
     return Results(
         project=project,
-        runs={name: _read_run(project, folder / name, own / name, trained / name) for name in project.named},
+        runs={name: _read_run(project, folder / name, at, trained / name) for name in project.named},
         cost=read_json(_found(cost)),
         manifest=read_json(_found(data / "manifest.json")),
         ledger=read_json(_found(data / "ledger.json")),

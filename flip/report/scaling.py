@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from flip.files import write_atomic, write_json
-from flip.metrics.names import set_of
+from flip.metrics.names import Metric
 from flip.report import formats, records
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost
@@ -82,9 +82,9 @@ def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.nda
     return np.exp(y.mean(axis=0) + b * x.mean()), b
 
 
-def points(results: Results, estimates: dict, names: list[str], metric: str, first: str) -> list[Point]:
+def points(results: Results, estimates: dict, names: list[str], metric: Metric, first: str) -> list[Point]:
     """Errors below half a picture count as that: they have a logarithm then."""
-    least = 50 / results.sets[set_of(metric, results.sets)]["samples"]
+    least = 50 / results.sets[metric.set]["samples"]
     base = float(np.median(cost(first, results).total_time))
     model, found = results.runs[names[0]].params.model, []
     for name in names:
@@ -100,7 +100,8 @@ def laws(results: Results, estimates: dict) -> list[Law]:
     found, reference = [], None
     for label, one in scaling.laws.items() if scaling else ():
         first = next(iter(scaling.laws.values())).fitted[0]
-        every = points(results, estimates, [*one.fitted, *one.held_out], scaling.metric, first)
+        metric = results.project.metric(scaling.metric)
+        every = points(results, estimates, [*one.fitted, *one.held_out], metric, first)
         fitted, held = every[: len(one.fitted)], every[len(one.fitted) :]
         flops = np.array([point.flops for point in fitted])
         reference = reference or float(flops.max())

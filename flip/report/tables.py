@@ -11,11 +11,12 @@ from statistics import fmean as mean
 
 from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
-from flip.report import charts, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Comparison, leading_metric
+from flip.metrics.names import Metric
+from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
+from flip.report.cells import Builder, Comparison, Row, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
-from flip.report.results import read_results
+from flip.report.results import Results, read_results
 
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
@@ -31,38 +32,31 @@ def markdown_cell(cell) -> str:
     return "<br>".join(parts)
 
 
-def markdown_row(row) -> list[str]:
-    size = f"{formats.megabytes(row.cost['peak_memory_bytes'])} at batch {row.cost['measured_batch']:,}"
-    memory = f"{formats.times(row.cost['relative_memory'])} ({size})"
-    costs = [
-        (formats.times(row.cost["relative_flops"]), row.paper_cost.get("relative_flops")),
-        (formats.spread(row.cost, "relative_time"), row.paper_cost.get("relative_time")),
-        (formats.spread(row.cost, "relative_total_time"), None),
-        (memory, None),
-    ]
+def markdown_row(row: Row) -> list[str]:
     return [
         f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
         *map(markdown_cell, row.cells),
-        *(text if printed is None else f"{text}<br>paper {formats.times(printed)}" for text, printed in costs),
-        f"{row.cost['samples']:,}",
+        *(one.markdown(row) for one in costs.in_markdown()),
     ]
 
 
 def markdown(table: Comparison) -> str:
     """The table with its evidence, for GitHub."""
     head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    head += ["FLOPs per sample", "time per sample", "total time", "peak memory", "samples seen"]
+    head += [one.title for one in costs.in_markdown()]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def summary(results, metric: str) -> dict:
+def summary(results: Results, metric: Metric) -> dict:
     """The few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
     measured = {name: run.metrics for name, run in results.runs.items() if not run.missing(metric)}
     return {
-        metric: {name: round(mean(one["metrics"][metric] for one in seeds), 2) for name, seeds in measured.items()},
+        str(metric): {
+            name: round(mean(one["metrics"][str(metric)] for one in seeds), 2) for name, seeds in measured.items()
+        },
         "pictures": results.manifest["samples"],
         "share_used": round(results.share_used, 4),
         "training_hours": round(sum(t["seconds"] for run in results.runs.values() for t in run.training) / 3600, 3),
@@ -120,7 +114,7 @@ def write(found, out: Path) -> None:
         records.write(out, name, rows)
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
-        write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.tradeoff.metric, kind))
+        write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.metric(project.tradeoff.metric), kind))
     if laws := scaling.summarized(found, builder.estimates):
         scaling.write(laws, out)
     part = page.Part(found, tables, curves, laws)

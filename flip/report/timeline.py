@@ -10,7 +10,9 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+from flip.metrics.names import transferred
 from flip.provenance import receipt
+from flip.provenance.layout import Records
 from flip.report.results import Results
 
 PAUSE = 60  # seconds in which nothing ran, from which on a figure leaves them out
@@ -153,13 +155,15 @@ def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
 
 def last_receipts(results: Results) -> list[Path]:
     """Of what a report's tables are made of: evaluations, costs, what was trained to be measured."""
-    tables = results.receipts / "tables" / next(iter(results.project.reports))
-    found = [tables / "cost.json"]
-    for run in results.runs.values():
-        found += [results.receipts.joinpath("variants", *one.parts[-2:], "evaluate.json") for one in run.folders]
-        places = {place.parts[-3:] for some in run.trained.values() for place in some}
-        found += [tables.joinpath(*parts, "transfer.json") for parts in sorted(places)]
-    return found
+    at, report = Records(str(results.receipts)), next(iter(results.project.reports))
+    jobs = transferred(results.project)
+    found = [at.tables(report, "cost")]
+    for name, run in results.runs.items():
+        found += [at.variant(name, "evaluate", seed) for seed in run.params.seeds]
+        found += [
+            at.transfer(report, name, job, seed) for job in sorted(jobs.get(name, ())) for seed in run.params.seeds
+        ]
+    return [Path(one) for one in found]
 
 
 def read(results: Results) -> Timeline | None:

@@ -16,8 +16,9 @@ from flip.config.faults import ParameterError, nearest
 from flip.config.frozen import dump
 from flip.config.resolve import Project, read_project
 from flip.files import file_hash, read_json
-from flip.metrics.names import job_of, measure_of, set_of, tasks_of, unmeasured
+from flip.metrics.names import Metric
 from flip.metrics.scoring import number
+from flip.provenance.layout import Layout
 from flip.provenance.receipt import behind
 
 
@@ -44,10 +45,10 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
     for name, known, what in ((variant, found.variants, "row"), (metric, found.metrics, "column")):
         if name not in known:
             raise ValueError(f"table {table} has no {what} '{name}'; {nearest(name, known)}")
-    folder, stage = f"receipts/{project.scale}/variants/{variant}", "evaluate"
-    if tasks := tasks_of(metric):
-        folder, stage = f"receipts/{project.scale}/tables/{found.report}/{variant}/{job_of(tasks[0])}", "transfer"
-    return {seed: f"{folder}/seed-{seed}/{stage}.json" for seed in project.variants[variant].seeds}
+    receipts, seeds = Layout(project.scale).receipts, project.variants[variant].seeds
+    if job := project.metric(metric).job:
+        return {seed: receipts.transfer(found.report, variant, job, seed) for seed in seeds}
+    return {seed: receipts.variant(variant, "evaluate", seed) for seed in seeds}
 
 
 def made(receipt: dict) -> str:
@@ -80,22 +81,21 @@ def ledger_line(receipts: dict[str, dict]) -> str:
     return f"{ledger['used']:,} used of {ledger['wanted']:,} wanted; lost: {lost}"
 
 
-def story(project: Project, seed: int, metric: str, receipts: dict[str, dict]) -> str:
+def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]) -> str:
     """One seed's number, as text."""
     stages = {}
     for receipt in receipts.values():
         stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
     evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
-    if metric not in measured["metrics"]:
-        why = unmeasured(metric, measured["skipped"]) or "the model lacks a tower for it"
+    if str(metric) not in measured["metrics"]:
+        why = metric.left_out(measured["skipped"]) or "the model lacks a tower for it"
         raise ValueError(f"{metric}: not measured on these weights: {why}")
-    tested = set_of(metric, measured["sets"])
-    test = measured["sets"][tested]
+    test = measured["sets"][metric.set]
     (weights, content), *_ = training["made"].items()
     lines = [
-        f"seed {seed}: {metric} = {measured['metrics'][metric]:.2f} %",
-        f"  test set  {tested}: {test['samples']:,} pictures, revision {test['sha256']}",
+        f"seed {seed}: {metric} = {measured['metrics'][str(metric)]:.2f} %",
+        f"  test set  {metric.set}: {test['samples']:,} pictures, revision {test['sha256']}",
         f"  evaluated\n{made(evaluation)}",
         f"  weights   {weights}, SHA-256 {content['sha256']}",
         f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",
@@ -131,31 +131,30 @@ def verify_shards(data: Path) -> list[str]:
     ]
 
 
-def verify_metric(project: Project, report: str, variant: str, seed: int, metric: str) -> list[str]:
+def verify_metric(project: Project, report: str, variant: str, seed: int, metric: Metric) -> list[str]:
     """Evaluates the weights again; gives what differs from the outcomes on disk."""
     from flip.evaluate.__main__ import evaluate_weights  # only here: they import torch
     from flip.transfer.__main__ import transfer
 
-    results, data = Path("results") / project.scale, Path("data") / project.scale
-    folder, params = results / variant / f"seed-{seed}", project.variants[variant]
-    weights = folder / "weights.safetensors"
-    if tasks := tasks_of(metric):
-        folder = Path("tables") / project.scale / report / variant / job_of(tasks[0]) / f"seed-{seed}"
-        again = transfer(params, data, weights, seed, tasks)[0][metric]
+    at, params = Layout(project.scale), project.variants[variant]
+    folder, data, weights = Path(at.run(variant, seed)), Path(at.data), at.weights(variant, seed)
+    if metric.job:
+        folder = Path(at.transfer(report, variant, metric.job, seed))
+        again = transfer(params, data, weights, seed, metric.tasks)[0][str(metric)]
     else:
-        again = evaluate_weights(params, data, weights, seed)[metric]
+        again = evaluate_weights(params, data, weights, seed)[str(metric)]
     with np.load(folder / "outcomes.npz") as file:
-        stored = file[metric]
+        stored = file[str(metric)]
     same = stored.shape == again.shape and (stored == again).reshape(len(again), -1).all(axis=1)
     differing = len(again) - int(np.sum(same))
-    value = number(measure_of(metric, read_json(folder / "metrics.json")["sets"]), again)
+    value = number(metric.measure(read_json(folder / "metrics.json")["sets"]), again)
     print(f"seed {seed}: {metric} from the weights = {value:.2f} %, {differing} of {len(again)} outcomes differ")
     return [f"{folder}: {differing} outcomes of {metric} are not those of the weights"] if differing else []
 
 
-def verify(project: Project, table: str, variant: str, metric: str, found: dict[int, dict]) -> list[str]:
+def verify(project: Project, table: str, variant: str, metric: Metric, found: dict[int, dict]) -> list[str]:
     report = project.tables[table].report
-    faults = verify_shards(Path("data") / project.scale)
+    faults = verify_shards(Path(Layout(project.scale).data))
     for seed, receipts in found.items():
         faults += verify_files(receipts)
         faults += verify_metric(project, report, variant, seed, metric)
@@ -175,14 +174,15 @@ def main(argv=None):
         project = read_project(scale=options.scale)
         wanted = runs(project, options.table, options.variant, options.metric)
         found = {seed: chain(receipt) for seed, receipt in wanted.items()}
-        stories = [story(project, seed, options.metric, one) for seed, one in found.items()]
+        metric = project.metric(options.metric)
+        stories = [story(project, seed, metric, one) for seed, one in found.items()]
         if options.json:
             print(json.dumps(found, indent=1))
         else:
             print(f"Table {options.table}, {options.variant}: frozen parameters\n")
             print(dump(project.variants[options.variant]))
             print("\n\n".join(stories))
-        faults = verify(project, options.table, options.variant, options.metric, found) if options.verify else []
+        faults = verify(project, options.table, options.variant, metric, found) if options.verify else []
     except (ParameterError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     if faults:

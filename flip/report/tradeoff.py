@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from flip.metrics.names import Metric
 from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.results import Results
@@ -33,12 +34,13 @@ def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
     tradeoff = results.project.tradeoff
     if tradeoff is None:
         return {}
+    metric = results.project.metric(tradeoff.metric)
     baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
 
     def point(variant):
-        if missing := results.runs[variant].missing(tradeoff.metric):
-            raise ValueError(f"tradeoff.curves: '{variant}' has no '{tradeoff.metric}' ({missing}); take it out")
-        estimate = estimates[variant, tradeoff.metric]
+        if missing := results.runs[variant].missing(metric):
+            raise ValueError(f"tradeoff.curves: '{variant}' has no '{metric}' ({missing}); take it out")
+        estimate = estimates[variant, metric]
         return Point(
             variant=variant,
             epochs=results.runs[variant].params.train.total_epochs,
@@ -105,7 +107,7 @@ def _draw_curve(axes, points, color, marker, below):
         axes.annotate(f"{point.epochs:g}", at, place, textcoords="offset points", ha=side, color=color, fontsize=9)
 
 
-def draw(found: dict[str, list[Point]], metric: str, kind: str) -> bytes:
+def draw(found: dict[str, list[Point]], metric: Metric, kind: str) -> bytes:
     """The figure as 'svg' or 'png'."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
         figure = Figure(figsize=(4.8, 3.8), layout="constrained")

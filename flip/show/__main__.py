@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flip.data.words import has_words
 from flip.files import write_atomic
-from flip.provenance.trained import Trained, find
+from flip.provenance.layout import Trained, find
 from flip.show.page import render
 from flip.show.viewer import SEARCHED, Picture, Shelf, Viewer
 
@@ -63,7 +63,7 @@ def main(argv=None):
         parser.error(f"--count {options.count}: allowed: 1 and more")
     try:
         trained = find(options.variant, options.scale, options.seed)
-        out = options.out or Path("shown") / trained.scale / f"{trained.variant}.html"
+        out = options.out or Path(trained.layout.shown(trained.variant))
         write_atomic(out, look(trained, options))
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

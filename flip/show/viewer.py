@@ -25,8 +25,8 @@ from flip.evaluate.kinds.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
 from flip.model.masking import mask_patches
+from flip.provenance.layout import Trained
 from flip.provenance.sources import source_hash
-from flip.provenance.trained import Trained
 from flip.testsets.cache import Squares
 from flip.testsets.kinds import of_folder
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flip.metrics.names import set_of
+from flip.metrics.names import ENSEMBLE, MASKED, Metric
 from flip.metrics.sets import TRANSFERS, WORLD
 from flip.testsets import public
 from flip.testsets.kind import Kind
 from flip.testsets.kinds import KINDS, LEARNED
 from flip.testsets.layout import stated_kind
 
-MASKED = ("-masked", "-ensemble")  # of fine alone
+WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of fine alone
 ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.endings))
 
 
@@ -45,7 +45,7 @@ class TestSet:
     def endings(self) -> tuple[str, ...]:
         """Return what may follow the role in a metric's name."""
         found = self._declared.endings_at(self.place) if self._declared else ANY
-        return (*found, *MASKED) if self.role == "fine" else found
+        return (*found, *WITH_MASKS) if self.role == "fine" else found
 
     @property
     def is_open(self) -> bool:
@@ -75,10 +75,11 @@ def _kind_of_folder(folder: Path) -> str | None:
 def fault(metric: str, sets: dict[str, TestSet]) -> str | None:
     """Why there is no such metric; None if there is."""
     try:
-        one = sets[set_of(metric, sets)]
+        parsed = Metric.parse(metric, sets)
     except ValueError as error:
         return f"{error}{_meant(metric, sets)}"
-    if one.has(metric.removeprefix(one.role)):
+    one = sets[parsed.set]
+    if one.has(parsed.ending):
         return None
     return f"metric '{metric}': {one.role} has none{_meant(metric, sets)}; known: {', '.join(_names(one))}"
 

@@ -20,8 +20,9 @@ from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.metrics.measures import ACCURACY
+from flip.metrics.names import FINETUNED, Metric
 from flip.metrics.scoring import number
-from flip.metrics.sets import JAVA, TRANSFERS, TUNED
+from flip.metrics.sets import JAVA, TRANSFERS
 from flip.testsets.kinds import LEARNED
 from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
@@ -93,9 +94,10 @@ def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarra
     return finetuning.outcomes(model, *splits, content["classes"], measure, tuning, seed, device)
 
 
-def measure_of(params: Params, metric: str) -> str:
-    """How its outcomes become a number: as the set's do where a tower is fine-tuned on it, else a plain mean."""
-    return params.evaluate.measure(metric.removesuffix(TUNED)) if metric.endswith(TUNED) else ACCURACY
+def measure_of(params: Params, name: str) -> str:
+    """How a metric's outcomes become a number: as the set's do where a tower is fine-tuned on it, else a plain mean."""
+    metric = Metric.parse(name, (*params.evaluate.sets, *TRANSFERS))
+    return params.evaluate.measure(metric.set) if metric.task == FINETUNED else ACCURACY
 
 
 def transfer(
@@ -116,9 +118,9 @@ def transfer(
     skipped = {score: why for score in JAVA if score in tasks and (why := java.missing(score))}
     more = [score for score in JAVA if score in tasks and score not in skipped]
     found, sets = headed(model, data, [task for task in TRANSFERS if task in tasks], more, seed, device)
-    for task in (task for task in tasks if task.endswith(TUNED)):
+    for task in (task for task in tasks if task not in (*TRANSFERS, *JAVA)):
         try:
-            found[task] = finetuned(model, data, task.removesuffix(TUNED), seed, device)
+            found[task] = finetuned(model, data, Metric.parse(task, params.evaluate.sets).set, seed, device)
         except Missing as why:
             skipped[task] = str(why)
     return found, {"sets": sets, "skipped": skipped}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from flip.metrics.measures import ACCURACY, undefined
+from flip.metrics.names import FINETUNED, PROBE
 from flip.metrics.scoring import guessed
-from flip.metrics.sets import TUNED
 from flip.testsets import layout
 from flip.testsets.kind import Kind
 
@@ -18,7 +18,7 @@ class Classification(Kind):
     """Zero-shot by prompts; a probe and fine-tuning where there is a training split."""
 
     name = "classification"
-    endings = ("", "-probe", TUNED)
+    endings = ("", f"-{PROBE}", f"-{FINETUNED}")
     has_classes = True
 
     def target(self, folder: Path) -> tuple[str, Callable]:

@@ -1,0 +1,290 @@
+"""Say where everything of a scale lies. No other module and no rules file spells such a path.
+
+A path is a text. The rules ask with Snakemake's wildcards in place of names, as `Layout("{scale}").run("{variant}",
+"{seed}")`, all others with the names themselves.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flip.config.faults import nearest
+from flip.config.frozen import load
+from flip.config.resolve import read_project
+from flip.config.schema import Params
+
+RECEIPTS, SPECS = "receipts", "specs"
+
+
+def seed_folder(seed: int | str) -> str:
+    return f"seed-{seed}"
+
+
+def _seeded(*parts: str, seed: int | str | None, stage: str) -> str:
+    """Return a folder's path with that of a seed below it, if one is given, and the file of a stage."""
+    return "/".join((*parts, *([] if seed is None else [seed_folder(seed)]), f"{stage}.json"))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Say where the small files of jobs lie below a folder: receipts, one per job; or specs, one for all seeds."""
+
+    root: str
+
+    def data(self, name: str) -> str:
+        """Return that of a stage of the data, or of one part, as 'download/0001', 'tests/fine'."""
+        return f"{self.root}/data/{name}.json"
+
+    def test(self, name: str) -> str:
+        return self.data(f"tests/{name}")
+
+    @property
+    def codebook(self) -> str:
+        return f"{self.root}/codebook.json"
+
+    def translations(self, languages: str) -> str:
+        return f"{self.root}/languages/{languages}/translations.json"
+
+    def test_set(self, name: str) -> str:
+        """Return that of making, or checking, one test set."""
+        return f"{self.root}/data/tests/{name}/test_sets.json"
+
+    def translated_set(self, language: str) -> str:
+        return f"{self.root}/languages/tests/{language}/translated_set.json"
+
+    def translated_test(self, name: str) -> str:
+        return f"{self.root}/languages/tests/{name}.json"
+
+    def variant(self, variant: str, stage: str, seed: int | str | None = None) -> str:
+        return _seeded(self.root, "variants", variant, seed=seed, stage=stage)
+
+    def features(self, variant: str, seed: int | str | None = None) -> str:
+        return _seeded(self.root, "features", variant, seed=seed, stage="embed")
+
+    def tables(self, report: str, stage: str) -> str:
+        return f"{self.root}/tables/{report}/{stage}.json"
+
+    def transfer(self, report: str, variant: str, job: str, seed: int | str | None = None) -> str:
+        return _seeded(self.root, "tables", report, variant, job, seed=seed, stage="transfer")
+
+    @property
+    def page(self) -> str:
+        return f"{self.root}/page.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Say where everything of one scale lies."""
+
+    scale: str
+
+    @property
+    def receipts(self) -> Records:
+        return Records(f"{RECEIPTS}/{self.scale}")
+
+    @property
+    def specs(self) -> Records:
+        return Records(f"{SPECS}/{self.scale}")
+
+    def log(self, rule: str, *parts: str) -> str:
+        return "/".join(("logs", rule, self.scale, *parts)) + ".log"
+
+    # Parameters.
+
+    @property
+    def project(self) -> str:
+        """Return where all parameters are, unresolved."""
+        return f"{self.specs.root}/params.yaml"
+
+    def params(self, variant: str) -> str:
+        """Return where a variant's frozen parameters are."""
+        return f"{self.specs.root}/params/{variant}.yaml"
+
+    # Data.
+
+    @property
+    def data(self) -> str:
+        return f"data/{self.scale}"
+
+    @property
+    def table_folder(self) -> str:
+        return f"{self.data}/table"
+
+    def table(self, part: str) -> str:
+        return f"{self.table_folder}/{part}.parquet"
+
+    def download(self, part: str) -> str:
+        return f"{self.data}/download/{part}.json"
+
+    def fingerprints(self, part: str) -> str:
+        """Return where those of a part are, or of all test images ('tests')."""
+        return f"{self.data}/fingerprints/{part}.parquet"
+
+    def duplicates(self, bucket: str | int) -> str:
+        return f"{self.data}/duplicates/{bucket}.parquet"
+
+    @property
+    def shards(self) -> str:
+        return f"{self.data}/shards"
+
+    def shards_of(self, part: str) -> str:
+        """Return where the account of a part's shards is."""
+        return f"{self.shards}/{part}.json"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.data}/manifest.json"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.data}/ledger.json"
+
+    @property
+    def tokenizer(self) -> str:
+        return f"{self.data}/tokenizer.json"
+
+    def test(self, name: str) -> str:
+        return f"{self.data}/tests/{name}"
+
+    def codebook(self, name: str = "") -> str:
+        """Return the image tokenizer's folder, or a file in it."""
+        return f"{self.data}/codebook" + (f"/{name}" if name else "")
+
+    def languages(self, languages: str) -> str:
+        return f"{self.data}/languages/{languages}"
+
+    def translated_test(self, name: str) -> str:
+        return self.languages(f"tests/{name}")
+
+    # Variants.
+
+    @property
+    def results(self) -> str:
+        return f"results/{self.scale}"
+
+    def variant(self, variant: str) -> str:
+        return f"{self.results}/{variant}"
+
+    def run(self, variant: str, seed: int | str) -> str:
+        return f"{self.variant(variant)}/{seed_folder(seed)}"
+
+    def weights(self, variant: str, seed: int | str) -> str:
+        return f"{self.run(variant, seed)}/weights.safetensors"
+
+    def checkpoints(self, variant: str, seed: int | str) -> str:
+        """Return where a training in progress lives; it is gone when that has ended."""
+        return f"checkpoints/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def features(self, variant: str, seed: int | str) -> str:
+        return f"features/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def curve(self, variant: str, seed: int | str) -> str:
+        return f"curves/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def shown(self, variant: str) -> str:
+        return f"shown/{self.scale}/{variant}.html"
+
+    @property
+    def preflight(self) -> str:
+        return f".flip/preflight/{self.scale}.json"
+
+    # Reports.
+
+    @property
+    def tables(self) -> str:
+        return f"tables/{self.scale}"
+
+    def report(self, report: str) -> str:
+        return f"{self.tables}/{report}"
+
+    def cost(self, report: str) -> str:
+        return f"{self.report(report)}/cost.json"
+
+    def transfer(self, report: str, variant: str, job: str, seed: int | str) -> str:
+        return f"{self.report(report)}/{variant}/{job}/{seed_folder(seed)}"
+
+    @property
+    def page(self) -> str:
+        return f"{self.tables}/index.html"
+
+    def metrics(self, report: str) -> str:
+        return f"metrics/{self.scale}/{report}.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Say where what belongs to a variant with one seed lies, whether it has been trained or not."""
+
+    scale: str
+    variant: str
+    seed: int
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.scale)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.layout.run(self.variant, self.seed))
+
+    @property
+    def data(self) -> Path:
+        return Path(self.layout.data)
+
+    @property
+    def checkpoints(self) -> Path:
+        return Path(self.layout.checkpoints(self.variant, self.seed))
+
+    @property
+    def curve(self) -> Path:
+        return Path(self.layout.curve(self.variant, self.seed))
+
+    @property
+    def remedy(self) -> str:
+        return (
+            f"`snakemake variant --config scale={self.scale} variant={self.variant}` trains it, "
+            f"`dvc pull {self.layout.variant(self.variant)}` fetches what DVC has recorded"
+        )
+
+    @property
+    def data_remedy(self) -> str:
+        return f"`snakemake data --config scale={self.scale}` makes it, `dvc pull data` fetches what DVC has recorded"
+
+    @cached_property
+    def params(self) -> Params:
+        """Those that it is, or was, trained with.
+
+        Raises:
+            ValueError: no training has begun.
+        """
+        path = self.folder / "params.yaml"
+        if not path.exists():
+            raise ValueError(f"{path}: not here, so '{self.variant}' has not been trained; {self.remedy}")
+        return load(path)
+
+    @property
+    def weights(self) -> Path:
+        """Of the end of the training.
+
+        Raises:
+            ValueError: they are not there.
+        """
+        path = self.folder / "weights.safetensors"
+        if not path.exists():
+            raise ValueError(f"{path}: not here; {self.remedy}")
+        return path
+
+
+def find(variant: str, scale: str | None, seed: int, path="params.yaml") -> Trained:
+    """The training of a variant at a scale (by default the one that params.yaml names).
+
+    Raises:
+        ValueError: params.yaml has no such variant, scale or seed.
+    """
+    project = read_project(path, scale)
+    if variant not in (known := project.tree["variants"]):
+        raise ValueError(f"unknown variant '{variant}'; {nearest(variant, known)}")
+    if seed not in (seeds := project.resolve(variant).seeds):
+        known = ", ".join(map(str, seeds))
+        raise ValueError(f"--seed {seed}: '{variant}' is trained with {known}; add it to `seeds` in params.yaml")
+    return Trained(project.scale, variant, seed)
