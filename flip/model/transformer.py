@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.utils.checkpoint import checkpoint
 
 from flip.config.schema import Blocks, Tower
@@ -21,6 +22,11 @@ from flip.model.embedding import Bottleneck
 PART = 1024
 # No block draws random numbers, so there is no generator's state to keep.
 recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def has_values(x: Tensor) -> bool:
+    """Tell whether a tensor is more than its shape, which is all that flip.plan counts with."""
+    return not (x.is_meta or isinstance(x, FakeTensor))
 
 
 class Layout(NamedTuple):
@@ -40,6 +46,8 @@ class Layout(NamedTuple):
     def of(cls, valid: Tensor) -> "Layout":
         """For rows whose tokens come first, bool [batch, slots]: as many slots as the longest row needs."""
         lengths = valid.sum(dim=1)
+        if not has_values(valid):  # every slot counts as a token
+            return cls._of(valid, lengths, valid.numel(), valid.shape[1])
         tokens, longest, fewest = torch.stack([lengths.sum(), lengths.max(), lengths.min()]).tolist()
         return cls._of(valid[:, : max(longest, 1)], lengths, tokens, fewest)
 
