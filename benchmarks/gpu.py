@@ -7,7 +7,7 @@ Form, weights and loss are equal, as in benchmarks.steps, and so are the batches
 as flip.train.__main__ runs it with `train.compile`; large models also with `train.precision: float8`. A GPU does not
 hold two
 large models with their activations, so each form has it to itself, one after the other. Model-FLOP use: products that
-the step needs (flip.plan.flops), none of them counted twice, for captions of that mean length, over the rate at which
+the step needs (flip.plan.step), none of them counted twice, for captions of that mean length, over the rate at which
 this GPU multiplies large matrices in bfloat16.
 """
 
@@ -22,7 +22,7 @@ from benchmarks import steps
 from benchmarks.harness import Form, Measured, Missing, called, measure, peer
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.device import pick_device
-from flip.plan.flops import model_flops
+from flip.plan.step import model_flops
 from flip.plan.work import work
 from flip.train.compile import compile_blocks
 

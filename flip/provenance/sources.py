@@ -21,6 +21,7 @@ DATA = {".yaml", ".html", ".css", ".js"}  # kinds of the package's own data file
 # Arguments of calls that are for people to read.
 WORDS = {"Field": {"description"}, "ArgumentParser": {"prog", "description", "epilog"}}
 WORDS |= {"add_argument": {"help", "metavar"}, "add_parser": {"help"}}
+REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives that a variant has, by their names
 # Parts of a rule that say where and how fast it runs, and not what.
 PLACEMENT = {"log", "priority", "threads", "resources", "localrule", "message"}
 WAITED = {"preflight"}  # an input that looks and decides nothing
