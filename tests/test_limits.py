@@ -342,10 +342,10 @@ def test_many_faults_are_counted(project):
 @pytest.mark.parametrize(
     "words",
     [
-        ["flip.config.resolve", "show", "--variant", "../x"],
-        ["flip.config.resolve", "show", "--variant=--help"],
-        ["flip.config.resolve", "show", "--variant", "clip", "--scale", "../x"],
-        ["flip.config.resolve", "show", "--variant", "clip", "--params", "nowhere.yaml"],
+        ["flip.config", "show", "--variant", "../x"],
+        ["flip.config", "show", "--variant=--help"],
+        ["flip.config", "show", "--variant", "clip", "--scale", "../x"],
+        ["flip.config", "show", "--variant", "clip", "--params", "nowhere.yaml"],
         ["flip.report.trace", "a", "../x", "fine"],
         ["flip.report.trace", "../a", "clip", "fine"],
         ["flip.show", "../x", "text"],
@@ -359,7 +359,7 @@ def test_many_faults_are_counted(project):
 def test_commands_take_no_path_for_a_variant(words, capsys):
     module = (
         words[0]
-        if words[0] in ("flip.config.resolve", "flip.report.trace", "flip.evaluate.curve", "flip.export.imports")
+        if words[0] in ("flip.report.trace", "flip.evaluate.curve", "flip.export.imports")
         else f"{words[0]}.__main__"
     )
     with pytest.raises(SystemExit) as ended:

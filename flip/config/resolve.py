@@ -1,18 +1,14 @@
-"""Resolve params.yaml into frozen parameters, and explain what is wrong with it.
+"""Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
-python -m flip.config.resolve show --scale tiny --variant flip-50
-"""
-
-import argparse
 from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
-from flip.config.frozen import dump, merge
-from flip.config.schema import File, Params
+from flip.config.frozen import merge
+from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
-from flip.config.strict_yaml import read_mapping
+from flip.config.tree import read_tree
 from flip.metrics.names import places, set_of
 from flip.testsets.kinds import TestSet
 
@@ -201,7 +197,7 @@ class Project:
         deltas = [delta]
         if (start := delta.get("start")) is not None:
             self._must_know("variant", [start], f"variants.{variant}.start")
-            if "start" in (self.tree["variants"][start] or {}):
+            if (self.tree["variants"][start] or {}).get("start") is not None:
                 raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
             deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
         return self._with_deltas(deltas, where, variant=variant)
@@ -217,32 +213,12 @@ class Project:
 
 
 def read_project(path="params.yaml", scale: str | None = None) -> Project:
-    """params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
+    """Return params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
 
     Raises:
-        ParameterError: no YAML that all programs read alike; unknown or missing top-level keys, or what is no mapping
-            there; names that are none; an unknown scale.
+        ParameterError: what `read_tree` refuses; an unknown scale.
     """
-    tree = read_mapping(path)
-    must_know(tree, File.model_fields, "key", str(path))
-    check(File, tree, str(path))
+    tree = read_tree(path)
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
     return Project(tree, scale)
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m flip.config.resolve", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["show"], help="print a variant's parameters")
-    parser.add_argument("--params", default="params.yaml", help="default: params.yaml")
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--variant", required=True)
-    options = parser.parse_args(argv)
-    try:
-        print(dump(read_project(options.params, options.scale).resolve(options.variant)), end="")
-    except (ParameterError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()
