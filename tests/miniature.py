@@ -85,11 +85,7 @@ def shrink(tree):
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],
         "cost": {"rounds": 3, "batch": 16},
-        "evaluate": {
-            "sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"),
-            "batch": 64,
-            "probe": ["fine", "coarse"],
-        },
+        "evaluate": tree["scales"]["tiny"]["evaluate"] | {"batch": 64, "probe": ["fine", "coarse"]},
         "transfer": SMALL["transfer"] | {"steps": 20},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}

@@ -170,8 +170,7 @@ def write_small_parameters(path):
     """params.yaml with a training of seconds and one test set."""
     tree = read_tree("params.yaml")
     tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
-    sets = dict.fromkeys(tree["base"]["evaluate"]["sets"]) | {"fine": "world"}
-    tree["base"]["evaluate"] |= {"sets": sets, "probe": []}
+    tree["scales"]["tiny"]["evaluate"] |= {"sets": {"fine": "world"}, "probe": []}
     tree["scales"]["tiny"] = merge(
         tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
     )

@@ -74,20 +74,30 @@ def test_every_scale_resolves(scale):
         (["models", "tiny", "patch"], 7, "image 48 is not a multiple of patch 7"),
         (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
         (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
-        (["base", "evaluate", "sets", "fine"], None, "has no 'fine'"),
-        (["base", "evaluate", "sets", "coarse"], 3, "evaluate.sets.coarse: Input should be a valid string"),
+        (
+            ["scales", "tiny", "evaluate", "sets", "fine"],
+            None,
+            "primary_set = 'fine', which sets has not; allowed: co",
+        ),
+        (
+            ["scales", "gpu", "evaluate", "primary_set"],
+            "retr",
+            "'gpu': evaluate: primary_set = 'retr', which sets has",
+        ),
+        (["scales", "tiny", "evaluate", "sets", "primary"], "./mine", "sets.primary has the name that stands for"),
+        (["scales", "tiny", "evaluate", "sets", "coarse"], 3, "evaluate.sets.coarse: Input should be a valid string"),
         (
             ["tables", "a", "metrics"],
             ["fine", "pointin"],
             "tables.a.metrics: metric 'pointin': of none of the test s",
         ),
         (
-            ["base", "evaluate", "probe"],
+            ["scales", "tiny", "evaluate", "probe"],
             ["fin"],
             "evaluate: probe names 'fin', which sets has not; allowed: fine, coarse",
         ),
         (
-            ["base", "evaluate", "probe"],
+            ["scales", "tiny", "evaluate", "probe"],
             ["sketch"],
             "'sketch', of which the world has no .* allowed: coarse, fine, entailment, or",
         ),
@@ -134,9 +144,9 @@ def test_mistakes_are_named(project, path, value, message):
 def test_tables_leave_out_the_metrics_of_sets_that_a_scale_does_not_have(project):
     assert project.tables["pooling"].metrics == ["fine", "coarse", "retrieval-image-r1", "pointing"]
     public = read_project("params.yaml", "cc12m")
-    assert public.tables["pooling"].metrics == ["fine", "coarse", "retrieval-image-r1"]
+    assert public.tables["pooling"].metrics == ["imagenet1k", "cifar10", "flickr30k-image-r1"]
     assert "pointing" not in public.baseline.evaluate.sets
-    nothing = broken(project, ["scales", "tiny", "evaluate"], {"sets": {"pointing": None}})
+    nothing = broken(project, ["scales", "tiny", "evaluate", "sets", "pointing"], None)
     nothing.tree["tables"]["pooling"]["metrics"] = ["pointing"]
     with pytest.raises(ParameterError, match=r"tables.pooling at scale 'tiny': metrics: List should have at"):
         nothing.check()

@@ -1,6 +1,6 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from flip.config import consistency
@@ -9,7 +9,7 @@ from flip.config.frozen import merge
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.tree import read_tree
-from flip.metrics.names import places, set_of
+from flip.metrics.names import named, places, set_of
 from flip.testsets.kinds import TestSet
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
@@ -49,7 +49,15 @@ class Project:
 
     @cached_property
     def reports(self) -> dict[str, Report]:
-        return self._checked("reports", Report)
+        found = self._checked("reports", Report)
+        return {name: self._led(one) for name, one in found.items()}
+
+    def _led(self, report: Report) -> Report:
+        """Return a report whose laws name their metric's set."""
+        if report.scaling is None:
+            return report
+        scaling = report.scaling.model_copy(update={"metric": self.metric(report.scaling.metric)})
+        return report.model_copy(update={"scaling": scaling})
 
     @cached_property
     def tables_of_all_scales(self) -> dict[str, Table]:
@@ -81,7 +89,8 @@ class Project:
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
         part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
-        vars(part)["variants"] = self.variants  # resolved once for all reports
+        for one in ("variants", "primary_set", "places", "test_sets_of_all_scales"):
+            vars(part)[one] = getattr(self, one)  # resolved once for all reports
         return part
 
     def chain(self, variant: str) -> list[str]:
@@ -102,16 +111,18 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Those of the scale, with the metrics of those test sets that it has.
+        """Return those of the scale, with the metrics of those test sets that it has; a table that names none of its
+        sets is of other scales.
 
         Raises:
-            ParameterError: a metric of no set, one that its set does not have, or none left.
+            ParameterError: a metric of no set, one that its set does not have, or none left but of sets that are null.
         """
         found, faults = {}, Faults()
         for name, table in self.tables_of_all_scales.items():
             if self.scale in (table.scales or [self.scale]):
                 with faults.collected():
-                    found[name] = self._table(name, table)
+                    if stated := self.stated(name, table.metrics):
+                        found[name] = self._table(name, stated)
         faults.raise_all()
         return found
 
@@ -123,11 +134,38 @@ class Project:
 
     @cached_property
     def test_sets(self) -> dict[str, TestSet]:
-        return {role: TestSet(role, place) for role, place in self.places.items()}
+        return {role: TestSet(role, place, role == self.primary_set) for role, place in self.places.items()}
 
-    def _table(self, name: str, table: Table) -> Table:
-        consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
-        metrics = [metric for metric in table.metrics if self.places[set_of(metric, self.places)] is not None]
+    @cached_property
+    def primary_set(self) -> str:
+        return self.plain().evaluate.primary_set
+
+    @cached_property
+    def test_sets_of_all_scales(self) -> dict[str, TestSet]:
+        """Return all that tables may name; a scale that is wrong has none until it is mended, which `scales` tells."""
+        found = {}
+        for scale in self.tree["scales"]:
+            with Faults().collected():
+                found |= replace(self, scale=scale).test_sets
+        return found | self.test_sets
+
+    def metric(self, name: str) -> str:
+        """Return a metric that params.yaml names, by its own name: `primary` stands for the primary set."""
+        return named(name, self.primary_set)
+
+    def stated(self, table: str, metrics: list[str]) -> list[str]:
+        """Return those of a table's metrics whose set the scale has, or says that it has not.
+
+        Raises:
+            ParameterError: a metric of no set of any scale, or one that its set does not have.
+        """
+        known = self.test_sets_of_all_scales
+        found = [self.metric(one) for one in metrics]
+        consistency.metrics_must_be(found, known, f"params.yaml, tables.{table}.metrics")
+        return [one for one in found if set_of(one, known) in self.places]
+
+    def _table(self, name: str, stated: list[str]) -> Table:
+        metrics = [metric for metric in stated if self.places[set_of(metric, self.places)] is not None]
         tree = self.tree["tables"][name] | {"metrics": metrics}
         return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
 
@@ -142,7 +180,7 @@ class Project:
         with faults.collected():
             self._must_know("report", [tradeoff.report], "tradeoff.report")
         faults.raise_all()
-        return tradeoff
+        return tradeoff.model_copy(update={"metric": self.metric(tradeoff.metric)})
 
     def _must_know(self, what: str, names, where: str) -> None:
         must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")

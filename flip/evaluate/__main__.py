@@ -62,11 +62,12 @@ def with_text(model, tokenize, name: str, features: Features, folder: Path, devi
 
 
 def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Zero-shot classification of masked pictures."""
-    loader = read(model.params, data, "fine")
-    classes, templates = prompts(set_folder(model.params, data, "fine"))
-    encoders = {"fine-masked": Masked(model, seed), "fine-ensemble": Ensemble(model, seed)}
-    measure = model.params.evaluate.measure("fine")
+    """Zero-shot classification of the primary set's images, masked."""
+    name = model.params.evaluate.primary_set
+    loader = read(model.params, data, name)
+    classes, templates = prompts(set_folder(model.params, data, name))
+    encoders = {f"{name}-masked": Masked(model, seed), f"{name}-ensemble": Ensemble(model, seed)}
+    measure = model.params.evaluate.measure(name)
     return {
         metric: zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
         for metric, encoder in encoders.items()
@@ -95,8 +96,8 @@ def on_pictures(model, tokenize, data: Path, name: str, probed: bool, device: st
 
 
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `fine-masked`, `fine-ensemble`, `<set>-probe`,
-    of statements `<set>-image` and `<set>-text`, and of pairs of captions `<set>-<kind>`.
+    """Outcomes per test item of every metric: `<set>`, `<set>-image-rk`, `<set>-masked`, `<set>-ensemble`,
+    `<set>-probe`, of statements `<set>-image` and `<set>-text`, and of pairs of captions `<set>-<kind>`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """

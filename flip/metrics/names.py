@@ -1,7 +1,7 @@
 """Names of test sets and of metrics."""
 
 from flip.metrics.measures import ACCURACY
-from flip.metrics.sets import JAVA, TRANSFERS, TUNED, retrieval_in
+from flip.metrics.sets import JAVA, LEARNED_FROM, PRIMARY, TRANSFERS, TUNED, retrieval_in
 
 HEADS = "heads"  # the job that does these
 
@@ -15,6 +15,13 @@ def places(tree: dict) -> dict[str, str | None]:
     evaluate, transfer = tree["evaluate"], tree["transfer"]
     spoken = {retrieval_in(language): place for language, place in evaluate["languages"].items()}
     return evaluate["sets"] | spoken | {task: transfer[task] for task in TRANSFERS}
+
+
+def named(metric: str, primary_set: str) -> str:
+    """Return a metric of params.yaml by its own name, which begins with its set's: 'fine-masked' for
+    'primary-masked'."""
+    word, dash, rest = metric.partition("-")
+    return f"{primary_set}{dash}{rest}" if word == PRIMARY else metric
 
 
 def set_of(metric: str, sets) -> str:
@@ -82,7 +89,7 @@ def jobs(tasks: list[str]) -> dict[str, list[str]]:
 
 def untransferable(project) -> str | None:
     """Why there is nothing to learn from for such a metric of a table; None if there is."""
-    params = project.baseline
+    params, (train, test) = project.baseline, LEARNED_FROM.values()
     for task in dict.fromkeys(task for tasks in transferred(project).values() for task in tasks):
         role = task.removesuffix(TUNED)
         if task.endswith(TUNED) and role not in params.evaluate.probe:
@@ -91,9 +98,9 @@ def untransferable(project) -> str | None:
             return "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
         if task in TRANSFERS and getattr(params.transfer, task) == "world" and not shows_world(params):
             return (
-                f"transfer.{task} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "
-                "fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a "
-                "folder"
+                f"transfer.{task} = 'world' shows the world's {test} set, and heads learn from what {train}'s probe "
+                f"is fitted to: set evaluate.sets.{test} and .{train} to world and name {train} in evaluate.probe, or "
+                "give a folder"
             )
     return None
 
@@ -101,4 +108,5 @@ def untransferable(project) -> str | None:
 def shows_world(params) -> bool:
     """Whether there are the world's pictures that heads learn from and are tested on."""
     sets = params.evaluate.sets
-    return sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe
+    shown = all(sets.get(name) == "world" for name in LEARNED_FROM.values())
+    return shown and LEARNED_FROM["train"] in params.evaluate.probe

@@ -4,6 +4,7 @@ TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, w
 JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
 TUNED = "-finetuned"
 RECALLS = (1, 5, 10)
+PRIMARY = "primary"  # stands for evaluate.primary_set in the metrics of params.yaml
 # How the world's wrong captions differ from the right ones, and what its questions ask for.
 PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation")
 QUESTIONS = ("colour", "shape", "count", "place", "relation")
@@ -13,6 +14,8 @@ SCORES = ("cider", "bleu4", *JAVA)  # of captions
 WORLD = dict.fromkeys(("fine", "coarse"), "classification") | {"retrieval": "retrieval"}
 WORLD |= dict.fromkeys(("sketch", "rendition", "corruption", "viewpoint"), "classification")
 WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
+# Those whose images heads learn from (the ones that its probe is fitted to), and are tested on.
+LEARNED_FROM = {"train": "fine", "test": "retrieval"}
 
 
 def retrieval_in(language: str) -> str:

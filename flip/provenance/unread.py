@@ -62,7 +62,9 @@ OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
 
 TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
 DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
-MIRROR_SET = DATA_CODE | but(NOT_READ, *DATA, *below("evaluate", "languages", "measures", "batch"), *MEASURED[1:])
+MIRROR_SET = DATA_CODE | but(
+    NOT_READ, *DATA, *below("evaluate", "primary_set", "languages", "measures", "batch"), *MEASURED[1:]
+)
 TEST_SETS = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "languages", "batch"), *MEASURED[1:]
 )
@@ -79,7 +81,8 @@ TRANSLATIONS = (
     | but(NOT_READ, "world.probe", "download", "shards", *below("tokenizer", "kind", "vocabulary", "path"), *MEASURED)
 )
 TRANSLATED_SET = DATA_CODE | but(
-    NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "sets", "probe", "measures", "batch"),
+    NOT_READ, "source", "download", "shards", "tokenizer",
+    *below("evaluate", "primary_set", "sets", "probe", "measures", "batch"),
     *MEASURED[1:],
 )  # fmt: skip
 PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)

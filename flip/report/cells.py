@@ -210,14 +210,28 @@ class Builder:
             evidence=self.evidence(variant),
         )
 
+    def printed(self, name: str, table: Table) -> dict[str, dict[str, float]]:
+        """Return the paper's values of a table, variant -> metric or cost -> value: each also by the name of the metric
+        of ours that it stands beside."""
+        sets, beside = self.results.sets, self.paper["beside"]
+        theirs = {}
+        for metric in table.metrics:
+            test = set_of(metric, sets)
+            theirs[metric] = beside.get(test, test) + metric.removeprefix(test)
+        return {
+            variant: row | {ours: row[other] for ours, other in theirs.items() if other in row}
+            for variant, row in self.paper["tables"].get(name, {}).items()
+        }
+
     def unmeasured(self, name: str) -> list[str]:
         """The sets that a table of params.yaml names and the scale does not have."""
         project = self.results.project
-        return [formats.lacking(test) for test in lacking(project.tree["tables"][name]["metrics"], project.places)]
+        metrics = project.tables_of_all_scales[name].metrics
+        return [formats.lacking(test) for test in lacking(project.stated(name, metrics), project.places)]
 
     def table(self, name: str) -> Comparison:
         table, sets = self.results.project.tables[name], self.results.sets
-        paper = self.paper["tables"].get(name, {})
+        paper = self.printed(name, table)
         texts = labels([self.results.runs[variant].params for variant in table.variants])
         used = dict.fromkeys(set_of(metric, sets) for metric in table.metrics)
         return Comparison(

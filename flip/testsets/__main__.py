@@ -137,8 +137,6 @@ def measured(folder: Path, name: str, measure: str) -> tuple[int, dict]:
     classes = len(names)
     if why := undefined(measure, classes, targets.ndim == 2):
         raise ValueError(f"evaluate.measures.{name}: {folder} has no such measure: {why}")
-    if name == "fine" and targets.ndim == 2:
-        raise ValueError("evaluate.sets.fine: its pictures have several labels; reports need a set with one class each")
     if measure == ACCURACY:
         return classes, {}
     facts = {"measure": measure}
@@ -211,6 +209,10 @@ def make(params, name: str, out: Path) -> None:
         write_set(params.world, name, out, probed)
     mirror.require({name: source})
     place = out if source == "world" else public.folder(source)
+    if name == params.evaluate.primary_set and kind(place) != "classification":
+        raise ValueError(
+            f"evaluate.primary_set = '{name}', a set for {kind(place)}; reports need one with one class per image"
+        )
     found = revision(place, name, source, probed, params.evaluate.measure(name))
     if public.is_public(source) and found["classes"] != (stated := public.named(source).classes):
         raise ValueError(f"{place}: {found['classes']} classes, but {source} has {stated} by flip/testsets/public.yaml")

@@ -10,7 +10,7 @@ from flip.metrics.sets import PAIRS, QUESTIONS, RECALLS, SCORES, TRANSFERS, TUNE
 from flip.testsets import public
 
 CLASSES = ("", "-probe", TUNED)
-MASKED = ("-masked", "-ensemble")  # of fine alone
+MASKED = ("-masked", "-ensemble")  # of the primary set alone
 CAPTIONED = tuple(f"-{score}" for score in SCORES)
 KINDS = {
     "classification": CLASSES,
@@ -31,10 +31,12 @@ ANY = tuple(dict.fromkeys(ending for endings in KINDS.values() for ending in end
 
 @dataclass(frozen=True)
 class TestSet:
-    """A role of a scale's sets, and where the set is; None: the scale has none."""
+    """A role of a scale's sets, and where the set is; None: the scale has none. Masked inference is measured on the
+    primary one."""
 
     role: str
     place: str | None
+    primary: bool = False
 
     @cached_property
     def kind(self) -> str | None:
@@ -55,7 +57,7 @@ class TestSet:
         if self.kind == "vqa" and self.place not in ("world", None):
             return ("",)  # a folder's questions are of no kind
         found = (KINDS | LEARNED).get(self.kind, ANY)
-        return (*found, *MASKED) if self.role == "fine" else found
+        return (*found, *MASKED) if self.primary else found
 
     @property
     def is_open(self) -> bool:

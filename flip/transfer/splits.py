@@ -20,6 +20,7 @@ from flip.data.images import decode
 from flip.data.shard import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
+from flip.metrics.sets import LEARNED_FROM
 from flip.model.two_towers import TwoTowers
 from flip.synthetic.questions import Question, questions
 from flip.synthetic.scenes import stream
@@ -30,7 +31,6 @@ from flip.testsets.reader import to_square
 
 CAPTIONED = ("caption", "nocaps")
 NOTES = ("txt", "json", "domain")  # what is read beside a picture
-WORLD = {"train": "fine", "test": "retrieval"}  # sets whose pictures are shown
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Split:
 
 def of_world(world: World, task: str, split: str, index: int) -> list:
     """The notes of a picture of the world."""
-    name = WORLD[split]
+    name = LEARNED_FROM[split]
     if task == "caption":
         return captions_of(world, index, name=name, split=split)
     return questions(scene_of(world, name, index, split), stream(world, split, "questions", index))
@@ -58,7 +58,7 @@ def of_world(world: World, task: str, split: str, index: int) -> list:
 
 def world_batches(params, data: Path, tasks: list[str], split: str) -> Iterator[tuple[Tensor, list[dict]]]:
     start = 0
-    for images, _ in read(params, data, WORLD[split], split):
+    for images, _ in read(params, data, LEARNED_FROM[split], split):
         numbers = range(start, start + len(images))
         yield images, [{task: of_world(params.world, task, split, number) for task in tasks} for number in numbers]
         start += len(images)
@@ -99,7 +99,7 @@ def folder_batches(
 
 def revision(data: Path, place: str, split: str) -> str:
     """SHA-256 of what a split is read from."""
-    return set_hash(data / "tests" / WORLD[split] if place == "world" else Path(place), split)
+    return set_hash(data / "tests" / LEARNED_FROM[split] if place == "world" else Path(place), split)
 
 
 @torch.no_grad()
