@@ -51,6 +51,7 @@ class Objective:
 
     scope: ClassVar[Scope] = Scope.SAMPLE
     gathers_images: ClassVar[bool] = False  # whether it reads the image features of all processes
+    reads_patches: ClassVar[bool] = False  # whether its module reads the encoded patches of the towers' forward
 
     def __init__(self, setting: Setting):
         """Prepare for a run."""

@@ -42,6 +42,8 @@ class Pixels:
 class Reconstruction(Objective):
     """Average over the removed patches, of which each image has the same number."""
 
+    reads_patches = True
+
     def __init__(self, setting: Setting):
         params = setting.params
         self.weight, self.targets = params.reconstruction.weight, Pixels(params, params.reconstruction.normalize)

@@ -118,7 +118,7 @@ class TwoTowers(nn.Module):
                 not features_only or objective.scope is losses.Scope.GLOBAL_BATCH
             ):
                 heads[name] = head
-        towers = Forward(self, batch, seed, reads_patches="reconstruction" in heads)
+        towers = Forward(self, batch, seed, reads_patches=any(self.objectives[name].reads_patches for name in heads))
         outputs = towers.aligned(start_gather) if self.params.aligned and batch_type == PAIRS else {}
         for head in heads.values():
             outputs |= head(towers, batch, seed)
