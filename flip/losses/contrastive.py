@@ -35,12 +35,13 @@ def info_nce(
     group=SINGLE_PROCESS,
     gathered: Callable | None = None,
 ) -> Tensor:
-    """InfoNCE of features [pairs, width] of unit length and a scalar logit scale; computed in float32 at least.
+    """Compute InfoNCE (van den Oord et al. 2018; CLIP, Radford et al. 2021, Figure 3) of image and text features
+    [pairs, width] of unit length and a scalar logit scale; in float32 at least.
 
-    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only. Where `group` has several processes, each holds its pairs and gets its part of the loss, a sum;
-    `gathered` gives the pictures' features of all, which may be on their way since they were there
-    (`group.all_gather_async`).
+    `side` is that of the tiles; None computes small batches from the full logits and picks a side for large ones. The
+    tiled form has first derivatives only. Where `group` has several processes, each holds its pairs and gets its part
+    of the loss, a sum; `gathered` waits for the image features of all processes, whose all-gather may have been started
+    earlier (`group.all_gather_async`).
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
@@ -58,7 +59,8 @@ def dense_info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -> tuple[Tensor, Tensor]:
-    """Log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the tiles."""
+    """Compute the log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the
+    tiles."""
     over_rows, over_columns = (text.new_full((len(x),), -torch.inf) for x in (text, images))
     for rows, columns, _ in tiles(len(text), group, side):
         logits = (scale * text[rows]) @ images[columns].T
@@ -68,10 +70,11 @@ def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -
 
 
 class TiledInfoNCE(torch.autograd.Function):
-    """Four matrix products in all: the logits twice, since the gradients need the columns' normalizers.
+    """Compute InfoNCE in tiles, with four matrix products in all: the logits twice, as gradients need the columns'
+    normalizers.
 
-    A process takes its captions' rows of the matrix against all pictures, so that pictures alone have to be gathered
-    and no product is computed twice; of the columns, processes exchange the normalizers.
+    A process computes its captions' rows of the matrix against all images, so that only image features are gathered and
+    no product is computed twice; of the columns, processes exchange the normalizers.
     """
 
     @staticmethod

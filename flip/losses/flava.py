@@ -1,11 +1,13 @@
-"""Compute FLAVA's losses beside the contrastive one: cross entropies of masked patches' codes, of masked tokens, and of
-whether a caption is the image's own (Singh et al. 2022, section 3.1; definitions as in their released code).
+"""Compute FLAVA's losses beside the contrastive one (Singh et al. 2022, section 3.1; definitions as in the released
+code).
+
+They are cross entropies of masked patches' codes, of masked tokens, and of whether image and caption match.
 
 The contrastive loss reads images and captions as they came, so that mismatched pairs leave it alone. The released code
 gives it the mismatched captions, and drops their rows, while their columns stay.
 
-What the losses compare with is made once per step, for a process's share of the global batch, and then split with it,
-so that no loss depends on how many processes or micro-batches share the batch.
+Targets are made once per step, for a process's share of the global batch, and then split with it, so that no loss
+depends on how many processes or micro-batches share the batch.
 """
 
 from collections.abc import Callable
@@ -31,7 +33,7 @@ ALONE = {IMAGES: {"mim"}, TEXTS: {"mlm"}}  # what is read of batches of one side
 
 
 class Flava(Objective):
-    """Weigh FLAVA's losses by the name of each."""
+    """Compute FLAVA's losses, each with its weight, by name."""
 
     def __init__(self, setting: Setting):
         self.params, self.seed, self.group = setting.params, setting.seed, setting.group
@@ -54,8 +56,10 @@ class Flava(Objective):
         return [partial(mismatch, captions, share, seed, step)] if params.flava.itm else []
 
     def prepare(self, batch: Batch) -> Batch:
-        """Add masked_patches, words, masked_words and factors, as far as losses read them: in main memory, as how many
-        turns drawing takes, and what it finds, would be waited for on a device."""
+        """Add masked_patches, words, masked_words and factors, as far as losses read them.
+
+        This runs in main memory: on a device, drawing would synchronize for how many turns it takes and what it finds.
+        """
         found = dict(batch)
         if self.section.hides_patches and "images" in batch:
             found["masked_patches"] = self._blocks(batch["positions"])
@@ -106,7 +110,7 @@ class Flava(Objective):
         return matched | (self.group.sum(matched.sum()) == 0)
 
     def _factors(self, batch: Batch) -> dict[str, Tensor]:
-        """Divide pairs by what is masked, both in the global batch, per loss: float64 [batch], 0 for pairs left out."""
+        """Compute pairs / masked elements of the global batch, per loss: float64 [batch], 0 for pairs left out."""
         if not (wanted := self._read(batch)):
             return {}
         every = torch.ones_like(batch["positions"], dtype=torch.bool)
@@ -120,8 +124,8 @@ class Flava(Objective):
 
 
 def neighbour(position: int, step: int) -> int:
-    """Return the other one of the two positions that stand together in a global batch of `step` positions; of an odd
-    number the last has the one before it, and a single one itself."""
+    """Return the other of the two positions that form a couple in a global batch of `step` positions; for the last of
+    an odd number, the one before it, and for a single one itself."""
     start = position - position % step
     other = start + (position - start ^ 1)
     return other if other < start + step else max(position - 1, start)

@@ -30,11 +30,16 @@ class Sigmoid(Objective):
 def pairwise_sigmoid(
     image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, group=SINGLE_PROCESS
 ) -> Tensor:
-    """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
+    """Compute the sigmoid loss (SigLIP, Algorithm 1) of image and text features [pairs, width] of unit length, with
+    scalar logit scale and bias; in float32 at least.
 
-    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only, and gives them once. Where `group` has several processes, each holds its pairs and gets its part
-    of the loss, a sum: its pictures' rows of the matrix against all captions. All must give their parts one weight.
+    `side` is that of the tiles; None computes small batches from the full logits and picks a side for large ones. The
+    tiled form has first derivatives only, and gives them once. Where `group` has several processes, each holds its
+    pairs and gets its part of the loss, a sum: its images' rows of the matrix against all captions. All must give their
+    parts one weight.
+
+    Raises:
+        RuntimeError: a second backward pass through the tiled form.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
@@ -52,7 +57,7 @@ def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> T
 
 
 def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
-    """A tile's logits, [rows, columns], negated where the pair matches: the lower, the better."""
+    """Compute a tile's logits [rows, columns], negated where the pair matches: the lower, the better."""
     logits = (scaled @ text.T).add_(bias)
     if diagonal:
         logits.diagonal().neg_()
@@ -60,12 +65,13 @@ def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Ten
 
 
 class TiledSigmoid(torch.autograd.Function):
-    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients.
+    """Compute the sigmoid loss in tiles, with three matrix products: no tile depends on others, so one pass gives loss
+    and gradients.
 
-    Over processes the captions go round a ring (section 3.3): each meets a process's pictures, and goes on to the next
-    together with the gradients that it has gathered, which are home after as many hops as there are processes. Both
-    travel while the tiles of the next hop are computed. A process holds the captions of two processes at a time, and
-    the backward pass sends nothing.
+    Over processes the text features go round a ring (SigLIP, section 3.3): each block meets a process's image features,
+    and goes on to the next process together with the gradients gathered so far, which are back at their own process
+    after as many hops as there are processes. Both transfers overlap with computing the tiles of the next hop. A
+    process holds the text features of two processes at a time, and the backward pass sends nothing.
     """
 
     @staticmethod

@@ -14,7 +14,7 @@ from flip.model.transformer import full_precision, recomputed
 
 
 class SimCLR(Objective):
-    """Make each view find the other of its image among all views of the global batch."""
+    """Classify for each view which of all views of the global batch is the other one of its image."""
 
     scope = Scope.GLOBAL_BATCH  # every view is a negative of every other, and the head's BatchNorm is over all pairs
 
@@ -39,11 +39,12 @@ class SimCLR(Objective):
 
 
 def nt_xent(views: Tensor, temperature: float, side: int | None = None, group=SINGLE_PROCESS) -> Tensor:
-    """NT-Xent of views [pairs, 2, width] of unit length, the mean over all of them; in float32 at least.
+    """Compute NT-Xent (SimCLR, equation 1) of views [pairs, 2, width] of unit length, the mean over all; in float32 at
+    least.
 
-    `side` is how many rows of the matrix of logits are held at a time, each computed twice; None takes small batches
-    whole and picks a number for large ones. Where `group` has several processes, each holds its pairs and gets its part
-    of the loss, a sum.
+    `side` is how many rows of the matrix of logits are held at a time, each computed twice; None computes small batches
+    from the full logits and picks a number for large ones. Where `group` has several processes, each holds its pairs
+    and gets its part of the loss, a sum.
     """
     own = full_precision(views).flatten(0, 1)  # rows 2 i and 2 i + 1 are the views of pair i
     everyone = group.all_gather(own)
@@ -58,7 +59,8 @@ def nt_xent(views: Tensor, temperature: float, side: int | None = None, group=SI
 
 
 def missed(rows: Tensor, everyone: Tensor, temperature: float, first: int) -> Tensor:
-    """Cross entropy, summed, of rows [rows, width] that begin at `first` of `everyone`."""
+    """Compute the cross entropy, summed, of rows [rows, width], which begin at row `first` of `everyone` [views,
+    width]."""
     logits = rows @ everyone.T / temperature
     itself = torch.arange(first, first + len(rows), device=rows.device)
     logits = logits.scatter(1, itself[:, None], -torch.inf)

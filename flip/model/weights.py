@@ -1,4 +1,4 @@
-"""The weights of a finished run, as safetensors."""
+"""Read and write the weights of a finished run, as safetensors."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -13,16 +13,17 @@ FACTS = "training.json"  # beside weights that were trained here; says, among ot
 
 
 def packed(weights: dict[str, Tensor]) -> bytes:
-    """Gives what a file of these weights holds."""
+    """Return the bytes of a file of these weights."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def save_weights(path, weights: dict[str, Tensor]) -> None:
+    """Write weights to a safetensors file, atomically."""
     write_atomic(path, packed(weights))
 
 
 def read_weights(path) -> dict[str, Tensor]:
-    """Reads a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
+    """Read a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
 
     Raises:
         ValueError: a file cut short, or other content than was written.
@@ -42,8 +43,9 @@ def read_weights(path) -> dict[str, Tensor]:
 
 
 def load_weights(path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
-    """Copies the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored. A part of the
-    model named `optional` stays as it is where the file has nothing of it.
+    """Copy the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
+
+    A part of the model named `optional` stays as it is where the file has nothing of it.
 
     Raises:
         ValueError: as `read_weights`, a missing weight, or one of another shape.
