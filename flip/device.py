@@ -1,4 +1,4 @@
-"""Know the machine that a process computes on, and copy between its main memory and its device."""
+"""Describe the machine that a process computes on, and copy between its main memory and its device."""
 
 import ctypes
 
@@ -10,8 +10,10 @@ from flip.provenance.environment import processor
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory: a step's activations are the same blocks each time, and giving them back to
-    the kernel costs a page fault per 4 kB."""
+    """Make glibc keep freed memory.
+
+    A step's activations are the same blocks each time, and giving them back to the kernel costs a page fault per 4 kB.
+    """
     try:
         libc = ctypes.CDLL("libc.so.6")
         m_trim_threshold, m_mmap_threshold = -1, -3
@@ -22,27 +24,30 @@ def keep_memory() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Of torch, and of the libraries behind numpy and scipy that are loaded: theirs wait for one another on cores that
-    others use, which made a linear probe take 30 times as long."""
+    """Set the threads of torch, and of the libraries behind numpy and scipy that are loaded.
+
+    Theirs wait for one another on cores that others use, which made a linear probe take 30 times as long.
+    """
     torch.set_num_threads(count)
     threadpool_limits(count)
 
 
 def pick_device() -> str:
+    """Return "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name(device) -> str:
-    """The GPU's name, or the processor's."""
+    """Return the GPU's name, or the processor's."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor()
 
 
 class ToDevice:
-    """Put batches on a device: on a GPU beside the step that it is at, on a stream of its own, so that neither waits.
+    """Copy batches to a device; on a GPU the copies overlap with compute, on a stream of their own.
 
-    A copy runs by itself only from pinned memory, where the loader puts pictures; what lies elsewhere is put there.
+    A copy is asynchronous only from pinned memory, where the loader puts images; other tensors are pinned here.
     """
 
     def __init__(self, device):
@@ -65,8 +70,8 @@ class ToDevice:
 
 
 class FromDevice:
-    """Hold a number that the device computes; who asks for it waits for what it is made of, and not for what came
-    after."""
+    """Hold a scalar that the device computes; calling it waits for what it depends on, and not for what was queued
+    after it."""
 
     def __init__(self, number: Tensor):
         self.copy, self.made = number.detach().to("cpu", non_blocking=True), None

@@ -1,5 +1,8 @@
-"""Run a command under this one, so that none is left behind: in the foreground it takes this process's place and is
-asked to stop, so that it can save its work; in the background it serves this process and is killed at its end."""
+"""Run a command under this process, so that none is left behind.
+
+In the foreground it takes this process's place and is asked to stop, so that it can save its work; in the background it
+serves this process and is killed at its end.
+"""
 
 import ctypes
 import json
@@ -12,13 +15,13 @@ from contextlib import contextmanager
 
 
 def end_with_parent() -> None:
-    """Have Linux send SIGTERM to this process when its parent ends, however that ends."""
+    """Make Linux send SIGTERM to this process when its parent ends, however that ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager
 def foreground(command: list[str], env: dict[str, str] | None = None):
-    """Give the running command; SIGTERM goes to it for as long as it is in use, and its end is waited for."""
+    """Give the running command; SIGTERM is forwarded to it within the block, and its end is waited for."""
     before = end_with_parent if sys.platform == "linux" else None
     with subprocess.Popen(command, env=env, preexec_fn=before) as process:
         previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
@@ -30,7 +33,7 @@ def foreground(command: list[str], env: dict[str, str] | None = None):
 
 
 def exit_code(process: subprocess.Popen) -> int:
-    """Return it as a shell says it: 143 where SIGTERM ended the command."""
+    """Return the exit code as a shell reports it: 143 where SIGTERM ended the command."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

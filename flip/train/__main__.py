@@ -29,6 +29,7 @@ REMEDY = (
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
@@ -68,12 +69,12 @@ def main(argv=None):
 
 
 def out_of_memory(error: Exception) -> bool:
-    """torch has a class of its own for a GPU's memory alone."""
+    """Tell whether memory ran out: torch has an error class for a GPU's memory alone."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def features_of(options, params: Params, manifest: dict) -> Features | None:
-    """Those of a locked image tower, where they were computed before.
+    """Open the cached features of a locked image tower, or return None where none are given.
 
     Raises:
         ValueError: options that do not fit the parameters, or each other.
@@ -93,7 +94,8 @@ def features_of(options, params: Params, manifest: dict) -> Features | None:
 
 
 def train(options, params: Params, world: ProcessGroup) -> None:
-    """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
+    """Train in the folder of checkpoints that belongs to these inputs, resuming there; it is deleted when the run has
+    ended."""
     manifest = read_json(options.data / "manifest.json")
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
     spoken = translations_path(options.data, params.captions)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run in progress: written beside the training, each whole or not there at all."""
+"""Write and read checkpoints of a run in progress: in the background, each complete or not there at all."""
 
 import io
 import sys
@@ -14,12 +14,12 @@ from flip.files import workspace_inputs
 
 
 def snapshot(state):
-    """A copy in main memory, which training goes on without changing."""
+    """Copy a state's tensors to main memory, so that training does not change them."""
     return tree_map(lambda x: x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else x, state)
 
 
 def load_state(path: Path) -> dict:
-    """Reads a state into main memory.
+    """Read a state into main memory.
 
     Raises:
         ValueError: the file is not what was written.
@@ -29,15 +29,15 @@ def load_state(path: Path) -> dict:
 
 
 def _identity(path: Path) -> str:
-    """A checkpoint's name and the run whose folder it lies in, so that no other run's can stand in for it."""
+    """Return a checkpoint's name and the run whose folder it lies in, so that no other run's can stand in for it."""
     return f"{path.name} {workspace_inputs(path.parent)}"
 
 
 class Checkpoints:
-    """The newest `keep` states of a run, by samples seen; one process writes, all read.
+    """Keep the newest `keep` states of a run, by samples seen; one process writes, all read.
 
-    A write goes on while training does. One that fails (a full disk) is an error at the next `save` or `wait`, and
-    leaves the earlier ones whole.
+    Writes run in the background. One that fails (a full disk) is an error at the next `save` or `wait`, and leaves the
+    earlier checkpoints intact.
     """
 
     def __init__(self, folder: Path, keep: int, writes: bool = True):
@@ -47,11 +47,15 @@ class Checkpoints:
         self.bad: set[Path] = set()
 
     def there(self) -> list[Path]:
-        """Newest first."""
+        """List the checkpoints' files, newest first."""
         return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
 
     def save(self, samples: int, state: dict) -> None:
-        """Begins to write; waits only for an earlier write that has not ended."""
+        """Start to write a state; wait only for an earlier write that has not ended.
+
+        Raises:
+            ValueError: as `wait`, for the earlier write.
+        """
         self.wait()
         if self.writes:
             self.pending = self.pool.submit(self._write, samples, snapshot(state))
@@ -66,10 +70,10 @@ class Checkpoints:
             one.unlink(missing_ok=True)
 
     def wait(self) -> None:
-        """Until the last write has ended.
+        """Wait until the last write has ended.
 
         Raises:
-            ValueError: it failed; what to do.
+            ValueError: it failed; the message says what to do.
         """
         pending, self.pending = self.pending, None
         try:
@@ -83,10 +87,10 @@ class Checkpoints:
             ) from None
 
     def newest(self) -> dict | None:
-        """Reads the newest state that is what was written, into main memory; None where there is none.
+        """Read the newest state that is what was written, into main memory; return None where there is none.
 
         Raises:
-            ValueError: there are some, and none of them is.
+            ValueError: there are checkpoints, and none of them can be read.
         """
         for path in (paths := self.there()):
             try:

@@ -1,4 +1,4 @@
-"""What ends a run that would otherwise go on in vain: numbers that are not finite, and steps that never end."""
+"""End a run that would otherwise go on in vain: on values that are not finite, or on steps that never end."""
 
 import faulthandler
 import os
@@ -20,11 +20,11 @@ INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; a checkpoint is written."""
+    """Say that the run was asked to stop; a checkpoint is written."""
 
 
 class Stop:
-    """Whether this process was asked to stop: by SIGTERM, or by a file whose name the environment gives.
+    """Hold whether this process was asked to stop: by SIGTERM, or by a file whose name the environment gives.
 
     A launcher uses the file, since torchrun keeps signals to itself.
     """
@@ -42,12 +42,13 @@ class Stop:
         return self.signalled
 
     def on_signal(self, *_) -> None:
+        """Handle SIGTERM."""
         self.signalled = True
 
 
 @contextmanager
 def stoppable():
-    """A Stop that hears SIGTERM while the block runs."""
+    """Give a Stop that handles SIGTERM while the block runs."""
     stop = Stop()
     previous = signal.signal(signal.SIGTERM, stop.on_signal)
     try:
@@ -57,17 +58,18 @@ def stoppable():
 
 
 def not_finite(losses: dict[str, Tensor], parameters) -> Tensor:
-    """1 where a loss of a step or a gradient is no number, else 0: float32 [] on the device, for which nobody waits."""
+    """Return 1 where a loss of a step or a gradient is not finite, else 0: float32 [] on the device, without
+    synchronizing."""
     gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients)).double()
     return 1 - (sum(losses.values()) + norms.sum()).isfinite().float()
 
 
 def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
-    """Writes down a step whose loss or gradient is not finite, and its pairs, to `path`; `count` were left out before.
+    """Record a step whose loss or gradient is not finite, and its pairs, in `path`; `count` were skipped before.
 
     Raises:
-        ValueError: one step more than may be left out.
+        ValueError: more than `allowed` steps are skipped.
     """
     write_json(path, {"samples": seen, "losses": {name: str(x) for name, x in losses.items()}, "pairs": keys})
     told = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
@@ -80,9 +82,11 @@ def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, c
 
 
 class Watchdog:
-    """Ends the process, and says where it hangs, when no step ends for `minutes`; a thread of its own.
+    """End the process when no step ends for `minutes`, and dump the stack of each thread; it runs in a thread of its
+    own.
 
-    Ending is what frees the other processes and the job: whoever started it starts it again from the checkpoint.
+    Ending frees the other processes and the job: whatever started it starts it again, and it resumes from the
+    checkpoint.
     """
 
     def __init__(self, minutes: float):
@@ -100,7 +104,7 @@ class Watchdog:
         self.thread.join()
 
     def saw(self, doing: str) -> None:
-        """Something ended, and `doing` begins."""
+        """Note that something ended, and that `doing` begins."""
         self.doing, self.since = doing, time.monotonic()
 
     def _watch(self) -> None:

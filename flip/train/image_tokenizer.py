@@ -1,9 +1,9 @@
-"""Train the image tokenizer of a scale on its training pictures, or take DALL-E's from a file (codebook.weights).
+"""Train the image tokenizer of a scale on its training images, or load DALL-E's from a file (codebook.weights).
 
     python -m flip.train.image_tokenizer --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
 
-Writes weights.safetensors, metrics.json (error and use of the codes, on pictures that come later in the training order)
-and pictures.webp (originals, and below each what its codes show). The same inputs give the same bits on one machine.
+Writes weights.safetensors, metrics.json (error and use of the codes, on images that come later in the training order)
+and pictures.webp (originals, and below each its reconstruction). The same inputs give the same bits on one machine.
 """
 
 import argparse
@@ -33,7 +33,8 @@ RARE = 0.1  # a code whose patches are fewer than this share of the mean is put 
 
 
 def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
-    """The training pictures in the order of the first seed, cropped as in training; captions stay unread."""
+    """Build a loader of the training images in the order of the first seed, cropped as in training; captions stay
+    unread."""
     side, window = params.model.image, params.train.shuffle_shards
     seed = params.seeds[0]
     shards, order = ShardReader(manifest, data / "shards", window), build_order(manifest, None, 1, seed, window)
@@ -41,7 +42,7 @@ def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
 
 
 class Training:
-    """Steps of AdamW on the autoencoder, and moving averages that carry its codes."""
+    """Train the autoencoder with AdamW, and its codes by moving averages."""
 
     def __init__(self, params: Params, device):
         self.form, self.seed = params.codebook, params.seeds[0]
@@ -54,7 +55,10 @@ class Training:
         self.sums = torch.zeros_like(self.model.entries)
 
     def step(self, images: Tensor) -> Tensor:
-        """Squared error of the pixels, in units of their variance, after one more batch of uint8 images."""
+        """Train on one more batch of uint8 images [batch, height, width, 3].
+
+        Returns the squared error of the pixels, in units of their variance: a detached scalar.
+        """
         rate = 0.5 * self.form.lr * (1 + math.cos(math.pi * self.done / self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -75,7 +79,8 @@ class Training:
         return error.detach()
 
     def _move(self, encoded: Tensor, codes: Tensor) -> None:
-        """Each code towards the mean of the patches that it stands for; one that stands for none, to some patch."""
+        """Move each code towards the mean of the patches that it stands for; one that stands for too few, to a random
+        patch."""
         fresh, decay = 1 - self.form.decay, self.form.decay
         self.counts.mul_(decay).index_add_(0, codes, torch.ones_like(encoded[:, 0]), alpha=fresh)
         self.sums.mul_(decay).index_add_(0, codes, encoded, alpha=fresh)
@@ -83,7 +88,7 @@ class Training:
         self._place(encoded, self.counts < RARE * self.counts.mean())
 
     def _place(self, encoded: Tensor, chosen: Tensor) -> None:
-        """Puts the chosen codes where patches drawn from encoded [patches, code_width] are."""
+        """Place the chosen codes, bool [codes], at random patches of encoded [patches, code_width]."""
         bits = random_bits(self.seed, "codebook", torch.tensor([self.done]), len(self.counts))[0]
         there = encoded[bits.to(encoded.device) % len(encoded)]
         self.model.entries[chosen] = there[chosen]
@@ -92,6 +97,7 @@ class Training:
 
 
 def train(params: Params, loader: Loader, device) -> Codebook:
+    """Train an image tokenizer; return it in evaluation mode."""
     training, form = Training(params, device), params.codebook
     batches = loader.batches(0, form.batch, params.train.workers, form.batch)
     bar = tqdm(range(training.steps), unit="step", desc="codebook", mininterval=10)
@@ -105,7 +111,7 @@ def train(params: Params, loader: Loader, device) -> Codebook:
 
 @torch.no_grad()
 def taken(params: Params, loader: Loader, device) -> ImageTokenizer:
-    """DALL-E's, with what its codes show in training pictures.
+    """Load DALL-E's encoder, and compute what its codes show in training images.
 
     Raises:
         ValueError: the file is no such encoder, or has another number of codes.
@@ -122,9 +128,12 @@ def taken(params: Params, loader: Loader, device) -> ImageTokenizer:
 
 @torch.no_grad()
 def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
-    """On uint8 images: squared error in units of the variance within these pictures, share of the codes in use, their
+    """Measure the tokenizer on uint8 images [images, height, width, 3].
+
+    Returns the squared error in units of the variance within these images, the share of the codes in use, their
     perplexity (as many codes of equal use would be as hard to predict), and their use: of at most BARS equal parts of
-    the codes, from the most to the least used, the share of the patches that each stands for."""
+    the codes, from the most to the least used, the share of the patches that each stands for.
+    """
     pixels, codes = codebook.targets(images), codebook(images)
     error = F.mse_loss(codebook.decode(codebook.entries[codes]), pixels) / pixels.var()
     counts = codes.flatten().bincount(minlength=len(codebook.entries))
@@ -137,12 +146,13 @@ def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
 
 
 def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
-    """A sheet: uint8 images, and below each what its codes show."""
+    """Compose a contact sheet uint8 [height, width, 3]: images, and below each its reconstruction from codes."""
     pairs = zip(images.cpu().numpy(), codebook.pictures(codebook(images)).cpu().numpy(), strict=True)
     return sheet([[cell(picture) for picture in pair] for pair in pairs])
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train.image_tokenizer", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")

@@ -1,14 +1,13 @@
-"""Start a trainer in as many processes as its job has, and take it over the time limit of the job.
+"""Start a trainer in as many processes as its job has, and let it resume beyond the time limit of the job.
 
     python -m flip.train.launch --nodes 1 --processes 8 --threads 12 --gpus 1 -- -m flip.train --params ...
 
-One process is the trainer itself; several on a node are started by torchrun, several on several nodes by srun inside a
-job of Slurm. Each finds itself by RANK, WORLD_SIZE and LOCAL_RANK, or SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID,
-and the others by MASTER_ADDR and MASTER_PORT.
+A single process is the trainer itself; several on a node are started by torchrun, several on several nodes by srun
+inside a job of Slurm. Each finds its rank by RANK, WORLD_SIZE and LOCAL_RANK, or SLURM_PROCID, SLURM_NTASKS and
+SLURM_LOCALID, and the others by MASTER_ADDR and MASTER_PORT.
 
-In a job of Slurm, ahead of its time limit, a file appears that FLIP_STOP_FILE names. The trainer then writes a
-checkpoint and ends; the job is put back into the queue and goes on from there. To whoever waits for it, it has never
-ended.
+In a job of Slurm, some time before its time limit, a file appears that FLIP_STOP_FILE names. The trainer then writes a
+checkpoint and ends; the job is requeued and resumes from there. To whoever waits for it, it has never ended.
 """
 
 import argparse
@@ -30,10 +29,10 @@ ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks th
 
 
 def words(options) -> list[str]:
-    """The command that starts all processes.
+    """Return the command that starts all processes.
 
     Raises:
-        ValueError: several nodes, and no job of Slurm to have them from.
+        ValueError: several nodes outside a job of Slurm.
     """
     nodes, processes = options.nodes, options.processes
     if nodes == processes == 1:
@@ -54,20 +53,21 @@ def words(options) -> list[str]:
 
 
 def said(*command: str) -> dict[str, str]:
-    """What scontrol says, as a mapping; empty where Slurm does not answer."""
+    """Return what scontrol prints, as a mapping; empty where Slurm does not answer."""
     done = subprocess.run(["scontrol", "--oneliner", *command], capture_output=True, text=True, check=False)
     return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
 
 
 def meeting_point(job: str) -> dict[str, str]:
-    """Where the processes of several nodes meet: the first node of the job, and a port of the job's own."""
+    """Return the address where the processes of several nodes meet: the job's first node, and a port derived from its
+    id."""
     node = said("show", "job", job)["BatchHost"]
     address = said("show", "node", node)["NodeAddr"]
     return {"MASTER_ADDR": address, "MASTER_PORT": str(PORTS[int(job) % len(PORTS)])}
 
 
 def seconds_left(job: str) -> float:
-    """Until the time limit; without end where there is none, or while Slurm does not answer."""
+    """Return the seconds until the time limit; infinity where there is none, or while Slurm does not answer."""
     try:
         return datetime.fromisoformat(said("show", "job", job)["EndTime"]).timestamp() - time.time()
     except (KeyError, ValueError):
@@ -75,7 +75,7 @@ def seconds_left(job: str) -> float:
 
 
 def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
-    """Waits for the trainer, and asks it to stop `lead` seconds ahead of the job's time limit."""
+    """Wait for the trainer, and ask it to stop `lead` seconds before the job's time limit."""
     while process.poll() is None:
         left = seconds_left(job) - lead
         if left <= 0:
@@ -88,7 +88,7 @@ def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
 
 
 def requeue(job: str) -> None:
-    """Puts this job back into the queue, unless it has been cancelled meanwhile, and waits for Slurm to end it."""
+    """Requeue this job, unless it has been cancelled meanwhile, and wait for Slurm to end it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     if said("show", "job", job).get("JobState") == "RUNNING":
         subprocess.run(["scontrol", "requeue", job], check=False)
@@ -96,7 +96,8 @@ def requeue(job: str) -> None:
 
 
 def run_in_job(command: list[str], job: str, options) -> int:
-    """Runs the trainer in a job of Slurm, which is queued again if it was the time limit that stopped it."""
+    """Run the trainer in a job of Slurm, which is requeued if it was stopped for the time limit; return its exit
+    code."""
     stop = (STOPS / job).absolute()
     stop.parent.mkdir(parents=True, exist_ok=True)
     stop.unlink(missing_ok=True)
@@ -113,6 +114,7 @@ def run_in_job(command: list[str], job: str, options) -> int:
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train.launch", description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1, help="per node (default: 1)")

@@ -1,4 +1,4 @@
-"""One training run: from frozen parameters and shards to weights, restarted as often as need be."""
+"""Train one variant with one seed: from frozen parameters and shards to weights, resumed as often as need be."""
 
 import csv
 import io
@@ -29,7 +29,8 @@ LOG_ROWS = 200  # per run, however long it is
 
 
 class Trainer:
-    """What goes on around the steps of a run: log, progress, checkpoints, the wish to stop, numbers not finite."""
+    """Run what surrounds the steps of a run: log, progress bar, checkpoints, requests to stop, values that are not
+    finite."""
 
     def __init__(self, run: Run, checkpoints: Checkpoints, notes: Path, stop: Stop, watchdog: Watchdog, draw):
         self.run, self.checkpoints, self.stop, self.watchdog = run, checkpoints, stop, watchdog
@@ -41,23 +42,24 @@ class Trainer:
         self.began = self.saved = self.logged = time.monotonic()
 
     def progress(self) -> tqdm:
+        """Build the progress bar, in samples."""
         interval = 0.5 if sys.stderr.isatty() else 30
         options = {"unit": "sample", "unit_scale": True, "mininterval": interval, "disable": not self.run.world.first}
         return tqdm(total=self.run.steps * self.batch, initial=self.run.seen, **options)
 
     def is_due(self) -> bool:
-        """Whether a checkpoint is, by samples or by the first process's clock, after the step at work."""
+        """Tell whether a checkpoint is due after the current step, by samples or by the first process's clock."""
         train, seen = self.run.params.train, self.run.seen
         if every := train.checkpoint_samples:
             return (seen + self.batch) // every > seen // every
         return time.monotonic() - self.saved > 60 * train.checkpoint_minutes
 
     def agree(self, *flags: bool) -> list[bool]:
-        """Each flag, raised where any process raises it."""
+        """Reduce flags over the processes: each is True where any process raises it."""
         return self.run.world.max(torch.tensor(flags, dtype=torch.uint8)).bool().tolist()
 
     def step(self, data: dict) -> tuple[bool, bool]:
-        """One step; gives whether a checkpoint is due, and whether to stop after it."""
+        """Run one step; return whether a checkpoint is due, and whether to stop after it."""
         run = self.run
         losses = run.gradients(data)
         self.look_back()
@@ -67,8 +69,11 @@ class Trainer:
         return due or stop, stop
 
     def look_back(self) -> None:
-        """At the last step: was it left out? It is only now that its end is asked for, when the next one has begun, so
-        that the device need not wait for this process between them."""
+        """Record the last step if it was skipped.
+
+        This is asked only when the next step has been queued, so that the device need not wait for this process between
+        them.
+        """
         if not self.last:
             return
         (spoilt, seen, losses), self.last = self.last, None
@@ -81,7 +86,7 @@ class Trainer:
             run.skipped += 1
 
     def finish(self, bar: tqdm) -> None:
-        """What follows a step: its row of the log, where one is due."""
+        """Update the progress bar and, where one is due, add a row to the log."""
         bar.update(self.batch)
         run, now = self.run, time.monotonic()
         run.seconds = self.before + now - self.began
@@ -92,6 +97,7 @@ class Trainer:
             self.logged = now
 
     def save(self) -> None:
+        """Start to write a checkpoint."""
         self.look_back()
         self.watchdog.saw("writing a checkpoint")
         self.checkpoints.save(self.run.seen, self.run.state())
@@ -99,10 +105,10 @@ class Trainer:
 
 
 def resume(run: Run, checkpoints: Checkpoints) -> None:
-    """Puts a run where its newest good checkpoint stands, if there is one.
+    """Restore a run from its newest readable checkpoint, if there is one.
 
     Raises:
-        ValueError: there are only bad ones, or processes do not read the same one.
+        ValueError: none of the checkpoints can be read, or processes do not read the same one.
     """
     state = checkpoints.newest()
     done = state["done"] if state else 0
@@ -117,10 +123,10 @@ def resume(run: Run, checkpoints: Checkpoints) -> None:
 
 
 def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
-    """Runs to the end from wherever the newest checkpoint stands; `notes` is for what went wrong on the way.
+    """Train to the end, resuming from the newest checkpoint; `notes` is a folder for records of skipped steps.
 
     Raises:
-        Interrupted: it was asked to stop; the next call goes on from there.
+        Interrupted: it was asked to stop; the next call resumes from there.
         ValueError: losses that are not finite, too often, or no room for a checkpoint.
     """
     resume(run, checkpoints)
@@ -146,6 +152,7 @@ def train(run: Run, checkpoints: Checkpoints, notes: Path) -> None:
 
 
 def log_csv(rows: list[dict]) -> str:
+    """Format the rows of a log as CSV."""
     text, names = io.StringIO(), dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -155,9 +162,12 @@ def log_csv(rows: list[dict]) -> str:
 
 @dataclass(frozen=True)
 class Begin:
-    """What a run begins with besides its data: a file of weights (unmasked tuning) and the tokenizer that they were
-    trained with, where it is not the data's; or files whose image tower, or text tower, it takes, and what an image
-    tower that is locked gives for all pictures."""
+    """Describe what a run begins with besides its data.
+
+    start: file of weights (unmasked tuning). tokenizer: file of the tokenizer that these were trained with, where it is
+    not the data's. image_tower, text_tower: files of weights whose tower is taken. features: what a locked image tower
+    gives for all images.
+    """
 
     start: Path | None = None
     tokenizer: Path | None = None
@@ -166,7 +176,7 @@ class Begin:
     text_tower: Path | None = None
 
     def load(self, model: TwoTowers) -> None:
-        """Puts the weights into a model.
+        """Load the weights into a model.
 
         Raises:
             ValueError: they have another shape.
@@ -190,12 +200,12 @@ def pretrain(
     out: Path,
     begin: Begin,
 ):
-    """Trains one variant with one seed; its first process writes log.csv, training.json and weights.safetensors (last)
+    """Train one variant with one seed; the first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
 
     Raises:
-        Interrupted: it was asked to stop, and goes on from there when called again.
-        ValueError: parameters that do not fit the data or the weights to begin with, or losses that are not finite.
+        Interrupted: it was asked to stop, and resumes when called again.
+        ValueError: parameters that do not fit the data or the initial weights, or losses that are not finite.
     """
     began = datetime.now(UTC)
     chosen = beginning(manifest, params.train.pairs(manifest["samples"]))

@@ -1,4 +1,4 @@
-"""Train one model on several processes: replicated (DDP), or with its weights split (FSDP2); and collect its state."""
+"""Train one model on several processes: replicated (DDP), or with sharded weights (FSDP2); and collect its state."""
 
 import warnings
 from contextlib import nullcontext
@@ -18,15 +18,15 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def add_up(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Exchange gradients for DDP as their sum."""
+    """Reduce gradients for DDP as their sum over the processes (communication hook)."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
 
 class DDPModel:
-    """Hold the model on one process, or the same on each (DDP).
+    """Hold the model on one process, or a replica on each (DDP).
 
-    Where steps differ in what they use (`partial`), what one leaves out has no gradient, as on one process: the
-    optimizer then neither moves it nor lets it decay.
+    Where steps differ in which parameters they use (`partial`), an unused parameter has no gradient, as on one process:
+    the optimizer then neither moves nor decays it.
     """
 
     def __init__(self, model: nn.Module, world: ProcessGroup, partial: bool = False):
@@ -42,7 +42,7 @@ class DDPModel:
             self.forward.register_comm_hook(None, add_up)
 
     def exchange(self, last: bool):
-        """Return a context for one of several backward passes of a step; gradients travel in the last."""
+        """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         return nullcontext() if last or self.forward is self.model else self.forward.no_sync()
 
     def finish(self) -> None:
@@ -50,7 +50,7 @@ class DDPModel:
 
 
 class FSDPModel:
-    """Split weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
+    """Shard weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
 
     def __init__(self, model: nn.Module, world: ProcessGroup):
         self.model = self.forward = model
@@ -70,28 +70,31 @@ class FSDPModel:
                 module.set_gradient_divide_factor(1.0)
 
     def exchange(self, last: bool):
+        """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         self.model.set_requires_gradient_sync(last)
         return nullcontext()
 
     def finish(self) -> None:
+        """End the last backward pass of a step: sum the gradients of scalars, which are not sharded."""
         for number in self.numbers:
             if number.grad is not None:  # all processes use the same
                 number.grad = self.world.sum(number.grad)
 
 
 def get_state(model: nn.Module, optimizer) -> dict:
-    """Return all weights and optimizer state in main memory, by parameter name: the same for any number of
+    """Collect all weights and optimizer state in main memory, by parameter name: the same for any number of
     processes."""
     weights, moments = get_state_dict(model, optimizer, options=WHOLE)
     return {"model": weights, "optimizer": moments}
 
 
 def set_state(model: nn.Module, optimizer, state: dict) -> None:
+    """Load what `get_state` returned into model and optimizer, on any number of processes."""
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
     )
 
 
 def own_part(x: Tensor) -> Tensor:
-    """Return what this process holds of a tensor that may be split."""
+    """Return this process's part of a tensor that may be sharded."""
     return x.to_local() if isinstance(x, DTensor) else x

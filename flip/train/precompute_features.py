@@ -1,12 +1,12 @@
-"""Compute the image features of all training pictures once, for trainings whose image tower is locked.
+"""Compute the image features of all training images once, for trainings whose image tower is locked.
 
     python -m flip.train.precompute_features --params specs/tiny/params/clip.yaml --data data/tiny \\
         --weights results/tiny/clip/seed-0/weights.safetensors --out features/tiny/clip/seed-0
 
-Pictures are taken whole, scaled to the tower's square (LiT: resized, not augmented). Several processes
-(flip/train/launch.py)
-share the shards; each shard's features appear when they are all there, so a call that was ended goes on with those that
-are missing. What is written has the digits that the tower computes with: float32, or float16 where that is bfloat16.
+Images are not cropped, but resized to the tower's square (LiT: resized, not augmented). Several processes
+(flip/train/launch.py) share the shards; each shard's file appears when it is complete, so a call that was ended resumes
+with those that are missing. Features are stored in the precision that the tower computes with: float32, or float16
+where that is bfloat16.
 """
 
 import argparse
@@ -35,7 +35,11 @@ WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
 
 class Tower:
-    """The image side of a trained model; weights of another shape are a ValueError."""
+    """Compute image features with the image side of a trained model.
+
+    Raises:
+        ValueError: weights of another shape.
+    """
 
     def __init__(self, params: Params, weights, device: str):
         self.params, self.device = params, device
@@ -44,11 +48,12 @@ class Tower:
 
     @property
     def narrow(self) -> bool:
+        """Tell whether the tower computes in bfloat16."""
         return self.params.train.autocast == "bfloat16"
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features [pictures, width], of any length, of uint8 images [pictures, side, side, 3]."""
+        """Compute features [images, width], not normalised, of uint8 images [images, side, side, 3]."""
         kind = torch.device(self.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.narrow):
             features = self.model.encode_image(torch.from_numpy(images).to(self.device))
@@ -56,7 +61,8 @@ class Tower:
 
 
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
+    """Decode and resize images without cropping: uint8 [items, side, side, 3]; and which could be decoded: bool
+    [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
         whole[row] = squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
@@ -64,7 +70,7 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
 
 
 def embed_shard(tower: Tower, path: Path) -> np.ndarray:
-    """Features [samples, width] of a shard's pictures; nan where there is no picture."""
+    """Compute features [samples, width] of a shard's images; nan where one cannot be decoded."""
     shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
     parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
@@ -75,11 +81,11 @@ def embed_shard(tower: Tower, path: Path) -> np.ndarray:
 
 
 def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Path) -> None:
-    """Writes the features of this process's share of the shards that are not there yet.
+    """Write the features of this process's share of the shards that are missing.
 
     Raises:
-        Interrupted: it was asked to stop; the next call goes on from there.
-        ValueError: a shard is missing, or not whole.
+        Interrupted: it was asked to stop; the next call resumes from there.
+        ValueError: a shard is missing or truncated.
     """
     own = manifest["shards"][world.rank :: world.size]
     total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
@@ -96,7 +102,8 @@ def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Pa
 
 
 def run(options, params: Params, world: ProcessGroup) -> None:
-    """Goes on in the folder that belongs to these inputs; features.json, which says that all are there, comes last."""
+    """Compute the features in the folder that belongs to these inputs, resuming there; features.json, which says that
+    all are complete, is written last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
     made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]
     if world.first:
@@ -111,6 +118,7 @@ def run(options, params: Params, world: ProcessGroup) -> None:
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m flip.train.precompute_features", description=__doc__.splitlines()[0]
     )

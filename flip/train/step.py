@@ -1,7 +1,7 @@
-"""A model in training on a process's share of the data.
+"""Advance a model in training on a process's share of the data.
 
-Everything random is a function of the seed and the position in the training order, so a run that was killed and
-continued ends with the weights of one that was not, on however many processes.
+Everything random is a function of the seed and the position in the training order, so a run that was killed and resumed
+ends with the weights of one that was not, on any number of processes.
 """
 
 from pathlib import Path
@@ -33,9 +33,11 @@ def build_loader(
     params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
     features: Features | None = None, device: str = "cpu",
 ) -> Loader:  # fmt: skip
-    """Build the loader of the training pairs of `data` in their order; captions are read with its tokenizer unless
-    another file is named, and the images' `features` in place of pixels where those are given. `device` may decode
-    images (`train.decoder`)."""
+    """Build the loader of the training pairs of `data` in their order.
+
+    Captions are read with its tokenizer unless another file is named, and the images' `features` in place of pixels
+    where those are given. `device` may decode images (`train.decoder`).
+    """
     window, batch = params.train.shuffle_shards, params.train.global_batch
     shards, order = (
         ShardReader(manifest, data / "shards", window),
@@ -73,7 +75,8 @@ def build_images(
 
 
 def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
-    """Freshly initialised; the same weights for the same seed. A locked image tower asks for no gradients."""
+    """Build a freshly initialised model; the same weights for the same seed. A locked image tower needs no
+    gradients."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TwoTowers(params, vocabulary).to(device)
@@ -83,7 +86,7 @@ def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers
 
 
 def count_steps(params: Params, samples: int) -> int:
-    """Steps of the whole run on data of `samples` pairs.
+    """Return the number of steps of the run on data of `samples` pairs.
 
     Raises:
         ValueError: a batch larger than the data, or a warm-up that never ends.
@@ -105,10 +108,10 @@ def count_steps(params: Params, samples: int) -> int:
 
 
 class Run:
-    """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
+    """Hold a model in training: `step` advances it, `state` and `restore` carry it over a restart.
 
-    Of each global batch it holds the pairs of its process in `world`. `data` is where objectives find what they read
-    beside the shards.
+    Of each global batch it reads the pairs of its process in `world`. `data` is the folder where objectives find what
+    they read besides the shards.
     """
 
     def __init__(
@@ -134,16 +137,18 @@ class Run:
 
     @property
     def seen(self) -> int:
+        """Return the samples seen, over all processes."""
         return self.done * self.params.train.global_batch
 
     def batches(self):
+        """Return an iterator over this process's batches from the current position on."""
         train = self.params.train
         first = self.seen + self.world.rank * self.own
         return self.loader.batches(first, self.own, train.workers, train.global_batch)
 
     def outputs(self, batch: dict, features_only: bool = False, start_gather=None) -> dict:
         """Compute what the objectives, or only those over the global batch, need of a batch on the device;
-        `start_gather` as the model has it."""
+        `start_gather` as in flip.model.two_towers.TwoTowers.forward."""
         device = torch.device(self.world.device).type
         with torch.autocast(device, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
             return self.replicas.forward(batch, self.seed, features_only, start_gather)
@@ -153,13 +158,13 @@ class Run:
         return readers(self.objectives, self.params, kind(batch))
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
+        """Compute the weighted losses of a batch on the device by name: this process's part of the sum over all."""
         chosen = self.readers(batch)
         start_gather = self.world.all_gather_async if any(one.gathers_images for one in chosen) else None
         return named_losses(chosen, batch, self.outputs(batch, start_gather=start_gather), 1 / self.world.size)
 
     def backward(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Adds a batch's gradients to those of the parameters; returns the detached losses."""
+        """Add a batch's gradients to those of the parameters; return the detached losses."""
         if size := self.params.train.micro_batch:
             losses = backward_in_parts(self, batch, size)
         else:
@@ -171,7 +176,7 @@ class Run:
         return losses
 
     def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Put the loader's batch on the device, with what losses compare with."""
+        """Put the loader's batch on the device, with the targets of the losses."""
         for one in self.objectives:
             batch = one.prepare(batch)
         batch = self.to_device(batch)
@@ -180,14 +185,15 @@ class Run:
         return batch
 
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
-        """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
+        """Run the first half of a step: compute this process's losses, detached, and the gradients of the global
+        batch."""
         self.optimizer.zero_grad(set_to_none=True)
         return self.backward(self.on_device(batch))
 
     def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The second half: moves the weights, unless one of the losses or a gradient is not finite on any process.
+        """Run the second half of a step: update the weights, unless a loss or a gradient is not finite on any process.
 
-        Which of both is known on the device alone: 1 where they stay, else 0.
+        Returns 1 where they were not updated, else 0: float32 [] on the device, without synchronizing.
         """
         train = self.params.train
         rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
@@ -201,13 +207,14 @@ class Run:
         return spoilt
 
     def step(self, batch: dict) -> dict[str, torch.Tensor]:
-        """One whole optimizer step; returns the detached losses."""
+        """Run one whole optimizer step; return the detached losses."""
         losses = self.gradients(batch)
         self.update(losses)
         return losses
 
     def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
-        """One row of the log, of losses by name (`latest`: each as of the last step that had it); all take part."""
+        """Add a row to the log, of losses by name (`latest`: each as of the last step that had it); all processes take
+        part."""
         parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
@@ -220,7 +227,8 @@ class Run:
         return row
 
     def state(self) -> dict:
-        """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
+        """Collect everything that the rest of the run depends on; random numbers follow from the position. All
+        processes take part."""
         broken = int(self.world.sum(torch.tensor(self.loader.images.broken)))
         latest = {name: self.world.sum(loss).item() for name, loss in self.latest.items()}
         names = ("done", "skipped", "log", "seconds")
@@ -228,7 +236,7 @@ class Run:
         return found | {"broken": broken, "latest": latest}
 
     def restore(self, state: dict) -> None:
-        """Goes on from a state, of this or another number of processes."""
+        """Restore a state, of this or another number of processes."""
         set_state(self.model, self.optimizer, state)
         for name in ("done", "skipped", "log", "seconds"):
             setattr(self, name, state[name])
