@@ -1,4 +1,4 @@
-"""Files that end in a SHA-256 of all that they hold, so that a changed bit is noticed before it is computed with.
+"""Write and read files that end in a SHA-256 of their content, so that a changed bit is noticed before it is used.
 
 The digest is written with the content, at once. Readers of torch's files and of arrays stop before it.
 """
@@ -15,19 +15,20 @@ TRAILER = len(MARK) + 64 + 1  # bytes: the mark, the digest, the end of the line
 
 
 class Hashing:
-    """A binary file that is written from its beginning to its end, with the digest of what went through."""
+    """Write a binary file from its beginning to its end, and hash what is written."""
 
     def __init__(self, file, identity: str):
         self.file, self.flush, self.digest = file, file.flush, sha256(identity.encode())
 
     def write(self, content) -> int:
+        """Write and hash content; return the number of bytes."""
         self.digest.update(content)
         return self.file.write(content)
 
 
 @contextmanager
 def checked(path, identity: str | None = None):
-    """Opens a file whose content appears at `path` at once when the block ends, with its digest, or not at all.
+    """Give a file object whose content appears at `path` at once when the block ends, with its digest, or not at all.
 
     `identity` (default: the file's name) goes into the digest, so that no other file can stand in for this one.
     """
@@ -45,7 +46,7 @@ def _compare(digest, trailer: bytes) -> None:
 
 
 def check(path, identity: str | None = None) -> int:
-    """Reads through a file that `checked` has written, to be mapped; gives the bytes before its digest.
+    """Read through a file that `checked` has written, before it is memory-mapped; return the bytes before its digest.
 
     Raises:
         ValueError: it has no digest, or holds something else than what was written under this identity.
@@ -60,10 +61,11 @@ def check(path, identity: str | None = None) -> int:
 
 
 def read_checked(path, identity: str | None = None) -> bytes:
-    """Reads a file that `checked` has written, without its digest.
+    """Read a file that `checked` has written, without its digest.
 
     Raises:
-        ValueError, OSError: as `check`.
+        ValueError: as `check`.
+        OSError: as `check`.
     """
     content, digest = Path(path).read_bytes(), sha256((identity or Path(path).name).encode())
     digest.update(memoryview(content)[:-TRAILER])

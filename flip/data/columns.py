@@ -1,4 +1,4 @@
-"""The columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
+"""Check the columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ WHOLE = (pa.types.is_integer, pa.types.is_boolean)
 
 
 def columns(source: Source) -> dict[str, pa.DataType]:
-    """The columns that the source must have, and the types they are read as."""
+    """Map the columns that the source must have to the types they are read as."""
     filters = source.filters
     names = filter(None, (source.url_column, source.caption_column, source.sha256_column))
     wanted = dict.fromkeys(names, pa.string())
@@ -26,7 +26,7 @@ def columns(source: Source) -> dict[str, pa.DataType]:
 
 
 def asked_by(source: Source, column: str) -> str:
-    """The key of params.yaml that names a column."""
+    """Return the key of params.yaml that names a column."""
     for key in ("url_column", "caption_column", "sha256_column"):
         if column == getattr(source, key):
             return f"source.{key}"
@@ -40,7 +40,11 @@ def asked_by(source: Source, column: str) -> str:
 
 
 def require(source: Source, where, there) -> None:
-    """Raises a ValueError if one of the source's columns is not `there`, or more than once."""
+    """Check that each of the source's columns is among the names `there`, once; `where` names the file in messages.
+
+    Raises:
+        ValueError: a column is missing, or is there more than once.
+    """
     for column in columns(source):
         if (count := list(there).count(column)) != 1:
             raise ValueError(
@@ -50,9 +54,12 @@ def require(source: Source, where, there) -> None:
 
 
 def require_types(source: Source, where, there: pa.Schema) -> None:
-    """Raises a ValueError if one of the source's columns holds something else than it is read as.
+    """Check that the source's columns have types that they can be read from.
 
-    Text is never made of numbers, so that no caption is "nan"; what a filter compares may be whole numbers.
+    Text is never made of numbers, so that no caption is "nan"; what a filter compares may be integers.
+
+    Raises:
+        ValueError: a column has another type.
     """
     for column, wanted in columns(source).items():
         kind, key = there.field(column).type, asked_by(source, column)
@@ -66,10 +73,10 @@ def require_types(source: Source, where, there: pa.Schema) -> None:
 
 
 def converted(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
-    """The columns in the types that they are read as.
+    """Convert the columns to the types that they are read as.
 
     Raises:
-        ValueError: a value cannot be.
+        ValueError: a value cannot be converted.
     """
     found = {}
     for column, kind in wanted.items():

@@ -1,4 +1,4 @@
-"""What is needed to recognise pictures: hashes of each one's bytes and of its looks.
+"""Compute fingerprints of images, to find duplicates: hashes of each one's bytes and of its looks.
 
 python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
 """
@@ -31,17 +31,17 @@ COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(n
 
 
 def looks(thumbnails: np.ndarray) -> np.ndarray:
-    """Perceptual hash: grey pictures uint8 [n, 32, 32] -> uint8 [n, 32] (256 bits).
+    """Compute the perceptual hashes, uint8 [images, 32] (256 bits), of grey thumbnails uint8 [images, 32, 32].
 
-    A bit per low frequency of the cosine transform, set if it is above the picture's median: scaling and
-    recompression move few of them, see `duplicates.DISTANCE`.
+    A bit per low frequency of the cosine transform, set if it is above the image's median: resizing and recompression
+    change few of them, see `duplicates.DISTANCE`.
     """
     frequencies = (COSINES @ thumbnails.astype(np.float32) @ COSINES.T).reshape(len(thumbnails), LOW * LOW)
     return np.packbits(frequencies > np.median(frequencies, axis=1, keepdims=True), axis=1)
 
 
 def grey(picture: bytes) -> np.ndarray | None:
-    """The picture as it is displayed, uint8 [height, width]; None if it is broken or cut."""
+    """Decode an image as it is displayed, in grey: uint8 [height, width]; None if it is broken or cut short."""
     try:
         if not is_plain(picture):
             return np.asarray(decode(picture).convert("L"))
@@ -53,7 +53,7 @@ def grey(picture: bytes) -> np.ndarray | None:
 
 
 def hashed(pictures: list[bytes]) -> list[bytes | None]:
-    """`looks` of each encoded picture, None for a broken one."""
+    """Compute the perceptual hash of each encoded image; None for a broken one."""
     images = [grey(picture) for picture in pictures]
     whole = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None]
     hashes = iter(looks(np.stack(whole)) if whole else [])
@@ -61,7 +61,7 @@ def hashed(pictures: list[bytes]) -> list[bytes | None]:
 
 
 def read(tar, places) -> list[bytes]:
-    """Members of a tar by (offset, size)."""
+    """Read members of a tar by (offset, size)."""
     contents = []
     with open(tar, "rb") as file:
         for offset, size in places:
@@ -71,14 +71,14 @@ def read(tar, places) -> list[bytes]:
 
 
 def chunks(items: Iterable):
-    """Lists that bound how many pictures are in memory."""
+    """Yield lists of `CHUNK` items, which bound how many images are in memory."""
     items = iter(items)
     while some := list(islice(items, CHUNK)):
         yield some
 
 
 def part_tables(tar: Path, part: str):
-    """Give the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
+    """Yield the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(sorted(members(tar).items())):
@@ -98,7 +98,7 @@ def part_tables(tar: Path, part: str):
 
 
 def of_part(download: Path):
-    """Tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
+    """Yield tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
     part = download.stem
     for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
         yield from part_tables(tar, part)

@@ -1,4 +1,4 @@
-"""Pictures that the GPU decodes: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
+"""Decode images on the GPU: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
 
 import warnings
 
@@ -16,8 +16,11 @@ END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is
 
 
 def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
-    """A part of a picture uint8 [3, height, width] as uint8 [side, side, 3], as flip.data.crops.resize gives it: along
-    rows first, and in whole numbers between."""
+    """Resize a crop of uint8 [3, height, width] to uint8 [side, side, 3], as flip.data.crops.resize does: along rows
+    first, rounding in between.
+
+    `box` is top, left, height and width in pixels.
+    """
     top, left, rows, columns = box
     found = image[None, :, top : top + rows, left : left + columns].float()
     for size in (rows, side), (side, side):
@@ -26,11 +29,11 @@ def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
 
 
 class GpuImages(Images):
-    """Read images as Images does, onto a device, where `decode(jpegs, device=)` made them: a list of uint8
-    [3, height, width].
+    """Read images as the parent does, onto a device, where `decode(jpegs, device=)` returns a list of uint8 [3, height,
+    width].
 
-    Pixels are those of Images but for what decoders differ by: a few of 255, as that one decodes fast, and at a part of
-    the size where it can. A batch with an image that `decode` refuses is read by Images, which replaces it.
+    Pixels differ from the parent's by what decoders differ by: a few of 255, as that one decodes fast, and at a reduced
+    size where it can. A batch with an image that `decode` refuses is read by the parent, which replaces it.
     """
 
     def __init__(self, decode, device, *images):
@@ -50,7 +53,7 @@ class GpuImages(Images):
             return super().__call__(positions)
 
     def _images(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
-        """Crops, uint8 [batch, side, side, 3]."""
+        """Decode and crop, uint8 [batch, side, side, 3]."""
         if self.device.type != "cuda":
             return self._crops(jpegs, positions)
         stream = torch.cuda.Stream(self.device)  # beside the step, whose stream would make one wait for the other
@@ -75,7 +78,7 @@ class GpuImages(Images):
 
 
 def gpu_decoder(params: Params, device, views: Views | None):
-    """What decodes a run's pictures on the GPU; None, with a warning, where that cannot be."""
+    """Return the function that decodes a run's images on the GPU; None, with a warning, where that is impossible."""
     reason = _hindrance(params, device, views)
     if not reason:
         try:

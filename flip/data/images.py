@@ -1,10 +1,9 @@
-"""Decodes images as browsers display them. All that others have encoded is decoded here, for training and for tests.
+"""Decode images as browsers display them: all images that others have encoded, for training and for tests.
 
-- Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed.
-- Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
+- Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed. -
+Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
   refused.
-- Transparency: on white, as img2dataset lays it.
-- Animations: their first frame. Colour profiles are not applied.
+- Transparency: on white, as img2dataset does. - Animations: their first frame. Colour profiles are not applied.
 """
 
 import io
@@ -40,7 +39,7 @@ RESCALED = {"L;2": lambda value: value * 85, "L;4": lambda value: value * 17, "R
 
 @contextmanager
 def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
-    """The image before its pixels are decoded; whatever then goes wrong is a ValueError."""
+    """Open an image before its pixels are decoded; whatever then goes wrong is a ValueError."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -53,7 +52,7 @@ def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 where there is none, or none that can be read."""
+    """Read EXIF's orientation, 1 to 8; 1 where there is none, or none that can be read."""
     if not _is_jpeg(image):
         image.load()  # turns a TIFF, and finds what a PNG says behind its pixels
     try:
@@ -68,13 +67,13 @@ def _is_jpeg(image: Image.Image) -> bool:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How samples are stored, which is known until they are decoded."""
+    """Return how samples are stored, which is known until they are decoded."""
     found = image.tile[0].args if image.tile else ""
     return str(found[0] if isinstance(found, tuple) and found else found)
 
 
 def _grey(image: Image.Image, raw_mode: str) -> Image.Image:
-    """The image of whole numbers with 8 bits, mode L, or LA where it has a colour that is clear.
+    """Convert an image of integers to 8 bits, mode L, or LA where it has a transparent colour.
 
     Raises:
         ValueError: which number is white is not known.
@@ -100,10 +99,11 @@ def _on_white(image: Image.Image, raw_mode: str) -> Image.Image:
 
 
 def decode(encoded: bytes, name: str = "image") -> Image.Image:
-    """The image as it is displayed: 8 bits a channel, mode L or RGB.
+    """Decode an image as it is displayed: 8 bits a channel, mode L or RGB.
 
     Raises:
-        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` says which it is.
+        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` is for the
+            message.
     """
     with _opened(encoded, name) as image:
         raw_mode, turn = _raw_mode(image), TURNS.get(_orientation(image))
@@ -118,7 +118,7 @@ def decode(encoded: bytes, name: str = "image") -> Image.Image:
 
 
 def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
-    """Width and height as displayed, of a JPEG by its header alone.
+    """Return width and height as displayed, in pixels; of a JPEG by its header alone.
 
     Raises:
         ValueError: as `decode`.
@@ -129,8 +129,10 @@ def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
 
 
 def is_plain(encoded: bytes, name: str = "image") -> bool:
-    """Whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8 bits. Of
-    a JPEG, the header alone is read.
+    """Tell whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8
+    bits.
+
+    Of a JPEG, only the header is read.
 
     Raises:
         ValueError: it is no image, or has more than MAX_PIXELS.

@@ -1,4 +1,4 @@
-"""Read batches from tar shards: an exact, endless order, memory-mapped reading, and pixels that stay bytes.
+"""Read batches from tar shards: a deterministic, endless order, memory-mapped reading, and pixels that stay bytes.
 
 Which pair stands at which position of the training order (flip.data.sampler) follows from the manifest, the seed and
 the position alone. So a run resumes at any position at no cost, and any number of processes reads the same batches.
@@ -49,16 +49,16 @@ class ShardReader:
         return self.open(place[0]).jpeg(place[1])
 
     def name(self, place: Place) -> str:
-        """Name shard and key of a place, for messages."""
+        """Return shard and key of a place, for messages."""
         return f"{self.paths[place[0]]}: {self.open(place[0]).key(place[1])}"
 
 
 class Images:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
-    Where `views` says how, there are two views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
-    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory is what a GPU
-    fetches images from without the processor.
+    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
+    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory lets a GPU copy
+    images asynchronously.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class Images:
         self.broken = 0
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
-        """Return what of the images goes into the model, and the places of the pairs that they are of."""
+        """Return the model's inputs by name, and the places of the pairs that they are of; `positions` is int64
+        [batch]."""
         images = self._room(len(positions))
         draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
         if self.views:
@@ -100,7 +101,7 @@ class Images:
         return {"images": images, "views": views}, places
 
     def _pair(self, position: int, *where) -> Place:
-        """Find the pair at a position whose image can be read, and put what is learned from where it goes."""
+        """Find the pair at a position whose image can be read, and put the image where `where` says."""
         number, item = self.order.at(position)
         for one in self.order.from_item(position, number, item):
             if self._read((number, one), *where):
@@ -109,8 +110,8 @@ class Images:
         raise ValueError(f"{self.shards.paths[number]}: no image can be decoded; run the shards stage again")
 
     def _read(self, place: Place, out: list[np.ndarray], draws: list[np.ndarray]) -> bool:
-        """Put what is learned from of a place into `out`, each part cropped by its `draws`: the image, then its views;
-        return False where that cannot be read."""
+        """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
+        where it cannot be decoded."""
         ways = list(zip((self.augmentation, self.views, self.views), draws, strict=False))
 
         def boxes(height: int, width: int) -> list[tuple]:
@@ -127,7 +128,7 @@ class Images:
 class Captions:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
-    `sources` (flip.data.corruption) says of which positions the captions of a batch are; by default their own.
+    `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own.
     """
 
     def __init__(
@@ -160,11 +161,11 @@ class Captions:
 
 
 class Loader:
-    """Make batches of images, captions (None: there are none to read) and positions, int64 [batch], and hand each
-    through `transforms`.
+    """Build batches of images, captions (None: there are none to read) and positions, int64 [batch], and apply
+    `transforms`.
 
-    `order` says which sample stands where, and of which type a step is: a batch of images alone has no ids, and one of
-    captions alone no images.
+    `order` says which sample is at a position, and of which type a step is: a batch of images alone has no ids, and one
+    of captions alone no images.
     """
 
     def __init__(
@@ -191,10 +192,10 @@ class Loader:
         return batch
 
     def keys(self, start: int, size: int) -> list[str]:
-        """Name shard and key of the pairs at positions start .. start + size - 1, for messages."""
+        """Return shard and key of the pairs at positions start .. start + size - 1, for messages."""
         return [self.images.shards.name(self.order.at(position)) for position in range(start, start + size)]
 
     def batches(self, start: int, size: int, workers: int, stride: int) -> Iterator[Batch]:
-        """Return endless batches, each `stride` positions after the last, from `start` on, prepared ahead by `workers`
+        """Yield batches without end, each `stride` positions after the last, from `start` on, prefetched by `workers`
         threads."""
         return ahead(lambda first: self.batch(first, size), count(start, stride), workers)

@@ -1,4 +1,4 @@
-"""Work done ahead of when it is asked for."""
+"""Compute items in the background before they are asked for."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,8 @@ from itertools import islice
 
 
 def ahead(function, items, workers: int):
-    """function(item) of each item, in their order, computed ahead by `workers` threads."""
+    """Yield function(item) of each item, in their order, prefetched by `workers` threads; with 0, computed on
+    demand."""
     if not workers:
         yield from map(function, items)
         return

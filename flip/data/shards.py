@@ -1,10 +1,10 @@
-"""A downloaded part to uniform shards: what cannot be used is dropped and counted, the rest stands in key order.
+"""Write uniform shards of a downloaded part: what cannot be used is dropped and counted, the rest is in key order.
 
     python -m flip.data.shards --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
         --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
         --out data/tiny/shards/0000.json
 
-Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the picture as it came),
+Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the image as it came),
 which another site can download and compare. Equal inputs give equal bytes, so a part that was killed is simply written
 again from its start.
 """
@@ -30,7 +30,7 @@ from flip.files import atomic, file_hash, read_json, write_json
 
 
 def duplicates_of(part: str, paths: list) -> dict[str, str]:
-    """Reason by key, for the keys of a part; the files are sorted by key, so most of each is not read."""
+    """Map keys of a part to reasons to drop them; the files are sorted by key, so most of each is not read."""
     prefix = [("key", ">=", f"{part}-"), ("key", "<", f"{part}.")]
     reasons = {}
     for path in paths:
@@ -40,7 +40,7 @@ def duplicates_of(part: str, paths: list) -> dict[str, str]:
 
 
 def allowed_of(fingerprints, only: str | None) -> set[str] | None:
-    """SHA-256 of the part's pictures that the list `shards.only` has; None if there is no such list.
+    """Return the SHA-256 of the part's images that the list `shards.only` has; None if there is no such list.
 
     Only the part's own hashes are in memory, however long the list is.
 
@@ -55,7 +55,7 @@ def allowed_of(fingerprints, only: str | None) -> set[str] | None:
 
 
 def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:
-    """The class that a picture is lost under, by its row of the fingerprints; None if it is used."""
+    """Return the class that an image is lost under, by its row of the fingerprints; None if it is used."""
     if picture["looks"] is None:
         return "broken"
     if not picture["captioned"]:
@@ -66,7 +66,7 @@ def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -
 
 
 def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
-    """(row of the fingerprints, why it is lost or None) of every picture of a part, by key."""
+    """Yield (row of the fingerprints, why it is lost or None) of every image of a part, by key."""
     with pq.ParquetFile(fingerprints) as file:
         for batch in file.iter_batches(columns=["key", "url", "sha256", "looks", "captioned"]):
             for picture in batch.to_pylist():
@@ -74,10 +74,10 @@ def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
 
 
 def usable(download: Path, verdict, lost: Counter, compact: Compact | None = None):
-    """Samples for webdataset's writer, by key; counts in `lost` what is left out, and why.
+    """Yield samples for webdataset's writer, by key; count in `lost` what is left out, and why.
 
     Raises:
-        ValueError: the verdicts are not about these pictures.
+        ValueError: the verdicts are not about these images.
     """
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
@@ -97,12 +97,13 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
 
 
 def read(file, place: tuple[int, int]) -> bytes:
+    """Read a member of a tar by (offset, size)."""
     file.seek(place[0])
     return file.read(place[1])
 
 
 def write_shard(path: Path, samples) -> dict:
-    """Writes a tar with its index; gives its entry of the manifest."""
+    """Write a tar with its index; return its entry of the manifest."""
     with atomic(path) as file, wds.TarWriter(file, encoder=False, mtime=0) as tar:
         for sample in samples:
             tar.write(sample)
@@ -111,7 +112,7 @@ def write_shard(path: Path, samples) -> dict:
 
 
 def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
-    """All shards of a part."""
+    """Write all shards of a part; return their entries."""
     shards = []
     for first in samples:
         shard = chain([first], islice(samples, per_shard - 1))
@@ -120,7 +121,7 @@ def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
 
 
 def write_all(folder: Path, samples, per_shard: int) -> dict:
-    """The shards of a part and the list of what is in them; what stood in the folder is thrown away."""
+    """Write the shards of a part and the list of their samples; what was in the folder is deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     path = folder / NAME
     with atomic(path) as file, closing(SampleList(file)) as listed:
@@ -130,10 +131,10 @@ def write_all(folder: Path, samples, per_shard: int) -> dict:
 
 
 def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> dict:
-    """Writes the shards of a part beside `out`, and to `out` their entries and the part's ledger.
+    """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these.
 
     Raises:
-        ValueError: as `usable` and `allowed_of`; or a tar of the download is not whole.
+        ValueError: as `usable` and `allowed_of`; or a tar of the download is truncated.
     """
     download, out, dropped = Path(download), Path(out), Counter()
     account = read_json(download)
@@ -154,6 +155,7 @@ def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> di
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")

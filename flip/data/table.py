@@ -1,4 +1,4 @@
-"""The URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
+"""Build the URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
 
     python -m flip.data.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 
@@ -34,12 +34,17 @@ Reader = Callable[[Params], Batches]
 
 
 def schema(source: Source) -> pa.Schema:
-    """The columns of a part; `sha256` (lower case) only where the source has it."""
+    """Return the columns of a part; `sha256` (lower case) only where the source has it."""
     names = ["url", "caption", *(["sha256"] if source.sha256_column else [])]
     return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
 
 
 def parquet_batches(source: Source, path: str):
+    """Yield batches of a parquet file.
+
+    Raises:
+        ValueError: a column is missing, or of another type.
+    """
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
         require(source, path, file.schema_arrow.names)
@@ -51,9 +56,12 @@ def parquet_batches(source: Source, path: str):
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
-    """Column names for a file that has none in its first line; None if it has.
+    """Return column names for a file that has none in its first line; None if it has.
 
     CC12M's columns are URL, caption and CC3M's are caption, URL; the first line shows which.
+
+    Raises:
+        ValueError: a column is missing.
     """
     urls = [position for position, text in enumerate(first) if text.startswith(("http://", "https://"))]
     if len(first) == 2 and len(urls) == 1:
@@ -66,7 +74,11 @@ def header(source: Source, path: str, first: list[str]) -> list[str] | None:
 
 
 def text_batches(source: Source, path: str):
-    """Batches of a .tsv, .tsv.gz or .csv file."""
+    """Yield batches of a .tsv, .tsv.gz or .csv file.
+
+    Raises:
+        ValueError: a column is missing, or a line cannot be read.
+    """
     tabs = ".csv" not in Path(path).suffixes
     delimiter = "\t" if tabs else ","
     with pa.input_stream(path) as file:
@@ -87,10 +99,10 @@ def text_batches(source: Source, path: str):
 
 
 def files_batches(params: Params) -> Batches:
-    """Give the files' tables of the source's columns, in order.
+    """Yield the files' tables of the source's columns, in order.
 
     Raises:
-        ValueError: no such file, unknown kind of file, a missing column.
+        ValueError: no such file, unknown file type, a missing column.
     """
     source = params.source
     paths = sorted(glob.glob(source.table, recursive=True))
@@ -109,6 +121,11 @@ def numbered(batches: Batches) -> Batches:
 
 
 def file_batches(source: Source, path: str):
+    """Return the batches of a file, by its extension.
+
+    Raises:
+        ValueError: unknown file type.
+    """
     if path.endswith(".parquet"):
         return parquet_batches(source, path)
     if path.endswith((".tsv", ".tsv.gz", ".csv")):
@@ -117,7 +134,7 @@ def file_batches(source: Source, path: str):
 
 
 def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
-    """Which rows have a URL and pass every filter; an unknown value does not pass."""
+    """Tell which rows have a URL and pass every filter; an unknown value does not pass."""
     tests = [pc.not_equal(batch[url], "")]
     for choice in filter(None, (filters.language, filters.unsafe)):
         tests.append(pc.is_in(batch[choice.column], pa.array(choice.keep)))
@@ -133,10 +150,10 @@ def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
 
 
 def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """A column of SHA-256 in lower case, as img2dataset compares them.
+    """Convert a column of SHA-256 to lower case, as img2dataset compares them.
 
     Raises:
-        ValueError: something else stands there, which no picture could match.
+        ValueError: a value is no SHA-256, which no image could match.
     """
     lower = pc.utf8_lower(column)
     wrong = lower.filter(pc.invert(pc.fill_null(pc.match_substring_regex(lower, "^[0-9a-f]{64}$"), False)))
@@ -149,7 +166,7 @@ def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def filtered(params: Params, read: Reader) -> Batches:
-    """Give what passes the filters, batch by batch, in the columns of a part."""
+    """Yield what passes the filters, batch by batch, in the columns of a part."""
     source = params.source
     for batch in numbered(read(params)):
         kept = batch.filter(passes(batch, source.filters, source.url_column))
@@ -160,7 +177,7 @@ def filtered(params: Params, read: Reader) -> Batches:
 
 
 def scramble(rows: np.ndarray) -> np.ndarray:
-    """A fixed pseudo-random number (uint64) per row, different for different rows (SplitMix64's finalizer)."""
+    """Compute a fixed pseudo-random number (uint64) per row, different for different rows (SplitMix64's finalizer)."""
     x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -179,7 +196,7 @@ def threshold(params: Params, read: Reader) -> np.uint64:
 
 
 def chosen(params: Params, read: Reader) -> Batches:
-    """Give what is to be downloaded, batch by batch."""
+    """Yield what is to be downloaded, batch by batch."""
     if params.source.sample is None:
         yield from filtered(params, read)
         return
@@ -189,7 +206,7 @@ def chosen(params: Params, read: Reader) -> Batches:
 
 
 def collected(batches, rows: int):
-    """The same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
+    """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
     held = []
     for batch in batches:
         held.append(batch)
@@ -201,8 +218,9 @@ def collected(batches, rows: int):
 
 
 def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
-    """Deal the rows one by one to `<folder>/<part>.parquet`; gives their number. `read` gives the source's tables, and
-    is called twice where a sample is drawn.
+    """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
+
+    `read` yields the source's tables, and is called twice where a sample is drawn.
 
     Raises:
         ValueError: as `read`; or fewer rows are left than there are parts.
@@ -228,7 +246,7 @@ def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
 
 
 def main(argv: list[str] | None = None, read: Reader = files_batches) -> None:
-    """Run the command; `read` says where rows are from."""
+    """Run the command; `read` yields the source's tables."""
     parser = argparse.ArgumentParser(prog=f"python -m {read.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")

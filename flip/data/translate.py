@@ -1,4 +1,4 @@
-"""Put the training images' captions into other languages, each into one of several, with a tokenizer of them all.
+"""Translate the training images' captions, each into one of several languages, and train a tokenizer on all of them.
 
     python -m flip.data.translate --params specs/cc12m/params/clip.yaml --languages en-de-es-ru \\
         --manifest data/cc12m/manifest.json --shards data/cc12m/shards --out data/cc12m/languages/en-de-es-ru
@@ -33,7 +33,7 @@ Speaker = Callable[[Params, list[str], pa.Array], Said]  # of the images at thes
 
 
 def language_of(url: str, languages: list[str]) -> str:
-    """Return the language of the image at a URL: all languages with equal chance."""
+    """Return the language of the image at a URL: all languages with equal probability."""
     return languages[int.from_bytes(sha256(url.encode()).digest()[:8]) % len(languages)]
 
 
@@ -54,7 +54,11 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
 
 
 def from_file(params: Params, languages: list[str], urls: pa.Array) -> Said:
-    """Say what the file of translations says of the images at `urls`. Raises ValueError as `known_translations`."""
+    """Return a function that looks translations of the images at `urls` up in the file of translations.
+
+    Raises:
+        ValueError: as `known_translations`.
+    """
     known = known_translations(params.source, languages, urls)
     return lambda url, language: known.get(url, {}).get(language)
 
@@ -75,7 +79,7 @@ def translated(params: Params, languages: list[str], listed: pa.Table, speak: Sp
 def by_shard(
     params: Params, languages: list[str], manifest: dict, folder: Path, speak: Speaker
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Give (shard's name, its captions) of all shards of a manifest, part by part."""
+    """Yield (shard's name, its captions) of all shards of a manifest, part by part."""
     shards = iter(manifest["shards"])
     for part in tqdm(manifest["lists"], desc="translations", unit="part", disable=None):
         captions, start = translated(params, languages, pq.read_table(folder / part["name"]), speak), 0
@@ -91,7 +95,7 @@ def write_captions(
     """Write tables, tokenizer and, last, what they are.
 
     Raises:
-        ValueError: translations that are not there.
+        ValueError: translations are missing.
     """
     counts, hashes = Counter(), {}
     for name, captions in by_shard(params, languages, manifest, shards, speak):

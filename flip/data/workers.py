@@ -1,4 +1,5 @@
-"""What img2dataset's worker processes run. They import it by its name, and with it img2dataset, which takes seconds."""
+"""Run in img2dataset's worker processes, which import this by its name, and with it img2dataset, which takes
+seconds."""
 
 from urllib.request import install_opener
 
@@ -8,7 +9,7 @@ from flip.data.schemes import opener
 
 
 class KeptDownloader(Downloader):
-    """img2dataset's, which fetches nothing but what has one of the schemes."""
+    """Download as img2dataset does, but only URLs of the given schemes."""
 
     def __init__(self, schemes: list[str], *args, **options):
         super().__init__(*args, **options)
