@@ -33,7 +33,7 @@ def use_threads(count: int) -> None:
 
 
 def pick_device() -> str:
-    """Return "cuda" where there is a GPU, else "cpu"."""
+    """Return "cuda" where copies is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -58,12 +58,12 @@ class ToDevice:
         if self.stream is None:
             return {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.cuda.stream(self.stream):
-            there = {name: self._copy(tensor) for name, tensor in batch.items()}
+            copies = {name: self._copy(tensor) for name, tensor in batch.items()}
         step = torch.cuda.current_stream(self.device)
         step.wait_stream(self.stream)
-        for tensor in there.values():
+        for tensor in copies.values():
             tensor.record_stream(step)  # its memory is not used again before the step is over
-        return there
+        return copies
 
     def _copy(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
@@ -74,12 +74,12 @@ class FromDevice:
     after it."""
 
     def __init__(self, number: Tensor):
-        self.copy, self.made = number.detach().to("cpu", non_blocking=True), None
+        self.copy, self.event = number.detach().to("cpu", non_blocking=True), None
         if number.is_cuda:
-            self.made = torch.cuda.Event()
-            self.made.record(torch.cuda.current_stream(number.device))
+            self.event = torch.cuda.Event()
+            self.event.record(torch.cuda.current_stream(number.device))
 
     def __call__(self) -> float:
-        if self.made:
-            self.made.synchronize()
+        if self.event:
+            self.event.synchronize()
         return self.copy.item()

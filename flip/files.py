@@ -33,7 +33,7 @@ def atomic(path):
 
 
 @contextmanager
-def folder_at_once(path):
+def atomic_folder(path):
     """Give a temporary folder that appears at `path` at once when the block ends, or not at all.
 
     Raises:

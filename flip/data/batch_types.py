@@ -4,7 +4,7 @@ PAIRS, IMAGES, TEXTS = "pairs", "images", "texts"
 PAD = -1  # stands behind the words of a caption; no tokenizer has this id, while 0 is a word in CLIP's
 
 
-def kind(batch: dict) -> str:
+def batch_type(batch: dict) -> str:
     """Return the type of a batch, from what it holds."""
     if "ids" not in batch:
         return IMAGES

@@ -25,7 +25,7 @@ def columns(source: Source) -> dict[str, pa.DataType]:
     return wanted
 
 
-def asked_by(source: Source, column: str) -> str:
+def parameter_key(source: Source, column: str) -> str:
     """Return the key of params.yaml that names a column."""
     for key in ("url_column", "caption_column", "sha256_column"):
         if column == getattr(source, key):
@@ -39,7 +39,7 @@ def asked_by(source: Source, column: str) -> str:
     )
 
 
-def require(source: Source, where, there) -> None:
+def require_columns(source: Source, where, there) -> None:
     """Check that each of the source's columns is among the names `there`, once; `where` names the file in messages.
 
     Raises:
@@ -49,7 +49,7 @@ def require(source: Source, where, there) -> None:
         if (count := list(there).count(column)) != 1:
             raise ValueError(
                 f"{where}: {f'{count} columns' if count else 'no column'} '{column}'; there are: "
-                f"{', '.join(map(str, there))}; set {asked_by(source, column)} in params.yaml"
+                f"{', '.join(map(str, there))}; set {parameter_key(source, column)} in params.yaml"
             )
 
 
@@ -62,7 +62,7 @@ def require_types(source: Source, where, there: pa.Schema) -> None:
         ValueError: a column has another type.
     """
     for column, wanted in columns(source).items():
-        kind, key = there.field(column).type, asked_by(source, column)
+        kind, key = there.field(column).type, parameter_key(source, column)
         allowed = NUMBERS + TEXTS if pa.types.is_floating(wanted) else TEXTS
         allowed += WHOLE if key.startswith("source.filters") else ()
         if not any(test(kind.value_type if pa.types.is_dictionary(kind) else kind) for test in allowed):
@@ -72,7 +72,7 @@ def require_types(source: Source, where, there: pa.Schema) -> None:
             )
 
 
-def converted(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
+def convert(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
     """Convert the columns to the types that they are read as.
 
     Raises:

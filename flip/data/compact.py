@@ -8,7 +8,7 @@ from flip.config.schema import Compact
 from flip.data.images import decode, displayed_size, is_plain
 
 
-def compacted(picture: bytes, compact: Compact, name: str = "image") -> bytes:
+def resize_jpeg(picture: bytes, compact: Compact, name: str = "image") -> bytes:
     """Encode an image as a JPEG whose shorter side is `compact.image_size`; return one that is no larger, and plain, as
     it is.
 

@@ -45,7 +45,7 @@ def mirror(square: np.ndarray) -> None:
     cv2.flip(square, 1, dst=square)
 
 
-def squares(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
+def decode_crops(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
     """Decode crops of an image into `out`, uint8 [side, side, 3] each; return False where the bytes are no image.
 
     `boxes_of(height, width)` returns their boxes. The image is decoded at a half, a quarter or an eighth of its size

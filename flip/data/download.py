@@ -111,7 +111,7 @@ def run_child() -> None:
     module.download(**options)
 
 
-class Shards:
+class DownloadShards:
     """List img2dataset's shards of one part: which are to be there, and which are complete."""
 
     def __init__(self, table: Path, folder: Path, per_shard: int):
@@ -171,14 +171,14 @@ class Shards:
         return {"wanted": wanted, "arrived": arrived, "failed": dict(sorted(failed.items()))}
 
 
-def show_progress(shards: Shards, stop: threading.Event) -> None:
+def show_progress(shards: DownloadShards, stop: threading.Event) -> None:
     """Show how many shards are complete, until `stop`."""
     with tqdm(total=len(shards.numbers), desc="download", unit="shard", disable=None) as bar:
         while not stop.wait(1):
             bar.update(len(shards.numbers) - len(shards.missing()) - bar.n)
 
 
-def fetch(params: Params, table: Path, shards: Shards, log: Path, proxy: str | None) -> None:
+def fetch(params: Params, table: Path, shards: DownloadShards, log: Path, proxy: str | None) -> None:
     """Run img2dataset on what is missing, through a proxy if its address is given; its output goes to `log`."""
     options = img2dataset_options(table, shards.folder, params) | {"schemes": params.download.schemes}
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
@@ -225,7 +225,7 @@ def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | N
     folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, refused))
     log = Path(log) if log else folder / "img2dataset.log"
     handed = without(table, allowed, folder / ".handed") if refused else table
-    shards = Shards(handed, folder, params.download.samples_per_shard)
+    shards = DownloadShards(handed, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
     if shards.missing():
         fetch(params, handed, shards, log, proxy)

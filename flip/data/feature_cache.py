@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from flip.data.checksum import check, checked
-from flip.data.loader import Batch, Images, Place
+from flip.data.loader import Batch, ImageReader, Place
 from flip.files import read_json
 
 FACTS = "features.json"
@@ -30,7 +30,7 @@ def write_features(folder, shard: str, rows: np.ndarray) -> None:
         np.save(file, rows)
 
 
-class Features:
+class FeatureCache:
     """Read features: features(number) -> [samples, width] of the manifest's shard of that number.
 
     Raises:
@@ -76,7 +76,7 @@ class Features:
         return f"delete {self.folder} and run the pipeline again"
 
 
-class FeatureImages(Images):
+class FeatureReader(ImageReader):
     """Read features float32 [batch, width] in place of images.
 
     `features(number)` returns those of a shard, [samples, width].

@@ -30,7 +30,7 @@ _frequency, _position = np.ogrid[:LOW, :SIDE]
 COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)
 
 
-def looks(thumbnails: np.ndarray) -> np.ndarray:
+def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     """Compute the perceptual hashes, uint8 [images, 32] (256 bits), of grey thumbnails uint8 [images, 32, 32].
 
     A bit per low frequency of the cosine transform, set if it is above the image's median: resizing and recompression
@@ -40,7 +40,7 @@ def looks(thumbnails: np.ndarray) -> np.ndarray:
     return np.packbits(frequencies > np.median(frequencies, axis=1, keepdims=True), axis=1)
 
 
-def grey(picture: bytes) -> np.ndarray | None:
+def decode_grey(picture: bytes) -> np.ndarray | None:
     """Decode an image as it is displayed, in grey: uint8 [height, width]; None if it is broken or cut short."""
     try:
         if not is_plain(picture):
@@ -52,11 +52,11 @@ def grey(picture: bytes) -> np.ndarray | None:
         return None
 
 
-def hashed(pictures: list[bytes]) -> list[bytes | None]:
+def hash_images(pictures: list[bytes]) -> list[bytes | None]:
     """Compute the perceptual hash of each encoded image; None for a broken one."""
-    images = [grey(picture) for picture in pictures]
+    images = [decode_grey(picture) for picture in pictures]
     whole = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None]
-    hashes = iter(looks(np.stack(whole)) if whole else [])
+    hashes = iter(perceptual_hash(np.stack(whole)) if whole else [])
     return [None if image is None else next(hashes).tobytes() for image in images]
 
 
@@ -82,7 +82,7 @@ def part_tables(tar: Path, part: str):
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(sorted(members(tar).items())):
-        values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
+        values = hash_images(read(tar, [sample["jpg"] for _, sample in samples]))
         captions = read(tar, [sample["txt"] for _, sample in samples])
         rows = [
             known[key]
@@ -97,7 +97,7 @@ def part_tables(tar: Path, part: str):
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def of_part(download: Path):
+def part_fingerprints(download: Path):
     """Yield tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
     part = download.stem
     for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
     options = parser.parse_args(argv)
     try:
-        write(of_part(options.download), PART, options.out)
+        write(part_fingerprints(options.download), PART, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from flip.config.schema import Params, Views
 from flip.data.crops import crop_box
-from flip.data.loader import CROP, Batch, Images, Place
+from flip.data.loader import CROP, Batch, ImageReader, Place
 from flip.rng import uniform
 
 END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is missing
 
 
-def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
+def resize_crop(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
     """Resize a crop of uint8 [3, height, width] to uint8 [side, side, 3], as flip.data.crops.resize does: along rows
     first, rounding in between.
 
@@ -28,7 +28,7 @@ def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
     return found[0].permute(1, 2, 0).byte()
 
 
-class GpuImages(Images):
+class GpuImageReader(ImageReader):
     """Read images as the parent does, onto a device, where `decode(jpegs, device=)` returns a list of uint8 [3, height,
     width].
 
@@ -41,7 +41,7 @@ class GpuImages(Images):
         self.decode, self.device = decode, torch.device(device)
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
-        places = [self.order.at(position) for position in positions.tolist()]
+        places = [self.order.locate(position) for position in positions.tolist()]
         jpegs = [bytes(self.shards.jpeg(place)) for place in places]
         try:
             if not all(jpeg.endswith(END) for jpeg in jpegs):
@@ -74,7 +74,7 @@ class GpuImages(Images):
         return torch.where(mirrored[:, None, None, None], images.flip(2), images)
 
     def _crop(self, image: Tensor, draws: np.ndarray) -> Tensor:
-        return square(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
+        return resize_crop(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
 
 
 def gpu_decoder(params: Params, device, views: Views | None):

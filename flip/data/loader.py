@@ -15,8 +15,8 @@ from torch import Tensor
 
 from flip.config.schema import Augmentation, Views
 from flip.data.batch_types import IMAGES, TEXTS
-from flip.data.crops import crop_box, mirror, squares
-from flip.data.prefetch import ahead
+from flip.data.crops import crop_box, decode_crops, mirror
+from flip.data.prefetch import prefetch
 from flip.data.sampler import Mixture, Order
 from flip.data.shard import Shard, check_size
 from flip.data.token_cache import Tokens, words
@@ -53,7 +53,7 @@ class ShardReader:
         return f"{self.paths[place[0]]}: {self.open(place[0]).key(place[1])}"
 
 
-class Images:
+class ImageReader:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
     With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
@@ -102,7 +102,7 @@ class Images:
 
     def _pair(self, position: int, *where) -> Place:
         """Find the pair at a position whose image can be read, and put the image where `where` says."""
-        number, item = self.order.at(position)
+        number, item = self.order.locate(position)
         for one in self.order.from_item(position, number, item):
             if self._read((number, one), *where):
                 return number, one
@@ -117,7 +117,7 @@ class Images:
         def boxes(height: int, width: int) -> list[tuple]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]
 
-        if not squares(self.shards.jpeg(place), boxes, out):
+        if not decode_crops(self.shards.jpeg(place), boxes, out):
             return False
         for square, (way, one) in zip(out, ways, strict=True):
             if way.flip and one[0] < 0.5:
@@ -125,7 +125,7 @@ class Images:
         return True
 
 
-class Captions:
+class CaptionReader:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
     `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own.
@@ -145,9 +145,9 @@ class Captions:
         """Return the captions of a batch that begins at a position, whose images are those of `places`."""
         return self._ids(self._exchanged(start, places))
 
-    def at(self, positions: list[int]) -> Tensor:
+    def read_at(self, positions: list[int]) -> Tensor:
         """Return the captions at positions of the training order."""
-        return self._ids([self.order.at(position) for position in positions])
+        return self._ids([self.order.locate(position) for position in positions])
 
     def _ids(self, places: list[Place]) -> Tensor:
         return torch.from_numpy(self.tokens.tokenizer.arranged([words(self.words(n), item) for n, item in places]))
@@ -157,7 +157,7 @@ class Captions:
         if not self.sources:
             return places
         sources = enumerate(self.sources(start, len(places)), start)
-        return [places[own - start] if source == own else self.order.at(source) for own, source in sources]
+        return [places[own - start] if source == own else self.order.locate(source) for own, source in sources]
 
 
 class Loader:
@@ -171,17 +171,17 @@ class Loader:
     def __init__(
         self,
         order: Order | Mixture,
-        images: Images,
-        captions: Captions | None,
+        images: ImageReader,
+        captions: CaptionReader | None,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
     ):
         self.order, self.images, self.captions, self.transforms = order, images, captions, transforms
 
     def batch(self, start: int, size: int) -> Batch:
         """Return the samples at positions start .. start + size - 1, which are of one type."""
-        positions, batch_type = torch.arange(start, start + size), self.order.kind(start)
+        positions, batch_type = torch.arange(start, start + size), self.order.batch_type(start)
         if batch_type == TEXTS:
-            batch, places = {}, [self.order.at(position) for position in positions.tolist()]
+            batch, places = {}, [self.order.locate(position) for position in positions.tolist()]
         else:
             batch, places = self.images(positions)
         batch = batch | {"positions": positions}
@@ -193,9 +193,9 @@ class Loader:
 
     def keys(self, start: int, size: int) -> list[str]:
         """Return shard and key of the pairs at positions start .. start + size - 1, for messages."""
-        return [self.images.shards.name(self.order.at(position)) for position in range(start, start + size)]
+        return [self.images.shards.name(self.order.locate(position)) for position in range(start, start + size)]
 
     def batches(self, start: int, size: int, workers: int, stride: int) -> Iterator[Batch]:
         """Yield batches without end, each `stride` positions after the last, from `start` on, prefetched by `workers`
         threads."""
-        return ahead(lambda first: self.batch(first, size), count(start, stride), workers)
+        return prefetch(lambda first: self.batch(first, size), count(start, stride), workers)

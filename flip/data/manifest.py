@@ -10,13 +10,13 @@ from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
-from flip.data.pairs import combined
+from flip.data.pairs import combine_digests
 from flip.files import read_json, write_json
 
 COUNTS = ("wanted", "arrived", "decoded", "used")
 
 
-def added(ledgers: list[dict]) -> dict:
+def sum_ledgers(ledgers: list[dict]) -> dict:
     """Sum ledgers."""
     lost = sum((Counter(ledger["lost"]) for ledger in ledgers), Counter())
     return {name: sum(ledger[name] for ledger in ledgers) for name in COUNTS} | {"lost": dict(sorted(lost.items()))}
@@ -49,7 +49,7 @@ def merge(paths: list) -> tuple[dict, dict]:
         check(account["ledger"], f"part {part}")
     shards = [shard for account in parts.values() for shard in account["shards"]]
     ledgers = {part: account["ledger"] for part, account in parts.items()}
-    ledger = {"total": added(list(ledgers.values())), "parts": ledgers}
+    ledger = {"total": sum_ledgers(list(ledgers.values())), "parts": ledgers}
     if not shards:
         raise ValueError(
             f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see "
@@ -57,11 +57,15 @@ def merge(paths: list) -> tuple[dict, dict]:
         )
     identity = sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
     lists = [account["list"] for account in parts.values()]
-    manifest = {"id": identity, "pairs": combined(one["pairs"] for one in lists), "samples": ledger["total"]["used"]}
+    manifest = {
+        "id": identity,
+        "pairs": combine_digests(one["pairs"] for one in lists),
+        "samples": ledger["total"]["used"],
+    }
     return manifest | {"shards": shards, "lists": lists}, ledger
 
 
-def beginning(manifest: dict, pairs: int) -> dict:
+def first_pairs(manifest: dict, pairs: int) -> dict:
     """Return the manifest of the first `pairs` pairs: complete shards, but for the last one, of which only some are
     taken."""
     kept, left = [], pairs

@@ -22,7 +22,7 @@ def pair_hash(picture: str, caption: str) -> bytes:
     return sha256(f"{picture}{caption}".encode()).digest()
 
 
-def combined(digests) -> str:
+def combine_digests(digests) -> str:
     """Combine the digests of several sets of pairs into that of all of them: hexadecimal, a sum modulo 2**256.
 
     A sum, because it depends neither on the order of pairs nor on how they are dealt to parts, so each part can have
@@ -63,7 +63,7 @@ class SampleList:
     @property
     def pairs(self) -> str:
         """Return the digest of these pairs (`combined`)."""
-        return combined([f"{self.sum:x}"])
+        return combine_digests([f"{self.sum:x}"])
 
 
 LISTS = f"name lists such as data/<scale>/shards/*/{NAME}"

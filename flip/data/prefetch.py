@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 
-def ahead(function, items, workers: int):
+def prefetch(function, items, workers: int):
     """Yield function(item) of each item, in their order, prefetched by `workers` threads; with 0, computed on
     demand."""
     if not workers:

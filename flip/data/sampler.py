@@ -48,7 +48,7 @@ class Order:
         )
         return np.random.default_rng([self.seed, epoch, window]).permutation(pairs)
 
-    def at(self, position: int) -> tuple[int, int]:
+    def locate(self, position: int) -> tuple[int, int]:
         """Return shard and item of the pair at a position of the training order."""
         epoch, offset = divmod(position, self.total)
         ends = self._epoch(epoch)[1]
@@ -57,7 +57,7 @@ class Order:
         shard, item = self._permutation(epoch, window)[offset - start]
         return int(shard), int(item)
 
-    def kind(self, position: int) -> str:
+    def batch_type(self, position: int) -> str:
         """Return the type of the batch at a position."""
         return PAIRS
 
@@ -120,16 +120,16 @@ class Mixture:
     def _items(self, row: int, shard: int) -> np.ndarray:
         return np.flatnonzero(self._kinds(shard) == row)
 
-    def kind(self, position: int) -> str:
+    def batch_type(self, position: int) -> str:
         """Return the type of the batch at a position."""
         return turn(position // self.batch, self.shares)[0]
 
-    def at(self, position: int) -> tuple[int, int]:
+    def locate(self, position: int) -> tuple[int, int]:
         """Return shard and item of the sample at a position of the training order."""
         step, offset = divmod(position, self.batch)
         name, turns = turn(step, self.shares)
-        return self.orders[name].at(turns * self.batch + offset)
+        return self.orders[name].locate(turns * self.batch + offset)
 
     def from_item(self, position: int, shard: int, item: int) -> Iterator[int]:
         """Yield as `Order.from_item`, items of the same type."""
-        return self.orders[self.kind(position)].from_item(position, shard, item)
+        return self.orders[self.batch_type(position)].from_item(position, shard, item)

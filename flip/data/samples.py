@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash
-from flip.data.table import collected
+from flip.data.table import regroup
 from flip.files import atomic
 
 SPAN = 1 << 25  # pairs that are compared at a time
@@ -70,7 +70,7 @@ def writing(out):
         yield lambda tables: None
         return
     with atomic(out) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        yield lambda tables: [writer.write_table(table) for table in collected(tables, BATCH)]
+        yield lambda tables: [writer.write_table(table) for table in regroup(tables, BATCH)]
 
 
 def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Compact, Shards
-from flip.data.compact import compacted
+from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import members, write_index
@@ -93,7 +93,7 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
                 else:
                     facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
                     jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
-                    yield facts | {"jpg": compacted(jpeg, compact, key) if compact else jpeg, "txt": caption}
+                    yield facts | {"jpg": resize_jpeg(jpeg, compact, key) if compact else jpeg, "txt": caption}
 
 
 def read(file, place: tuple[int, int]) -> bytes:

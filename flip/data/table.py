@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
-from flip.data.columns import columns, converted, require, require_types
+from flip.data.columns import columns, convert, require_columns, require_types
 from flip.files import atomic
 
 BATCH = 65_536
@@ -47,12 +47,12 @@ def parquet_batches(source: Source, path: str):
     """
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
-        require(source, path, file.schema_arrow.names)
+        require_columns(source, path, file.schema_arrow.names)
         require_types(source, path, file.schema_arrow)
         # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
-                yield converted(pa.Table.from_batches([batch]), wanted, path)
+                yield convert(pa.Table.from_batches([batch]), wanted, path)
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
@@ -67,9 +67,9 @@ def header(source: Source, path: str, first: list[str]) -> list[str] | None:
     if len(first) == 2 and len(urls) == 1:
         names = [source.caption_column] * 2
         names[urls[0]] = source.url_column
-        require(source, path, names)
+        require_columns(source, path, names)
         return names
-    require(source, path, first)
+    require_columns(source, path, first)
     return None
 
 
@@ -205,7 +205,7 @@ def chosen(params: Params, read: Reader) -> Batches:
         yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
 
 
-def collected(batches, rows: int):
+def regroup(batches, rows: int):
     """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
     held = []
     for batch in batches:
@@ -230,7 +230,7 @@ def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
-        for table in collected(chosen(params, read), parts * ROWS_PER_PART):
+        for table in regroup(chosen(params, read), parts * ROWS_PER_PART):
             for part, writer in enumerate(writers):
                 mine = np.arange((part - total) % parts, len(table), parts)
                 if len(mine):

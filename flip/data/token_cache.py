@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from flip.data.checksum import check, checked
-from flip.data.prefetch import ahead
+from flip.data.prefetch import prefetch
 from flip.data.shard import Shard
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.data.translations import Translations
 from flip.provenance.environment import versions
 from flip.provenance.sources import source_hash
@@ -43,7 +43,7 @@ class Tokens:
     `translations` replace the shards' captions.
     """
 
-    def __init__(self, tokenizer: Tokenizer, data, manifest: dict, translations: Translations | None = None):
+    def __init__(self, tokenizer: CaptionTokenizer, data, manifest: dict, translations: Translations | None = None):
         self.tokenizer, self.translations, self.shards = tokenizer, translations, manifest["shards"]
         self.source, self.writable, self.good = Path(data) / "shards", True, set()
         made_by = json.dumps([tokenizer.stored, versions(), source_hash(__name__)], sort_keys=True)
@@ -90,7 +90,7 @@ class Tokens:
         What other processes have not written when it is needed is written then.
         """
         missing = [number for number in range(first, len(self.shards), step) if not self.path(number).exists()]
-        done = ahead(self, missing, workers)
+        done = prefetch(self, missing, workers)
         for _ in tqdm(done, "captions", len(missing), unit="shard", disable=None if missing and not first else True):
             if not self.writable:
                 return

@@ -33,7 +33,7 @@ def tokenizer_path(data, captions: Captions) -> Path:
     return (translations_folder(data, captions) if captions.translated else Path(data)) / "tokenizer.json"
 
 
-class Tokenizer:
+class CaptionTokenizer:
     """Convert a list of captions to int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
     `encode` returns the ids of their words alone, as lists of any length.

@@ -28,8 +28,10 @@ from flip.data.translations import FACTS, SCHEMA, table_path
 from flip.data.words import has_words
 from flip.files import atomic, file_hash, read_json, write_json
 
-Said = Callable[[str, str], str | None]  # the caption of the image at a URL in a language, where there is one
-Speaker = Callable[[Params, list[str], pa.Array], Said]  # of the images at these URLs, in these languages
+Translator = Callable[[str, str], str | None]  # the caption of the image at a URL in a language, where there is one
+TranslatorFactory = Callable[
+    [Params, list[str], pa.Array], Translator
+]  # of the images at these URLs, in these languages
 
 
 def language_of(url: str, languages: list[str]) -> str:
@@ -53,7 +55,7 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
     return found
 
 
-def from_file(params: Params, languages: list[str], urls: pa.Array) -> Said:
+def from_file(params: Params, languages: list[str], urls: pa.Array) -> Translator:
     """Return a function that looks translations of the images at `urls` up in the file of translations.
 
     Raises:
@@ -63,7 +65,9 @@ def from_file(params: Params, languages: list[str], urls: pa.Array) -> Said:
     return lambda url, language: known.get(url, {}).get(language)
 
 
-def translated(params: Params, languages: list[str], listed: pa.Table, speak: Speaker = from_file) -> pa.Table:
+def translated(
+    params: Params, languages: list[str], listed: pa.Table, speak: TranslatorFactory = from_file
+) -> pa.Table:
     """Return the captions (SCHEMA) of a part's samples (flip.data.pairs); as it came where no translation has words."""
     say = speak(params, [one for one in languages if one != ENGLISH], listed["url"].combine_chunks())
     rows = []
@@ -77,7 +81,7 @@ def translated(params: Params, languages: list[str], listed: pa.Table, speak: Sp
 
 
 def by_shard(
-    params: Params, languages: list[str], manifest: dict, folder: Path, speak: Speaker
+    params: Params, languages: list[str], manifest: dict, folder: Path, speak: TranslatorFactory
 ) -> Iterator[tuple[str, pa.Table]]:
     """Yield (shard's name, its captions) of all shards of a manifest, part by part."""
     shards = iter(manifest["shards"])
@@ -90,7 +94,7 @@ def by_shard(
 
 
 def write_captions(
-    params: Params, languages: list[str], manifest: dict, shards: Path, out: Path, speak: Speaker = from_file
+    params: Params, languages: list[str], manifest: dict, shards: Path, out: Path, speak: TranslatorFactory = from_file
 ) -> None:
     """Write tables, tokenizer and, last, what they are.
 
@@ -111,7 +115,7 @@ def write_captions(
     write_json(out / FACTS, facts)
 
 
-def main(argv: list[str] | None = None, speak: Speaker = from_file) -> None:
+def main(argv: list[str] | None = None, speak: TranslatorFactory = from_file) -> None:
     """Run the command; `speak` says what captions are in other languages."""
     parser = argparse.ArgumentParser(prog=f"python -m {speak.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")

@@ -23,7 +23,7 @@ SCHEMA = pa.schema([("language", pa.string()), ("caption", pa.string())])
 
 def translations_folder(data, captions: Captions) -> Path:
     """Return the folder of captions in several languages."""
-    return Path(data) / "languages" / captions.spoken
+    return Path(data) / "languages" / captions.language_key
 
 
 def translations_path(data, captions: Captions) -> Path | None:

@@ -12,7 +12,7 @@ from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, t
 from flip.model.transformer import full_precision
 
 
-class Contrastive(Objective):
+class ContrastiveObjective(Objective):
     """Average the image-to-text and text-to-image cross entropies over the global batch."""
 
     scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other

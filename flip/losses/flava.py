@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
 from flip.losses.objective import Batch, Objective, Setting
 from flip.model import flava
 from flip.model.block_masks import block_masks, word_masks
@@ -32,7 +32,7 @@ TARGETS = {"patches": "codes", "words": "words"}
 ALONE = {IMAGES: {"mim"}, TEXTS: {"mlm"}}  # what is read of batches of one side
 
 
-class Flava(Objective):
+class FlavaObjective(Objective):
     """Compute FLAVA's losses, each with its weight, by name."""
 
     def __init__(self, setting: Setting):
@@ -48,7 +48,7 @@ class Flava(Objective):
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
-        return flava.Flava(params, vocabulary)
+        return flava.FlavaModel(params, vocabulary)
 
     @classmethod
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
@@ -77,13 +77,13 @@ class Flava(Objective):
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         losses = {name: self._masked(name, batch, outputs[name]) for name in self._read(batch)}
-        if self.section.itm and kind(batch) == PAIRS:
+        if self.section.itm and batch_type(batch) == PAIRS:
             losses["itm"] = self.section.itm * F.cross_entropy(outputs["itm"], (~batch["mismatched"]).long())
         return losses
 
     def _read(self, batch: Batch) -> list[str]:
         """List the losses of masked patches and tokens that read a batch of its type."""
-        here = ALONE.get(kind(batch), set(MASKED))
+        here = ALONE.get(batch_type(batch), set(MASKED))
         return [name for name in MASKED if name in here and getattr(self.section, name)]
 
     def _masked(self, name: str, batch: Batch, logits: Tensor) -> Tensor:
@@ -134,10 +134,10 @@ def neighbour(position: int, step: int) -> int:
 def mismatch(captions: Any, share: float, seed: int, step: int, batch: Batch) -> Batch:
     """Add other_ids [batch, slots], in which a share of pairs has the caption of a neighbour in its global batch of
     `step` positions, and mismatched, bool [batch]; equal captions still match."""
-    if kind(batch) != PAIRS:
+    if batch_type(batch) != PAIRS:
         return batch
     ids, positions = batch["ids"].clone(), batch["positions"]
     chosen = uniform(seed, "mismatched", positions, 1)[:, 0] < share
     for row in chosen.nonzero()[:, 0].tolist():
-        ids[row] = captions.at([neighbour(int(positions[row]), step)])[0]
+        ids[row] = captions.read_at([neighbour(int(positions[row]), step)])[0]
     return batch | {"other_ids": ids, "mismatched": (ids != batch["ids"]).any(dim=1)}

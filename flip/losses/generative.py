@@ -21,7 +21,7 @@ def sample_mean(loss: Tensor, removed: Tensor) -> Tensor:
     return ((loss * removed).sum(dim=1) / removed.sum(dim=1).clamp(min=1)).mean()
 
 
-class Generative(Objective):
+class GenerativeObjective(Objective):
     """Predict removed patches, by mean squared error, and removed tokens, by cross entropy over the vocabulary.
 
     Captions of which no token is removed count as 0.

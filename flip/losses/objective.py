@@ -76,7 +76,7 @@ class Objective:
 
     @classmethod
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
-        """List what the loader does to each batch for it; `captions` is a flip.data.loader.Captions."""
+        """List what the loader does to each batch for it; `captions` is a flip.data.loader.CaptionReader."""
         return []
 
     def prepare(self, batch: Batch) -> Batch:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.losses.objective import Batch, Objective, Setting
-from flip.model.mae_decoder import Decoder
+from flip.model.mae_decoder import PixelDecoder
 from flip.model.vision import patchify, statistics
 
 
@@ -45,7 +45,7 @@ class Pixels:
         return pixels.mean(-1, keepdim=True), (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-class Reconstruction(Objective):
+class ReconstructionObjective(Objective):
     """Average the squared error over the removed patches, of which each image has the same number."""
 
     def __init__(self, setting: Setting):
@@ -54,7 +54,7 @@ class Reconstruction(Objective):
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module:
-        return Decoder(params.model, params.reconstruction, params.form.vision)
+        return PixelDecoder(params.model, params.reconstruction, params.form.vision)
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)

@@ -13,7 +13,7 @@ from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, t
 from flip.model.transformer import full_precision
 
 
-class Sigmoid(Objective):
+class SigmoidObjective(Objective):
     """Classify each pair of an image and a caption by itself; sum over captions, average over images."""
 
     scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other
@@ -56,7 +56,7 @@ def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> T
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
-def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
+def negated_logits(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
     """Compute a tile's logits [rows, columns], negated where the pair matches: the lower, the better."""
     logits = (scaled @ text.T).add_(bias)
     if diagonal:
@@ -85,7 +85,7 @@ class TiledSigmoid(torch.autograd.Function):
             text_sum = torch.zeros_like(text) if wanted else None
             for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
-                wrong = wrongness(scale * image[rows], text[columns], bias, matched)
+                wrong = negated_logits(scale * image[rows], text[columns], bias, matched)
                 losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
                 if wanted:
                     weight = wrong.sigmoid_()

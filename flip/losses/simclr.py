@@ -13,7 +13,7 @@ from flip.model.simclr import WEIGHT, EncodedViews, ProjectionHead
 from flip.model.transformer import full_precision, recomputed
 
 
-class SimCLR(Objective):
+class SimCLRObjective(Objective):
     """Classify for each view which of all views of the global batch is the other one of its image."""
 
     scope = Scope.GLOBAL_BATCH  # every view is a negative of every other, and the head's BatchNorm is over all pairs
@@ -50,15 +50,15 @@ def nt_xent(views: Tensor, temperature: float, side: int | None = None, group=SI
     everyone = group.all_gather(own)
     side = pick_side(views, side)
     if side is None:
-        return missed(own, everyone, temperature, group.rank * len(own)) / len(everyone)
+        return summed_cross_entropy(own, everyone, temperature, group.rank * len(own)) / len(everyone)
     parts = [
-        recomputed(missed, own[rows], everyone, temperature, group.rank * len(own) + rows.start)
+        recomputed(summed_cross_entropy, own[rows], everyone, temperature, group.rank * len(own) + rows.start)
         for rows in strips(len(own), side)
     ]
     return torch.stack(parts).sum() / len(everyone)
 
 
-def missed(rows: Tensor, everyone: Tensor, temperature: float, first: int) -> Tensor:
+def summed_cross_entropy(rows: Tensor, everyone: Tensor, temperature: float, first: int) -> Tensor:
     """Compute the cross entropy, summed, of rows [rows, width], which begin at row `first` of `everyone` [views,
     width]."""
     logits = rows @ everyone.T / temperature

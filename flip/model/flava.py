@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import PAIRS, kind
+from flip.data.batch_types import PAIRS, batch_type
 from flip.model.packing import PackedBatch, masked_tokens
 from flip.model.transformer import Transformer, full_precision
 
@@ -48,7 +48,7 @@ class Multimodal(nn.Module):
         return both.unpack(self.transformer(x, both))
 
 
-class Flava(nn.Module):
+class FlavaModel(nn.Module):
     """Hold mask vectors, multimodal encoder and heads, each only where a loss of the parameters reads it."""
 
     def __init__(self, params: Params, vocabulary: int):
@@ -81,7 +81,7 @@ class Flava(nn.Module):
         if "masked_words" in batch:
             words, packing = towers.text.pre_norm_states(batch["words"], batch["masked_words"], self.word_mask)
         seen = self._one_side(towers, batch, image, words, packing)
-        if self.multimodal is not None and kind(batch) == PAIRS:
+        if self.multimodal is not None and batch_type(batch) == PAIRS:
             states = self.multimodal(image, words, packing)
             end = 1 + image.shape[1]
             seen["mmm_image"] = self._patches(towers.vision.patches(states[:, 1:end]), batch)
@@ -90,7 +90,7 @@ class Flava(nn.Module):
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
-    def joined(self, towers, images: Tensor, ids: Tensor) -> Tensor:
+    def class_states(self, towers, images: Tensor, ids: Tensor) -> Tensor:
         """Compute the multimodal encoder's class states [batch, width] of unmasked images and captions: uint8 images
         [batch, height, width, 3] and token ids int64 [batch, slots]."""
         nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)

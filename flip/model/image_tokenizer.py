@@ -18,7 +18,7 @@ from flip.model.vision import patchify, statistics, unpatchify
 from flip.model.weights import load_weights
 
 
-class Mix(nn.Module):
+class ConvBlock(nn.Module):
     """Apply a residual 3 x 3 convolution to the grid of patches [batch, width, grid, grid]; the shape stays."""
 
     def __init__(self, width: int):
@@ -47,13 +47,13 @@ class ImageTokenizer(nn.Module):
         return (patchify(images, self.patch) - self.mean) / self.std
 
     @torch.no_grad()
-    def pictures(self, codes: Tensor) -> Tensor:
+    def decode_images(self, codes: Tensor) -> Tensor:
         """Decode codes int64 [batch, patches] into uint8 images [batch, height, width, 3]."""
         pixels = self.decode(self.entries[codes]) * self.std + self.mean
         return unpatchify(pixels.round().clamp(0, 255).to(torch.uint8), self.patch)
 
 
-class Codebook(ImageTokenizer):
+class VQTokenizer(ImageTokenizer):
     """Hold a vector-quantised autoencoder of patches.
 
     Its `entries` [codes, code_width] are no parameters: training moves them by averages, not by gradients.
@@ -64,8 +64,8 @@ class Codebook(ImageTokenizer):
         form, self.grid = params.codebook, params.model.grid
         pixels, width = 3 * self.patch**2, form.width
         self.embed, self.code = nn.Linear(pixels, width), nn.Linear(width, form.code_width)
-        self.before = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
-        self.after = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
+        self.before = nn.Sequential(*(ConvBlock(width) for _ in range(form.blocks)))
+        self.after = nn.Sequential(*(ConvBlock(width) for _ in range(form.blocks)))
         self.open, self.predict = nn.Linear(form.code_width, width), nn.Linear(width, pixels)
         self.register_buffer("entries", F.normalize(torch.randn(form.codes, form.code_width), dim=-1))
         self.apply(initialize)
@@ -95,7 +95,7 @@ class Codebook(ImageTokenizer):
 def new_tokenizer(params: Params) -> ImageTokenizer:
     """Build an untrained image tokenizer of the scale's kind: trained in the pipeline, or DALL-E's."""
     if not params.codebook.weights:
-        return Codebook(params)
+        return VQTokenizer(params)
     from flip.model.dalle import DallE
 
     return DallE(params)

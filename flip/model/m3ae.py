@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.data.batch_types import PAD
 from flip.model.mae_decoder import restore
-from flip.model.masking import Order, mask_patches, mask_tokens
+from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.packing import PackedBatch, masked_tokens
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_line, sincos_positions
@@ -27,7 +27,7 @@ class Visible(NamedTuple):
     that are kept, ascending. words: bool [batch, slots], where a token is kept.
     """
 
-    patches: Order
+    patches: MaskOrder
     slots: Tensor
     words: Tensor
 

@@ -17,7 +17,7 @@ def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
     return x.take_along_dim(ids_restore[:, :, None], dim=1)
 
 
-class Decoder(nn.Module):
+class PixelDecoder(nn.Module):
     """Decode all patches and, where there is one, the class token, which has no position (MAE's released code)."""
 
     def __init__(self, model: Model, head: Reconstruction, form: VisionForm):

@@ -11,7 +11,7 @@ from torch import Tensor
 from flip.rng import logical_shift, random_bits
 
 
-class Order(NamedTuple):
+class MaskOrder(NamedTuple):
     """Hold a random order of each sample's slots, cut after the kept ones.
 
     ids_keep: int64 [batch, kept], slots that are kept. ids_restore: int64 [batch, slots], rank of each slot in the
@@ -22,16 +22,16 @@ class Order(NamedTuple):
     ids_restore: Tensor
 
 
-def mask_patches(seed: int, positions: Tensor, patches: int, kept: int, stream: str = "image") -> Order:
+def mask_patches(seed: int, positions: Tensor, patches: int, kept: int, stream: str = "image") -> MaskOrder:
     """Draw a uniformly random subset of `kept` patches per sample (MAE, section 3; FLIP, section 3).
 
     `positions`, int64 [batch], are those in the training order.
     """
     order = random_bits(seed, stream, positions, patches).argsort(dim=1)
-    return Order(order[:, :kept], order.argsort(dim=1))
+    return MaskOrder(order[:, :kept], order.argsort(dim=1))
 
 
-def complementary(order: Order, kept: int) -> list[Tensor]:
+def complementary(order: MaskOrder, kept: int) -> list[Tensor]:
     """Return ids_keep, int64 [batch, kept] each, of views that together cover every patch (FLIP, Table 1d): two views
     at a mask ratio of 50 %, four at 75 %.
 

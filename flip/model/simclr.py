@@ -18,7 +18,7 @@ from flip.model.transformer import full_precision
 WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights
 
 
-def alone(rows: Tensor) -> Tensor:
+def no_gather(rows: Tensor) -> Tensor:
     """Return the rows of a single process, as there are no others to gather."""
     return rows
 
@@ -31,7 +31,7 @@ class BatchNorm(nn.Module):
     as the head serves training alone.
     """
 
-    def __init__(self, width: int, gather: Callable[[Tensor], Tensor] = alone, epsilon: float = 1e-5):
+    def __init__(self, width: int, gather: Callable[[Tensor], Tensor] = no_gather, epsilon: float = 1e-5):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
@@ -51,7 +51,7 @@ class ProjectionHead(nn.Sequential):
     cancel them.
     """
 
-    def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = alone):
+    def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = no_gather):
         layers = []
         for inward in (width, head.hidden):
             layers += [nn.Linear(inward, head.hidden, bias=False), BatchNorm(head.hidden, gather), nn.ReLU()]

@@ -17,13 +17,13 @@ from flip.model.packing import PackedBatch
 from flip.model.transformer import Transformer
 
 
-def mean(x: Tensor, packing: PackedBatch) -> Tensor:
+def mean_state(x: Tensor, packing: PackedBatch) -> Tensor:
     """Average each caption's states: packed [tokens, width] -> [batch, width], zero where there is no token."""
     total = x.new_zeros(len(packing.valid), x.shape[1]).index_add(0, packing.indices // packing.slots, x)
     return total / packing.lengths.clamp(min=1)[:, None]
 
 
-def one(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
+def select_state(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
     """Select each caption's state in slot `slot`, int64 [batch]: packed [tokens, width] -> [batch, width], zero where
     the caption is empty."""
     return F.pad(x, (0, 0, 0, 1))[torch.where(packing.lengths > 0, packing.token(slot), len(x))]
@@ -33,7 +33,7 @@ def one(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
 SLOTS = {"mean": None, "last": lambda lengths: lengths - 1, "first": torch.zeros_like}
 
 
-class TextTower(nn.Module):
+class TextEncoder(nn.Module):
     """Encode captions of token ids, packed."""
 
     def __init__(self, model: Model, form: TextForm, vocabulary: int):
@@ -55,11 +55,11 @@ class TextTower(nn.Module):
         """Encode each caption, as for `encode`, into one vector [batch, width]; zero where no token is kept."""
         x, packing = self.tokens(ids, ids_keep)
         if self.slot is None:
-            return mean(self.transformer(x, packing), packing)
+            return mean_state(self.transformer(x, packing), packing)
         slot = self.slot(packing.lengths)
         if packing.min_length:
             return self.transformer(x, packing, slot)
-        return one(self.transformer(x, packing), packing, slot)
+        return select_state(self.transformer(x, packing), packing, slot)
 
     def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, PackedBatch]:
         """Encode ids into packed states before the last LayerNorm [tokens, width], and say where each belongs.

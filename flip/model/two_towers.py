@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from flip import losses
 from flip.config.schema import Params
-from flip.data.batch_types import PAD, PAIRS, kind
-from flip.model.masking import Order, mask_patches, mask_tokens
-from flip.model.text import TextTower
+from flip.data.batch_types import PAD, PAIRS, batch_type
+from flip.model.masking import MaskOrder, mask_patches, mask_tokens
+from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision, initialize
-from flip.model.vision import VisionTower
+from flip.model.vision import VisionEncoder
 
 Batch = dict[str, Tensor]
 
@@ -41,8 +41,8 @@ class TwoTowers(nn.Module):
         super().__init__()
         model, form = params.model, params.form
         self.params = params
-        self.vision = VisionTower(model, form.vision) if params.has_image_tower else None
-        self.text = TextTower(model, form.text, vocabulary) if params.has_text_tower else None
+        self.vision = VisionEncoder(model, form.vision) if params.has_image_tower else None
+        self.text = TextEncoder(model, form.text, vocabulary) if params.has_text_tower else None
         self.image_projection = nn.Identity()
         if params.aligned:
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
@@ -125,15 +125,15 @@ class TwoTowers(nn.Module):
         image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
         what it returns.
         """
-        batch_type, heads = kind(batch), {}
+        kind, heads = batch_type(batch), {}
         for name, head in self.heads().items():
             objective = self.objectives[name]
-            if batch_type in objective.reads(self.params) and (
+            if kind in objective.reads(self.params) and (
                 not features_only or objective.scope is losses.Scope.GLOBAL_BATCH
             ):
                 heads[name] = head
         towers = Forward(self, batch, seed, reads_patches="reconstruction" in heads)
-        outputs = towers.aligned(start_gather) if self.params.aligned and batch_type == PAIRS else {}
+        outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
         for head in heads.values():
             outputs |= head(towers, batch, seed)
         return outputs
@@ -151,7 +151,7 @@ class Forward:
         self.vision, self.text, self.params = model.vision, model.text, model.params
 
     @cached_property
-    def order(self) -> Order | None:
+    def order(self) -> MaskOrder | None:
         """Draw which patches the batch's positions keep; None where all are kept."""
         params = self.params
         if not params.masking.image:

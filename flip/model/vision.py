@@ -81,7 +81,7 @@ class AttentionPooling(nn.Module):
         return x + self.mlp(self.norm(x))
 
 
-class VisionTower(nn.Module):
+class VisionEncoder(nn.Module):
     """Encode uint8 images as tokens of their patches, after a class token where the form has one."""
 
     def __init__(self, model: Model, form: VisionForm):

@@ -12,14 +12,14 @@ from flip.files import read_json, write_atomic
 FACTS = "training.json"  # beside weights that were trained here; says, among other things, their file's SHA-256
 
 
-def packed(weights: dict[str, Tensor]) -> bytes:
+def serialize(weights: dict[str, Tensor]) -> bytes:
     """Return the bytes of a file of these weights."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def save_weights(path, weights: dict[str, Tensor]) -> None:
     """Write weights to a safetensors file, atomically."""
-    write_atomic(path, packed(weights))
+    write_atomic(path, serialize(weights))
 
 
 def read_weights(path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Transfer:
+class PendingTransfer:
     """Hold an asynchronous transfer between processes; both tensors must stay unchanged until it ends."""
 
     def __init__(self, requests: list, sent: Tensor, received: Tensor):
@@ -24,7 +24,7 @@ class AllGather:
 
     def __init__(self, size: int):
         self.size: int = size
-        self.transfer: Transfer | None = None
+        self.transfer: PendingTransfer | None = None
 
     def end(self) -> Tensor:
         """Wait for the transfer under way and return what was received."""
@@ -43,7 +43,7 @@ class StartGather(torch.autograd.Function):
     def forward(ctx, rows, gather):
         ctx.gather, rows = gather, rows.contiguous()
         everyone = rows.new_empty(gather.size * len(rows), *rows.shape[1:])
-        gather.transfer = Transfer([dist.all_gather_single(everyone, rows, async_op=True)], rows, everyone)
+        gather.transfer = PendingTransfer([dist.all_gather_single(everyone, rows, async_op=True)], rows, everyone)
         return rows.new_zeros(())
 
     @staticmethod
@@ -64,5 +64,5 @@ class WaitGather(torch.autograd.Function):
     def backward(ctx, gradient):
         gather, gradient = ctx.gather, gradient.contiguous()
         own = gradient.new_empty(len(gradient) // gather.size, *gradient.shape[1:])
-        gather.transfer = Transfer([dist.reduce_scatter_single(own, gradient, async_op=True)], gradient, own)
+        gather.transfer = PendingTransfer([dist.reduce_scatter_single(own, gradient, async_op=True)], gradient, own)
         return gradient.new_zeros(()), None

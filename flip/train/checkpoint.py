@@ -46,7 +46,7 @@ class Checkpoints:
         self.pending: Future | None = None
         self.bad: set[Path] = set()
 
-    def there(self) -> list[Path]:
+    def paths(self) -> list[Path]:
         """List the checkpoints' files, newest first."""
         return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
 
@@ -65,7 +65,7 @@ class Checkpoints:
         with checked(path, _identity(path)) as file:
             torch.save(state, file)
         self.bad.discard(path)
-        good = [one for one in self.there() if one not in self.bad]
+        good = [one for one in self.paths() if one not in self.bad]
         for one in good[self.keep :] + list(self.bad):
             one.unlink(missing_ok=True)
 
@@ -92,12 +92,12 @@ class Checkpoints:
         Raises:
             ValueError: there are checkpoints, and none of them can be read.
         """
-        for path in (paths := self.there()):
+        for path in (found := self.paths()):
             try:
                 return load_state(path)
             except Exception as error:  # of the disk, the digest, or another version of torch
                 self.bad.add(path)
                 print(f"{path}: cannot be read ({error}); the one before it is taken", file=sys.stderr)
-        if paths:
+        if found:
             raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete it to train from the start")
         return None

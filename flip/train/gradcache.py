@@ -59,7 +59,7 @@ def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
     name.
 
     `run.outputs(part, features_only)` computes what `run.objectives`, or those over the global batch among them, read;
-    `run.replicas.exchange(last)` says in which backward pass gradients are reduced over processes.
+    `run.parallel.exchange(last)` says in which backward pass gradients are reduced over processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
     leaves, losses, chosen = {}, {}, run.readers(batch)
@@ -69,7 +69,7 @@ def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
         sum(losses.values()).backward()
     separate, begin = [one for one in chosen if one.scope is Scope.SAMPLE], 0
     for part in parts:
-        with run.replicas.exchange(last=part is parts[-1]):
+        with run.parallel.exchange(last=part is parts[-1]):
             outputs = run.outputs(part)
             means = named_losses(separate, part, outputs, len(part["positions"]) / pairs)
             share = len(part["positions"]) / len(batch["positions"])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flip.files import write_json
-from flip.train.parallel import own_part
+from flip.train.parallel import local_part
 
 STOP_FILE = "FLIP_STOP_FILE"
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
@@ -60,25 +60,25 @@ def stoppable():
 def not_finite(losses: dict[str, Tensor], parameters) -> Tensor:
     """Return 1 where a loss of a step or a gradient is not finite, else 0: float32 [] on the device, without
     synchronizing."""
-    gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
+    gradients = [local_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients)).double()
     return 1 - (sum(losses.values()) + norms.sum()).isfinite().float()
 
 
-def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
+def record_skipped(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
     """Record a step whose loss or gradient is not finite, and its pairs, in `path`; `count` were skipped before.
 
     Raises:
         ValueError: more than `allowed` steps are skipped.
     """
     write_json(path, {"samples": seen, "losses": {name: str(x) for name, x in losses.items()}, "pairs": keys})
-    told = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
+    message = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
     if count >= allowed:
         raise ValueError(
-            f"{told}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at the "
-            "pictures; started again, training goes on from the last checkpoint"
+            f"{message}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at "
+            "the pictures; started again, training goes on from the last checkpoint"
         )
-    print(f"{told}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
+    print(f"{message}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
 
 
 class Watchdog:
@@ -103,7 +103,7 @@ class Watchdog:
         self.over.set()
         self.thread.join()
 
-    def saw(self, doing: str) -> None:
+    def begin(self, doing: str) -> None:
         """Note that something ended, and that `doing` begins."""
         self.doing, self.since = doing, time.monotonic()
 

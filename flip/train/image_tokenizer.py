@@ -19,11 +19,11 @@ from tqdm import tqdm
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.contact_sheet import SHOWN, cell, sheet, webp
-from flip.data.loader import Images, Loader, ShardReader
+from flip.data.loader import ImageReader, Loader, ShardReader
 from flip.data.sampler import build_order
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
-from flip.model.image_tokenizer import Codebook, ImageTokenizer, new_tokenizer
+from flip.model.image_tokenizer import ImageTokenizer, VQTokenizer, new_tokenizer
 from flip.model.weights import load_weights, save_weights
 from flip.rng import random_bits
 
@@ -38,17 +38,17 @@ def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
     side, window = params.model.image, params.train.shuffle_shards
     seed = params.seeds[0]
     shards, order = ShardReader(manifest, data / "shards", window), build_order(manifest, None, 1, seed, window)
-    return Loader(order, Images(shards, order, side, params.augmentation, seed), None)
+    return Loader(order, ImageReader(shards, order, side, params.augmentation, seed), None)
 
 
-class Training:
+class TokenizerTraining:
     """Train the autoencoder with AdamW, and its codes by moving averages."""
 
     def __init__(self, params: Params, device):
         self.form, self.seed = params.codebook, params.seeds[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = Codebook(params).to(device)
+            self.model = VQTokenizer(params).to(device)
         self.steps, self.done = max(self.form.samples // self.form.batch, 1), 0
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.form.lr, weight_decay=0.0)
         self.counts = torch.zeros(self.form.codes, device=device)
@@ -96,9 +96,9 @@ class Training:
         self.sums[chosen] = there[chosen] * self.counts[chosen, None]
 
 
-def train(params: Params, loader: Loader, device) -> Codebook:
+def train(params: Params, loader: Loader, device) -> VQTokenizer:
     """Train an image tokenizer; return it in evaluation mode."""
-    training, form = Training(params, device), params.codebook
+    training, form = TokenizerTraining(params, device), params.codebook
     batches = loader.batches(0, form.batch, params.train.workers, form.batch)
     bar = tqdm(range(training.steps), unit="step", desc="codebook", mininterval=10)
     for _ in bar:
@@ -110,7 +110,7 @@ def train(params: Params, loader: Loader, device) -> Codebook:
 
 
 @torch.no_grad()
-def taken(params: Params, loader: Loader, device) -> ImageTokenizer:
+def load_dalle(params: Params, loader: Loader, device) -> ImageTokenizer:
     """Load DALL-E's encoder, and compute what its codes show in training images.
 
     Raises:
@@ -142,12 +142,12 @@ def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
     used, ordered = (counts > 0).double().mean(), counts.sort(descending=True).values.cpu().numpy()
     use = [round(float(part.sum() / ordered.sum()), 5) for part in np.array_split(ordered, min(BARS, len(ordered)))]
     facts = {"error": error.item(), "used": used.item(), "perplexity": entropy.exp().item(), "codes": len(counts)}
-    return facts | {"use": use, "trained": isinstance(codebook, Codebook)}
+    return facts | {"use": use, "trained": isinstance(codebook, VQTokenizer)}
 
 
 def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
     """Compose a contact sheet uint8 [height, width, 3]: images, and below each its reconstruction from codes."""
-    pairs = zip(images.cpu().numpy(), codebook.pictures(codebook(images)).cpu().numpy(), strict=True)
+    pairs = zip(images.cpu().numpy(), codebook.decode_images(codebook(images)).cpu().numpy(), strict=True)
     return sheet([[cell(picture) for picture in pair] for pair in pairs])
 
 
@@ -164,7 +164,7 @@ def main(argv=None):
     try:
         params, device = load(options.params), pick_device()
         loader = build_loader(params, options.data, read_json(options.data / "manifest.json"))
-        codebook = (taken if params.codebook.weights else train)(params, loader, device)
+        codebook = (load_dalle if params.codebook.weights else train)(params, loader, device)
         later = loader.batch(params.codebook.samples, MEASURED)["images"].to(device)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")

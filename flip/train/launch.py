@@ -25,10 +25,10 @@ from flip.processes import exit_code, foreground
 STOPS = Path(".flip/stop")  # below the project's folder, which all nodes see
 LOOK = 20  # seconds between looks at the limit, which an administrator may move
 PORTS = range(20000, 30000)  # below those that a system hands out
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
+SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
 
 
-def words(options) -> list[str]:
+def build_command(options) -> list[str]:
     """Return the command that starts all processes.
 
     Raises:
@@ -52,7 +52,7 @@ def words(options) -> list[str]:
     return ["srun", *step, sys.executable, *options.trainer]
 
 
-def said(*command: str) -> dict[str, str]:
+def scontrol(*command: str) -> dict[str, str]:
     """Return what scontrol prints, as a mapping; empty where Slurm does not answer."""
     done = subprocess.run(["scontrol", "--oneliner", *command], capture_output=True, text=True, check=False)
     return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
@@ -61,15 +61,15 @@ def said(*command: str) -> dict[str, str]:
 def meeting_point(job: str) -> dict[str, str]:
     """Return the address where the processes of several nodes meet: the job's first node, and a port derived from its
     id."""
-    node = said("show", "job", job)["BatchHost"]
-    address = said("show", "node", node)["NodeAddr"]
+    node = scontrol("show", "job", job)["BatchHost"]
+    address = scontrol("show", "node", node)["NodeAddr"]
     return {"MASTER_ADDR": address, "MASTER_PORT": str(PORTS[int(job) % len(PORTS)])}
 
 
 def seconds_left(job: str) -> float:
     """Return the seconds until the time limit; infinity where there is none, or while Slurm does not answer."""
     try:
-        return datetime.fromisoformat(said("show", "job", job)["EndTime"]).timestamp() - time.time()
+        return datetime.fromisoformat(scontrol("show", "job", job)["EndTime"]).timestamp() - time.time()
     except (KeyError, ValueError):
         return float("inf")
 
@@ -90,7 +90,7 @@ def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
 def requeue(job: str) -> None:
     """Requeue this job, unless it has been cancelled meanwhile, and wait for Slurm to end it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    if said("show", "job", job).get("JobState") == "RUNNING":
+    if scontrol("show", "job", job).get("JobState") == "RUNNING":
         subprocess.run(["scontrol", "requeue", job], check=False)
         signal.sigtimedwait({signal.SIGTERM}, LOOK)
 
@@ -124,11 +124,11 @@ def main(argv=None):
     parser.add_argument("trainer", nargs="+", help="after --: arguments of Python, such as -m flip.train ...")
     options = parser.parse_args(argv)
     try:
-        command = words(options)
+        command = build_command(options)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     if options.nodes == options.processes == 1:
-        os.environ.update(ALONE)
+        os.environ.update(SINGLE_PROCESS)
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         os.execv(command[0], command)

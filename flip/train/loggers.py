@@ -21,7 +21,7 @@ TENSORBOARD, WANDB = "FLIP_TENSORBOARD", "FLIP_WANDB"
 PACKAGES = {TENSORBOARD: "tensorboard", WANDB: "wandb"}
 
 
-def asked() -> dict[str, Path]:
+def requested_folders() -> dict[str, Path]:
     """Map the variables that are set to the folders that they name."""
     return {name: Path(os.environ[name]) for name in PACKAGES if os.environ.get(name)}
 
@@ -32,9 +32,9 @@ def writable(folder: Path) -> bool:
     return place.is_dir() and os.access(place, os.W_OK)
 
 
-def fault() -> str | None:
+def find_problem() -> str | None:
     """Explain why curves cannot be logged, though they are asked for; None where they can."""
-    for name, folder in asked().items():
+    for name, folder in requested_folders().items():
         package = PACKAGES[name]
         if importlib.util.find_spec(package) is None:
             return f"{name} is set, and the package {package} is not installed: `pip install {package}`, or unset it"
@@ -97,8 +97,8 @@ def board(run) -> Iterator[Callable[[], None]]:
     Raises:
         ValueError: as `fault` says.
     """
-    places = asked() if run.world.first else {}
-    if places and (problem := fault()):
+    places = requested_folders() if run.group.first else {}
+    if places and (problem := find_problem()):
         raise ValueError(problem)
     with ExitStack() as stack:
         writers = [stack.enter_context(WRITERS[name](folder, run)) for name, folder in places.items()]

@@ -14,10 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from flip.model.transformer import Block, Transformer
 from flip.train.process_group import ProcessGroup
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def add_up(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def sum_gradients(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Reduce gradients for DDP as their sum over the processes (communication hook)."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
@@ -29,17 +29,17 @@ class DDPModel:
     the optimizer then neither moves nor decays it.
     """
 
-    def __init__(self, model: nn.Module, world: ProcessGroup, partial: bool = False):
+    def __init__(self, model: nn.Module, group: ProcessGroup, partial: bool = False):
         self.model = self.forward = model
-        if world.size > 1:
-            devices = [world.device] if world.device != "cpu" else None
+        if group.size > 1:
+            devices = [group.device] if group.device != "cpu" else None
             # What it says when all is used, as on pairs.
             warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
             self.forward = DistributedDataParallel(
                 model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True,
                 find_unused_parameters=partial,
             )  # fmt: skip
-            self.forward.register_comm_hook(None, add_up)
+            self.forward.register_comm_hook(None, sum_gradients)
 
     def exchange(self, last: bool):
         """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
@@ -52,9 +52,9 @@ class DDPModel:
 class FSDPModel:
     """Shard weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
 
-    def __init__(self, model: nn.Module, world: ProcessGroup):
+    def __init__(self, model: nn.Module, group: ProcessGroup):
         self.model = self.forward = model
-        self.world = world
+        self.group = group
         # The outputs are read, and never changed in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         # FSDP cannot split a number; the temperature stays whole on each process.
@@ -78,23 +78,23 @@ class FSDPModel:
         """End the last backward pass of a step: sum the gradients of scalars, which are not sharded."""
         for number in self.numbers:
             if number.grad is not None:  # all processes use the same
-                number.grad = self.world.sum(number.grad)
+                number.grad = self.group.sum(number.grad)
 
 
 def get_state(model: nn.Module, optimizer) -> dict:
     """Collect all weights and optimizer state in main memory, by parameter name: the same for any number of
     processes."""
-    weights, moments = get_state_dict(model, optimizer, options=WHOLE)
+    weights, moments = get_state_dict(model, optimizer, options=FULL_STATE)
     return {"model": weights, "optimizer": moments}
 
 
 def set_state(model: nn.Module, optimizer, state: dict) -> None:
     """Load what `get_state` returned into model and optimizer, on any number of processes."""
     set_state_dict(
-        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=FULL_STATE
     )
 
 
-def own_part(x: Tensor) -> Tensor:
+def local_part(x: Tensor) -> Tensor:
     """Return this process's part of a tensor that may be sharded."""
     return x.to_local() if isinstance(x, DTensor) else x

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
-from flip.data.crops import squares
+from flip.data.crops import decode_crops
 from flip.data.feature_cache import FACTS, features_path, write_features
-from flip.data.prefetch import ahead
+from flip.data.prefetch import prefetch
 from flip.data.shard import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
@@ -34,7 +34,7 @@ from flip.train.process_group import ProcessGroup, start, stop
 WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
 
-class Tower:
+class ImageEncoder:
     """Compute image features with the image side of a trained model.
 
     Raises:
@@ -47,7 +47,7 @@ class Tower:
         load_weights(weights, self.model.image_tower, strict=False)
 
     @property
-    def narrow(self) -> bool:
+    def is_bfloat16(self) -> bool:
         """Tell whether the tower computes in bfloat16."""
         return self.params.train.autocast == "bfloat16"
 
@@ -55,9 +55,9 @@ class Tower:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Compute features [images, width], not normalised, of uint8 images [images, side, side, 3]."""
         kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.narrow):
+        with torch.autocast(kind, torch.bfloat16, enabled=self.is_bfloat16):
             features = self.model.encode_image(torch.from_numpy(images).to(self.device))
-        return full_precision(features).cpu().numpy().astype(np.float16 if self.narrow else np.float32)
+        return full_precision(features).cpu().numpy().astype(np.float16 if self.is_bfloat16 else np.float32)
 
 
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,31 +65,31 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
     [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        whole[row] = squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
+        whole[row] = decode_crops(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
     return images, whole
 
 
-def embed_shard(tower: Tower, path: Path) -> np.ndarray:
+def embed_shard(tower: ImageEncoder, path: Path) -> np.ndarray:
     """Compute features [samples, width] of a shard's images; nan where one cannot be decoded."""
     shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
     parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
-    for images, whole in ahead(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
+    for images, whole in prefetch(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
         rows.append(tower(images))
         rows[-1][~whole] = np.nan
     return np.concatenate(rows)
 
 
-def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Path) -> None:
+def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, out: Path) -> None:
     """Write the features of this process's share of the shards that are missing.
 
     Raises:
         Interrupted: it was asked to stop; the next call resumes from there.
         ValueError: a shard is missing or truncated.
     """
-    own = manifest["shards"][world.rank :: world.size]
+    own = manifest["shards"][group.rank :: group.size]
     total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
-    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not world.first)
+    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not group.first)
     with stoppable() as asked, progress as bar:
         for shard in own:
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
@@ -101,18 +101,18 @@ def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Pa
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
 
 
-def run(options, params: Params, world: ProcessGroup) -> None:
+def run(options, params: Params, group: ProcessGroup) -> None:
     """Compute the features in the folder that belongs to these inputs, resuming there; features.json, which says that
     all are complete, is written last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
     made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]
-    if world.first:
+    if group.first:
         workspace(options.out, " ".join(made_from))
-    world.barrier()
-    tower = Tower(params, options.weights, world.device)
-    embed(tower, options.data, manifest, world, options.out)
-    world.barrier()
-    if world.first:
+    group.barrier()
+    tower = ImageEncoder(params, options.weights, group.device)
+    embed(tower, options.data, manifest, group, options.out)
+    group.barrier()
+    if group.first:
         facts = {"manifest": manifest["id"], "weights": weights, "samples": manifest["samples"]}
         write_json(options.out / FACTS, facts | {"width": params.embedding, "shards": len(manifest["shards"])})
 
@@ -132,9 +132,9 @@ def main(argv=None):
     keep_memory()
     torch.set_num_threads(options.threads)
     try:
-        params, world = load(options.params), start(WAIT)
-        run(options, params, world)
-        stop(world)
+        params, group = load(options.params), start(WAIT)
+        run(options, params, group)
+        stop(group)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         parser.exit(INTERRUPTED)

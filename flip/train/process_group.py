@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from flip.train.async_gather import AllGather, StartGather, Transfer, WaitGather
+from flip.train.async_gather import AllGather, PendingTransfer, StartGather, WaitGather
 
 # Who a process is: as torchrun says it, or srun.
 RANK, SIZE, LOCAL = ("RANK", "SLURM_PROCID"), ("WORLD_SIZE", "SLURM_NTASKS"), ("LOCAL_RANK", "SLURM_LOCALID")
@@ -75,7 +75,7 @@ class ProcessGroup:
         sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         after, before = (self.rank + 1) % self.size, (self.rank - 1) % self.size
         both = [dist.P2POp(dist.isend, sent, after), dist.P2POp(dist.irecv, received, before)]
-        return Transfer(dist.batch_isend_irecv(both), sent, received).end
+        return PendingTransfer(dist.batch_isend_irecv(both), sent, received).end
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum elementwise over the processes, without gradient; the shape stays."""
@@ -119,7 +119,7 @@ def start(minutes: float) -> ProcessGroup:
     return ProcessGroup(rank, size, device)
 
 
-def stop(world: ProcessGroup) -> None:
+def stop(group: ProcessGroup) -> None:
     """Leave the process group."""
-    if world.size > 1:
+    if group.size > 1:
         dist.destroy_process_group()

@@ -25,7 +25,7 @@ from flip.config.schema import Mix, Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 
 # Parameters that do not change what a step costs.
 FREE = {
@@ -57,9 +57,9 @@ class Step:
         self.data = data
         self.device = device
 
-    def run(self) -> Run:
+    def run(self) -> TrainingRun:
         model = build_model(self.params, self.loader.captions.tokens.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
+        return TrainingRun(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.
