@@ -33,11 +33,11 @@ def use_threads(count: int) -> None:
 
 
 def pick_device() -> str:
-    """Return "cuda" where copies is a GPU, else "cpu"."""
+    """Return "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_name(device) -> str:
+def device_name(device: str | torch.device) -> str:
     """Return the GPU's name, or the processor's."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -50,7 +50,7 @@ class ToDevice:
     A copy is asynchronous only from pinned memory, where the loader puts images; other tensors are pinned here.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: str | torch.device):
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
@@ -74,7 +74,8 @@ class FromDevice:
     after it."""
 
     def __init__(self, number: Tensor):
-        self.copy, self.event = number.detach().to("cpu", non_blocking=True), None
+        self.copy = number.detach().to("cpu", non_blocking=True)
+        self.event: torch.cuda.Event | None = None
         if number.is_cuda:
             self.event = torch.cuda.Event()
             self.event.record(torch.cuda.current_stream(number.device))

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[IO[bytes]]:
     """Give a binary file object whose content appears at `path` at once when the block ends, or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def atomic(path):
 
 
 @contextmanager
-def atomic_folder(path):
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder that appears at `path` at once when the block ends, or not at all.
 
     Raises:
@@ -55,18 +56,18 @@ def atomic_folder(path):
         raise
 
 
-def write_atomic(path, content: str | bytes) -> None:
+def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Write content to a file, at once."""
     with atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path, value) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Write a value as JSON to a file, at once."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
@@ -74,7 +75,7 @@ def read_json(path):
 PLANNED = "FLIP_PLANNED"  # in the environment of a job: JSON, path -> SHA-256 of files that it was planned with
 
 
-def read_planned(path) -> bytes:
+def read_planned(path: str | Path) -> bytes:
     """Return a file's content.
 
     Raises:
@@ -87,7 +88,7 @@ def read_planned(path) -> bytes:
     return content
 
 
-def file_hash(path) -> str:
+def file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, hexadecimal."""
     digest = sha256()
     with open(path, "rb") as file:
@@ -100,7 +101,7 @@ HASHES = Path(".flip/hashes")
 LARGE = 1 << 20  # bytes from which on it pays to remember a hash
 
 
-def known_hash(path) -> str:
+def known_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file, hexadecimal, cached until its size, times or inode change.
 
     Whoever writes to a file can set its modification time back, but not the time of its last change (ctime).
@@ -151,7 +152,7 @@ def place_hash(place: str) -> str | None:
 MARK = ".made_from"
 
 
-def workspace(folder, made_from: str) -> Path:
+def workspace(folder: str | Path, made_from: str) -> Path:
     """Return a folder for a job's bulk output, which Snakemake does not know and so does not delete.
 
     What an earlier attempt of the same job left there stays, to be resumed; what was made from other inputs (another
@@ -164,7 +165,7 @@ def workspace(folder, made_from: str) -> Path:
     return folder
 
 
-def workspace_inputs(folder) -> str:
+def workspace_inputs(folder: str | Path) -> str:
     """Return what a `workspace` is made from; an empty string for another folder."""
     mark = Path(folder) / MARK
     return mark.read_text() if mark.exists() else ""

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def end_with_parent() -> None:
@@ -20,7 +22,7 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def foreground(command: list[str], env: dict[str, str] | None = None):
+def foreground(command: list[str], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """Give the running command; SIGTERM is forwarded to it within the block, and its end is waited for."""
     before = end_with_parent if sys.platform == "linux" else None
     with subprocess.Popen(command, env=env, preexec_fn=before) as process:
@@ -38,13 +40,14 @@ def exit_code(process: subprocess.Popen) -> int:
 
 
 @contextmanager
-def background(code: str, options: dict, **popen):
+def background(code: str, options: dict, **popen: Any) -> Iterator[subprocess.Popen]:
     """Give a Python process that runs `code`, which begins with `given_options`; it ends with this one at the latest.
 
     Its children end too: it is the leader of a process group of its own.
     """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True, **popen) as process:
+        assert process.stdin is not None  # a pipe
         try:
             process.stdin.write(json.dumps(options) + "\n")
             process.stdin.flush()

@@ -174,7 +174,7 @@ def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, sha
     data = loader(pairs=pairs)
     assert data.order.counts.tolist() == shards
     every = [(number, item) for number, count in enumerate((40, 37, 43)) for item in range(count)]
-    assert Counter(map(data.order.at, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
+    assert Counter(map(data.order.locate, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
 
 
 def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):

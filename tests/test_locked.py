@@ -123,7 +123,7 @@ def test_features_are_those_of_whole_pictures_and_nan_where_there_is_none(change
     assert nothing == [BROKEN[1]]
     loader, model = parts(change("lit", SMALL), data, None, tower)
     images = loader.batch(0, 4)["images"]
-    rows = np.stack([found(number)[item] for number, item in map(loader.order.at, range(4))])
+    rows = np.stack([found(number)[item] for number, item in map(loader.order.locate, range(4))])
     torch.testing.assert_close(model.encode_image(images), torch.from_numpy(rows), rtol=1e-5, atol=1e-6)
 
 

@@ -165,7 +165,7 @@ def test_mask_ratio_zero_is_clip_bit_for_bit(change):
     images = pictures(4)
     everything = torch.arange(64).expand(4, 64)
     assert torch.equal(model.encode_image(images), model.encode_image(images, everything))
-    assert [type(o).__name__ for o in objectives(Setting(change("clip")))] == ["Contrastive"]
+    assert [type(o).__name__ for o in objectives(Setting(change("clip")))] == ["ContrastiveObjective"]
     assert model.decoder is None
 
 

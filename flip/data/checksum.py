@@ -3,9 +3,11 @@
 The digest is written with the content, at once. Readers of torch's files and of arrays stop before it.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Protocol
 
 from flip.files import atomic
 
@@ -14,20 +16,26 @@ BLOCK = 1 << 20  # bytes read at a time
 TRAILER = len(MARK) + 64 + 1  # bytes: the mark, the digest, the end of the line
 
 
+class Digest(Protocol):
+    """Describe a hash of hashlib."""
+
+    def hexdigest(self) -> str: ...
+
+
 class Hashing:
     """Write a binary file from its beginning to its end, and hash what is written."""
 
-    def __init__(self, file, identity: str):
+    def __init__(self, file: IO[bytes], identity: str):
         self.file, self.flush, self.digest = file, file.flush, sha256(identity.encode())
 
-    def write(self, content) -> int:
+    def write(self, content: bytes | bytearray | memoryview) -> int:
         """Write and hash content; return the number of bytes."""
         self.digest.update(content)
         return self.file.write(content)
 
 
 @contextmanager
-def checked(path, identity: str | None = None):
+def checked(path: str | Path, identity: str | None = None) -> Iterator[Hashing]:
     """Give a file object whose content appears at `path` at once when the block ends, with its digest, or not at all.
 
     `identity` (default: the file's name) goes into the digest, so that no other file can stand in for this one.
@@ -38,14 +46,14 @@ def checked(path, identity: str | None = None):
         file.write(MARK + hashing.digest.hexdigest().encode() + b"\n")
 
 
-def _compare(digest, trailer: bytes) -> None:
+def _compare(digest: Digest, trailer: bytes) -> None:
     if not trailer.startswith(MARK):
         raise ValueError("no SHA-256 at its end: cut short, or written by an earlier version")
     if trailer != MARK + digest.hexdigest().encode() + b"\n":
         raise ValueError("its content is not what its SHA-256 says: bits have changed, or it is another file renamed")
 
 
-def check(path, identity: str | None = None) -> int:
+def check(path: str | Path, identity: str | None = None) -> int:
     """Read through a file that `checked` has written, before it is memory-mapped; return the bytes before its digest.
 
     Raises:
@@ -60,7 +68,7 @@ def check(path, identity: str | None = None) -> int:
     return body
 
 
-def read_checked(path, identity: str | None = None) -> bytes:
+def read_checked(path: str | Path, identity: str | None = None) -> bytes:
     """Read a file that `checked` has written, without its digest.
 
     Raises:

@@ -1,5 +1,7 @@
 """Check the columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from flip.config.schema import Source
@@ -39,7 +41,7 @@ def parameter_key(source: Source, column: str) -> str:
     )
 
 
-def require_columns(source: Source, where, there) -> None:
+def require_columns(source: Source, where: str, there: Iterable) -> None:
     """Check that each of the source's columns is among the names `there`, once; `where` names the file in messages.
 
     Raises:
@@ -53,7 +55,7 @@ def require_columns(source: Source, where, there) -> None:
             )
 
 
-def require_types(source: Source, where, there: pa.Schema) -> None:
+def require_types(source: Source, where: str, there: pa.Schema) -> None:
     """Check that the source's columns have types that they can be read from.
 
     Text is never made of numbers, so that no caption is "nan"; what a filter compares may be integers.
@@ -72,7 +74,7 @@ def require_types(source: Source, where, there: pa.Schema) -> None:
             )
 
 
-def convert(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
+def convert(batch: pa.Table, wanted: dict[str, pa.DataType], where: str) -> pa.Table:
     """Convert the columns to the types that they are read as.
 
     Raises:

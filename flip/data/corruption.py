@@ -14,13 +14,14 @@ from torch import Tensor
 
 from flip.config.schema import Noise
 from flip.data.batch_types import PAD
+from flip.data.tokenizer import CaptionTokenizer
 from flip.rng import random_bits, uniform
 
 
 class Corruption:
     """Corrupt the pairs of a run with global batches of `batch` pairs, as `noise` says."""
 
-    def __init__(self, noise: Noise, seed: int, batch: int, tokenizer):
+    def __init__(self, noise: Noise, seed: int, batch: int, tokenizer: CaptionTokenizer):
         self.noise, self.seed, self.batch = noise, seed, batch
         self.vocabulary = tokenizer.vocabulary
         self.kept = torch.tensor([PAD, *tokenizer.before, *tokenizer.after])  # no words

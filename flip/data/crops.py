@@ -1,6 +1,7 @@
 """Crop and resize JPEG images like PIL's bicubic interpolation, in a fraction of its time."""
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 
 from flip.config.schema import Augmentation
 
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
-def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> tuple[int, int, int, int]:
+
+def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> Box:
     """Draw a random crop (top, left, height, width), in pixels: area and aspect ratio as in Inception's and
     torchvision's.
 
@@ -45,7 +48,7 @@ def mirror(square: np.ndarray) -> None:
     cv2.flip(square, 1, dst=square)
 
 
-def decode_crops(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
+def decode_crops(jpeg: bytes | memoryview, boxes_of: Callable[[int, int], list[Box]], out: list[np.ndarray]) -> bool:
     """Decode crops of an image into `out`, uint8 [side, side, 3] each; return False where the bytes are no image.
 
     `boxes_of(height, width)` returns their boxes. The image is decoded at a half, a quarter or an eighth of its size

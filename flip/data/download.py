@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,7 +88,7 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
     }
 
 
-def identity(params: Params, table: Path, drawn_by=None, refused: int = 0) -> str:
+def identity(params: Params, table: Path, drawn_by: str | Path | None = None, refused: int = 0) -> str:
     """Return what images that are there must have been made from; img2dataset itself matches shards by number only.
 
     Schemes count where they refuse a row. Images of real URLs do not depend on this code, but on DECODING: editing it
@@ -105,7 +106,7 @@ def run_child() -> None:
     from flip.data.resize import DisplayedResizer
     from flip.data.workers import KeptDownloader
 
-    module = import_module("img2dataset.main")  # what the package calls `main` is a function in it
+    module: Any = import_module("img2dataset.main")  # what the package calls `main` is a function in it
     module.Downloader = partial(KeptDownloader, options.pop("schemes"))
     module.Resizer = DisplayedResizer  # there is no option for it
     module.download(**options)
@@ -210,7 +211,14 @@ def without(table: Path, allowed: pa.ChunkedArray, out: Path) -> Path:
     return out
 
 
-def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | None = None) -> dict:
+def download(
+    params: Params,
+    table: str | Path,
+    out: str | Path,
+    drawn_by: str | Path | None = None,
+    log: str | Path | None = None,
+    proxy: str | None = None,
+) -> dict:
     """Download a part of the URL table into the folder beside `out`; write the account to `out`, and return it.
 
     `drawn_by` is a file that changes with what draws the images, where they are not from the web; those of another one

@@ -13,6 +13,8 @@ of one plain colour count as alike, whatever the colour, and so do recoloured co
 """
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +32,8 @@ FILE = 40  # bits of an ordinal that count rows within a file
 REASONS = ["in a test set", "exact duplicate", "near duplicate"]
 LOOKS = 8  # words of a perceptual hash
 
+Hashed = tuple[np.ndarray, np.ndarray]  # ordinals [n] and hashes [n, words] of images
+
 
 def words(column: pa.ChunkedArray, kind: type) -> np.ndarray:
     """Convert a column of fixed-size binary values, none of them null, to unsigned integers [rows, words]."""
@@ -39,7 +43,7 @@ def words(column: pa.ChunkedArray, kind: type) -> np.ndarray:
     return data.reshape(len(array), width).view(kind)
 
 
-def usable(path, file: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def usable(path: str | Path, file: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read ordinals, SHA-256 and perceptual hashes of the usable images of a file: int64 [n], uint64 [n, 4], uint32 [n,
     8].
 
@@ -60,10 +64,11 @@ def falls_in(values: np.ndarray, bucket: int, buckets: int) -> np.ndarray:
     return (mixed >> np.uint64(32)) % np.uint64(buckets) == bucket
 
 
-def gather(paths: list, bucket: int, buckets: int):
+def gather(paths: list, bucket: int, buckets: int) -> tuple[Hashed, list[Hashed]]:
     """Collect a bucket's share of all fingerprints: (ordinals, SHA-256) and, per word of the looks, (ordinals,
     looks)."""
-    exact, near = [], [[] for _ in range(LOOKS)]
+    exact: list[Hashed] = []
+    near: list[list[Hashed]] = [[] for _ in range(LOOKS)]
     for file, path in enumerate(tqdm(paths, desc="fingerprints", unit="file", disable=None)):
         ordinals, bytes_, looks = usable(path, file)
         mine = falls_in(bytes_[:, 0], bucket, buckets)
@@ -74,19 +79,20 @@ def gather(paths: list, bucket: int, buckets: int):
     return joined(exact), [joined(share) for share in near]
 
 
-def joined(pairs) -> tuple[np.ndarray, np.ndarray]:
+def joined(pairs: list[Hashed]) -> tuple[np.ndarray, np.ndarray]:
     """Concatenate pairs of ordinals and hashes."""
     ordinals, hashes = zip(*pairs, strict=True)
     return np.concatenate(ordinals), np.concatenate(hashes)
 
 
-def pairs(ordinals: np.ndarray, hashes: np.ndarray, word: int, distance: int) -> np.ndarray:
+def pairs(hashed: Hashed, word: int, distance: int) -> np.ndarray:
     """Find pairs of images whose hashes share a word and differ in at most `distance` bits: ordinals [pairs, 2],
     sorted.
 
     Each image is compared with its `WINDOW` neighbours in the order of hashes, so equal ones always meet, and time and
     memory are linear; where many share a word, some that are only close are missed.
     """
+    ordinals, hashes = hashed
     order = np.lexsort((ordinals, *hashes.T, hashes[:, word]))
     ordinals, hashes = ordinals[order], hashes[order]
     found = []
@@ -98,10 +104,10 @@ def pairs(ordinals: np.ndarray, hashes: np.ndarray, word: int, distance: int) ->
     return np.sort(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=1)
 
 
-def to_drop(exact, near) -> tuple[np.ndarray, np.ndarray]:
+def to_drop(exact: Hashed, near: list[Hashed]) -> tuple[np.ndarray, np.ndarray]:
     """Return ordinals to drop, ascending, and the strongest reason (an index of `REASONS`) of each."""
-    same = pairs(*exact, 0, 0)
-    alike = np.concatenate([pairs(*share, word, DISTANCE) for word, share in enumerate(near)])
+    same = pairs(exact, 0, 0)
+    alike = np.concatenate([pairs(share, word, DISTANCE) for word, share in enumerate(near)])
     found = np.concatenate([same, alike])
     reason = np.repeat([1, 2], [len(same), len(alike)])
     reason[found[:, 0] >> FILE == 0] = 0
@@ -112,7 +118,7 @@ def to_drop(exact, near) -> tuple[np.ndarray, np.ndarray]:
     return ordinals[train], reason[order][first][train]
 
 
-def keys(paths: list, ordinals: np.ndarray):
+def keys(paths: list, ordinals: np.ndarray) -> Iterator[pa.Array]:
     """Yield the keys of ordinals, file by file."""
     for file, path in enumerate(paths):
         mine = ordinals[ordinals >> FILE == file] - (file << FILE)
@@ -120,7 +126,7 @@ def keys(paths: list, ordinals: np.ndarray):
             yield from pq.read_table(path, columns=["key"])["key"].take(mine).to_pylist()
 
 
-def write_bucket(tests, fingerprints: list, bucket: int, buckets: int, out) -> int:
+def write_bucket(tests: str | Path, fingerprints: list, bucket: int, buckets: int, out: str | Path) -> int:
     """Write what is to be dropped because of a bucket (parquet: key, reason; by key); return the number of keys."""
     paths = [tests, *sorted(fingerprints)]
     ordinals, reasons = to_drop(*gather(paths, bucket, buckets))
@@ -130,7 +136,7 @@ def write_bucket(tests, fingerprints: list, bucket: int, buckets: int, out) -> i
     return len(table)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.duplicates", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")

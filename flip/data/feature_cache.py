@@ -8,6 +8,7 @@ features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; n
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +20,12 @@ from flip.files import read_json
 FACTS = "features.json"
 
 
-def features_path(folder, shard: str) -> Path:
+def features_path(folder: str | Path, shard: str) -> Path:
     """Return the file of a shard's features, by its name in the manifest."""
     return (Path(folder) / shard).with_suffix(".npy")
 
 
-def write_features(folder, shard: str, rows: np.ndarray) -> None:
+def write_features(folder: str | Path, shard: str, rows: np.ndarray) -> None:
     """Write the features [samples, width] of a shard."""
     with checked(features_path(folder, shard), shard) as file:
         np.save(file, rows)
@@ -38,10 +39,11 @@ class FeatureCache:
             when a shard is first read.
     """
 
-    def __init__(self, folder, manifest: dict, weights: str, width: int):
+    def __init__(self, folder: str | Path, manifest: dict, weights: str, width: int):
         """Open a folder of features; `weights` is the SHA-256 of the tower's file, `width` the width of its
         features."""
-        self.folder, self.width, self.good = Path(folder), width, set()
+        self.folder, self.width = Path(folder), width
+        self.good: set[int] = set()
         self.names = [shard["name"] for shard in manifest["shards"]]
         self.paths = [features_path(folder, name) for name in self.names]
         facts = self._facts()
@@ -82,11 +84,12 @@ class FeatureReader(ImageReader):
     `features(number)` returns those of a shard, [samples, width].
     """
 
-    def __init__(self, features: Callable[[int], np.ndarray], *images):
+    def __init__(self, features: Callable[[int], np.ndarray], *images: Any):
         super().__init__(*images)
         self.features = lru_cache(maxsize=self.shards.most)(features)
 
-    def _read(self, place: Place, rows: list[np.ndarray]) -> bool:
+    def _read(self, place: Place, *where: list) -> bool:
+        (rows,) = where
         row = self.features(place[0])[place[1]]
         if np.isnan(row[0]):
             return False
@@ -94,6 +97,6 @@ class FeatureReader(ImageReader):
         return True
 
     def __call__(self, positions: torch.Tensor) -> tuple[Batch, list[Place]]:
-        rows = []
+        rows: list[np.ndarray] = []
         places = [self._pair(position, rows) for position in positions.tolist()]
         return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, places

@@ -4,9 +4,10 @@ python -m flip.data.fingerprints --download data/tiny/download/0000.json --out d
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from flip.data.images import decode, is_plain
 from flip.data.shard import members
 from flip.data.words import has_words
 from flip.files import atomic
+
+Item = TypeVar("Item")
 
 CHUNK = 512  # pictures in memory
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
@@ -60,7 +63,7 @@ def hash_images(pictures: list[bytes]) -> list[bytes | None]:
     return [None if image is None else next(hashes).tobytes() for image in images]
 
 
-def read(tar, places) -> list[bytes]:
+def read(tar: str | Path, places: Iterable[tuple[int, int]]) -> list[bytes]:
     """Read members of a tar by (offset, size)."""
     contents = []
     with open(tar, "rb") as file:
@@ -70,14 +73,14 @@ def read(tar, places) -> list[bytes]:
     return contents
 
 
-def chunks(items: Iterable):
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield lists of `CHUNK` items, which bound how many images are in memory."""
-    items = iter(items)
-    while some := list(islice(items, CHUNK)):
+    rest = iter(items)
+    while some := list(islice(rest, CHUNK)):
         yield some
 
 
-def part_tables(tar: Path, part: str):
+def part_tables(tar: Path, part: str) -> Iterator[pa.Table]:
     """Yield the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
@@ -97,14 +100,14 @@ def part_tables(tar: Path, part: str):
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def part_fingerprints(download: Path):
+def part_fingerprints(download: Path) -> Iterator[pa.Table]:
     """Yield tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
     part = download.stem
     for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
         yield from part_tables(tar, part)
 
 
-def write(tables: Iterable[pa.Table], schema: pa.Schema, out) -> None:
+def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:
     """Write tables as one parquet file."""
     with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:

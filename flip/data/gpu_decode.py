@@ -1,6 +1,8 @@
 """Decode images on the GPU: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from flip.config.schema import Params, Views
 from flip.data.crops import crop_box
 from flip.data.loader import CROP, Batch, ImageReader, Place
 from flip.rng import uniform
+
+Decode = Callable[..., list[Tensor]]
 
 END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is missing
 
@@ -36,7 +40,7 @@ class GpuImageReader(ImageReader):
     size where it can. A batch with an image that `decode` refuses is read by the parent, which replaces it.
     """
 
-    def __init__(self, decode, device, *images):
+    def __init__(self, decode: Decode, device: str | torch.device, *images: Any):
         super().__init__(*images)
         self.decode, self.device = decode, torch.device(device)
 
@@ -74,10 +78,11 @@ class GpuImageReader(ImageReader):
         return torch.where(mirrored[:, None, None, None], images.flip(2), images)
 
     def _crop(self, image: Tensor, draws: np.ndarray) -> Tensor:
-        return resize_crop(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
+        height, width = image.shape[1:]
+        return resize_crop(image, crop_box(height, width, self.augmentation, draws[1:].reshape(-1, 4)), self.side)
 
 
-def gpu_decoder(params: Params, device, views: Views | None):
+def gpu_decoder(params: Params, device: str | torch.device, views: Views | None) -> Decode | None:
     """Return the function that decodes a run's images on the GPU; None, with a warning, where that is impossible."""
     reason = _hindrance(params, device, views)
     if not reason:
@@ -91,7 +96,7 @@ def gpu_decoder(params: Params, device, views: Views | None):
     return None
 
 
-def _hindrance(params: Params, device, views: Views | None) -> str | None:
+def _hindrance(params: Params, device: str | torch.device, views: Views | None) -> str | None:
     if torch.device(device).type != "cuda":
         return "no GPU is at hand"
     if views or params.noise.images:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
 # Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
@@ -38,7 +38,7 @@ RESCALED = {"L;2": lambda value: value * 85, "L;4": lambda value: value * 17, "R
 
 
 @contextmanager
-def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
+def _opened(encoded: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
     """Open an image before its pixels are decoded; whatever then goes wrong is a ValueError."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
@@ -66,7 +66,7 @@ def _is_jpeg(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO")  # cameras put several images into one file
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """Return how samples are stored, which is known until they are decoded."""
     found = image.tile[0].args if image.tile else ""
     return str(found[0] if isinstance(found, tuple) and found else found)
@@ -79,7 +79,8 @@ def _grey(image: Image.Image, raw_mode: str) -> Image.Image:
         ValueError: which number is white is not known.
     """
     # Pillow inverts, and stretches, those of up to 8 bits alone.
-    inverted = image.format == "TIFF" and not image.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    inverted = image.format == "TIFF" and not tags.get(ExifTags.Base.PhotometricInterpretation)
     if inverted or raw_mode == "I;12" or (image.mode == "I" and image.format != "PPM"):
         raise ValueError(f"samples of an unknown range, {raw_mode}")
     values = np.asarray(image)
@@ -105,8 +106,9 @@ def decode(encoded: bytes, name: str = "image") -> Image.Image:
         ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` is for the
             message.
     """
-    with _opened(encoded, name) as image:
-        raw_mode, turn = _raw_mode(image), TURNS.get(_orientation(image))
+    with _opened(encoded, name) as opened:
+        raw_mode, turn = _raw_mode(opened), TURNS.get(_orientation(opened))
+        image: Image.Image = opened
         if image.mode == "F":
             raise ValueError("samples of an unknown range, F")
         if image.mode.startswith("I"):
@@ -139,6 +141,6 @@ def is_plain(encoded: bytes, name: str = "image") -> bool:
     """
     with _opened(encoded, name) as image:
         deep, jpeg = "16" in _raw_mode(image), _is_jpeg(image)
-        known = jpeg or (image.format in ("PNG", "WEBP") and not image.is_animated)
+        known = jpeg or (image.format in ("PNG", "WEBP") and not getattr(image, "is_animated", False))
         upright = known and _orientation(image) == 1
         return upright and not deep and image.mode in ("L", "RGB") and not image.has_transparency_data

@@ -4,7 +4,7 @@ Which pair stands at which position of the training order (flip.data.sampler) fo
 the position alone. So a run resumes at any position at no cost, and any number of processes reads the same batches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flip.config.schema import Augmentation, Views
 from flip.data.batch_types import IMAGES, TEXTS
-from flip.data.crops import crop_box, decode_crops, mirror
+from flip.data.crops import Box, crop_box, decode_crops, mirror
 from flip.data.prefetch import prefetch
 from flip.data.sampler import Mixture, Order
 from flip.data.shard import Shard, check_size
@@ -91,6 +91,7 @@ class ImageReader:
 
     def _with_views(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
         """Read as `__call__`, with two views of each image."""
+        assert self.views is not None
         views, places = self._room(len(images), 2), []
         of_views = uniform(self.seed, "views", positions, 2 * (CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
         rows = positions.tolist(), images.numpy(), draws, views.numpy(), of_views
@@ -100,7 +101,7 @@ class ImageReader:
                 view[:] = recolour(view, self.views, numbers)
         return {"images": images, "views": views}, places
 
-    def _pair(self, position: int, *where) -> Place:
+    def _pair(self, position: int, *where: list) -> Place:
         """Find the pair at a position whose image can be read, and put the image where `where` says."""
         number, item = self.order.locate(position)
         for one in self.order.from_item(position, number, item):
@@ -109,12 +110,13 @@ class ImageReader:
             self.broken += 1
         raise ValueError(f"{self.shards.paths[number]}: no image can be decoded; run the shards stage again")
 
-    def _read(self, place: Place, out: list[np.ndarray], draws: list[np.ndarray]) -> bool:
+    def _read(self, place: Place, *where: list) -> bool:
         """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
         where it cannot be decoded."""
-        ways = list(zip((self.augmentation, self.views, self.views), draws, strict=False))
+        out, draws = where
+        ways = list(zip([self.augmentation, *([self.views] * 2 if self.views else [])], draws, strict=True))
 
-        def boxes(height: int, width: int) -> list[tuple]:
+        def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]
 
         if not decode_crops(self.shards.jpeg(place), boxes, out):
@@ -180,6 +182,7 @@ class Loader:
     def batch(self, start: int, size: int) -> Batch:
         """Return the samples at positions start .. start + size - 1, which are of one type."""
         positions, batch_type = torch.arange(start, start + size), self.order.batch_type(start)
+        batch: Batch
         if batch_type == TEXTS:
             batch, places = {}, [self.order.locate(position) for position in positions.tolist()]
         else:
@@ -195,7 +198,7 @@ class Loader:
         """Return shard and key of the pairs at positions start .. start + size - 1, for messages."""
         return [self.images.shards.name(self.order.locate(position)) for position in range(start, start + size)]
 
-    def batches(self, start: int, size: int, workers: int, stride: int) -> Iterator[Batch]:
+    def batches(self, start: int, size: int, workers: int, stride: int) -> Generator[Batch, None, None]:
         """Yield batches without end, each `stride` positions after the last, from `start` on, prefetched by `workers`
         threads."""
         return prefetch(lambda first: self.batch(first, size), count(start, stride), workers)

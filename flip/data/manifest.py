@@ -22,7 +22,7 @@ def sum_ledgers(ledgers: list[dict]) -> dict:
     return {name: sum(ledger[name] for ledger in ledgers) for name in COUNTS} | {"lost": dict(sorted(lost.items()))}
 
 
-def check(ledger: dict, where) -> None:
+def check(ledger: dict, where: str) -> None:
     """Check that the counts of a ledger add up; `where` is for the message.
 
     Raises:
@@ -85,7 +85,7 @@ def as_text(ledger: dict) -> str:
     return "\n".join(f"{count:>12,} {count / total['wanted']:>7.2%}  {name}" for name, count in rows)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.manifest", description=__doc__.splitlines()[0])
     parser.add_argument("--shards", nargs="+", required=True, help="the shards stage's account of every part")

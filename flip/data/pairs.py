@@ -4,8 +4,10 @@ An image is identified by the SHA-256 of the bytes that its URL gave, before it 
 sites that hold the same pairs can tell, whatever their JPEG encoder, their parts and their order.
 """
 
+from collections.abc import Iterable, Iterator
 from glob import glob
 from hashlib import sha256
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +24,7 @@ def pair_hash(picture: str, caption: str) -> bytes:
     return sha256(f"{picture}{caption}".encode()).digest()
 
 
-def combine_digests(digests) -> str:
+def combine_digests(digests: Iterable[str]) -> str:
     """Combine the digests of several sets of pairs into that of all of them: hexadecimal, a sum modulo 2**256.
 
     A sum, because it depends neither on the order of pairs nor on how they are dealt to parts, so each part can have
@@ -35,8 +37,9 @@ def combine_digests(digests) -> str:
 class SampleList:
     """Write the list of a part's samples (`SCHEMA`, in shard order) to a file; memory holds one batch."""
 
-    def __init__(self, file):
-        self.writer, self.waiting = pq.ParquetWriter(file, SCHEMA), []
+    def __init__(self, file: IO[bytes]):
+        self.writer = pq.ParquetWriter(file, SCHEMA)
+        self.waiting: list[dict] = []
         self.samples, self.sum = 0, 0
 
     def add(self, sample: dict) -> dict:
@@ -69,7 +72,7 @@ class SampleList:
 LISTS = f"name lists such as data/<scale>/shards/*/{NAME}"
 
 
-def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str]:
+def files(asked_by: str, pattern: str, columns: Iterable[str], remedy: str = LISTS) -> list[str]:
     """List the parquet files of a path or glob, by name.
 
     `asked_by` is the key or option to change, `remedy` what to give instead; both are for messages.
@@ -91,7 +94,7 @@ def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str
     return paths
 
 
-def batches(paths: list[str], columns):
+def batches(paths: list[str], columns: Iterable[str]) -> Iterator[pa.Table]:
     """Yield tables of these columns; missing text is empty, hashes are in lower case.
 
     They are read by row group, because a reader of a whole file keeps what it has read until the end (pyarrow 26).

@@ -1,6 +1,7 @@
 """Make img2dataset decode images as browsers display them."""
 
 import io
+from typing import IO
 
 from img2dataset.resizer import Resizer
 
@@ -13,7 +14,7 @@ class DisplayedResizer(Resizer):
     Plain images reach it as they came. The processes that img2dataset starts find this class by its name.
     """
 
-    def __call__(self, img_stream, blurring_bbox_list=None):
+    def __call__(self, img_stream: IO[bytes], blurring_bbox_list: list | None = None) -> tuple:
         try:
             encoded = img_stream.read()
             if not is_plain(encoded):

@@ -1,6 +1,6 @@
 """Order the samples of a training, as a function of the manifest, the seed and the position alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -25,21 +25,27 @@ class Order:
     `items(shard)` returns those that do, ascending, as many as `counts` has.
     """
 
-    def __init__(self, counts: list[int], seed: int, window: int, items: Callable[[int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        counts: Sequence[int] | np.ndarray,
+        seed: int,
+        window: int,
+        items: Callable[[int], np.ndarray] | None = None,
+    ):
         self.counts = np.asarray(counts)
         self.items = items or (lambda shard: np.arange(self.counts[shard]))
         self.total = int(self.counts.sum())
         self.seed, self.window = seed, window
-        self._epoch = lru_cache(maxsize=2)(self._epoch)
-        self._permutation = lru_cache(maxsize=2)(self._permutation)
+        self._epoch = lru_cache(maxsize=2)(self._epoch)  # type: ignore[method-assign]
+        self._permutation = lru_cache(maxsize=2)(self._permutation)  # type: ignore[method-assign]
 
-    def _epoch(self, epoch: int):
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this epoch's order of shards, and where each window of them ends (in samples)."""
         shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
         ends = self.counts[shards].cumsum()
         return shards, ends[np.minimum(np.arange(self.window, len(shards) + self.window, self.window), len(ends)) - 1]
 
-    def _permutation(self, epoch: int, window: int):
+    def _permutation(self, epoch: int, window: int) -> np.ndarray:
         """Return (shard, item) of each sample of a window: int64 [samples, 2]."""
         shards = self._epoch(epoch)[0][window * self.window : (window + 1) * self.window]
         every = [self.items(shard) for shard in shards.tolist()]
@@ -97,7 +103,7 @@ class Mixture:
     def __init__(self, shards: list[dict], mix: Mix, batch: int, seed: int, window: int):
         self.shares, self.batch = list(mix.shares.items()), batch
         self.shards = shards
-        self._kinds = lru_cache(maxsize=2 * window)(self._kinds)
+        self._kinds = lru_cache(maxsize=2 * window)(self._kinds)  # type: ignore[method-assign]
         counts = np.stack([np.bincount(self._kinds(shard), minlength=len(self.shares)) for shard in range(len(shards))])
         for (name, share), total in zip(self.shares, counts.sum(axis=0), strict=True):
             if total < batch:

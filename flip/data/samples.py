@@ -14,7 +14,9 @@ together, memory holds hashes and their order, 44 bytes each (measured): 2 GB at
 
 import argparse
 import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +41,7 @@ def spans(paths: list[str]) -> list[tuple[str, str]]:
     return list(zip(["", *edges], [*edges, "g"], strict=True))
 
 
-def rows_of(paths: list[str], span: tuple[str, str], columns: list[str]):
+def rows_of(paths: list[str], span: tuple[str, str], columns: list[str]) -> Iterator[pa.Table]:
     """Yield tables of a list's rows in a range of hashes."""
     for table in batches(paths, columns):
         within = pc.and_(pc.greater_equal(table["sha256"], span[0]), pc.less(table["sha256"], span[1]))
@@ -64,7 +66,7 @@ def among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def writing(out):
+def writing(out: str | Path | None) -> Iterator[Callable[[Iterable[pa.Table]], object]]:
     """Give a function that writes tables to `out` in row groups of some size, or does nothing if that is None."""
     if out is None:
         yield lambda tables: None
@@ -73,7 +75,7 @@ def writing(out):
         yield lambda tables: [writer.write_table(table) for table in regroup(tables, BATCH)]
 
 
-def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray):
+def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray) -> Iterator[pa.Table]:
     """Yield tables of the chosen rows, bool [rows], of a list's range."""
     start = 0
     for table in rows_of(paths, span, SCHEMA.names):
@@ -81,7 +83,7 @@ def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray):
         start += len(table)
 
 
-def missing(wanted: list[str], have: list[str], out=None) -> dict[str, int]:
+def missing(wanted: list[str], have: list[str], out: str | Path | None = None) -> dict[str, int]:
     """Write the rows of `wanted` whose pair is not in `have`; return counts."""
     counts = {"wanted": 0, "there": 0, "missing": 0}
     with writing(out) as write:
@@ -95,7 +97,7 @@ def missing(wanted: list[str], have: list[str], out=None) -> dict[str, int]:
     return counts
 
 
-def intersect(of: list[str], other: list[str], out) -> dict[str, int]:
+def intersect(of: list[str], other: list[str], out: str | Path) -> dict[str, int]:
     """Write the rows of `of` whose pair is in `other` too; return counts. A pair that a list repeats counts each
     time."""
     counts = {"in both": 0, "only --of": 0, "only --with": 0}
@@ -125,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = build_parser()
     options = parser.parse_args(argv)

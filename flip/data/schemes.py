@@ -5,6 +5,7 @@ img2dataset, and its workers know no other protocol, wherever a server may redir
 """
 
 import urllib.request as request
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,13 +26,13 @@ ALWAYS = (
 )
 
 
-def fetchable(urls: pa.ChunkedArray, schemes: list[str]) -> pa.ChunkedArray:
+def fetchable(urls: pa.ChunkedArray, schemes: Sequence[str]) -> pa.ChunkedArray:
     """Tell which URLs have one of the schemes, as urllib reads them: without the spaces around them, in any case."""
     found = pc.match_substring_regex(pc.utf8_trim_whitespace(urls), f"^({'|'.join(schemes)}):", ignore_case=True)
     return pc.fill_null(found, False)
 
 
-def opener(schemes: list[str]) -> request.OpenerDirector:
+def opener(schemes: Sequence[str]) -> request.OpenerDirector:
     """Build urllib's opener with the protocols of these schemes alone; redirects are followed to none but these."""
     proxies = {scheme: proxy for scheme, proxy in request.getproxies().items() if scheme in schemes}
     found = request.OpenerDirector()

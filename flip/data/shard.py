@@ -36,7 +36,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _files(tar) -> Iterator[tarfile.TarInfo]:
+def _files(tar: str | Path) -> Iterator[tarfile.TarInfo]:
     """Yield the headers of a tar's files, in order.
 
     Raises:
@@ -46,7 +46,7 @@ def _files(tar) -> Iterator[tarfile.TarInfo]:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as file:
                 for member in iter(file.next, None):
-                    file.members = []  # tarfile keeps every header it has seen
+                    file.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
                     if member.size < 0:  # leads tarfile back to where it has been, for ever
                         raise tarfile.ReadError
                     if member.isreg():
@@ -60,14 +60,15 @@ def _files(tar) -> Iterator[tarfile.TarInfo]:
             raise ValueError(f"{tar}: not a whole tar; delete it and run the stage that makes it again")
 
 
-def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
+def members(tar: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
     """Map keys to samples of a tar, in its order, as webdataset groups them: {key: {extension: (offset, size)}} in
     bytes.
 
     Raises:
         ValueError: as `_files`; or members that webdataset would refuse, overwrite or take for another sample.
     """
-    samples, last = {}, None
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    last = None
     for member in _files(tar):
         name = member.name
         if (name.startswith("__") and RESERVED.match(name)) or not (found := split_name(name)):
@@ -85,17 +86,17 @@ def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
     return samples
 
 
-def _refusal(tar, member: tarfile.TarInfo, why: str) -> ValueError:
+def _refusal(tar: str | Path, member: tarfile.TarInfo, why: str) -> ValueError:
     remedy = "write the tar again, each sample's files together, under a key of its own and plain names"
     return ValueError(f"{tar}: {member.name!r}: {why}; {remedy}")
 
 
-def index_path(tar) -> Path:
+def index_path(tar: str | Path) -> Path:
     """Return the file of a shard's index."""
     return Path(tar).with_suffix(".index.npy")
 
 
-def write_index(tar) -> int:
+def write_index(tar: str | Path) -> int:
     """Write the index of a shard; return its number of samples.
 
     Raises:
@@ -114,7 +115,7 @@ def tar_size(index: np.ndarray) -> int:
     return -(-blocks * BLOCK // RECORD) * RECORD
 
 
-def remedy(tar) -> str:
+def remedy(tar: str | Path) -> str:
     """Explain what to do about a shard that is missing or damaged."""
     folder = Path(tar).parent
     return (
@@ -123,7 +124,7 @@ def remedy(tar) -> str:
     )
 
 
-def check_size(tar, expected: int) -> None:
+def check_size(tar: str | Path, expected: int) -> None:
     """Check that a shard is there and has its size, in bytes.
 
     Raises:
@@ -136,7 +137,7 @@ def check_size(tar, expected: int) -> None:
         raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not whole: {remedy(tar)}")
 
 
-def read_index(tar) -> np.ndarray:
+def read_index(tar: str | Path) -> np.ndarray:
     """Read a shard's index, int64 [samples, 4], memory-mapped: offset and size of the jpg, then of the txt, in bytes.
 
     Raises:
@@ -162,9 +163,9 @@ class Shard:
         ValueError: as `read_index`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
-        self.pictures, self.sizes, self.texts, self.lengths = map(memoryview, read_index(path).T)
+        self.pictures, self.sizes, self.texts, self.lengths = (memoryview(column) for column in read_index(path).T)
         with open(path, "rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self.map)

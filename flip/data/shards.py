@@ -12,9 +12,11 @@ again from its start.
 import argparse
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 import webdataset as wds
@@ -28,18 +30,21 @@ from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import members, write_index
 from flip.files import atomic, file_hash, read_json, write_json
 
+Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
+NO_VERDICT: Verdict = {"key": None}, None
+
 
 def duplicates_of(part: str, paths: list) -> dict[str, str]:
     """Map keys of a part to reasons to drop them; the files are sorted by key, so most of each is not read."""
     prefix = [("key", ">=", f"{part}-"), ("key", "<", f"{part}.")]
-    reasons = {}
+    reasons: dict[str, str] = {}
     for path in paths:
         for row in pq.read_table(path, filters=prefix).to_pylist():
             reasons[row["key"]] = min(reasons.get(row["key"], row["reason"]), row["reason"], key=REASONS.index)
     return reasons
 
 
-def allowed_of(fingerprints, only: str | None) -> set[str] | None:
+def allowed_of(fingerprints: str | Path, only: str | None) -> set[str] | None:
     """Return the SHA-256 of the part's images that the list `shards.only` has; None if there is no such list.
 
     Only the part's own hashes are in memory, however long the list is.
@@ -65,7 +70,7 @@ def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -
     return None if allowed is None or picture["sha256"].hex() in allowed else "not in shards.only"
 
 
-def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
+def verdicts(fingerprints: str | Path, reasons: dict[str, str], allowed: set[str] | None) -> Iterator[Verdict]:
     """Yield (row of the fingerprints, why it is lost or None) of every image of a part, by key."""
     with pq.ParquetFile(fingerprints) as file:
         for batch in file.iter_batches(columns=["key", "url", "sha256", "looks", "captioned"]):
@@ -73,7 +78,9 @@ def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
                 yield picture, why_lost(picture, reasons, allowed)
 
 
-def usable(download: Path, verdict, lost: Counter, compact: Compact | None = None):
+def usable(
+    download: Path, verdict: Iterator[Verdict], lost: Counter[str], compact: Compact | None = None
+) -> Iterator[dict]:
     """Yield samples for webdataset's writer, by key; count in `lost` what is left out, and why.
 
     Raises:
@@ -82,7 +89,7 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
             for key, sample in sorted(members(tar).items()):
-                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, ({"key": None}, None))
+                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, NO_VERDICT)
                 if picture["key"] != key:
                     raise ValueError(
                         f"{download}: {key} has no fingerprint where it should be ({picture['key']}); run the "
@@ -96,13 +103,13 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
                     yield facts | {"jpg": resize_jpeg(jpeg, compact, key) if compact else jpeg, "txt": caption}
 
 
-def read(file, place: tuple[int, int]) -> bytes:
+def read(file: IO[bytes], place: tuple[int, int]) -> bytes:
     """Read a member of a tar by (offset, size)."""
     file.seek(place[0])
     return file.read(place[1])
 
 
-def write_shard(path: Path, samples) -> dict:
+def write_shard(path: Path, samples: Iterable[dict]) -> dict:
     """Write a tar with its index; return its entry of the manifest."""
     with atomic(path) as file, wds.TarWriter(file, encoder=False, mtime=0) as tar:
         for sample in samples:
@@ -111,16 +118,16 @@ def write_shard(path: Path, samples) -> dict:
     return {"name": name, "samples": write_index(path), "sha256": file_hash(path), "bytes": path.stat().st_size}
 
 
-def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
+def write_shards(folder: Path, samples: Iterator[dict], per_shard: int) -> list[dict]:
     """Write all shards of a part; return their entries."""
-    shards = []
+    shards: list[dict] = []
     for first in samples:
         shard = chain([first], islice(samples, per_shard - 1))
         shards.append(write_shard(folder / f"{len(shards):05d}.tar", shard))
     return shards
 
 
-def write_all(folder: Path, samples, per_shard: int) -> dict:
+def write_all(folder: Path, samples: Iterable[dict], per_shard: int) -> dict:
     """Write the shards of a part and the list of their samples; what was in the folder is deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     path = folder / NAME
@@ -130,13 +137,14 @@ def write_all(folder: Path, samples, per_shard: int) -> dict:
     return {"shards": shards, "list": facts | {"pairs": listed.pairs}}
 
 
-def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> dict:
+def write_part(download: str | Path, fingerprints: str | Path, duplicates: list, out: str | Path, how: Shards) -> dict:
     """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these.
 
     Raises:
         ValueError: as `usable` and `allowed_of`; or a tar of the download is truncated.
     """
-    download, out, dropped = Path(download), Path(out), Counter()
+    download, out = Path(download), Path(out)
+    dropped: Counter[str] = Counter()
     account = read_json(download)
     reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
     found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
@@ -154,7 +162,7 @@ def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> di
     return result
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")

@@ -9,7 +9,7 @@ import argparse
 import csv
 import glob
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
@@ -39,7 +39,7 @@ def schema(source: Source) -> pa.Schema:
     return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
 
 
-def parquet_batches(source: Source, path: str):
+def parquet_batches(source: Source, path: str) -> Batches:
     """Yield batches of a parquet file.
 
     Raises:
@@ -73,7 +73,7 @@ def header(source: Source, path: str, first: list[str]) -> list[str] | None:
     return None
 
 
-def text_batches(source: Source, path: str):
+def text_batches(source: Source, path: str) -> Batches:
     """Yield batches of a .tsv, .tsv.gz or .csv file.
 
     Raises:
@@ -120,7 +120,7 @@ def numbered(batches: Batches) -> Batches:
         row += len(batch)
 
 
-def file_batches(source: Source, path: str):
+def file_batches(source: Source, path: str) -> Batches:
     """Return the batches of a file, by its extension.
 
     Raises:
@@ -187,6 +187,7 @@ def scramble(rows: np.ndarray) -> np.ndarray:
 def threshold(params: Params, read: Reader) -> np.uint64:
     """Return the largest pseudo-random number among the `source.sample` smallest."""
     size = params.source.sample
+    assert size is not None
     smallest = np.empty(0, np.uint64)
     for batch in filtered(params, read):
         smallest = np.concatenate([smallest, scramble(batch["row"].to_numpy())])
@@ -205,7 +206,7 @@ def chosen(params: Params, read: Reader) -> Batches:
         yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
 
 
-def regroup(batches, rows: int):
+def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
     """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
     held = []
     for batch in batches:
@@ -217,7 +218,7 @@ def regroup(batches, rows: int):
         yield pa.concat_tables(held)
 
 
-def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
+def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> int:
     """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
 
     `read` yields the source's tables, and is called twice where a sample is drawn.

@@ -43,9 +43,12 @@ class Tokens:
     `translations` replace the shards' captions.
     """
 
-    def __init__(self, tokenizer: CaptionTokenizer, data, manifest: dict, translations: Translations | None = None):
+    def __init__(
+        self, tokenizer: CaptionTokenizer, data: str | Path, manifest: dict, translations: Translations | None = None
+    ):
         self.tokenizer, self.translations, self.shards = tokenizer, translations, manifest["shards"]
-        self.source, self.writable, self.good = Path(data) / "shards", True, set()
+        self.source, self.writable = Path(data) / "shards", True
+        self.good: set[Path] = set()
         made_by = json.dumps([tokenizer.stored, versions(), source_hash(__name__)], sort_keys=True)
         self.folder = Path(data) / "tokens" / sha256(made_by.encode()).hexdigest()[:16]
 

@@ -11,9 +11,10 @@ import argparse
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,10 @@ from flip.files import read_json, write_json
 SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
+Encode = Callable[[list[str]], list[list[int]]]  # captions to token ids
 
-def tokenizer_path(data, captions: Captions) -> Path:
+
+def tokenizer_path(data: str | Path, captions: Captions) -> Path:
     """Return the tokenizer's file of such captions in a folder of data."""
     return (translations_folder(data, captions) if captions.translated else Path(data)) / "tokenizer.json"
 
@@ -44,7 +47,7 @@ class CaptionTokenizer:
     Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
     """
 
-    def __init__(self, path, slots: int, captions: Captions):
+    def __init__(self, path: str | Path, slots: int, captions: Captions):
         self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
         self.encode, known = _clip() if stored["kind"] == "clip" else _fast(stored)
@@ -62,7 +65,7 @@ class CaptionTokenizer:
     def __call__(self, texts: list[str]) -> np.ndarray:
         return self.arranged(self.encode(texts))
 
-    def arranged(self, words: Sequence[Sequence[int]]) -> np.ndarray:
+    def arranged(self, words: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
         """Arrange what `encode` returns with special tokens and padding: int64 [captions, slots]."""
         ids = np.full((len(words), self.slots), self.padding, dtype=np.int64)
         first, room = len(self.before), self.slots - len(self.before) - len(self.after)
@@ -74,7 +77,7 @@ class CaptionTokenizer:
         return ids
 
 
-def _fast(stored: dict):
+def _fast(stored: dict) -> tuple[Encode, dict[str, int]]:
     """Return a function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are
     named."""
     from tokenizers import Tokenizer as Fast
@@ -89,7 +92,7 @@ def _fast(stored: dict):
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 
 
-def _bpe():
+def _bpe() -> Any:
     """Build CLIP's BPE, which ships in open_clip."""
     import flip.data.torchvision_operators  # noqa: F401  (before open_clip imports torchvision)
 
@@ -98,7 +101,7 @@ def _bpe():
     return SimpleTokenizer()
 
 
-def _clip():
+def _clip() -> tuple[Encode, dict[str, int]]:
     """Return what `_fast` does, of CLIP's BPE."""
     clip = _bpe()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
@@ -109,13 +112,13 @@ def _clip_definition() -> dict:
     return {"kind": "clip", "vocabulary": _bpe().vocab_size, "definition": None}
 
 
-def captions(manifest: dict, folder: Path):
+def captions(manifest: dict, folder: Path) -> Iterator[str]:
     """Yield the training captions, shard by shard."""
     for entry in manifest["shards"]:
         yield from Shard(folder / entry["name"]).captions()
 
 
-def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:
+def train_wordpiece(texts: Iterable[str], vocabulary: int, accents: bool = False) -> dict:
     """Train a lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, on an iterator of texts.
 
     Accents are stripped, as in BERT's English models, or kept, composed to one letter: what has them is another letter
@@ -127,6 +130,7 @@ def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:
     from tokenizers import Tokenizer as Fast
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+    normalizer: normalizers.Normalizer
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     if accents:
         lower = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
@@ -158,7 +162,7 @@ def _bert(path: str) -> dict:
         ) from None
 
 
-def build(params: Params, texts) -> dict:
+def build(params: Params, texts: Iterable[str]) -> dict:
     """Return the content of tokenizer.json; `texts` is only read where a vocabulary is learned.
 
     Raises:
@@ -167,11 +171,13 @@ def build(params: Params, texts) -> dict:
     kind = params.tokenizer.kind
     if kind == "clip":
         return _clip_definition()
-    definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
+    definition = (
+        _bert(str(params.tokenizer.path)) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
+    )
     return {"kind": kind, "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.tokenizer", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters")

@@ -45,9 +45,10 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
     Raises:
         ValueError: no such file, or it lacks a column.
     """
-    found, columns = {}, [source.url_column, *languages]
+    found: dict[str, dict[str, str | None]] = {}
+    columns = [source.url_column, *languages]
     remedy = f"give a file with the columns {', '.join(columns)}, or take languages out of captions.languages"
-    for path in files("source.translations", source.translations, columns, remedy):
+    for path in files("source.translations", str(source.translations), columns, remedy):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH, columns=columns):
                 for row in batch.filter(pc.is_in(batch[source.url_column], urls)).to_pylist():
@@ -101,7 +102,8 @@ def write_captions(
     Raises:
         ValueError: translations are missing.
     """
-    counts, hashes = Counter(), {}
+    counts: Counter[str] = Counter()
+    hashes = {}
     for name, captions in by_shard(params, languages, manifest, shards, speak):
         with atomic(table_path(out, name)) as file:
             pq.write_table(captions, file)

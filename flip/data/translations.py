@@ -21,17 +21,17 @@ FACTS = "translations.json"
 SCHEMA = pa.schema([("language", pa.string()), ("caption", pa.string())])
 
 
-def translations_folder(data, captions: Captions) -> Path:
+def translations_folder(data: str | Path, captions: Captions) -> Path:
     """Return the folder of captions in several languages."""
     return Path(data) / "languages" / captions.language_key
 
 
-def translations_path(data, captions: Captions) -> Path | None:
+def translations_path(data: str | Path, captions: Captions) -> Path | None:
     """Return the file that says what the tables are; None where captions are read as they come."""
     return translations_folder(data, captions) / FACTS if captions.translated else None
 
 
-def table_path(folder, shard: str) -> Path:
+def table_path(folder: str | Path, shard: str) -> Path:
     """Return the file of a shard's captions, by its name in the manifest."""
     return (Path(folder) / shard).with_suffix(".parquet")
 
@@ -45,7 +45,7 @@ class Translations:
         ValueError: they are missing, or are those of other images.
     """
 
-    def __init__(self, folder, manifest: dict):
+    def __init__(self, folder: str | Path, manifest: dict):
         path = Path(folder) / FACTS
         if not path.exists():
             raise ValueError(f"{path}: missing; `snakemake variant --config variant=NAME` makes it")

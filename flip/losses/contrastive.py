@@ -1,6 +1,7 @@
 """Compute InfoNCE between the images and captions of a batch (CLIP; FLIP, section 3)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, add_products, inner, pick_side, tiles
 from flip.model.transformer import full_precision
 
 
@@ -21,9 +22,9 @@ class ContrastiveObjective(Objective):
     def __init__(self, setting: Setting):
         self.weight, self.group = setting.params.contrastive.weight, setting.group
 
-    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = (outputs[name] for name in ("image", "text", "scale"))
-        loss = info_nce(*features, group=self.group, gathered=outputs.get("gathered"))
+    def __call__(self, batch: Batch, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
+        loss = info_nce(image, text, scale, group=self.group, gathered=outputs.get("gathered"))
         return {"contrastive": self.weight * loss}
 
 
@@ -32,7 +33,7 @@ def info_nce(
     text: Tensor,
     scale: Tensor,
     side: int | None = None,
-    group=SINGLE_PROCESS,
+    group: BatchGroup = SINGLE_PROCESS,
     gathered: Callable | None = None,
 ) -> Tensor:
     """Compute InfoNCE (van den Oord et al. 2018; CLIP, Radford et al. 2021, Figure 3) of image and text features
@@ -58,7 +59,7 @@ def dense_info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -> tuple[Tensor, Tensor]:
+def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group: BatchGroup) -> tuple[Tensor, Tensor]:
     """Compute the log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the
     tiles."""
     over_rows, over_columns = (text.new_full((len(x),), -torch.inf) for x in (text, images))
@@ -78,7 +79,7 @@ class TiledInfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, text, images, scale, side, group):
+    def forward(ctx: Any, text: Tensor, images: Tensor, scale: Tensor, side: int, group: BatchGroup) -> Tensor:
         over_rows, over_columns = normalizers(text, images, scale, side, group)
         own = slice(group.rank * len(text), (group.rank + 1) * len(text))
         matched = scale * torch.einsum("ij,ij->i", text, images[own])
@@ -88,7 +89,7 @@ class TiledInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         text, images, scale, over_rows, over_columns = ctx.saved_tensors
         text_sum, images_sum = torch.zeros_like(text), torch.zeros_like(images)
         for rows, columns, matched in tiles(len(text), ctx.group, ctx.side):

@@ -38,8 +38,9 @@ class FlavaObjective(Objective):
     def __init__(self, setting: Setting):
         self.params, self.seed, self.group = setting.params, setting.seed, setting.group
         self.section = setting.params.flava
-        reads_codes = self.section.reads_codes and setting.data
-        self.image_tokenizer = load_codebook(setting.params, setting.data, setting.device) if reads_codes else None
+        self.image_tokenizer = (
+            load_codebook(setting.params, setting.data, setting.device) if setting.data is not None else None
+        )
 
     @classmethod
     def reads(cls, params: Params) -> frozenset[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params, Views
 from flip.data.batch_types import PAIRS
-from flip.losses.tiling import SINGLE_PROCESS
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup
 
 Batch = dict[str, Tensor]
 
@@ -37,7 +37,7 @@ class Setting:
 
     params: Params
     seed: int = 0
-    group: Any = SINGLE_PROCESS  # a flip.train.process_group.ProcessGroup
+    group: BatchGroup = SINGLE_PROCESS
     data: Path | None = None
 
     @property

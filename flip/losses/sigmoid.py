@@ -3,13 +3,15 @@
 The paper's displayed equation has the bias with the opposite sign; this follows its algorithm, as all code does.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, add_products, inner, pick_side, tiles
 from flip.model.transformer import full_precision
 
 
@@ -28,7 +30,12 @@ class SigmoidObjective(Objective):
 
 
 def pairwise_sigmoid(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, group=SINGLE_PROCESS
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    side: int | None = None,
+    group: BatchGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """Compute the sigmoid loss (SigLIP, Algorithm 1) of image and text features [pairs, width] of unit length, with
     scalar logit scale and bias; in float32 at least.
@@ -75,14 +82,17 @@ class TiledSigmoid(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, image, text, scale, bias, side, group, wanted):
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int, group: BatchGroup, wanted: bool
+    ) -> Tensor:
         cuts, pairs = list(tiles(len(image), SINGLE_PROCESS, side)), len(text) * group.size
-        image_sum, before = torch.zeros_like(image) if wanted else None, None
+        image_sum: Any = torch.zeros_like(image) if wanted else None
+        before: Any = None
         # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
         losses, bias_sums = (image.new_zeros(group.size * len(cuts)) for _ in range(2))
         for hop in range(group.size):
             following = group.shift(text) if hop + 1 < group.size else None
-            text_sum = torch.zeros_like(text) if wanted else None
+            text_sum: Any = torch.zeros_like(text) if wanted else None
             for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
                 wrong = negated_logits(scale * image[rows], text[columns], bias, matched)
@@ -104,7 +114,7 @@ class TiledSigmoid(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.sums is None:
             raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
         sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory

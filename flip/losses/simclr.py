@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from flip.config.schema import Params, Views
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, pick_side, strips
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, pick_side, strips
 from flip.model.simclr import WEIGHT, EncodedViews, ProjectionHead
 from flip.model.transformer import full_precision, recomputed
 
@@ -38,7 +38,7 @@ class SimCLRObjective(Objective):
         return {"simclr": self.weight * nt_xent(views, self.temperature, group=self.group)}
 
 
-def nt_xent(views: Tensor, temperature: float, side: int | None = None, group=SINGLE_PROCESS) -> Tensor:
+def nt_xent(views: Tensor, temperature: float, side: int | None = None, group: BatchGroup = SINGLE_PROCESS) -> Tensor:
     """Compute NT-Xent (SimCLR, equation 1) of views [pairs, 2, width] of unit length, the mean over all; in float32 at
     least.
 

@@ -4,12 +4,28 @@ A tile is computed, used and forgotten; the gradients compute it once more where
 the features, and time that of the matrix products: a tile stays in the processor's cache while it is worked on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from flip.config.tiles import SIDE, TILES_FROM
+
+
+class BatchGroup(Protocol):
+    """Describe what a loss asks of the processes that share its batch (flip.train.process_group.ProcessGroup)."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    def all_gather(self, rows: Tensor) -> Tensor: ...
+    def shift(self, x: Tensor) -> Callable[[], Tensor]: ...
+    def logsumexp(self, x: Tensor) -> Tensor: ...
+    def sum(self, x: Tensor) -> Tensor: ...
 
 
 class SingleProcess:
@@ -44,7 +60,7 @@ def strips(pairs: int, side: int) -> list[slice]:
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
 
 
-def tiles(own: int, group, side: int):
+def tiles(own: int, group: BatchGroup, side: int) -> Iterator[tuple[slice, slice, bool]]:
     """Yield (rows, columns, whether they hold the matched pairs) of the own * size columns against this process's
     rows."""
     for rows in strips(own, side):

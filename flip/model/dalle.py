@@ -5,6 +5,8 @@ bytes scaled to 0.1 to 0.9. FLAVA shrinks images with a Lanczos filter, which to
 antialiased bicubic one. The file has no decoder, so a code is shown as the mean of the patches that have it.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch import Tensor
 from flip.config.schema import Params
 from flip.model.image_tokenizer import ImageTokenizer
 
-SIZES = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
+SIZES: dict[str, Any] = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
 PIXELS = 8  # that become one code, along either axis
 
 

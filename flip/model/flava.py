@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.data.batch_types import PAIRS, batch_type
 from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 
 
@@ -67,7 +68,7 @@ class FlavaModel(nn.Module):
         if flava.itm:
             self.heads["itm"] = nn.Sequential(nn.Linear(both, both), nn.Tanh(), nn.Linear(both, 2))
 
-    def forward(self, towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Compute logits by the loss's name: of masked patches [masked, codes] and tokens [masked, vocabulary], sample
         by sample, and whether image and caption match [batch, 2].
 
@@ -82,6 +83,8 @@ class FlavaModel(nn.Module):
             words, packing = towers.text.pre_norm_states(batch["words"], batch["masked_words"], self.word_mask)
         seen = self._one_side(towers, batch, image, words, packing)
         if self.multimodal is not None and batch_type(batch) == PAIRS:
+            assert image is not None
+            assert packing is not None
             states = self.multimodal(image, words, packing)
             end = 1 + image.shape[1]
             seen["mmm_image"] = self._patches(towers.vision.patches(states[:, 1:end]), batch)
@@ -90,23 +93,24 @@ class FlavaModel(nn.Module):
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
-    def class_states(self, towers, images: Tensor, ids: Tensor) -> Tensor:
+    def class_states(self, towers: Towers, images: Tensor, ids: Tensor) -> Tensor:
         """Compute the multimodal encoder's class states [batch, width] of unmasked images and captions: uint8 images
         [batch, height, width, 3] and token ids int64 [batch, slots]."""
+        assert self.multimodal is not None
         nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
         words, packing = towers.text.pre_norm_states(ids, nothing, self.word_mask)
         return self.multimodal(towers.vision.pre_norm_states(images, patches, self.patch_mask), words, packing)[:, 0]
 
     def _one_side(
-        self, towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None
+        self, towers: Towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None
     ) -> dict:
         """Compute states of masked patches and tokens after their towers' last LayerNorm, for the heads that read
         them."""
         seen = {}
         if "mim" in self.heads and image is not None:
             seen["mim"] = self._patches(towers.vision.patches(towers.vision.transformer.norm(image)), batch)
-        if "mlm" in self.heads and words is not None:
+        if "mlm" in self.heads and words is not None and packing is not None:
             masked = packing.pack(batch["masked_words"])[None]
             seen["mlm"] = masked_tokens(towers.text.transformer.norm(words)[None], masked, self.section.share("words"))
         return seen

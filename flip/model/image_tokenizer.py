@@ -36,6 +36,10 @@ class ImageTokenizer(nn.Module):
     Each code names one row of `entries`, from which `decode` makes normalised pixels.
     """
 
+    mean: Tensor
+    std: Tensor
+    entries: Tensor
+
     def __init__(self, params: Params):
         super().__init__()
         self.patch = params.model.patch
@@ -45,6 +49,10 @@ class ImageTokenizer(nn.Module):
     def targets(self, images: Tensor) -> Tensor:
         """Return normalised pixels [batch, patches, patch * patch * 3] of uint8 images [batch, height, width, 3]."""
         return (patchify(images, self.patch) - self.mean) / self.std
+
+    def decode(self, entries: Tensor) -> Tensor:
+        """Decode entries [batch, patches, width] into normalised pixels [batch, patches, patch * patch * 3]."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def decode_images(self, codes: Tensor) -> Tensor:
@@ -117,7 +125,7 @@ def codebook_path(params: Params, data: Path) -> Path | None:
     return path
 
 
-def load_codebook(params: Params, data: Path, device) -> ImageTokenizer | None:
+def load_codebook(params: Params, data: Path, device: str | torch.device) -> ImageTokenizer | None:
     """Load the scale's image tokenizer, frozen, or return None where no loss reads its codes.
 
     Raises:

@@ -16,6 +16,7 @@ from flip.data.batch_types import PAD
 from flip.model.mae_decoder import restore
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_line, sincos_positions
 
@@ -51,7 +52,7 @@ class SeparateEncoders(nn.Module):
         self.patches = nn.Linear(model.vision.width, width)
         self.words = nn.Linear(model.text.width, width)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
         """Encode kept patches [batch, kept, width] and kept tokens, packed [tokens, width]."""
         vision = towers.vision
         patches = vision.patches(vision(batch["images"], visible.patches.ids_keep))
@@ -67,6 +68,8 @@ class SharedEncoder(nn.Module):
     in M3AE's released code).
     """
 
+    positions: Tensor
+
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         width = params.model.vision.width
@@ -75,7 +78,7 @@ class SharedEncoder(nn.Module):
         self.register_buffer("positions", sincos_line(width, params.model.tokens).float(), persistent=False)
         self.embed = nn.Linear(width, params.generative.width)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
         """Encode kept patches [batch, kept, width] and kept tokens, packed [tokens, width]."""
         vision, ids = towers.vision, batch["ids"].gather(1, visible.slots)
         patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), PackedBatch.from_mask(ids != PAD)
@@ -99,6 +102,8 @@ def put(slots: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
 
 class Side(nn.Module):
     """Hold one side's vectors for the decoder: the mask token, the modality's vector and fixed positions."""
+
+    positions: Tensor
 
     def __init__(self, positions: Tensor):
         super().__init__()
@@ -131,16 +136,18 @@ class CrossModal(nn.Module):
         slots = put(self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1), visible.words, words)
         every = PackedBatch.from_mask(valid).with_prefix(patches.shape[1])
         x = every.pack(torch.cat([patches, self.text.mark(slots)], dim=1))
-        return every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
+        patches, slots = every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
+        return patches, slots
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Predict pixels and tokens.
 
         Returns `pixels` [batch, patches, patch * patch * 3] with `removed_patches`, bool [batch, patches], and `words`,
         logits [removed tokens, vocabulary], with `removed_words`, bool [batch, slots]; padding is never among them.
         """
         visible, valid = draw(self.params, batch, seed), batch["ids"] != PAD
-        patches, words = self.decode(*self.encoder(towers, batch, visible), visible, valid)
+        patches, words = self.encoder(towers, batch, visible)
+        patches, words = self.decode(patches, words, visible, valid)
         outputs = {}
         if self.pixels is not None:
             outputs["pixels"] = full_precision(self.pixels(patches))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from flip.config.objectives.reconstruction import Reconstruction
 from flip.config.schema import Model, Tower, VisionForm
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_positions
 
@@ -20,6 +21,8 @@ def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
 class PixelDecoder(nn.Module):
     """Decode all patches and, where there is one, the class token, which has no position (MAE's released code)."""
 
+    positions: Tensor
+
     def __init__(self, model: Model, head: Reconstruction, form: VisionForm):
         super().__init__()
         self.first = int(form.pooling == "class")  # slots before the patches
@@ -30,7 +33,7 @@ class PixelDecoder(nn.Module):
         self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Predict patches, `prediction` [batch, patches, pixels], and say which were `removed`, bool [batch, patches],
         from the image tower's states of those that were kept (flip.model.two_towers.Forward)."""
         order = towers.order

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flip.config.objectives.simclr import SimCLR
+from flip.model.towers import Towers
 from flip.model.transformer import full_precision
 
 WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights
@@ -66,7 +67,7 @@ class EncodedViews(nn.Module):
         super().__init__()
         self.head = ProjectionHead(width, head)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         views = batch["views"]
         pooled = towers.vision.feature(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         # No parameters themselves: what is an output may become a leaf of its own.

@@ -61,7 +61,7 @@ class TextEncoder(nn.Module):
             return self.transformer(x, packing, slot)
         return select_state(self.transformer(x, packing), packing, slot)
 
-    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, PackedBatch]:
+    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor | None) -> tuple[Tensor, PackedBatch]:
         """Encode ids into packed states before the last LayerNorm [tokens, width], and say where each belongs.
 
         Tokens that are `masked`, bool [batch, slots], are replaced by `mask` [width] and keep their positions.
@@ -78,7 +78,7 @@ class TextEncoder(nn.Module):
         ids = ids.gather(1, slots)
         packing = PackedBatch.from_mask(ids != PAD)
         x = self.embed(packing.pack(ids))
-        if masked is not None:
+        if masked is not None and mask is not None:
             x = torch.where(packing.pack(masked)[:, None], mask.to(x.dtype), x)
         x = x + self.positions(packing.pack(slots))
         if self.embedding_norm is not None:

@@ -5,6 +5,7 @@ all captions one after another [tokens, width], with a PackedBatch saying where 
 attention itself then costs nothing for padding.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -36,7 +37,11 @@ class QuickGELU(nn.Module):
         return x * (1.702 * x).sigmoid()
 
 
-ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"), "quick_gelu": QuickGELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+}
 
 
 def mlp(width: int, activation: str) -> nn.Sequential:

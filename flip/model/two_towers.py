@@ -43,7 +43,7 @@ class TwoTowers(nn.Module):
         self.params = params
         self.vision = VisionEncoder(model, form.vision) if params.has_image_tower else None
         self.text = TextEncoder(model, form.text, vocabulary) if params.has_text_tower else None
-        self.image_projection = nn.Identity()
+        self.image_projection: nn.Module = nn.Identity()
         if params.aligned:
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
             self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
@@ -64,7 +64,7 @@ class TwoTowers(nn.Module):
     @property
     def image_tower(self) -> nn.ModuleDict:
         """Collect what computes image features, by the same names: it can be loaded, or locked, by itself."""
-        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
+        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})  # type: ignore[dict-item]
 
     @property
     def text_tower(self) -> nn.ModuleDict:
@@ -75,6 +75,7 @@ class TwoTowers(nn.Module):
     def project_image(self, encoded: Tensor) -> Tensor:
         """Pool and project encoded tokens [batch, kept, width] of the vision tower into image features [batch,
         embedding]."""
+        assert self.vision is not None
         return self.image_projection(self.vision.pool(encoded))
 
     def encode_image(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
@@ -82,6 +83,7 @@ class TwoTowers(nn.Module):
 
         `ids_keep`, int64 [batch, kept], names the patches that are not masked; None: all.
         """
+        assert self.vision is not None
         return self.image_projection(self.vision.feature(images, ids_keep))
 
     def encode_text(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
@@ -89,6 +91,7 @@ class TwoTowers(nn.Module):
 
         `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all.
         """
+        assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep))
 
     @property
@@ -165,6 +168,7 @@ class Forward:
     @cached_property
     def encoded(self) -> Tensor:
         """Encode the kept patches [batch, kept, width], after a class token where the tower has one."""
+        assert self.vision is not None
         return self.vision(self.batch["images"], self._ids_keep)
 
     @cached_property

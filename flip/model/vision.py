@@ -84,6 +84,10 @@ class AttentionPooling(nn.Module):
 class VisionEncoder(nn.Module):
     """Encode uint8 images as tokens of their patches, after a class token where the form has one."""
 
+    mean: Tensor
+    std: Tensor
+    positions: Tensor
+
     def __init__(self, model: Model, form: VisionForm):
         super().__init__()
         self.patch, self.form = model.patch, form
@@ -126,7 +130,7 @@ class VisionEncoder(nn.Module):
         x = self.tokens(images, ids_keep)
         return self.transformer(x, slot=torch.zeros(len(x), dtype=torch.long, device=x.device))
 
-    def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
+    def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor | None) -> Tensor:
         """Encode all patches into states before the last LayerNorm [batch, slots, width].
 
         Patches that are `masked`, bool [batch, patches], are replaced by `mask` [width] and keep their positions.
@@ -147,7 +151,7 @@ class VisionEncoder(nn.Module):
             patches = patches[torch.arange(len(patches), device=patches.device)[:, None], ids_keep]
             positions = positions[ids_keep]
         x = self.embed(self.normalize(patches))
-        if masked is not None:
+        if masked is not None and mask is not None:
             x = torch.where(masked[:, :, None], mask.to(x.dtype), x)
         x = x + positions
         if self.class_token is not None:

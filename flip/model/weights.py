@@ -17,12 +17,12 @@ def serialize(weights: dict[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
-def save_weights(path, weights: dict[str, Tensor]) -> None:
+def save_weights(path: str | Path, weights: dict[str, Tensor]) -> None:
     """Write weights to a safetensors file, atomically."""
     write_atomic(path, serialize(weights))
 
 
-def read_weights(path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
 
     Raises:
@@ -42,7 +42,7 @@ def read_weights(path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
 
 
-def load_weights(path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
+def load_weights(path: str | Path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
     """Copy the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
 
     A part of the model named `optional` stays as it is where the file has nothing of it.

@@ -28,7 +28,7 @@ REMEDY = (
 )
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
@@ -73,7 +73,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def features_of(options, params: Params, manifest: dict) -> FeatureCache | None:
+def features_of(options: argparse.Namespace, params: Params, manifest: dict) -> FeatureCache | None:
     """Open the cached features of a locked image tower, or return None where none are given.
 
     Raises:
@@ -93,7 +93,7 @@ def features_of(options, params: Params, manifest: dict) -> FeatureCache | None:
     return FeatureCache(options.features, manifest, file_hash(options.image_tower), params.embedding)
 
 
-def train(options, params: Params, group: ProcessGroup) -> None:
+def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
     """Train in the folder of checkpoints that belongs to these inputs, resuming there; it is deleted when the run has
     ended."""
     manifest = read_json(options.data / "manifest.json")

@@ -1,5 +1,7 @@
 """Gather rows of all processes asynchronously, with gradients, so that the all-gather overlaps other work."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -29,6 +31,7 @@ class AllGather:
     def end(self) -> Tensor:
         """Wait for the transfer under way and return what was received."""
         transfer, self.transfer = self.transfer, None
+        assert transfer is not None, "nothing is under way"
         return transfer.end()
 
 
@@ -40,14 +43,14 @@ class StartGather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, rows, gather):
+    def forward(ctx: Any, rows: Tensor, gather: AllGather) -> Tensor:
         ctx.gather, rows = gather, rows.contiguous()
         everyone = rows.new_empty(gather.size * len(rows), *rows.shape[1:])
         gather.transfer = PendingTransfer([dist.all_gather_single(everyone, rows, async_op=True)], rows, everyone)
         return rows.new_zeros(())
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
         return ctx.gather.end(), None
 
 
@@ -56,12 +59,12 @@ class WaitGather(torch.autograd.Function):
     processes."""
 
     @staticmethod
-    def forward(ctx, handle, gather):
+    def forward(ctx: Any, handle: Tensor, gather: AllGather) -> Tensor:
         ctx.gather = gather
         return gather.end()
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gather, gradient = ctx.gather, gradient.contiguous()
         own = gradient.new_empty(len(gradient) // gather.size, *gradient.shape[1:])
         gather.transfer = PendingTransfer([dist.reduce_scatter_single(own, gradient, async_op=True)], gradient, own)

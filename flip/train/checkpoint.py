@@ -13,7 +13,7 @@ from flip.data.checksum import checked, read_checked
 from flip.files import workspace_inputs
 
 
-def snapshot(state):
+def snapshot(state: dict) -> dict:
     """Copy a state's tensors to main memory, so that training does not change them."""
     return tree_map(lambda x: x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else x, state)
 
@@ -63,7 +63,7 @@ class Checkpoints:
     def _write(self, samples: int, state: dict) -> None:
         path = self.folder / f"checkpoint-{samples:015d}.pt"
         with checked(path, _identity(path)) as file:
-            torch.save(state, file)
+            torch.save(state, file)  # type: ignore[arg-type]  # it calls write and flush alone
         self.bad.discard(path)
         good = [one for one in self.paths() if one not in self.bad]
         for one in good[self.keep :] + list(self.bad):

@@ -21,7 +21,7 @@ FLOAT8_SINCE = 8, 9  # compute capability of GPUs that multiply such numbers (Ad
 MULTIPLE = 16  # of both sides of a matrix that they multiply
 
 
-def prepare(model: nn.Module, train: Train, device) -> None:
+def prepare(model: nn.Module, train: Train, device: str | torch.device) -> None:
     """Change a model's blocks as `train.precision` and `train.compile` say.
 
     Its weights and their names stay, and so does what it computes, up to rounding.
@@ -40,7 +40,7 @@ def blocks(model: nn.Module) -> list[Block]:
     return [module for module in model.modules() if isinstance(module, Block)]
 
 
-def compile_blocks(model: nn.Module, device, backend: str = "inductor") -> None:
+def compile_blocks(model: nn.Module, device: str | torch.device, backend: str = "inductor") -> None:
     """Compile each block as one function, without graph breaks; warn, once, where nothing can be compiled."""
     try:
         torch.compile(F.gelu, backend=backend)(torch.zeros(MULTIPLE, device=device))
@@ -51,7 +51,7 @@ def compile_blocks(model: nn.Module, device, backend: str = "inductor") -> None:
     torch._dynamo.config.recompile_limit = FORMS
     for block in blocks(model):
         # What is called stays the module, whose hooks split weights over processes.
-        block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)
+        block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)  # type: ignore[method-assign]
 
 
 def multiply_in_float8(model: nn.Module, device: torch.device) -> None:

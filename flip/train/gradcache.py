@@ -8,14 +8,27 @@ Masks follow from a sample's position, so both forwards see the same patches and
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from flip.losses import Scope, named_losses
+from flip.config.schema import Params
+from flip.losses import Objective, Scope, named_losses
 from flip.model.simclr import WEIGHT
+from flip.train.parallel import DDPModel, FSDPModel
 
 Batch = dict[str, Tensor]
+
+
+class SplitRun(Protocol):
+    """Describe what is read of a run (flip.train.step.TrainingRun)."""
+
+    params: Params
+    parallel: DDPModel | FSDPModel
+
+    def outputs(self, batch: Batch, features_only: bool = False) -> Batch: ...
+    def readers(self, batch: Batch) -> list[Objective]: ...
 
 
 def split(batch: Batch, size: int) -> list[Batch]:
@@ -40,21 +53,22 @@ def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
     return {name: tensor.requires_grad_() for name, tensor in whole.items()}
 
 
-def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor:
+def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor | int:
     """Return a scalar whose gradient with respect to a micro-batch's outputs is the gradient of its leaves.
 
     `begin` is the micro-batch's first row of the leaves. What is the same for all micro-batches, such as the logit
     scale, has a `share` of its gradient passed on by each.
     """
-    total = 0
+    total: Tensor | int = 0
     for name, leaf in leaves.items():
+        assert leaf.grad is not None
         shared = is_shared(name, leaf)
         gradient = share * leaf.grad if shared else leaf.grad[begin : begin + len(outputs[name])]
         total = total + (outputs[name] * gradient).sum()
     return total
 
 
-def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
+def backward_in_parts(run: SplitRun, batch: Batch, size: int) -> dict[str, Tensor]:
     """Add the gradients of a batch's losses to the parameters, `size` pairs at a time; return the detached losses by
     name.
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -29,7 +30,7 @@ class Stop:
     A launcher uses the file, since torchrun keeps signals to itself.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signalled = False
         self.file = os.environ.get(STOP_FILE)
         self.looked = 0.0
@@ -41,13 +42,13 @@ class Stop:
             self.signalled = self.signalled or os.path.exists(self.file)
         return self.signalled
 
-    def on_signal(self, *_) -> None:
+    def on_signal(self, *_: object) -> None:
         """Handle SIGTERM."""
         self.signalled = True
 
 
 @contextmanager
-def stoppable():
+def stoppable() -> Iterator[Stop]:
     """Give a Stop that handles SIGTERM while the block runs."""
     stop = Stop()
     previous = signal.signal(signal.SIGTERM, stop.on_signal)
@@ -57,7 +58,7 @@ def stoppable():
         signal.signal(signal.SIGTERM, previous)
 
 
-def not_finite(losses: dict[str, Tensor], parameters) -> Tensor:
+def not_finite(losses: dict[str, Tensor], parameters: Iterable[Tensor]) -> Tensor:
     """Return 1 where a loss of a step or a gradient is not finite, else 0: float32 [] on the device, without
     synchronizing."""
     gradients = [local_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
@@ -95,11 +96,11 @@ class Watchdog:
         self.over = Event()
         self.thread = Thread(target=self._watch, daemon=True, name="watchdog")
 
-    def __enter__(self):
+    def __enter__(self) -> "Watchdog":
         self.thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
 

@@ -23,7 +23,8 @@ from flip.data.loader import ImageReader, Loader, ShardReader
 from flip.data.sampler import build_order
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
-from flip.model.image_tokenizer import ImageTokenizer, VQTokenizer, new_tokenizer
+from flip.model.dalle import DallE
+from flip.model.image_tokenizer import ImageTokenizer, VQTokenizer
 from flip.model.weights import load_weights, save_weights
 from flip.rng import random_bits
 
@@ -44,7 +45,7 @@ def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
 class TokenizerTraining:
     """Train the autoencoder with AdamW, and its codes by moving averages."""
 
-    def __init__(self, params: Params, device):
+    def __init__(self, params: Params, device: str | torch.device):
         self.form, self.seed = params.codebook, params.seeds[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -96,7 +97,7 @@ class TokenizerTraining:
         self.sums[chosen] = there[chosen] * self.counts[chosen, None]
 
 
-def train(params: Params, loader: Loader, device) -> VQTokenizer:
+def train(params: Params, loader: Loader, device: str | torch.device) -> VQTokenizer:
     """Train an image tokenizer; return it in evaluation mode."""
     training, form = TokenizerTraining(params, device), params.codebook
     batches = loader.batches(0, form.batch, params.train.workers, form.batch)
@@ -110,14 +111,14 @@ def train(params: Params, loader: Loader, device) -> VQTokenizer:
 
 
 @torch.no_grad()
-def load_dalle(params: Params, loader: Loader, device) -> ImageTokenizer:
+def load_dalle(params: Params, loader: Loader, device: str | torch.device) -> ImageTokenizer:
     """Load DALL-E's encoder, and compute what its codes show in training images.
 
     Raises:
         ValueError: the file is no such encoder, or has another number of codes.
     """
-    codebook = new_tokenizer(params).to(device).eval()
-    load_weights(params.codebook.weights, codebook.encoder)
+    codebook = DallE(params).to(device).eval()
+    load_weights(str(params.codebook.weights), codebook.encoder)
     batches = loader.batches(0, params.codebook.batch, params.train.workers, params.codebook.batch)
     images = torch.cat([next(batches)["images"] for _ in range(-(-SEEN // params.codebook.batch))])
     batches.close()
@@ -151,7 +152,7 @@ def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
     return sheet([[cell(picture) for picture in pair] for pair in pairs])
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train.image_tokenizer", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters")

@@ -28,7 +28,7 @@ PORTS = range(20000, 30000)  # below those that a system hands out
 SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
 
 
-def build_command(options) -> list[str]:
+def build_command(options: argparse.Namespace) -> list[str]:
     """Return the command that starts all processes.
 
     Raises:
@@ -95,7 +95,7 @@ def requeue(job: str) -> None:
         signal.sigtimedwait({signal.SIGTERM}, LOOK)
 
 
-def run_in_job(command: list[str], job: str, options) -> int:
+def run_in_job(command: list[str], job: str, options: argparse.Namespace) -> int:
     """Run the trainer in a job of Slurm, which is requeued if it was stopped for the time limit; return its exit
     code."""
     stop = (STOPS / job).absolute()
@@ -113,7 +113,7 @@ def run_in_job(command: list[str], job: str, options) -> int:
     return code
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train.launch", description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=1)

@@ -12,13 +12,27 @@ id over restarts.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, Protocol
 
 TENSORBOARD, WANDB = "FLIP_TENSORBOARD", "FLIP_WANDB"
 PACKAGES = {TENSORBOARD: "tensorboard", WANDB: "wandb"}
+
+
+class LoggedRun(Protocol):
+    """Describe what is read of a run (flip.train.step.TrainingRun)."""
+
+    params: Any
+    seed: int
+    group: Any
+    log: list[dict]
+    latest: dict[str, Any]
+
+    @property
+    def seen(self) -> int: ...
 
 
 def requested_folders() -> dict[str, Path]:
@@ -43,7 +57,7 @@ def find_problem() -> str | None:
     return None
 
 
-def scalars(row: dict, losses) -> dict[str, float]:
+def scalars(row: dict, losses: Iterable[str]) -> dict[str, float]:
     """Map a row of the log to its tags and values; `losses` are the names of its loss terms."""
     tags = {"loss": "loss/sum"} | {name: f"loss/{name}" for name in losses}
     tags |= {name: name for name in ("lr", "bias", "samples_per_second")}
@@ -52,7 +66,7 @@ def scalars(row: dict, losses) -> dict[str, float]:
 
 
 @contextmanager
-def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
+def tensorboard(root: Path, run: LoggedRun) -> Iterator[Callable[[dict], None]]:
     """Give a function that logs values; rows after the resumed checkpoint, which a killed process had written, are
     purged."""
     from torch.utils.tensorboard import SummaryWriter  # late: it takes a second
@@ -70,7 +84,7 @@ def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
 
 
 @contextmanager
-def wandb(root: Path, run) -> Iterator[Callable[[dict], None]]:
+def wandb(root: Path, run: LoggedRun) -> Iterator[Callable[[dict], None]]:
     """Give a function that logs values to an offline run; W&B itself leaves out steps that it has already."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # its own faults, which it would report over the network
     import wandb as package
@@ -91,7 +105,7 @@ WRITERS = {TENSORBOARD: tensorboard, WANDB: wandb}
 
 
 @contextmanager
-def board(run) -> Iterator[Callable[[], None]]:
+def board(run: LoggedRun) -> Iterator[Callable[[], None]]:
     """Give a function that logs the newest row of a run's log, if that is asked for, against samples seen.
 
     Raises:

@@ -4,10 +4,12 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -32,19 +34,33 @@ class Trainer:
     """Run what surrounds the steps of a run: log, progress bar, checkpoints, requests to stop, values that are not
     finite."""
 
-    def __init__(self, run: TrainingRun, checkpoints: Checkpoints, notes: Path, stop: Stop, watchdog: Watchdog, draw):
+    def __init__(
+        self,
+        run: TrainingRun,
+        checkpoints: Checkpoints,
+        notes: Path,
+        stop: Stop,
+        watchdog: Watchdog,
+        draw: Callable[[], None],
+    ):
         self.run, self.checkpoints, self.stop, self.watchdog = run, checkpoints, stop, watchdog
         train = run.params.train
         self.batch, self.every = train.global_batch, max(run.steps // LOG_ROWS, 1)
         self.notes, self.draw = notes, draw
-        self.last = None  # whether the last step was left out, samples before it, its losses
+        # Whether the last step was skipped, samples before it, its losses.
+        self.last: tuple[FromDevice, int, dict[str, torch.Tensor]] | None = None
         self.before = run.seconds
         self.began = self.saved = self.logged = time.monotonic()
 
     def progress(self) -> tqdm:
         """Build the progress bar, in samples."""
         interval = 0.5 if sys.stderr.isatty() else 30
-        options = {"unit": "sample", "unit_scale": True, "mininterval": interval, "disable": not self.run.group.first}
+        options: dict[str, Any] = {
+            "unit": "sample",
+            "unit_scale": True,
+            "mininterval": interval,
+            "disable": not self.run.group.first,
+        }
         return tqdm(total=self.run.steps * self.batch, initial=self.run.seen, **options)
 
     def is_due(self) -> bool:
@@ -199,7 +215,7 @@ def pretrain(
     checkpoints: Path,
     out: Path,
     begin: Begin,
-):
+) -> None:
     """Train one variant with one seed; the first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
 
@@ -210,9 +226,11 @@ def pretrain(
     began = datetime.now(UTC)
     chosen = first_pairs(manifest, params.train.pairs(manifest["samples"]))
     loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features, group.device)
-    loader.captions.tokens.encode(group.rank, group.size, params.train.workers)
+    assert loader.captions is not None
+    tokens = loader.captions.tokens
+    tokens.encode(group.rank, group.size, params.train.workers)
     steps = count_steps(params, manifest["samples"])
-    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, seed, group.device)
+    model = build_model(params, tokens.tokenizer.vocabulary, seed, group.device)
     begin.load(model)
     parameters = sum(p.numel() for p in model.parameters())
     run = TrainingRun(params, loader, model, steps, seed, group, data)

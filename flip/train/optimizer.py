@@ -16,7 +16,10 @@ def parameter_groups(
     Matrices decay; biases, LayerNorm gains, positions and the temperature do not. A part of the model that was
     `trained` before does not decay either, and learns at `lr_scale` times the rate (SigLIP, section 4.5).
     """
-    decayed, plain, slow, before = [], [], [], set() if trained is None else set(trained.parameters())
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    before = set() if trained is None else set(trained.parameters())
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim < 2 or "positions" in name
         group = slow if parameter in before else plain if exempt else decayed

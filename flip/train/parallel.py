@@ -1,13 +1,14 @@
 """Train one model on several processes: replicated (DDP), or with sharded weights (FSDP2); and collect its state."""
 
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +18,7 @@ from flip.train.process_group import ProcessGroup
 FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def sum_gradients(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def sum_gradients(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Reduce gradients for DDP as their sum over the processes (communication hook)."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
@@ -30,7 +31,8 @@ class DDPModel:
     """
 
     def __init__(self, model: nn.Module, group: ProcessGroup, partial: bool = False):
-        self.model = self.forward = model
+        self.model = model
+        self.forward: Any = model
         if group.size > 1:
             devices = [group.device] if group.device != "cpu" else None
             # What it says when all is used, as on pairs.
@@ -41,7 +43,7 @@ class DDPModel:
             )  # fmt: skip
             self.forward.register_comm_hook(None, sum_gradients)
 
-    def exchange(self, last: bool):
+    def exchange(self, last: bool) -> AbstractContextManager:
         """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         return nullcontext() if last or self.forward is self.model else self.forward.no_sync()
 
@@ -53,7 +55,8 @@ class FSDPModel:
     """Shard weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
 
     def __init__(self, model: nn.Module, group: ProcessGroup):
-        self.model = self.forward = model
+        self.model: Any = model
+        self.forward = model
         self.group = group
         # The outputs are read, and never changed in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
@@ -66,10 +69,10 @@ class FSDPModel:
                 module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others
         fully_shard(model, ignored_params=self.numbers)
         for module in model.modules():
-            if hasattr(module, "set_gradient_divide_factor"):
+            if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
 
-    def exchange(self, last: bool):
+    def exchange(self, last: bool) -> AbstractContextManager:
         """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         self.model.set_requires_gradient_sync(last)
         return nullcontext()
@@ -81,14 +84,14 @@ class FSDPModel:
                 number.grad = self.group.sum(number.grad)
 
 
-def get_state(model: nn.Module, optimizer) -> dict:
+def get_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
     """Collect all weights and optimizer state in main memory, by parameter name: the same for any number of
     processes."""
     weights, moments = get_state_dict(model, optimizer, options=FULL_STATE)
     return {"model": weights, "optimizer": moments}
 
 
-def set_state(model: nn.Module, optimizer, state: dict) -> None:
+def set_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Load what `get_state` returned into model and optimizer, on any number of processes."""
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=FULL_STATE

@@ -41,7 +41,7 @@ class ImageEncoder:
         ValueError: weights of another shape.
     """
 
-    def __init__(self, params: Params, weights, device: str):
+    def __init__(self, params: Params, weights: str | Path, device: str):
         self.params, self.device = params, device
         self.model = TwoTowers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
         load_weights(weights, self.model.image_tower, strict=False)
@@ -101,7 +101,7 @@ def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, 
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
 
 
-def run(options, params: Params, group: ProcessGroup) -> None:
+def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
     """Compute the features in the folder that belongs to these inputs, resuming there; features.json, which says that
     all are complete, is written last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
@@ -117,7 +117,7 @@ def run(options, params: Params, group: ProcessGroup) -> None:
         write_json(options.out / FACTS, facts | {"width": params.embedding, "shards": len(manifest["shards"])})
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m flip.train.precompute_features", description=__doc__.splitlines()[0]

@@ -85,7 +85,7 @@ class ProcessGroup:
         """Take the maximum elementwise over the processes, without gradient; the shape stays."""
         return self._reduce(x, dist.ReduceOp.MAX)
 
-    def _reduce(self, x: Tensor, operation) -> Tensor:
+    def _reduce(self, x: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         if self.size > 1:
             x = x.detach().clone()
             dist.all_reduce(x, operation)

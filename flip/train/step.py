@@ -4,6 +4,7 @@ Everything random is a function of the seed and the position in the training ord
 ends with the weights of one that was not, on any number of processes.
 """
 
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from flip.data.corruption import Corruption
 from flip.data.feature_cache import FeatureCache, FeatureReader
 from flip.data.gpu_decode import GpuImageReader, gpu_decoder
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
-from flip.data.sampler import build_order
+from flip.data.sampler import Mixture, Order, build_order
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
@@ -44,7 +45,8 @@ def build_loader(
         build_order(manifest, params.mix, batch, seed, window),
     )
     tokens = build_tokens(params, data, manifest, tokenizer)
-    transforms, sources = [], None
+    transforms: list[Callable[[dict], dict]] = []
+    sources = None
     if params.noise.any:
         transforms = [corruption := Corruption(params.noise, seed, batch, tokens.tokenizer)]
         sources = corruption.sources
@@ -63,7 +65,7 @@ def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | N
 
 
 def build_images(
-    params: Params, shards: ShardReader, order, seed: int, features: FeatureCache | None, device: str
+    params: Params, shards: ShardReader, order: Order | Mixture, seed: int, features: FeatureCache | None, device: str
 ) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
     views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
@@ -74,7 +76,7 @@ def build_images(
     return GpuImageReader(decode, device, *images) if decode else ImageReader(*images)
 
 
-def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
+def build_model(params: Params, vocabulary: int, seed: int, device: str | torch.device) -> TwoTowers:
     """Build a freshly initialised model; the same weights for the same seed. A locked image tower needs no
     gradients."""
     with torch.random.fork_rng(devices=[]):
@@ -140,13 +142,13 @@ class TrainingRun:
         """Return the samples seen, over all processes."""
         return self.done * self.params.train.global_batch
 
-    def batches(self):
+    def batches(self) -> Generator[dict, None, None]:
         """Return an iterator over this process's batches from the current position on."""
         train = self.params.train
         first = self.seen + self.group.rank * self.local_pairs
         return self.loader.batches(first, self.local_pairs, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, features_only: bool = False, start_gather=None) -> dict:
+    def outputs(self, batch: dict, features_only: bool = False, start_gather: Callable | None = None) -> dict:
         """Compute what the objectives, or only those over the global batch, need of a batch on the device;
         `start_gather` as in flip.model.two_towers.TwoTowers.forward."""
         device = torch.device(self.group.device).type
@@ -169,7 +171,7 @@ class TrainingRun:
             losses = backward_in_parts(self, batch, size)
         else:
             losses = self.losses(batch)
-            sum(losses.values()).backward()
+            sum(losses.values()).backward()  # type: ignore[union-attr]
         self.parallel.finish()
         losses = {name: loss.detach() for name, loss in losses.items()}
         self.latest |= losses
@@ -200,7 +202,7 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         spoilt = self.group.max(not_finite(losses, self.parameters))
-        self.optimizer.found_inf = spoilt  # what torch's fused optimizers look at, as it is what GradScaler gives them
+        self.optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.model.clamp_scale()
         self.done += 1
