@@ -26,7 +26,7 @@ from benchmarks.table import against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params
 from flip.data import loader, tokenizer
-from flip.data.compact import compacted
+from flip.data.compact import resize_jpeg
 from flip.data.shard import Shard
 from flip.data.shards import write_shards
 from flip.device import keep_memory
@@ -38,13 +38,13 @@ from flip.synthetic.testsets import make
 from flip.synthetic.world import caption, jpeg
 from flip.testsets.reader import prompts, set_folder
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model, count_steps
+from flip.train.step import TrainingRun, build_loader, build_model, count_steps
 
 SETS = ["fine", "coarse"]
 
 
 def by_pil(picture, boxes_of, out: list[np.ndarray]) -> bool:
-    """What `flip.data.crops.squares` does, the long way."""
+    """What `flip.data.crops.decode_crops` does, the long way."""
     image = Image.open(BytesIO(picture)).convert("RGB")
     for (top, left, rows, columns), square in zip(boxes_of(image.height, image.width), out, strict=True):
         box, size = (left, top, left + columns, top + rows), (len(square), len(square))
@@ -74,7 +74,7 @@ def again(folder: Path):
     for entry in read_json(folder / "manifest.json")["shards"]:
         shard = Shard(folder / "shards" / entry["name"])
         for item in range(len(shard)):
-            picture, text = compacted(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
+            picture, text = resize_jpeg(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
             yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
 
 
@@ -82,7 +82,7 @@ def trained(params: Params, data: Path, seed: int):
     content = read_json(data / "manifest.json")
     pairs = build_loader(params, data, content, seed)
     model = build_model(params, pairs.captions.tokens.tokenizer.vocabulary, seed, "cpu")
-    run = Run(params, pairs, model, count_steps(params, content["samples"]), seed, ProcessGroup())
+    run = TrainingRun(params, pairs, model, count_steps(params, content["samples"]), seed, ProcessGroup())
     batches = run.batches()
     for _ in trange(run.steps, desc=f"seed {seed}", unit="step", disable=None):
         run.step(next(batches))
@@ -104,7 +104,7 @@ def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) 
 def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):
     whole = write_data(params, folder / "whole", samples(params, pictures), sets)
     compact = write_data(params, folder / "compact", again(whole))
-    ways = {"PIL": (whole, mock.patch.object(loader, "squares", by_pil))}
+    ways = {"PIL": (whole, mock.patch.object(loader, "decode_crops", by_pil))}
     ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
     found = {way: [] for way in ways}
     for seed in seeds:

@@ -31,7 +31,7 @@ from flip.export.target import their_weights
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_model
+from flip.train.step import TrainingRun, build_model
 
 VOCABULARY = 49_408  # CLIP's; its last id ends a caption
 WORDS = (7, 21)  # of a caption, both ends with it: 14 on average, as in web captions
@@ -88,10 +88,10 @@ class Chosen(nn.Module):
 class Ours:
     def __init__(self, params: Params, batch: dict[str, Tensor], device: str = "cpu"):
         model, world = build_model(params, VOCABULARY, 0, device), ProcessGroup(device=device)
-        self.run, self.batch = Run(params, SimpleNamespace(broken=0), model, 10**9, 0, world), batch
+        self.run, self.batch = TrainingRun(params, SimpleNamespace(broken=0), model, 10**9, 0, world), batch
 
     def loss(self) -> float:
-        batch = {name: tensor.to(self.run.world.device) for name, tensor in self.batch.items()}
+        batch = {name: tensor.to(self.run.group.device) for name, tensor in self.batch.items()}
         with torch.no_grad():
             return sum(self.run.losses(batch).values()).item()
 
@@ -124,7 +124,7 @@ class Theirs:
         mean, std = (torch.tensor(values)[:, None, None] for values in (form.mean, form.std))
         self.images, self.ids = (pixels - mean) / std, batch["ids"].where(batch["ids"] != PAD, 0)
 
-    def copy(self, run: Run) -> None:
+    def copy(self, run: TrainingRun) -> None:
         self.model.load_state_dict(their_weights(OpenClip(), run.model, self.model.state_dict()))
 
     def losses(self) -> Tensor:

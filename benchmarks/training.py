@@ -23,29 +23,29 @@ from flip.device import keep_memory
 from flip.files import read_json
 from flip.train.checkpoint import Checkpoints
 from flip.train.process_group import ProcessGroup, start, stop
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 
 
-def build(options, world: ProcessGroup) -> Run:
+def build(options, world: ProcessGroup) -> TrainingRun:
     params = read_project(scale=options.scale).variants[options.variant]
     train = params.train.model_copy(update={"batch": options.batch, "batch_scale": 1})
     params = params.model_copy(update={"train": train})
     loader = build_loader(params, options.data, read_json(options.data / "manifest.json"), 0)
-    return Run(
+    return TrainingRun(
         params, loader, build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world
     )
 
 
-def seconds(run: Run, steps: int) -> float:
+def seconds(run: TrainingRun, steps: int) -> float:
     """Of so many steps, after two that warm up."""
     batches = run.batches()
     for _ in range(2):
         run.step(next(batches))
-    run.world.barrier()
+    run.group.barrier()
     begin = time.perf_counter()
     for _ in range(steps):
         run.step(next(batches))
-    run.world.barrier()
+    run.group.barrier()
     return time.perf_counter() - begin
 
 
@@ -97,7 +97,7 @@ def checkpoints(options) -> None:
             saving = time.perf_counter() - begin
             lost.append(saving + seconds(run, steps) - plain)
             store.wait()
-        size = sum(path.stat().st_size for path in store.there())
+        size = sum(path.stat().st_size for path in store.paths())
     share = [100 * one / 60 for one in lost]
     print(f"a checkpoint of {size / 1e6:.0f} MB takes {spread(lost)} s: {spread(share)} % at one per minute")
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.target import Loaded
 from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import to_square
@@ -75,7 +75,7 @@ def pixel_difference(model: TwoTowers, loaded: Loaded) -> float:
     return (theirs - to_square(one, side).permute(2, 0, 1)).abs().mean().item()
 
 
-def text_difference(model: TwoTowers, tokenizer: Tokenizer, loaded: Loaded) -> float:
+def text_difference(model: TwoTowers, tokenizer: CaptionTokenizer, loaded: Loaded) -> float:
     ids, theirs = torch.from_numpy(tokenizer(TEXTS)), loaded.tokenize(TEXTS)
     for text, own, other in zip(TEXTS, ids.tolist(), theirs.tolist(), strict=True):
         length = sum(token >= 0 for token in own)
@@ -87,7 +87,7 @@ def text_difference(model: TwoTowers, tokenizer: Tokenizer, loaded: Loaded) -> f
 @torch.inference_mode()
 def compare(
     model: TwoTowers,
-    tokenizer: Tokenizer | None,
+    tokenizer: CaptionTokenizer | None,
     loaded: Loaded,
     prepared: bool = False,
     further: Callable | None = None,

@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from flip.config.frozen import merge
 from flip.config.schema import Params, Tower
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
 from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
@@ -55,7 +55,7 @@ def blocks(tower: Tower, form) -> dict:
     return found | ({"act_kwargs": {"approximate": "tanh"}} if form.activation == "gelu_tanh" else {})
 
 
-def text_configuration(params: Params, tokenizer: Tokenizer) -> dict:
+def text_configuration(params: Params, tokenizer: CaptionTokenizer) -> dict:
     form, captions = params.form.text, params.captions
     found = blocks(params.model.text, form) | {"heads": params.model.text.heads, "context_length": params.model.tokens}
     found |= {"vocab_size": tokenizer.vocabulary, "no_causal_mask": not form.causal}
@@ -140,13 +140,13 @@ class OpenClip:
         found = blocks(model.vision, form) | {"head_width": model.vision.width // model.vision.heads}
         return found | {"patch_size": model.patch, "image_size": model.image, "no_ln_pre": not form.pre_norm}
 
-    def configuration(self, model: TwoTowers, tokenizer: Tokenizer, place: Path) -> dict:
+    def configuration(self, model: TwoTowers, tokenizer: CaptionTokenizer, place: Path) -> dict:
         params = model.params
         found = {"embed_dim": params.embedding, "quick_gelu": params.form.text.activation == "quick_gelu"}
         found |= {"vision_cfg": self.vision(params, place), "text_cfg": text_configuration(params, tokenizer)}
         return found if model.logit_bias is None else found | {"init_logit_bias": 0.0}
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         theirs = open_clip.CLIP(**self.configuration(model, tokenizer, folder))
         config = self.configuration(model, tokenizer, final)
         facts = {"model_cfg": config, "preprocess_cfg": preprocessing(model.params)}
@@ -191,7 +191,7 @@ class OpenClipWithTimm(OpenClip):
         found |= {"timm_pool": timm_models.POOLING[form.pooling], "timm_proj_bias": form.projection == "affine"}
         return found | {"timm_proj": "none" if form.projection == "none" else "linear"}
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         write_json(folder / "timm" / "config.json", timm_models.configuration(model.params))
         super().write(model, tokenizer, folder, final)
 

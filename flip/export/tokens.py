@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from flip.data.tokenizer import SPECIAL, Tokenizer
+from flip.data.tokenizer import SPECIAL, CaptionTokenizer
 
 HIDDEN = "<hidden word>"
 # How open_clip cleans captions before it tokenizes them, as normalizers of the tokenizer itself.
@@ -20,12 +20,12 @@ CLEAN = {"_clean_whitespace": SPACES, "_clean_lower": [*SPACES, {"type": "Lowerc
 CLEAN |= {"_clean_canonicalize": [*CANONICAL, *SPACES]}
 
 
-def is_clips(tokenizer: Tokenizer) -> bool:
+def is_clips(tokenizer: CaptionTokenizer) -> bool:
     """CLIP's BPE, put into slots as open_clip's own tokenizer does."""
     return tokenizer.stored["kind"] == "clip" and bool(tokenizer.before and tokenizer.after) and tokenizer.padding < 0
 
 
-def _backend(tokenizer: Tokenizer):
+def _backend(tokenizer: CaptionTokenizer):
     """A tokenizer of the tokenizers library with our special tokens around each caption, and its special tokens."""
     from tokenizers import Tokenizer as Fast
     from tokenizers.processors import TemplateProcessing
@@ -59,7 +59,7 @@ def _backend(tokenizer: Tokenizer):
     return fast, used
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, hides_words: bool = False) -> None:
+def write_tokenizer(tokenizer: CaptionTokenizer, folder: Path, hides_words: bool = False) -> None:
     """tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer; it pads with end tokens. With
     `hides_words`, one more token stands for a hidden word, and padding is told."""
     from transformers import PreTrainedTokenizerFast

@@ -7,7 +7,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImage
 
 from flip.config.frozen import merge
 from flip.config.schema import Blocks, Params, Tower
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.target import Loaded, their_weights
 from flip.export.tokens import stored_tokenizer, write_tokenizer
 from flip.model.two_towers import TwoTowers
@@ -30,7 +30,7 @@ def blocks(tower: Tower, form: Blocks) -> dict:
     return found | {"hidden_act": ACTIVATIONS[form.activation]}
 
 
-def towers(params: Params, tokenizer: Tokenizer) -> dict:
+def towers(params: Params, tokenizer: CaptionTokenizer) -> dict:
     model, form, end = params.model, params.form, tokenizer.after[0]
     text = blocks(model.text, form.text) | {"vocab_size": tokenizer.vocabulary, "max_position_embeddings": model.tokens}
     text |= {"eos_token_id": end, "pad_token_id": end, "bos_token_id": tokenizer.before[0] if tokenizer.before else end}
@@ -66,7 +66,7 @@ class Transformers:
     note = ""
     usage = READ + "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         theirs = self.build(model.params, tokenizer)
         theirs.load_state_dict(their_weights(self, model, theirs.state_dict()))
         theirs.save_pretrained(folder)
@@ -78,7 +78,7 @@ class Transformers:
         if not self.image_only:
             self.write_tokenizer(tokenizer, folder)
 
-    def write_tokenizer(self, tokenizer: Tokenizer, folder: Path) -> None:
+    def write_tokenizer(self, tokenizer: CaptionTokenizer, folder: Path) -> None:
         write_tokenizer(tokenizer, folder)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:

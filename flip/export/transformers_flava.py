@@ -7,7 +7,7 @@ from transformers import FlavaConfig, FlavaForPreTraining, FlavaModel
 
 from flip.config.frozen import merge
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import FLAVA, FLAVA_PRETRAINING
 from flip.export.target import TWO_TOWERS, Loaded, Need
 from flip.export.tokens import write_tokenizer
@@ -61,7 +61,7 @@ class Flava(Transformers):
         Need("captions.fill", (False,), "it does not attend to padding"),
     )
 
-    def config(self, params: Params, tokenizer: Tokenizer) -> FlavaConfig:
+    def config(self, params: Params, tokenizer: CaptionTokenizer) -> FlavaConfig:
         both, flava = towers(params, tokenizer), params.flava
         text = both["text_config"] | {"vocab_size": tokenizer.vocabulary + 1}
         image = both["vision_config"] | {"vocab_size": params.codebook.codes}
@@ -71,10 +71,10 @@ class Flava(Transformers):
             projection_dim=params.embedding, init_codebook=False,
         )  # fmt: skip
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         return FlavaModel(self.config(params, tokenizer))
 
-    def write_tokenizer(self, tokenizer: Tokenizer, folder: Path) -> None:
+    def write_tokenizer(self, tokenizer: CaptionTokenizer, folder: Path) -> None:
         write_tokenizer(tokenizer, folder, hides_words=True)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
@@ -87,7 +87,7 @@ class Flava(Transformers):
 
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
         """What the multimodal encoder makes of pictures and captions."""
-        return model.passes["flava"].joined(model, images, ids)
+        return model.passes["flava"].class_states(model, images, ids)
 
     def fills(self, loaded: Loaded) -> bool:
         return False
@@ -127,5 +127,5 @@ class FlavaPretraining(Flava):
         Need("is_of_one_width", (True,), "its heads are as wide as the towers"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         return FlavaForPreTraining(self.config(params, tokenizer))

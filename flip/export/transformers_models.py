@@ -19,7 +19,7 @@ from transformers import (
 
 from flip.config.frozen import merge
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VITMAE_DECODER
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
@@ -46,7 +46,7 @@ class Clip(Transformers):
         Need("sigmoid.weight", (0.0,), "its logits have no bias", lambda params: params.sigmoid.bias is not None),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         return CLIPModel(CLIPConfig(**towers(params, tokenizer), projection_dim=params.embedding))
 
     def fills(self, loaded: Loaded) -> bool:
@@ -75,7 +75,7 @@ class Siglip(Transformers):
         Need("captions.fill", (True,), "it attends to padding, which must then be end tokens"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         settings = towers(params, tokenizer)
         settings["text_config"]["projection_size"] = params.embedding
         return SiglipModel(SiglipConfig(**settings))
@@ -104,7 +104,7 @@ class VitMae(Transformers):
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         return ViTMAEModel(self.config(params, mask_ratio=0.0))
 
     def config(self, params: Params, **more) -> ViTMAEConfig:
@@ -135,7 +135,7 @@ class VitMaeDecoder(VitMae):
     )
     needs = (*VitMae.needs, Need("reconstruction.wanted", (True,), "it has a decoder"))
 
-    def build(self, params: Params, tokenizer: Tokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer):
         head = params.reconstruction
         return ViTMAEForPreTraining(self.config(
             params, mask_ratio=params.masking.image, norm_pix_loss=head.normalize, decoder_hidden_size=head.width,

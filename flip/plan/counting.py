@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
 from flip.losses import Scope, Setting, named_losses, objectives, readers, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
@@ -155,12 +155,12 @@ def make_ids(params: Params, pairs: int) -> Tensor:
 
 def make_batch(params: Params, pairs: int) -> Batch:
     """Return a batch as the loader gives it, of the one type that `params` has a share of (flava.mix)."""
-    (batch_type,), batch = params.mix.shares if params.mix else [PAIRS], {"positions": torch.arange(pairs)}
-    if batch_type != TEXTS and params.image_tower.locked:
+    (kind,), batch = params.mix.shares if params.mix else [PAIRS], {"positions": torch.arange(pairs)}
+    if kind != TEXTS and params.image_tower.locked:
         batch["features"] = torch.empty(pairs, params.embedding)
-    elif batch_type != TEXTS:
+    elif kind != TEXTS:
         batch["images"] = make_images(params, pairs)
-    if batch_type != IMAGES:
+    if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
     if any(one.views(params) for one in wanted(params).values()):
         batch["views"] = make_images(params, pairs, 2)
@@ -278,7 +278,7 @@ def count_loss(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[C
 
 def count_loss_of(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
     """Count as `count_loss`, each process's tiles and rows."""
-    every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, kind(batch))
+    every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, batch_type(batch))
     if not (over_batch := [one for one in every if one.scope is Scope.GLOBAL_BATCH]):
         return Cost(0, 0), []
     leaves = {name: leaf.detach().requires_grad_(leaf.requires_grad) for name, leaf in leaves.items()}

@@ -199,7 +199,7 @@ class Captions(Section):
         return [language for language in self.languages if language != ENGLISH]
 
     @property
-    def spoken(self) -> str:
+    def language_key(self) -> str:
         """What files of captions in these languages go by."""
         return "-".join(self.languages)
 

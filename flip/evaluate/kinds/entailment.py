@@ -31,7 +31,7 @@ def pair(u: Tensor, v: Tensor) -> Tensor:
 def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
     """Of uint8 pictures [batch, height, width, 3] and statements, token ids [batch, slots]."""
     if model.params.flava.is_multimodal:
-        return model.passes["flava"].joined(model, images, ids)
+        return model.passes["flava"].class_states(model, images, ids)
     return pair(model.encode_image(images), model.encode_text(ids))
 
 
