@@ -72,7 +72,7 @@ def starts(base: Path, options):
     write_json(base / "spec.json", {"module": "flip.evaluate", "code": source_hash("flip.evaluate")})
     (base / "made").touch()
     receipt = (
-        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --made made -- true"
+        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --outputs made -- true"
     )
     words = {"receipt": ["bash", "-c", receipt], "torch": [sys.executable, "-c", "import torch"]}
     words |= {
