@@ -19,7 +19,7 @@ from flip.export import __main__ as command
 from flip.export import open_clip_models, target
 from flip.export.check import picture
 from flip.export.formats import choose, quiet, targets
-from flip.export.imports import bring
+from flip.export.imports import convert_checkpoint
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -94,7 +94,7 @@ def test_there_and_back(case, trained, tmp_path, project):
     assert found.image < 1e-5
     assert (found.text is None) == one.image_only
     assert (found.further is not None) == bool(one.keeps)
-    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     form, own = params.form.vision, model.params.form.vision
     changed = {"positions": "learned", "patch_bias": form.patch_bias} | (
@@ -126,7 +126,7 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     command.export(model, tokenizer, choose(name, params), tmp_path / "there")
     assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
-    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     again = Tokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
     texts = ["A photo of two dogs, isn't it?", "", "x " * 30]
     assert np.array_equal(again(texts), tokenizer(texts))

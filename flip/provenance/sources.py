@@ -93,9 +93,13 @@ def _imported(tree: ast.Module) -> set[str]:
 def _read(content: bytes) -> dict[str, Any]:
     """Parse a module: a hash of its meaning, its imports, and the names of data files among its strings."""
     tree = ast.parse(content)
-    texts = {node.value for node in ast.walk(tree) if _is_text(node) and node.value.endswith(tuple(DATA))}
+    texts = {str(node.value) for node in ast.walk(tree) if _is_text(node)}
     digest = sha256(meaning(tree).encode()).hexdigest()
-    return {"meaning": digest, "imports": sorted(_imported(tree)), "texts": sorted(texts)}
+    return {
+        "meaning": digest,
+        "imports": sorted(_imported(tree)),
+        "texts": sorted(text for text in texts if text.endswith(tuple(DATA))),
+    }
 
 
 @cache
@@ -255,7 +259,7 @@ def _names(tree: ast.AST) -> set[str]:
     """Return the names that a tree uses and does not define, those in braces of its strings included."""
     nodes = list(ast.walk(tree))
     loaded = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    in_texts = (re.findall(r"\{(\w+)", node.value) for node in nodes if _is_text(node))
+    in_texts = (re.findall(r"\{(\w+)", str(node.value)) for node in nodes if _is_text(node))
     own = {node.arg for node in nodes if isinstance(node, ast.arg)}
     own |= set().union(*(_stored(ast.walk(node)) for node in nodes if isinstance(node, INNER)))
     return loaded.union(*in_texts) - own
