@@ -310,9 +310,9 @@ def test_training_reads_the_captions_of_its_languages(spoken_data, change):
     one, other = english.batch(8, 16), german.batch(8, 16)
     assert torch.equal(one["images"], other["images"])
     places = [german.order.at(position) for position in range(8, 24)]
-    wanted = german.tokens.tokenizer([f"bild {number} {item}" for number, item in places])
+    wanted = german.captions.tokens.tokenizer([f"bild {number} {item}" for number, item in places])
     assert np.array_equal(other["ids"].numpy(), wanted)
-    theirs = english.tokens.tokenizer([english.shard(number).caption(item) for number, item in places])
+    theirs = english.captions.tokens.tokenizer([english.images.shards.open(number).caption(item) for number, item in places])
     assert np.array_equal(one["ids"].numpy(), theirs)
 
 

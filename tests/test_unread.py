@@ -170,9 +170,9 @@ class Watch:
         return {key for key, _ in leaves(params) if key in self.read}
 
 
-def untrue(stage, keys, params):
+def untrue(stage, keys, *variants):
     """Keys that were read and do not count: by what is said of the stage, or as their objective has no weight."""
-    read_idle = {key for key in keys if idle(params, key) and not is_weight(params, key)}
+    read_idle = {key for key in keys if all(idle(one, key) and not is_weight(one, key) for one in variants)}
     return read_idle | {key for key in keys if reason(stage, key) == NOT_READ}
 
 
@@ -214,15 +214,16 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
     warnings.filterwarnings("ignore", module="sklearn")  # a probe of so few images
     for receipt in jobs(folder, name)[:6]:
         module, words = command(receipt)
-        watch = Watch(monkeypatch)
         stage = import_module(module if find_spec(module).submodule_search_locations is None else f"{module}.__main__")
-        watch.follow(stage)
         for product in receipt["made"]:
             Path(product).unlink(missing_ok=True)
-        stage.main(words)
-        params = load(words[words.index("--params") + 1])
+        with monkeypatch.context() as patch:
+            watch = Watch(patch)
+            watch.follow(stage)
+            stage.main(words)
+        variants = [load(word) for word in words if word.startswith("specs/") and word.endswith(".yaml")]
         assert watch.read, "nothing was looked at"
-        assert untrue(STAGES[name], watch.values(params), params) == set()
+        assert untrue(STAGES[name], watch.values(variants[0]), *variants) == set()
 
 
 def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
