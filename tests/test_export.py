@@ -17,7 +17,7 @@ from flip.config.schema import Captions
 from flip.data.tokenizer import Tokenizer, build
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
-from flip.export.check import picture
+from flip.export.check import example_image
 from flip.export.formats import choose, quiet, targets
 from flip.export.imports import convert_checkpoint
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -162,7 +162,7 @@ def test_pictures_are_prepared_alike(trained, tmp_path):
     level."""
     model, tokenizer = trained()
     mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
-    one = picture(75, 75, seed=1)
+    one = example_image(75, 75, seed=1)
     for name, levels in (("open_clip", 0.001), ("timm", 0.001), ("transformers", 1.001)):
         chosen = choose(name, model.params)
         command.export(model, tokenizer, chosen, tmp_path / name)
@@ -253,7 +253,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "other"
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    names = {"picture": picture(40, 40, 0)}
+    names = {"picture": example_image(40, 40, 0)}
     exec(code, names)
     assert names["features"].shape == (1, 32)
 
@@ -270,7 +270,7 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     assert "Commit and versions are not recorded" in text
     assert "| lost: truncated | 10 |" in text
     assert "None is stated; ask the authors" in text
-    names = {"picture": picture(40, 50, 0)}
+    names = {"picture": example_image(40, 50, 0)}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
     if name == "open_clip":
         assert names["image"].shape == names["text"].shape == (1, 24)

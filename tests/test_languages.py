@@ -312,7 +312,9 @@ def test_training_reads_the_captions_of_its_languages(spoken_data, change):
     places = [german.order.at(position) for position in range(8, 24)]
     wanted = german.captions.tokens.tokenizer([f"bild {number} {item}" for number, item in places])
     assert np.array_equal(other["ids"].numpy(), wanted)
-    theirs = english.captions.tokens.tokenizer([english.images.shards.open(number).caption(item) for number, item in places])
+    theirs = english.captions.tokens.tokenizer(
+        [english.images.shards.open(number).caption(item) for number, item in places]
+    )
     assert np.array_equal(one["ids"].numpy(), theirs)
 
 

@@ -112,7 +112,7 @@ def test_best_matches_are_those_of_all_pictures_of_all_sets():
         torch.tensor([match.cosine for match in found]), cosines.sort(descending=True).values[:7]
     )
     for match in found:
-        name, number = re.fullmatch(r"(\w+), picture (\d+)", match.picture.source).groups()
+        name, number = re.fullmatch(r"(\w+), image (\d+)", match.picture.source).groups()
         place = int(number) + PICTURES * (name == "retrieval")
         assert cosines[place].item() == pytest.approx(match.cosine, abs=1e-6)
         assert np.array_equal(match.picture.pixels, pixels[place].numpy())
@@ -186,7 +186,7 @@ def test_without_a_sentence_the_best_class_is_looked_for(show):
     one = viewer("clip")
     best = one.best_class(one.picture(one.load_set("fine"), 5))
     assert f"<h1>“{best}”</h1>" in html
-    assert "fine, picture 5" in html
+    assert "fine, image 5" in html
 
 
 def test_the_same_question_gives_the_same_page(show):
@@ -226,7 +226,7 @@ def test_bad_pictures_and_sets_are_named(refused, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     assert "text.jpg: cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "text.jpg")
     assert "cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "missing.jpg")
-    assert "--number 40: fine has pictures 0 to 39" in refused("clip", "red", "--number", 40)
+    assert "--number 40: fine has images 0 to 39" in refused("clip", "red", "--number", 40)
     assert "--number -1" in refused("clip", "red", "--number", -1)
     assert "--sets fien: no such test set; did you mean 'fine'?" in refused("clip", "red", "--sets", "fien")
 

@@ -89,9 +89,7 @@ def facts(
     classified = [one for one in test_sets if aligned and one.has_classes]
     return {
         "matches": [match_facts(match) for match in matches],
-        "scores": [
-            score_facts(viewer, picture, test_set) for test_set in test_sets if aligned and test_set.has_classes
-        ],
+        "scores": [score_facts(viewer, picture, test_set) for test_set in classified],
         "patches": patch_facts(viewer, picture, sentence or picture.words or ""),
         "relevance": relevance_facts(viewer, picture, sentence) if aligned and sentence else None,
         "spelled": viewer.spelled(sentence) if aligned and sentence else None,
