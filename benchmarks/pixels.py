@@ -4,9 +4,9 @@
     python -m benchmarks.pixels --seeds 0 1 2 3 4
 
 Images are synthetic, with 96 to 204 pixels along the shorter side, for a model that reads 48. `PIL` decodes each at
-full size and resizes its crop by bicubic interpolation with antialiasing; `whole` is the loader on the same shards, which
-decodes most at half their size; `compact` is the loader on resized shards of 72 pixels (`shards.compact`). Equal seeds
-have equal pairs, crops and masks. A row has error rates over the seeds.
+full size and resizes its crop by bicubic interpolation with antialiasing; `whole` is the loader on the same shards,
+which decodes most at half their size; `compact` is the loader on resized shards of 72 pixels (`shards.compact`). Equal
+seeds have equal pairs, crops and masks. A row has error rates over the seeds.
 """
 
 import tempfile
