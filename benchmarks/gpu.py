@@ -6,7 +6,7 @@
 Architecture, weights and loss are equal, as in benchmarks.steps, and so are the batches, in pinned memory. Ours runs as
 in flip.train.__main__ with `train.compile`; large models also with `train.precision: float8`. A GPU cannot hold two
 large models with their activations, so the forms run one after the other. Model-FLOP use: FLOPs of the products that
-a step needs (flip.plan.flops), without recomputation, for captions of that mean length, over the rate at which this GPU
+a step needs (flip.plan.step), without recomputation, for captions of that mean length, over the rate at which this GPU
 multiplies large matrices in bfloat16.
 """
 
@@ -23,7 +23,7 @@ from benchmarks import steps
 from benchmarks.harness import Form, Measured, Missing, called, measure, peer
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.device import pick_device
-from flip.plan.flops import model_flops
+from flip.plan.step import model_flops
 from flip.plan.work import work
 from flip.train.compile import compile_blocks
 

@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from flip.config.resolve import read_project
 from flip.files import read_json
 from flip.model.two_towers import TwoTowers
-from flip.train.step_cost import FREE, Step, measure
+from flip.plan.counts import FREE
+from flip.train.step_cost import Step, measure
 from tests.conftest import SMALL
 
 
@@ -35,6 +36,16 @@ def test_the_papers_relative_flops_come_out(variant, paper):
     whole, masked = (counted(variants[name], variants[name].kept_patches) for name in ("clip", variant))
     text = 0.044 * whole
     assert (masked + text) / (whole + text) == pytest.approx(paper, abs=0.015)
+
+
+def test_the_papers_relative_flops_come_out_with_its_class_token():
+    """All text slots, and the class token that the released code has beside the patches; blocks alone."""
+    variants = read_project("params.yaml", "laion400m").variants
+    model = variants["clip"].model
+    text = encoder_flops(model.text, model.tokens)
+    sums = [encoder_flops(model.vision, 1 + variants[name].kept_patches) for name in ("clip", "flip-50", "flip-75")]
+    assert text / encoder_flops(model.vision, model.patches) == pytest.approx(0.044, abs=0.001)
+    assert [round((one + text) / (sums[0] + text), 2) for one in sums] == [1.0, 0.52, 0.28]
 
 
 def test_counted_flops_equal_the_formula(change):

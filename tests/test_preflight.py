@@ -81,7 +81,7 @@ def test_a_missing_shard_is_named(project, data, tmp_path):
 def test_the_disk_must_hold_weights_and_checkpoints(project):
     """Weights of both variants; of one run three checkpoints (two kept, one in writing) of weights and two moments."""
     variants = project_with(project).variants
-    one = 4 * preflight.weights(variants["clip"])
+    one = 4 * preflight.weights(variants["clip"]).total
     assert preflight.disk_needed(variants, 120) == 2 * one + 3 * 3 * one
 
 

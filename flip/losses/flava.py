@@ -21,7 +21,7 @@ from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
 from flip.losses.objective import Batch, Objective, Setting
 from flip.model import flava
 from flip.model.block_masks import block_masks, word_masks
-from flip.model.image_tokenizer import load_codebook
+from flip.model.image_tokenizer import load_codebook, untrained
 from flip.model.packing import masked_tokens
 from flip.rng import uniform
 
@@ -36,8 +36,11 @@ class Flava(Objective):
     def __init__(self, setting: Setting):
         self.params, self.seed, self.group = setting.params, setting.seed, setting.group
         self.section = setting.params.flava
-        reads_codes = self.section.reads_codes and setting.data
-        self.image_tokenizer = load_codebook(setting.params, setting.data, setting.device) if reads_codes else None
+        self.image_tokenizer = None
+        if self.section.reads_codes and setting.data:
+            self.image_tokenizer = load_codebook(setting.params, setting.data, setting.device)
+        elif self.section.reads_codes:
+            self.image_tokenizer = untrained(setting.params)
 
     @classmethod
     def reads(cls, params: Params) -> frozenset[str]:
@@ -52,6 +55,13 @@ class Flava(Objective):
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
         share, step = params.flava.mismatched, params.train.global_batch
         return [partial(mismatch, captions, share, seed, step)] if params.flava.itm else []
+
+    @classmethod
+    def example(cls, params: Params, batch: Batch) -> Batch:
+        if params.flava.itm and kind(batch) == PAIRS:
+            wrong = torch.empty(len(batch["positions"]), dtype=torch.bool)
+            batch = batch | {"other_ids": batch["ids"].clone(), "mismatched": wrong}
+        return batch
 
     def prepare(self, batch: Batch) -> Batch:
         """Add masked_patches, words, masked_words and factors, as far as losses read them: in main memory, as how many

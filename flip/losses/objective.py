@@ -38,7 +38,7 @@ class Setting:
     params: Params
     seed: int = 0
     group: Any = SINGLE_PROCESS  # a flip.train.process_group.ProcessGroup
-    data: Path | None = None
+    data: Path | None = None  # None: nothing has been made, as where work is counted
 
     @property
     def device(self) -> str:
@@ -78,6 +78,11 @@ class Objective:
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
         """List what the loader does to each batch for it; `captions` is a flip.data.loader.Captions."""
         return []
+
+    @classmethod
+    def example(cls, params: Params, batch: Batch) -> Batch:
+        """Add to a batch without values what `transforms` would add."""
+        return batch
 
     def prepare(self, batch: Batch) -> Batch:
         """Add to a process's batch what is drawn in main memory."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flip.config.schema import Captions
 from flip.data.batch_types import PAD
+from flip.model.packing import has_values
 from flip.rng import uniform
 
 TRIES, DRAWS = 10, 128  # tries per block, as in BEiT's released code; and in all, which no mask comes near
@@ -22,6 +23,8 @@ def block_masks(seed: int, positions: Tensor, grid: int, most: int, smallest: in
     Blocks of random area (from `smallest` patches up to what is left of `most`) and aspect are put at random places
     until `most` patches are covered, or ten blocks in a row would cover more, or nothing new.
     """
+    if not has_values(positions):
+        return torch.zeros(len(positions), grid**2, dtype=torch.bool, device=positions.device)
     draws = uniform(seed, "blocks", positions, 4 * DRAWS).unflatten(1, (DRAWS, 4))
     lines = torch.arange(grid, device=positions.device)
     masks = torch.zeros(len(positions), grid, grid, dtype=torch.bool, device=positions.device)

@@ -111,6 +111,12 @@ def codebook_path(params: Params, data: Path) -> Path | None:
     return path
 
 
+def untrained(params: Params) -> ImageTokenizer:
+    """Build an image tokenizer whose codes say nothing, frozen: where work is counted, or nothing is learned."""
+    with torch.random.fork_rng(devices=[]):
+        return new_tokenizer(params).requires_grad_(False)
+
+
 def load_codebook(params: Params, data: Path, device) -> ImageTokenizer | None:
     """The scale's image tokenizer, frozen, if a loss reads its codes.
 

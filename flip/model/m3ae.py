@@ -14,7 +14,7 @@ from flip.config.schema import Params
 from flip.data.batch_types import PAD
 from flip.model.mae_decoder import restore
 from flip.model.masking import Order, mask_patches, mask_tokens
-from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.packing import PackedBatch, has_values, masked_tokens
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_line, sincos_positions
 
@@ -88,8 +88,9 @@ ENCODERS = {"separate": SeparateEncoders, "shared": SharedEncoder}
 
 def put(slots: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
     """Put tokens [tokens, width] where a mask, bool [batch, slots], is true in slots [batch, slots, width]."""
-    if mask.is_meta:  # where nothing can be read, the first slots do
-        return slots.flatten(0, 1).index_put((torch.arange(len(tokens), device="meta"),), tokens).view(slots.shape)
+    if not has_values(mask):  # the first slots do
+        first = torch.arange(len(tokens), device=slots.device)
+        return slots.flatten(0, 1).index_put((first,), tokens).view(slots.shape)
     slots[mask] = tokens
     return slots
 

@@ -1,13 +1,19 @@
 """Pack sequences of different lengths one after another, without padding (sequence packing), and find tokens in them.
 
-On the `meta` device, where no tensor can be read, every slot counts as a token, and a mask as the share of `True` that
-is expected of it: that is how work is counted for captions of a given length (flip.plan).
+Of tensors without values, every slot counts as a token, and a mask as the share of `True` that is expected of it: that
+is how work is counted for captions of a given length (flip.plan.counting).
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+def has_values(x: Tensor) -> bool:
+    """Tell whether a tensor is more than its shape."""
+    return not (x.is_meta or isinstance(x, FakeTensor))
 
 
 class PackedBatch(NamedTuple):
@@ -31,7 +37,7 @@ class PackedBatch(NamedTuple):
     def from_mask(cls, valid: Tensor) -> "PackedBatch":
         """Pack rows whose tokens come first, bool [batch, slots], into as many slots as the longest row needs."""
         lengths = valid.sum(dim=1)
-        if valid.is_meta:
+        if not has_values(valid):
             tokens, longest, shortest = valid.numel(), valid.shape[1], valid.shape[1]
         else:
             tokens, longest, shortest = torch.stack([lengths.sum(), lengths.max(), lengths.min()]).tolist()
@@ -69,7 +75,7 @@ class PackedBatch(NamedTuple):
 
 def true_rows(mask: Tensor, count: int) -> Tensor:
     """Find where a mask of any shape, flattened, is true `count` times: int64 [count], without asking the device."""
-    if mask.is_meta:  # it has no kernel there
+    if not has_values(mask):
         return mask.new_empty(count, dtype=torch.int64)
     return mask.flatten().nonzero_static(size=count)[:, 0]
 
@@ -77,9 +83,9 @@ def true_rows(mask: Tensor, count: int) -> Tensor:
 def masked_tokens(x: Tensor, mask: Tensor, expected_share: float) -> Tensor:
     """Take the tokens of x [batch, slots, ...] where a mask, bool [batch, slots], is true: [masked, ...].
 
-    `expected_share` is how many of the slots a mask hides on average; it counts on the `meta` device alone.
+    `expected_share` is how many of the slots a mask hides on average; it counts where there are no values.
     """
-    if mask.is_meta:
+    if not has_values(mask):
         return x.flatten(0, 1).index_select(0, true_rows(mask, max(round(expected_share * mask.numel()), 1)))
     return x[mask]
 

@@ -2,7 +2,8 @@
 
     python -m flip.plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
 
-Nothing is run and no torch is loaded: everything follows from params.yaml, from flip/plan/facts.yaml and from what is
+Nothing is trained: a step of each way of training is run once on tensors that have shapes and no values, and what it
+costs is remembered in .flip/counts. All else follows from params.yaml, from flip/plan/facts.yaml and from what is
 stated here; what was measured on the GPU in question (tables/<scale>/<report>/cost.json) goes first.
 """
 
@@ -11,13 +12,13 @@ import argparse
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
 from flip.files import write_atomic, write_json
-from flip.plan.estimate import Assumptions, Estimate
+from flip.plan.counts import Uncounted
+from flip.plan.estimate import Assumptions, Estimate, gpus_per_job
 from flip.plan.facts import facts
 from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
-from flip.plan.work import job_gpus
-
-UNKNOWN = "What flava's masked losses cost is not modelled; flip.train.step_cost measures it."
+from flip.plan.step import memory
+from flip.plan.work import job_gpus, work
 
 
 def share(value: str) -> float:
@@ -80,19 +81,23 @@ def assumptions(options: argparse.Namespace, project: Project) -> Assumptions:
     return Assumptions(gpus=nodes * options.gpus, jobs=options.jobs or job_limit(), **chosen)
 
 
-def modelled(project: Project) -> tuple[Project, list[str]]:
-    """The project without variants whose steps have losses that flip.plan does not count, and the names of these.
+def countable(project: Project, given: Assumptions) -> tuple[Project, list[str]]:
+    """Return the project without variants whose steps cannot be counted, and why, a line for each.
 
     Raises:
         ParameterError: no other is left.
     """
-    losses = {name: params.flava for name, params in project.variants.items()}
-    out = [name for name in project.named if losses[name].hides_patches or losses[name].hides_words]
-    lists = {name: [v for v in table.variants if v not in out] for name, table in project.tables.items()}
+    faults, processes = {}, gpus_per_job(project, given)
+    for name in project.named:
+        try:
+            memory(work(project.variants[name], processes, given.caption_tokens))
+        except Uncounted as error:
+            faults[name] = str(error)
+    lists = {name: [v for v in table.variants if v not in faults] for name, table in project.tables.items()}
     tables = {name: project.tree["tables"][name] | {"variants": kept} for name, kept in lists.items() if kept}
     if not tables:
-        raise ParameterError(f"{', '.join(out)}: no other variant is left. {UNKNOWN}")
-    return Project(project.tree | {"tables": tables}, project.scale), out
+        raise ParameterError("\n".join([*faults.values(), "No other variant is left."]))
+    return Project(project.tree | {"tables": tables}, project.scale), [*faults.values()]
 
 
 def main(argv=None):
@@ -100,8 +105,9 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         project = read_project(options.params, options.scale).check()
-        known, left_out = modelled(project.of(options.report))
-        estimate = Estimate(known, assumptions(options, project))
+        given = assumptions(options, project)
+        known, left_out = countable(project.of(options.report), given)
+        estimate = Estimate(known, given)
     except (ParameterError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if options.json:
@@ -110,7 +116,7 @@ def main(argv=None):
         write_atomic(options.csv, as_csv(estimate))
     print(text(estimate))
     if left_out:
-        print(f"\nLeft out: {', '.join(left_out)}. {UNKNOWN}")
+        print("\nLeft out:", *left_out, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """From parameters and assumptions to what each variant and all of it cost."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from flip.config.resolve import Project
@@ -9,10 +11,9 @@ from flip.config.schema import Params
 from flip.files import read_json
 from flip.plan.data import Data, download_hours, find_data, stored_bytes
 from flip.plan.facts import facts, find_gpu
-from flip.plan.flops import step_flops, towers
-from flip.plan.memory import ADAM, FULL, memory, weights
 from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
-from flip.plan.work import Work, job_gpus, work
+from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
+from flip.plan.work import Work, changed, in_parts, job_gpus, work
 from flip.provenance.layout import Layout
 
 # Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
@@ -57,17 +58,22 @@ class Row:
     checkpoint_bytes: int
 
 
+def gpus_per_job(project: Project, given: Assumptions) -> int:
+    return given.gpus_per_job or job_gpus(project.baseline.resources.pretrain) or 1
+
+
 class Estimate:
     """All numbers of a project at its scale.
 
     Raises:
         ParameterError: an unknown GPU, more GPUs per job than there are, or a list whose length is not known.
+        Uncounted: a variant's step cannot be counted.
     """
 
     def __init__(self, project: Project, given: Assumptions):
         self.project, self.given = project, given
         self.base, self.gpu = project.baseline, find_gpu(given.gpu)
-        self.per_job = given.gpus_per_job or job_gpus(self.base.resources.pretrain) or 1
+        self.per_job = gpus_per_job(project, given)
         self.data: Data = find_data(self.base, given.rows, given.arrival)
         self.measured = self._measurements()
         self.rows = [self._row(params) for params in map(project.variants.get, project.named)]
@@ -114,7 +120,11 @@ class Estimate:
             return here / flops_per_sample(self.work(self.base)) / self.given.samples_per_second
         if params.variant in self.measured:
             return self.measured[params.variant]
-        return here / (self.utilization * self.gpu.rate(params.train.autocast))
+        return here / self.rate(params)
+
+    def rate(self, params: Params) -> float:
+        """FLOPs per second of one GPU."""
+        return self.utilization * self.gpu.rate(params.train.autocast)
 
     def _row(self, params: Params) -> Row:
         load, seeds, limit = self.work(params), len(params.seeds), params.resources.pretrain.minutes
@@ -122,32 +132,57 @@ class Estimate:
         flops = flops_per_sample(load)
         hours = samples * self.seconds_per_sample(params) / self.per_job / 3600
         peak, count = memory(load).peak, weights(params)
+        features = encoding(params).image * self.data.used if params.features else 0  # of a locked tower, once
         return Row(
             variant=params.variant,
             samples=samples * seeds,
             flops_per_sample=flops,
             relative_flops=flops / flops_per_sample(self.work(self.base)),
-            flops=flops * samples * seeds,
-            gpu_hours=hours * self.per_job * seeds,
+            flops=(flops * samples + features) * seeds,
+            gpu_hours=(hours * self.per_job + features / self.rate(params) / 3600) * seeds,
             hours=hours,
             restarts=int(hours * 60 // limit),
             memory_bytes=peak,
             fits=peak <= self.room,
-            remedy="" if peak <= self.room else self._remedy(load),
-            weights_bytes=FULL * count * seeds,
-            checkpoint_bytes=FULL * count * (1 + ADAM) * params.train.keep_checkpoints * seeds,
+            remedy="",
+            weights_bytes=FULL * count.total * seeds,
+            checkpoint_bytes=FULL * (count.total + ADAM * count.trained) * params.train.keep_checkpoints * seeds,
         )
+
+    @cached_property
+    def advised(self) -> list[Row]:
+        """The rows, with a remedy for what does not fit: to find one, more steps are counted."""
+        loads = (self.work(self.project.variants[row.variant]) for row in self.rows)
+        pairs = zip(self.rows, loads, strict=True)
+        return [row if row.fits else replace(row, remedy=self._remedy(load)) for row, load in pairs]
 
     def _remedy(self, load: Work) -> str:
         """The settings that fit and cost the fewest FLOPs."""
-        fitting = [(step_flops(one), one) for one in alternatives(load) if memory(one).peak <= self.room]
-        if not fitting:
-            return "does not fit at any micro_batch: more memory per GPU is needed"
-        flops, one = min(fitting, key=lambda pair: pair[0])
-        train, more = one.params.train, flops / step_flops(load) - 1
-        words = [f"micro_batch: {train.micro_batch}"] if train.micro_batch else []
-        words += ["checkpoint_activations: true"] if train.checkpoint_activations else []
-        return f"train: {{{', '.join(words)}}} ({memory(one).peak / 1e9:.0f} GB, {more:+.0%} FLOPs)"
+        ways = sorted((step_flops(one), number, one) for number, one in enumerate(alternatives(load)))
+        for flops, _, way in ways:
+            if one := self._largest(way):
+                train, more = one.params.train, flops / step_flops(load) - 1
+                words = [f"micro_batch: {train.micro_batch}"] if train.micro_batch else []
+                words += ["checkpoint_activations: true"] if train.checkpoint_activations else []
+                return f"train: {{{', '.join(words)}}} ({memory(one).peak / 1e9:.0f} GB, {more:+.0%} FLOPs)"
+        return "does not fit at any micro_batch: more memory per GPU is needed"
+
+    def _largest(self, way: Work) -> Work | None:
+        """The way itself, or with the largest micro-batch that divides it and fits; None where none does."""
+        if way.whole:
+            return way if self._fits(way) else None
+        sizes = [size for size in range(1, way.pairs) if way.pairs % size == 0]
+        whole = memory(in_parts(way, None))
+        guess = way.pairs * (self.room - whole.state - whole.batch) / whole.step  # memory is nearly a line
+        place = max(bisect_right(sizes, guess) - 1, 0)
+        while place + 1 < len(sizes) and self._fits(in_parts(way, sizes[place + 1])):
+            place += 1
+        while place >= 0 and not self._fits(in_parts(way, sizes[place])):
+            place -= 1
+        return in_parts(way, sizes[place]) if place >= 0 else None
+
+    def _fits(self, way: Work) -> bool:
+        return memory(way).peak <= self.room
 
     def _jobs(self) -> list[Job]:
         return data_jobs(self.project) + variant_jobs(self.project, self.per_job)
@@ -171,12 +206,8 @@ class Estimate:
     @property
     def evaluation_hours(self) -> float:
         """One forward pass of both towers over each set, and two more over the one of masked inference."""
-        whole = self.base.model_copy(
-            update={"masking": self.base.masking.model_copy(update={"image": 0.0, "text": 0.0})}
-        )
-        load = work(whole)
-        passes = (len(whole.evaluate.sets) + 2) * TEST_PICTURES
-        return passes * towers(load) / load.pairs / (self.utilization * self.gpu.rate(whole.train.autocast)) / 3600
+        passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_PICTURES, encoding(self.base)
+        return passes * (pair.image + pair.text) / self.rate(self.base) / 3600
 
     @property
     def stored(self) -> dict[str, float]:
@@ -211,7 +242,7 @@ class Estimate:
         """Everything, for JSON."""
         about = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
         about |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
-        return about | {"variants": [asdict(row) for row in self.rows], "totals": self.totals}
+        return about | {"variants": [asdict(row) for row in self.advised], "totals": self.totals}
 
 
 def flops_per_sample(load: Work) -> float:
@@ -219,11 +250,9 @@ def flops_per_sample(load: Work) -> float:
 
 
 def alternatives(load: Work) -> Iterator[Work]:
-    """The same share with other settings: whole or in micro-batches that divide it, largest first; activations kept or
-    not."""
-    sizes = [None, *(size for size in range(load.pairs // 2, 0, -1) if load.pairs % size == 0)]
+    """The same share in other ways: whole or in micro-batches, of whatever size; activations kept or not."""
     for again in (False, True):
-        for size in sizes:
-            train = load.params.train.model_copy(update={"micro_batch": size, "checkpoint_activations": again})
-            params = load.params.model_copy(update={"train": train})
-            yield replace(load, params=params, part=size or load.pairs)
+        way = replace(load, params=changed(load.params, "train", checkpoint_activations=again))
+        yield in_parts(way, None)
+        if load.pairs > 1:
+            yield in_parts(way, 1)

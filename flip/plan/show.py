@@ -93,8 +93,8 @@ def basis(estimate: Estimate) -> list[tuple[str, str]]:
     return [
         ("pairs", f"{data.used:,} of {data.wanted:,} ({data.source})"),
         ("throughput", estimate.throughput),
-        ("FLOPs", "from the parameters, attention by its plain form; tests compare them with torch's counter"),
-        ("memory", f"modelled in {base.train.precision}; tests compare it with what torch allocates; {room}"),
+        ("FLOPs", "counted by torch on tensors without values, attention in its plain form"),
+        ("memory", f"counted likewise in {base.train.autocast}; tests compare it with what torch allocates; {room}"),
         ("tokens", f"per caption: {caption}"),
         ("pictures", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
         ("jobs", f"{overhead}; waiting for other users is not in it"),
@@ -109,7 +109,7 @@ def named(lines: list[tuple[str, str]]) -> str:
 def text(estimate: Estimate) -> str:
     table = aligned([list(COLUMNS), *(cells(row) for row in estimate.rows)])
     parts = [f"{estimate.project.scale} on {estimate.given.gpu}", table, named(total_lines(estimate))]
-    if misfits := [(row.variant, row.remedy) for row in estimate.rows if not row.fits]:
+    if misfits := [(row.variant, row.remedy) for row in estimate.advised if not row.fits]:
         title = (
             f"! does not fit into {estimate.room / 1e9:.0f} GB as params.yaml says; what would, at the fewest FLOPs:"
         )
@@ -119,7 +119,7 @@ def text(estimate: Estimate) -> str:
 
 
 def as_csv(estimate: Estimate) -> str:
-    rows, stream = [asdict(row) for row in estimate.rows], io.StringIO()
+    rows, stream = [asdict(row) for row in estimate.advised], io.StringIO()
     writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

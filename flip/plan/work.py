@@ -1,8 +1,9 @@
-"""What one process works on in a training step: pairs, patches, words. Imports no torch."""
+"""Say what one process works on in a training step: pairs, their parts, captions. Imports no torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flip.config.schema import Job, Params
+from flip.config.schema import Job, Mix, Params
 
 # open_clip's SimpleTokenizer; the others' size is in params.yaml.
 CLIP_VOCABULARY = 49408
@@ -10,69 +11,70 @@ CLIP_VOCABULARY = 49408
 
 @dataclass(frozen=True)
 class Work:
-    """One process's share of a step.
+    """Hold one process's share of a step.
 
-    pairs: pairs of its own; everyone: of all processes together; part: pairs whose activations are held at a time.
-    words: tokens that the text tower sees per caption, mean; longest: slots that its attention looks at.
-    caption: tokens of a caption, mean; shown: those that the masked pass over both modalities sees.
+    params: with captions of the mean length as its slots of text, all of which are full.
+    pairs: pairs of its own; processes: how many share the global batch; part: pairs whose activations are held at a
+    time.
     """
 
     params: Params
     pairs: int
-    everyone: int
+    processes: int
     part: int
-    words: float
-    longest: float
-    caption: float
-    shown: float
-
-    @property
-    def processes(self) -> int:
-        return self.everyone // self.pairs
 
     @property
     def whole(self) -> bool:
-        """Whether the step runs over all its pairs at once (train/accumulate.py does otherwise)."""
+        """Tell whether the step runs over all its pairs at once (train/gradcache.py does otherwise)."""
         return not self.params.train.micro_batch
 
 
-def kept_words(params: Params, caption: float) -> float:
-    """Tokens left of a caption of `caption` tokens (start and end included) on average: random masking draws from
-    all slots, prioritized masking takes padding first (FLIP, section 3). Exact where all captions have one length."""
-    if params.masking.text_policy == "prioritized":
-        return min(caption, params.kept_tokens)
-    return caption * params.kept_tokens / params.model.tokens
+def changed(params: Params, section: str, **values: object) -> Params:
+    """Return parameters with other values in one section."""
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
 
 
-def work(params: Params, gpus: int = 1, caption: float | None = None) -> Work:
-    """The share of one of `gpus` processes; captions fill all slots where no mean length is given.
+def captioned(params: Params, mean: float | None) -> Params:
+    """Return parameters for captions that all have `mean` tokens (start and end included; None: all slots).
 
-    In a batch of thousands some caption fills all slots, so attention looks at all of them in any case.
+    Random masking draws from all slots, so it removes its share of any length; prioritized masking takes padding first
+    (FLIP, section 3), so it leaves as many tokens as before of what is there.
     """
-    train, tokens = params.train, params.model.tokens
-    pairs = -(-train.global_batch // gpus)
-    caption = tokens if params.captions.fill or caption is None else min(caption, tokens)
-    words, shown = kept_words(params, caption), caption * params.generative.kept(params.model)[1] / tokens
-    part = min(train.micro_batch or pairs, pairs)
-    return Work(params, pairs, pairs * gpus, part, words, params.kept_tokens, caption, shown)
+    slots = params.model.tokens
+    length = slots if params.captions.fill or mean is None else max(min(round(mean), slots), 1)
+    kept = min(params.kept_tokens, length)
+    if params.masking.text and params.masking.text_policy == "prioritized":
+        params = changed(params, "masking", text=(length - kept - 0.5) / length if kept < length else 0.0)
+    return changed(params, "model", tokens=length)
 
 
-def views(work: Work) -> list[Work]:
-    """What SimCLR's views ask of the image tower: two whole pictures per pair; nothing where its loss has no weight."""
-    params = work.params
-    if not params.simclr.weight:
-        return []
-    unmasked = params.model_copy(update={"masking": params.masking.model_copy(update={"image": 0.0})})
-    return [replace(work, params=unmasked, pairs=2 * work.pairs, everyone=2 * work.everyone, part=2 * work.part)]
+def work(params: Params, processes: int = 1, caption: float | None = None) -> Work:
+    """Return the share of one of `processes`; captions fill all slots where no mean length is given."""
+    pairs = -(-params.train.global_batch // processes)
+    return Work(captioned(params, caption), pairs, processes, min(params.train.micro_batch or pairs, pairs))
+
+
+def in_parts(work: Work, size: int | None) -> Work:
+    """Return the same share in micro-batches of so many pairs; None: whole."""
+    params = changed(work.params, "train", micro_batch=size)
+    return replace(work, params=params, part=min(size or work.pairs, work.pairs))
+
+
+def turns(params: Params) -> Iterator[tuple[float, Params]]:
+    """Give each type of batch that takes turns (flava.mix), with its share of the steps, as parameters of its own."""
+    for name, share in params.flava.mix.shares.items():
+        mix = params.flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {name: 1.0})
+        yield share, changed(params, "flava", mix=mix)
 
 
 def job_gpus(job: Job) -> int:
-    """GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
+    """Return the GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
     return job.nodes * job.processes * job.gpus
 
 
 def vocabulary(params: Params) -> int:
-    """Entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have them."""
+    """Return the entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have
+    them."""
     tokenizer, captions = params.tokenizer, params.captions
     if "clip" in (tokenizer.kind, captions.tokenizer):
         return CLIP_VOCABULARY

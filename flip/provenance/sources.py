@@ -22,6 +22,7 @@ DATA = {".yaml", ".html", ".css", ".js"}  # suffixes of the package's own data f
 # Arguments of calls that are for people to read.
 WORDS = {"Field": {"description"}, "ArgumentParser": {"prog", "description", "epilog"}}
 WORDS |= {"add_argument": {"help", "metavar"}, "add_parser": {"help"}}
+REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives that a variant has, by their names
 # Directives of a rule that say where and how fast it runs, and not what.
 PLACEMENT = {"log", "priority", "threads", "resources", "localrule", "message"}
 WAITED = {"preflight"}  # an input that is only waited for

@@ -30,9 +30,7 @@ from flip.files import write_atomic
 from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
 from flip.provenance.layout import Layout
-from flip.provenance.sources import path_of, rule_hash, source_hash, sources
-
-REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives by their names
+from flip.provenance.sources import REGISTRIES, path_of, rule_hash, source_hash, sources
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from flip.testsets.kinds import of_folder
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 
 LOOKS = Path(".flip/looks")
-SEARCHED = ("fine", "coarse", "retrieval")  # roles of the sets that are searched unless others are named
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,17 @@ class Viewer:
         return torch.from_numpy(np.load(path))
 
     # Test sets.
+
+    @property
+    def searched(self) -> list[str]:
+        """Return the test sets that are searched by default: the primary one, those of classes that a probe is fitted
+        to, those of captions."""
+        evaluate = self.params.evaluate
+        kinds = {name: of_folder(set_folder(self.params, self.data, name)).name for name in evaluate.sets}
+        classes = {evaluate.primary_set, *evaluate.probe}
+        return [
+            name for name, one in kinds.items() if one == "retrieval" or (one == "classification" and name in classes)
+        ]
 
     def load_set(self, name: str) -> SearchedSet:
         """Return a test set of images with classes or captions.
@@ -208,8 +218,9 @@ class Viewer:
             return (logits if bias is None else logits + bias.cpu()).sigmoid()
 
     def best_class(self, picture: Picture) -> str:
-        """Return the class of `fine`, a set that every scale has, that fits an image best."""
-        return self.classes("fine")[self.scores("fine", self.image(picture.pixels[None])).argmax()]
+        """Return the class of the primary set that fits an image best."""
+        name = self.params.evaluate.primary_set
+        return self.classes(name)[self.scores(name, self.image(picture.pixels[None])).argmax()]
 
     def kept(self, picture: Picture) -> Tensor | None:
         """Return ids_keep [1, kept] of the mask that training would draw for the image; None without masking."""

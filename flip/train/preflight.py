@@ -2,13 +2,14 @@
 
     python -m flip.train.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
 
-It takes seconds, needs no GPU, and names all that is wrong at once.
+It takes seconds, the first time up to a minute, needs no GPU, and names all that is wrong at once.
 """
 
 import argparse
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from flip.config.sections.train import FLOAT8_NEEDS
 from flip.data.shard import read_index
 from flip.data.tokenizer import Tokenizer
 from flip.files import read_json, write_json
-from flip.plan.memory import ADAM, FULL, memory, weights
+from flip.plan.counts import Uncounted
+from flip.plan.step import ADAM, FULL, memory, weights
 from flip.plan.work import work
 from flip.testsets import mirror
 from flip.train import loggers as board
@@ -73,11 +75,12 @@ def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
 def disk_needed(variants: dict[str, Params], samples: int) -> int:
     """Bytes of all weights, of the checkpoints of the largest run with the one being written, and of what locked image
     towers give for so many pictures."""
-    sizes = [FULL * weights(params) for params in variants.values()]
+    numbers = [weights(params) for params in variants.values()]
     seeds = len(next(iter(variants.values())).seeds)
     kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
     towers = {params.features: FULL * params.embedding * samples for params in variants.values() if params.features}
-    return seeds * (sum(sizes) + sum(towers.values())) + kept * (1 + ADAM) * max(sizes)
+    largest = max(one.total + ADAM * one.trained for one in numbers)
+    return seeds * (FULL * sum(one.total for one in numbers) + sum(towers.values())) + kept * FULL * largest
 
 
 def disk_faults(variants: dict[str, Params], samples: int, folder: Path) -> Iterator[str]:
@@ -89,14 +92,21 @@ def disk_faults(variants: dict[str, Params], samples: int, folder: Path) -> Iter
         )
 
 
+def needed_memory(params: Params, device: str) -> float:
+    """Return the bytes that a process needs for a step; 0 of one that cannot be counted."""
+    job = params.resources.pretrain
+    with suppress(Uncounted):
+        return memory(work(params, job.nodes * job.processes), device).peak
+    return 0.0
+
+
 def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
     """Steps that need more than their job asks for, of main memory or, where they run on GPUs, than one of them has."""
     for name, params in variants.items():
         job = params.resources.pretrain
         device, key, processes = ("cuda", "gpu_memory_mb", 1) if job.gpus else ("cpu", "memory_mb", job.processes)
-        needed = processes * memory(work(params, job.nodes * job.processes), device).peak / 1e6
         limit = getattr(job, key)
-        if limit is not None and needed > limit:
+        if limit is not None and (needed := processes * needed_memory(params, device) / 1e6) > limit:
             yield (
                 f"variant '{name}': a step needs about {needed:.0f} MB, resources.pretrain.{key} = {limit}; raise it, "
                 "or set train.micro_batch or train.checkpoint_activations (`make plan` says which)"

@@ -21,21 +21,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from flip.config.frozen import load
-from flip.config.schema import Mix, Params
+from flip.config.schema import Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
+from flip.plan.counts import FREE
+from flip.plan.work import turns
 from flip.train.process_group import ProcessGroup
 from flip.train.step import Run, build_loader, build_model
-
-# Parameters that do not change what a step costs.
-FREE = {
-    "variant": True,
-    "start": True,
-    "seeds": True,
-    "image_tower": {"weights"},
-    "text_tower": {"weights"},
-    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
-}
 
 
 def stand_in(params: Params, manifest: dict):
@@ -129,12 +121,7 @@ class Turns:
     memory that one needs."""
 
     def __init__(self, params: Params, *where):
-        flava = params.flava
-        self.steps = []
-        for kind, share in flava.mix.shares.items():
-            mix = flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {kind: 1.0})
-            alone = params.model_copy(update={"flava": flava.model_copy(update={"mix": mix})})
-            self.steps.append((share, Step(alone, *where)))
+        self.steps = [(share, Step(alone, *where)) for share, alone in turns(params)]
         self.batch = self.steps[0][1].batch
 
     def flops_per_sample(self) -> float:
