@@ -1,15 +1,18 @@
-"""Time and memory of retrieval, zero-shot heads and linear probes, against clip-benchmark and scikit-learn.
+"""Measure time and memory of retrieval, zero-shot heads and linear probes, against clip-benchmark and scikit-learn.
 
     python -m benchmarks.evaluation                        # heads of ImageNet's first 100 classes: 20 minutes
-    python -m benchmarks.evaluation --classes 1000         # of all: both sides take as much longer
+    python -m benchmarks.evaluation --classes 1000         # of all 1,000: ten times as long
 
-Retrieval: features are given, so that scoring them is what is measured. Head: ImageNet's classes and 80 templates, from
-words to unit vectors, on one model in flip and the same weights in open_clip. Probe: the same sweep on a held-out
-split, each fit of scikit-learn's own from zero. Ours keep freed memory, as flip.evaluate does. The floor is what the
-matrix products of ours take alone.
+Retrieval: features are given, so that only scoring is measured. Head: ImageNet's classes and 80 templates, from text to
+unit vectors, on one model in flip and the same weights in open_clip. Probe: the same sweep on a held-out split, with
+each fit of scikit-learn from zero. Ours keep freed memory, as flip.evaluate does. The floor (matmul-only bound) is the
+time of our matrix products.
 """
 
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import products
 from benchmarks.harness import Form, called, measure, peer, same
 from benchmarks.steps import BATCHES, parameters
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.faults import check
 from flip.config.frozen import merge
 from flip.config.schema import Params
@@ -34,19 +37,19 @@ from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 
-CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of a picture; of features; clip-benchmark's default
+CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of an image; of features; clip-benchmark's default
 SLOTS, TEMPLATES = 77, 80  # CLIP's text tower; ImageNet's prompts
 PROBED = {"classes": 20, "width": 192}
 
 
 class Given:
-    """Features as they are."""
+    """Return features as they are, in place of a model."""
 
     encode_image = encode_text = staticmethod(lambda features: features)
 
 
-def build_retrieval(which: str, pictures: int):
-    """A function to recalls by name."""
+def build_retrieval(which: str, pictures: int) -> Callable[[], list[float]]:
+    """Return a function that computes recalls."""
     generator = torch.Generator().manual_seed(0)
     images = F.normalize(torch.randn(pictures, WIDTH, generator=generator), dim=1)
     noise = torch.randn(pictures * CAPTIONS, WIDTH, generator=generator)
@@ -67,18 +70,18 @@ def build_retrieval(which: str, pictures: int):
 
 
 def prompts(classes: int) -> tuple[list[str], list[str]]:
-    """ImageNet's class names and templates, as clip-benchmark has them."""
-    folder = Path(peer("clip_benchmark.datasets.builder").__file__).parent
+    """Return ImageNet's class names and templates, as clip-benchmark has them."""
+    folder = Path(peer("clip_benchmark.datasets.builder").__file__ or "").parent
     files = ("classnames", "zeroshot_classification_templates")
     names, templates = (read_json(folder / f"en_{name}.json")["imagenet1k"] for name in files)
     return names[:classes], templates[:TEMPLATES]
 
 
-def build_head(which: str, name: str, classes: int):
-    """A function to the unit vectors of classes [embedding, classes]."""
+def build_head(which: str, name: str, classes: int) -> Callable[[], object]:
+    """Return a function that computes the unit vectors of classes [embedding, classes]."""
     open_clip, theirs = peer("open_clip"), peer("clip_benchmark.metrics.zeroshot_classification")
-    params = parameters(name, 0.0, BATCHES[name]).model_dump(mode="json")
-    params = check(Params, merge(params, {"model": {"tokens": SLOTS}}), name)
+    tree = parameters(name, 0.0, BATCHES[name]).model_dump(mode="json")
+    params = check(Params, merge(tree, {"model": {"tokens": SLOTS}}), name)
     tokenizer = CaptionTokenizer("", SLOTS, params.captions)
     torch.manual_seed(0)
     model = TwoTowers(params, tokenizer.vocabulary).eval()
@@ -92,8 +95,8 @@ def build_head(which: str, name: str, classes: int):
     return lambda: theirs.zero_shot_classifier(other, theirs_tokenizer, *words, "cpu", amp=False)
 
 
-def build_probe(which: str, pictures: int):
-    """A function to the share of other pictures that a probe tells right."""
+def build_probe(which: str, pictures: int) -> Callable[[], float]:
+    """Return a function that computes the accuracy of a probe on other images."""
     rng = np.random.default_rng(0)
     labels = np.arange(2 * pictures) % PROBED["classes"]
     centres = rng.normal(size=(PROBED["classes"], PROBED["width"]))
@@ -118,16 +121,26 @@ def build_probe(which: str, pictures: int):
     return theirs if which != "flip" else lambda: float(probe.outcomes(training, test).mean())
 
 
-# From where on targets hold: numbers of pictures and of classes.
+# Numbers of images and of classes from which targets apply.
 LARGE = {"retrieval": 5000, "classes": 100}
 
 
-def floor(build, *size):
+def floor(build: Callable[..., Callable[[], object]], *size: object) -> Callable[[], None]:
+    """Return a function that computes the products of ours alone."""
     return products.alone(build("flip", *size))
 
 
-def compare(title: str, build, size: tuple, small: tuple, who: str, rounds: int, tolerance: float, **target):
-    """Rows of time and memory; both sides must give the same at a size that is quick."""
+def compare(
+    title: str,
+    build: Callable[..., Callable[[], object]],
+    size: tuple[object, ...],
+    small: tuple[object, ...],
+    who: str,
+    rounds: int,
+    tolerance: float,
+    **target: Any,
+) -> Iterator[Row]:
+    """Yield rows of time and memory; both sides must give the same results at a small size."""
     ours, theirs = (build(side, *small)() for side in ("flip", "theirs"))
     note = f"results equal to {same(title, ours, theirs, tolerance):.0e}"
     forms = {side: Form(build, (side, *size), keep=side == "flip") for side in ("flip", "theirs")}
@@ -142,8 +155,11 @@ def compare(title: str, build, size: tuple, small: tuple, who: str, rounds: int,
     yield against(f"{title}: memory", "B", [one.rise], who, [max(other.rise, 1)])
 
 
-def rows(options):
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield the rows of all comparisons."""
     rounds, benchmark = options.rounds, called("clip-benchmark")
+    size: tuple[object, ...]
+    small: tuple[object, ...]
     title, size = f"retrieval, {options.pictures:,} x {CAPTIONS * options.pictures:,}", (options.pictures,)
     goal = {"at_least": 25} if options.pictures >= LARGE["retrieval"] else {}
     small = (min(options.pictures, 300),)
@@ -159,14 +175,15 @@ def rows(options):
     yield from attempt(title, lambda: compare(title, build_probe, size, size, who, rounds, 0.02, at_most=1.5))
 
 
-def main(argv=None):
-    parser = arguments("evaluation", __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparisons by the options of the command line."""
+    parser = arguments("evaluation", __doc__ or "")
     parser.add_argument("--pictures", type=int, default=LARGE["retrieval"], help="of retrieval (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=LARGE["classes"], help="of heads (default: %(default)s)")
     parser.add_argument(
         "--model", nargs="+", default=["small"], choices=list(BATCHES), help="of heads (default: small)"
     )
-    parser.add_argument("--probed", type=int, default=4000, help="pictures of probes (default: %(default)s)")
+    parser.add_argument("--probed", type=int, default=4000, help="images of probes (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.dry:
         options.pictures, options.classes, options.probed, options.rounds = 20, 2, 400, 1

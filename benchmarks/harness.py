@@ -1,9 +1,8 @@
-"""Measuring one way of doing something beside another, on a machine that is never quiet.
+"""Measure implementations of a computation against each other, on a machine with other load.
 
-Each form runs in a process of its own, as its program would run it: with its own allocator setting and its own
-threads. The forms take turns, round by round, so that whatever else the machine does slows them all; the ratio of two
-forms is the median of the rounds' ratios. The first run of each process warms it up, and its memory is what is
-measured.
+Each implementation (form) runs in a process of its own, as its program would run it: with its own allocator setting and
+threads. The forms take turns, round by round, so that other load slows them all; the ratio of two forms is the median
+of the rounds' ratios. The first run of each process is a warm-up, and the run whose memory is measured.
 """
 
 import ctypes
@@ -15,33 +14,36 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
 
 import torch
 
 from flip.device import keep_memory, use_threads
 
-ROUNDS = 5  # for a figure to be quoted
-# Imported once, by the process that all others are forked from; it computes nothing.
+ROUNDS = 5  # timed
+# Imported once, by the process that all others are forked from, which computes nothing.
 LOADED = ["flip.data.torchvision_operators", "open_clip", "flip.train.step"]
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "children": lambda: sum(os.times()[2:4])}
 
 
 class Missing(Exception):
-    """What a comparison needs is not here; says what."""
+    """Report what a comparison needs and this machine does not have."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way of doing something: `build(*arguments)` gives a function that does it once; a module's own function, so
-    that another process finds it.
+    """Describe an implementation: `build(*arguments)` returns a function that computes it once.
 
-    keep: whether freed memory is kept (flip.device.keep_memory); clock: "cpu" counts the seconds of the process's
-    threads, "children" of the commands that it runs, "wall" those that pass.
+    build: a function of a module, so that another process can import it; keep: whether freed memory is kept
+    (flip.device.keep_memory); clock: "cpu" counts seconds of the process's threads, "children" of the commands that it
+    runs, "wall" wall-clock time.
     """
 
-    build: Callable
-    arguments: tuple = ()
+    build: Callable[..., Callable[[], object]]
+    arguments: tuple[object, ...] = ()
     keep: bool = False
     threads: int = 1
     clock: str = "cpu"
@@ -49,14 +51,14 @@ class Form:
 
 @dataclass
 class Measured:
-    """Seconds by round, and the bytes by which the first run raised the peak of its process."""
+    """Hold seconds by round, and the bytes by which the first run raised the peak memory of its process."""
 
     seconds: list[float] = field(default_factory=list)
     rise: int = 0
 
 
-def peer(module: str):
-    """A module of others' that is compared with.
+def peer(module: str) -> ModuleType:
+    """Import a module of another library to compare with.
 
     Raises:
         Missing: it cannot be imported.
@@ -70,18 +72,18 @@ def peer(module: str):
 
 
 def called(package: str) -> str:
-    """A package with its version."""
+    """Return the name of a package with its version."""
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return package
 
 
-def same(what: str, ours, theirs, tolerance: float) -> float:
-    """The largest difference of two results, relative to the largest value of the second.
+def same(what: str, ours: object, theirs: object, tolerance: float) -> float:
+    """Return the largest difference of two results, relative to the largest value of the second.
 
     Raises:
-        ValueError: they differ by more than the tolerance, so that their times must not be compared.
+        ValueError: they differ by more than the tolerance, so their times must not be compared.
     """
     one, other = (torch.as_tensor(value, dtype=torch.float64) for value in (ours, theirs))
     if one.shape != other.shape:
@@ -93,26 +95,26 @@ def same(what: str, ours, theirs, tolerance: float) -> float:
 
 
 def _peak() -> int:
-    """Most bytes of memory that this process held since it began; getrusage would count its parent's."""
+    """Return the peak memory of this process in bytes; getrusage would include its parent's."""
     line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
-def peak_rise(function: Callable) -> int:
-    """Bytes by which a call raises the peak of this process, or of its GPU where it works on one."""
+def peak_rise(function: Callable[[], object]) -> int:
+    """Return the bytes by which a call raises the peak memory of this process, or of its GPU if it uses one."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
         function()
         return torch.cuda.max_memory_allocated()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building has freed, and a form may keep, is none of its memory
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that building has freed does not count
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _peak()
     function()
     return _peak() - before
 
 
-def _serve(pipe, form: Form) -> None:
-    """Builds a form and runs it whenever it is asked to; sends what went wrong in place of an answer."""
+def _serve(pipe: Connection, form: Form) -> None:
+    """Build a form and run it whenever asked; on an error, send the exception as the answer."""
     try:
         if form.keep:
             keep_memory()
@@ -130,9 +132,9 @@ def _serve(pipe, form: Form) -> None:
 
 
 class Process:
-    """A form at work in a process of its own."""
+    """Run a form in a process of its own."""
 
-    def __init__(self, form: Form):
+    def __init__(self, form: Form) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LOADED)
         self.pipe, there = context.Pipe()
@@ -140,20 +142,21 @@ class Process:
         self.process.start()
         there.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.pipe.close()
         self.process.join(5)
         self.process.kill()
         self.process.join()
 
-    def answer(self):
-        """The next one.
+    def answer(self) -> Any:
+        """Return the next answer.
 
         Raises:
-            MemoryError: the process is gone.
+            MemoryError: the process has ended.
+            Exception: what the form raised.
         """
         try:
             found = self.pipe.recv()
@@ -164,14 +167,16 @@ class Process:
         return found
 
     def seconds(self) -> float:
+        """Run the form once and return its time."""
         self.pipe.send(True)
         return self.answer()
 
 
 def measure(forms: dict[str, Form], rounds: int = ROUNDS) -> dict[str, Measured]:
-    """Times and memory of forms that take turns; every second round in the opposite order."""
+    """Measure time and memory of forms that take turns, every second round in reverse order."""
     with ExitStack() as stack:
-        processes, found = {}, {name: Measured() for name in forms}
+        processes: dict[str, Process] = {}
+        found = {name: Measured() for name in forms}
         for name, form in forms.items():
             processes[name] = stack.enter_context(Process(form))
             found[name].rise = processes[name].answer()

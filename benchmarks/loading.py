@@ -1,21 +1,25 @@
-"""From tar shards to batches, per core, against what open_clip's training does by default; and shard reading alone.
+"""Measure loading from tar shards to batches, per core, against open_clip's default; and shard reading alone.
 
     python -m benchmarks.loading                        # to 224 and to 64 pixels: about three minutes
     python -m benchmarks.loading --pictures 512 --rounds 3
 
-The pictures: JPEGs with a shorter side of 256 pixels and about 20 kB, as img2dataset leaves them. open_clip's default
+The images are JPEGs with a shorter side of 256 pixels and about 20 kB, as img2dataset writes them. open_clip's default
 is its own `image_transform` (decoding by PIL, a random crop of 90 to 100 % of the area, bicubic with antialiasing,
-floats, normalised) and its BPE tokenizer, on what `webdataset` reads. Ours gives bytes of such crops, which the model
-normalises, and ids, which were encoded before (a row of its own says for how much). Compact shards hold the same
-pictures at a shorter side of 72 pixels (`shards.compact`). A note says how far pixels are from those of PIL's bicubic
-with antialiasing, on the same crop of the picture as it was downloaded: mean of the absolute difference, of 255.
+normalized floats) and its BPE tokenizer, on what `webdataset` reads. Ours gives bytes of such crops, which the model
+normalizes, and cached token ids (tokenization has a row of its own). Compact (resized) shards hold the same images at a
+shorter side of 72 pixels (`shards.compact`). A note states the mean absolute difference, of 255, to pixels of PIL's
+bicubic with antialiasing, on the same crop of the original image.
 """
 
+import argparse
 import os
 import tempfile
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,12 +28,13 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import Form, called, measure, peer
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Augmentation, Compact
 from flip.data.compact import resize_jpeg
 from flip.data.crops import crop_box, decode_crops, resize
 from flip.data.gpu_decode import GpuImageReader
+from flip.data.loader import CROP as DRAWN
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
 from flip.data.prefetch import prefetch
 from flip.data.sampler import build_order
@@ -43,11 +48,11 @@ CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)
 COMPACT = Compact(image_size=72, quality=90)
 WORDS = ("a", "photo", "of", "the", "old", "house", "dog", "street", "with", "and", "water", "sunset", "vintage")
 BATCH, SLOTS = 256, 32
-PASSES = 10  # over a shard, where it is but read: one takes less than a millisecond
+PASSES = 10  # over a shard that is only read: one takes less than a millisecond
 
 
 def picture(random: np.random.Generator) -> bytes:
-    """A JPEG of about 0.25 bytes per pixel: shapes at all sizes, as photographs have."""
+    """Draw a JPEG of about 0.25 bytes per pixel: noise at all scales, as in photographs."""
     height, width = (256, int(random.integers(256, 400)))[:: random.choice((1, -1))]
     image = np.full((height, width, 3), 128, np.float32)
     for side in (2, 4, 8, 16, 32, 64, 128, 256):
@@ -56,7 +61,8 @@ def picture(random: np.random.Generator) -> bytes:
     return simplejpeg.encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), quality=87, colorsubsampling="420")
 
 
-def samples(pictures: int):
+def samples(pictures: int) -> Iterator[dict[str, Any]]:
+    """Yield images with captions of random words."""
     random = np.random.default_rng(0)
     for number in range(pictures):
         caption = " ".join(random.choice(WORDS, random.integers(5, 16)))
@@ -64,23 +70,25 @@ def samples(pictures: int):
 
 
 def write(folder: Path, pictures: int) -> None:
-    """The same pairs as a shard and as a compact one."""
+    """Write the same pairs as a shard and as a compact (resized) one."""
     made = list(samples(pictures))
     write_shard(tar(folder, "whole"), iter(made))
     write_shard(tar(folder, "compact"), ({**one, "jpg": resize_jpeg(one["jpg"], COMPACT)} for one in made))
 
 
 def tar(folder: Path, kind: str) -> Path:
+    """Return the path of a shard."""
     return folder / kind / "shards" / "0000" / "00000.tar"
 
 
-def facts(folder: Path, kind: str) -> dict:
-    """What a manifest says of the shard."""
+def facts(folder: Path, kind: str) -> dict[str, Any]:
+    """Return a manifest's entry for the shard."""
     path = tar(folder, kind)
     return {"name": "0000/00000.tar", "samples": len(Shard(path)), "sha256": kind, "bytes": path.stat().st_size}
 
 
 def loader(folder: Path, kind: str, side: int) -> Loader:
+    """Return the loader of a shard."""
     captions = read_project(scale="tiny").variants["clip-form"].captions
     manifest, data = {"shards": [facts(folder, kind)]}, folder / kind
     tokens = Tokens(CaptionTokenizer(None, SLOTS, captions), data, manifest)
@@ -88,36 +96,40 @@ def loader(folder: Path, kind: str, side: int) -> Loader:
     return Loader(order, ImageReader(shards, order, side, CROP, 0), CaptionReader(tokens, order, shards.most))
 
 
-def exhaust(iterable) -> None:
+def exhaust(iterable: Iterable[object]) -> None:
+    """Iterate to the end."""
     deque(iterable, maxlen=0)
 
 
-def ours(folder: Path, kind: str, side: int, workers: int = 0):
+def ours(folder: Path, kind: str, side: int, workers: int = 0) -> Callable[[], None]:
+    """Return a function that loads all batches once."""
     return exhausting(loader(folder, kind, side), workers)
 
 
-def exhausting(data: Loader, workers: int):
-    """One pass of a loader's batches."""
+def exhausting(data: Loader, workers: int) -> Callable[[], None]:
+    """Return a function that iterates over a loader's batches once."""
     total = data.order.total
     return lambda: exhaust(
         prefetch(lambda start: data.batch(start, min(BATCH, total - start)), range(0, total, BATCH), workers)
     )
 
 
-def on_gpu(folder: Path, side: int, decode, workers: int = 2):
-    """As `ours`, decoded by the GPU: one of the threads reads and launches while the other waits for it."""
+def on_gpu(folder: Path, side: int, decode: Callable[..., Any], workers: int = 2) -> Callable[[], None]:
+    """Return `ours` decoded by the GPU: one thread reads and launches while another waits for the GPU."""
     plain = loader(folder, "whole", side)
     images = GpuImageReader(decode, "cuda", plain.images.shards, plain.order, side, CROP, 0)
     return exhausting(Loader(plain.order, images, plain.captions), workers)
 
 
-def pixels_alone(folder: Path, side: int):
-    """Nothing but libjpeg-turbo, at the part of a picture's size that the loader decodes most at, and interpolation of
-    as much of it as a crop has on average: the floor."""
+def pixels_alone(folder: Path, side: int) -> Callable[[], None]:
+    """Return a function that only decodes by libjpeg-turbo and resizes: the floor.
+
+    It decodes at the scale that the loader uses most, and resizes as much as a crop has on average.
+    """
     shard, square = Shard(tar(folder, "whole")), np.empty((side, side, 3), np.uint8)
     least, share = 128 if side <= 96 else 256, np.mean(CROP.crop_area) ** 0.5
 
-    def run():
+    def run() -> None:
         for item in range(len(shard)):
             image = simplejpeg.decode_jpeg(shard.jpeg(item), "RGB", True, True, least, least)
             rows, columns = (round(share * edge) for edge in image.shape[:2])
@@ -126,12 +138,12 @@ def pixels_alone(folder: Path, side: int):
     return run
 
 
-def theirs(folder: Path, side: int):
-    """One pass of batches as open_clip's training has them."""
+def theirs(folder: Path, side: int) -> Callable[[], None]:
+    """Return a function that loads all batches once as open_clip's training does."""
     wds, open_clip = peer("webdataset"), peer("open_clip")
     pixels, tokenizer = open_clip.image_transform(side, is_train=True), open_clip.SimpleTokenizer(context_length=SLOTS)
 
-    def run():
+    def run() -> None:
         shard = wds.WebDataset(str(tar(folder, "whole")), shardshuffle=False, empty_check=False)
         pairs = shard.decode("pilrgb").rename(image="jpg", text="txt")
         pairs = pairs.map_dict(image=pixels, text=lambda text: tokenizer(text)[0]).to_tuple("image", "text")
@@ -140,40 +152,48 @@ def theirs(folder: Path, side: int):
     return run
 
 
-def reading(folder: Path):
-    """As the loader reads: pictures one by one, in any order, and all captions, to be encoded."""
+def reading(folder: Path) -> Callable[[], object]:
+    """Return a function that reads as the loader does: images one by one, and all captions."""
     shard = Shard(tar(folder, "whole"))
     return lambda: [(exhaust(map(shard.jpeg, range(len(shard)))), shard.captions()) for _ in range(PASSES)]
 
 
-def their_reading(folder: Path):
+def their_reading(folder: Path) -> Callable[[], object]:
+    """Return a function that reads a shard by webdataset."""
     wds, name = peer("webdataset"), str(tar(folder, "whole"))
     return lambda: [exhaust(wds.WebDataset(name, shardshuffle=False, empty_check=False)) for _ in range(PASSES)]
 
 
 def captions(folder: Path) -> list[str]:
+    """Return all captions."""
     return Shard(tar(folder, "whole")).captions()
 
 
-def encoding(folder: Path):
-    found, tokenizer = captions(folder), loader(folder, "whole", 64).captions.tokens.tokenizer
+def encoding(folder: Path) -> Callable[[], object]:
+    """Return a function that tokenizes all captions."""
+    found, read = captions(folder), loader(folder, "whole", 64).captions
+    assert read is not None
+    tokenizer = read.tokens.tokenizer
     return lambda: tokenizer.encode(found)
 
 
-def their_encoding(folder: Path):
+def their_encoding(folder: Path) -> Callable[[], object]:
+    """Return a function that tokenizes all captions by open_clip."""
     found, tokenizer = captions(folder), peer("open_clip").SimpleTokenizer(context_length=SLOTS)
     return lambda: tokenizer(found)
 
 
 def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
-    """How far pixels are from PIL's, of the same parts of the same pictures."""
+    """Return a note on the mean difference to PIL's pixels of the same crops of the same images."""
     whole, stored, found = Shard(tar(folder, "whole")), Shard(tar(folder, kind)), []
-    draws = uniform(0, "augmentation", torch.arange(pictures), Loader.CROP).numpy()[:, 1:].reshape(pictures, -1, 4)
+    draws = uniform(0, "augmentation", torch.arange(pictures), DRAWN).numpy()[:, 1:].reshape(pictures, -1, 4)
     for item in range(min(pictures, len(whole))):
         image, mine = Image.open(BytesIO(whole.jpeg(item))), np.empty((side, side, 3), np.uint8)
         top, left, rows, columns = box = crop_box(image.height, image.width, CROP, draws[item])
 
-        def same_part(height, _, box=box, original=image.height):
+        def same_part(
+            height: int, _: int, box: tuple[int, ...] = box, original: int = image.height
+        ) -> list[tuple[int, ...]]:
             return [tuple(round(edge * (height / original)) for edge in box)]
 
         decode_crops(stored.jpeg(item), same_part, [mine])
@@ -183,12 +203,13 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
 
 
 def stored(folder: Path, kind: str) -> str:
+    """Return a note on the mean size of an image."""
     shard = Shard(tar(folder, kind))
     return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB a picture"
 
 
-def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]):
-    """Rows of batches at one size; `goals`: kind of shard -> times as fast as open_clip's."""
+def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> Iterator[Row]:
+    """Yield rows of batches at one image size; `goals` are speed-ups over open_clip's by kind of shard."""
     forms = {kind: Form(ours, (folder, kind, side), keep=True) for kind in goals}
     forms |= {"open_clip": Form(theirs, (folder, side)), "floor": Form(pixels_alone, (folder, side), keep=True)}
     found, pictures = measure(forms, rounds), len(captions(folder))
@@ -203,7 +224,8 @@ def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]):
     yield against(name, "s", least, called("open_clip_torch"), other, pictures)
 
 
-def compare_parts(folder: Path, rounds: int):
+def compare_parts(folder: Path, rounds: int) -> Iterator[Row]:
+    """Yield the rows of reading and of tokenization."""
     count, webdataset = len(captions(folder)), called("webdataset")
     found = measure({"ours": Form(reading, (folder,)), "theirs": Form(their_reading, (folder,))}, rounds)
     times = found["ours"].seconds, webdataset, found["theirs"].seconds, PASSES * count
@@ -213,15 +235,18 @@ def compare_parts(folder: Path, rounds: int):
     yield against("captions to ids, once", "s", found["ours"].seconds, who, found["theirs"].seconds, count)
 
 
-def compare_workers(folder: Path, side: int, rounds: int):
+def compare_workers(folder: Path, side: int, rounds: int) -> Iterator[Row]:
+    """Yield the row of several workers against one."""
     cores = len(os.sched_getaffinity(0))
-    forms = {n: Form(ours, (folder, "whole", side, n), keep=True, clock="wall") for n in (1, cores)}
+    workers = {"one": 1, "all": cores}
+    forms = {name: Form(ours, (folder, "whole", side, n), keep=True, clock="wall") for name, n in workers.items()}
     found = measure(forms, rounds)
     name = f"whole shard to batch, {side} px, {cores} workers, time that passes"
-    yield against(name, "s", found[cores].seconds, "1 worker", found[1].seconds, len(captions(folder)))
+    yield against(name, "s", found["all"].seconds, "1 worker", found["one"].seconds, len(captions(folder)))
 
 
-def compare_gpu(folder: Path, side: int, rounds: int):
+def compare_gpu(folder: Path, side: int, rounds: int) -> Iterator[Row]:
+    """Yield the row of decoding by the GPU against all cores."""
     cores, decode = len(os.sched_getaffinity(0)), peer("torchcodec.decoders").decode_jpeg
     forms = {"gpu": Form(on_gpu, (folder, side, decode), keep=True, clock="wall")}
     forms |= {"cores": Form(ours, (folder, "whole", side, cores), keep=True, clock="wall")}
@@ -229,21 +254,21 @@ def compare_gpu(folder: Path, side: int, rounds: int):
     yield against(name, "s", found["gpu"].seconds, f"{cores} cores", found["cores"].seconds, len(captions(folder)))
 
 
-def rows(options, folder: Path):
+def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """Yield the rows of all comparisons."""
     write(folder, options.pictures)
-    for side, goals in (224, {"whole": 7}), (64, {"whole": 7, "compact": 10}):
-        yield from attempt(
-            f"shards to batches, {side} px",
-            lambda: compare(folder, side, options.rounds, goals),  # noqa: B023
-        )
+    goals: dict[int, dict[str, float]] = {224: {"whole": 7}, 64: {"whole": 7, "compact": 10}}
+    for side, goal in goals.items():
+        yield from attempt(f"shards to batches, {side} px", partial(compare, folder, side, options.rounds, goal))
     yield from attempt("reading a shard", lambda: compare_parts(folder, options.rounds))
     yield from attempt("workers", lambda: compare_workers(folder, 224, options.rounds))
     if torch.cuda.is_available():
         yield from attempt("decoded by the GPU", lambda: compare_gpu(folder, 224, options.rounds))
 
 
-def main(argv=None):
-    parser = arguments("loading", __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparisons by the options of the command line."""
+    parser = arguments("loading", __doc__ or "")
     parser.add_argument("--pictures", type=int, default=1024, help="in the shard (default: 1024)")
     options = parser.parse_args(argv)
     if options.dry:

@@ -1,22 +1,24 @@
-"""What the pipeline takes around the work itself: dry run, no-op, start of each job, intervals, tables.
+"""Measure the overhead of the pipeline: dry run, no-op, start of each job, intervals, tables.
 
     python -m benchmarks.pipeline                     # a workflow of 12 variants: about ten minutes
     python -m benchmarks.pipeline --variants 40
 
 Rules, receipts and parameters are the real ones, in a folder of their own, with stages that write a few bytes (as in
-benchmarks.versioning). A dry run and a no-op stand beside Snakemake's own with one rule, the start of a stage beside
-an import of torch alone, and intervals beside scipy's, which must agree. Seconds are those of processors.
+benchmarks.versioning). A dry run and a no-op are compared with Snakemake's own with one rule, the start of a stage with
+an import of torch alone, and intervals with scipy's, which must agree. Seconds are CPU time.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.harness import Form, called, measure, peer, same
-from benchmarks.table import against, alone, arguments, attempt, publish
+from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from benchmarks.versioning import ROOT, call, environment, project
 from flip.config.resolve import read_project
 from flip.files import write_json
@@ -31,48 +33,49 @@ EMPTY = "rule nothing:\n    output: 'nothing'\n    shell: 'touch {output}'\n"
 QUIET = ["--cores", "all", "--quiet", "all"]
 LIGHT = ["data.download", "data.tokenizer", "preflight", "report.tables"]
 HEAVY = ["pretrain", "evaluate", "transfer", "export"]  # these need torch
-ITEMS, COLUMNS = 1500, 24  # test pictures; rows of the tables times their metrics
+ITEMS, COLUMNS = 1500, 24  # test images; rows of the tables times their metrics
 CONFIDENCE = 0.95
 
 
-def build_command(folder, *words):
-    """A function that runs a command, whose processor time is counted as a child's."""
+def build_command(folder: str, *words: str) -> Callable[[], object]:
+    """Return a function that runs a command, whose CPU time is that of a child process."""
     return lambda: subprocess.run(words, cwd=folder, env=environment(), capture_output=True, check=True)
 
 
-def command(folder, *words) -> Form:
+def command(folder: Path, *words: str) -> Form:
+    """Return the form of a command."""
     return Form(build_command, (str(folder), *words), clock="children")
 
 
-def beside_empty(title: str, ours: Path, empty: Path, options, *words):
-    """What a call of Snakemake takes, and what it takes in a workflow of one rule."""
+def against_empty(title: str, ours: Path, empty: Path, options: argparse.Namespace, *words: str) -> Row:
+    """Return the row of a call of Snakemake, against that in a workflow of one rule."""
     forms = {name: command(place, "snakemake", *words, *QUIET) for name, place in (("flip", ours), ("theirs", empty))}
     found = measure(forms, options.rounds)
     who = f"{called('snakemake')}, one rule"
     return against(title, "s", found["flip"].seconds, who, found["theirs"].seconds, at_most=2.5)
 
 
-def workflow(base: Path, options):
-    """A dry run before anything is made, and a call after."""
+def workflow(base: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield rows of a dry run before anything is made, and of a call after."""
     ours, empty = base / "ours", base / "empty"
     ours.mkdir()
     empty.mkdir()
     project(ours, options.variants, SHARDS)
     (empty / "Snakefile").write_text(EMPTY)
-    yield beside_empty(f"dry run, {options.variants} variants to make", ours, empty, options, "-n")
+    yield against_empty(f"dry run, {options.variants} variants to make", ours, empty, options, "-n")
     if options.dry:  # to make everything takes a minute
         return
     for folder in (ours, empty):
         call(folder, "snakemake", *QUIET)
-    yield beside_empty(f"no-op, {options.variants} variants made", ours, empty, options)
+    yield against_empty(f"no-op, {options.variants} variants made", ours, empty, options)
 
 
-def starts(base: Path, options):
-    """What a job takes before it works: its receipt, and what its stage loads."""
+def starts(base: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield rows of what precedes the work of a job: its receipt, and the imports of its stage."""
     write_json(base / "spec.json", {"module": "flip.evaluate", "code": source_hash("flip.evaluate")})
     (base / "made").touch()
     receipt = (
-        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --made made -- true"
+        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --outputs made -- true"
     )
     words = {"receipt": ["bash", "-c", receipt], "torch": [sys.executable, "-c", "import torch"]}
     words |= {
@@ -87,26 +90,26 @@ def starts(base: Path, options):
         yield against(f"start of flip.{name}", "s", seconds, f"import of {called('torch')}", found["torch"].seconds)
 
 
-def build_intervals(which: str, resamples: int):
-    """A function to the ends of intervals in percent [columns, 2]."""
+def build_intervals(which: str, resamples: int) -> Callable[[], np.ndarray]:
+    """Return a function that computes the ends of intervals in percent [columns, 2]."""
     rng = np.random.default_rng(0)
     outcomes = (rng.random((COLUMNS, ITEMS)) < np.linspace(0.2, 0.8, COLUMNS)[:, None]).astype(np.float32)
     stats = peer("scipy.stats")
 
-    def ours():
+    def ours() -> np.ndarray:
         found = estimates({(str(number), "fine"): one[None] for number, one in enumerate(outcomes)}, "fine", resamples)
         return np.array([one.interval(CONFIDENCE) for one in found.values()])
 
-    def scipys():
-        told = {"method": "percentile", "n_resamples": resamples, "batch": 50, "confidence_level": CONFIDENCE}
-        found = stats.bootstrap((100 * outcomes,), np.mean, axis=1, rng=np.random.default_rng(1), **told)
+    def scipys() -> np.ndarray:
+        settings = {"method": "percentile", "n_resamples": resamples, "batch": 50, "confidence_level": CONFIDENCE}
+        found = stats.bootstrap((100 * outcomes,), np.mean, axis=1, rng=np.random.default_rng(1), **settings)
         return np.stack(found.confidence_interval, axis=1)
 
     return ours if which == "flip" else scipys
 
 
-def intervals(options):
-    """Time and memory of the intervals of some tables."""
+def intervals(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield rows of time and memory of the intervals of some tables."""
     title, who = f"{COLUMNS} intervals, {options.resamples:,} resamples of {ITEMS:,} pictures", called("scipy")
     ours, theirs = (build_intervals(side, options.resamples)() for side in ("flip", "theirs"))
     note = f"ends equal to {same(title, ours, theirs, 0.05 if options.dry else 0.01):.0e}, as resamples differ"
@@ -118,27 +121,30 @@ def intervals(options):
     yield against(f"{title}: memory", "B", [max(one.rise, 1)], who, [max(other.rise, 1)])
 
 
-def build_tables(folder: str):
-    """A function that writes the ablations' tables, figures and page, of synthetic results."""
+def build_tables(folder: str) -> Callable[[], object]:
+    """Return a function that writes the ablations' tables, figures and page, of synthetic results."""
     root, whole = Path(folder), read_project(ROOT / "params.yaml", "tiny").of("ablations")
     places = write_world(root, whole)
     return lambda: tables.write(read_results(whole, *places), root / "tables")
 
 
-def written(base: Path, options):
+def written(base: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield the row of writing tables."""
     found = measure({"flip": Form(build_tables, (str(base / "world"),))}, options.rounds)
     yield alone("tables, figures and page of the ablations", "s", found["flip"].seconds)
 
 
-def rows(base: Path, options):
+def rows(base: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield the rows of all comparisons."""
     yield from attempt("intervals", lambda: intervals(options))
     yield from attempt("tables", lambda: written(base, options))
     yield from attempt("starts", lambda: starts(base, options))
     yield from attempt("workflow", lambda: workflow(base, options))
 
 
-def main(argv=None):
-    parser = arguments("pipeline", __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparisons by the options of the command line."""
+    parser = arguments("pipeline", __doc__ or "")
     parser.add_argument("--variants", type=int, default=12, help="of the workflow (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the intervals (default: %(default)s)")
     options = parser.parse_args(argv)

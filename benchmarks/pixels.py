@@ -1,19 +1,20 @@
-"""What the loader's pixels are worth: zero-shot accuracy after training on them, and on PIL's.
+"""Measure zero-shot accuracy after training on the loader's pixels, and on PIL's.
 
     python -m benchmarks.pixels                          # a variant of `tiny`, 3 seeds: half an hour on one core
     python -m benchmarks.pixels --seeds 0 1 2 3 4
 
-The pictures are the world's, with 96 to 204 pixels along the shorter side, for a model that sees 48. `PIL` decodes each
-whole and resizes its crop by bicubic interpolation with antialiasing; `whole` is the loader on the same shards, which
-decodes most at half their size; `compact` is the loader on shards of 72 pixels (`shards.compact`). Equal seeds have
-equal pairs, crops and masks. A row has the shares of test pictures that are told wrongly, over the seeds.
+Images are synthetic, with 96 to 204 pixels along the shorter side, for a model that reads 48. `PIL` decodes each at
+full size and resizes its crop by bicubic interpolation with antialiasing; `whole` is the loader on the same shards,
+which decodes most at half their size; `compact` is the loader on resized shards of 72 pixels (`shards.compact`). Equal
+seeds have equal pairs, crops and masks. A row has error rates over the seeds.
 """
 
 import tempfile
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -22,7 +23,7 @@ from PIL import Image
 from tqdm import trange
 
 from benchmarks.loading import COMPACT
-from benchmarks.table import against, arguments, attempt, publish
+from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params
 from flip.data import loader, tokenizer
@@ -34,6 +35,7 @@ from flip.evaluate import zeroshot
 from flip.evaluate.encoders import Full
 from flip.evaluate.inputs import read
 from flip.files import read_json, write_json
+from flip.model.two_towers import TwoTowers
 from flip.synthetic.testsets import make
 from flip.synthetic.world import caption, jpeg
 from flip.testsets.reader import prompts, set_folder
@@ -43,8 +45,8 @@ from flip.train.step import TrainingRun, build_loader, build_model, count_steps
 SETS = ["fine", "coarse"]
 
 
-def by_pil(picture, boxes_of, out: list[np.ndarray]) -> bool:
-    """What `flip.data.crops.decode_crops` does, the long way."""
+def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.ndarray]) -> bool:
+    """Replace `flip.data.crops.squares` by PIL's decoding and resizing."""
     image = Image.open(BytesIO(picture)).convert("RGB")
     for (top, left, rows, columns), square in zip(boxes_of(image.height, image.width), out, strict=True):
         box, size = (left, top, left + columns, top + rows), (len(square), len(square))
@@ -52,14 +54,15 @@ def by_pil(picture, boxes_of, out: list[np.ndarray]) -> bool:
     return True
 
 
-def samples(params: Params, pictures: int):
+def samples(params: Params, pictures: int) -> Iterator[dict[str, Any]]:
+    """Yield the first rows of the synthetic data set."""
     for row in trange(pictures, desc="pictures", unit="picture", disable=None):
         text = caption(params.world, row).encode()
         yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
 
 
-def write_data(params: Params, folder: Path, pairs, sets: Iterable[str] = ()) -> Path:
-    """A data folder with these pairs, a tokenizer of their captions, and test sets."""
+def write_data(params: Params, folder: Path, pairs: Iterable[dict[str, Any]], sets: Iterable[str] = ()) -> Path:
+    """Write a data folder with these pairs, a tokenizer of their captions, and test sets."""
     shards = write_shards(folder / "shards" / "0000", iter(pairs), params.shards.samples_per_shard)
     write_json(folder / "manifest.json", {"shards": shards, "samples": sum(shard["samples"] for shard in shards)})
     texts = tokenizer.captions(read_json(folder / "manifest.json"), folder / "shards")
@@ -69,8 +72,8 @@ def write_data(params: Params, folder: Path, pairs, sets: Iterable[str] = ()) ->
     return folder
 
 
-def again(folder: Path):
-    """The pairs of a data folder, their pictures compact."""
+def resized(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the pairs of a data folder with resized images."""
     for entry in read_json(folder / "manifest.json")["shards"]:
         shard = Shard(folder / "shards" / entry["name"])
         for item in range(len(shard)):
@@ -78,7 +81,8 @@ def again(folder: Path):
             yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
 
 
-def trained(params: Params, data: Path, seed: int):
+def trained(params: Params, data: Path, seed: int) -> tuple[TwoTowers, Callable[[list[str]], torch.Tensor]]:
+    """Train a model; return it with its tokenizer."""
     content = read_json(data / "manifest.json")
     pairs = build_loader(params, data, content, seed)
     model = build_model(params, pairs.captions.tokens.tokenizer.vocabulary, seed, "cpu")
@@ -91,22 +95,27 @@ def trained(params: Params, data: Path, seed: int):
 
 
 def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) -> dict[str, float]:
-    """Share of each set's pictures that a model trained on this data gets wrong."""
+    """Return the zero-shot error rate on each test set of a model trained on this data."""
     model, tokenize = trained(params, data, seed)
     found = {}
     for name in sets:
-        classes = prompts(set_folder(params, tests, name))
-        right = zeroshot.outcomes(Full(model), tokenize, read(params, tests, name), *classes, "cpu")
+        classes, templates = prompts(set_folder(params, tests, name))
+        assert classes is not None
+        assert templates is not None
+        right = zeroshot.outcomes(Full(model), tokenize, read(params, tests, name), classes, templates, "cpu")
         found[name] = 1 - float(np.mean(right))
     return found
 
 
-def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]):
+def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
+    """Yield rows of error rates by test set and kind of shard."""
     whole = write_data(params, folder / "whole", samples(params, pictures), sets)
-    compact = write_data(params, folder / "compact", again(whole))
-    ways = {"PIL": (whole, mock.patch.object(loader, "decode_crops", by_pil))}
+    compact = write_data(params, folder / "compact", resized(whole))
+    ways: dict[str, tuple[Path, AbstractContextManager[Any]]] = {
+        "PIL": (whole, mock.patch.object(loader, "squares", by_pil))
+    }
     ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
-    found = {way: [] for way in ways}
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for seed in seeds:
         for way, (data, changed) in ways.items():
             with changed:
@@ -117,8 +126,8 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
             yield against(f"{name}: told wrongly after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
 
 
-def compare(part: str, about: str, rows, argv=None) -> None:
-    """Publishes what `rows(params, folder, pictures, sets, seeds)` gives of a variant of `tiny`."""
+def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
+    """Publish the rows that `rows(params, folder, pictures, sets, seeds)` gives for a variant of `tiny`."""
     parser = arguments(part, about)
     parser.add_argument("--variant", default="flip-50", help="of tiny (default: flip-50)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
@@ -136,8 +145,9 @@ def compare(part: str, about: str, rows, argv=None) -> None:
         publish(part, found, options.results, how)
 
 
-def main(argv=None):
-    compare("pixels", __doc__, rows, argv)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the comparison by the options of the command line."""
+    compare("pixels", __doc__ or "", rows, argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What Snakemake and Slurm take of the processor for each job, besides the work itself.
+"""Measure the processor time that Snakemake and Slurm use for each job, besides the work itself.
 
     python -m benchmarks.slurm
 
-sets up a cluster on this machine, sends the data's stages in miniature through it, and adds up the processor time of
+sets up a cluster on this machine, runs the stages of the data in miniature on it, and adds up the processor time of
 every Python process around the commands of the stages: the main Snakemake (with its calls of sbatch and squeue), the
 two that run in each job (with srun), and the receipt's.
 """
@@ -17,8 +17,8 @@ from tests.miniature import ROOT, copy_workflow, environment, write_params
 from tests.slurm_cluster import cluster
 from tests.test_slurm import slower
 
-# Python imports it before anything else, in the place of slurm/startup, which it begins with; each process leaves a
-# note of its own at its end.
+# Python imports it before anything else, in place of slurm/startup, which it starts with; each process writes a file
+# when it ends.
 HOOK = """
 import atexit, json, os, resource, sys
 
@@ -30,7 +30,7 @@ def note():
 
 atexit.register(note)
 """
-# What marks a process, and whether the processes below it are part of the price.
+# An argument that identifies a process, and whether its child processes count.
 KINDS = {
     "main Snakemake, sbatch, squeue": ("--profile", True),
     "Snakemake of the job, srun": ("slurm-jobstep", True),
@@ -40,11 +40,12 @@ KINDS = {
 
 
 def kind(words: list[str]) -> str | None:
+    """Return the kind of a process by its command line."""
     return next((name for name, (mark, _) in KINDS.items() if mark in words), None)
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Seconds of processor time by kind of process, for all jobs together; and how many jobs there were."""
+    """Return seconds of processor time by kind of process, for all jobs together, and the number of jobs."""
     copy_workflow(folder)
     write_params(folder, slower)
     notes = folder / "notes"
@@ -65,7 +66,8 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {"jobs": done.stderr.count("has been submitted with SLURM jobid")}
 
 
-def main():
+def main() -> None:
+    """Measure and print seconds per job."""
     with cluster(), tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
     jobs = found.pop("jobs")

@@ -1,8 +1,8 @@
-"""What was measured, as rows with targets: kept in a JSON file, shown as Markdown.
+"""Keep measurements as rows with targets in a JSON file, and print them as Markdown.
 
     python -m benchmarks.table --results benchmarks/results.json
 
-prints every part that was measured so far; with `--readme README.md` (`make readme-performance`) it goes there.
+prints every part that was measured so far; with `--readme README.md` (`make readme-performance`) it writes them there.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,11 +31,11 @@ SI = {
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured, and how near it is to its target.
+    """Hold one measurement and its target.
 
-    ours, peer: medians, in `unit`; less is better. who: the peer. ratio: how many times less ours is, or with
-    `at_most` ours as a share of the peer's; median of the rounds' ratios, and spread: smallest and largest of them. A
-    target is for the ratio, and where there is no peer for what is ours. missing: why there is no number.
+    ours, peer: medians, in `unit`; less is better. who: the peer. ratio: the peer's over ours, or with `at_most` ours
+    over the peer's; median of the rounds' ratios. spread: smallest and largest of them. The target (at_least, at_most)
+    is for the ratio, or without a peer for ours. missing: why there is no number.
     """
 
     name: str
@@ -51,17 +52,17 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none, or no number."""
+        """Return whether the target is met; None without a target or a number."""
         value = self.ours if self.ratio is None else self.ratio
         if value is None or (self.at_least is None and self.at_most is None):
             return None
-        return value >= self.at_least if self.at_most is None else value <= self.at_most
+        return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0)
 
 
 def against(
-    name: str, unit: str, ours: Sequence[float], who: str, peer: Sequence[float], per: float = 1, **more
+    name: str, unit: str, ours: Sequence[float], who: str, peer: Sequence[float], per: float = 1, **more: Any
 ) -> Row:
-    """A row from the rounds of two forms; `per` is what a round is divided by: samples, for seconds per sample."""
+    """Return a row from the rounds of two forms; `per` divides a round: the samples, for seconds per sample."""
     share = more.get("at_most") is not None
     ratios = [a / b if share else b / a for a, b in zip(ours, peer, strict=True)]
     middle = [statistics.median(values) / per for values in (ours, peer)]
@@ -69,15 +70,15 @@ def against(
     return Row(name, unit, middle[0], who, middle[1], statistics.median(ratios), spread, **more)
 
 
-def alone(name: str, unit: str, ours: Sequence[float], per: float = 1, **more) -> Row:
-    """A row of rounds with nothing beside them."""
+def alone(name: str, unit: str, ours: Sequence[float], per: float = 1, **more: Any) -> Row:
+    """Return a row from the rounds of one form."""
     values = [value / per for value in ours]
     spread = (min(values), max(values)) if len(values) > 1 else None
     return Row(name, unit, statistics.median(values), spread=spread, **more)
 
 
 def attempt(name: str, rows: Callable[[], Iterable[Row]]) -> Iterator[Row]:
-    """The rows of a comparison; where a peer is not here or memory does not suffice, one that says so."""
+    """Yield the rows of a comparison; if a peer is missing or memory does not suffice, a row that says so."""
     try:
         yield from rows()
     except (Missing, MemoryError, torch.OutOfMemoryError) as error:
@@ -85,24 +86,27 @@ def attempt(name: str, rows: Callable[[], Iterable[Row]]) -> Iterator[Row]:
 
 
 def arguments(part: str, about: str) -> argparse.ArgumentParser:
-    """What every part can be told."""
+    """Return a parser with the options of every part."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{part}", description=about.splitlines()[0])
     parser.add_argument("--results", type=Path, help="JSON file whose rows of this part are replaced")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timed ones; medians count (default: {ROUNDS})")
-    parser.add_argument("--dry", action="store_true", help="sizes that show nothing but that it runs, in seconds")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"timed rounds (default: {ROUNDS})")
+    parser.add_argument("--dry", action="store_true", help="tiny sizes, to see in seconds that it runs")
     return parser
 
 
-def facts() -> dict:
-    """What numbers hold for: machine, device, cores, versions, commit."""
+def facts() -> dict[str, Any]:
+    """Return what measurements depend on: machine, device, cores, versions, commit."""
     device = {"device": device_name(pick_device()), "cores": len(os.sched_getaffinity(0))}
     return {"machine": machine() | device, "versions": versions() | {"torch": torch.__version__}, "git": git_state()}
 
 
-def publish(part: str, rows: Iterable[Row], results: Path | None, how: dict) -> list[Row]:
-    """Shows rows as they come, and puts them in the place of the part's earlier ones, after each, so that a run that is
-    killed leaves what it has measured; `how` is what they were measured with."""
-    found, about = [], facts() | {"how": how}
+def publish(part: str, rows: Iterable[Row], results: Path | None, how: dict[str, Any]) -> list[Row]:
+    """Print rows as they come, and replace the part's earlier ones in the file after each row.
+
+    A run that is killed so keeps what it has measured. `how` are the settings of the measurement.
+    """
+    found: list[Row] = []
+    about = facts() | {"how": how}
     for row in rows:
         found.append(row)
         print(line(row), flush=True)
@@ -112,19 +116,20 @@ def publish(part: str, rows: Iterable[Row], results: Path | None, how: dict) -> 
     return found
 
 
-def stored(row: Row) -> dict:
-    """A row without its empty fields, and whether it meets its target."""
+def stored(row: Row) -> dict[str, Any]:
+    """Return a row as JSON, without its empty fields, and whether it meets its target."""
     held = {key: value for key, value in asdict(row).items() if value not in (None, "")}
     return held if row.met is None else held | {"met": row.met}
 
 
-def restored(held: dict) -> Row:
+def restored(held: dict[str, Any]) -> Row:
+    """Return the row that `stored` wrote."""
     fields = {key: value for key, value in held.items() if key != "met"}
     return Row(**fields | ({"spread": tuple(fields["spread"])} if "spread" in fields else {}))
 
 
 def amount(value: float | None, unit: str) -> str:
-    """A number with its unit, in the largest prefix that leaves a digit before the point."""
+    """Format a number with its unit, in the largest prefix that leaves a digit before the point."""
     if value is None:
         return ""
     steps = SI.get(unit, ((1, unit),))
@@ -133,12 +138,12 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits that count."""
+    """Format a number with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def cells(row: Row) -> list[str]:
-    """name, ours, peer, ratio, target and whether it is met, note."""
+    """Return the cells of a row: name, ours, peer, ratio, target and whether it is met, note."""
     if row.missing:
         return [row.name, "", "", "", "", f"missing: {row.missing}"]
     ours, ratio, target = amount(row.ours, row.unit), "", ""
@@ -156,11 +161,12 @@ def cells(row: Row) -> list[str]:
 
 
 def line(row: Row) -> str:
+    """Return a row as a line of a Markdown table."""
     return f"| {' | '.join(cells(row))} |"
 
 
-def markdown(results: dict) -> str:
-    """Every part: what it was measured on, and its rows."""
+def markdown(results: dict[str, Any]) -> str:
+    """Return every part as Markdown: what it was measured on, and its rows."""
     found = [
         "The ratio says how many times less flip takes, and where the target is `at most`, which share; median of the "
         "rounds' ratios, with smallest and largest."
@@ -176,7 +182,8 @@ def markdown(results: dict) -> str:
     return "\n".join(found)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the tables, or write them to the README."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="what the parts wrote (JSON)")
     parser.add_argument("--readme", type=Path, help="file with the two marks between which the tables go")

@@ -1,9 +1,9 @@
-"""What several processes bring, and what checkpoints cost, on the data of `make ablations`.
+"""Measure the speed-up by several processes, and the cost of checkpoints, on the data of `make ablations`.
 
     python -m benchmarks.training processes              # 2 processes on 2 cores against 1 on 1: a minute
-    python -m benchmarks.training checkpoints            # seconds that a checkpoint takes from the steps: a minute
+    python -m benchmarks.training checkpoints            # seconds that a checkpoint adds to the steps: a minute
 
-The forms take turns, round by round; figures are medians over rounds, with smallest and largest.
+The settings take turns, round by round; numbers are medians over rounds, with smallest and largest.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import socket
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -26,7 +28,8 @@ from flip.train.process_group import ProcessGroup, start, stop
 from flip.train.step import TrainingRun, build_loader, build_model
 
 
-def build(options, world: ProcessGroup) -> TrainingRun:
+def build(options: argparse.Namespace, world: ProcessGroup) -> TrainingRun:
+    """Return a training run on the data."""
     params = read_project(scale=options.scale).variants[options.variant]
     train = params.train.model_copy(update={"batch": options.batch, "batch_scale": 1})
     params = params.model_copy(update={"train": train})
@@ -37,7 +40,7 @@ def build(options, world: ProcessGroup) -> TrainingRun:
 
 
 def seconds(run: TrainingRun, steps: int) -> float:
-    """Of so many steps, after two that warm up."""
+    """Return the time of some steps, after two warm-up steps."""
     batches = run.batches()
     for _ in range(2):
         run.step(next(batches))
@@ -49,7 +52,8 @@ def seconds(run: TrainingRun, steps: int) -> float:
     return time.perf_counter() - begin
 
 
-def process(sender, options, rank: int, size: int, port: int) -> None:
+def process(sender: Connection, options: argparse.Namespace, rank: int, size: int, port: int) -> None:
+    """Train as one of `size` processes, on a core of its own, and send the seconds."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
@@ -60,8 +64,8 @@ def process(sender, options, rank: int, size: int, port: int) -> None:
     stop(world)
 
 
-def together(options, size: int) -> float:
-    """Seconds that `size` processes, a core each, take for the same global batches."""
+def together(options: argparse.Namespace, size: int) -> float:
+    """Return the seconds that `size` processes, one core each, take for the same global batches."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -74,8 +78,8 @@ def together(options, size: int) -> float:
     return receiver.recv()
 
 
-def processes(options) -> None:
-    """How many times as fast two processes are."""
+def processes(options: argparse.Namespace) -> None:
+    """Print the speed-up of two processes over one."""
     ratios = []
     for _ in tqdm(range(options.rounds), unit="round"):
         one, two = together(options, 1), together(options, 2)
@@ -83,11 +87,12 @@ def processes(options) -> None:
     print(f"2 processes on 2 cores / 1 on 1, global batch {options.batch}: {spread(ratios)} x")
 
 
-def checkpoints(options) -> None:
-    """What one checkpoint adds to the time of the steps during which it is written."""
+def checkpoints(options: argparse.Namespace) -> None:
+    """Print the seconds that writing a checkpoint adds to the steps meanwhile."""
     torch.set_num_threads(1)
     keep_memory()
-    run, lost, steps = build(options, ProcessGroup()), [], options.steps
+    run, steps = build(options, ProcessGroup()), options.steps
+    added: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Checkpoints(Path(folder), keep=1)
         for _ in tqdm(range(options.rounds), unit="round"):
@@ -95,18 +100,20 @@ def checkpoints(options) -> None:
             begin = time.perf_counter()
             store.save(run.seen, run.state())
             saving = time.perf_counter() - begin
-            lost.append(saving + seconds(run, steps) - plain)
+            added.append(saving + seconds(run, steps) - plain)
             store.wait()
-        size = sum(path.stat().st_size for path in store.paths())
-    share = [100 * one / 60 for one in lost]
-    print(f"a checkpoint of {size / 1e6:.0f} MB takes {spread(lost)} s: {spread(share)} % at one per minute")
+        size = sum(path.stat().st_size for path in store.there())
+    share = [100 * one / 60 for one in added]
+    print(f"a checkpoint of {size / 1e6:.0f} MB takes {spread(added)} s: {spread(share)} % at one per minute")
 
 
 def spread(values: list[float]) -> str:
+    """Return the median with the smallest and the largest value."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["processes", "checkpoints"])
     parser.add_argument("--scale", default="tiny")

@@ -1,9 +1,9 @@
-"""How long Snakemake and DVC take to see what is to be done, in a project of many variants and shards.
+"""Measure how long Snakemake and DVC take to find what has to be done, in a project of many variants and shards.
 
     python -m benchmarks.versioning --variants 40 --shards 2000 --out versioning.json
 
-Rules, receipts, DVC and Git are the real ones, in a folder of its own; only the stages are not: each writes a few bytes
-where its products belong.
+Rules, receipts, DVC and Git are the real ones, in a folder of their own; only the stages are not: each writes a few
+bytes to its outputs.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 FILES = ["Snakefile", "params.yaml", "configs", "dvc.yaml", "rules", "flip", "profiles"]
 FILES += [".dvc", ".dvcignore", ".gitignore"]
 PARTS = 20
-# Takes the place of the command of every job.
+# Replaces the command of every job.
 STAND_IN = """
 
 def run(command, parameters):
@@ -47,18 +48,19 @@ def run(command, parameters):
 if __name__ == "__main__":
     main()
 """
-# Takes the place of what looks at the data before a training, of which there are none here.
+# Replaces the preflight, as there are no data to check here.
 NO_PREFLIGHT = "import sys\nfrom pathlib import Path\n\nPath(sys.argv[-1]).write_text('{}')\n"
 
 
-def environment() -> dict:
+def environment() -> dict[str, str]:
+    """Return the environment of commands."""
     who = {f"GIT_{role}_{what}": "bench@localhost" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return os.environ | who | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
 
 
-def call(folder, *words) -> float:
-    """Seconds that a command takes; its words are shown if it fails."""
+def call(folder: Path, *words: str) -> float:
+    """Run a command and return its seconds; exit with its output if it fails."""
     began = time.perf_counter()
     done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -67,7 +69,7 @@ def call(folder, *words) -> float:
 
 
 def project(folder: Path, variants: int, shards: int) -> None:
-    """The workflow with so many variants and shards, and stages that do nothing."""
+    """Write a workflow of a number of variants and shards, with stages that do nothing."""
     for name in FILES:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     path = folder / "params.yaml"
@@ -86,6 +88,7 @@ def project(folder: Path, variants: int, shards: int) -> None:
 
 
 def measure(base: Path, variants: int, shards: int) -> dict[str, float]:
+    """Return the seconds of each call, by its description."""
     folder, clone = base / "work", base / "clone"
     folder.mkdir()
     project(folder, variants, shards)
@@ -111,7 +114,8 @@ def measure(base: Path, variants: int, shards: int) -> dict[str, float]:
     return found
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print a table of seconds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.versioning", description=__doc__.splitlines()[0])
     parser.add_argument("--variants", type=int, default=40, help="default: 40")
     parser.add_argument("--shards", type=int, default=2000, help="default: 2000")

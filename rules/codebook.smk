@@ -1,7 +1,7 @@
 # The image tokenizer: training pictures -> codes, which masked image modelling predicts.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/codebook.json, and behind it
 # data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.webp}. Only variants that read codes ask for it; it
-# serves their training and their report alone ("scratch").
+# serves their training and their report alone ("intermediate").
 
 
 def codebook_receipt(variants) -> list[str]:
@@ -14,7 +14,7 @@ rule codebook:
     """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures, or take DALL-E's."""
     input:
         spec=AT.specs.codebook,
-        after=data_receipts("manifest"),
+        upstream=data_receipts("manifest"),
     output:
         update(AT.receipts.codebook),
     log:
@@ -27,13 +27,13 @@ rule codebook:
         mem_mb=JOB.memory_mb // JOB.processes,
         runtime=JOB.minutes,
     params:
-        made=AT.codebook("weights.safetensors"),
-        beside=[AT.codebook("metrics.json"), AT.codebook("pictures.webp")],
+        outputs=AT.codebook("weights.safetensors"),
+        extra_outputs=[AT.codebook("metrics.json"), AT.codebook("pictures.webp")],
         facts=AT.codebook("metrics.json"),
         sources=outside(BASE.codebook.weights),
         out=AT.codebook(),
     shell:
         RECEIPT
-        + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --scratch --"
+        + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --intermediate --"
         " {PYTHON} -m flip.train.image_tokenizer --params {FROZEN}"
         " --data {HERE.data} --threads {threads} --out {params.out:q} 2> {log:q}"

@@ -16,11 +16,11 @@ sys.path.insert(0, workflow.basedir)
 from flip.testsets import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.provenance.freshness import (
-    FALSE,
+    STALE_TIME,
     Conflict,
     align,
     leftovers,
-    made_after_others,
+    has_other_upstream,
     read_receipts,
     set_time,
     unavailable,
@@ -57,8 +57,8 @@ PYTHON = sys.executable
 # How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
 # end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "exec {PYTHON} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --after {input.after:q}"
-    " --made {params.made:q}"
+    "exec {PYTHON} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
+    " --outputs {params.outputs:q}"
 )
 # Before it: what is measured was fetched earlier.
 OFFLINE = "HF_HUB_OFFLINE=1 "
@@ -160,8 +160,8 @@ if workflow.is_main_process:
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
     page = HERE.receipts.page
-    if made_after_others(RECEIPTS, page, reports_on_page()):
-        set_time(page, FALSE)  # of other reports
+    if has_other_upstream(RECEIPTS, page, reports_on_page()):
+        set_time(page, STALE_TIME)  # of other reports
     if faults := unavailable(RECEIPTS, weights_files()):
         raise WorkflowError("\n".join(faults))
     if reason := git_state().get("why"):

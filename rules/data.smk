@@ -1,14 +1,14 @@
 # The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
 # Needs the source's files (none for the world), the receipts of testsets.smk and specs/<scale>/. Gives
 # receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
-# lies in data/<scale>/ only serves the next stage ("scratch").
+# lies in data/<scale>/ only serves the next stage ("intermediate").
 
 
 rule table:
     """Filter and sample the URL table, and deal it to {BASE.download.parts} parts."""
     input:
         spec=AT.specs.data("table"),
-        after=[],
+        upstream=[],
     output:
         update(AT.receipts.data("table")),
     log:
@@ -18,11 +18,11 @@ rule table:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=[AT.table(part) for part in PARTS],
+        outputs=[AT.table(part) for part in PARTS],
         sources=outside(BASE.source.table),
         module=DATA["table"].at(BASE.source.table).module,
     shell:
-        RECEIPT + " --sources {params.sources:q} --scratch --"
+        RECEIPT + " --sources {params.sources:q} --intermediate --"
         " {PYTHON} -m {params.module} --params {FROZEN}"
         " --out-folder {HERE.table_folder} 2> {log:q}"
 
@@ -36,7 +36,7 @@ rule download:
     """Download part {wildcards.part} with img2dataset, pictures of {BASE.download.image_size} pixels."""
     input:
         spec=AT.specs.data("download"),
-        after=data_receipts("table"),
+        upstream=data_receipts("table"),
     output:
         update(AT.receipts.data("download/{part}")),
     log:
@@ -46,14 +46,14 @@ rule download:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.download("{part}"),
+        outputs=AT.download("{part}"),
         table=AT.table("{part}"),
         module=DATA["download"].at(BASE.source.table).module,
         drawn_by=drawn_by,
     shell:
-        RECEIPT + " --scratch --"
+        RECEIPT + " --intermediate --"
         " {PYTHON} -m {params.module} --params {FROZEN}"
-        " --table {params.table:q} {params.drawn_by:q} --out {params.made:q}"
+        " --table {params.table:q} {params.drawn_by:q} --out {params.outputs:q}"
         " --log {log:q} 2>> {log:q}"
 
 
@@ -61,7 +61,7 @@ rule fingerprints:
     """Hash bytes and looks of the pictures of part {wildcards.part}."""
     input:
         spec=AT.specs.data("fingerprints"),
-        after=data_receipts("download/{part}"),
+        upstream=data_receipts("download/{part}"),
     output:
         update(AT.receipts.data("fingerprints/{part}")),
     log:
@@ -71,19 +71,19 @@ rule fingerprints:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.fingerprints("{part}"),
+        outputs=AT.fingerprints("{part}"),
         download=AT.download("{part}"),
     shell:
-        RECEIPT + " --scratch --"
+        RECEIPT + " --intermediate --"
         " {PYTHON} -m flip.data.fingerprints --download {params.download:q}"
-        " --out {params.made:q} 2> {log:q}"
+        " --out {params.outputs:q} 2> {log:q}"
 
 
 rule duplicates:
     """Find pictures that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
     input:
         spec=AT.specs.data("duplicates"),
-        after=data_receipts(
+        upstream=data_receipts(
             "test_fingerprints", *(f"fingerprints/{part}" for part in PARTS)
         ),
     output:
@@ -95,21 +95,21 @@ rule duplicates:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.duplicates("{bucket}"),
+        outputs=AT.duplicates("{bucket}"),
         fingerprints=[AT.fingerprints(part) for part in PARTS],
         tests=AT.fingerprints("tests"),
     shell:
-        RECEIPT + " --scratch --"
+        RECEIPT + " --intermediate --"
         " {PYTHON} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
         " --tests {params.tests:q} --fingerprints {params.fingerprints:q}"
-        " --out {params.made:q} 2> {log:q}"
+        " --out {params.outputs:q} 2> {log:q}"
 
 
 rule shards:
     """Write the shards of part {wildcards.part}, {BASE.shards.samples_per_shard} pairs each."""
     input:
         spec=AT.specs.data("shards"),
-        after=data_receipts(
+        upstream=data_receipts(
             "download/{part}",
             "fingerprints/{part}",
             *(f"duplicates/{bucket}" for bucket in BUCKETS),
@@ -123,7 +123,7 @@ rule shards:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.shards_of("{part}"),
+        outputs=AT.shards_of("{part}"),
         sources=outside(BASE.shards.only),
         download=AT.download("{part}"),
         fingerprints=AT.fingerprints("{part}"),
@@ -133,26 +133,26 @@ rule shards:
         " {PYTHON} -m flip.data.shards --params {FROZEN}"
         " --download {params.download:q}"
         " --fingerprints {params.fingerprints:q}"
-        " --duplicates {params.duplicates:q} --out {params.made:q} 2> {log:q}"
+        " --duplicates {params.duplicates:q} --out {params.outputs:q} 2> {log:q}"
 
 
 rule manifest:
     """Merge the parts' accounts into one manifest and one ledger."""
     input:
         spec=AT.specs.data("manifest"),
-        after=data_receipts(*(f"shards/{part}" for part in PARTS)),
+        upstream=data_receipts(*(f"shards/{part}" for part in PARTS)),
     output:
         update(AT.receipts.data("manifest")),
     log:
         AT.log("manifest"),
     localrule: True
     params:
-        made=AT.manifest,
+        outputs=AT.manifest,
         ledger=AT.ledger,
         shards=[AT.shards_of(part) for part in PARTS],
     shell:
-        RECEIPT + " --beside {params.ledger:q} --facts {params.ledger:q} --"
-        " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.made:q}"
+        RECEIPT + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"
+        " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
         " --ledger {params.ledger:q} 2> {log:q}"
 
 
@@ -160,7 +160,7 @@ rule tokenizer:
     """Make the tokenizer: {BASE.tokenizer.kind}, at most {BASE.tokenizer.vocabulary} entries."""
     input:
         spec=AT.specs.data("tokenizer"),
-        after=data_receipts("manifest"),
+        upstream=data_receipts("manifest"),
     output:
         update(AT.receipts.data("tokenizer")),
     log:
@@ -170,11 +170,11 @@ rule tokenizer:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.tokenizer,
+        outputs=AT.tokenizer,
         # A folder, where it is not a name on the hub.
         sources=outside(BASE.tokenizer.path if BASE.tokenizer.kind == "bert" else None),
     shell:
         RECEIPT + " --sources {params.sources:q} --"
         " {PYTHON} -m flip.data.tokenizer --params {FROZEN}"
-        " --manifest {HERE.manifest} --shards {HERE.shards} --out {params.made:q}"
+        " --manifest {HERE.manifest} --shards {HERE.shards} --out {params.outputs:q}"
         " 2> {log:q}"

@@ -41,7 +41,7 @@ rule evaluate:
     """Zero-shot classification and retrieval of {wildcards.variant} by clip-benchmark, probes, and where it looks."""
     input:
         spec=AT.specs.variant("{variant}", "evaluate"),
-        after=evaluation_receipts,
+        upstream=evaluation_receipts,
     output:
         update(AT.receipts.variant("{variant}", "evaluate", "{seed}")),
     log:
@@ -55,12 +55,14 @@ rule evaluate:
         frozen=AT.params("{variant}"),
         weights=AT.weights("{variant}", "{seed}"),
         out=RUN,
-        made=[f"{RUN}/outcomes.npz", f"{RUN}/metrics.json"],
+        outputs=[f"{RUN}/outcomes.npz", f"{RUN}/metrics.json"],
         # What there is to see depends on the variant and on the sets.
-        within=f"{RUN}/pictures",
+        output_dirs=f"{RUN}/pictures",
         facts=f"{RUN}/metrics.json",
     shell:
-        OFFLINE + RECEIPT + " --within {params.within:q} --facts {params.facts:q} --"
+        OFFLINE
+        + RECEIPT
+        + " --output-dirs {params.output_dirs:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.evaluate --params {params.frozen:q}"
         " --data {HERE.data} --seed {wildcards.seed} --threads {threads}"
         " --weights {params.weights:q}"
@@ -71,7 +73,7 @@ rule cost:
     """FLOPs, time per sample and memory of the training steps that {wildcards.report} compares, measured in turns."""
     input:
         spec=AT.specs.tables("{report}", "cost"),
-        after=cost_receipts,
+        upstream=cost_receipts,
     output:
         update(AT.receipts.tables("{report}", "cost")),
     log:
@@ -83,19 +85,19 @@ rule cost:
         mem_mb=JOB.memory_mb // JOB.processes,
         runtime=JOB.minutes,
     params:
-        made=AT.cost("{report}"),
+        outputs=AT.cost("{report}"),
         params=compared_parameters,
     shell:
-        RECEIPT + " --facts {params.made:q} --"
+        RECEIPT + " --facts {params.outputs:q} --"
         " {PYTHON} -m flip.train.step_cost --params {params.params:q} --data {HERE.data}"
-        " --threads {JOB.threads} --out {params.made:q} 2> {log:q}"
+        " --threads {JOB.threads} --out {params.outputs:q} 2> {log:q}"
 
 
 rule transfer:
     """Train on what {wildcards.variant} has learned and measure it, as {wildcards.report} shows it: {params.tasks}."""
     input:
         spec=AT.specs.transfer("{report}", "{variant}", "{job}"),
-        after=evaluation_receipts,
+        upstream=evaluation_receipts,
     output:
         update(AT.receipts.transfer("{report}", "{variant}", "{job}", "{seed}")),
     log:
@@ -109,7 +111,7 @@ rule transfer:
         frozen=AT.params("{variant}"),
         weights=AT.weights("{variant}", "{seed}"),
         out=TRANSFER,
-        made=[f"{TRANSFER}/outcomes.npz", f"{TRANSFER}/metrics.json"],
+        outputs=[f"{TRANSFER}/outcomes.npz", f"{TRANSFER}/metrics.json"],
         facts=f"{TRANSFER}/metrics.json",
         tasks=tasks_of,
         sources=transfer_sources,

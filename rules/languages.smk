@@ -1,7 +1,7 @@
 # Captions in other languages: training pictures -> each one's caption in one of a variant's languages, with a tokenizer
 # of them all; and the retrieval set in each.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/languages/, and behind it
-# data/<scale>/languages/{<languages>/, tests/retrieval-<language>/}, scratch: from the same data they are made again.
+# data/<scale>/languages/{<languages>/, tests/retrieval-<language>/}, intermediate: from the same data they are made again.
 # Only variants that read other languages ask for any of it.
 
 
@@ -47,7 +47,7 @@ rule translations:
     """Say captions in {wildcards.languages}, a language per picture, and make their tokenizer."""
     input:
         spec=AT.specs.translations("{languages}"),
-        after=data_receipts("manifest"),
+        upstream=data_receipts("manifest"),
     output:
         update(AT.receipts.translations("{languages}")),
     log:
@@ -60,12 +60,13 @@ rule translations:
         runtime=BASE.resources.data.minutes,
     params:
         out=SPOKEN,
-        made=[f"{SPOKEN}/translations.json", f"{SPOKEN}/tokenizer.json"],
+        outputs=[f"{SPOKEN}/translations.json", f"{SPOKEN}/tokenizer.json"],
         facts=f"{SPOKEN}/translations.json",
         sources=outside(BASE.source.translations),
         module=TRANSLATIONS.at(BASE.source.table).module,
     shell:
-        RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --scratch --"
+        RECEIPT
+        + " --sources {params.sources:q} --facts {params.facts:q} --intermediate --"
         " {PYTHON} -m {params.module} --params {FROZEN}"
         " --languages {wildcards.languages} --manifest {HERE.manifest}"
         " --shards {HERE.shards} --out {params.out:q} 2> {log:q}"
@@ -75,7 +76,7 @@ rule translated_set:
     """Make or check the retrieval set in the language {wildcards.language}."""
     input:
         spec=AT.specs.translated_set("{language}"),
-        after=[],
+        upstream=[],
     output:
         update(AT.receipts.translated_test(RETRIEVAL)),
     log:
@@ -87,13 +88,13 @@ rule translated_set:
     params:
         out=AT.translated_test(RETRIEVAL),
         set=RETRIEVAL,
-        made=f"{AT.translated_test(RETRIEVAL)}/revision.json",
+        outputs=f"{AT.translated_test(RETRIEVAL)}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.languages[wildcards.language]),
         module=lambda wildcards: TRANSLATED_SET.at(
             BASE.evaluate.languages[wildcards.language]
         ).module,
     shell:
-        RECEIPT + " --sources {params.sources:q} --scratch --"
+        RECEIPT + " --sources {params.sources:q} --intermediate --"
         " {PYTHON} -m {params.module} --params {FROZEN}"
         " --set {params.set:q} --out {params.out:q}"
         " 2> {log:q}"

@@ -1,7 +1,7 @@
 # Training: frozen parameters -> weights; with a locked image tower, after computing its features of all pictures once.
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
-# receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, scratch.
+# receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
 # Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/train/launch.py
 # starts its processes and takes it over a job's time limit.
 
@@ -80,9 +80,9 @@ TO_TRAIN = set()
 
 
 def look_first(wildcards) -> list[str]:
-    """The preflight, for a training that has to run; one that stands must not run since a look was taken."""
+    """The preflight, for a training that has to run; a fresh one must not run because a preflight ran."""
     receipt = HERE.receipts.variant(wildcards.variant, "pretrain", wildcards.seed)
-    if RECEIPTS is None or RECEIPTS.stands(receipt):
+    if RECEIPTS is None or RECEIPTS.chain_is_fresh(receipt):
         return []
     TO_TRAIN.add(wildcards.variant)
     return [HERE.preflight]
@@ -110,7 +110,7 @@ rule embed:
     """Compute what the locked image tower of {wildcards.variant} gives for all training pictures, once."""
     input:
         spec=AT.specs.features("{variant}"),
-        after=tower_receipts,
+        upstream=tower_receipts,
     output:
         update(AT.receipts.features("{variant}", "{seed}")),
     log:
@@ -125,12 +125,13 @@ rule embed:
     params:
         frozen=AT.params("{variant}"),
         out=FEATURES,
-        made=f"{FEATURES}/features.json",
+        outputs=f"{FEATURES}/features.json",
         sources=tower_files,
         weights=tower_weights,
         threads=threads_each,
     shell:
-        RECEIPT + " --sources {params.sources:q} --facts {params.made:q} --scratch --"
+        RECEIPT
+        + " --sources {params.sources:q} --facts {params.outputs:q} --intermediate --"
         " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train.precompute_features --params {params.frozen:q}"
@@ -142,7 +143,7 @@ rule pretrain:
     """Train {wildcards.variant} (from other weights, where it begins with some)."""
     input:
         spec=AT.specs.variant("{variant}", "pretrain"),
-        after=training_receipts,
+        upstream=training_receipts,
         preflight=look_first,
     output:
         update(AT.receipts.variant("{variant}", "pretrain", "{seed}")),
@@ -160,8 +161,8 @@ rule pretrain:
         frozen=AT.params("{variant}"),
         out=TRAINED,
         checkpoints=AT.checkpoints("{variant}", "{seed}"),
-        made=AT.weights("{variant}", "{seed}"),
-        beside=[
+        outputs=AT.weights("{variant}", "{seed}"),
+        extra_outputs=[
             f"{TRAINED}/{name}" for name in ("params.yaml", "training.json", "log.csv")
         ],
         facts=f"{TRAINED}/training.json",
@@ -170,7 +171,7 @@ rule pretrain:
         threads=threads_each,
     shell:
         RECEIPT
-        + " --sources {params.sources:q} --beside {params.beside:q} --facts {params.facts:q} --"
+        + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --"
         " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train --params {params.frozen:q}"

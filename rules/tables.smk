@@ -11,17 +11,17 @@ rule tables:
     """The tables of {wildcards.report}, their figures and the page that shows them."""
     input:
         spec=AT.specs.tables("{report}", "tables"),
-        after=compared_receipts,
+        upstream=compared_receipts,
     output:
         update(AT.receipts.tables("{report}", "tables")),
     log:
         AT.log("tables", "{report}"),
     params:
-        made=[f"{REPORT}/index.html", f"{REPORT}/tables.csv"],
+        outputs=[f"{REPORT}/index.html", f"{REPORT}/tables.csv"],
         metrics=AT.metrics("{report}"),
         out=REPORT,
     shell:
-        RECEIPT + " --beside {params.metrics:q} --"
+        RECEIPT + " --extra-outputs {params.metrics:q} --"
         " {PYTHON} -m flip.report.tables --params {HERE.project} --scale {wildcards.scale} --report {wildcards.report}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
         " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
@@ -31,16 +31,16 @@ rule page:
     """One page of {params.reports}, with all that it shows."""
     input:
         spec=AT.specs.page,
-        after=reports_on_page(),
+        upstream=reports_on_page(),
     output:
         update(AT.receipts.page),
     log:
         AT.log("page"),
     params:
-        made=AT.page,
+        outputs=AT.page,
         reports=chosen_reports(config, PROJECT),
     shell:
         RECEIPT + " --"
         " {PYTHON} -m flip.report.whole --params {HERE.project} --scale {wildcards.scale} --reports {params.reports:q}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
-        " --tables {HERE.tables} --out {params.made:q} 2> {log:q}"
+        " --tables {HERE.tables} --out {params.outputs:q} 2> {log:q}"

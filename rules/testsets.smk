@@ -1,7 +1,7 @@
 # Test sets, and what no training picture may be equal to or look like.
 # Needs specs/<scale>/, folders of test sets that params.yaml names and, for public sets, the Hugging Face hub, once.
 # Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
-# all scales share, data/<scale>/tests/ and, scratch, data/<scale>/fingerprints/tests.parquet.
+# all scales share, data/<scale>/tests/ and, intermediate, data/<scale>/fingerprints/tests.parquet.
 
 # The folder of a set, with its wildcards.
 TEST = AT.test("{set}")
@@ -28,17 +28,17 @@ rule mirror_set:
     """Fetch the public set {wildcards.set} at its commit. Here: nodes of a cluster may have no network."""
     input:
         spec=AT.specs.data("mirror_set"),
-        after=[],
+        upstream=[],
     output:
         update(AT.receipts.data("mirror/{set}")),
     log:
         AT.log("mirror_set", "{set}"),
     localrule: True
     params:
-        made=lambda wildcards: public.folder(BASE.evaluate.sets[wildcards.set])
+        outputs=lambda wildcards: public.folder(BASE.evaluate.sets[wildcards.set])
         / "mirror.json",
     shell:
-        RECEIPT + " --facts {params.made:q} --scratch --"
+        RECEIPT + " --facts {params.outputs:q} --intermediate --"
         " {PYTHON} -m flip.testsets.mirror --params {FROZEN}"
         " --set {wildcards.set} 2> {log:q}"
 
@@ -47,7 +47,7 @@ rule test_sets:
     """Make or check the test set {wildcards.set}, with its training split if it is probed."""
     input:
         spec=AT.specs.test_set("{set}"),
-        after=lambda wildcards: mirror_receipts([wildcards.set]),
+        upstream=lambda wildcards: mirror_receipts([wildcards.set]),
     output:
         update(AT.receipts.data("tests/{set}")),
     log:
@@ -58,7 +58,7 @@ rule test_sets:
         runtime=BASE.resources.data.minutes,
     params:
         out=TEST,
-        made=f"{TEST}/revision.json",
+        outputs=f"{TEST}/revision.json",
         sources=lambda wildcards: outside(BASE.evaluate.sets[wildcards.set]),
         module=lambda wildcards: DATA["test_sets"]
         .at(BASE.evaluate.sets[wildcards.set])
@@ -73,7 +73,7 @@ rule test_fingerprints:
     """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
     input:
         spec=AT.specs.data("test_fingerprints"),
-        after=[AT.receipts.test(name) for name in SETS],
+        upstream=[AT.receipts.test(name) for name in SETS],
     output:
         update(AT.receipts.data("test_fingerprints")),
     log:
@@ -83,8 +83,8 @@ rule test_fingerprints:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        made=AT.fingerprints("tests"),
+        outputs=AT.fingerprints("tests"),
         sets=[f"{AT.test(name)}/revision.json" for name in SETS],
     shell:
-        RECEIPT + " --scratch --"
-        " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.made:q} 2> {log:q}"
+        RECEIPT + " --intermediate --"
+        " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.outputs:q} 2> {log:q}"

@@ -92,9 +92,9 @@ def test_short_options_are_read_as_snakemake_reads_them():
 
 
 def test_the_page_of_other_reports_is_made_again(tmp_path):
-    from flip.provenance.freshness import Receipts, made_after_others
+    from flip.provenance.freshness import Receipts, has_other_upstream
 
     known = {"page.json": {"made_from": {"after": {"a.json": "1"}}}}
     for after, other in ((["a.json"], False), (["a.json", "b.json"], True), (["b.json"], True)):
-        assert made_after_others(Receipts(known, ()), "page.json", after) == other
-    assert not made_after_others(Receipts({}, ()), "page.json", ["a.json"])
+        assert has_other_upstream(Receipts(known, ()), "page.json", after) == other
+    assert not has_other_upstream(Receipts({}, ()), "page.json", ["a.json"])

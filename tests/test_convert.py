@@ -112,5 +112,5 @@ def test_what_does_not_fit_is_named(place, capsys):
     assert "vqa is made of 2 JSON file(s), not 1" in said("vqa", place / "answers.json")
     assert "'0' is not a number above 0" in said("coco", place / "coco.json", "--size", 0)
     (place / "1.jpg").unlink()
-    assert "1.jpg: missing, with 0 more of 2 pictures; see --pictures" in said("nocaps", place / "nocaps.json")
+    assert "1.jpg: missing, with 0 more of 2 images; see --pictures" in said("nocaps", place / "nocaps.json")
     assert not (place / "out").exists()

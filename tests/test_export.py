@@ -17,9 +17,9 @@ from flip.config.tree import read_tree
 from flip.data.tokenizer import CaptionTokenizer, build
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
-from flip.export.check import picture
+from flip.export.check import example_image
 from flip.export.formats import choose, quiet, targets
-from flip.export.imports import bring
+from flip.export.imports import convert_checkpoint
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -94,7 +94,7 @@ def test_there_and_back(case, trained, tmp_path, project):
     assert found.image < 1e-5
     assert (found.text is None) == one.image_only
     assert (found.further is not None) == bool(one.keeps)
-    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     form, own = params.form.vision, model.params.form.vision
     changed = {"positions": "learned", "patch_bias": form.patch_bias} | (
@@ -126,7 +126,7 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     command.export(model, tokenizer, choose(name, params), tmp_path / "there")
     assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
-    bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     again = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
     texts = ["A photo of two dogs, isn't it?", "", "x " * 30]
     assert np.array_equal(again(texts), tokenizer(texts))
@@ -162,7 +162,7 @@ def test_pictures_are_prepared_alike(trained, tmp_path):
     level."""
     model, tokenizer = trained()
     mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
-    one = picture(75, 75, seed=1)
+    one = example_image(75, 75, seed=1)
     for name, levels in (("open_clip", 0.001), ("timm", 0.001), ("transformers", 1.001)):
         chosen = choose(name, model.params)
         command.export(model, tokenizer, chosen, tmp_path / name)
@@ -253,7 +253,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "other"
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    names = {"picture": picture(40, 40, 0)}
+    names = {"picture": example_image(40, 40, 0)}
     exec(code, names)
     assert names["features"].shape == (1, 32)
 
@@ -270,7 +270,7 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     assert "Commit and versions are not recorded" in text
     assert "| lost: truncated | 10 |" in text
     assert "None is stated; ask the authors" in text
-    names = {"picture": picture(40, 50, 0)}
+    names = {"picture": example_image(40, 50, 0)}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
     if name == "open_clip":
         assert names["image"].shape == names["text"].shape == (1, 24)

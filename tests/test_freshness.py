@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from flip.files import write_atomic, write_json
-from flip.provenance.freshness import FALSE, TRUE, Conflict, align, leftovers
+from flip.provenance.freshness import FRESH_TIME, STALE_TIME, Conflict, align, leftovers
 from flip.provenance.receipt import main
 from flip.provenance.sources import source_hash
 
 CODE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
-CHAIN = {"pictures": ["--scratch"], "shards": ["--after", "receipts/pictures.json"], "weights": []}
-CHAIN["weights"] = ["--after", "receipts/shards.json"]
+CHAIN = {"pictures": ["--intermediate"], "shards": ["--upstream", "receipts/pictures.json"], "weights": []}
+CHAIN["weights"] = ["--upstream", "receipts/shards.json"]
 
 
 def plan(name, **parameters):
@@ -22,54 +22,54 @@ def plan(name, **parameters):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """pictures (scratch) -> shards -> weights, all made."""
+    """pictures (intermediate) -> shards -> weights, all made."""
     monkeypatch.chdir(tmp_path)
     for name, more in CHAIN.items():
         plan(name)
-        words = ["--out", f"receipts/{name}.json", "--spec", f"specs/{name}.json", "--made", f"{name}.bin", *more]
+        words = ["--out", f"receipts/{name}.json", "--spec", f"specs/{name}.json", "--outputs", f"{name}.bin", *more]
         main([*words, "--", sys.executable, "-c", CODE, f"{name}.bin", f"content of {name}"])
     return tmp_path
 
 
-def false(folder):
+def stale(folder):
     align("receipts", "specs")
     times = {name: (folder / f"receipts/{name}.json").stat().st_mtime for name in CHAIN}
-    assert set(times.values()) <= {TRUE, FALSE}
-    return [name for name, time in times.items() if time == FALSE]
+    assert set(times.values()) <= {FRESH_TIME, STALE_TIME}
+    return [name for name, time in times.items() if time == STALE_TIME]
 
 
 def test_all_holds_after_a_run_whatever_the_times_are(folder):
-    assert false(folder) == []
+    assert stale(folder) == []
     for path in folder.rglob("*.json"):
         path.touch()
-    assert false(folder) == []
-    assert {path.stat().st_mtime for path in folder.glob("specs/*")} == {TRUE}
+    assert stale(folder) == []
+    assert {path.stat().st_mtime for path in folder.glob("specs/*")} == {FRESH_TIME}
 
 
 def test_a_changed_spec_makes_its_own_receipt_false(folder):
     plan("shards", width=2)
-    assert false(folder) == ["shards"]
+    assert stale(folder) == ["shards"]
     plan("shards")
-    assert false(folder) == []
+    assert stale(folder) == []
 
 
 def test_scratch_may_go_while_what_it_served_stands(folder):
     (folder / "pictures.bin").unlink()
-    assert false(folder) == []
+    assert stale(folder) == []
     plan("shards", width=2)
-    assert false(folder) == ["pictures", "shards"]
+    assert stale(folder) == ["pictures", "shards"]
 
 
 def test_what_is_kept_may_be_missing_only_where_dvc_has_it(folder):
     (folder / "shards.bin").unlink()
-    assert false(folder) == ["shards"]
+    assert stale(folder) == ["shards"]
     write_atomic("dvc.lock", "stages:\n  data:\n    outs:\n    - path: shards.bin\n")
-    assert false(folder) == []
+    assert stale(folder) == []
 
 
 def test_a_file_that_is_not_what_its_receipt_says(folder):
     write_atomic("weights.bin", "spoiled")
-    assert false(folder) == ["weights"]
+    assert stale(folder) == ["weights"]
     write_atomic("dvc.lock", "stages:\n  variant:\n    outs:\n    - path: weights.bin\n")
     with pytest.raises(Conflict, match=r"weights\.bin; `dvc checkout weights\.bin` brings back"):
         align("receipts", "specs")
@@ -78,7 +78,7 @@ def test_a_file_that_is_not_what_its_receipt_says(folder):
 def test_a_missing_receipt_makes_what_follows_false(folder):
     (folder / "receipts/shards.json").unlink()
     align("receipts", "specs")
-    assert (folder / "receipts/weights.json").stat().st_mtime == FALSE
+    assert (folder / "receipts/weights.json").stat().st_mtime == STALE_TIME
 
 
 def test_results_of_unknown_variants_are_named(folder):

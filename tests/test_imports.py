@@ -18,7 +18,7 @@ from flip.data.tokenizer import CaptionTokenizer
 from flip.export import __main__ as command
 from flip.export import open_clip_models
 from flip.export.formats import FORMATS, choose, quiet, targets
-from flip.export.imports import adopt, bring, convert
+from flip.export.imports import adopt, convert, convert_checkpoint
 from flip.export.imports import main as import_main
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
@@ -38,7 +38,7 @@ def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
     )
     one = targets("open_clip")[0]
     command.export(model, tokenizer, one, tmp_path / "first")
-    bring(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
+    convert_checkpoint(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     assert params.form.vision.mean == (0.48, 0.46, 0.41)
     tokenizer = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
@@ -75,10 +75,10 @@ def test_nothing_in_a_checkpoint_is_run(name, file, trained, tmp_path, project):
     canary = tmp_path / "canary"
     torch.save({"state_dict": Payload(canary)}, tmp_path / "there" / file)
     with pytest.raises(ValueError, match=f"{name} cannot load it"):
-        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     (tmp_path / "there" / file).write_bytes(pickle.dumps(Payload(canary), protocol=2))
     with pytest.raises(ValueError, match=f"{name} cannot load it"):
-        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     assert not canary.exists()
     assert not (tmp_path / "back").exists()
 
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_named(name, damage, trained, tmp_path, project)
         stored.pop(next(name for name in stored if "blocks.1" in name or "layers.1" in name))
         save_file(stored, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"there: {name} cannot load it|apart"):
-        bring(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
     assert not (tmp_path / "back").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_kind_is_refused(extra, message, trained, tmp_pa
     theirs = timm.create_model(config["architecture"], **config["model_args"])
     save_file(theirs.state_dict(), tmp_path / "there" / "model.safetensors")
     with pytest.raises(ValueError, match=message):
-        bring(options(tmp_path / "there", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "there", "timm", tmp_path / "back"), project.baseline)
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-L-14-336", "ViT-H-14", "ViT-B-16-SigLIP"])
@@ -161,9 +161,9 @@ def test_a_bare_file_needs_the_name_of_its_architecture(tmp_path, project):
     theirs = timm.create_model("test_vit", num_classes=10)
     torch.save(theirs.state_dict(), tmp_path / "vit.pth")
     with pytest.raises(ValueError, match="a file of weights needs --architecture"):
-        bring(options(tmp_path / "vit.pth", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "vit.pth", "timm", tmp_path / "back"), project.baseline)
     with pytest.raises(ValueError, match="not there; --source wants"):
-        bring(options(tmp_path / "vit.bin", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(tmp_path / "vit.bin", "timm", tmp_path / "back"), project.baseline)
 
 
 def write_small_parameters(path):
@@ -255,5 +255,5 @@ def test_no_code_beside_a_checkpoint_is_run(name, file, asked, trained, tmp_path
         write_json(there / "tokenizer_config.json", words)
     write_json(there / file, config if name == "open_clip" else config | asked)
     with suppress(ValueError):  # some are not needed to read the weights
-        bring(options(there, name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(options(there, name, tmp_path / "back"), project.baseline)
     assert not canary.exists()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from flip.export.names import TIMM, TRANSFORMERS, Pair, exported
+from flip.export.names import TIMM, TRANSFORMERS, WeightPair, exported
 from flip.export.transformers_models import VitMaeDecoder
 from flip.losses import Setting, objectives
 from flip.losses.reconstruction import ReconstructionObjective
@@ -54,7 +54,7 @@ def part(table, theirs, ours):
     """The pairs of a table that are about a part of the models, under the names that it has by itself."""
     cut = lambda names, prefix: tuple(name.removeprefix(prefix) for name in names)  # noqa: E731
     chosen = [pair for pair in table if pair.theirs[0].startswith(theirs) and pair.ours[0].startswith(ours)]
-    return [Pair(cut(pair.theirs, theirs), cut(pair.ours, ours), pair.layout) for pair in chosen]
+    return [WeightPair(cut(pair.theirs, theirs), cut(pair.ours, ours), pair.layout) for pair in chosen]
 
 
 def test_vision_tower_equals_timm(change):

@@ -41,8 +41,8 @@ def plan(code=None, **parameters):
 
 
 def make(name="one", text="made", after=(), *more, code=COUNTING):
-    words = ["--out", f"receipts/{name}.json", "--spec", "specs/one.json", "--made", f"{name}.txt"]
-    words += ["--after", *after] if after else []
+    words = ["--out", f"receipts/{name}.json", "--spec", "specs/one.json", "--outputs", f"{name}.txt"]
+    words += ["--upstream", *after] if after else []
     main([*words, *more, "--", sys.executable, "-c", code, f"{name}.txt", text])
     return read_json(f"receipts/{name}.json")
 
@@ -62,14 +62,14 @@ def test_a_receipt_names_inputs_and_products(folder):
 
 def test_files_of_a_folder_identify_the_result_whichever_there_are(folder):
     code = COUNTING + "; import os; os.makedirs('shown', exist_ok=True); open('shown/' + sys.argv[2], 'w').write('x')"
-    first = make("one", "a", (), "--within", "shown", code=code)
+    first = make("one", "a", (), "--output-dirs", "shown", code=code)
     assert list(first["made"]) == ["one.txt", "shown/a"]
-    assert make("one", "a", (), "--within", "shown", code=code) == first
+    assert make("one", "a", (), "--output-dirs", "shown", code=code) == first
     (folder / "shown" / "a").unlink()
-    assert make("one", "a", (), "--within", "shown", code=code)["made"] == first["made"]
+    assert make("one", "a", (), "--output-dirs", "shown", code=code)["made"] == first["made"]
     assert times_made(folder) == 2
-    assert make("two", "b", (), "--within", "shown")["made"].keys() == {"two.txt", "shown/a"}
-    assert make("three", "b", (), "--within", "nowhere")["made"].keys() == {"three.txt"}
+    assert make("two", "b", (), "--output-dirs", "shown")["made"].keys() == {"two.txt", "shown/a"}
+    assert make("three", "b", (), "--output-dirs", "nowhere")["made"].keys() == {"three.txt"}
 
 
 def test_what_stands_is_not_made_again(folder):
@@ -135,7 +135,7 @@ def test_a_command_that_fails_or_makes_nothing_leaves_no_receipt(folder, capsys)
 
 
 def start(code):
-    words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
+    words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--outputs", "one.txt", "--"]
     return subprocess.Popen(
         [sys.executable, "-m", "flip.provenance.receipt", *words, sys.executable, "-c", code, "one.txt", "x"]
     )
@@ -289,7 +289,7 @@ def test_frozen_parameters_that_were_replaced_before_the_job_read_them_are_refus
     code = (
         "open('specs/clip.yaml', 'a').write('# ');import sys; from flip.config.frozen import load; load(sys.argv[3]);"
     )
-    words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--made", "one.txt", "--"]
+    words = ["--out", "receipts/one.json", "--spec", "specs/one.json", "--outputs", "one.txt", "--"]
     with pytest.raises(SystemExit, match="1"):
         main([*words, sys.executable, "-c", code + COUNTING, "one.txt", "made", "specs/clip.yaml"])
     assert "specs/clip.yaml: replaced since this job began" in capfd.readouterr().err

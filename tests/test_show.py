@@ -91,7 +91,7 @@ def test_class_features_and_scores_are_those_of_clip_benchmark(variant):
     classes, templates = prompts("data/tiny/tests/fine")
     weights = benchmark.zero_shot_classifier(Full(one.model), one.tokenize, classes, templates, "cpu", amp=False)
     torch.testing.assert_close(one.class_features("fine"), weights.T, rtol=1e-6, atol=1e-6)
-    features = one.image(one.shelf("fine").pictures)
+    features = one.image(one.load_set("fine").pictures)
     cosines = features @ weights
     scores = one.scores("fine", features)
     assert torch.equal(scores.argmax(1), cosines.argmax(1))
@@ -103,16 +103,16 @@ def test_class_features_and_scores_are_those_of_clip_benchmark(variant):
 
 def test_best_matches_are_those_of_all_pictures_of_all_sets():
     one = viewer("clip")
-    shelves = [one.shelf(name) for name in ("fine", "retrieval")]
+    test_sets = [one.load_set(name) for name in ("fine", "retrieval")]
     text = F.normalize(one.model.encode_text(one.tokenize(["red picture"])), dim=-1).detach()
-    pixels = torch.from_numpy(np.concatenate([np.array(shelf.pictures) for shelf in shelves]))
+    pixels = torch.from_numpy(np.concatenate([np.array(test_set.pictures) for test_set in test_sets]))
     cosines = (F.normalize(one.model.encode_image(pixels), dim=-1) @ text.T)[:, 0].detach()
-    found = one.matches("red picture", shelves, 7)
+    found = one.matches("red picture", test_sets, 7)
     torch.testing.assert_close(
         torch.tensor([match.cosine for match in found]), cosines.sort(descending=True).values[:7]
     )
     for match in found:
-        name, number = re.fullmatch(r"(\w+), picture (\d+)", match.picture.source).groups()
+        name, number = re.fullmatch(r"(\w+), image (\d+)", match.picture.source).groups()
         place = int(number) + PICTURES * (name == "retrieval")
         assert cosines[place].item() == pytest.approx(match.cosine, abs=1e-6)
         assert np.array_equal(match.picture.pixels, pixels[place].numpy())
@@ -121,12 +121,12 @@ def test_best_matches_are_those_of_all_pictures_of_all_sets():
 
 def test_test_sets_are_looked_at_once_per_weights(monkeypatch):
     one = viewer("clip")
-    shelves = [one.shelf("fine")]
-    first = one.matches("red", shelves, 3)
+    test_sets = [one.load_set("fine")]
+    first = one.matches("red", test_sets, 3)
     again = viewer("clip")
     monkeypatch.setattr(again, "image", lambda *_: pytest.fail("computed again"))
-    assert [match.cosine for match in again.matches("red", shelves, 3)] == [match.cosine for match in first]
-    assert viewer("flip-50").matches("red", shelves, 3)[0].cosine != first[0].cosine
+    assert [match.cosine for match in again.matches("red", test_sets, 3)] == [match.cosine for match in first]
+    assert viewer("flip-50").matches("red", test_sets, 3)[0].cosine != first[0].cosine
 
 
 def test_patches_that_a_mask_removes_are_grey_and_all_others_the_pictures():
@@ -144,7 +144,7 @@ def test_patches_that_a_mask_removes_are_grey_and_all_others_the_pictures():
 
 def test_masks_are_those_of_training():
     one = viewer("flip-50")
-    picture = one.picture(one.shelf("fine"), 17)
+    picture = one.picture(one.load_set("fine"), 17)
     order = mask_patches(0, torch.tensor([17]), 16, 8)
     assert torch.equal(one.kept(picture), order.ids_keep)
     assert viewer("clip").kept(picture) is None
@@ -184,9 +184,9 @@ def test_a_picture_of_ones_own_is_cut_to_its_square(show, tmp_path):
 def test_without_a_sentence_the_best_class_is_looked_for(show):
     html = show("clip", "--number", 5)
     one = viewer("clip")
-    best = one.best_class(one.picture(one.shelf("fine"), 5))
+    best = one.best_class(one.picture(one.load_set("fine"), 5))
     assert f"<h1>“{best}”</h1>" in html
-    assert "fine, picture 5" in html
+    assert "fine, image 5" in html
 
 
 def test_the_same_question_gives_the_same_page(show):
@@ -226,7 +226,7 @@ def test_bad_pictures_and_sets_are_named(refused, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     assert "text.jpg: cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "text.jpg")
     assert "cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "missing.jpg")
-    assert "--number 40: fine has pictures 0 to 39" in refused("clip", "red", "--number", 40)
+    assert "--number 40: fine has images 0 to 39" in refused("clip", "red", "--number", 40)
     assert "--number -1" in refused("clip", "red", "--number", -1)
     assert "--sets fien: no such test set; did you mean 'fine'?" in refused("clip", "red", "--sets", "fien")
 

@@ -329,7 +329,7 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     assert found.shape == (16,)
     assert found.mean() > 0.9
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    tuned = finetuning.learned(model, training, 4, tuning, 0, "cpu").vision
+    tuned = finetuning.train(model, training, 4, tuning, 0, "cpu").vision
     assert not torch.equal(tuned.embed.weight, model.vision.embed.weight)
 
 

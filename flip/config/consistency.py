@@ -1,4 +1,4 @@
-"""What params.yaml has to say without contradiction: between its variants, tables, reports, models and scales."""
+"""Check params.yaml for contradictions between its variants, tables, reports, models and scales."""
 
 import re
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ BESIDE |= {f"figure-{name}" for name in ("tradeoff", "costs", "training", "scali
 
 @cache
 def rules() -> frozenset[str]:
-    """Names of the workflow's rules, which are targets of Snakemake as reports are."""
+    """Return the names of the workflow's rules, which are targets of Snakemake as reports are."""
     files = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
     texts = [path.read_text() for path in files if path.exists()]
     return frozenset(name for text in texts for name in re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.MULTILINE))
 
 
 def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
-    """Raises ParameterError unless the variants whose towers this one begins with have such towers."""
+    """Raise ParameterError unless the variants whose towers this one starts from have such towers."""
     for side in ("image", "text"):
         name, key = getattr(params, f"{side}_tower").variant, f"variants.{params.variant}.{side}_tower.weights"
         if name is None:
@@ -44,13 +44,13 @@ def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
 
 
 def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: str) -> None:
-    """Raises ParameterError for all metrics that the scale's sets do not have."""
+    """Raise ParameterError for all metrics that the scale's sets do not have."""
     if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, sets))]:
         raise ParameterError(*faults)
 
 
 def check(project) -> None:
-    """Everything that can be wrong before a job starts.
+    """Check everything that can be wrong before a job starts.
 
     Raises:
         ParameterError: every fault of the parts; or, where these are right, of what they are together.
@@ -66,7 +66,7 @@ def check(project) -> None:
 
 
 def _collect(faults: Faults, project, *rules) -> None:
-    """Keeps what the rules find: each gives places with their faults."""
+    """Collect what the rules find: each gives places with their faults."""
     for rule in rules:
         with faults.collected():
             for where, fault in rule(project):
@@ -74,7 +74,7 @@ def _collect(faults: Faults, project, *rules) -> None:
 
 
 def kinds(project) -> Iterator[tuple[str, str]]:
-    """Folders for what is not measured, and measures of classes for sets without any."""
+    """Find folders for what is not measured, and measures of classes for sets without any."""
     for role, one in project.test_sets.items():
         if one.kind not in (*KINDS, *LEARNED, None):
             fault = f"'{one.place}' is for '{one.kind}', as dataset_type.txt says; {nearest(one.kind, KINDS)}"
@@ -85,7 +85,7 @@ def kinds(project) -> Iterator[tuple[str, str]]:
 
 
 def models(project) -> Iterator[tuple[str, str]]:
-    """Also those that no scale names."""
+    """Check also those that no scale names."""
     for name, tree in project.tree["models"].items():
         try:
             checked(Model, tree, f"models.{name}")
@@ -94,7 +94,7 @@ def models(project) -> Iterator[tuple[str, str]]:
 
 
 def names(project) -> Iterator[tuple[str, str]]:
-    """Names that stand for something else already."""
+    """Find names that are used for something else already."""
     for name in (one for one in project.tree["reports"] if one in rules()):
         yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
     for name in (one for one in project.tree["tables"] if one in BESIDE):
@@ -102,7 +102,7 @@ def names(project) -> Iterator[tuple[str, str]]:
 
 
 def scales(project) -> Iterator[tuple[str, str]]:
-    """Every scale's own values, and its sets."""
+    """Check every scale's own values, and its sets."""
     for name in project.tree["scales"]:
         one = replace(project, scale=name)
         try:
@@ -115,7 +115,7 @@ def scales(project) -> Iterator[tuple[str, str]]:
 
 
 def elsewhere(project) -> Iterator[tuple[str, str]]:
-    """Metrics of tables at the other scales."""
+    """Check metrics of tables at the other scales."""
     for name in (one for one in project.tree["scales"] if one != project.scale):
         try:
             _ = replace(project, scale=name).tables
@@ -128,7 +128,7 @@ def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
 
 
 def differ(project) -> Iterator[tuple[str, str]]:
-    """Variants that resolve to the same parameters."""
+    """Find variants that resolve to the same parameters."""
     seen = {}
     for name, params in project.variants.items():
         if (first := seen.setdefault(params.model_dump_json(exclude=IDENTITY), name)) != name:
@@ -139,7 +139,7 @@ def differ(project) -> Iterator[tuple[str, str]]:
 
 
 def shown(project) -> Iterator[tuple[str, str]]:
-    """Reports without a table, and runs of laws that are in none."""
+    """Find reports without a table, and runs of laws that are in none."""
     for name, report in project.reports.items():
         if not (tables := project.of(name).tables):
             yield f"reports.{name}", "no table names it; give it one, or remove it"
@@ -149,7 +149,7 @@ def shown(project) -> Iterator[tuple[str, str]]:
 
 
 def measured(project) -> Iterator[tuple[str, str]]:
-    """Metrics of figures and laws that no set has, or that are none of theirs; columns that no row can fill."""
+    """Find metrics of figures and laws that no set has, or that are none of theirs; columns that no row can fill."""
     asked = {
         f"reports.{name}.scaling.metric": one.scaling.metric for name, one in project.reports.items() if one.scaling
     }
@@ -165,7 +165,7 @@ def measured(project) -> Iterator[tuple[str, str]]:
 
 
 def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
-    """Metrics of masked inference in a table of variants that mask nothing."""
+    """Find metrics of masked inference in a table of variants that mask nothing."""
     if not any(project.variants[one].masking.image for one in table.variants):
         for metric in project.metrics(name):
             if metric.task in (MASKED, ENSEMBLE):
@@ -173,7 +173,7 @@ def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
 
 
 def read_codes_alike(project) -> Iterator[tuple[str, str]]:
-    """A scale has one image tokenizer, for the images and patches of its baseline."""
+    """Check that the image tokenizer fits: a scale has one, for the images and patches of its baseline."""
     model = project.baseline.model
     for name, params in project.variants.items():
         if params.flava.reads_codes and (params.model.image, params.model.patch) != (model.image, model.patch):
@@ -185,7 +185,7 @@ def read_codes_alike(project) -> Iterator[tuple[str, str]]:
 
 
 def transferable(project) -> Iterator[tuple[str, str]]:
-    """Metrics of tables for which there is nothing to learn from; the first one of them."""
+    """Find the first metric of the tables that has no training data."""
     tables = {
         name: table
         for name, table in project.tables.items()

@@ -1,4 +1,4 @@
-"""What is said when parameters are wrong: every fault as a line with its key, its value, what is allowed."""
+"""Report wrong parameters: every fault as a line with key, value and what is allowed."""
 
 import difflib
 import json
@@ -14,7 +14,7 @@ LONGEST = 200  # characters of a value, or of a list of names, that are shown
 
 
 class ParameterError(ValueError):
-    """params.yaml, a frozen copy, or a command line is not what the schema asks for.
+    """Report that params.yaml, a frozen copy, or a command line does not fit the schema.
 
     Made of messages, or of pairs (place, fault) where a fault may be the same in several places.
     """
@@ -31,21 +31,21 @@ def shortened(text: str) -> str:
 
 
 def nearest(name, known) -> str:
-    """A sentence that lists what is allowed, the closest name first."""
+    """Return a sentence that lists what is allowed, the closest name first."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(sorted(map(str, known)))}"
 
 
 def must_know(names, known, what: str, where: str) -> None:
-    """Raises ParameterError for the first of the names that is not known."""
+    """Raise ParameterError for the first of the names that is not known."""
     for name in names:
         if not isinstance(name, str) or name not in known:
             raise ParameterError((where, f"unknown {what} '{shortened(str(name))}'; {nearest(name, known)}"))
 
 
 def must_be_name(name: str, where: str) -> None:
-    """Raises ParameterError for a name of a command line that may not become a path."""
+    """Raise ParameterError for a name of a command line that may not become a path."""
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
@@ -54,7 +54,7 @@ def must_be_name(name: str, where: str) -> None:
 
 
 def _known_keys(schema, location):
-    """Field names of the section at `location`; steps that are no field (list items) are skipped."""
+    """Return the field names of the section at `location`; steps that are no field (list items) are skipped."""
     for key in location:
         field = schema.model_fields.get(key) if isinstance(schema, type) else None
         if field is None:
@@ -65,7 +65,7 @@ def _known_keys(schema, location):
 
 
 def explain(error: ValidationError, schema) -> Iterator[str]:
-    """Each fault as a line: key, value, what is allowed."""
+    """Return each fault as a line: key, value, what is allowed."""
     for fault in error.errors():
         path = fault["loc"]
         # Some checks are about all parameters together.
@@ -80,7 +80,7 @@ def explain(error: ValidationError, schema) -> Iterator[str]:
 
 
 def check(schema: type[Section], tree: dict, where: str):
-    """`tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number.
+    """Return `tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number.
 
     Raises:
         ParameterError: every fault, as key, value, what is allowed.
@@ -92,27 +92,27 @@ def check(schema: type[Section], tree: dict, where: str):
 
 
 class Faults:
-    """Faults that are collected, so that all are told at once."""
+    """Collect faults, so that all are reported at once."""
 
     def __init__(self):
         self.parts = []
 
     @contextmanager
     def collected(self):
-        """Keeps a ParameterError for `raise_all`, and goes on."""
+        """Keep a ParameterError for `raise_all`, and continue."""
         try:
             yield
         except ParameterError as error:
             self.parts += error.parts
 
     def raise_all(self) -> None:
-        """Raises ParameterError of all that was collected, if anything was."""
+        """Raise ParameterError of all that was collected, if anything was."""
         if self.parts:
             raise ParameterError(*self.parts)
 
 
 def _told(parts: list[tuple[str, str]]) -> str:
-    """Every fault once, with its place, or the first of many; a single one is a single line."""
+    """Return every fault once, with its place, or the first of many; a single one is a single line."""
     places = {}
     for where, fault in parts:
         places.setdefault(fault, {})[where] = None

@@ -12,19 +12,19 @@ from flip.config.strict_yaml import read_mapping
 
 
 def merge(base, delta):
-    """`base` with the keys of `delta` replaced; mappings are merged key by key."""
+    """Return `base` with the keys of `delta` replaced; mappings are merged key by key."""
     if not (isinstance(base, dict) and isinstance(delta, dict)):
         return delta
     return base | {key: merge(base.get(key), value) for key, value in delta.items()}
 
 
 def load(path) -> Params:
-    """Frozen parameters from a file that holds what `dump` gives."""
+    """Load frozen parameters from a file that `dump` wrote."""
     return check(Params, read_mapping(path), str(path))
 
 
 def to_yaml(tree: dict) -> str:
-    """In libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
+    """Write YAML by libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
     return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 

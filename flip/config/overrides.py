@@ -8,7 +8,7 @@ KEYS = ("scale", "variant", "reports")
 
 
 def given(words: list[str]) -> list[str]:
-    """The KEY=VALUE words after --config on a command line."""
+    """Return the KEY=VALUE words after --config on a command line."""
     found, inside = [], False
     for word in words:
         name, _, rest = word.partition("=")
@@ -22,7 +22,7 @@ def given(words: list[str]) -> list[str]:
 
 
 def must_be_named_once(config: dict, words: list[str]) -> None:
-    """Raises ParameterError where a key is on the command line twice, of which Snakemake takes the last, or after a
+    """Raise ParameterError where a key is on the command line twice, of which Snakemake takes the last, or after a
     --config that is not the last, which Snakemake forgets."""
     keys = [word.partition("=")[0] for word in given(words)]
     for key in dict.fromkeys(keys):
@@ -33,7 +33,7 @@ def must_be_named_once(config: dict, words: list[str]) -> None:
 
 
 def must_be_read(config: dict, words: list[str]) -> None:
-    """Raises ParameterError where a target that reads a key is not on the command line, so that it would choose nothing
+    """Raise ParameterError where a target that reads a key is not on the command line, so that it would choose nothing
     and all be made."""
     for key, target in {"variant": "variant", "reports": "report"}.items():
         if key in config and words and target not in words:
@@ -43,7 +43,7 @@ def must_be_read(config: dict, words: list[str]) -> None:
 
 
 def must_be_names(config: dict) -> None:
-    """Raises ParameterError for an unknown key, or a value that names nothing."""
+    """Raise ParameterError for an unknown key, or a value that names nothing."""
     must_know(config, KEYS, "key", "--config")
     for key, value in config.items():
         if not isinstance(value, str) or not value.strip():
@@ -52,7 +52,7 @@ def must_be_names(config: dict) -> None:
 
 
 def chosen_variants(config: dict, project: Project) -> list[str]:
-    """What `--config variant=flip-50` names; all variants without it.
+    """Return the variants that `--config variant=flip-50` names; all variants without it.
 
     Raises:
         ParameterError: params.yaml has no such variant.
@@ -63,7 +63,7 @@ def chosen_variants(config: dict, project: Project) -> list[str]:
 
 
 def chosen_reports(config: dict, project: Project) -> list[str]:
-    """What `--config reports=ablations,systems` names; all reports without it.
+    """Return the reports that `--config reports=ablations,systems` names; all reports without it.
 
     Raises:
         ParameterError: params.yaml has no such report, or one is named twice.
@@ -77,7 +77,7 @@ def chosen_reports(config: dict, project: Project) -> list[str]:
 
 
 def configured(path, config: dict, words: list[str]) -> Project:
-    """params.yaml, checked, at the scale that `config` names; `words` are those of Snakemake's command line.
+    """Return params.yaml, checked, at the scale that `config` names; `words` are those of Snakemake's command line.
 
     Raises:
         ParameterError: what is wrong with either.

@@ -21,14 +21,14 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Project:
-    """params.yaml as it stands, for one scale; whole, or as much of it as concerns one report (`of`)."""
+    """Hold params.yaml for one scale; all of it, or the part that concerns one report (`of`)."""
 
     tree: dict
     scale: str
 
     @cached_property
     def variants(self) -> dict[str, Params]:
-        """Every variant, resolved and checked."""
+        """Return every variant, resolved and checked."""
         found, faults = {}, Faults()
         for name in self.tree["variants"]:
             with faults.collected():
@@ -42,7 +42,8 @@ class Project:
 
     @property
     def baseline(self) -> Params:
-        """The first row of the first table: it stands for its scale where variants do not differ."""
+        """Return the variant of the first row of the first table, which stands for its scale where variants do not
+        differ."""
         if not self.tables:
             raise ParameterError(f"params.yaml, tables: none is shown at scale '{self.scale}'; add one, or its scale")
         return self.variants[next(iter(self.tables.values())).variants[0]]
@@ -61,7 +62,7 @@ class Project:
 
     @cached_property
     def tables_of_all_scales(self) -> dict[str, Table]:
-        """As params.yaml has them, with names that it knows."""
+        """Return them as params.yaml has them, with names that it knows."""
         found, faults = self._checked("tables", Table), Faults()
         for name, table in found.items():
             for key, what, names in (
@@ -83,7 +84,7 @@ class Project:
         return found
 
     def of(self, report: str) -> "Project":
-        """With the tables, and the trade-off figure, of one report only."""
+        """Return the project with the tables, and the trade-off figure, of one report only."""
         self._must_know("report", [report], "reports")
         tables = {name: self.tree["tables"][name] for name, table in self.tables.items() if table.report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
@@ -94,7 +95,7 @@ class Project:
         return part
 
     def chain(self, variant: str) -> list[str]:
-        """A variant, those whose training it builds on, and so on."""
+        """Yield a variant, those whose training it builds on, and so on."""
         found = [variant]
         for name in found:
             found += [one for one in self.variants[name].before if one not in found]
@@ -102,7 +103,7 @@ class Project:
 
     @cached_property
     def named(self) -> list[str]:
-        """Variants that the tables and the figure name, and those that they build on; the baseline first."""
+        """Return the variants that the tables and the figure name, and those that they build on; the baseline first."""
         curves = self.tradeoff.curves.values() if self.tradeoff else []
         lists = [[self.baseline.variant], *(table.variants for table in self.tables.values()), *curves]
         names = list(dict.fromkeys(name for names in lists for name in names))
@@ -128,7 +129,7 @@ class Project:
 
     @cached_property
     def places(self) -> dict[str, str | None]:
-        """Role -> place of all test sets of the scale; None: it has none."""
+        """Return the place of each test set of the scale by its role; None: it has none."""
         self.plain()  # which is wrong where a set is
         return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
@@ -194,7 +195,8 @@ class Project:
         must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
 
     def _with_size(self, tree: dict, where: str) -> dict:
-        """The tree with the sizes of the model that it names; a delta may name another, or change sizes one by one."""
+        """Return the tree with the sizes of the model that it names; a delta may name another, or change sizes one by
+        one."""
         name, models = tree.get("model"), self.tree["models"]
         if isinstance(name, dict):
             return tree
@@ -203,7 +205,7 @@ class Project:
         return tree | {"model": models[name]}
 
     def _with_deltas(self, deltas: list[dict], where: str, **names) -> Params:
-        """base <- scale <- deltas."""
+        """Merge base <- scale <- deltas."""
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
         tree.pop("tuning", None)
         for one in ({}, *deltas):
@@ -213,14 +215,14 @@ class Project:
 
     @property
     def tuning(self) -> dict:
-        """What the scale changes of a variant that another one starts from."""
+        """Return what the scale changes of a variant that another one starts from."""
         found = merge(self.tree["base"], self.tree["scales"][self.scale] or {}).get("tuning", {})
         if not isinstance(found, dict):
             raise ParameterError(f"params.yaml, tuning at scale '{self.scale}': no mapping of keys (value: {found!r})")
         return found
 
     def plain(self) -> Params:
-        """The scale's own values, that of no variant."""
+        """Return the scale's own values, without any variant's."""
         where = f"params.yaml, scale '{self.scale}'"
         if "larger" in (tree := merge(self.tree["base"], self.tree["scales"][self.scale] or {})):
             must_know([tree["larger"]], self.tree["models"], "model", f"{where}, larger")
@@ -229,7 +231,7 @@ class Project:
         return found
 
     def resolve(self, variant: str) -> Params:
-        """base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.
+        """Resolve base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.
 
         Raises:
             ParameterError: an unknown variant, or every fault of its parameters.
@@ -249,7 +251,7 @@ class Project:
         return self._with_deltas(deltas, where, variant=variant)
 
     def check(self) -> "Project":
-        """Everything that can be wrong before a job starts.
+        """Check everything that can be wrong before a job starts.
 
         Raises:
             ParameterError: every fault, naming the key, the value, what is allowed.

@@ -98,7 +98,7 @@ class Cost(Section):
 
 
 class File(Section):
-    """The outline of params.yaml; what is in the mappings is checked as that for which it is used."""
+    """Describe the outline of params.yaml; what is in the mappings is checked where it is used."""
 
     scale: Name
     base: dict[str, Any]
@@ -111,7 +111,7 @@ class File(Section):
 
 
 class Params(Objectives):
-    """One variant at one scale, fully resolved: what `params.yaml` beside its results holds."""
+    """Hold one variant at one scale, fully resolved, as `params.yaml` beside its results has it."""
 
     scale: Name
     variant: Name
@@ -141,18 +141,18 @@ class Params(Objectives):
 
     @property
     def before(self) -> list[str]:
-        """The variants whose training this one builds on."""
+        """Return the variants whose training this one builds on."""
         return sorted({self.start, self.image_tower.variant, self.text_tower.variant} - {None})
 
     @property
     def features(self) -> str | None:
-        """What the image features go by that are computed once: the variant whose tower gives them, or, with a tower
-        from a file, this one; None where the tower is trained."""
+        """Return the name of the precomputed image features: the variant whose tower computes them, or, with a tower
+        from a file, this one; None if the tower is trained."""
         return (self.image_tower.variant or self.variant) if self.image_tower.locked else None
 
     @property
     def embedding(self) -> int:
-        """Width of the common space; of image features alone, where there is none."""
+        """Return the width of the common space, or without one that of image features."""
         projected = self.aligned and self.form.vision.projection != "none"
         return self.model.embedding if projected else self.model.vision.width
 
@@ -163,14 +163,14 @@ class Params(Objectives):
 
     @property
     def unaligned(self) -> str | None:
-        """Why pictures cannot be compared with captions, where they cannot."""
+        """Return why images cannot be compared with captions; None if they can."""
         if not (self.has_image_tower and self.has_text_tower):
             return f"no {'image' if self.has_text_tower else 'text'} tower"
         return None if self.aligned else "no common space"
 
     @property
     def kept_patches(self) -> int:
-        """Patches that the vision tower sees in training: int(patches x (1 - masking.image)), as in MAE."""
+        """Return the patches that the image tower reads in training: int(patches x (1 - masking.image)), as in MAE."""
         return int(self.model.patches * (1 - self.masking.image))
 
     @property
@@ -198,7 +198,7 @@ class Params(Objectives):
         return self
 
     def _must_last(self, samples: float) -> None:
-        """Raises ValueError where at most so many samples make no step, or none after the warm-up."""
+        """Raise ValueError where at most so many samples make no step, or none after the warm-up."""
         if samples < self.train.global_batch:
             raise ValueError(
                 f"train.epochs x train.epochs_scale = {self.train.total_epochs:g} over train.data_share are "

@@ -44,7 +44,7 @@ FAULTS = {
 
 
 class _Reader:
-    """Makes values of the nodes of one file."""
+    """Construct values from the nodes of one file."""
 
     def __init__(self, file: str):
         self.file = file
@@ -55,7 +55,7 @@ class _Reader:
         raise ParameterError(f"{self.file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}: {fault}")
 
     def value(self, node: yaml.Node):
-        """The node's value; one that is named by several aliases is made once."""
+        """Return the node's value; one that is named by several aliases is constructed once."""
         if id(node) in self.known:
             if self.known[id(node)] is None:
                 self.refuse(node, "this anchor holds an alias of itself; write the value out")
@@ -80,7 +80,7 @@ class _Reader:
         return self.mapping(node) if kind == "map" else [self.value(one) for one in node.value]
 
     def scalar(self, node: yaml.ScalarNode):
-        """A value that YAML 1.1 and 1.2 agree on."""
+        """Return a value that YAML 1.1 and 1.2 agree on."""
         text, tag = node.value, node.tag.removeprefix(TAG)
         if node.style not in (None, "") or (tag == "str" and not read_otherwise(text)):
             return text if tag == "str" else self.refuse(node, f"tag {tag!r} before a text; write the value alone")
@@ -92,7 +92,7 @@ class _Reader:
         return text.lower() == "true" if tag == "bool" else {"int": int, "float": float}[tag](text)
 
     def key(self, node: yaml.Node) -> str:
-        """A mapping's key, which is text."""
+        """Return a mapping's key, which is a text."""
         if isinstance(node, yaml.ScalarNode) and node.tag == f"{TAG}str" and node.value != "<<":
             return self.value(node)
         shown = node.value if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
@@ -113,19 +113,19 @@ class _Reader:
 
 
 def parts(node: yaml.Node) -> list[yaml.Node]:
-    """The nodes that a node holds."""
+    """Return the nodes that a node contains."""
     if isinstance(node, yaml.ScalarNode):
         return []
     return [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
 
 
 def read_otherwise(text: str) -> bool:
-    """Whether some YAML program takes for another value what YAML 1.1 takes for a text."""
+    """Return whether some YAML program takes for another value what YAML 1.1 takes for a text."""
     return bool(NUMERIC.fullmatch(text) or any(one.fullmatch(text) for one in PLAIN.values()))
 
 
 def _text(path: Path, file: str) -> str:
-    """The file's text, none of it hidden."""
+    """Return the file's text, which must be printable."""
     content = read_planned(path)
     try:
         text = content.decode("utf-8-sig")
@@ -142,7 +142,7 @@ def _text(path: Path, file: str) -> str:
 
 
 def _must_be_shallow(text: str, file: str) -> None:
-    """Raises ParameterError before nodes are made of too many lists in each other, which ends Python without a word."""
+    """Raise ParameterError for lists nested too deeply, which would crash Python."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -159,7 +159,7 @@ def _explained(error: yaml.YAMLError, file: str) -> ParameterError:
 
 
 def read_mapping(path) -> dict:
-    """The mapping that a YAML file holds.
+    """Read the mapping that a YAML file contains.
 
     Raises:
         ParameterError: one line with file, line and column: no UTF-8, no YAML, more than one document, no mapping, a

@@ -1,4 +1,4 @@
-"""How the contrastive losses cut their logits into tiles; here, since plans of memory are made without torch."""
+"""Define the tiles of the contrastive losses' logits; here, as memory is planned without torch."""
 
 # Side of a tile. CPU: 4 MB of float32 stay near a core; between 512 and 2,048 the time hardly changes. GPU: larger, so
 # that a tile is worth starting its kernels; 64 MB whatever the batch.

@@ -1,4 +1,5 @@
-"""Whether a variant can begin with another one's image or text tower (image_tower.weights, text_tower.weights)."""
+"""Decide whether a variant can start from another one's image or text tower (image_tower.weights,
+text_tower.weights)."""
 
 from flip.config.schema import Params
 
@@ -6,7 +7,7 @@ PROJECTED = {"model.embedding", "form.vision.projection", "form.text.projection"
 
 
 def image_facts(params: Params) -> dict:
-    """By key, what decides the shape and the meaning of the image tower's weights and its projection's."""
+    """Return by key what decides the shape and the meaning of the image tower's weights and its projection's."""
     model, form = params.model, params.form.vision.model_dump()
     if not params.aligned:
         form["projection"] = "none"
@@ -16,7 +17,7 @@ def image_facts(params: Params) -> dict:
 
 
 def text_facts(params: Params) -> dict:
-    """The same of the text tower; captions decide what its tokens mean."""
+    """Return the same of the text tower; captions decide what its tokens mean."""
     found = {"model.tokens": params.model.tokens, "model.embedding": params.embedding}
     sections = {"model.text": params.model.text, "form.text": params.form.text, "captions": params.captions}
     for section, values in sections.items():
@@ -28,8 +29,8 @@ FACTS = {"image": image_facts, "text": text_facts}
 
 
 def misfit(params: Params, side: str, source: Params) -> str | None:
-    """Why `source` cannot give its tower, if it cannot. A tower of its own training is asked for, of the same form; a
-    projection only where it goes on slowly or not at all: else it may begin anew (FLAVA)."""
+    """Return why `source` cannot give its tower, or None. It must have trained a tower of the same form itself; a
+    projection is needed only if it learns slowly or not at all: else it may be initialized anew (FLAVA)."""
     name = source.variant
     if not getattr(source, f"has_{side}_tower"):
         return f"'{name}' has no {side} tower; name a variant that has one"

@@ -32,7 +32,7 @@ from flip.testsets.reader import places, prompts, revision, set_folder
 
 
 def revisions(params: Params, data: Path) -> dict[str, dict]:
-    """What each set consists of, as the data's stage has found it.
+    """Return what each set consists of, as the data's stage has recorded it.
 
     Raises:
         ValueError: a public set's mirror, or a set of one's own, has changed.
@@ -42,7 +42,7 @@ def revisions(params: Params, data: Path) -> dict[str, dict]:
 
 
 def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
-    """Probes that have nothing to be fitted to, and why."""
+    """Return the probes without a training split, and why."""
     training = {str(Metric(name, PROBE)): sets[name]["train"] for name in params.evaluate.probe}
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
@@ -79,7 +79,7 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
 
 
 def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:
-    """`evaluate` for the weights in a file, on the best device there is.
+    """Run `evaluate` for the weights in a file, on the best available device.
 
     Raises:
         ValueError: weights of another model, or a test set without the layout.

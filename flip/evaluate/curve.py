@@ -1,4 +1,4 @@
-"""Accuracy against samples seen of one training, also while it goes on: evaluates its checkpoints and draws the curve.
+"""Draw the accuracy of a training run against samples seen, also while it runs, by evaluating its checkpoints.
 
     python -m flip.evaluate.curve flip-50             the checkpoints that are there, in the end the weights
     python -m flip.evaluate.curve flip-50 --follow    goes on looking until it has ended
@@ -37,13 +37,13 @@ LOOK = 5  # seconds between looks, with --follow
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """(samples seen, file), the newest first."""
+    """Return (samples seen, file) of the checkpoints, the newest first."""
     paths = sorted(folder.glob("checkpoint-*.pt"), reverse=True)
     return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
 
 
 def read_state(path: Path) -> dict | None:
-    """A checkpoint's state; None if it has made room for a newer one in the meantime, or is not what was written."""
+    """Load a checkpoint's state; None if it was replaced by a newer one meanwhile, or is damaged."""
     try:
         return load_state(path)
     except FileNotFoundError:
@@ -54,18 +54,19 @@ def read_state(path: Path) -> dict | None:
 
 
 def read_csv(path: Path) -> list[dict]:
-    """Rows, each number to its last bit."""
+    """Read a log's rows, each number to its last bit."""
     return pd.read_csv(path, float_precision="round_trip").to_dict("records")
 
 
 def of_this_run(points: list[dict], log: list[dict]) -> list[dict]:
-    """The points whose row stands in a run's log: others are of an earlier run, with other data or parameters."""
+    """Return the points whose row is in a run's log: others are of an earlier run, with other data or parameters."""
     losses = {row["samples"]: row["loss"] for row in log}
     return [point for point in points if losses.get(point["logged"]) == point["loss"]]
 
 
 class Curve:
-    """The points of one training: samples seen, the log's row at or before them, and a metric with its interval."""
+    """Hold the points of one training run: samples seen, the log's row at or before them, and a metric with its
+    interval."""
 
     def __init__(self, trained: Trained, file: Path):
         self.trained, self.params, self.file = trained, trained.params, file
@@ -83,7 +84,7 @@ class Curve:
             )
 
     def evaluated(self, weights: dict) -> dict:
-        """The metric in percent, with its bootstrap interval over test pictures."""
+        """Return the metric in percent, with its bootstrap interval over test images."""
         device, params = pick_device(), self.params
         model, tokenize = new_model(params, self.trained.data, device)
         model.load_state_dict(weights)
@@ -97,7 +98,7 @@ class Curve:
         return any(point["samples"] == samples for point in self.points)
 
     def add(self, samples: int, log: list[dict], weights: dict) -> None:
-        """A point, of weights after so many samples and the run's log up to there."""
+        """Return a point, for weights after so many samples and the run's log up to there."""
         row = log[-1] if log else {"samples": 0, "loss": None}
         point = {"samples": samples, "logged": row["samples"], "loss": row["loss"]}
         self.points = sorted([*self.points, point | self.evaluated(weights)], key=lambda one: one["samples"])
@@ -115,7 +116,7 @@ class Curve:
                 self.add(samples, state["log"], state["model"])
 
     def add_end(self) -> None:
-        """The weights at the end of training."""
+        """Return the weights at the end of training."""
         log = read_csv(self.trained.weights.with_name("log.csv"))
         samples = read_json(self.trained.folder / "training.json")["samples"]
         self.points = of_this_run(self.points, log)
@@ -123,7 +124,7 @@ class Curve:
             self.add(samples, log, read_weights(self.trained.weights))
 
     def look(self) -> None:
-        """Evaluates what is new, and writes the curve."""
+        """Evaluate new checkpoints, and write the curve."""
         before = self.points
         (self.add_checkpoints if self.trained.checkpoints.exists() else self.add_end)()
         if self.points != before:
@@ -135,7 +136,7 @@ class Curve:
             write_atomic(self.file.with_suffix(f".{kind}"), self.draw(kind))
 
     def draw(self, kind: str) -> bytes:
-        """The curve as 'svg' or 'png', with chance as a line."""
+        """Draw the curve as 'svg' or 'png', with chance as a line."""
         folder = set_folder(self.params, self.trained.data, self.set)
         frame, (classes, _) = pd.DataFrame(self.points), prompts(folder)
         with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
@@ -153,7 +154,7 @@ class Curve:
 
 
 def run(options) -> str:
-    """Follows the training if asked to; gives the points as text.
+    """Follow the training run if asked to; return the points as text.
 
     Raises:
         ValueError: no training, or nothing to measure it by.

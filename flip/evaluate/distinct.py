@@ -1,7 +1,7 @@
-"""Equal inputs, which get equal features to the last bit.
+"""Give equal inputs equal features, to the last bit.
 
-What a model makes of an input differs in its last bits with what is beside it in the batch and with the number of
-threads. So equal texts, encoded apart, would beat one another in a ranking by chance.
+The features of an input differ in their last bits with the rest of the batch and with the number of threads. So equal
+texts, encoded in different batches, would be ranked by chance.
 """
 
 from collections.abc import Callable
@@ -16,32 +16,32 @@ GRAIN = 2.0**-25  # products of two multiples are multiples of 2^-50, whose sums
 
 
 class Firsts:
-    """Finds, of rows that come batch by batch, the first one that equals each."""
+    """Find, for rows that come batch by batch, the first one that equals each."""
 
     def __init__(self):
         self.known, self.found = {}, []
 
     def add(self, rows: Tensor) -> None:
-        """Takes rows [batch, ...] of any kind."""
+        """Add rows [batch, ...] of any type."""
         for row in rows.cpu():
             digest = sha256(row.numpy().tobytes()).digest()
             self.found.append(self.known.setdefault(digest, len(self.found)))
 
     @property
     def places(self) -> Tensor:
-        """For each row so far, the place of the first one that equals it: int64 [rows]."""
+        """Return for each row so far the index of the first one that equals it: int64 [rows]."""
         return torch.tensor(self.found, dtype=torch.long)
 
 
 def firsts(rows: Tensor) -> Tensor:
-    """Gives `Firsts.places` of rows [rows, ...]."""
+    """Return `Firsts.places` of rows [rows, ...]."""
     found = Firsts()
     found.add(rows)
     return found.places
 
 
 def equal_images(loader) -> np.ndarray:
-    """Gives `Firsts.places` of a loader of (images, targets): int64 [images]."""
+    """Return `Firsts.places` of a loader of (images, targets): int64 [images]."""
     found = Firsts()
     for images, _ in loader:
         found.add(images)
@@ -49,13 +49,13 @@ def equal_images(loader) -> np.ndarray:
 
 
 def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device) -> Tensor:
-    """Features [texts, width] on the processor that `encode` gives of token ids [texts, slots]; of equal texts just one
-    is encoded, in an order and in batches that follow from the texts alone."""
+    """Return features [texts, width] on the CPU that `encode` gives for token ids [texts, tokens]; of equal texts only
+    one is encoded, in an order and in batches that depend on the texts alone."""
     distinct, places = ids.unique(dim=0, return_inverse=True)
     return torch.cat([encode(some.to(device)).cpu() for some in distinct.split(TEXTS)])[places]
 
 
 def exact(features: Tensor) -> Tensor:
-    """Rounds features of at most unit length so that their products, in float64, have no rounding: a score then follows
-    from two features, whatever order, block or machine sums it up. 3e-8 is less than float32 has computed them to."""
+    """Round features of at most unit length so that their products, in float64, are exact: a score then depends on two
+    features alone, and not on the order of summation. The step, 3e-8, is below the precision of float32."""
     return features.to(torch.double, copy=True).div_(GRAIN).round_().mul_(GRAIN)

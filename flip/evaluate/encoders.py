@@ -1,4 +1,4 @@
-"""What clip-benchmark asks a model for, for full pictures and for masked ones (FLIP, Table 1d)."""
+"""Encode images as clip-benchmark asks a model to, full ones and masked ones (FLIP, Table 1d)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from flip.model.two_towers import TwoTowers
 
 
 class Full:
-    """Pictures as they are."""
+    """Encode images without masking."""
 
     def __init__(self, model: TwoTowers):
         self.model = model
@@ -20,14 +20,14 @@ class Full:
 
 
 class Cached(Full):
-    """Pictures as they are, given as the features that the vision tower's pooling has made of them."""
+    """Encode images without masking, given as their pooled features."""
 
     def encode_image(self, pooled: Tensor) -> Tensor:
         return self.model.image_projection(pooled)
 
 
 class Masked(Full):
-    """Pictures masked as in training; picture i of a set always has the same mask."""
+    """Encode images masked as in training; image i of a set always has the same mask."""
 
     def __init__(self, model: TwoTowers, seed: int):
         super().__init__(model)
@@ -35,7 +35,8 @@ class Masked(Full):
         self.seen = 0
 
     def views(self, count: int, device) -> list[Tensor]:
-        """Complementary ids_keep [count, kept] for the next pictures of the set; the first is the training's mask."""
+        """Return complementary ids_keep [count, kept] for the next images of the set; the first is the training's
+        mask."""
         params = self.model.params
         positions = torch.arange(self.seen, self.seen + count, device=device)
         self.seen += count
@@ -47,7 +48,8 @@ class Masked(Full):
 
 
 class Ensemble(Masked):
-    """The mean of the unit features of complementary masked views (how the paper combines them is not stated)."""
+    """Return the mean of the unit features of complementary masked views (the paper does not state how it combines
+    them)."""
 
     def encode_image(self, images: Tensor) -> Tensor:
         views = self.views(len(images), images.device)

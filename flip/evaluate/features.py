@@ -1,4 +1,4 @@
-"""Image features of one split of a test set, computed once for all tasks and held in a file mapped into memory."""
+"""Compute the image features of a split once for all tasks, in a file mapped into memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,14 +14,15 @@ from flip.model.two_towers import TwoTowers
 
 @dataclass(frozen=True)
 class Features:
-    """What the vision tower's pooling gives, before the projection [pictures, width]; and per batch of the loader the
-    targets: classes [batch], or a list of captions for each picture."""
+    """Hold pooled features before the projection [images, width]; and for each batch of the loader the targets: classes
+    [batch], or a list of captions for each image."""
 
     pooled: Tensor
     targets: list
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | list]]:
-        """(pooled features, targets), in the loader's batches: results are those of the pictures to the last bit."""
+        """Yield (pooled features, targets) in the loader's batches: results equal those of the images to the last
+        bit."""
         start = 0
         for targets in self.targets:
             yield self.pooled[start : start + len(targets)].clone(), targets
@@ -29,12 +30,12 @@ class Features:
 
     @property
     def labels(self) -> np.ndarray:
-        """Classes [pictures]."""
+        """Return the classes [images]."""
         return torch.cat(self.targets).numpy()
 
 
 def mapped(parts) -> Tensor:
-    """Arrays [some, ...] one after another as a tensor [all, ...], mapped from a file that goes with it."""
+    """Concatenate arrays [some, ...] to a tensor [all, ...], mapped from a file that is deleted with it."""
     with tempfile.TemporaryFile() as file:
         count = 0
         for part in parts:
@@ -46,7 +47,7 @@ def mapped(parts) -> Tensor:
 
 @torch.no_grad()
 def compute(model: TwoTowers, loader, device: str, ranked: bool = True) -> Features:
-    """Features of all pictures of a loader of (images, targets); memory holds a batch of them. Where pictures are to be
+    """Compute the features of all images of a loader of (images, targets); memory holds one batch. If images are to be
     `ranked`, equal ones get equal features, to the last bit."""
     targets, alike = [], Firsts()
 

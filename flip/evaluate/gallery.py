@@ -1,4 +1,4 @@
-"""Retrieval to look at: the pictures that fit some captions of a test set best, the right ones and the wrong ones."""
+"""Draw retrieval: the images that fit some captions of a test set best, right and wrong ones."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ from flip.evaluate.distinct import exact
 from flip.evaluate.encoders import Full
 from flip.model.two_towers import TwoTowers
 
-TOP = 4  # pictures below a caption
+TOP = 4  # images below a caption
 EDGE = 5  # pixels
 
 
 def edged(picture: np.ndarray, right: bool) -> np.ndarray:
-    """A cell in the colour of a right or a wrong answer; that of a right one has a tick, too."""
+    """Frame a cell in the colour of a right or a wrong answer; a right one has a tick, too."""
     found = cv2.copyMakeBorder(
         picture[EDGE:-EDGE, EDGE:-EDGE], *(EDGE,) * 4, cv2.BORDER_CONSTANT, value=(HIT if right else MISS)[1]
     )
@@ -28,13 +28,13 @@ def edged(picture: np.ndarray, right: bool) -> np.ndarray:
 
 
 def headed(caption: str, rank: int) -> np.ndarray:
-    """The caption and its picture's rank, as high as any other."""
+    """Draw the caption and its image's rank, as a cell."""
     words = label(caption, f"right: no. {rank}", (HIT if rank == 1 else MISS)[1])
     return np.pad(words, [(0, TEXT * (LINES + 1) - len(words)), (0, 0), (0, 0)], constant_values=WHITE)
 
 
 def chosen(loader, captions: list[int], pictures: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
-    """The texts of captions, and pictures as cells, by their places in the set."""
+    """Return the texts of captions, and images as cells, by their indices in the set."""
     texts, cells, seen = [], {}, 0
     for images, groups in loader:
         texts += [text for group in groups for text in group]
@@ -46,8 +46,9 @@ def chosen(loader, captions: list[int], pictures: set[int]) -> tuple[list[str], 
 
 @torch.no_grad()
 def best_matches(model: TwoTowers, tokenize, loader, device: str) -> tuple[bytes, dict]:
-    """A sheet (WebP) of a set's captions with the pictures that fit them best, and facts about it: which captions, and
-    which rank the right picture of each has among all. `loader` gives pictures and captions, and is read twice."""
+    """Draw a sheet (WebP) of a set's captions with the images that fit them best, and return facts about it: the
+    captions, and the rank of the right image of each among all. `loader` gives images and captions, and is read twice.
+    """
     images, texts, owners = retrieval.embed(Full(model), tokenize, loader, device)
     places = spread(len(texts), SHOWN)
     ranks = retrieval.ranks(images, texts, owners)[0][places].tolist()

@@ -1,4 +1,4 @@
-"""What an evaluation reads: a model with its weights, and the pictures of a test set."""
+"""Read the inputs of an evaluation: a model with its weights, and the images of a test set."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from flip.testsets.reader import read_set, revision, set_folder
 
 
 def read(params: Params, data: Path, name: str, split: str = "test"):
-    """The images of a set's split, with their classes or captions.
+    """Return the images of a set's split, with their classes or captions.
 
     Raises:
         ValueError: a folder without the layout, or one that has changed since the data's stage looked at it.
@@ -25,7 +25,8 @@ def read(params: Params, data: Path, name: str, split: str = "test"):
 
 
 def new_model(params: Params, data: Path, device: str, tokenizer=None):
-    """A model without its weights, and what makes token ids of texts: the data's tokenizer unless another is named."""
+    """Build a model without its weights, and the function from texts to token ids, by the data's tokenizer or
+    another."""
     tokenizer = CaptionTokenizer(
         tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions
     )
@@ -34,7 +35,7 @@ def new_model(params: Params, data: Path, device: str, tokenizer=None):
 
 
 def read_model(params: Params, data: Path, weights, device: str, tokenizer=None):
-    """`new_model` with the weights in a file.
+    """Return `new_model` with the weights in a file.
 
     Raises:
         ValueError: weights of another model.

@@ -1,11 +1,11 @@
-"""Linear probe: logistic regression on frozen image features, by scikit-learn; one per label where pictures have
+"""Fit a linear probe: logistic regression on frozen image features, by scikit-learn; one per label if images have
 several.
 
 As in CLIP (Radford et al. 2021, appendix A.3): features are those before the projection into the common space, the
-strength of the L2 penalty is swept on a part of the training pictures that is held out, and the probe is fitted to all
+strength of the L2 penalty is swept on a part of the training images that is held out, and the probe is fitted to all
 of them once more with the best one. Two things differ. Features are standardised first, as in MAE's probe (He et al.
 2022, Table 10: a BatchNorm without weights before the classifier), so that systems whose features differ in size meet
-the same sweep. And strengths are per picture, mean cross-entropy + strength / 2 x squared weights, so that a sweep
+the same sweep. And strengths are per image, mean cross-entropy + strength / 2 x squared weights, so that a sweep
 suits training sets of any size.
 """
 
@@ -21,15 +21,15 @@ from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import kept, percent
 
 STRENGTHS = 10.0 ** np.arange(0, -4.5, -0.5)  # strongest first: each fit starts from the one before, near its end
-HELD_OUT = 0.2  # of the training pictures, drawn at random
+HELD_OUT = 0.2  # of the training images, drawn at random
 STEPS = 1000  # of L-BFGS at most, as in CLIP
 
 Probe = LogisticRegression | OneVsRestClassifier
 
 
 def fits(features: np.ndarray, labels: np.ndarray, strengths) -> Iterator[Probe]:
-    """The probe of each strength in turn, of features [pictures, width] and classes [pictures], or labels 0 or 1
-    [pictures, classes]. It is one object, good until the next is asked for."""
+    """Yield the probe of each strength in turn, for features [images, width] and classes [images], or labels 0 or 1
+    [images, classes]. It is one object, valid until the next is asked for."""
     one = LogisticRegression(max_iter=STEPS, warm_start=True)
     probe = OneVsRestClassifier(one) if labels.ndim == 2 else one
     for strength in strengths:
@@ -38,7 +38,8 @@ def fits(features: np.ndarray, labels: np.ndarray, strengths) -> Iterator[Probe]
 
 
 def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
-    """[pictures, classes], as zero-shot classification has them; -inf for a class that no training picture had."""
+    """Return logits [images, classes], as zero-shot classification has them; -inf for a class without training
+    images."""
     if isinstance(probe, OneVsRestClassifier):
         return probe.decision_function(features)
     found = np.full((len(features), classes), -np.inf)
@@ -47,13 +48,13 @@ def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
 
 
 def told(probe: Probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
-    """What the measure keeps of each picture (flip.metrics.scoring)."""
+    """Return what the measure keeps of each image (flip.metrics.scoring)."""
     classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), probe.classes_.max())) + 1
     return kept(measure, logits(probe, features, classes), labels)
 
 
 def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> float:
-    """The strength that is best on pictures held out, the strongest of equal ones."""
+    """Return the strength that is best on held-out images, the strongest of equal ones."""
     order = np.random.default_rng(0).permutation(len(labels))
     held, rest = np.split(order, [max(int(HELD_OUT * len(labels)), 1)])
     probes = fits(features[rest], labels[rest], STRENGTHS)
@@ -62,13 +63,13 @@ def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> 
 
 
 def fit(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> Probe:
-    """The probe of the best strength, on all pictures."""
+    """Fit the probe of the best strength, on all images."""
     return next(fits(features, labels, [sweep(features, labels, measure)]))
 
 
 def outcomes(training: Features, test: Features, measure: str = ACCURACY) -> np.ndarray:
-    """What the measure keeps of each test picture: float32 [pictures, ...]; for accuracy 1 where the probe says its
-    class, else 0."""
+    """Return what the measure keeps of each test image: float32 [images, ...]; for accuracy 1 where the probe predicts
+    its class, else 0."""
     scaler = StandardScaler().fit(training.pooled.numpy())
     probe = fit(scaler.transform(training.pooled.numpy()), training.labels, measure)
     return told(probe, scaler.transform(test.pooled.numpy()), test.labels, measure)

@@ -1,4 +1,4 @@
-"""What a model that predicts pixels draws where patches were removed: on test pictures, masked as in training."""
+"""Draw what a model that predicts pixels reconstructs of masked patches, on test images masked as in training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from flip.model.two_towers import Forward, TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.testsets.reader import examples, prompts
 
-MEASURED = 512  # pictures, evenly spaced over the test set
+MEASURED = 512  # images, evenly spaced over the test set
 GREY = 128  # what stands for a removed patch
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of all patches [pictures, patches, patch * patch * 3], which were removed [pictures, patches], and what their
-    targets are."""
+    """Hold the predictions of all patches [images, patches, patch * patch * 3], which were removed [images, patches],
+    and their targets."""
 
     values: Tensor
     removed: Tensor
@@ -27,28 +27,28 @@ class Prediction:
 
 
 def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
-    """MAE's decoder, as in training."""
+    """Predict by MAE's decoder, as in training."""
     outputs = model.decoder(Forward(model, batch, seed), batch, seed)
     targets = Pixels(model.params, model.params.reconstruction.normalize)
     return Prediction(outputs["prediction"], outputs["removed"], targets)
 
 
 def beside_words(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
-    """The masked pass over pictures and captions, as in training."""
+    """Predict by the masked forward over images and captions, as in training."""
     outputs = model.passes["generative"](model, batch, seed)
     targets = Pixels(model.params, model.params.generative.normalize)
     return Prediction(outputs["pixels"], outputs["removed_patches"], targets)
 
 
 def ways(model: TwoTowers) -> dict:
-    """How the model predicts pixels, by the section of its parameters that asks for it."""
+    """Return how the model predicts pixels, by the section of its parameters."""
     found = {"reconstruction": by_decoder} if model.params.reconstruction.weight else {}
     return found | ({"generative": beside_words} if model.params.generative.pixels else {})
 
 
 def drawn(prediction: Prediction, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What the model was shown and what it makes of it, uint8 images both: removed patches are grey, or as predicted;
-    all others are the picture's own bytes."""
+    """Return the model's input and its reconstruction, both uint8 images: removed patches are grey, or as predicted;
+    all others are the image's own."""
     removed, patches = prediction.removed[:, :, None], patchify(images, prediction.targets.patch)
     predicted = prediction.targets.undo(prediction.values, images).round().clamp(0, 255).to(torch.uint8)
     found = (torch.where(removed, new, patches) for new in (torch.full_like(patches, GREY), predicted))
@@ -56,8 +56,8 @@ def drawn(prediction: Prediction, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Error:
-    """Squared error of removed patches in units of the variance of their targets, over batches: 0 where all is right,
-    1 for who always says the mean."""
+    """Compute the squared error of removed patches in units of the variance of their targets, over batches: 0 for a
+    perfect prediction, 1 for the mean."""
 
     def __init__(self):
         self.count, self.error, self.sum, self.squares = 0, 0.0, 0.0, 0.0
@@ -75,16 +75,16 @@ class Error:
 
 
 def stacks(images: Tensor, prediction: Prediction) -> list:
-    """For a sheet: each picture, below it what is left of it, below that what the model makes of that."""
+    """Return cells of a sheet: each image, below it its kept patches, below that the reconstruction."""
     rows = [images, *drawn(prediction, images)]
     return [[cell(picture.cpu().numpy()) for picture in three] for three in zip(*rows, strict=True)]
 
 
 @torch.no_grad()
 def reconstructions(model: TwoTowers, tokenize, folder: Path, seed: int, device: str) -> dict[str, tuple]:
-    """By section that asks for pixels: a sheet (WebP) of test pictures of a set with classes, and facts about it.
+    """Return by section that asks for pixels a sheet (WebP) of test images of a set with classes, and facts about it.
 
-    Where the model reads words, too, a picture's caption is its class in the set's first prompt, masked as in training.
+    Where the model reads words, too, an image's caption is its class in the set's first prompt, masked as in training.
     """
     if not (found := ways(model)):
         return {}

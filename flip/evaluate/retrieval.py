@@ -1,6 +1,6 @@
-"""Image and text retrieval, as clip-benchmark counts it, without the whole matrix of scores.
+"""Compute image and text retrieval as clip-benchmark does, without the full matrix of scores.
 
-A caption finds its picture among the first k if fewer than k others score higher; a picture finds a caption if the best
+A caption finds its image among the first k if fewer than k others score higher; an image finds a caption if the best
 of its own does. So scores are compared with the one that is right and neither sorted nor kept. Of equal scores the
 earlier one in the set is ranked first; equal captions have equal scores, and so have equal images.
 """
@@ -15,12 +15,12 @@ from flip.evaluate.distinct import Firsts, encode_texts, exact
 from flip.metrics.scoring import by_image
 from flip.metrics.sets import RECALLS
 
-ROWS = 256  # pictures whose scores with as many pictures' captions are held at once: they stay in a core's cache
+ROWS = 256  # images whose scores with as many images' captions are held at once: they stay in a core's cache
 
 
 @torch.no_grad()
 def embed(encoder, tokenize, loader, device: str):
-    """Unit features of pictures [pictures, d] and captions [captions, d], and each caption's picture [captions]."""
+    """Return unit features of images [images, d] and captions [captions, d], and each caption's image [captions]."""
     images, alike, ids, owners = [], Firsts(), [], []
     for batch, captions, numbers in benchmark.dataloader_with_indices(loader):
         images.append(F.normalize(encoder.encode_image(batch.to(device)), dim=-1).cpu())
@@ -32,9 +32,9 @@ def embed(encoder, tokenize, loader, device: str):
 
 
 def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What is right in scores [pictures, captions] of pictures and their own captions, of which `owners` [captions]
-    says whose they are: the score of each caption with its picture [captions]; of each picture with the best of its
-    captions [pictures], and which one that is, the earliest of equal ones."""
+    """Return the right scores among scores [images, captions] of images and their own captions, with `owners`
+    [captions]: of each caption with its image [captions]; of each image with the best of its captions [images], and the
+    index of that, the earliest of equal ones."""
     pictures, captions = scores.shape
     right = scores.gather(0, owners[None])[0]
     best = scores.new_full((pictures,), -torch.inf).scatter_reduce(0, owners, right, "amax")
@@ -43,7 +43,7 @@ def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def not_ahead(scores: Tensor, right: Tensor, earlier, dim: int) -> Tensor:
-    """How many of the scores along `dim` are not ranked before the right one; `earlier` says of which a tie is.
+    """Count how many of the scores along `dim` are not ranked before the right one; `earlier` says of which a tie is.
 
     A score that is not a number is ahead of all, so that a model that gives none finds nothing.
     """
@@ -57,13 +57,13 @@ def not_ahead(scores: Tensor, right: Tensor, earlier, dim: int) -> Tensor:
 
 @torch.no_grad()
 def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tuple[Tensor, Tensor]:
-    """The rank of each caption's picture among all pictures [captions], and of the best of each picture's captions
-    among all captions [pictures]; first is 1, and a picture without captions is past all of them.
+    """Return the rank of each caption's image among all images [captions], and of the best of each image's captions
+    among all captions [images]; first is 1, and an image without captions is past all of them.
 
     Args:
-        images, texts: features [pictures, d] and [captions, d], of at most unit length.
-        owners: each caption's picture [captions], ascending.
-        rows: pictures in a block; memory holds the scores of a block with the captions of another, and all features
+        images, texts: features [images, d] and [captions, d], of at most unit length.
+        owners: each caption's image [captions], ascending.
+        rows: images in a block; memory holds the scores of a block with the captions of another, and all features
             in float64: scores without rounding, for twice the time.
     """
     images, texts = exact(images), exact(texts)
@@ -91,8 +91,8 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
 
 
 def outcomes(encoder, tokenize, loader, device: str) -> dict[str, np.ndarray]:
-    """1 where a right answer is among the first k, else 0: per picture (text-rk), float32 [pictures], and per caption
-    (image-rk), as `by_image` stores them."""
+    """Return 1 where a right answer is among the first k, else 0: per image (text-rk), float32 [images], and per
+    caption (image-rk), as `by_image` stores them."""
     images, texts, owners = (one.to(device) for one in embed(encoder, tokenize, loader, device))
     of_texts, of_images = ranks(images, texts, owners)
     found = {}

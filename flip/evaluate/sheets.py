@@ -1,4 +1,4 @@
-"""Pictures of what a variant does, for its report: what it finds, where it looks, what it draws of removed patches."""
+"""Draw sheets of images for the report of a variant: retrieval, relevance of patches, reconstruction."""
 
 import shutil
 from pathlib import Path
@@ -15,8 +15,8 @@ FOLDER = "pictures"
 
 
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
-    """By name, each a WebP and the facts about it; `set` is what its pictures are from. None where there is nothing to
-    see: no common space, no pixels, no such set."""
+    """Return the sheets by name, each a WebP and facts about it; `set` is what its images are from. A sheet is left out
+    without a common space, predicted pixels or the set."""
     params, primary = model.params, model.params.evaluate.primary_set
     drawn = reconstructions(model, tokenize, set_folder(params, data, primary), seed, device)
     found = {name: (picture, facts | {"set": primary}) for name, (picture, facts) in drawn.items()}
@@ -29,7 +29,7 @@ def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> di
 
 
 def write_sheets(out: Path, found: dict[str, tuple[bytes, dict]]) -> dict[str, dict]:
-    """The sheets, and no earlier ones, into a folder below `out`; gives their facts."""
+    """Write the sheets to a folder below `out`, without earlier ones; return their facts."""
     shutil.rmtree(out / FOLDER, ignore_errors=True)
     for name, (picture, _) in found.items():
         write_atomic(out / FOLDER / f"{name}.webp", picture)

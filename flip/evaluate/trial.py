@@ -1,4 +1,4 @@
-"""A model and the test set that it is measured on."""
+"""Hold a model and the test set that it is evaluated on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Zero-shot classification with prompt templates, by clip-benchmark's definition."""
+"""Classify zero-shot with prompt templates, by clip-benchmark's definition."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ TEXTS = 4096  # prompts at once, about
 
 @torch.no_grad()
 def head(encoder, tokenize, classes: list[str], templates: list[str], device: str, texts: int = TEXTS) -> Tensor:
-    """One unit vector per class [d, classes]: the mean of the unit features of its prompts.
+    """Return one unit vector per class [d, classes]: the mean of the unit features of its prompts.
 
     clip-benchmark encodes one class at a time. Here the prompts of many classes go together, about `texts` of them.
     Classes of equal prompts get one vector.
@@ -30,10 +30,10 @@ def head(encoder, tokenize, classes: list[str], templates: list[str], device: st
 
 
 def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
-    """What the measure keeps of each picture: float32 [pictures, ...]; for accuracy 1 where the picture's class scores
+    """Return what the measure keeps of each image: float32 [images, ...]; for accuracy 1 where the image's class scores
     highest, else 0.
 
-    clip-benchmark's own `accuracy` fails on numpy 2.4 and gives no interval; this is its top-1, per picture.
+    clip-benchmark's own `accuracy` fails on numpy 2.4 and gives no interval; this is its top-1, per image.
     """
     # Here, as it imports scikit-learn, which takes two seconds, and who asks for a head alone has no need of it.
     from clip_benchmark.metrics import zeroshot_classification as benchmark

@@ -4,11 +4,12 @@
     python -m flip.export --params results/tiny/siglip/seed-0/params.yaml --data data/tiny --format open_clip \\
         --weights results/tiny/siglip/seed-0/weights.safetensors --out exported/siglip
 
-The exported model has to give the features of the one that it was made of to 1e-5; if it does not, nothing is left.
+The features of the exported model have to equal those of the variant to 1e-5; if they do not, the folder is deleted.
 """
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import flip.data.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
@@ -26,8 +27,12 @@ from flip.model.weights import load_weights
 from flip.provenance.layout import Layout
 
 
-def locate(options) -> None:
-    """Where things are that no option names: a variant's own folders."""
+def locate(options: argparse.Namespace) -> None:
+    """Set the paths that no option names to those of the variant.
+
+    Raises:
+        ValueError: paths are missing, and no variant is named.
+    """
     if options.variant is not None:
         must_be_name(options.variant, "--variant")
         scale = read_project(scale=options.scale).scale
@@ -43,7 +48,7 @@ def locate(options) -> None:
 
 
 def notes(model: TwoTowers, target: Target) -> list[str]:
-    """For the card: what the target has no place for, and what it does in another way."""
+    """Return lines for the model card: what the target leaves out, and what it does differently."""
     found = (
         ["The text tower and the projections are not in it; the metrics below are those of both towers."]
         if target.image_only
@@ -57,10 +62,10 @@ def notes(model: TwoTowers, target: Target) -> list[str]:
 
 
 def export(model: TwoTowers, tokenizer: CaptionTokenizer, target: Target, out: Path) -> Differences:
-    """Writes their files to the new folder `out` and compares what their library loads from there with `model`.
+    """Write their files to the new folder `out` and compare what their library loads from there with `model`.
 
     Raises:
-        ValueError: they differ; `out` is then gone.
+        ValueError: they differ; `out` is then deleted.
     """
     with atomic_folder(out) as folder:
         target.write(model, tokenizer, folder, out)
@@ -71,7 +76,8 @@ def export(model: TwoTowers, tokenizer: CaptionTokenizer, target: Target, out: P
         raise
 
 
-def run(options) -> str:
+def run(options: argparse.Namespace) -> str:
+    """Export a variant with its model card; return the line to print."""
     locate(options)
     params = load(options.params)
     target = choose(options.format, params)
@@ -90,7 +96,8 @@ def run(options) -> str:
     return f"{options.out}: {target.name}; {differences}"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export a variant by the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flip.export", description=__doc__.splitlines()[0])
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not be there")

@@ -1,7 +1,8 @@
-"""The model card: what a model was trained on and by what, what it reaches, how to load it, where its limits are."""
+"""Write the model card: training data, how it was trained, metrics, how to load it, limits."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,7 +12,7 @@ from flip.files import read_json
 from flip.provenance.receipt import behind
 
 LIMITS = """\
-- It has seen the pairs listed above and nothing else: other kinds of pictures, other languages and other tasks than
+- It has seen the pairs listed above and nothing else: other kinds of images, other languages and other tasks than
   those measured are not covered.
 - Pairs from the web carry the web's prejudices, and such models repeat them; it was not examined for them. It is meant
   for research, not for decisions about people.
@@ -67,19 +68,19 @@ Loaded so, it was compared with the model that it was made of: {checked}.
 
 @dataclass
 class Evidence:
-    """What is known of a run: from the receipt of its evaluation, or from the files beside its weights."""
+    """Hold what is recorded of a training run: by the receipt of its evaluation, or by the files beside its weights."""
 
-    training: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-    ledger: dict = field(default_factory=dict)
-    made: dict = field(default_factory=dict)  # commit, versions and machine of the training
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)  # commit, versions and machine of the training
 
     @staticmethod
     def of_receipt(path: Path, weights_hash: str) -> "Evidence":
-        """Everything behind an evaluation.
+        """Read the receipts from an evaluation back to the data.
 
         Raises:
-            ValueError: it is of other weights.
+            ValueError: the evaluation is of other weights.
         """
         stages = {one["spec"]["stage"]: one for one in behind(str(path)).values()}
         evaluation, training = stages["evaluate"], stages["pretrain"]
@@ -91,41 +92,44 @@ class Evidence:
 
     @staticmethod
     def of_files(weights: Path, data: Path) -> "Evidence":
-        """As much of it as there is."""
+        """Read the files in the folder of the weights and in the data folder, as far as they exist."""
         read = lambda path: read_json(path) if path.exists() else {}  # noqa: E731
         training, metrics = (read(weights.parent / name) for name in ("training.json", "metrics.json"))
-        # The ledger tells of these pairs only if they are the data's.
+        # The ledger is about these pairs only if the manifest is the same.
         same = read(data / "manifest.json").get("id") == training.get("manifest")
         return Evidence(training, metrics, read(data / "ledger.json").get("total", {}) if same else {})
 
 
-def rows(pairs: dict) -> str:
+def rows(pairs: dict[str, Any]) -> str:
+    """Return rows of a Markdown table with two columns."""
     return "\n".join(f"| {name} | {value} |" for name, value in pairs.items())
 
 
-def table(head: tuple[str, str], pairs: dict) -> str:
+def table(head: tuple[str, str], pairs: dict[str, Any]) -> str:
+    """Return a Markdown table with two columns."""
     return f"| {head[0]} | {head[1]} |\n|---|---|\n{rows(pairs)}"
 
 
 def data_section(params: Params, evidence: Evidence) -> str:
+    """Describe the training data."""
     training, ledger = evidence.training, evidence.ledger
     if not training:
         return "Not recorded: there is no training.json beside the weights."
     facts = {
-        "list of pictures": f"`{params.source.table}`",
+        "list of images": f"`{params.source.table}`",
         "manifest": f"`{training['manifest']}`",
         "pairs (their identity)": f"`{training['pairs']}`",
     }
     facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
     if params.captions.translated:
-        facts |= {"languages": f"{', '.join(params.captions.languages)}; each picture's caption is in one of them"}
+        facts |= {"languages": f"{', '.join(params.captions.languages)}; each image's caption is in one of them"}
     if params.start:
         facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
     towers = {"image tower": params.image_tower.weights, "text tower": params.text_tower.weights}
     facts |= {f"{name} started from": f"`{weights}`" for name, weights in towers.items() if weights}
     text = table(("what", "value"), facts)
     if not ledger:
-        return text + "\n\nWhat became of the list that the pairs were taken from is not recorded."
+        return text + "\n\nThe accounting of the rows that the pairs were taken from is not recorded."
     counts = {name: f"{ledger[name]:,}" for name in ("wanted", "arrived", "used")}
     lost = {f"lost: {name}": f"{count:,}" for name, count in ledger["lost"].items()}
     return (
@@ -134,17 +138,19 @@ def data_section(params: Params, evidence: Evidence) -> str:
 
 
 def metrics_section(evidence: Evidence) -> str:
+    """Return the metrics, and the test sets that they were measured on."""
     if not evidence.metrics:
         return "Not recorded: there is no metrics.json beside the weights."
     metrics = {name: f"{value:.2f}" for name, value in evidence.metrics["metrics"].items()}
     sets = {
-        name: f"{one['samples']:,} pictures, revision `{one['sha256'][:16]}`"
+        name: f"{one['samples']:,} images, revision `{one['sha256'][:16]}`"
         for name, one in evidence.metrics["sets"].items()
     }
     return f"{table(('metric', 'percent'), metrics)}\n\n{table(('test set', 'what it is'), sets)}"
 
 
 def made_section(evidence: Evidence) -> str:
+    """Return commit, device, time, seed and versions."""
     if not evidence.made:
         return "Commit and versions are not recorded: no receipt was given (`--receipt`)."
     git, training = evidence.made["git"], evidence.training
@@ -155,8 +161,8 @@ def made_section(evidence: Evidence) -> str:
 
 
 def card(params: Params, evidence: Evidence, licence: str | None, usage: str, notes: list[str], checked: str) -> str:
-    """README.md, with the front matter that model hubs read."""
-    front = {"license": "other", "license_name": licence or "none-stated"}
+    """Return the content of README.md, with the front matter that model hubs read."""
+    front: dict[str, Any] = {"license": "other", "license_name": licence or "none-stated"}
     front |= {"tags": ["clip", "zero-shot-image-classification", "flip"]}
     stated = f"{licence}." if licence else "None is stated; ask the authors before using it."
     listed = "".join(f"\n- {line}" for line in notes)

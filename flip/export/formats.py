@@ -1,4 +1,4 @@
-"""The formats of an export, and which class of models a variant fits into."""
+"""List the formats of an export, and choose the class of models that a variant fits into."""
 
 import logging
 from importlib import import_module
@@ -11,17 +11,17 @@ FORMATS = ("open_clip", "transformers", "timm")
 
 
 def models(name: str) -> ModuleType:
-    """What knows a format; it imports its library, which takes seconds."""
+    """Import the module of a format, and with it the library, which takes seconds."""
     return import_module(f"flip.export.{name}_models")
 
 
 def targets(name: str) -> list[Target]:
-    """The classes of models of a format, of which the first that fits is taken."""
+    """Return the targets of a format; the first that fits is used."""
     return [one() for one in models(name).EXPORTS]
 
 
 def quiet(name: str) -> None:
-    """No progress bars of transformers, no warnings of open_clip about a model that has no weights yet."""
+    """Disable progress bars of transformers and warnings of open_clip about a model without weights."""
     if name == "transformers":
         from transformers.utils.logging import disable_progress_bar
 
@@ -30,16 +30,16 @@ def quiet(name: str) -> None:
 
 
 def fitting(params: Params) -> list[str]:
-    """What a variant could be exported as, as options of the command."""
+    """List what a variant can be exported as, as options of the command."""
     found = [(name, one) for name in FORMATS for one in targets(name) if not faults(one, params)]
     return [f"--format {name} ({one.name}{', the image tower' if one.image_only else ''})" for name, one in found]
 
 
 def choose(name: str, params: Params) -> Target:
-    """The class of models of a format that expresses a variant's form.
+    """Return the target of a format that can express a variant's architecture.
 
     Raises:
-        ValueError: none does; with the keys that are in the way, and what can take it.
+        ValueError: none can; the message names the keys that prevent it, and the formats that fit.
     """
     known = targets(name)
     for target in known:

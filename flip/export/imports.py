@@ -1,17 +1,19 @@
-"""Make weights of ours out of a public checkpoint of open_clip, transformers or timm, to evaluate or to train it on.
+"""Convert a public checkpoint of open_clip, transformers or timm to flip's weights, to evaluate or to train on.
 
     python -m flip.export.imports --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
     python -m flip.evaluate --params imported/vit-b-32/params.yaml --weights imported/vit-b-32/weights.safetensors \\
         --tokenizer imported/vit-b-32/tokenizer.json --data data/tiny --seed 0 --out imported/vit-b-32
 
 `--source` is a folder with its configuration, or a file of weights with `--architecture`. Files are read as safetensors
-or by torch with weights_only: nothing in them is run. What the checkpoint does not say (data, training, test sets) is
+or by torch with weights_only: no code in them is run. What the checkpoint does not state (data, training, test sets) is
 taken from a scale of params.yaml. The features are compared with those of its own library before anything is written.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -38,10 +40,10 @@ SOFTMAX = {"contrastive": {"weight": 1.0}, "sigmoid": {"weight": 0.0}, "logits":
 
 
 def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loaded]:
-    """The checkpoint as its own library loads it.
+    """Load a checkpoint with its own library.
 
     Raises:
-        ValueError: it is not there, damaged, holds more than tensors, or is none of that library's.
+        ValueError: it does not exist, is damaged, holds more than tensors, or belongs to another library.
     """
     if not source.exists():
         raise ValueError(f"{source}: not there; --source wants a folder, or a file of weights")
@@ -61,10 +63,14 @@ def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loa
         raise ValueError(f"{source}: {name} cannot load it: {str(error).strip().splitlines()[0]}") from error
 
 
-def adopt(base: Params, delta: dict, variant: str) -> Params:
-    """Parameters of a model as `delta` describes it, else as `base` says: nothing masked, nothing reconstructed."""
+def adopt(base: Params, delta: dict[str, Any], variant: str) -> Params:
+    """Return the parameters of a model: those in `delta`, else those in `base`, without masking or other objectives.
+
+    Raises:
+        ParameterError: they are not valid.
+    """
     losses = SIGMOID if delta.get("bias") else SOFTMAX
-    plain = {
+    plain: dict[str, Any] = {
         "variant": variant,
         "start": None,
         "captions": {"tokenizer": "scale"},
@@ -81,10 +87,10 @@ def adopt(base: Params, delta: dict, variant: str) -> Params:
 
 
 def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, source: Path) -> dict[str, Tensor]:
-    """Our weights; of the vision tower alone, where they have no other.
+    """Convert weights to ours, of the image tower alone if they have no other.
 
     Raises:
-        ValueError: weights without a place here, missing ones, or some of another shape.
+        ValueError: weights are unknown, missing or of another shape.
     """
     with torch.device("meta"):
         wanted = TwoTowers(params, vocabulary).state_dict()
@@ -100,8 +106,12 @@ def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, sou
     return found
 
 
-def bring(options, base: Params) -> Differences:
-    """Writes weights, parameters and, where there is a text tower, the tokenizer to the new folder `options.out`."""
+def convert_checkpoint(options: argparse.Namespace, base: Params) -> Differences:
+    """Write weights, parameters and, for a text tower, the tokenizer to the new folder `options.out`.
+
+    Raises:
+        ValueError: the checkpoint cannot be converted, or features differ from those of its library.
+    """
     target, loaded = read(options.format, options.source, options.architecture)
     delta = target.describe(loaded, options.source, options.architecture)
     stored = delta.get("tokenizer")
@@ -121,7 +131,8 @@ def bring(options, base: Params) -> Differences:
     return differences
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert a checkpoint by the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flip.export.imports", description=__doc__.splitlines()[0])
     parser.add_argument("--format", required=True, choices=FORMATS, help="the library that the checkpoint is for")
     parser.add_argument("--source", type=Path, required=True, help="folder, or file of weights")
@@ -134,7 +145,7 @@ def main(argv=None):
     quiet(options.format)
     try:
         must_be_name(options.variant, "--variant")
-        differences = bring(options, read_project(options.params, options.scale).baseline)
+        differences = convert_checkpoint(options, read_project(options.params, options.scale).baseline)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{options.out}: {differences}")

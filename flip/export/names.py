@@ -1,9 +1,10 @@
-"""Which weight of ours is which of open_clip's, timm's and transformers': one table per model, read in both directions.
+"""Map our weights to those of open_clip, timm and transformers: one table per model, read in both directions.
 
-A table is a list of pairs (their names, our names, layout). `{}` stands for the number of a block. A pair applies where
-all its names of ours exist and no earlier pair has taken one.
+A table is a list of pairs (their names, our names, layout). `{}` stands for the number of a block. A pair applies if
+all its names of ours exist and no earlier pair has used one of them.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from itertools import count
 
@@ -24,44 +25,49 @@ from flip.export.layouts import (
     TRANSPOSED,
     TWICE,
     WORDS,
-    Layout,
+    TensorLayout,
 )
 
 
 @dataclass(frozen=True)
-class Pair:
+class WeightPair:
+    """Hold the names of weights that correspond, and how the tensors are converted."""
+
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
-    layout: Layout = SAME
+    layout: TensorLayout = SAME
 
 
-def pair(theirs: str, ours: str, layout: Layout = SAME) -> Pair:
-    return Pair(tuple(theirs.split()), tuple(ours.split()), layout)
+def pair(theirs: str, ours: str, layout: TensorLayout = SAME) -> WeightPair:
+    """Return a pair; several names are separated by spaces."""
+    return WeightPair(tuple(theirs.split()), tuple(ours.split()), layout)
 
 
-def module(theirs: str, ours: str, layout: Layout = SAME) -> list[Pair]:
-    """Weight and bias of modules; several are separated by spaces."""
+def module(theirs: str, ours: str, layout: TensorLayout = SAME) -> list[WeightPair]:
+    """Return the pairs for weight and bias of a module; several modules are separated by spaces."""
     suffixed = lambda names, kind: tuple(f"{name}.{kind}" for name in names.split())  # noqa: E731
-    return [Pair(suffixed(theirs, kind), suffixed(ours, kind), layout) for kind in ("weight", "bias")]
+    return [WeightPair(suffixed(theirs, kind), suffixed(ours, kind), layout) for kind in ("weight", "bias")]
 
 
-def modules(theirs: str, ours: str, names: dict[str, str]) -> list[Pair]:
-    """Modules below `theirs` and `ours`: their name -> our name."""
+def modules(theirs: str, ours: str, names: dict[str, str]) -> list[WeightPair]:
+    """Return the pairs for modules below `theirs` and `ours`; `names` maps their names to ours."""
     return [one for name, own in names.items() for one in module(f"{theirs}{name}", f"{ours}{own}")]
 
 
-def blocks(theirs: str, ours: str, names: dict[str, str]) -> list[Pair]:
+def blocks(theirs: str, ours: str, names: dict[str, str]) -> list[WeightPair]:
+    """Return the pairs for modules of a transformer's blocks."""
     return modules(f"{theirs}.{{}}.", f"{ours}.blocks.{{}}.", names)
 
 
-def below(prefix: str, table: list[Pair]) -> list[Pair]:
-    """The table of a model that is a part of another one."""
-    return [Pair(tuple(prefix + name for name in one.theirs), one.ours, one.layout) for one in table]
+def below(prefix: str, table: list[WeightPair]) -> list[WeightPair]:
+    """Return the table of a model that is a part of another one, under a prefix of their names."""
+    return [WeightPair(tuple(prefix + name for name in one.theirs), one.ours, one.layout) for one in table]
 
 
-def applied(table: list[Pair], ours) -> list[Pair]:
-    """The pairs that apply to a model with these names, block by block."""
-    taken, found = set(), []
+def applied(table: list[WeightPair], ours: Container[str]) -> list[WeightPair]:
+    """Return the pairs that apply to a model with these names, with the numbers of blocks filled in."""
+    taken: set[str] = set()
+    found: list[WeightPair] = []
     for one in table:
         for number in count() if "{}" in one.ours[0] else (0,):
             theirs, names = (tuple(name.format(number) for name in side) for side in (one.theirs, one.ours))
@@ -69,23 +75,25 @@ def applied(table: list[Pair], ours) -> list[Pair]:
                 break
             if taken.isdisjoint(names):
                 taken.update(names)
-                found.append(Pair(theirs, names, one.layout))
+                found.append(WeightPair(theirs, names, one.layout))
     return found
 
 
-def exported(table: list[Pair], ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Their weights, made of ours; what the table does not name stays behind."""
-    found = {}
+def exported(table: list[WeightPair], ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert our weights to theirs; weights that the table does not name are left out."""
+    found: dict[str, Tensor] = {}
     for one in applied(table, ours):
         found |= zip(one.theirs, one.layout.there(*(ours[name] for name in one.ours)), strict=True)
     return found
 
 
-def imported(table: list[Pair], theirs: dict[str, Tensor], wanted, where: str) -> dict[str, Tensor]:
-    """Our weights, for a model with the names `wanted`, made of theirs.
+def imported(
+    table: list[WeightPair], theirs: dict[str, Tensor], wanted: Container[str], where: str
+) -> dict[str, Tensor]:
+    """Convert their weights to ours, for a model with the names `wanted`; `where` is for messages.
 
     Raises:
-        ValueError: they have weights that ours has no place for, or lack some.
+        ValueError: they have weights that we have no counterpart of, or lack some.
     """
     pairs = applied(table, wanted)
     named = {name for one in pairs for name in one.theirs}
@@ -93,7 +101,7 @@ def imported(table: list[Pair], theirs: dict[str, Tensor], wanted, where: str) -
     shown = {what: f"{len(names)} weights: {', '.join(sorted(names)[:4])}" for what, names in problems.items() if names}
     if faults := [f"{what} {names}" for what, names in shown.items()]:
         raise ValueError(f"{where}: {'; '.join(faults)}")
-    found = {}
+    found: dict[str, Tensor] = {}
     for one in pairs:
         found |= zip(one.ours, one.layout.back(*(theirs[name].float() for name in one.theirs)), strict=True)
     return found
@@ -109,15 +117,15 @@ VITMAE_BLOCK = {"layernorm_before": "norm1", "attention.o_proj": "attention.out"
 VITMAE_BLOCK |= {"mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
 
 
-def open_clip_tower(theirs: str, ours: str) -> list[Pair]:
-    """Blocks of open_clip's own transformer."""
+def open_clip_tower(theirs: str, ours: str) -> list[WeightPair]:
+    """Return the pairs for the blocks of open_clip's own transformer."""
     first, own = f"{theirs}.{{}}.attn.in_proj_", f"{ours}.blocks.{{}}.attention.qkv."
     attention = [pair(f"{first}{kind}", f"{own}{kind}") for kind in ("weight", "bias")]
     return attention + blocks(theirs, ours, OPEN_CLIP_BLOCK)
 
 
-def three_projections(theirs: str, ours: str) -> list[Pair]:
-    """Attention with query, key and value of their own."""
+def three_projections(theirs: str, ours: str) -> list[WeightPair]:
+    """Return the pairs for attention with separate query, key and value; `*` stands for one of q, k and v."""
     names = " ".join(f"{theirs.replace('*', letter)}" for letter in "qkv")
     return module(names, f"{ours}.blocks.{{}}.attention.qkv", THREE)
 
@@ -166,12 +174,13 @@ OPEN_CLIP_WITH_TIMM = [
 ]
 
 
-def transformers_tower(tower: str) -> list[Pair]:
+def transformers_tower(tower: str) -> list[WeightPair]:
+    """Return the pairs for the blocks of a tower of CLIPModel or SiglipModel."""
     theirs, ours = f"{tower}_model.encoder.layers", f"{tower}.transformer"
     return three_projections(f"{theirs}.{{}}.self_attn.*_proj", ours) + blocks(theirs, ours, CLIP_BLOCK)
 
 
-TRANSFORMERS = [  # what CLIP and SigLIP name alike
+TRANSFORMERS = [  # names that CLIP and SigLIP share
     pair("vision_model.embeddings.patch_embedding.weight", "vision.embed.weight", KERNEL),
     *transformers_tower("vision"),
     *module("vision_model.post_layernorm", "vision.transformer.norm"),
@@ -238,7 +247,8 @@ FLAVA_BLOCK = {"layernorm_before": "norm1", "attention.output.dense": "attention
 FLAVA_BLOCK |= {"intermediate.dense": "mlp.0", "output.dense": "mlp.2"}
 
 
-def flava_tower(side: str, ours: str) -> list[Pair]:
+def flava_tower(side: str, ours: str) -> list[WeightPair]:
+    """Return the pairs for the blocks of an encoder of FLAVA."""
     layer = f"{side}_model.encoder.layer"
     names = " ".join(f"{layer}.{{}}.attention.attention.{name}" for name in ("query", "key", "value"))
     attention = module(names, f"{ours}.transformer.blocks.{{}}.attention.qkv", THREE)
@@ -256,7 +266,7 @@ FLAVA = [
     *module(f"{IMAGE}.patch_embeddings.projection", "vision.embed", KERNEL)[:1],
     pair(f"{IMAGE}.patch_embeddings.projection.bias", "vision.embed.bias"),
     pair(f"{TEXT}.word_embeddings.weight", f"text.embed.weight {PASS}.word_mask", WORDS),
-    pair(f"{TEXT}.word_embeddings.weight", "text.embed.weight"),  # of a model that hides no words
+    pair(f"{TEXT}.word_embeddings.weight", "text.embed.weight"),  # of a model without masked tokens
     pair(f"{TEXT}.position_embeddings.weight", "text.positions.weight"),
     *module(f"{TEXT}.LayerNorm", "text.embedding_norm"),
     pair("multimodal_model.cls_token", f"{PASS}.multimodal.class_token", TOKEN),
@@ -266,8 +276,8 @@ FLAVA = [
 ]
 
 
-def flava_head(name: str, weight: Layout, bias: Layout) -> list[Pair]:
-    """A head for hidden patches or words; its bias goes by two names."""
+def flava_head(name: str, weight: TensorLayout, bias: TensorLayout) -> list[WeightPair]:
+    """Return the pairs for a head that predicts masked patches or tokens; its bias has two names in their model."""
     theirs, ours = f"{name}_head", f"{PASS}.heads.{name}"
     found = modules(f"{theirs}.transform.", f"{ours}.", {"dense": "0", "LayerNorm": "2"})
     found.append(pair(f"{theirs}.decoder.weight", f"{ours}.3.weight", weight))

@@ -1,9 +1,11 @@
-"""A variant as an open_clip model: a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads.
+"""Export a variant as an open_clip model: `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads the folder.
 
-CLIP's form is open_clip's own; towers of another form are timm's inside it, whose configuration is written beside.
+The original CLIP architecture uses open_clip's own towers; other image towers are timm's, whose configuration is
+written to a folder inside.
 """
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 from open_clip.factory import get_model_config
@@ -11,9 +13,10 @@ from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save
+from torch import Tensor
 
 from flip.config.frozen import merge
-from flip.config.schema import Params, Tower
+from flip.config.schema import Blocks, Params, Tower
 from flip.data.tokenizer import CaptionTokenizer
 from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
@@ -40,39 +43,42 @@ NATIVE = (
     Need("form.vision.projection", ("linear",), "its own projection has no bias"),
 )
 QUICK = "it has quick_gelu in both towers or in none"
-ALIKE = tuple(
-    Need(f"form.{one}.activation", ("quick_gelu",), QUICK, lambda p, other=other: activations(p)[other] == "quick_gelu")
-    for one, other in (("vision", "text"), ("text", "vision"))
+ALIKE = (
+    Need("form.vision.activation", ("quick_gelu",), QUICK, lambda params: params.form.text.activation == "quick_gelu"),
+    Need("form.text.activation", ("quick_gelu",), QUICK, lambda params: params.form.vision.activation == "quick_gelu"),
 )
 
 
-def activations(params: Params) -> dict[str, str]:
-    return {"vision": params.form.vision.activation, "text": params.form.text.activation}
-
-
-def blocks(tower: Tower, form) -> dict:
-    found = {"layers": tower.layers, "width": tower.width, "norm_kwargs": {"eps": form.norm_epsilon}}
+def blocks(tower: Tower, form: Blocks) -> dict[str, Any]:
+    """Return the keys of their configuration for the blocks of a tower."""
+    found: dict[str, Any] = {"layers": tower.layers, "width": tower.width, "norm_kwargs": {"eps": form.norm_epsilon}}
     return found | ({"act_kwargs": {"approximate": "tanh"}} if form.activation == "gelu_tanh" else {})
 
 
-def text_configuration(params: Params, tokenizer: CaptionTokenizer) -> dict:
+def text_configuration(params: Params, tokenizer: CaptionTokenizer) -> dict[str, Any]:
+    """Return `text_cfg`."""
     form, captions = params.form.text, params.captions
     found = blocks(params.model.text, form) | {"heads": params.model.text.heads, "context_length": params.model.tokens}
     found |= {"vocab_size": tokenizer.vocabulary, "no_causal_mask": not form.causal}
     found |= {"pool_type": "last" if captions.fill else "eos", "eos_id": tokenizer.after[0]}
     found |= {"proj_bias": form.projection == "affine"}
-    # Any name will do: from a local folder, open_clip reads the tokenizer that lies there.
+    # Any name will do: from a local folder, open_clip reads the tokenizer in it.
     return found if is_clips(tokenizer) else found | {"hf_tokenizer_name": params.variant}
 
 
-def preprocessing(params: Params) -> dict:
+def preprocessing(params: Params) -> dict[str, Any]:
+    """Return `preprocess_cfg`."""
     form = params.form.vision
     found = {"size": params.model.image, "mode": "RGB", "mean": list(form.mean), "std": list(form.std)}
     return found | {"interpolation": "bicubic", "resize_mode": "shortest"}
 
 
-def described(loaded: Loaded, config: dict) -> dict:
-    """Parameters of ours for an open_clip model with its `model_cfg`."""
+def described(loaded: Loaded, config: dict[str, Any]) -> dict[str, Any]:
+    """Return our parameters for an open_clip model with its `model_cfg`: text tower, embedding and captions.
+
+    Raises:
+        ValueError: its text tower is not supported.
+    """
     text_config, model = config["text_cfg"], loaded.model
     text = getattr(model, "text", model)
     if "hf_model_name" in text_config:
@@ -91,8 +97,12 @@ def described(loaded: Loaded, config: dict) -> dict:
     return found | {"form": {"text": form}, "captions": captions}
 
 
-def own_tower(visual: VisionTransformer) -> dict:
-    """Parameters of ours for open_clip's own image tower."""
+def own_tower(visual: Any) -> dict[str, Any]:
+    """Return our parameters for open_clip's own image tower.
+
+    Raises:
+        ValueError: it is another image tower, or has no class token.
+    """
     if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
         raise ValueError("its image tower is no vision transformer with a class token as its feature")
     block = visual.transformer.resblocks[0]
@@ -104,11 +114,11 @@ def own_tower(visual: VisionTransformer) -> dict:
     return {"model": model | {"vision": size | {"heads": block.attn.num_heads}}, "form": {"vision": form}}
 
 
-def check_own_code(config: dict) -> None:
-    """Looks whether a configuration lets open_clip load anything but weights and a tokenizer's words.
+def check_own_code(config: dict[str, Any]) -> None:
+    """Check that a configuration makes open_clip load nothing but weights and a tokenizer's vocabulary.
 
     Raises:
-        ValueError: it names a model of transformers for the text tower, or lets code beside the tokenizer run.
+        ValueError: it names a model of transformers for the text tower, or lets the tokenizer run code of its own.
     """
     text = config.get("text_cfg", {})
     if text.get("hf_model_name") or "trust_remote_code" in (text.get("tokenizer_kwargs") or {}):
@@ -118,31 +128,36 @@ def check_own_code(config: dict) -> None:
 
 
 class OpenClip:
-    """CLIP's form: open_clip's own two towers."""
+    """Convert to and from the original CLIP architecture with open_clip's own towers."""
 
     name = "open_clip's CLIP"
-    needs = (*NATIVE, *TEXT, *ALIKE)
+    needs: tuple[Need, ...] = (*NATIVE, *TEXT, *ALIKE)
     table = OPEN_CLIP
-    zeros = frozenset()
-    image_only, keeps = False, frozenset()
-    note = "open_clip mends broken Unicode and HTML entities in captions before it tokenizes them; flip does not."
+    zeros: frozenset[str] = frozenset()
+    image_only = False
+    keeps: frozenset[str] = frozenset()
+    note = "open_clip repairs broken Unicode and HTML entities in captions before it tokenizes them; flip does not."
     usage = (
         "import open_clip\n\n"
         'model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{folder}")\n'
         'tokenizer = open_clip.get_tokenizer("local-dir:{folder}")\n'
-        "image = model.eval().encode_image(preprocess(picture)[None], normalize=True)  # a PIL picture\n"
+        "image = model.eval().encode_image(preprocess(picture)[None], normalize=True)  # a PIL image\n"
         'text = model.encode_text(tokenizer(["a photo of a dog"]), normalize=True)'
     )
 
-    def vision(self, params: Params, place: Path) -> dict:
-        """`vision_cfg`, for a model in the folder `place`."""
+    def vision(self, params: Params, place: Path) -> dict[str, Any]:
+        """Return `vision_cfg` for a model in the folder `place`."""
         model, form = params.model, params.form.vision
         found = blocks(model.vision, form) | {"head_width": model.vision.width // model.vision.heads}
         return found | {"patch_size": model.patch, "image_size": model.image, "no_ln_pre": not form.pre_norm}
 
-    def configuration(self, model: TwoTowers, tokenizer: CaptionTokenizer, place: Path) -> dict:
+    def configuration(self, model: TwoTowers, tokenizer: CaptionTokenizer, place: Path) -> dict[str, Any]:
+        """Return `model_cfg` for a model in the folder `place`."""
         params = model.params
-        found = {"embed_dim": params.embedding, "quick_gelu": params.form.text.activation == "quick_gelu"}
+        found: dict[str, Any] = {
+            "embed_dim": params.embedding,
+            "quick_gelu": params.form.text.activation == "quick_gelu",
+        }
         found |= {"vision_cfg": self.vision(params, place), "text_cfg": text_configuration(params, tokenizer)}
         return found if model.logit_bias is None else found | {"init_logit_bias": 0.0}
 
@@ -163,21 +178,22 @@ class OpenClip:
         tokenizer = open_clip.get_tokenizer(name)
         return Loaded(model.eval(), pixels, model.encode_image, tokenizer, model.encode_text, tokenizer)
 
-    def state(self, loaded: Loaded) -> dict:
+    def state(self, loaded: Loaded) -> dict[str, Tensor]:
         return {name.removeprefix("text."): tensor for name, tensor in loaded.model.state_dict().items()}
 
-    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
-        config = get_model_config(architecture or f"local-dir:{source}")
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict[str, Any]:
+        config = get_model_config(architecture or f"local-dir:{source}") or {}
         found = merge(described(loaded, config), self.described_vision(loaded.model.visual))
         stored, captions = stored_tokenizer(loaded.tokenizer, loaded.model.vocab_size)
         return merge(found, {"captions": captions, "tokenizer": stored, "bias": loaded.model.logit_bias is not None})
 
-    def described_vision(self, visual) -> dict:
+    def described_vision(self, visual: Any) -> dict[str, Any]:
+        """Return our parameters for the image tower."""
         return own_tower(visual)
 
 
 class OpenClipWithTimm(OpenClip):
-    """Every other vision tower that timm has: open_clip takes it from a folder, by its absolute path."""
+    """Convert to and from open_clip models with an image tower of timm, which is loaded from an absolute path."""
 
     name = "open_clip with an image tower of timm"
     needs = (*timm_models.NEEDS, *TEXT)
@@ -185,7 +201,7 @@ class OpenClipWithTimm(OpenClip):
     zeros = frozenset({"visual.trunk.patch_embed.proj.bias"})
     note = "Once the folder is moved, `timm_model_name` in its open_clip_config.json has to say where it is."
 
-    def vision(self, params: Params, place: Path) -> dict:
+    def vision(self, params: Params, place: Path) -> dict[str, Any]:
         form = params.form.vision
         found = {"timm_model_name": f"local-dir:{(place / 'timm').absolute()}", "image_size": params.model.image}
         found |= {"timm_pool": timm_models.POOLING[form.pooling], "timm_proj_bias": form.projection == "affine"}
@@ -195,7 +211,7 @@ class OpenClipWithTimm(OpenClip):
         write_json(folder / "timm" / "config.json", timm_models.configuration(model.params))
         super().write(model, tokenizer, folder, final)
 
-    def described_vision(self, visual) -> dict:
+    def described_vision(self, visual: Any) -> dict[str, Any]:
         cfg, head = visual.preprocess_cfg, getattr(visual.head, "proj", None)
         found = timm_models.described(visual.trunk, cfg["mean"], cfg["std"])
         kind = "none" if head is None else "linear" if head.bias is None else "affine"
@@ -203,6 +219,7 @@ class OpenClipWithTimm(OpenClip):
 
 
 def kind_of(loaded: Loaded) -> OpenClip:
+    """Return the target that describes a loaded model."""
     return (OpenClipWithTimm if isinstance(loaded.model.visual, TimmModel) else OpenClip)()
 
 

@@ -1,12 +1,14 @@
-"""The image tower as a timm model: a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` loads."""
+"""Export the image tower as a timm model, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 from safetensors.torch import save
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.tokenizer import CaptionTokenizer
@@ -16,7 +18,7 @@ from flip.files import write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 
 POOLING = {"class": "token", "mean": "avg", "map": "map", "max": "max"}
-# LayerNorm's epsilon cannot be stated in a configuration file: it comes with the architecture.
+# A configuration file cannot state LayerNorm's epsilon: it is part of the architecture.
 ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
 NEEDS = (
     IMAGE_TOWER,
@@ -30,15 +32,23 @@ NEEDS = (
 )
 
 
-def configuration(params: Params) -> dict:
-    """config.json: the architecture, what is different in it, and the preprocessing
-    (flip.testsets.reader.to_square)."""
+def configuration(params: Params) -> dict[str, Any]:
+    """Return the content of config.json: architecture, changes to it, and preprocessing (as to_square)."""
     model, form, side = params.model, params.form.vision, params.model.image
     sizes = {"img_size": side, "patch_size": model.patch, "embed_dim": model.vision.width}
     sizes |= {"depth": model.vision.layers, "num_heads": model.vision.heads}
-    args = {"class_token": form.pooling == "class", "global_pool": POOLING[form.pooling], "fc_norm": False}
+    args = {
+        "class_token": form.pooling == "class",
+        "global_pool": POOLING[form.pooling],
+        "fc_norm": False,
+    }
     args |= {"pre_norm": form.pre_norm, "act_layer": form.activation, "num_classes": 0}
-    pretrained = {"input_size": [3, side, side], "fixed_input_size": True, "interpolation": "bicubic", "crop_pct": 1.0}
+    pretrained = {
+        "input_size": [3, side, side],
+        "fixed_input_size": True,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+    }
     pretrained |= {"crop_mode": "center", "mean": list(form.mean), "std": list(form.std), "num_classes": 0}
     pretrained |= {"pool_size": None, "first_conv": "patch_embed.proj", "classifier": "head"}
     return {
@@ -52,10 +62,10 @@ def configuration(params: Params) -> dict:
 
 
 def activation(module: nn.Module) -> str:
-    """Our name for a module of timm or open_clip.
+    """Return our name of an activation module of timm or open_clip.
 
     Raises:
-        ValueError: another function.
+        ValueError: it is not supported.
     """
     kind = type(module).__name__
     if kind == "GELU":
@@ -66,11 +76,11 @@ def activation(module: nn.Module) -> str:
     return known[kind]
 
 
-def described(trunk: nn.Module, mean, std) -> dict:
-    """Parameters of ours that a timm model has: model and form of the vision tower.
+def described(trunk: nn.Module, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Return our parameters for a timm model: `model` and `form` of the image tower.
 
     Raises:
-        ValueError: no plain vision transformer.
+        ValueError: it is no plain vision transformer.
     """
     if not isinstance(trunk, VisionTransformer) or not isinstance(trunk.patch_embed, PatchEmbed):
         raise ValueError(
@@ -79,9 +89,10 @@ def described(trunk: nn.Module, mean, std) -> dict:
     pooling = {theirs: ours for ours, theirs in POOLING.items()}
     if trunk.global_pool not in pooling:
         raise ValueError(f"its pooling is '{trunk.global_pool}'; allowed: {', '.join(pooling)}")
-    block, side = trunk.blocks[0], trunk.patch_embed.img_size[0]
-    size = {"layers": len(trunk.blocks), "width": trunk.embed_dim, "heads": block.attn.num_heads}
-    form = {"pooling": pooling[trunk.global_pool], "positions": "learned", "projection": "none"}
+    blocks: Any = trunk.blocks
+    block, side = blocks[0], trunk.patch_embed.img_size[0]
+    size = {"layers": len(blocks), "width": trunk.embed_dim, "heads": block.attn.num_heads}
+    form: dict[str, Any] = {"pooling": pooling[trunk.global_pool], "positions": "learned", "projection": "none"}
     form |= {"pre_norm": isinstance(trunk.norm_pre, nn.LayerNorm), "norm_epsilon": block.norm1.eps}
     form |= {"patch_bias": trunk.patch_embed.proj.bias is not None, "activation": activation(block.mlp.act)}
     form |= {"mean": list(mean), "std": list(std)}
@@ -90,17 +101,20 @@ def described(trunk: nn.Module, mean, std) -> dict:
 
 
 class Timm:
+    """Implement the target (flip.export.target.Target) timm."""
+
     name = "timm's VisionTransformer"
-    needs = NEEDS
+    needs: tuple[Need, ...] = NEEDS
     table = TIMM
     zeros = frozenset({"patch_embed.proj.bias"})
-    image_only, keeps = True, frozenset()
+    image_only = True
+    keeps: frozenset[str] = frozenset()
     note = ""
     usage = (
         "import timm\n\n"
         'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))\n"
-        "features = model(transform(picture)[None])  # a PIL picture in RGB; pooled features"
+        "features = model(transform(picture)[None])  # a PIL image in RGB; pooled features"
     )
 
     def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
@@ -118,10 +132,10 @@ class Timm:
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
         return Loaded(model.eval(), lambda picture: transform(picture.convert("RGB")), model)
 
-    def state(self, loaded: Loaded) -> dict:
+    def state(self, loaded: Loaded) -> dict[str, Tensor]:
         return loaded.model.state_dict()
 
-    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict[str, Any]:
         data = timm.data.resolve_model_data_config(loaded.model)
         return described(loaded.model, data["mean"], data["std"])
 

@@ -1,11 +1,12 @@
-"""Tokenizers between tokenizer.json and the files that transformers (and open_clip through it) reads."""
+"""Convert tokenizers between flip's tokenizer.json and the files that transformers and open_clip read."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from flip.data.tokenizer import SPECIAL, CaptionTokenizer
 
-HIDDEN = "<hidden word>"
+HIDDEN = "<hidden word>"  # the masked token
 # How open_clip cleans captions before it tokenizes them, as normalizers of the tokenizer itself.
 CANONICAL = [
     {"type": "Replace", "pattern": {"String": "_"}, "content": " "},
@@ -21,12 +22,12 @@ CLEAN |= {"_clean_canonicalize": [*CANONICAL, *SPACES]}
 
 
 def is_clips(tokenizer: CaptionTokenizer) -> bool:
-    """CLIP's BPE, put into slots as open_clip's own tokenizer does."""
+    """Return whether it is CLIP's BPE with start and end tokens, as in open_clip's own tokenizer."""
     return tokenizer.stored["kind"] == "clip" and bool(tokenizer.before and tokenizer.after) and tokenizer.padding < 0
 
 
-def _backend(tokenizer: CaptionTokenizer):
-    """A tokenizer of the tokenizers library with our special tokens around each caption, and its special tokens."""
+def _backend(tokenizer: CaptionTokenizer) -> tuple[Any, dict[str, str]]:
+    """Return a tokenizer of the library tokenizers that adds our special tokens to each caption, and these tokens."""
     from tokenizers import Tokenizer as Fast
     from tokenizers.processors import TemplateProcessing
 
@@ -60,8 +61,10 @@ def _backend(tokenizer: CaptionTokenizer):
 
 
 def write_tokenizer(tokenizer: CaptionTokenizer, folder: Path, hides_words: bool = False) -> None:
-    """tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer; it pads with end tokens. With
-    `hides_words`, one more token stands for a hidden word, and padding is told."""
+    """Write tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer, which pads with end tokens.
+
+    With `hides_words`, the vocabulary has a masked token, too, and the tokenizer returns an attention mask.
+    """
     from transformers import PreTrainedTokenizerFast
 
     fast, used = _backend(tokenizer)
@@ -76,11 +79,11 @@ def write_tokenizer(tokenizer: CaptionTokenizer, folder: Path, hides_words: bool
     ).save_pretrained(folder)
 
 
-def stored_tokenizer(tokenizer, vocabulary: int) -> tuple[dict, dict]:
-    """What our tokenizer.json holds for a tokenizer of transformers or open_clip, and `captions` as it does them.
+def stored_tokenizer(tokenizer: Any, vocabulary: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the content of our tokenizer.json for a tokenizer of transformers or open_clip, and section `captions`.
 
     Raises:
-        ValueError: one that is not backed by the tokenizers library, or pads with another token than the end token.
+        ValueError: it is not backed by the library tokenizers, or does not end captions with a token.
     """
     from open_clip import SimpleTokenizer
 
@@ -94,7 +97,7 @@ def stored_tokenizer(tokenizer, vocabulary: int) -> tuple[dict, dict]:
     if clean:
         steps = [*CLEAN[clean], *([definition["normalizer"]] if definition["normalizer"] else [])]
         definition["normalizer"] = {"type": "Sequence", "normalizers": steps}
-    around = theirs("")["input_ids"]  # what stands around nothing
+    around = theirs("")["input_ids"]  # the special tokens alone
     tokens = theirs.convert_ids_to_tokens(around)
     if not 1 <= len(tokens) <= 2:
         raise ValueError(f"captions end in no token of their own, or have {len(tokens)} around them; allowed: 1 or 2")
@@ -103,11 +106,11 @@ def stored_tokenizer(tokenizer, vocabulary: int) -> tuple[dict, dict]:
     return stored, {"start": len(tokens) == 2, "end": True}
 
 
-def must_fill_with_end(tokenizer) -> bool:
-    """True, of a tokenizer whose padding is looked at.
+def must_fill_with_end(tokenizer: Any) -> bool:
+    """Return True for a tokenizer that pads with the end token.
 
     Raises:
-        ValueError: it fills the slots that are left with something else, as SigLIP 2's does.
+        ValueError: it pads with another token, as SigLIP 2's does.
     """
     theirs = getattr(tokenizer, "tokenizer", tokenizer)
     if getattr(theirs, "pad_token_id", None) != theirs("")["input_ids"][-1]:

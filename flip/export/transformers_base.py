@@ -1,36 +1,45 @@
-"""What models of transformers have in common: configuration, files, preprocessing, tokenizer."""
+"""Convert to and from models of transformers: what all its classes share."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor, PreTrainedModel
 
 from flip.config.frozen import merge
 from flip.config.schema import Blocks, Params, Tower
 from flip.data.tokenizer import CaptionTokenizer
-from flip.export.target import Loaded, their_weights
+from flip.export.names import WeightPair
+from flip.export.target import Loaded, Need, their_weights
 from flip.export.tokens import stored_tokenizer, write_tokenizer
 from flip.model.two_towers import TwoTowers
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
-OWN_CODE = {"trust_remote_code": False}  # what a checkpoint brings is not run, and nobody is asked whether it may be
-# How a model card reads a folder, a picture and a caption; what it does with them follows.
+OWN_CODE = {"trust_remote_code": False}  # code in a checkpoint is never run, and no prompt asks whether it may be
+# How a model card loads a folder and reads an image and a caption.
 READ = (
     "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
     'model = AutoModel.from_pretrained("{folder}").eval()\n'
     'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
-    'pixels = processor(picture, return_tensors="pt")  # a PIL picture\n'
+    'pixels = processor(picture, return_tensors="pt")  # a PIL image\n'
     'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
 )
 
 
-def blocks(tower: Tower, form: Blocks) -> dict:
-    found = {"hidden_size": tower.width, "intermediate_size": 4 * tower.width, "num_hidden_layers": tower.layers}
+def blocks(tower: Tower, form: Blocks) -> dict[str, Any]:
+    """Return the keys of their configuration for the blocks of a tower."""
+    found: dict[str, Any] = {
+        "hidden_size": tower.width,
+        "intermediate_size": 4 * tower.width,
+        "num_hidden_layers": tower.layers,
+    }
     found |= {"num_attention_heads": tower.heads, "layer_norm_eps": form.norm_epsilon}
     return found | {"hidden_act": ACTIVATIONS[form.activation]}
 
 
-def towers(params: Params, tokenizer: CaptionTokenizer) -> dict:
+def towers(params: Params, tokenizer: CaptionTokenizer) -> dict[str, Any]:
+    """Return their configurations of both towers."""
     model, form, end = params.model, params.form, tokenizer.after[0]
     text = blocks(model.text, form.text) | {"vocab_size": tokenizer.vocabulary, "max_position_embeddings": model.tokens}
     text |= {"eos_token_id": end, "pad_token_id": end, "bos_token_id": tokenizer.before[0] if tokenizer.before else end}
@@ -38,11 +47,11 @@ def towers(params: Params, tokenizer: CaptionTokenizer) -> dict:
     return {"vision_config": vision, "text_config": text}
 
 
-def described_blocks(config) -> tuple[dict, dict]:
-    """Size and form of a tower.
+def described_blocks(config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters `model` and `form` of a tower that their configuration describes.
 
     Raises:
-        ValueError: another activation, or an MLP of another width.
+        ValueError: the activation or the width of the MLP is not supported.
     """
     known = {theirs: ours for ours, theirs in ACTIVATIONS.items()}
     if config.hidden_act not in known:
@@ -56,15 +65,31 @@ def described_blocks(config) -> tuple[dict, dict]:
 
 
 class Transformers:
-    """What its classes share: files, preprocessing, tokenizer."""
+    """Implement a target (flip.export.target.Target) for a class of transformers, but `build` and `fills`."""
 
-    zeros = frozenset()
+    name: str
+    needs: tuple[Need, ...]
+    table: list[WeightPair]
+    bias: bool  # whether the logits have one
+    zeros: frozenset[str] = frozenset()
     also: tuple[tuple[str, object], ...] = ()
     image_only = False
-    picture = "vision_config"  # where their configuration has the image tower
-    keeps: frozenset[str] = frozenset()  # what they have of ours besides the towers
+    picture = "vision_config"  # key of the image tower in their configuration
+    keeps: frozenset[str] = frozenset()  # what is exported besides the towers
     note = ""
     usage = READ + "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
+
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
+        """Return their model of the same architecture, with random weights."""
+        raise NotImplementedError
+
+    def fills(self, loaded: Loaded) -> bool:
+        """Return whether captions are filled up with end tokens, which are attended to."""
+        raise NotImplementedError
+
+    def features(self, model: PreTrainedModel, images: Tensor) -> Tensor:
+        """Return features of an image tower alone, [batch, width]."""
+        raise NotImplementedError
 
     def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         theirs = self.build(model.params, tokenizer)
@@ -84,8 +109,8 @@ class Transformers:
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
         model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **OWN_CODE)
         model = model.eval()
-        if lost := sorted(info["missing_keys"]):  # which it would draw at random
-            raise ValueError(f"{len(lost)} weights are missing: {', '.join(lost[:4])}")
+        if missing := sorted(info["missing_keys"]):  # which it would initialize at random
+            raise ValueError(f"{len(missing)} weights are missing: {', '.join(missing[:4])}")
         processor = AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
         if self.image_only:
@@ -101,10 +126,10 @@ class Transformers:
             lambda ids: pooled(model.get_text_features(input_ids=ids)), tokenizer,
         )  # fmt: skip
 
-    def state(self, loaded: Loaded) -> dict:
+    def state(self, loaded: Loaded) -> dict[str, Tensor]:
         return loaded.model.state_dict()
 
-    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict:
+    def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict[str, Any]:
         config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         own = {"mean": list(processor.image_mean), "std": list(processor.image_std)}
         picture = getattr(config, self.picture, config)
@@ -114,16 +139,17 @@ class Transformers:
         found = merge({"model": model, "form": {"vision": form}}, self.form())
         return found if self.image_only else merge(found, self.described_text(loaded) | {"bias": self.bias})
 
-    def form(self) -> dict:
-        """What every model of the class has: the values that it needs, and those whose lack can be made up for."""
-        found = {}
+    def form(self) -> dict[str, Any]:
+        """Return the section `form` of every model of the class: those it needs, and those it can emulate (`also`)."""
+        found: dict[str, dict[str, Any]] = {}
         for key, value in (*((need.key, need.allowed[0]) for need in self.needs), *self.also):
             if key.startswith("form."):
                 _, side, name = key.split(".")
                 found.setdefault(side, {})[name] = value
         return {"form": found}
 
-    def described_text(self, loaded: Loaded) -> dict:
+    def described_text(self, loaded: Loaded) -> dict[str, Any]:
+        """Return the parameters of the text tower, and the tokenizer."""
         config = loaded.model.config.text_config
         size, form = described_blocks(config)
         stored, captions = stored_tokenizer(loaded.tokenizer, config.vocab_size)
@@ -131,6 +157,6 @@ class Transformers:
         return found | {"captions": captions | {"fill": self.fills(loaded)}, "tokenizer": stored}
 
 
-def pooled(features):
-    """Features themselves, or the output object around them."""
+def pooled(features: Any) -> Tensor:
+    """Return features as they are, or take them from the output object of newer versions of transformers."""
     return getattr(features, "pooler_output", features)

@@ -1,8 +1,11 @@
-"""A variant as a model of transformers: CLIPModel, SiglipModel, ViTMAEForPreTraining or, without its decoder,
-ViTMAEModel, FlavaForPreTraining or, without its heads, FlavaModel; a folder that `AutoModel.from_pretrained` loads.
-Another class of theirs is a subclass of Transformers, and a line in CLASSES and EXPORTS."""
+"""Export a variant as a model of transformers: a folder that `AutoModel.from_pretrained` loads.
+
+The classes are CLIPModel, SiglipModel, ViTMAEForPreTraining or, without its decoder, ViTMAEModel, FlavaForPreTraining
+or, without its heads, FlavaModel. To add one, write a subclass of Transformers and list it in CLASSES and EXPORTS.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from transformers import (
     AutoConfig,
     CLIPConfig,
     CLIPModel,
+    PreTrainedModel,
     SiglipConfig,
     SiglipModel,
     ViTMAEConfig,
@@ -24,11 +28,13 @@ from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VI
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
 from flip.export.transformers_base import OWN_CODE, Transformers, blocks, towers
-from flip.export.transformers_flava import Flava, FlavaPretraining
+from flip.export.transformers_flava import FlavaPretraining, FlavaTowers
 from flip.model.two_towers import TwoTowers
 
 
 class Clip(Transformers):
+    """Convert to and from CLIPModel."""
+
     name = "transformers' CLIPModel"
     table = TRANSFORMERS_CLIP
     bias = False
@@ -46,7 +52,7 @@ class Clip(Transformers):
         Need("sigmoid.weight", (0.0,), "its logits have no bias", lambda params: params.sigmoid.bias is not None),
     )
 
-    def build(self, params: Params, tokenizer: CaptionTokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> CLIPModel:
         return CLIPModel(CLIPConfig(**towers(params, tokenizer), projection_dim=params.embedding))
 
     def fills(self, loaded: Loaded) -> bool:
@@ -58,6 +64,8 @@ class Clip(Transformers):
 
 
 class Siglip(Transformers):
+    """Convert to and from SiglipModel."""
+
     name = "transformers' SiglipModel"
     table = TRANSFORMERS_SIGLIP
     zeros = frozenset({"logit_bias", "vision_model.embeddings.patch_embedding.bias"})
@@ -75,7 +83,7 @@ class Siglip(Transformers):
         Need("captions.fill", (True,), "it attends to padding, which must then be end tokens"),
     )
 
-    def build(self, params: Params, tokenizer: CaptionTokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> SiglipModel:
         settings = towers(params, tokenizer)
         settings["text_config"]["projection_size"] = params.embedding
         return SiglipModel(SiglipConfig(**settings))
@@ -85,7 +93,7 @@ class Siglip(Transformers):
 
 
 class VitMae(Transformers):
-    """The encoder alone."""
+    """Convert to and from ViTMAEModel, MAE's encoder without its decoder."""
 
     name = "transformers' ViTMAEModel"
     table = VITMAE
@@ -93,21 +101,22 @@ class VitMae(Transformers):
     image_only = True
     usage = (
         "from transformers import AutoImageProcessor, AutoModel\n\n"
-        'model = AutoModel.from_pretrained("{folder}").eval()  # mask_ratio is 0: it sees whole pictures\n'
-        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL picture\n'
+        'model = AutoModel.from_pretrained("{folder}").eval()  # mask_ratio is 0: it sees all patches\n'
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL image\n'
         "features = model(**pixels).last_hidden_state[:, 0]  # the class token"
     )
     also = (("form.vision.patch_bias", True), ("form.vision.projection", "none"))
-    needs = (
+    needs: tuple[Need, ...] = (
         IMAGE_TOWER,
         Need("form.vision.pooling", ("class",), "its image tower has a class token"),
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
     )
 
-    def build(self, params: Params, tokenizer: CaptionTokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         return ViTMAEModel(self.config(params, mask_ratio=0.0))
 
-    def config(self, params: Params, **more) -> ViTMAEConfig:
+    def config(self, params: Params, **more: Any) -> ViTMAEConfig:
+        """Return their configuration, with `more` keys."""
         settings = blocks(params.model.vision, params.form.vision) | more
         return ViTMAEConfig(**settings, image_size=params.model.image, patch_size=params.model.patch)
 
@@ -116,12 +125,12 @@ class VitMae(Transformers):
         loaded.model.config.mask_ratio = loaded.model.embeddings.config.mask_ratio = 0.0
         return loaded
 
-    def features(self, model, images):
+    def features(self, model: PreTrainedModel, images: Tensor) -> Tensor:
         return model(pixel_values=images).last_hidden_state[:, 0]
 
 
 class VitMaeDecoder(VitMae):
-    """With the decoder; a folder of it can be read as the encoder alone, too."""
+    """Convert to ViTMAEForPreTraining, with the decoder; VitMae reads its folders, too."""
 
     name = "transformers' ViTMAEForPreTraining"
     table = VITMAE_DECODER
@@ -130,12 +139,12 @@ class VitMaeDecoder(VitMae):
     usage = (
         "from transformers import AutoImageProcessor, AutoModelForPreTraining\n\n"
         'model = AutoModelForPreTraining.from_pretrained("{folder}").eval()\n'
-        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL picture\n'
-        "found = model(**pixels)  # logits: all patches, as predicted from those that a random mask leaves"
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL image\n'
+        "found = model(**pixels)  # logits: all patches, predicted from those that a random mask keeps"
     )
     needs = (*VitMae.needs, Need("reconstruction.wanted", (True,), "it has a decoder"))
 
-    def build(self, params: Params, tokenizer: CaptionTokenizer):
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         head = params.reconstruction
         return ViTMAEForPreTraining(self.config(
             params, mask_ratio=params.masking.image, norm_pix_loss=head.normalize, decoder_hidden_size=head.width,
@@ -151,27 +160,27 @@ class VitMaeDecoder(VitMae):
         return loaded
 
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor | None) -> Tensor:
-        """Predicted patches of uint8 images, under masks that are the same each time."""
+        """Return the predicted patches of uint8 images, under masks that are equal in every call."""
         shuffled = noise(images, model.params.model.patches).argsort(dim=1)
         encoded = model.vision(images, shuffled[:, : model.params.kept_patches])
         return model.decoder.decode(encoded, shuffled.argsort(dim=1))
 
 
 def noise(images: Tensor, patches: int) -> Tensor:
-    """Whose order says which patches of each picture are masked, [pictures, patches]."""
+    """Return random numbers [images, patches] whose order decides which patches of each image are masked."""
     return torch.rand(len(images), patches, generator=torch.Generator().manual_seed(0))
 
 
-# What a folder of theirs is read as, by its kind; and what a variant may become, the first that has all of it.
-CLASSES = {"clip": Clip, "siglip": Siglip, "vit_mae": VitMae, "flava": Flava}
-EXPORTS = (Clip, Siglip, FlavaPretraining, Flava, VitMaeDecoder, VitMae)
+# The class that reads a folder, by its model type; and the classes that a variant is exported to: the first that fits.
+CLASSES: dict[str, type[Transformers]] = {"clip": Clip, "siglip": Siglip, "vit_mae": VitMae, "flava": FlavaTowers}
+EXPORTS = (Clip, Siglip, FlavaPretraining, FlavaTowers, VitMaeDecoder, VitMae)
 
 
 def kind_of(source: Path) -> Transformers:
-    """The class for a folder with a config.json.
+    """Return the target for a folder with a config.json.
 
     Raises:
-        ValueError: a model of another kind.
+        ValueError: its model type is not supported.
     """
     kind = AutoConfig.from_pretrained(source, **OWN_CODE).model_type
     if kind not in CLASSES:

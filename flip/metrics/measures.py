@@ -1,4 +1,4 @@
-"""The measures of classification on CLIP's and FLIP's sets, and which sets have them.
+"""Define the measures of classification on CLIP's and FLIP's sets, and which sets have them.
 
 Top-1 accuracy for most; mean per class recall, 11-point mean average precision (VOC 2007), ROC-AUC (Hateful Memes) and
 the mean of top-1 and top-5 (Kinetics 700) for some (Radford et al. 2021, Table 9; FLIP, Table 4). `map` is average
@@ -14,7 +14,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Measure:
-    """`labels`: whether it is for sets whose pictures have several."""
+    """Describe a measure; `labels`: whether it is for sets whose images have several."""
 
     title: str
     labels: bool = False
@@ -31,7 +31,8 @@ MEASURES = {
 
 
 def undefined(measure: str, classes: int, labels: bool) -> str | None:
-    """Why a set of so many classes, with several labels per picture or one, has no such measure; None if it has."""
+    """Return why a set of so many classes, with several labels per image or one, has no such measure; None if it
+    has."""
     allowed = ", ".join(name for name, one in MEASURES.items() if one.labels == labels)
     if MEASURES[measure].labels != labels:
         return f"{measure} is not for pictures with {'several labels' if labels else 'one class'}; choose {allowed}"

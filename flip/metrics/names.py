@@ -47,7 +47,7 @@ class Metric:
 
     @property
     def ending(self) -> str:
-        """What follows the set in the name: '-image-r1', or nothing."""
+        """Return what follows the set in the name: '-image-r1', or nothing."""
         return str(self)[len(self.set) :]
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class Metric:
 
     @property
     def tasks(self) -> list[str]:
-        """What has to be trained, and computed, before there is such a number: 'caption' and 'meteor' for
+        """Return what has to be trained, and computed, for such a number: 'caption' and 'meteor' for
         'caption-meteor', all of 'coarse-finetuned'; nothing where the model is evaluated as it is, or probed."""
         if self.task == FINETUNED:
             return [str(self)]
@@ -66,8 +66,8 @@ class Metric:
 
     @property
     def job(self) -> str | None:
-        """The job of the rule transfer that gives it: 'heads' for all that share features, each fine-tuning one of its
-        own; None where the evaluation does."""
+        """Return the job of the rule transfer that gives it: 'heads' for all that share features, each fine-tuning one
+        of its own; None where the evaluation does."""
         return (str(self) if self.task == FINETUNED else HEADS) if self.tasks else None
 
     def measure(self, sets: Mapping[str, dict]) -> str:

@@ -1,4 +1,4 @@
-"""How the outcomes of a test set become one number, for each of flip.metrics.measures.
+"""Aggregate the outcomes of a test set to one number, for each of flip.metrics.measures.
 
 An estimator takes what is stored of each test image, rows [rows, images, ...], and how often a resample draws each,
 counts [resamples, images]; it gives percent [resamples, rows]. A class of which a resample has no image does not count.
@@ -17,15 +17,17 @@ DRAWS = 20  # of random scores, for what guessing gives
 
 
 def by_image(values: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """What is stored of values [items] where several items may be of one image, of which `owners` [items] are the
-    numbers: float32 [images], or as soon as one has several, [images, 2]: the mean of its values, how many they are."""
+    """Return what is stored of values [items] where several items may be of one image, of which `owners` [items] are
+    the numbers: float32 [images], or as soon as one has several, [images, 2]: the mean of its values, how many they
+    are."""
     _, places, sizes = np.unique(owners, return_inverse=True, return_counts=True)
     means = np.bincount(places, values) / sizes
     return (means if (sizes == 1).all() else np.stack([means, sizes], axis=1)).astype(np.float32)
 
 
 def _weighted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of images [..., images], and their weights, 1 on average, of such rows with sizes [..., images, 2]."""
+    """Return means of images [..., images], and their weights, 1 on average, of such rows with sizes [..., images,
+    2]."""
     means, sizes = np.moveaxis(rows, -1, 0)
     return means, sizes / sizes.mean(axis=-1, keepdims=True)
 
@@ -38,17 +40,18 @@ def _mean(rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _one_by_one(estimate: Callable) -> Callable:
-    """An estimator from one of a single row, which gives shares [resamples]."""
+    """Return an estimator made of one for a single row, which gives shares [resamples]."""
     return lambda rows, counts: np.stack([100 * estimate(row, counts) for row in rows], axis=1)
 
 
 def _starts(ordered: np.ndarray) -> np.ndarray:
-    """Where a new value begins in an array of ordered ones."""
+    """Return the indices at which a new value begins in a sorted array."""
     return np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
 
 
 def _recall(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean over classes of the share of right items; row [items, 2]: right or not, class."""
+    """Compute the mean over classes of the share of right items (mean per class recall); row [items, 2]: right or not,
+    class."""
     right, label = row.T
     order = np.argsort(label, kind="stable")
     starts, drawn = _starts(label[order]), counts[:, order]
@@ -58,8 +61,8 @@ def _recall(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _auc(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How often an item of the second class scores higher than one of the first, equal scores counting half; row
-    [items, 2]: score, class. NaN for a resample of one class."""
+    """Compute ROC-AUC: how often an item of the second class scores higher than one of the first, ties counting half;
+    row [items, 2]: score, class. NaN for a resample of one class."""
     score, label = row.T
     order = np.argsort(score, kind="stable")
     starts, drawn = _starts(score[order]), counts[:, order]
@@ -71,7 +74,8 @@ def _auc(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _curve(score: np.ndarray, label: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Right items and precision [resamples, thresholds] among those that score at least a threshold, from the highest.
+    """Return right items and precision [resamples, thresholds] among those that score at least a threshold, from the
+    highest.
 
     Thresholds are the scores of right items: between them precision falls and recall stays.
     """
@@ -95,7 +99,8 @@ def _eleven(found: np.ndarray, precision: np.ndarray) -> np.ndarray:
 
 
 def _mean_precision(average: Callable) -> Callable:
-    """Mean over classes of an average precision; its row is [items, 2, classes]: scores, labels 0 or 1."""
+    """Return an estimator of the mean over classes of an average precision; its row is [items, 2, classes]: scores,
+    labels 0 or 1."""
 
     def estimate(row: np.ndarray, counts: np.ndarray) -> np.ndarray:
         total, classes = np.zeros(len(counts)), np.zeros(len(counts))
@@ -111,8 +116,8 @@ def _mean_precision(average: Callable) -> Callable:
 
 
 def _ahead(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many classes rank before the right one [images]: of equal ones the earlier; all, where scores are no numbers,
-    so that a model that gives none is right nowhere."""
+    """Count the classes that rank before the right one [images]: of equal ones the earlier; all, if scores are NaN, so
+    that a model that gives NaN is never right."""
     own = np.take_along_axis(logits, targets[:, None], axis=1)
     later = np.arange(logits.shape[1]) >= targets[:, None]
     return (~((logits < own) | ((logits == own) & later))).sum(axis=1)
@@ -123,7 +128,7 @@ def _right(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def _top(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """1, 0.5 where the class is among the five best and not the best, or 0."""
+    """Return 1, 0.5 if the class is among the five best and not the best, or 0."""
     ahead = _ahead(logits, targets)
     return np.mean([ahead == 0, ahead < TOP], axis=0)
 
@@ -155,8 +160,8 @@ ESTIMATE = {
 
 
 def kept(measure: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What is stored of each item, float32 [items, ...], of its logits [items, classes] and its class [items], or its
-    labels 0 or 1 [items, classes].
+    """Return what is stored of each item, float32 [items, ...], of its logits [items, classes] and its class [items],
+    or its labels 0 or 1 [items, classes].
 
     Raises:
         ValueError: the measure is not defined for such a set, or ranks images by scores that are no numbers.
@@ -169,7 +174,7 @@ def kept(measure: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def percent(measure: str, rows: np.ndarray) -> float:
-    """The number of what was kept [seeds, images, ...]: the mean over seeds, in percent."""
+    """Compute the number of what was kept [seeds, images, ...]: the mean over seeds, in percent."""
     if ESTIMATE[measure] is _mean:
         if rows.ndim == 3:
             rows = np.prod(_weighted(rows), axis=0)
@@ -178,12 +183,12 @@ def percent(measure: str, rows: np.ndarray) -> float:
 
 
 def number(measure: str, values: np.ndarray) -> float:
-    """Percent as metrics.json has it, of what was kept of one seed [images, ...]."""
+    """Return percent as in metrics.json, of what was kept of one seed [images, ...]."""
     return round(percent(measure, values[None]), 4)
 
 
 def guessed(measure: str, targets: np.ndarray, classes: int) -> float | None:
-    """What random scores give, percent; None for what follows from the number of classes alone."""
+    """Return the value for random scores, percent; None for what follows from the number of classes alone."""
     if measure in (ACCURACY, "mean-per-class"):
         return None
     if measure == "auc":

@@ -1,4 +1,4 @@
-"""Names that test sets, and what is measured on them, go by: of the world's sets, of tasks, of scores."""
+"""Define the names of synthetic test sets, tasks and scores."""
 
 TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
 JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
@@ -16,5 +16,5 @@ WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
 
 
 def retrieval_in(language: str) -> str:
-    """The set of captions in a language: retrieval-de."""
+    """Return the name of the set of captions in a language: retrieval-de."""
     return f"retrieval-{language}"

@@ -31,7 +31,7 @@ from flip.plan.counts import Cost, Counted, Encoding, Uncounted, Weights, way_of
 from flip.plan.work import changed, vocabulary
 from flip.train.gradcache import is_shared
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run
+from flip.train.step import TrainingRun
 
 Batch = dict[str, Tensor]
 FAKE = FakeTensorMode()
@@ -131,16 +131,16 @@ def make_model(params: Params) -> TwoTowers:
     return model
 
 
-_runs: dict[str, Run] = {}
+_runs: dict[str, TrainingRun] = {}
 
 
-def make_run(params: Params) -> Run:
+def make_run(params: Params) -> TrainingRun:
     """Build a variant in training, neither compiled nor cut; the last one is kept, as parts of several sizes ask."""
     if (key := way_of_training(params)) not in _runs:
         plain = {"batch": 1, "batch_scale": 1, "micro_batch": None, "compile": False, "shard_weights": False}
         params = changed(params, "train", **plain, precision=params.train.autocast)
         _runs.clear()
-        _runs[key] = Run(params, SimpleNamespace(), make_model(params), 10**9, 0, ProcessGroup())
+        _runs[key] = TrainingRun(params, SimpleNamespace(), make_model(params), 10**9, 0, ProcessGroup())
     return _runs[key]
 
 
@@ -239,7 +239,7 @@ def count_step(params: Params, part: int, pairs: int, processes: int, device: st
         )
 
 
-def held(run: Run, batch: Batch) -> Iterator[Tensor]:
+def held(run: TrainingRun, batch: Batch) -> Iterator[Tensor]:
     """Give what is there before a step begins."""
     yield from batch.values()
     yield from run.model.buffers()
@@ -263,7 +263,7 @@ def make_leaves(outputs: Batch, pairs: int, whole: bool) -> Batch:
     return leaves
 
 
-def count_loss(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
     """Count the losses over the whole batch of so many processes, forth and back; and name the leaves that they read.
 
     From two processes on, each more adds the same: so many tiles of the logits, and so many rows of features.
@@ -276,7 +276,7 @@ def count_loss(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[C
     return Cost(*grown), read
 
 
-def count_loss_of(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss_of(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
     """Count as `count_loss`, each process's tiles and rows."""
     every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, batch_type(batch))
     if not (over_batch := [one for one in every if one.scope is Scope.GLOBAL_BATCH]):

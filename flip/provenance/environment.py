@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, versions, machine."""
+"""Describe the environment that makes a result: commit, versions, machine."""
 
 import os
 import platform
@@ -6,6 +6,7 @@ import subprocess
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PACKAGES = (
     "torch",
@@ -19,20 +20,18 @@ PACKAGES = (
     "dvc",
 )
 PROJECT = Path(__file__).parent.parent.parent
-# Tracked files that results are written to.
+# Tracked files that hold results.
 RESULTS = ("receipts", "metrics", "dvc.lock", "benchmarks/results.json")
-
-
-# What results are made by, so that a new file there is a change as well.
+# What results are made by: an untracked file there is a change, too.
 SOURCES = ("flip", "rules", "Snakefile")
 CODE = {".py", ".smk", ".yaml", ".html", ".css", ".js"}
 
 
 def _git(*words: str) -> str:
-    """What Git says about the project's folder, whatever repository that is in.
+    """Run Git in the project's folder and return what it prints.
 
     Raises:
-        ValueError: it refuses, with its reason, or it is not installed.
+        ValueError: it fails, with its reason, or it is not installed.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_DIR")}
     try:
@@ -44,9 +43,11 @@ def _git(*words: str) -> str:
     return done.stdout.strip()
 
 
-def git_state() -> dict:
-    """Return the commit, and whether files that results are made by, and not results themselves, differ from it: of
-    tracked files, and of new ones among the sources. Where Git cannot be asked both are None, and `why` says why."""
+def git_state() -> dict[str, Any]:
+    """Return the commit, and whether the code differs from it: tracked files but results, or untracked sources.
+
+    Where Git gives no answer both are None, and `why` says why.
+    """
     results = [f":(exclude){path}" for path in RESULTS]
     try:
         if not _git("ls-files", "--", "."):
@@ -62,8 +63,8 @@ def git_state() -> dict:
     return {"commit": commit, "changed": bool(changed or added or hidden)}
 
 
-def unproven(receipt: dict) -> str | None:
-    """Why nobody can look up the code that a result was made by; None if its receipt names a commit that has it."""
+def unproven(receipt: dict[str, Any]) -> str | None:
+    """Return why the code that made a result cannot be looked up; None if its receipt names a commit that has it."""
     git = receipt["git"]
     if git["commit"] is None:
         return f"made where Git could not be asked ({git.get('why', 'outside a repository')})"
@@ -71,7 +72,7 @@ def unproven(receipt: dict) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that results depend on."""
+    """Return the installed versions of the packages that results depend on."""
     installed = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -80,11 +81,12 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def machine() -> dict[str, str]:
+    """Return host, operating system and processor."""
     return {"host": platform.node(), "system": platform.platform(), "processor": processor()}

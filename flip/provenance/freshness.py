@@ -1,31 +1,37 @@
-"""Which receipts are still true, told to whoever looks at file times.
+"""Decide by content which receipts are fresh, and set file times to say so.
 
-A workflow engine asks whether an input is newer than a result. Git, DVC and rsync give files new times at will, so
-that question has no honest answer after a clone, a pull or a change of branches. Here the times are made to say what
-the contents say: specs and true receipts get one time, receipts that no longer hold an older one.
+A workflow engine asks whether an input is newer than a result. Git, DVC and rsync give files new times, so that
+question has no answer after a clone, a pull or a change of branches. Here the times are set to what the contents say:
+specs and fresh receipts get one time, stale receipts an older one.
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from flip.files import file_hash, place_files, place_hash
-from flip.provenance.receipt import SEAL, absent, behind, is_there, products, read
+from flip.provenance.receipt import SEAL, absent, behind, is_there, outputs, read
 
 # Seconds since 1970; 0 would mean to Snakemake that a file is missing.
-TRUE, FALSE = 1_000_000_000, 1
-LOST = {"made_from": {"after": []}}  # stands for a receipt that is not there
+FRESH_TIME, STALE_TIME = 1_000_000_000, 1
+MISSING_RECEIPT: dict[str, Any] = {"made_from": {"after": []}}  # in place of a receipt that does not exist
 
 
 class Conflict(ValueError):
-    """A file is not what its receipt says, and DVC has the right one; or a receipt is not what was written."""
+    """Report a file that differs from its receipt while DVC has the recorded one, or a damaged or edited receipt."""
 
 
-def recorded(lock="dvc.lock") -> tuple[str, ...]:
-    """Files and folders that DVC can bring back."""
+def recorded(lock: str | Path = "dvc.lock") -> tuple[str, ...]:
+    """List the files and folders that DVC can restore.
+
+    Raises:
+        Conflict: the lock file is damaged.
+    """
     if not Path(lock).exists():
         return ()
     try:
@@ -39,29 +45,31 @@ def recorded(lock="dvc.lock") -> tuple[str, ...]:
 
 
 def is_recorded(path: str, places: tuple[str, ...]) -> bool:
+    """Return whether a path is, or lies below, one of those that DVC has recorded."""
     return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
 @dataclass(frozen=True)
 class Receipts:
-    """All receipts of a scale, by path; `places` is what DVC has recorded."""
+    """Hold all receipts of a scale, by path; `places` is what DVC has recorded."""
 
-    known: dict[str, dict]
+    known: dict[str, dict[str, Any]]
     places: tuple[str, ...]
 
     @cached_property
     def dependents(self) -> dict[str, list[str]]:
-        found = {path: [] for path in self.known}
+        """Map each receipt to those whose results were made from its result."""
+        found: dict[str, list[str]] = {path: [] for path in self.known}
         for path, receipt in self.known.items():
             for before in receipt["made_from"]["after"]:
                 if before in found:
                     found[before].append(path)
         return found
 
-    def holds(self, path: str) -> bool:
-        """Whether parameters, code and the results before it are those that the result was made from.
+    def is_fresh(self, path: str) -> bool:
+        """Return whether parameters, code and upstream results are those that the result was made from.
 
-        Files from outside that are not here, as after a clone, are taken to be the same.
+        Files from outside the project that do not exist, as after a clone, are taken to be unchanged.
         """
         inputs = self.known[path]["made_from"]
         spec = Path(inputs["spec"]["path"])
@@ -73,53 +81,54 @@ class Receipts:
             and all(place_hash(p) in (found, None) for p, found in inputs["sources"].items())
         )
 
-    def lost(self, path: str) -> bool:
-        """Whether a product is neither here nor with DVC."""
-        return any(not is_recorded(product, self.places) for product in absent(self.known[path]))
+    def output_missing(self, path: str) -> bool:
+        """Return whether an output neither exists nor is recorded with DVC."""
+        return any(not is_recorded(output, self.places) for output in absent(self.known[path]))
 
     @cached_property
-    def false(self) -> set[str]:
-        """Receipts whose results are to be made again.
+    def stale(self) -> set[str]:
+        """Return the receipts whose results have to be made again.
 
-        What only serves the next stages (pictures as downloaded) may be missing for as long as those stand.
+        Intermediate outputs (images as downloaded) may be missing for as long as what is made from them is fresh.
         """
-        found = set()
+        found: set[str] = set()
+        seen: set[str] = set()
 
         def look(path: str) -> bool:
             if path in seen:
                 return path in found
             seen.add(path)
             needed = any(look(one) for one in self.dependents[path])
-            if not self.holds(path) or ((needed or not self.known[path]["scratch"]) and self.lost(path)):
+            wanted = needed or not self.known[path]["scratch"]
+            if not self.is_fresh(path) or (wanted and self.output_missing(path)):
                 found.add(path)
             return path in found
 
-        seen = set()
         for path in self.known:
             look(path)
         return found
 
-    def chain(self, path: str) -> dict[str, dict]:
-        """A receipt and all that it was made after; an empty one where a receipt is missing."""
-        return behind(path, lambda one: self.known.get(one, LOST))
+    def chain(self, path: str) -> dict[str, dict[str, Any]]:
+        """Return a receipt and all receipts upstream of it, by path; an empty one where a receipt is missing."""
+        return behind(path, lambda one: self.known.get(one, MISSING_RECEIPT))
 
-    def stands(self, path: str) -> bool:
-        """Whether a receipt is there and true, as are all that it was made after."""
-        return all(one in self.known and one not in self.false for one in self.chain(path))
+    def chain_is_fresh(self, path: str) -> bool:
+        """Return whether a receipt and all receipts upstream of it exist and are not stale."""
+        return all(one in self.known and one not in self.stale for one in self.chain(path))
 
     def conflicts(self) -> list[str]:
-        """Products of true receipts that are here with another content."""
+        """List the outputs of fresh receipts that exist with another content."""
         return [
-            product
+            output
             for path, receipt in self.known.items()
-            if path not in self.false
-            for product, content in products(receipt).items()
-            if Path(product).exists() and not is_there(product, content)
+            if path not in self.stale
+            for output, content in outputs(receipt).items()
+            if Path(output).exists() and not is_there(output, content)
         ]
 
 
-def read_receipts(folder, lock="dvc.lock") -> Receipts:
-    """Return all receipts below a folder.
+def read_receipts(folder: str | Path, lock: str | Path = "dvc.lock") -> Receipts:
+    """Read all receipts below a folder.
 
     Raises:
         Conflict: some are damaged or were edited; all of them are named.
@@ -135,16 +144,16 @@ def read_receipts(folder, lock="dvc.lock") -> Receipts:
     return Receipts(found, recorded(lock))
 
 
-def made_after_others(receipts: Receipts, path: str, after: list[str]) -> bool:
-    """Whether a receipt is there that was made after other ones than are asked for now."""
-    return path in receipts.known and receipts.known[path]["made_from"]["after"].keys() != set(after)
+def has_other_upstream(receipts: Receipts, path: str, upstream: list[str]) -> bool:
+    """Return whether a receipt exists whose upstream receipts are not those that are asked for now."""
+    return path in receipts.known and receipts.known[path]["made_from"]["after"].keys() != set(upstream)
 
 
 def unavailable(receipts: Receipts, places: dict[str, str]) -> list[str]:
-    """What is wrong with files from outside, by the key of params.yaml that names each: those that are not here, unless
-    a result that stands was made from them."""
-    standing = (one for path, one in receipts.known.items() if path not in receipts.false)
-    read_before = {place for receipt in standing for place in receipt["made_from"]["sources"]}
+    """Return a message for each file from outside the project that does not exist, unless a fresh result was made from
+    it; `places` maps the key of params.yaml that names a file to its path."""
+    fresh = (one for path, one in receipts.known.items() if path not in receipts.stale)
+    read_before = {place for receipt in fresh for place in receipt["made_from"]["sources"]}
     return [
         f"params.yaml, {key}: '{place}': no such file; copy it there, name another one, or set the key to null"
         for key, place in places.items()
@@ -152,32 +161,33 @@ def unavailable(receipts: Receipts, places: dict[str, str]) -> list[str]:
     ]
 
 
-def leftovers(folder, variants) -> list[str]:
-    """Results of variants that params.yaml no longer has, or has under another name."""
+def leftovers(folder: str | Path, variants: Collection[str]) -> list[str]:
+    """List the results of variants that params.yaml no longer has, or has under another name."""
     return [str(path) for path in sorted(Path(folder).glob("*")) if path.is_dir() and path.name not in variants]
 
 
-def set_time(path, seconds: int) -> None:
+def set_time(path: str | Path, seconds: int) -> None:
+    """Set the modification time of a file (seconds since 1970), unless it has that time already."""
     if os.stat(path).st_mtime_ns != seconds * 10**9:
         os.utime(path, (seconds, seconds))
 
 
-def align(receipts, specs) -> Receipts:
-    """Makes the times of a scale's receipts and specs say which receipts are true.
+def align(receipts: str | Path, specs: str | Path) -> Receipts:
+    """Set the times of a scale's receipts and specs, two folders, by which receipts are fresh; return the receipts.
 
     Raises:
-        Conflict: files that are not what true receipts say, while DVC has the right ones.
+        Conflict: files differ from what fresh receipts state, while DVC has the recorded ones.
     """
     found = read_receipts(receipts)
     changed = found.conflicts()
-    if kept := [product for product in changed if is_recorded(product, found.places)]:
+    if kept := [output for output in changed if is_recorded(output, found.places)]:
         raise Conflict(
             f"not what their receipts say: {', '.join(kept)}; `dvc checkout {kept[0]}` brings back the recorded one, "
             "`git checkout` the receipt that belongs to this one; to have it made again, delete it and its receipt"
         )
     for path, receipt in found.known.items():
-        unlike = not set(changed).isdisjoint(products(receipt))
-        set_time(path, FALSE if path in found.false or unlike else TRUE)
+        differs = not set(changed).isdisjoint(outputs(receipt))
+        set_time(path, STALE_TIME if path in found.stale or differs else FRESH_TIME)
     for spec in Path(specs).rglob("*.json"):
-        set_time(spec, TRUE)
+        set_time(spec, FRESH_TIME)
     return found

@@ -1,7 +1,7 @@
-"""Say where everything of a scale lies. No other module and no rules file spells such a path.
+"""Define the paths of everything that belongs to a scale. No other module and no rules file spells such a path.
 
-A path is a text. The rules ask with Snakemake's wildcards in place of names, as `Layout("{scale}").run("{variant}",
-"{seed}")`, all others with the names themselves.
+A path is a string. The rules ask with Snakemake's wildcards in place of names, as `Layout("{scale}").run("{variant}",
+"{seed}")`, all other code with the names themselves.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,23 @@ RECEIPTS, SPECS = "receipts", "specs"
 
 
 def seed_folder(seed: int | str) -> str:
+    """Return the name of a seed's folder."""
     return f"seed-{seed}"
 
 
 def _seeded(*parts: str, seed: int | str | None, stage: str) -> str:
-    """Return a folder's path with that of a seed below it, if one is given, and the file of a stage."""
+    """Return the path of a stage's JSON file in a folder, or in that of a seed below it, if one is given."""
     return "/".join((*parts, *([] if seed is None else [seed_folder(seed)]), f"{stage}.json"))
 
 
 @dataclass(frozen=True)
 class Records:
-    """Say where the small files of jobs lie below a folder: receipts, one per job; or specs, one for all seeds."""
+    """Give the paths of the small files of jobs below a folder: receipts, one per job; or specs, one for all seeds."""
 
     root: str
 
     def data(self, name: str) -> str:
-        """Return that of a stage of the data, or of one part, as 'download/0001', 'tests/fine'."""
+        """Return the path for a stage of the data, or for one part of it, as 'download/0001', 'tests/fine'."""
         return f"{self.root}/data/{name}.json"
 
     def test(self, name: str) -> str:
@@ -46,7 +47,7 @@ class Records:
         return f"{self.root}/languages/{languages}/translations.json"
 
     def test_set(self, name: str) -> str:
-        """Return that of making, or checking, one test set."""
+        """Return the path for writing, or checking, one test set."""
         return f"{self.root}/data/tests/{name}/test_sets.json"
 
     def translated_set(self, language: str) -> str:
@@ -74,7 +75,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Layout:
-    """Say where everything of one scale lies."""
+    """Give the paths of everything that belongs to one scale."""
 
     scale: str
 
@@ -93,11 +94,11 @@ class Layout:
 
     @property
     def project(self) -> str:
-        """Return where all parameters are, unresolved."""
+        """Return the path of all parameters, unresolved."""
         return f"{self.specs.root}/params.yaml"
 
     def params(self, variant: str) -> str:
-        """Return where a variant's frozen parameters are."""
+        """Return the path of a variant's frozen parameters."""
         return f"{self.specs.root}/params/{variant}.yaml"
 
     # Data.
@@ -117,7 +118,7 @@ class Layout:
         return f"{self.data}/download/{part}.json"
 
     def fingerprints(self, part: str) -> str:
-        """Return where those of a part are, or of all test images ('tests')."""
+        """Return the path of the fingerprints of a part, or of all test images ('tests')."""
         return f"{self.data}/fingerprints/{part}.parquet"
 
     def duplicates(self, bucket: str | int) -> str:
@@ -128,7 +129,7 @@ class Layout:
         return f"{self.data}/shards"
 
     def shards_of(self, part: str) -> str:
-        """Return where the account of a part's shards is."""
+        """Return the path of the account of a part's shards."""
         return f"{self.shards}/{part}.json"
 
     @property
@@ -147,7 +148,7 @@ class Layout:
         return f"{self.data}/tests/{name}"
 
     def codebook(self, name: str = "") -> str:
-        """Return the image tokenizer's folder, or a file in it."""
+        """Return the path of the image tokenizer's folder, or of a file in it."""
         return f"{self.data}/codebook" + (f"/{name}" if name else "")
 
     def languages(self, languages: str) -> str:
@@ -172,7 +173,7 @@ class Layout:
         return f"{self.run(variant, seed)}/weights.safetensors"
 
     def checkpoints(self, variant: str, seed: int | str) -> str:
-        """Return where a training in progress lives; it is gone when that has ended."""
+        """Return the folder of a training run in progress; it is deleted when the run ends."""
         return f"checkpoints/{self.scale}/{variant}/{seed_folder(seed)}"
 
     def features(self, variant: str, seed: int | str) -> str:
@@ -213,7 +214,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Trained:
-    """Say where what belongs to a variant with one seed lies, whether it has been trained or not."""
+    """Give the paths of a variant with one seed, whether it has been trained or not."""
 
     scale: str
     variant: str
@@ -241,6 +242,7 @@ class Trained:
 
     @property
     def remedy(self) -> str:
+        """Return how to obtain a trained variant, for messages."""
         return (
             f"`snakemake variant --config scale={self.scale} variant={self.variant}` trains it, "
             f"`dvc pull {self.layout.variant(self.variant)}` fetches what DVC has recorded"
@@ -248,11 +250,12 @@ class Trained:
 
     @property
     def data_remedy(self) -> str:
+        """Return how to obtain the data, for messages."""
         return f"`snakemake data --config scale={self.scale}` makes it, `dvc pull data` fetches what DVC has recorded"
 
     @cached_property
     def params(self) -> Params:
-        """Those that it is, or was, trained with.
+        """Read the parameters that it is, or was, trained with.
 
         Raises:
             ValueError: no training has begun.
@@ -264,10 +267,10 @@ class Trained:
 
     @property
     def weights(self) -> Path:
-        """Of the end of the training.
+        """Return the path of the final weights.
 
         Raises:
-            ValueError: they are not there.
+            ValueError: they do not exist.
         """
         path = self.folder / "weights.safetensors"
         if not path.exists():
@@ -275,8 +278,8 @@ class Trained:
         return path
 
 
-def find(variant: str, scale: str | None, seed: int, path="params.yaml") -> Trained:
-    """The training of a variant at a scale (by default the one that params.yaml names).
+def find(variant: str, scale: str | None, seed: int, path: str | Path = "params.yaml") -> Trained:
+    """Find the training run of a variant at a scale (by default the one that params.yaml names).
 
     Raises:
         ValueError: params.yaml has no such variant, scale or seed.

@@ -1,20 +1,22 @@
-"""Locks that end with the process that holds them, however it ends: nothing is left to be cleared by hand."""
+"""Take locks that end with the process that holds them, however it ends: nothing has to be cleared by hand."""
 
 import fcntl
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 LOCKS = Path(".flip/locks")
 
 
-def _open(name: str):
+def _open(name: str) -> TextIO:
     LOCKS.mkdir(parents=True, exist_ok=True)
     return open(LOCKS / name.replace("/", "_"), "w")
 
 
-def _try(lock) -> bool:
-    """Whether the lock could be had at once."""
+def _try(lock: TextIO) -> bool:
+    """Take a lock if it is free; return whether it was."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -22,25 +24,25 @@ def _try(lock) -> bool:
     return True
 
 
-def _wait(lock, why: str) -> None:
+def _wait(lock: TextIO, why: str) -> None:
     print(f"{why}; waiting for its end", file=sys.stderr, flush=True)
     fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @contextmanager
-def alone(out):
-    """Waits until no other process makes the same file."""
+def alone(out: str | Path) -> Iterator[None]:
+    """Wait until no other process makes the same file, and keep others from it inside the block."""
     with _open(str(out)) as lock:
         if not _try(lock):
             _wait(lock, f"{out}: another process is making it")
         yield
 
 
-def enter(scale: str, stale: Path, wait: bool):
-    """Says that a workflow is at work on a scale in this folder, for as long as the locks that are returned are kept.
+def enter(scale: str, stale: Path, wait: bool) -> tuple[tuple[TextIO, TextIO], bool]:
+    """Register a workflow that runs a scale in this folder, for as long as the returned locks are kept.
 
-    Returns them, and whether another one is at work on the same scale; `wait` waits for its end. If none is at work in
-    the folder at all, locks in `stale` are those of one that was killed, and go.
+    Return the locks, and whether another workflow runs the same scale; `wait` waits for its end. If none runs in the
+    folder at all, the lock files in the folder `stale` were left by one that was killed, and are deleted.
     """
     folder, ours = _open("workflow"), _open(f"workflow {scale}")
     busy = not _try(ours)

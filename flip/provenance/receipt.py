@@ -1,22 +1,24 @@
-"""Run the command of a stage and leave a receipt: what its result was made from, and what it is.
+"""Run the command of a stage and write a receipt: what its result was made from, and what it is.
 
     python -m flip.provenance.receipt --out receipts/tiny/variants/clip/seed-0/pretrain.json \\
         --spec specs/tiny/variants/clip/pretrain.json \\
-        --after receipts/tiny/data/manifest.json receipts/tiny/data/tokenizer.json \\
-        --made results/tiny/clip/seed-0/weights.safetensors -- python -m flip.train ...
+        --upstream receipts/tiny/data/manifest.json receipts/tiny/data/tokenizer.json \\
+        --outputs results/tiny/clip/seed-0/weights.safetensors -- python -m flip.train ...
 
-Receipts are small, so that Git keeps them and a workflow compares them by content; weights and pictures stand behind
-them. A result that is there already and was made from the same is not made again, and two processes that are to make
-the same wait for each other: so a job that is called twice, by mistake or after a kill, costs nothing.
+Receipts are small, so that Git keeps them and a workflow compares them by content; they vouch for weights and images
+by hash. A result that exists and was made from the same inputs is not made again, and two processes that are to make
+the same result wait for each other: a job that is called twice, by mistake or after a kill, costs nothing.
 """
 
 import argparse
 import json
 import os
 import shlex
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from flip.files import PLANNED, file_hash, known_hash, place_hash, read_json, write_json
 from flip.processes import exit_code, foreground
@@ -25,25 +27,26 @@ from flip.provenance.locks import alone
 from flip.provenance.sources import source_hash
 
 SEAL = "seal"
-PARTS = {"spec", "made_from", "made", "beside", "scratch"}  # that an earlier version's receipt has, too
+# Fields that the receipts of an earlier version, which had no seal, have, too.
+PARTS = {"spec", "made_from", "made", "beside", "scratch"}
 
 
-def sealed(receipt: dict) -> str:
-    """A hash of all that a receipt says, so that a number which was edited later is noticed."""
+def sealed(receipt: dict[str, Any]) -> str:
+    """Return the SHA-256 of all that a receipt says, so that a number which was edited later is noticed."""
     said = {name: value for name, value in receipt.items() if name != SEAL}
     return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def save(path, facts: dict) -> None:
-    """Writes a receipt and seals it."""
+def save(path: str | Path, facts: dict[str, Any]) -> None:
+    """Write a receipt, with its seal, to a JSON file."""
     write_json(path, facts | {SEAL: sealed(facts)})
 
 
-def parse(path, text: str, old: bool = False) -> dict:
+def parse(path: str | Path, text: str, old: bool = False) -> dict[str, Any]:
     """Return the receipt that a text holds; `path` is for messages, `old` allows one from before receipts were sealed.
 
     Raises:
-        ValueError: it is none, for instance with a conflict of a merge in it, or it was edited since it was written.
+        ValueError: it is no receipt, for instance for a merge conflict, or it was edited after it was written.
     """
     remedy = f"`git checkout {path}` brings back what was committed; to have the result made again, delete the file"
     try:
@@ -58,22 +61,23 @@ def parse(path, text: str, old: bool = False) -> dict:
     return found
 
 
-def read(path, old: bool = False) -> dict:
+def read(path: str | Path, old: bool = False) -> dict[str, Any]:
     """Return the receipt in a file.
 
     Raises:
         ValueError: as `parse`.
+        OSError: the file cannot be read.
     """
     return parse(path, Path(path).read_text(errors="replace"), old)
 
 
-def made_from(spec: dict, after: list, places: list) -> dict:
-    """What a result depends on: parameters and code, the results before it, files from outside.
+def made_from(spec: dict[str, Any], upstream: Sequence[str | Path], places: Sequence[str]) -> dict[str, Any]:
+    """Return what a result depends on: parameters and code, the receipts upstream, files from outside the project.
 
     `spec` is {"path", "sha256", "content"}, as it was when the job began.
 
     Raises:
-        ValueError: the code is another than when the job was planned, which may be long ago where jobs queue.
+        ValueError: the code has changed since the job was planned, which may be long ago where jobs queue.
     """
     planned = spec["content"]
     if source_hash(planned["module"], tuple(planned.get("plugins", ()))) != planned["code"]:
@@ -83,44 +87,46 @@ def made_from(spec: dict, after: list, places: list) -> dict:
         )
     return {
         "spec": {"path": spec["path"], "sha256": spec["sha256"]},
-        "after": {str(path): read(path)["id"] for path in sorted(after)},
+        "after": {str(path): read(path)["id"] for path in sorted(upstream)},
         "sources": {place: place_hash(place) for place in sorted(places)},
     }
 
 
-def read_spec(path) -> dict:
-    """The specification as it stands now: who plans the next workflow may replace it while this job runs."""
+def read_spec(path: str | Path) -> dict[str, Any]:
+    """Read a specification as it is now: planning the next workflow may replace it while this job runs."""
     content = Path(path).read_bytes()
     return {"path": str(path), "sha256": sha256(content).hexdigest(), "content": json.loads(content)}
 
 
-def described(paths: list) -> dict:
+def described(paths: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size in bytes of files, by path."""
     return {str(path): {"sha256": known_hash(path), "bytes": Path(path).stat().st_size} for path in paths}
 
 
-def is_there(path, content: dict) -> bool:
-    """Whether a product is there, and what the receipt says it is."""
+def is_there(path: str | Path, content: dict[str, Any]) -> bool:
+    """Return whether an output exists with the size and SHA-256 that its receipt states."""
     path = Path(path)
     return path.exists() and path.stat().st_size == content["bytes"] and known_hash(path) == content["sha256"]
 
 
-def products(receipt: dict) -> dict:
+def outputs(receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of all outputs of a receipt, by path."""
     return receipt["made"] | receipt["beside"]
 
 
-def within(folders: list[Path]) -> list[Path]:
-    """The files of folders, whichever there are, by name."""
+def files_in(folders: list[Path]) -> list[Path]:
+    """List the files that folders contain, sorted by name within each."""
     return [path for folder in folders for path in sorted(folder.glob("*"))]
 
 
-def absent(receipt: dict) -> list[str]:
-    """Products that are not there at all."""
-    return [path for path in products(receipt) if not Path(path).exists()]
+def absent(receipt: dict[str, Any]) -> list[str]:
+    """List the outputs of a receipt that do not exist."""
+    return [path for path in outputs(receipt) if not Path(path).exists()]
 
 
-def behind(path: str, read=read) -> dict[str, dict]:
-    """A receipt and all that it was made after, each read once, the earliest first."""
-    found = {}
+def behind(path: str, read: Callable[[str], dict[str, Any]] = read) -> dict[str, dict[str, Any]]:
+    """Return a receipt and all receipts upstream of it, each read once, by path, in the order they were made."""
+    found: dict[str, dict[str, Any]] = {}
 
     def visit(one: str) -> None:
         if one not in found:
@@ -133,53 +139,56 @@ def behind(path: str, read=read) -> dict[str, dict]:
     return found
 
 
-def require(receipts: list) -> None:
-    """Looks whether the results that a job builds on are there.
+def require(receipts: Sequence[str | Path]) -> None:
+    """Check that the results that a job builds on exist.
 
     Raises:
-        ValueError: one is not, or is another than its receipt says, or the receipt was edited.
+        ValueError: one is missing or differs from what its receipt states, or the receipt was edited.
     """
     for path in receipts:
-        for product, content in read(path)["made"].items():
-            if not Path(product).exists():
+        for output, content in read(path)["made"].items():
+            if not Path(output).exists():
                 raise ValueError(
-                    f"{product}: not here, though {path} says that it was made; fetch it (`dvc pull {product}`), or "
+                    f"{output}: not here, though {path} says that it was made; fetch it (`dvc pull {output}`), or "
                     f"delete {path} to have it made again"
                 )
-            if not is_there(product, content):
+            if not is_there(output, content):
                 raise ValueError(
-                    f"{product}: not what {path} says it is; restore it (`dvc checkout {product}`), or delete {path} "
+                    f"{output}: not what {path} says it is; restore it (`dvc checkout {output}`), or delete {path} "
                     "to have it made again"
                 )
 
 
 def frozen(spec: str, command: list[str]) -> dict[str, str]:
-    """SHA-256 of the frozen parameters that a command reads, by path: what it reads must be what was planned."""
+    """Return SHA-256 of the frozen parameters that a command reads, by path: it must read what was planned."""
     folder = f"{Path(spec).parts[0]}/"
     return {word: file_hash(word) for word in command if word.startswith(folder) and word.endswith(".yaml")}
 
 
 def run(command: list[str], parameters: dict[str, str]) -> int:
-    """The command's exit code; `parameters` are those that it may read (`frozen`)."""
+    """Run a command and return its exit code; `parameters` are those that it may read (`frozen`)."""
     with foreground(command, os.environ | {PLANNED: json.dumps(parameters)}) as process:
         process.wait()
     return exit_code(process)
 
 
 def now() -> str:
+    """Return the time (UTC, ISO 8601, milliseconds)."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def write(options, inputs: dict, spec: dict, start: str) -> None:
-    """The receipt; `id` is over the products that make the result what it is, in the order of the command line.
+def write(options: argparse.Namespace, inputs: dict[str, Any], spec: dict[str, Any], start: str) -> None:
+    """Write the receipt; `id` is a hash over the outputs that identify the result, in the order of the command line.
 
     Raises:
-        ValueError: the command ended well and left no product.
+        ValueError: the command ended without error, and an output is missing.
     """
-    if lost := [path for path in (*options.made, *options.beside) if not Path(path).exists()]:
-        raise ValueError(f"{', '.join(map(str, lost))}: missing, though the command that makes it ended without error")
-    made = described([*options.made, *within(options.within)])
-    facts = {"made_from": inputs, "made": made, "beside": described(options.beside), "scratch": options.scratch}
+    if missing := [path for path in (*options.outputs, *options.extra_outputs) if not path.exists()]:
+        absent = ", ".join(map(str, missing))
+        raise ValueError(f"{absent}: missing, though the command that makes it ended without error")
+    made = described([*options.outputs, *files_in(options.output_dirs)])
+    facts: dict[str, Any] = {"made_from": inputs, "made": made, "beside": described(options.extra_outputs)}
+    facts |= {"scratch": options.intermediate}
     facts |= {"facts": {path.stem: read_json(path) for path in options.facts}}
     facts |= {"id": sha256(" ".join(one["sha256"] for one in made.values()).encode()).hexdigest()}
     facts |= {"spec": spec, "command": shlex.join(options.command), "git": git_state()}
@@ -188,32 +197,37 @@ def write(options, inputs: dict, spec: dict, start: str) -> None:
     save(options.out, facts)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a stage's command by the options of the command line, and write its receipt."""
     parser = argparse.ArgumentParser(prog="python -m flip.provenance.receipt", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the receipt (JSON)")
     parser.add_argument("--spec", required=True, help="parameters and sources of the stage (flip.provenance.specs)")
-    parser.add_argument("--after", type=Path, nargs="*", default=[], help="receipts of the results that it builds on")
+    parser.add_argument("--upstream", type=Path, nargs="*", default=[], help="receipts of the results it builds on")
     parser.add_argument("--sources", nargs="*", default=[], help="files, globs and folders from outside the project")
-    parser.add_argument("--made", type=Path, nargs="+", required=True, help="products that identify the result")
-    parser.add_argument("--within", type=Path, nargs="*", default=[], help="folders whose files identify it, too")
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="further products: logs, times")
-    parser.add_argument("--facts", type=Path, nargs="*", default=[], help="JSON products that the receipt repeats")
-    parser.add_argument("--scratch", action="store_true", help="the products serve the next stages only")
+    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files that identify the result")
+    parser.add_argument("--output-dirs", type=Path, nargs="*", default=[], help="folders whose files identify it")
+    parser.add_argument("--extra-outputs", type=Path, nargs="*", default=[], help="further files: logs, times")
+    parser.add_argument("--facts", type=Path, nargs="*", default=[], help="JSON outputs that the receipt repeats")
+    parser.add_argument("--intermediate", action="store_true", help="the outputs serve later stages only")
     parser.add_argument("command", nargs="+", help="after --: what to run")
     options = parser.parse_args(argv)
     try:
-        require(options.after)
+        require(options.upstream)
         with alone(options.out):
             make(options, parser)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 
 
-def make(options, parser) -> None:
-    """Runs the command and leaves its receipt, unless what it makes is there and was made from the same."""
+def make(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Run the command and write its receipt, unless its outputs exist and were made from the same inputs.
+
+    Raises:
+        ValueError: code or files from outside changed under the job, or an output is missing.
+    """
     spec, start = read_spec(options.spec), now()
-    inputs = made_from(spec, options.after, options.sources)
-    if stands(options.out, inputs):
+    inputs = made_from(spec, options.upstream, options.sources)
+    if is_fresh(options.out, inputs):
         os.utime(options.out)
         return
     if code := run(options.command, frozen(options.spec, options.command)):
@@ -223,13 +237,13 @@ def make(options, parser) -> None:
     write(options, inputs, spec["content"], start)
 
 
-def stands(path: Path, inputs: dict) -> bool:
-    """Whether there is a receipt of a result that is here and was made from these inputs."""
+def is_fresh(path: Path, inputs: dict[str, Any]) -> bool:
+    """Return whether a receipt exists whose result exists, too, and was made from these inputs."""
     try:
         earlier = read(path)
     except (FileNotFoundError, ValueError):
         return False
-    return earlier["made_from"] == inputs and all(is_there(*one) for one in products(earlier).items())
+    return earlier["made_from"] == inputs and all(is_there(*one) for one in outputs(earlier).items())
 
 
 if __name__ == "__main__":

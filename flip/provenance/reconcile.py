@@ -1,9 +1,9 @@
-"""After `git clone` and `dvc pull`: see that what came is what was recorded, and tell both tools that it is up to date.
+"""Check after `git clone` and `dvc pull` that files are as recorded, and tell both tools that they are up to date.
 
     python -m flip.provenance.reconcile
 
-Looks at every file that DVC has recorded. If one is here with another content, it is named and nothing is touched.
-Otherwise the specs are written; `snakemake -n` and `dvc status` then look at contents, and no job runs again for a new
+It looks at every file that DVC has recorded. If one exists with another content, it is named and nothing is touched.
+Otherwise the specs are written; `snakemake -n` and `dvc status` then compare contents, and no job runs again for a new
 file time. What was not pulled may be missing: no job needs it before something changes.
 """
 
@@ -11,13 +11,15 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 
 def call(*words: str) -> str:
-    """What a command of the environment prints.
+    """Run a Python module of the environment as a command and return what it prints.
 
     Raises:
-        ValueError: it failed; with its words.
+        ValueError: it failed; the message repeats its output.
     """
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -25,23 +27,23 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def differing(status: dict) -> list[str]:
-    """Files that are here with another content; a folder's own line says no more than those of its files."""
+def differing(status: dict[str, Any]) -> list[str]:
+    """List the files that exist with another content; folders are left out, as their files are listed."""
     return sorted(path for path in status.get("modified", []) if not path.endswith("/"))
 
 
-def missing(status: dict) -> list[str]:
-    """What is not here, a folder without the files in it."""
+def missing(status: dict[str, Any]) -> list[str]:
+    """List the paths that do not exist; of a missing folder, the folder alone."""
     paths = sorted(status.get("deleted", []))
     folders = tuple(path for path in paths if path.endswith("/"))
     return [path for path in paths if path in folders or not path.startswith(folders)]
 
 
 def reconcile() -> list[str]:
-    """Writes the specs; gives the recorded paths that are not here.
+    """Write the specs; return the recorded paths that do not exist.
 
     Raises:
-        ValueError: a file is not what was recorded.
+        ValueError: a file differs from what was recorded, or a command failed.
     """
     status = json.loads(call("dvc", "data", "status", "--json", "--granular")).get("uncommitted", {})
     if changed := differing(status):
@@ -53,7 +55,8 @@ def reconcile() -> list[str]:
     return missing(status)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Reconcile the project's folder and print what is missing."""
     parser = argparse.ArgumentParser(prog="python -m flip.provenance.reconcile", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
     try:

@@ -1,15 +1,16 @@
-"""Record results with DVC, without running anything: data, variants and tables that are finished and up to date.
+"""Record finished results with DVC without running a job: data, variants and tables that are up to date.
 
     python -m flip.provenance.record --scale tiny
 
-Snakemake calls this when it ends. Until a result is recorded, `dvc exp run` and `dvc checkout --force` put the one
-that was recorded before in its place, and the new one is lost.
+Snakemake calls this when it ends. Until a result is recorded, `dvc exp run` and `dvc checkout --force` replace it with
+the one that was recorded before, and the new one is lost.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from flip.config.faults import ParameterError
@@ -20,7 +21,7 @@ from flip.provenance.receipt import absent
 
 
 def stages(project: Project) -> dict[str, list[str]]:
-    """The receipts that each stage of dvc.yaml ends with."""
+    """Return the receipts that each stage of dvc.yaml ends with, by the name of the stage."""
     receipts, seeds = Layout(project.scale).receipts, project.baseline.seeds
     found = {"data": [receipts.data("tokenizer"), *map(receipts.test, project.baseline.evaluate.sets)]}
     for name in project.variants:
@@ -29,12 +30,12 @@ def stages(project: Project) -> dict[str, list[str]]:
 
 
 def finished(project: Project) -> list[str]:
-    """Stages whose receipts hold, and whose products are here."""
+    """List the stages whose receipts are fresh and whose outputs exist."""
     receipts = read_receipts(Layout(project.scale).receipts.root)
 
     def is_finished(ends: list[str]) -> bool:
         chains = [receipts.chain(path) for path in ends]
-        return all(receipts.stands(path) for path in ends) and all(
+        return all(receipts.chain_is_fresh(path) for path in ends) and all(
             receipt["scratch"] or not absent(receipt) for chain in chains for receipt in chain.values()
         )
 
@@ -42,10 +43,10 @@ def finished(project: Project) -> list[str]:
 
 
 def dvc(*words: str) -> str:
-    """What DVC prints.
+    """Run a command of DVC and return what it prints.
 
     Raises:
-        ValueError: it cannot, for instance because another DVC is at work.
+        ValueError: it failed, for instance because another DVC is at work.
     """
     done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -54,7 +55,7 @@ def dvc(*words: str) -> str:
 
 
 def record(project: Project) -> list[str]:
-    """Has DVC take what is finished, and not what it recorded, into its cache and into dvc.lock; gives the stages.
+    """Record finished stages that changed in DVC's cache and in dvc.lock; return their names.
 
     Raises:
         ValueError: as `dvc`.
@@ -66,7 +67,8 @@ def record(project: Project) -> list[str]:
     return found
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Record the finished results of a scale, by the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flip.provenance.record", description=__doc__.splitlines()[0])
     parser.add_argument("--scale", help="default: the scale that params.yaml names")
     options = parser.parse_args(argv)

@@ -1,8 +1,8 @@
-"""Identify the code that a job runs, by what it means: a hash that new words leave as it is, and new meaning changes.
+"""Hash the code that a job runs by its meaning: the hash changes with the code, and not with words for people.
 
 Comments, docstrings, the layout of lines and texts for people (help, descriptions of parameters, messages of errors)
-are words. All else counts: of every module that a stage imports, of data files beside these, and of the rule. What
-starts a job, watches it and writes its receipt (flip.train.launch, flip.provenance.receipt) does not: the job
+do not count. All else does: of every module that a stage imports, of data files in the same folder, and of the rule.
+What starts a job, watches it and writes its receipt (flip.train.launch, flip.provenance.receipt) does not: the job
 computes the same.
 """
 
@@ -14,37 +14,38 @@ from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, TypeGuard
 
 ROOT = Path(__file__).parent.parent
 MEMORY = Path(".flip/code")
-DATA = {".yaml", ".html", ".css", ".js"}  # kinds of the package's own data files
+DATA = {".yaml", ".html", ".css", ".js"}  # suffixes of the package's own data files
 # Arguments of calls that are for people to read.
 WORDS = {"Field": {"description"}, "ArgumentParser": {"prog", "description", "epilog"}}
 WORDS |= {"add_argument": {"help", "metavar"}, "add_parser": {"help"}}
 REGISTRIES = ("flip.config.objectives", "flip.losses")  # import the objectives that a variant has, by their names
-# Parts of a rule that say where and how fast it runs, and not what.
+# Directives of a rule that say where and how fast it runs, and not what.
 PLACEMENT = {"log", "priority", "threads", "resources", "localrule", "message"}
-WAITED = {"preflight"}  # an input that looks and decides nothing
+WAITED = {"preflight"}  # an input that is only waited for
 
 
-def _is_text(node) -> bool:
+def _is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """What counts of a node. Empty fields do not: which there are differs between versions of Python."""
+    """Yield the fields of a node that count. Empty ones do not: which there are differs between versions of Python."""
     for name, value in ast.iter_fields(node):
         if isinstance(value, list) and name in ("body", "orelse", "finalbody"):
             value = [one for one in value if not (isinstance(one, ast.Expr) and _is_text(one.value))]
         if name == "keywords" and isinstance(node, ast.Call):
-            unread = WORDS.get(getattr(node.func, "id", getattr(node.func, "attr", None)), ())
+            unread = WORDS.get(getattr(node.func, "id", getattr(node.func, "attr", "")), set())
             value = [one for one in value if one.arg not in unread]
         if name not in ("ctx", "kind", "type_comment") and value is not None and value != []:
             yield name, value
 
 
-def meaning(node, message: bool = False) -> str:
-    """Return a syntax tree as text, without what is said to people; in a `message`, texts do not count."""
+def meaning(node: object, message: bool = False) -> str:
+    """Return a syntax tree as text, without texts for people; in a `message`, no string counts."""
     if isinstance(node, list):
         return f"[{','.join(meaning(one, message) for one in node)}]"
     if not isinstance(node, ast.AST):
@@ -58,14 +59,21 @@ def meaning(node, message: bool = False) -> str:
 
 @cache
 def path_of(module: str) -> Path | None:
-    """Find the file that `python -m module` runs; None where the package has none."""
+    """Return the file that `python -m module` runs; None if the package has none."""
     path = ROOT.parent / Path(*module.split("."))
     found = (path.with_suffix(".py"), path / "__main__.py", path / "__init__.py")
     return next((p for p in found if p.exists()), None)
 
 
+def _file(module: str) -> Path:
+    """Return the file of a module that the package has."""
+    path = path_of(module)
+    assert path is not None, module
+    return path
+
+
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All below a module, in whatever block they stand; what is inside of expressions imports nothing."""
+    """Yield all statements of a module, in whatever block; expressions import nothing."""
     for block in ("body", "handlers", "orelse", "finalbody", "cases"):
         for one in getattr(node, block, ()):
             yield one
@@ -73,7 +81,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imported(tree: ast.Module) -> set[str]:
-    """Names that a module imports, wherever in it the import stands: of modules, or of what is in them."""
+    """Return the names that a module imports anywhere: of modules, or of what is in them."""
     names = set()
     for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -83,20 +91,27 @@ def _imported(tree: ast.Module) -> set[str]:
     return names
 
 
-def _read(content: bytes) -> dict:
+def _read(content: bytes) -> dict[str, Any]:
+    """Parse a module: a hash of its meaning, its imports, and the names of data files among its strings."""
     tree = ast.parse(content)
-    texts = {node.value for node in ast.walk(tree) if _is_text(node) and node.value.endswith(tuple(DATA))}
+    texts = {str(node.value) for node in ast.walk(tree) if _is_text(node)}
     digest = sha256(meaning(tree).encode()).hexdigest()
-    return {"meaning": digest, "imports": sorted(_imported(tree)), "texts": sorted(texts)}
+    return {
+        "meaning": digest,
+        "imports": sorted(_imported(tree)),
+        "texts": sorted(text for text in texts if text.endswith(tuple(DATA))),
+    }
 
 
 @cache
-def _facts(path: Path) -> dict:
-    """What counts of a module, remembered by its bytes: to parse the whole package takes a second, and every call of
-    Snakemake asks."""
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what `_read` gives for a file, cached on disk by its bytes.
+
+    Parsing the whole package takes a second, and every call of Snakemake asks.
+    """
     content = path.read_bytes()
     memory = MEMORY / f"{sha256(_own_bytes() + content).hexdigest()[:32]}.json"
-    with suppress(OSError, ValueError):  # not there, or half written
+    with suppress(OSError, ValueError):  # missing, or half written
         return json.loads(memory.read_text())
     found = _read(content)
     if MEMORY.parent.is_dir():  # where a workflow is at home, and nowhere else
@@ -108,36 +123,39 @@ def _facts(path: Path) -> dict:
 
 @cache
 def _own_bytes() -> bytes:
-    """The rules by which modules are read."""
+    """Return this file, as a change in how modules are read makes the cache invalid."""
     return Path(__file__).read_bytes()
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of this package that a module imports, with the packages around it."""
-    parts = module.split(".")
-    names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(path_of(module))["imports"]}
+    """Return the modules of this package that a module imports, and the packages that contain it."""
+    parts, path = module.split("."), _file(module)
+    names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(path)["imports"]}
     if "pkgutil.iter_modules" in names:  # which a package finds its own modules by
-        names |= {f"{module}.{path.stem}" for path in path_of(module).parent.glob("*.py") if path.stem != "__init__"}
+        names |= {f"{module}.{path.stem}" for path in path.parent.glob("*.py") if path.stem != "__init__"}
     return frozenset(name for name in names if name.split(".")[0] == "flip" and path_of(name))
 
 
 @cache
 def sources(module: str) -> tuple[Path, ...]:
     """Return the files of this package that `python -m module` runs, found by following imports without running it."""
-    seen, todo = set(), [module]
+    seen: set[str] = set()
+    todo = [module]
     while todo:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
             todo += _imports(name)
-    return tuple(sorted({path_of(name) for name in seen}))
+    return tuple(sorted({_file(name) for name in seen}))
 
 
 def _data_of(code: Iterable[Path]) -> set[Path]:
-    """Data files of the package that modules read: those beside one of them that bear its name or stand in its text; a
-    page's templates all belong to it, as they include each other."""
-    found = set()
+    """Return the data files that modules read: those in a module's folder that have its name or occur in its strings.
+
+    Of a page's templates all belong to it, as they include each other.
+    """
+    found: set[Path] = set()
     for module in code:
         there = {path for path in module.parent.iterdir() if path.suffix in DATA}
         if own := {path for path in there if path.stem == module.stem or path.name in _facts(module)["texts"]}:
@@ -147,9 +165,10 @@ def _data_of(code: Iterable[Path]) -> set[Path]:
 
 
 def _data_hash(path: Path) -> str:
+    """Return the SHA-256 of a data file's text, or of what a YAML file means."""
     content = path.read_text()
     if path.suffix == ".yaml":
-        import yaml  # here, as every job loads this module, and few read such files
+        import yaml  # here, as every job imports this module, and few read such files
 
         content = json.dumps(yaml.load(content, yaml.CSafeLoader), sort_keys=True, default=str)
     return sha256(content.encode()).hexdigest()
@@ -157,8 +176,10 @@ def _data_hash(path: Path) -> str:
 
 @cache
 def source_hash(module: str, plugins: tuple[str, ...] = ()) -> str:
-    """Return a hash that changes when the meaning of a file changes that the module imports, itself included, or of a
-    data file that these read. `plugins` are modules that it imports by name, as it runs."""
+    """Return a hash over the meaning of a module, of the package's modules that it imports, and of their data files.
+
+    `plugins` are modules that it imports by name as it runs. The hash has 16 hexadecimal digits.
+    """
     code = {path for one in (module, *plugins) for path in sources(one)}
     parts = {path: _facts(path)["meaning"] for path in code} | {path: _data_hash(path) for path in _data_of(code)}
     digest = sha256()
@@ -167,21 +188,21 @@ def source_hash(module: str, plugins: tuple[str, ...] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
-# From a line that begins something to the next one that does, as no comment and no closing bracket does.
+# From an unindented line to the next one that is neither a comment nor a closing bracket.
 COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
 BLOCK = re.compile(r"^[^\s)\]}].*\n(?:[ \t)\]}].*\n|\n)*", re.MULTILINE)
 RULE = re.compile(r"rule (\w+):")
 
 
 def _blocks(folder: Path) -> list[str]:
-    """What the workflow's files consist of: rules, functions with their decorators, assignments, directives."""
+    """Split the workflow's files into rules, functions with their decorators, assignments and directives."""
     paths = [folder.parent / "Snakefile", *sorted(folder.glob("*.smk"))]
     texts = (COMMENT.sub("", path.read_text()) for path in paths if path.exists())
     return [block for text in texts for block in BLOCK.findall(re.sub(r"^(@.*)\n", r"\1; ", text, flags=re.MULTILINE))]
 
 
 def _parsed(block: str) -> ast.Module | None:
-    """A block as Python; None of what Snakemake alone can read."""
+    """Parse a block as Python; None if it is Snakemake's own syntax."""
     try:
         return ast.parse(re.sub(r"^(@[^;]*); ", r"\1\n", block))
     except SyntaxError:
@@ -192,26 +213,27 @@ INNER = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp
 
 
 def _outer(node: ast.AST) -> Iterator[ast.AST]:
-    """All of a tree that is not inside of a function or a comprehension, whose names are their own."""
+    """Yield the nodes of a tree outside of functions and comprehensions, which have local names."""
     yield node
     for one in ast.iter_child_nodes(node) if not isinstance(node, INNER) else ():
         yield from _outer(one)
 
 
 def _stored(nodes: Iterable[ast.AST]) -> set[str]:
+    """Return the names that nodes assign to."""
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def _given(tree: ast.Module) -> set[str]:
-    """The names that a block of Python gives a meaning to."""
+    """Return the names that a block of Python defines."""
     nodes = list(_outer(tree))
     return _stored(nodes) | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 @cache
 def _definitions(folder: Path) -> dict[str, list[ast.AST]]:
-    """Name -> the blocks that give it a meaning; what gives none to any, and so acts by itself, stands under ""."""
-    found = {}
+    """Return the blocks that define each name; blocks that define none but have an effect are under ""."""
+    found: dict[str, list[ast.AST]] = {}
     for tree in filter(None, map(_parsed, _blocks(folder))):
         acts = any(isinstance(one, ast.Expr | ast.Assign | ast.AugAssign) for one in tree.body)
         for name in _given(tree) or ({""} if acts else set()):
@@ -219,21 +241,26 @@ def _definitions(folder: Path) -> dict[str, list[ast.AST]]:
     return found
 
 
+def _part(text: str) -> ast.AST:
+    """Parse the arguments of a directive as those of a call, without inputs that are only waited for."""
+    tree = ast.parse(f"part(\n{text})")
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            node.value.keywords = [one for one in node.value.keywords if one.arg not in WAITED]
+    return tree
+
+
 def _parts(rule: str) -> dict[str, ast.AST]:
-    """The parts of a rule's text that say what it does, as trees; what it only waits for does not."""
+    """Parse the directives of a rule that say what it does."""
     found = re.findall(r"^    (\w+):(.*\n(?:(?:        .*)?\n)*)", rule, re.MULTILINE)
-    trees = {name: ast.parse(f"part(\n{text})") for name, text in found if name not in PLACEMENT}
-    for tree in trees.values():
-        call = tree.body[0].value
-        call.keywords = [one for one in call.keywords if one.arg not in WAITED]
-    return trees
+    return {name: _part(text) for name, text in found if name not in PLACEMENT}
 
 
 def _names(tree: ast.AST) -> set[str]:
-    """Names that a tree takes from elsewhere, those in the braces of its texts among them."""
+    """Return the names that a tree uses and does not define, those in braces of its strings included."""
     nodes = list(ast.walk(tree))
     loaded = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    in_texts = (re.findall(r"\{(\w+)", node.value) for node in nodes if _is_text(node))
+    in_texts = (re.findall(r"\{(\w+)", str(node.value)) for node in nodes if _is_text(node))
     own = {node.arg for node in nodes if isinstance(node, ast.arg)}
     own |= set().union(*(_stored(ast.walk(node)) for node in nodes if isinstance(node, INNER)))
     return loaded.union(*in_texts) - own
@@ -241,8 +268,10 @@ def _names(tree: ast.AST) -> set[str]:
 
 @cache
 def rule_hash(rule: str, folder: Path) -> str:
-    """Return a hash of what a rule does: its inputs, outputs, parameters and command, with all that these name in the
-    rules files of a folder and the Snakefile above, and what acts there by itself.
+    """Return a hash of what a rule does: inputs, outputs, parameters, command, and the definitions that these use.
+
+    Definitions are those in the rules files of a folder and in the Snakefile above it, where statements with an effect
+    count for every rule. The hash has 16 hexadecimal digits.
 
     Raises:
         ValueError: no file there has such a rule.

@@ -1,4 +1,4 @@
-"""What each job depends on besides the results of other jobs, as small files: its parameters, its code, its rule.
+"""Write what each job depends on besides other jobs' results: its parameters, code and rule, in small files (specs).
 
     specs/<scale>/params/<variant>.yaml               the frozen parameters, which the commands of the stages read
     specs/<scale>/params.yaml                         all of them, unresolved, for the stage that compares variants
@@ -9,17 +9,17 @@
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
-    specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of what is trained to be measured
+    specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
     specs/<scale>/page.json                           the page of all reports
 
-A spec changes when, and only when, its job has to run again; who only looks at files needs to know no more.
+A spec changes if and only if its job has to run again, so Snakemake has to compare nothing but files.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, to_yaml
@@ -35,9 +35,11 @@ from flip.provenance.sources import REGISTRIES, path_of, rule_hash, source_hash,
 
 @dataclass(frozen=True)
 class Stage:
-    """Hold the module that a rule of the same name runs, and the parameters that its result does not depend on, by key,
-    with the reason; None where the command is given no parameters at all. Where the place of what it reads is 'world',
-    the rule runs the module `world` instead: users' data goes through nothing that draws.
+    """Describe a stage: the module that its rule runs, and the parameters that its result does not depend on.
+
+    `unread` maps the keys of these to the reason; None means that the command is given no parameters. If the place of
+    what the stage reads is 'world', the synthetic data set, its rule runs the module `world` instead: users' data never
+    passes through code that draws images.
     """
 
     module: str
@@ -45,22 +47,22 @@ class Stage:
     world: str | None = None
 
     def at(self, place: str) -> "Stage":
-        """Return the stage as it reads what lies at a place of params.yaml."""
+        """Return the stage for a place that params.yaml names as its input."""
         if self.world is None:
             return self
         if place == "world":
             return Stage(self.world, self.unread)
-        return Stage(self.module, self.unread | unread.but(unread.NOT_READ, "world"))
+        return Stage(self.module, (self.unread or {}) | unread.but(unread.NOT_READ, "world"))
 
-    def parameters(self, params: Params) -> dict:
-        """Return what counts of the parameters: all but `unread`, and the objectives that have no weight."""
+    def parameters(self, params: Params) -> dict[str, Any]:
+        """Return the parameters that count: all but `unread` and objectives without a weight."""
         if self.unread is None:
             return {}
         left_out = set(NAMES) - params.objectives.keys()
         return params.model_dump(mode="json", exclude=unread.nested({*self.unread, *left_out}))
 
     def plugins(self, built: Iterable[Params]) -> list[str]:
-        """List the objectives' modules that it imports by name, where it builds the models of these parameters."""
+        """List the modules of objectives that it imports by name when it builds the models of these parameters."""
         here = [one for one in REGISTRIES if path_of(one) in sources(self.module)]
         return sorted({f"{one}.{name}" for one in here for params in built for name in params.objectives})
 
@@ -92,8 +94,8 @@ TABLES = Stage("flip.report.tables", unread.TABLES)
 PAGE = Stage("flip.report.whole", unread.TABLES)
 
 
-def recipe(project: Project, variant: str) -> dict:
-    """Return what training a variant depends on, with that of the variants that it builds on."""
+def recipe(project: Project, variant: str) -> dict[str, Any]:
+    """Return the parameters that training a variant depends on, with those of the variants that it starts from."""
     params = project.variants[variant]
     found = PRETRAIN.parameters(params)
     return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
@@ -104,20 +106,20 @@ class Spec(NamedTuple):
 
     path: str
     stage: Stage
-    parameters: dict
+    parameters: dict[str, Any]
     variants: Sequence[Params] = ()
 
     def text(self, rules: Path) -> str:
-        """Return what its file holds."""
+        """Return the content of its file (JSON), with hashes of the code and of the rule in the folder `rules`."""
         name, plugins = Path(self.path).stem, self.stage.plugins(self.variants)
         code = source_hash(self.stage.module, tuple(plugins))
-        content = {"stage": name, "module": self.stage.module, "plugins": plugins, "code": code}
+        content: dict[str, Any] = {"stage": name, "module": self.stage.module, "plugins": plugins, "code": code}
         content |= {"rule": rule_hash(name, rules), "parameters": self.parameters}
         return json.dumps(content, indent=1) + "\n"
 
 
 def stages(project: Project) -> Iterator[Spec]:
-    """List every spec of the project's scale."""
+    """Yield every spec of the project's scale."""
     at, variants = Layout(project.scale).specs, project.variants
     for path, stage in data_stages(project):
         yield Spec(path, stage, stage.parameters(project.baseline))
@@ -125,7 +127,7 @@ def stages(project: Project) -> Iterator[Spec]:
         yield Spec(at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
         yield Spec(at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places, [params])
-    for name in {params.features for params in variants.values()} - {None}:
+    for name in {params.features for params in variants.values() if params.features is not None}:
         yield Spec(at.features(name), EMBED, EMBED.parameters(variants[name]), [variants[name]])
     for report in project.reports:
         yield from report_stages(project, report)
@@ -133,7 +135,7 @@ def stages(project: Project) -> Iterator[Spec]:
 
 
 def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
-    """List those that all variants share: every spec's path, and its stage."""
+    """Yield path and stage of every spec that all variants share."""
     at, variants, baseline = Layout(project.scale).specs, project.variants, project.baseline
     for name, stage in DATA.items():
         if name != "test_sets":
@@ -148,7 +150,7 @@ def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
 
 
 def report_stages(project: Project, report: str) -> Iterator[Spec]:
-    """List those of a report."""
+    """Yield the specs of a report."""
     at, part = Layout(project.scale).specs, project.of(report)
     variants = {name: project.variants[name] for name in part.named}
     costs = {name: COST.parameters(params) for name, params in variants.items()}
@@ -164,7 +166,7 @@ def report_stages(project: Project, report: str) -> Iterator[Spec]:
 
 
 def specs(project: Project, rules: Path) -> dict[str, str]:
-    """Write every spec and the frozen parameters: path -> text."""
+    """Return the content of every spec and of the frozen parameters, by path."""
     at = Layout(project.scale)
     found = {at.params(name): dump(one) for name, one in project.variants.items()}
     found[at.project] = to_yaml(project.tree | {"scale": project.scale})
@@ -172,10 +174,10 @@ def specs(project: Project, rules: Path) -> dict[str, str]:
 
 
 def write_specs(project: Project, in_use: bool, rules: str = "rules") -> None:
-    """Brings the specs of the project's scale up to date; what has not changed is not touched.
+    """Update the specs of the project's scale on disk; files whose content has not changed are not touched.
 
     Raises:
-        ParameterError: something has changed while a workflow that is at work has them `in_use`.
+        ParameterError: one has changed while a running workflow has them `in_use`.
     """
     folder, wanted = Path(Layout(project.scale).specs.root), specs(project, Path(rules))
     files = [path for path in folder.rglob("*.*") if path.is_file()]

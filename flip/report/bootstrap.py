@@ -1,4 +1,4 @@
-"""Percentile bootstrap over test images and seeds, for many metrics at once."""
+"""Compute the percentile bootstrap over test images and seeds, for many metrics at once."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +14,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and what it is in each resample [resamples]; the difference of two is paired."""
+    """Hold a value and its resamples [resamples]; the difference of two is paired."""
 
     value: float
     resampled: np.ndarray
@@ -23,19 +23,19 @@ class Estimate:
         return Estimate(self.value - other.value, self.resampled - other.resampled)
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """The percentile interval that holds `confidence` of the resamples."""
+        """Return the percentile interval that holds `confidence` of the resamples."""
         tail = (1 - confidence) / 2
         low, high = np.quantile(self.resampled, [tail, 1 - tail])
         return float(low), float(high)
 
 
 def generator(name: str) -> np.random.Generator:
-    """The same random numbers for the same name, everywhere."""
+    """Return a random generator that depends on the name alone."""
     return np.random.default_rng(np.frombuffer(sha256(name.encode()).digest(), np.uint32))
 
 
 def _counts(items: int, resamples: int, rng):
-    """Blocks [rows, items]: how often each item is drawn when `items` are drawn with replacement."""
+    """Yield blocks [rows, items]: how often each item is drawn when `items` are drawn with replacement."""
     rows = max(1, BLOCK // items)
     for start in range(0, resamples, rows):
         block = min(rows, resamples - start)
@@ -46,7 +46,7 @@ def _counts(items: int, resamples: int, rng):
 def estimates(
     outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamples: int, measure: str = ACCURACY
 ) -> dict:
-    """Percentages with their resamples.
+    """Return percentages with their resamples.
 
     Args:
         outcomes: (variant, metric) -> [seeds, items, ...], what `measure` keeps of each item, for accuracy 1 for a

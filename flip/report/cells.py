@@ -1,4 +1,4 @@
-"""A table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
+"""Build a table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,14 +15,14 @@ from flip.report.costs import cost, in_paper, relative
 from flip.report.labels import labels
 from flip.report.results import Results
 
-INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole pictures, too
+INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole images, too
 PAPER = Path(__file__).with_name("paper.yaml")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one row; percentages and points. What has nothing to compare with is None, and so is all of what
-    was not measured, for the reason in `missing`."""
+    """Hold one metric of one row, in percent and percentage points. Fields without a comparison are None, and so are
+    all of a metric that was not measured, for the reason in `missing`."""
 
     metric: Metric
     value: float | None = None
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def agrees(self) -> str | None:
-        """Whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
+        """Say whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
         if self.difference is None or self.paper_difference is None:
             return None
         if self.difference_low <= 0 <= self.difference_high:
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of params.yaml with its numbers."""
+    """Hold a table of params.yaml with its numbers."""
 
     name: str
     title: str
@@ -68,11 +68,11 @@ class Comparison:
     notes: list[str]
 
     def tested(self, cell: Cell) -> dict:
-        """The test set of a cell."""
+        """Return the test set of a cell."""
         return self.sets[cell.metric.set]
 
     def records(self) -> list[dict]:
-        """Long form: one record per cell."""
+        """Return the table in long form: one record per cell."""
         return [
             {"table": self.name, "variant": row.variant, "label": row.label}
             | asdict(cell)
@@ -88,7 +88,7 @@ class Comparison:
         ]
 
     def wide(self) -> list[dict]:
-        """One record per row."""
+        """Return one record per row."""
         numbers = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper")
         return [
             {"variant": row.variant, "label": row.label}
@@ -119,7 +119,7 @@ def read_paper() -> dict:
 
 
 def chance(test: dict) -> float | None:
-    """Accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
+    """Return the accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
     return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
 
 
@@ -130,12 +130,12 @@ def tested(test: str, content: dict, metrics: list[Metric]) -> dict:
 
 
 def rounded(record: dict) -> dict:
-    """Floats to four digits, once, so that files and page round the same number."""
+    """Round floats to four digits, once, so that files and page round the same number."""
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
 
 
 class Builder:
-    """Makes tables of results; resamples once for all of them."""
+    """Build tables of results; resample once for all of them."""
 
     def __init__(self, results: Results):
         self.results = results
@@ -146,7 +146,8 @@ class Builder:
         return self.results.estimates()
 
     def baseline(self, variant: str, table: Table) -> str:
-        """A row compares with the one it was tuned from, else the first of its mask ratio, else the first of all."""
+        """Return the row to compare with: the one it was tuned from, else the first of its mask ratio, else the first
+        of all."""
         runs = self.results.runs
         if runs[variant].params.start in table.variants:
             return runs[variant].params.start
@@ -185,7 +186,7 @@ class Builder:
         return Cell(**rounded(cell))
 
     def share(self, variant: str) -> float | None:
-        """Share of the pictures wanted that are used; known for the data that is there now."""
+        """Return the share of the wanted images that are used; known for the current data only."""
         here = self.results.runs[variant].data["manifest"] == self.results.manifest["id"]
         return self.results.share_used if here else None
 
@@ -224,7 +225,7 @@ class Builder:
         }
 
     def unmeasured(self, name: str) -> list[str]:
-        """The sets that a table of params.yaml names and the scale does not have."""
+        """Return the sets that a table of params.yaml names and the scale does not have."""
         project = self.results.project
         stated = project.stated(name, project.tables_of_all_scales[name].metrics)
         return [formats.lacking(test) for test in lacking(stated, project.places)]

@@ -1,4 +1,4 @@
-"""The interactive figures as Vega-Lite specifications, and their numbers as records, which go into files, too."""
+"""Specify the interactive figures in Vega-Lite, and return their numbers as records, which go into files, too."""
 
 from functools import cache
 from pathlib import Path
@@ -42,8 +42,8 @@ CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
 
 @cache
 def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, to stand inside an element of a page; kept, as it takes seconds to
-    put together."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script for an element of a page; cached, as bundling takes
+    seconds."""
     kept = MEMORY / f"vega-{vl_convert.__version__}.js"
     if not kept.exists():
         script = vl_convert.javascript_bundle()
@@ -52,7 +52,7 @@ def library() -> str:
 
 
 def _number(value, digits: int = 4) -> float | None:
-    """Rounded, as it is written; JSON has no word for what is not a finite number."""
+    """Round a number for JSON, which cannot represent NaN and infinity."""
     return round(float(value), digits) if np.isfinite(value) else None
 
 
@@ -61,7 +61,7 @@ def _axis(field: str, title: str, zero: bool = False) -> dict:
 
 
 def _tooltip(**titles: str) -> list[dict]:
-    """Fields by name, with what they are called."""
+    """Return the tooltip of fields by name, with their titles."""
     return [{"field": field, "title": title} for field, title in titles.items()]
 
 
@@ -76,7 +76,7 @@ def _figure(records: list[dict], description: str, x: dict, colour: dict, layers
 
 
 def _intervals(y: dict) -> dict:
-    """Lines from `low` to `high`."""
+    """Return error bars from `low` to `high`."""
     return {
         "mark": {"type": "rule", "strokeWidth": 1.5},
         "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
@@ -84,7 +84,8 @@ def _intervals(y: dict) -> dict:
 
 
 def tradeoff_records(curves: dict) -> list[dict]:
-    """The points of the trade-off figure; times relative to the first curve's last run, accuracies in percent."""
+    """Return the points of the trade-off figure; times relative to the first curve's last run, accuracies in
+    percent."""
     return [
         {
             "curve": label,
@@ -101,7 +102,7 @@ def tradeoff_records(curves: dict) -> list[dict]:
 
 
 def tradeoff(curves: dict, metric: Metric) -> dict:
-    """Accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
+    """Plot accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
     if not curves:
         return {}
     first, labels = next(iter(curves.values()))[-1].variant, list(curves)
@@ -126,7 +127,7 @@ def tradeoff(curves: dict, metric: Metric) -> dict:
 
 
 def training_records(results: Results) -> list[dict]:
-    """Loss and speed of each run, as means over equal stretches of training."""
+    """Return loss and speed of each run, as means over equal stretches of training."""
     found = []
     for variant, run in results.runs.items():
         for seed, log in zip(run.params.seeds, run.logs, strict=True):
@@ -138,7 +139,7 @@ def training_records(results: Results) -> list[dict]:
 
 
 def training(results: Results) -> dict:
-    """Training loss against samples seen, a curve per run."""
+    """Plot training loss against samples seen, a curve per run."""
     y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
     said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
     colour = {"field": "variant", "type": "nominal", "scale": {"domain": list(results.runs), "scheme": "tableau20"}}
@@ -157,7 +158,8 @@ def training(results: Results) -> dict:
 
 
 def cost_records(results: Results, tables, metric: Metric) -> list[dict]:
-    """Each variant of the tables that has the metric: costs relative to the first row of all, accuracy in percent."""
+    """Return a record of each variant of the tables that has the metric: costs relative to the first row of all,
+    accuracy in percent."""
     baseline = cost(tables[0].rows[0].variant, results)
     found = {}
     for row in (row for table in tables for row in table.rows):
@@ -177,7 +179,7 @@ def cost_records(results: Results, tables, metric: Metric) -> list[dict]:
 
 
 def costs(results: Results, tables, metric: Metric) -> dict:
-    """Accuracy against training time, with points as large as the memory that a step takes; {} without points."""
+    """Plot accuracy against training time, with points as large as the memory that a step takes; {} without points."""
     if not (records := cost_records(results, tables, metric)):
         return {}
     y, first = _axis("value", f"{metric}, %"), tables[0].rows[0].variant
@@ -198,7 +200,7 @@ def costs(results: Results, tables, metric: Metric) -> dict:
 
 
 def pause_records(found: Timeline, end: float, unit: int) -> list[dict]:
-    """Where pauses are left out, and how long they are; `label` is empty where one of a longer pause stands, to whose
+    """Mark where pauses are left out, and how long they are; `label` is empty next to that of a longer pause, to whose
     `side` a fifth of the width is kept free, as a phone needs."""
     written, records = [], []
     for one in sorted(found.pauses, key=lambda pause: -pause.seconds):
@@ -212,7 +214,7 @@ def pause_records(found: Timeline, end: float, unit: int) -> list[dict]:
 
 
 def _pauses(records: list[dict], x: dict) -> list[dict]:
-    """Dashed lines, with words at their ends."""
+    """Draw dashed lines with labels at their ends."""
     common = {"x": x | {"field": "at"}, "color": {"value": "#555"}, "opacity": {"value": 1}}
     layers = [
         {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"tooltip": _tooltip(pause="nothing ran")}},
@@ -225,7 +227,7 @@ def _pauses(records: list[dict], x: dict) -> list[dict]:
 
 
 def timeline(found: Timeline | None) -> dict:
-    """Each job from its start to its end, above or below those that ran at the same time; {} without jobs."""
+    """Plot each job from its start to its end, above or below those that ran at the same time; {} without jobs."""
     if found is None:
         return {}
     end = max(found.place(job.end) for job in found.jobs)
@@ -252,7 +254,7 @@ def timeline(found: Timeline | None) -> dict:
 
 
 def still(figure: dict) -> bytes:
-    """An interactive figure as it is drawn at first: SVG."""
+    """Render an interactive figure in its initial state as SVG."""
     legend = CONFIG["legend"] | {"columns": STILL["columns"]}
     fixed = {"width": STILL["width"], "config": CONFIG | {"legend": legend}}
     return vl_convert.vegalite_to_svg(figure | fixed).encode()

@@ -1,4 +1,4 @@
-"""All variants side by side, as they stand here or at other states of the project: metrics, costs, data.
+"""Compare all variants, as they are here or in other states of the project: metrics, costs, data.
 
     python -m flip.report.compare                       what is here
     python -m flip.report.compare main . my-experiment  Git revisions, `.` (what is here), names of DVC's experiments
@@ -31,7 +31,7 @@ def git(*words: str) -> str:
 
 
 def resolve(state: str) -> str:
-    """The commit of a Git revision or of an experiment of DVC.
+    """Return the commit of a Git revision or of an experiment of DVC.
 
     Raises:
         ValueError: neither has that name.
@@ -70,7 +70,8 @@ def mean(values: list) -> float:
 
 
 def row(runs: list[tuple[dict, dict, dict]], cost: dict | None) -> dict:
-    """One variant: means over its seeds of (training, evaluation, metrics), from the receipts of the first two."""
+    """Return a row of one variant: means over its seeds of (training, evaluation, metrics), from the receipts of the
+    first two."""
     training = [before["facts"]["training"] for before, _, _ in runs]
     evaluated = [metrics for _, _, metrics in runs]
     measured = {"relative_time": statistics.median(cost["relative_rounds"])} if cost else {}
@@ -92,7 +93,7 @@ def row(runs: list[tuple[dict, dict, dict]], cost: dict | None) -> dict:
 
 
 def rows(found: dict[str, dict]) -> dict[str, dict]:
-    """Variants that have been evaluated, from the receipts of one state."""
+    """Return the rows of variants that have been evaluated, from the receipts of one state."""
     costs, trained, runs = {}, {}, {}
     for path, receipt in reversed(found.items()):  # where two reports have a variant, the first one's counts
         match path.split("/"):
@@ -110,7 +111,7 @@ def rows(found: dict[str, dict]) -> dict[str, dict]:
 
 
 def compare(states: list[str], scale: str) -> pd.DataFrame:
-    """A row per variant and state, variants in the order of the first state.
+    """Return a row per variant and state, variants in the order of the first state.
 
     Raises:
         ValueError: an unknown state, or one without results of the scale.

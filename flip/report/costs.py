@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs of one variant; a run that builds on another includes that one in its totals.
+    """Hold the costs of one variant; a run that builds on another includes that one in its totals.
 
     Times are relative to the cost report's reference variant, one per interleaved round: [rounds]. `batch` is the one
     that time and memory were measured with; `run` is the variant's own training.
@@ -34,7 +34,7 @@ class Cost:
 
 
 def cost(variant: str, results: Results) -> Cost:
-    """Counted FLOPs, measured time and memory of a variant.
+    """Return counted FLOPs, measured time and memory of a variant.
 
     Raises:
         ValueError: cost.json does not have the variant.

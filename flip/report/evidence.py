@@ -1,4 +1,4 @@
-"""Where the numbers come from: what was read, by which code, and in what the parameters of a table's rows differ."""
+"""Collect the evidence of numbers: data, code, and differences between the parameters of a table's rows."""
 
 from flip.metrics.measures import ACCURACY, MEASURES
 from flip.report import formats
@@ -10,7 +10,7 @@ Facts = list[tuple[str, str]]
 
 
 def manifests(runs: dict[str, Run]) -> dict[str, list[str]]:
-    """The variants that were trained on each manifest."""
+    """Return the variants that were trained on each manifest."""
     found = {}
     for name, run in runs.items():
         found.setdefault(run.data["manifest"], []).append(name)
@@ -18,7 +18,7 @@ def manifests(runs: dict[str, Run]) -> dict[str, list[str]]:
 
 
 def versions(runs: dict[str, Run]) -> Facts:
-    """All commits and package versions that results were made with."""
+    """Return all commits and package versions that results were made with."""
     found = {}
     for run in runs.values():
         for one in run.receipts:
@@ -28,7 +28,7 @@ def versions(runs: dict[str, Run]) -> Facts:
 
 
 def of_run(variant: str, run: Run) -> Facts:
-    """What stands behind any number of a variant."""
+    """Return the evidence of any number of a variant."""
     (_, commits), *packages = sorted(versions({variant: run}), key=lambda fact: fact[0] != "flip commit")
     training = run.training[0]
     return [
@@ -48,7 +48,7 @@ def of_run(variant: str, run: Run) -> Facts:
 
 
 def of_set(name: str, content: dict) -> Facts:
-    """What stands behind any number that was measured on a test set."""
+    """Return the evidence of any number that was measured on a test set."""
     guess, train = chance(content), content.get("train", {}).get("sha256")
     size = f"{content['samples']:,} pictures" + (f", {content['classes']:,} classes" if content["classes"] else "")
     measure = content.get("measure", ACCURACY)
@@ -59,7 +59,7 @@ def of_set(name: str, content: dict) -> Facts:
 
 
 def differing(results: Results, table: Comparison) -> dict[str, list[tuple[str, str, str]]]:
-    """For each row the frozen parameters that are not those of the first one: key, value here, value there."""
+    """Return for each row the frozen parameters that differ from the first row's: key, value here, value there."""
     first, *_ = rows = [row.variant for row in table.rows]
     known = {name: flat(results.runs[name].params.model_dump(mode="json", exclude=IGNORED)) for name in rows}
     return {
@@ -73,7 +73,7 @@ def differing(results: Results, table: Comparison) -> dict[str, list[tuple[str, 
 
 
 def behind_cells(parts) -> dict[str, dict]:
-    """What the page's script shows for a cell: by variant, by test set, and by table and variant."""
+    """Return what the page's script shows for a cell: by variant, by test set, and by table and variant."""
     found = {"runs": {}, "sets": {}, "differ": {}, "first": {}}
     for part in parts:
         found["runs"] |= {name: of_run(name, run) for name, run in part.results.runs.items()}

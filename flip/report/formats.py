@@ -1,4 +1,4 @@
-"""Numbers as text, the same in Markdown and on the page."""
+"""Format numbers as text, the same in Markdown and on the page."""
 
 from flip.metrics.measures import MEASURES
 
@@ -8,19 +8,19 @@ def interval(value: float, low: float, high: float, form=".1f") -> str:
 
 
 def value(cell) -> str:
-    """With its interval; a dash where the metric was not measured."""
+    """Format a value with its interval; a dash if the metric was not measured."""
     return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
 
 
 def difference(cell) -> str:
-    """'+1.3 [-0.4, +3.1]', or nothing where there is no other to compare with."""
+    """Format a difference as '+1.3 [-0.4, +3.1]', or nothing without a row to compare with."""
     if cell.difference is None:
         return ""
     return interval(cell.difference, cell.difference_low, cell.difference_high, "+.1f")
 
 
 def paper(cell) -> str:
-    """The paper's value and its own difference."""
+    """Format the paper's value and its own difference."""
     if cell.paper is None:
         return ""
     return f"{cell.paper:.1f}" + (f" ({cell.paper_difference:+.1f})" if cell.paper_difference is not None else "")
@@ -31,13 +31,13 @@ def times(ratio: float | None) -> str:
 
 
 def around(cost: dict, name: str) -> str:
-    """The range of a relative time over the rounds, or nothing where two digits show none."""
+    """Format the range of a relative time over the rounds, or nothing where two digits show none."""
     low, high = f"{cost[f'{name}_low']:.2f}", f"{cost[f'{name}_high']:.2f}"
     return "" if low == high else f"[{low}, {high}]"
 
 
 def duration(seconds: float) -> str:
-    """'7.5 s', '12 min 5 s', '30 h 32 min'."""
+    """Format seconds as '7.5 s', '12 min 5 s', '30 h 32 min'."""
     if seconds < 59.5:
         return f"{seconds:.2g} s"
     (large, whole), (small, part) = (("min", 60), ("s", 1)) if seconds < 3570 else (("h", 3600), ("min", 60))
@@ -46,14 +46,15 @@ def duration(seconds: float) -> str:
 
 
 def seeds(rows) -> str:
-    """'Seeds: 0 1', row by row where they differ."""
+    """Format seeds as 'Seeds: 0 1', row by row where they differ."""
     by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]
     alike = len({row.evidence["seeds"] for row in rows}) == 1
     return f"Seeds: {rows[0].evidence['seeds']}" if alike else f"Seeds by row: {', '.join(by_row)}"
 
 
 def trained(data: dict[str, dict], share: float | None) -> str:
-    """What the rows of a table were trained on: data by variant, and the share of what was wanted if it is known."""
+    """Say what the rows of a table were trained on: data by variant, and the share of what was wanted if it is
+    known."""
     first, *others = data.values()
     if all(other["manifest"] == first["manifest"] for other in others):
         part = "" if share is None else f" ({share:.1%} of those wanted)"
@@ -68,7 +69,7 @@ def trained(data: dict[str, dict], share: float | None) -> str:
 
 
 def lacking(test: str) -> str:
-    """That a set is not among the columns, and why."""
+    """Say that a set is not among the columns, and why."""
     return f"{test} is not measured: evaluate.sets.{test} is null at this scale."
 
 
@@ -77,7 +78,7 @@ def megabytes(count: int) -> str:
 
 
 def commit(git: dict) -> str:
-    """The commit that a result was made with."""
+    """Format the commit that a result was made with."""
     return (git["commit"] or "outside a repository") + (" with changes" if git["changed"] else "")
 
 

@@ -1,11 +1,11 @@
-"""What pages are made with: templates of a package, and figures that stand inside a page."""
+"""Load the templates of a package, and embed figures in a page."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
 def templates(package: str) -> Environment:
-    """Those that lie in a package; what they are given is escaped, and what they lack is an error."""
+    """Return the templates of a package; values are escaped, and missing ones are an error."""
     return Environment(
         loader=PackageLoader(package, ""),
         autoescape=True,
@@ -16,6 +16,6 @@ def templates(package: str) -> Environment:
 
 
 def inline(svg: bytes) -> Markup:
-    """An SVG file as an element, without the XML prologue."""
+    """Return an SVG file as an element, without the XML prologue."""
     text = svg.decode()
     return Markup(text[text.index("<svg") :])

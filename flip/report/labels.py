@@ -1,4 +1,4 @@
-"""Words for a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
+"""Label a table: what distinguishes its rows, read from their frozen parameters, and what its columns measure."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ def _size(params: Params) -> str:
 
 
 def _loss(params: Params) -> str:
-    """Of pairs in a common space."""
+    """Name the losses of pairs in a common space."""
     weights = {"softmax": params.contrastive.weight, "sigmoid": params.sigmoid.weight}
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
 
@@ -99,7 +99,7 @@ IGNORED = {"variant", "scale", "resources"}
 
 
 def flat(tree: dict, prefix="") -> dict:
-    """Values as text by their dotted keys."""
+    """Return values as text by their dotted keys."""
     found = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
@@ -107,7 +107,7 @@ def flat(tree: dict, prefix="") -> dict:
 
 
 def facts(params: Params) -> dict[str, str]:
-    """All that can distinguish a row, as text; what has no word of its own goes by its key."""
+    """Return all that can distinguish a row, as text, by a label or else by its key."""
     covered = {key for _, keys in FACTS.values() for key in keys}
     others = flat(params.model_dump(mode="json", exclude=IGNORED | (set(NAMES) - params.objectives.keys())))
     return {fact: read(params) for fact, (read, _) in FACTS.items()} | {
@@ -125,8 +125,8 @@ def column(metric: Metric) -> str:
 
 
 def labels(rows: list[Params]) -> list[str]:
-    """For each row the facts in which not all rows are alike; where these are many, as between systems, those with a
-    word of their own in which it differs from the first row."""
+    """Return for each row the facts in which rows differ; if these are many, as between systems, those with a label
+    in which it differs from the first row."""
     known = [facts(row) for row in rows]
     every = dict.fromkeys(fact for row in known for fact in row)  # a row says nothing of objectives without a weight
     differing = [fact for fact in every if len({row[fact] for row in known if fact in row}) > 1]

@@ -1,4 +1,5 @@
-"""Tables for LaTeX with the package booktabs: values, intervals, paired differences, the paper's values, costs."""
+"""Write tables for LaTeX with the package booktabs: values, intervals, paired differences, the paper's values,
+costs."""
 
 from flip.report import costs, formats
 from flip.report.cells import Comparison
@@ -18,18 +19,19 @@ def small(text: str) -> str:
 
 
 def signed(numbers: str) -> str:
-    """With minus signs in place of hyphens."""
+    """Replace hyphens by minus signs."""
     return numbers.replace("-", "$-$")
 
 
 def stacked(lines: list[str], side: str) -> str:
-    """Lines of one cell."""
+    """Return the lines of one cell."""
     rows = r" \\ ".join(lines)
     return rows if len(lines) == 1 else f"\\shortstack[{side}]{{{rows}}}"
 
 
 def cell(one) -> str:
-    """In up to three lines: the value with its interval, the difference with its own, the paper's value."""
+    """Return a cell in up to three lines: the value with its interval, the difference with its own, the paper's
+    value."""
     if one.value is None:
         return small(f"-- {escaped(one.missing or '')}")
     lines = [f"{one.value:.1f} {small(formats.value(one).partition(' ')[2])}"]
@@ -47,7 +49,7 @@ def row(one) -> str:
 
 
 def latex(table: Comparison) -> str:
-    """A table environment; what it was trained and tested on stands in its caption."""
+    """Return a table environment; its caption says what it was trained and tested on."""
     heads = ["Row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
     heads += [one.in_latex for one in costs.in_latex()]
     said = f"{table.title}. {table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}."

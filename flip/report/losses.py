@@ -1,4 +1,4 @@
-"""Training curves of all variants in one picture, for `dvc plots`: it needs no network to be looked at."""
+"""Plot training curves of all variants in one image, for `dvc plots`: viewing it needs no network."""
 
 import io
 
@@ -12,7 +12,7 @@ PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
 
 
 def draw(logs: dict[str, list]) -> bytes:
-    """PNG with a panel per variant, a line per seed; all panels share their axes."""
+    """Draw a PNG with a panel per variant, a line per seed; all panels share their axes."""
     rows = -(-len(logs) // COLUMNS)
     with matplotlib.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.3), layout="constrained")

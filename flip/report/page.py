@@ -1,4 +1,4 @@
-"""The report as one page: styles, scripts, figures, pictures and numbers are all part of it, nothing is loaded."""
+"""Render the report as one self-contained HTML file: styles, scripts, figures, images and numbers are part of it."""
 
 from base64 import b64encode
 from collections import Counter
@@ -24,7 +24,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Part:
-    """One report: what was read, its tables, its trade-off figure's curves, what its laws of scaling say, if any."""
+    """Hold one report: what was read, its tables, its trade-off figure's curves, what its laws of scaling say, if
+    any."""
 
     results: Results
     tables: list[Comparison]
@@ -49,13 +50,13 @@ class Part:
 
 
 def encoder(layers: int, width: int, others: int) -> str:
-    """Depth, width and weights of a tower: 12 x width^2 per layer, and `others` x width in its embeddings."""
+    """Describe depth, width and weights of a tower: 12 x width^2 per layer, and `others` x width in its embeddings."""
     count = 12 * layers * width**2 + others * width
     return f"{layers} layers of width {width}, about {count / 1e6:.3g} M parameters"
 
 
 def setup(results: Results) -> dict[str, str]:
-    """This project's side of paper.yaml's `setup`, from the frozen parameters of the first table's baseline."""
+    """Return this project's side of paper.yaml's `setup`, from the frozen parameters of the first table's baseline."""
     run = results.runs[next(iter(results.project.tables.values())).variants[0]]
     params, model, train = run.params, run.params.model, run.params.train
     primary = params.evaluate.primary_set
@@ -80,12 +81,12 @@ def setup(results: Results) -> dict[str, str]:
 
 
 def _bins(log, column: str) -> np.ndarray:
-    """The column's means over at most POINTS equal stretches of training."""
+    """Return the column's means over at most POINTS equal stretches of training."""
     return np.array([part.mean() for part in np.array_split(log[column].to_numpy(), min(POINTS, len(log)))])
 
 
 def training_curves(results: Results) -> list[dict]:
-    """Each run's loss as lines of an SVG; all drawings share the loss axis."""
+    """Return each run's loss as lines of an SVG; all drawings share the loss axis."""
     losses = {name: [_bins(log, "loss") for log in run.logs] for name, run in results.runs.items()}
     top = max(values.max() for lines in losses.values() for values in lines)
 
@@ -107,7 +108,7 @@ def training_curves(results: Results) -> list[dict]:
 
 
 def headline(tables, speedups) -> list[str]:
-    """What the first table, the trade-off figure and the comparison with the paper say, in sentences."""
+    """Summarize the first table, the trade-off figure and the comparison with the paper in sentences."""
     first, sentences = tables[0], []
     for row in first.rows[1:]:
         cell, cost = next((cell for cell in row.cells if cell.difference is not None), None), row.cost
@@ -135,7 +136,7 @@ def headline(tables, speedups) -> list[str]:
 
 
 def agreement(tables) -> Counter:
-    """How many comparisons, each counted once, have the paper's sign."""
+    """Count the comparisons, each once, that have the paper's sign."""
     found = {
         (row.variant, cell.metric, cell.reference): cell.agrees
         for table in tables
@@ -147,17 +148,17 @@ def agreement(tables) -> Counter:
 
 
 def figure(curves, metric) -> Markup:
-    """The trade-off figure as an element."""
+    """Return the trade-off figure as an element."""
     return inline(tradeoff.draw(curves, metric, "svg"))
 
 
 def download(content: str, kind: str) -> str:
-    """A file as a link that holds it."""
+    """Return a link that contains a file."""
     return f"data:{kind};charset=utf-8;base64,{b64encode(content.encode()).decode()}"
 
 
 def downloads(tables: list[Comparison]) -> dict[str, list[tuple[str, str, str]]]:
-    """By table: what each form of it is called, the name of the file, the file."""
+    """Return by table the label, the name and the content of each file."""
     return {
         table.name: [
             ("CSV", f"{table.name}.csv", download(records.csv(table.wide()), "text/csv")),
@@ -168,7 +169,7 @@ def downloads(tables: list[Comparison]) -> dict[str, list[tuple[str, str, str]]]
 
 
 def figures(part: Part) -> dict[str, dict]:
-    """Specifications of the interactive figures of a report by the id of their place on the page."""
+    """Return the specifications of a report's interactive figures by the id of their element."""
     metric = leading_metric(part.results.project)
     found = {
         "tradeoff": charts.tradeoff(part.curves, metric),
@@ -180,7 +181,7 @@ def figures(part: Part) -> dict[str, dict]:
 
 
 def section(part: Part, shown: set) -> dict:
-    """What the template of a report asks for; `shown` are the sheets that are on the page already."""
+    """Return what the template of a report needs; `shown` are the sheets that are on the page already."""
     results, tables, curves = part.results, part.tables, part.curves
     project, here, paper = results.project, setup(results), read_paper()
     metric = leading_metric(project)
@@ -222,7 +223,7 @@ def environment() -> Environment:
 
 
 def render(parts: list[Part], absent: dict[str, str]) -> str:
-    """The page of some reports of one scale, and why others are not on it."""
+    """Render the page of some reports of one scale, and why others are not on it."""
     shown, first = set(), parts[0].results
     sections = [section(part, shown) for part in parts]
     runs = {name: run for part in parts for name, run in part.results.runs.items()}

@@ -1,4 +1,4 @@
-"""Sheets of pictures for the page: what models find, where they look, what they draw, what codes keep."""
+"""Select sheets of images for the page: retrieval, relevance of patches, reconstruction, image tokenizer."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 200, 60  # units of the histogram's drawing
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture that is part of the page, its size in pixels, and what it shows in words."""
+    """Hold an image that is part of the page, its size in pixels, and a description."""
 
     title: str
     source: str
@@ -30,7 +30,7 @@ def _sheet(path: Path, title: str, alt: str, caption: str) -> Sheet:
 
 
 def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
-    """Hits on the sheet, and the score of the whole set."""
+    """Say how many hits the sheet has, and the score of the whole set."""
     hits, test = facts["hits"], facts["set"]
     found = ", ".join(f"{text} ({'hit' if hit else 'miss'})" for text, hit in zip(facts["subjects"], hits, strict=True))
     score, content = run.metrics[0]["metrics"][str(Metric(test))], run.sets[test]
@@ -44,8 +44,8 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
 
 
 def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
-    """By table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once on the page,
-    with the first such table. `shown` are those that are on it already."""
+    """Return by table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once on
+    the page, with the first such table. `shown` are those that are on it already."""
     found = {}
     for table in tables:
         for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
@@ -58,7 +58,7 @@ def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
 
 
 def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
-    """Ranks on the sheet, and the score of the whole set."""
+    """Say which ranks the sheet has, and the score of the whole set."""
     ranks, metric = facts["ranks"], str(Metric(facts["set"], "image", "r1"))
     found = ", ".join(f"{text} (no. {rank})" for text, rank in zip(facts["subjects"], ranks, strict=True))
     return _sheet(
@@ -71,7 +71,7 @@ def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
 
 
 def exemplary(results: Results) -> list[str]:
-    """Of the variants that find pictures by captions the baseline, and the best one if that is another."""
+    """Return of the variants with image retrieval the baseline, and the best one if that is another."""
     measured = {name: run.metrics[0]["metrics"] for name, run in results.runs.items()}
     first = dict.fromkeys(str(Metric(test, "image", "r1")) for test in results.project.places)
     metric = next((one for found in measured.values() for one in found if one in first), None)
@@ -81,7 +81,7 @@ def exemplary(results: Results) -> list[str]:
 
 
 def retrieved(results: Results, shown: set) -> tuple[list[Sheet], list[str]]:
-    """What some variants find for captions, and which of these have no sheet; `shown` as for `relevance`."""
+    """Return what some variants find for captions, and which of these have no sheet; `shown` as for `relevance`."""
     found, without = [], []
     for variant in exemplary(results):
         run = results.runs[variant]
@@ -110,7 +110,7 @@ def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
 
 
 def reconstructions(results: Results, shown: set) -> list[Sheet]:
-    """Of each variant that predicts pixels; `shown` as for `relevance`."""
+    """Return the reconstructions of each variant that predicts pixels; `shown` as for `relevance`."""
     found = []
     for variant, run in results.runs.items():
         for name, (facts, path) in run.pictures.items():
@@ -121,14 +121,15 @@ def reconstructions(results: Results, shown: set) -> list[Sheet]:
 
 
 def bars(use: list[float]) -> list[tuple[str, str, str]]:
-    """A histogram as rectangles: left edge, top and height of bars that are WIDTH / len(use) apart."""
+    """Return a histogram as rectangles: left edge, top and height of bars that are WIDTH / len(use) apart."""
     top, step = max(use), WIDTH / len(use)
     heights = [HEIGHT * part / top for part in use]
     return [(f"{place * step:.2f}", f"{HEIGHT - h:.2f}", f"{h:.2f}") for place, h in enumerate(heights)]
 
 
 def tokenizer(results: Results) -> dict | None:
-    """The image tokenizer's sheet, numbers and histogram, with the variants that read its codes; None if none does."""
+    """Return the image tokenizer's sheet, numbers and histogram, with the variants that read its codes; None if none
+    does."""
     if results.codebook is None:
         return None
     facts, path = results.codebook

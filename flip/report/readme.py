@@ -11,7 +11,7 @@ from flip.files import write_atomic
 
 
 def marks(what: str, target: str) -> tuple[str, str]:
-    """The lines between which stands what a target of the Makefile puts into a page."""
+    """Return the two lines between which a target of the Makefile writes."""
     return f"<!-- {what}: made by `make {target}` -->", f"<!-- end of {what} -->"
 
 
@@ -19,7 +19,7 @@ RESULTS = marks("results", "readme")
 
 
 def replace_between(marks: tuple[str, str], text: str, new: str) -> str:
-    """The text with what stands between the two marks replaced.
+    """Replace the text between the two marks.
 
     Raises:
         ValueError: a mark is missing.
@@ -33,7 +33,7 @@ def replace_between(marks: tuple[str, str], text: str, new: str) -> str:
 
 
 def tables_of(folder: Path) -> list[Path]:
-    """A report's tables.
+    """Return a report's tables.
 
     Raises:
         ValueError: there is none.

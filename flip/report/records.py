@@ -1,4 +1,4 @@
-"""Records as files that other programs read: CSV and Parquet."""
+"""Write records to files that other programs read: CSV and Parquet."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def csv(records: list[dict]) -> str:
 
 
 def write(out: Path, name: str, records: list[dict]) -> None:
-    """`name`.csv and `name`.parquet in a folder; nothing where there are no records."""
+    """Write `name`.csv and `name`.parquet to a folder; nothing if there are no records."""
     if records:
         write_atomic(out / f"{name}.csv", csv(records))
         write_atomic(out / f"{name}.parquet", pd.DataFrame(records).to_parquet(index=False))

@@ -1,4 +1,4 @@
-"""What the runs of one scale left behind, read and checked for being comparable."""
+"""Read the results of the runs of one scale, and check that they are comparable."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def _found(path) -> Path:
 
 
 def _same(what: str, identities: dict[str, str], remedy: str) -> None:
-    """Raises unless all origins have one identity; `remedy` is what to do about it."""
+    """Raise ValueError unless all origins have one identity; `remedy` says how to fix it."""
     (first, expected), *others = identities.items()
     for origin, identity in others:
         if identity != expected:
@@ -39,8 +39,11 @@ def _same(what: str, identities: dict[str, str], remedy: str) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One variant, all its seeds; lists have one entry per seed. `receipts` are those of the evaluation; `trained` are
-    the folders of what was trained to be measured (flip.transfer), by the tasks that a table shows."""
+    """Hold one variant with all its seeds; lists have one entry per seed.
+
+    `receipts` are those of the evaluation; `trained` are the folders of what was trained to be measured
+    (flip.transfer), by the tasks that a table shows.
+    """
 
     params: Params
     metrics: list[dict]
@@ -52,12 +55,12 @@ class Run:
 
     @property
     def samples(self) -> int:
-        """Pairs seen in training, without those of the run that this one starts from."""
+        """Return the pairs seen in training, without those of the run that this one starts from."""
         return self.training[0]["samples"]
 
     @property
     def data(self) -> dict:
-        """What this run was trained on, by its own account: manifest, pairs, pictures."""
+        """Return what this run was trained on, as it recorded: manifest, pairs, images."""
         return {name: self.training[0][name] for name in ("manifest", "pairs", "pictures")}
 
     @property
@@ -66,7 +69,7 @@ class Run:
 
     @property
     def pictures(self) -> dict[str, tuple[dict, Path]]:
-        """Of the first seed: facts about each sheet of pictures, and its file."""
+        """Return for the first seed the facts about each sheet of images, and its file."""
         found = self.metrics[0]["pictures"].items()
         return {name: (facts, _found(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
 
@@ -78,7 +81,7 @@ class Run:
         return test not in self.params.evaluate.of(self.params.captions.languages)
 
     def check_data(self) -> None:
-        """Refuses seeds that were trained, or evaluated with a tokenizer, of different data."""
+        """Refuse seeds that were trained, or evaluated with a tokenizer, of different data."""
         found = {}
         for folder, training, metrics in zip(self.folders, self.training, self.metrics, strict=True):
             found[f"{folder}/training.json"] = training["manifest"]
@@ -106,7 +109,7 @@ class Run:
         return self.metrics[0]["skipped"].get(str(Metric(test, PROBE)))
 
     def few(self, test: str) -> str | None:
-        """Why a set has too few pictures for an interval; None if it has enough."""
+        """Return why a set has too few images for an interval; None if it has enough."""
         content, fewest = self.sets[test], self.params.bootstrap.fewest
         there = content.get("least", content["samples"])
         if there >= fewest:
@@ -114,7 +117,7 @@ class Run:
         return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
 
     def outcomes(self, metric: Metric) -> np.ndarray:
-        """Return [seeds, pictures, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
+        """Return [seeds, images, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
 
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
@@ -140,7 +143,7 @@ class Run:
 
 
 def _add_trained(metrics: list[dict], places: list[Path]) -> None:
-    """Adds to the metrics of each seed those of a job that was trained on what it had learned.
+    """Add to the metrics of each seed those of a transfer job that was trained from its weights.
 
     Raises:
         ValueError: a file is missing, or the job began with other weights.
@@ -153,7 +156,7 @@ def _add_trained(metrics: list[dict], places: list[Path]) -> None:
 
 
 def _read_run(project: Project, folder: Path, receipts: Records, trained: Path) -> Run:
-    """One variant; below `trained` lies what was trained to be measured.
+    """Read one variant; below `trained` lie the results of transfer.
 
     Raises:
         ValueError: a file is missing, a receipt was edited, or the weights were made with other parameters.
@@ -186,7 +189,7 @@ def _read_run(project: Project, folder: Path, receipts: Records, trained: Path) 
 
 @dataclass(frozen=True)
 class Results:
-    """All that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it;
+    """Hold all that the tables are made of; `codebook` are the image tokenizer's metrics and sheet, if a run reads it;
     `data` is the folder of the shards, `receipts` that of the receipts."""
 
     project: Project
@@ -204,7 +207,7 @@ class Results:
 
     @property
     def sets(self) -> dict:
-        """Those of all runs; of runs that read one language there are fewer."""
+        """Return the sets of all runs; runs that read one language have fewer."""
         return {name: content for run in reversed(self.runs.values()) for name, content in run.sets.items()}
 
     @property
@@ -212,17 +215,17 @@ class Results:
         return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
 
     def trained(self, variants: list[str]) -> dict[str, dict]:
-        """The data of each variant and of those that they build on."""
+        """Return the data of each variant and of those that they build on."""
         behind = [one for variant in variants for one in self.project.chain(variant)]
         return {name: self.runs[name].data for name in dict.fromkeys([*variants, *behind])}
 
     def check_rows(self, where: str, variants: list[str], remedy: str) -> None:
-        """Refuses rows that were trained on other data than each other, or than what is there now."""
+        """Refuse rows that were trained on different data, or on other data than what exists now."""
         manifests = {f"variant '{name}'": data["manifest"] for name, data in self.trained(variants).items()}
         _same("training data", manifests | {"manifest.json": self.manifest["id"]}, f" ({where}){remedy}")
 
     def check(self) -> "Results":
-        """Refuses rows on other data or other test sets, and a ledger that does not add up."""
+        """Refuse rows on other data or other test sets, and a ledger that does not add up."""
         for run in self.runs.values():
             run.check_data()
         for name, table in self.project.tables.items():
@@ -255,7 +258,7 @@ class Results:
         return self
 
     def estimates(self) -> dict[tuple[str, Metric], Estimate]:
-        """(variant, metric) -> Estimate, of all tables and the trade-off figure, but for what a row lacks."""
+        """Return Estimates by (variant, metric), of all tables and the trade-off figure, but for what a row lacks."""
         project = self.project
         wanted = [
             (v, m) for name, table in project.tables.items() for v in table.variants for m in project.metrics(name)
@@ -283,7 +286,7 @@ def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
 
 
 def read_results(project: Project, data, folder, receipts, cost) -> Results:
-    """The results of every variant that a table or the trade-off figure names, and of those they start from.
+    """Read the results of every variant that a table or the trade-off figure names, and of those they start from.
 
     `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs,
     beside which lies what was trained to be measured.

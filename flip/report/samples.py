@@ -1,4 +1,4 @@
-"""Pictures with their captions from the shards: what is trained on, for people to look at."""
+"""Show examples of the training data: images with their captions from the shards."""
 
 import io
 from base64 import b64encode
@@ -16,7 +16,7 @@ SIDE = 128  # pixels of the longer side, at most
 
 @dataclass(frozen=True)
 class Example:
-    """A picture that is part of the page, with its size in pixels."""
+    """Hold an image that is part of the page, with its size in pixels."""
 
     source: str
     size: tuple[int, int]
@@ -24,7 +24,7 @@ class Example:
 
 
 def example(tar: Path, row: np.ndarray) -> Example:
-    """The sample that a row of the shard's index points at."""
+    """Return the sample that a row of the shard's index points at."""
 
     def read(offset: int, size: int) -> bytes:
         file.seek(offset)
@@ -40,7 +40,7 @@ def example(tar: Path, row: np.ndarray) -> Example:
 
 
 def examples(data: Path, manifest: dict) -> tuple[list[Example], str | None]:
-    """Samples that are spread evenly over the shards, or why there are none."""
+    """Return samples that are spread evenly over the shards, or why there are none."""
     shards = [data / "shards" / shard["name"] for shard in manifest["shards"]]
     ends = np.cumsum([shard["samples"] for shard in manifest["shards"]], dtype=int)
     if not len(ends):

@@ -1,8 +1,8 @@
-"""How the error falls with compute: a power law fitted to some runs, and what it says of others, which it has not seen.
+"""Fit a scaling law, a power law of the error in compute, to some runs, and compare its predictions with other runs.
 
 error = a x (compute / reference)^-b, a straight line in logarithms, as Cherti et al. (2022, arXiv 2212.07143) fit to
 CLIP's zero-shot errors. Compute is the FLOPs of the whole training as counted, that of the runs which it builds on
-included; the error is 100% minus the metric. Intervals are over test pictures (and seeds): every resample is fitted.
+included; the error is 100% minus the metric. Intervals are over test images (and seeds): every resample is fitted.
 """
 
 import io
@@ -30,7 +30,8 @@ LIMIT = 7.0  # of logarithms of ratios: a thousand times more or less is as good
 
 @dataclass(frozen=True)
 class Point:
-    """One training: its compute in FLOPs, its time over that of the first law's first run, its error in percent."""
+    """Hold one training run: its compute in FLOPs, its time over that of the first law's first run, its error in
+    percent."""
 
     variant: str
     flops: float
@@ -40,13 +41,14 @@ class Point:
 
 
 def both(function: Callable, *estimates: Estimate) -> Estimate:
-    """The function of values, and of what they are in each resample."""
+    """Apply a function to values, and to their resamples."""
     return Estimate(float(function(*(e.value for e in estimates))), function(*(e.resampled for e in estimates)))
 
 
 @dataclass(frozen=True)
 class Law:
-    """error = a x (FLOPs / reference)^-b of the fitted points; `held` are those that it is compared with."""
+    """Hold the law error = a x (FLOPs / reference)^-b of the fitted points; `held` are those that it is compared
+    with."""
 
     label: str
     reference: float
@@ -59,7 +61,7 @@ class Law:
         return both(lambda a, b: a * (flops / self.reference) ** -b, self.a, self.b)
 
     def saving(self, flops: float, error: Estimate) -> Estimate:
-        """Over `flops`, the compute at which the law has an error: how many times less; 0 where it does not fall."""
+        """Return `flops` over the compute at which the law reaches an error; 0 if the error does not fall."""
 
         def times(a, b, e):
             falls = b > 0
@@ -70,12 +72,12 @@ class Law:
 
     @property
     def curve(self) -> list[Point]:
-        """The runs of one model, least compute first."""
+        """Return the runs of one model, least compute first."""
         return sorted((one for one in (*self.fitted, *self.held) if one.alike), key=lambda one: one.flops)
 
 
 def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.ndarray, np.ndarray]:
-    """a and b [...] by least squares in logarithms, for FLOPs [points] and errors [points, ...]."""
+    """Fit a and b [...] by least squares in logarithms, for FLOPs [points] and errors [points, ...]."""
     x, y = np.log(flops / reference), np.log(errors)
     centred = x - x.mean()
     b = -np.tensordot(centred, y, axes=1) / (centred**2).sum()
@@ -83,7 +85,7 @@ def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.nda
 
 
 def points(results: Results, estimates: dict, names: list[str], metric: Metric, first: str) -> list[Point]:
-    """Errors below half a picture count as that: they have a logarithm then."""
+    """Clip errors to half an image, so that they have a logarithm."""
     least = 50 / results.sets[metric.set]["samples"]
     base = float(np.median(cost(first, results).total_time))
     model, found = results.runs[names[0]].params.model, []
@@ -95,7 +97,7 @@ def points(results: Results, estimates: dict, names: list[str], metric: Metric, 
 
 
 def laws(results: Results, estimates: dict) -> list[Law]:
-    """Those of the report, in the order of params.yaml; none where it asks for none."""
+    """Return the laws of the report, in the order of params.yaml; none if it asks for none."""
     scaling = next(iter(results.project.reports.values())).scaling
     found, reference = [], None
     for label, one in scaling.laws.items() if scaling else ():
@@ -117,8 +119,8 @@ def spread(name: str, estimate: Estimate, confidence: float) -> dict[str, float]
 
 
 def interpolated(base: list[Point], curve: list[Point], what: str) -> Estimate:
-    """How many times less (`what`: flops or time) a curve takes to the accuracy of the last run of `base`, by straight
-    lines between runs; 0 where it does not get there."""
+    """Return how many times less (`what`: flops or time) a curve takes to the accuracy of the last run of `base`, by
+    linear interpolation between runs; 0 if it does not reach it."""
     own, theirs = ([getattr(one, what) for one in runs] for runs in (curve, base))
 
     def ratio(target: float, errors: list[float]) -> float:
@@ -131,8 +133,8 @@ def interpolated(base: list[Point], curve: list[Point], what: str) -> Estimate:
 
 
 def savings(found: list[Law], confidence: float) -> list[dict]:
-    """For each law but the first: how many times less compute, or time, it takes to the accuracy of the first one's
-    last run: by its fit, and by interpolation, where `first` says that its shortest run is there already."""
+    """Return for each law but the first how many times less compute, or time, it takes to the accuracy of the first
+    one's last run: by its fit, and by interpolation, where `first` says that its shortest run is there already."""
     rows, (base, *others) = [], found
     last = base.curve[-1]
     for law in others:
@@ -145,7 +147,7 @@ def savings(found: list[Law], confidence: float) -> list[dict]:
 
 
 def rows_of(law: Law, confidence: float) -> list[dict]:
-    """A law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
+    """Return a law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
     rows = []
     for point in (*law.fitted, *law.held):
         predicted = law.error(point.flops)
@@ -157,14 +159,14 @@ def rows_of(law: Law, confidence: float) -> list[dict]:
 
 
 def line_of(law: Law, confidence: float) -> list[dict]:
-    """What a law says between its first and its last run."""
+    """Return the law's predictions between its first and its last run."""
     flops = [point.flops for point in (*law.fitted, *law.held)]
     between = np.geomspace(min(flops), max(flops), 40).tolist()
     return [{"flops": one} | spread("predicted", law.error(one), confidence) for one in between]
 
 
 def summary(found: list[Law], metric: str, confidence: float) -> dict:
-    """What scaling.json holds, and the figure shows."""
+    """Return the content of scaling.json and of the figure."""
     fits = [
         {"label": law.label, "reference_flops": law.reference}
         | spread("a", law.a, confidence)
@@ -183,7 +185,7 @@ def summary(found: list[Law], metric: str, confidence: float) -> dict:
 
 
 def summarized(results: Results, estimates: dict) -> dict | None:
-    """The summary of a report's laws, once for page, files and figures; None where it has none."""
+    """Return the summary of a report's laws, once for page, files and figures; None if it has none."""
     if not (found := laws(results, estimates)):
         return None
     scaling = next(iter(results.project.reports.values())).scaling
@@ -205,7 +207,7 @@ def draw_law(axes, law: dict, points: list[dict], color: str, marker: str) -> No
 
 
 def draw(facts: dict, kind: str) -> bytes:
-    """The figure as 'svg' or 'png', both axes logarithmic."""
+    """Draw the figure as 'svg' or 'png', both axes logarithmic."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
         figure = Figure(figsize=(4.8, 3.8), layout="constrained")
         axes = figure.add_subplot(xscale="log", yscale="log")
@@ -227,13 +229,13 @@ def draw(facts: dict, kind: str) -> bytes:
 
 
 def sentences(facts: dict) -> list[Markup]:
-    """What the laws say, and what masking saves."""
+    """Say in sentences what the laws predict, and what masking saves."""
     said = templates("flip.report").get_template("laws.html").module
     return [said.law(one) for one in facts["laws"]] + [said.saving(one) for one in facts["savings"]]
 
 
 def markdown(facts: dict) -> str:
-    """The same as on the page: every run, what its law says of it, and the sentences."""
+    """Return the page's section in Markdown: every run, its law's prediction, and the sentences."""
     head = ["run", "law", "FLOPs", "error, %", "law says, %", "off"]
     lines = [f"### Scaling laws: {facts['metric']}", "", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in facts["points"]:
@@ -246,7 +248,7 @@ def markdown(facts: dict) -> str:
 
 
 def section(facts: dict | None) -> Markup:
-    """The report's part about scaling; nothing where it has none."""
+    """Return the report's section on scaling; nothing if it has none."""
     if facts is None:
         return Markup()
     template = templates("flip.report").get_template("scaling.html")
@@ -254,7 +256,7 @@ def section(facts: dict | None) -> Markup:
 
 
 def write(facts: dict, out: Path) -> None:
-    """scaling.json, the points as records, all of it as Markdown, and the figure."""
+    """Write scaling.json, the points as records, all of it as Markdown, and the figure."""
     write_json(out / "scaling.json", facts)
     write_atomic(out / "scaling-laws.md", markdown(facts))
     records.write(out, "figure-scaling", facts["points"])

@@ -41,7 +41,7 @@ def markdown_row(row: Row) -> list[str]:
 
 
 def markdown(table: Comparison) -> str:
-    """The table with its evidence, for GitHub."""
+    """Return the table with its evidence in Markdown, for GitHub."""
     head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
     head += [one.title for one in costs.in_markdown()]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
@@ -51,7 +51,7 @@ def markdown(table: Comparison) -> str:
 
 
 def summary(results: Results, metric: Metric) -> dict:
-    """The few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
+    """Return the few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
     measured = {name: run.metrics for name, run in results.runs.items() if not run.missing(metric)}
     return {
         str(metric): {
@@ -64,7 +64,7 @@ def summary(results: Results, metric: Metric) -> dict:
 
 
 def figure_records(found, tables, curves) -> dict[str, list[dict]]:
-    """What the figures are drawn of, and the data ledger, by the name of a file."""
+    """Return the data of the figures, and the data ledger, by the name of a file."""
     counts = {
         part: {stage: one[stage] for stage in ("wanted", "arrived", "decoded", "used")}
         | {f"lost: {why}": count for why, count in one["lost"].items()}
@@ -82,7 +82,7 @@ def figure_records(found, tables, curves) -> dict[str, list[dict]]:
 
 
 def check_name(table: str) -> None:
-    """Looks whether a table's name can be that of its files.
+    """Check that a table's name can be that of its files.
 
     Raises:
         ValueError: it would lead elsewhere, or its files would be others of the report.
@@ -95,7 +95,7 @@ def check_name(table: str) -> None:
 
 
 def write(found, out: Path) -> None:
-    """Everything under `out`; the page last, so that it is there only when the rest is.
+    """Write everything under `out`; the page last, so that it exists only if the rest does.
 
     Raises:
         ValueError: an input is missing or inconsistent, or a table's name cannot be that of files.

@@ -1,7 +1,7 @@
-"""Where the time went that a report's results took: by stage, job by job, and when nothing ran; by their receipts.
+"""Account for the wall-clock time of a report's results by their receipts: by stage, job by job, and when nothing ran.
 
-A job counts with the time of its last start, on whatever day that was: results that were there already keep theirs.
-Seconds are those that passed, not those of processors.
+A job counts with the time of its last start, on whatever day that was: results that existed already keep theirs.
+Seconds are wall-clock time, not CPU time.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Stretch:
 
 @dataclass(frozen=True, order=True)
 class Job(Stretch):
-    """`earlier`: seconds of training before the last start, if it was killed and continued."""
+    """Describe a job; `earlier`: seconds of training before the last start, if it was killed and continued."""
 
     stage: str
     name: str
@@ -39,19 +39,19 @@ class Job(Stretch):
 
 
 def total(stretches: list[Stretch]) -> float:
-    """Their seconds, together."""
+    """Return the total of their seconds."""
     return sum(one.seconds for one in stretches)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Jobs by their start, at least one."""
+    """Hold jobs by their start, at least one."""
 
     jobs: list[Job]
 
     @cached_property
     def idle(self) -> list[Stretch]:
-        """Stretches in which none of the jobs ran."""
+        """Return the stretches in which none of the jobs ran."""
         found, end = [], self.jobs[0].start
         for job in self.jobs:
             if job.start > end:
@@ -61,27 +61,27 @@ class Timeline:
 
     @property
     def pauses(self) -> list[Stretch]:
-        """Those that a figure leaves out."""
+        """Return the pauses that a figure leaves out."""
         return [one for one in self.idle if one.seconds > PAUSE]
 
     @property
     def gaps(self) -> list[Stretch]:
-        """Those that it shows as they are."""
+        """Return the pauses that it shows in full."""
         return [one for one in self.idle if one.seconds <= PAUSE]
 
     @property
     def passed(self) -> float:
-        """Seconds from the first start to the last end."""
+        """Return the seconds from the first start to the last end."""
         return Stretch(self.jobs[0].start, max(job.end for job in self.jobs)).seconds
 
     @property
     def busy(self) -> float:
-        """Seconds in which at least one job ran."""
+        """Return the seconds in which at least one job ran."""
         return self.passed - total(self.idle)
 
     @property
     def work(self) -> float:
-        """Seconds of all jobs, together."""
+        """Return the total of the seconds of all jobs."""
         return total(self.jobs)
 
     @property
@@ -89,13 +89,13 @@ class Timeline:
         return sum(job.earlier for job in self.jobs)
 
     def place(self, moment: datetime) -> float:
-        """Seconds from the first start to a moment outside pauses, without the pauses between."""
+        """Return the seconds from the first start to a moment outside pauses, without the pauses between."""
         before = total([one for one in self.pauses if one.end <= moment])
         return Stretch(self.jobs[0].start, moment).seconds - before
 
     @property
     def lanes(self) -> list[int]:
-        """Of each job the first lane that is free when it starts: jobs in other lanes ran beside it."""
+        """Return for each job the first lane that is free when it starts: jobs in other lanes ran at the same time."""
         ends, found = [], []
         for job in self.jobs:
             lane = next((number for number, end in enumerate(ends) if end <= job.start), len(ends))
@@ -104,7 +104,7 @@ class Timeline:
         return found
 
     def job_records(self) -> list[dict]:
-        """`offset`: seconds from the first start; `place`: the same without pauses."""
+        """Return records of the jobs; `offset`: seconds from the first start; `place`: the same without pauses."""
         return [
             {
                 "stage": job.stage,
@@ -120,7 +120,7 @@ class Timeline:
         ]
 
     def stage_records(self) -> list[dict]:
-        """The stages, the one first that took most; `share` is that of all jobs' seconds."""
+        """Return the stages, the longest first; `share` is that of all jobs' seconds."""
         found = {}
         for job in self.jobs:
             found.setdefault(job.stage, []).append(job.seconds)
@@ -138,14 +138,14 @@ class Timeline:
 
 
 def job(receipt: dict, name: str) -> Job:
-    """What a receipt says of its job's time."""
+    """Read the time of a job from its receipt."""
     start, end = (datetime.fromisoformat(receipt[key]) for key in ("start", "end"))
     trained = receipt["facts"].get("training", {}).get("seconds", 0)
     return Job(start, end, receipt["spec"]["stage"], name, max(0.0, trained - Stretch(start, end).seconds))
 
 
 def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
-    """Those behind some receipts, and these; named by their places in a folder. What is not there is passed over."""
+    """Return some receipts and all upstream of them, by path in a folder. Missing ones are skipped."""
     found = {}
     for path in last:
         found |= receipt.behind(str(path), lambda one: receipt.read(one) if Path(one).exists() else LOST)
@@ -154,7 +154,7 @@ def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
 
 
 def last_receipts(results: Results) -> list[Path]:
-    """Of what a report's tables are made of: evaluations, costs, what was trained to be measured."""
+    """Return the receipts that a report's tables are made of: evaluations, costs, transfer."""
     at, report = Records(str(results.receipts)), next(iter(results.project.reports))
     jobs = transferred(results.project)
     found = [at.tables(report, "cost")]
@@ -167,6 +167,6 @@ def last_receipts(results: Results) -> list[Path]:
 
 
 def read(results: Results) -> Timeline | None:
-    """That of a report's jobs; None where no receipt is there."""
+    """Return the timeline of a report's jobs; None without receipts."""
     found = jobs(last_receipts(results), results.receipts)
     return Timeline(found) if found else None

@@ -1,4 +1,4 @@
-"""Where a number of a table comes from: what it was trained on, with what, when and by which code.
+"""Trace a number of a table to its origin: training data, parameters, time and code.
 
     python -m flip.report.trace a flip-50 fine             table, variant, metric
     python -m flip.report.trace a flip-50 fine --verify    hashes all files behind it, evaluates again
@@ -23,7 +23,7 @@ from flip.provenance.receipt import behind
 
 
 def chain(receipt: str) -> dict[str, dict]:
-    """A receipt and all that it was made after, the earliest first.
+    """Return a receipt and all receipts upstream of it, the earliest first.
 
     Raises:
         ValueError: one is missing.
@@ -34,7 +34,7 @@ def chain(receipt: str) -> dict[str, dict]:
 
 
 def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, str]:
-    """Seed -> receipt of the evaluation, or of the heads, that gave a cell.
+    """Return by seed the receipt of the evaluation, or of the heads, that gave a cell.
 
     Raises:
         ValueError: the table has no such cell.
@@ -52,7 +52,7 @@ def runs(project: Project, table: str, variant: str, metric: str) -> dict[int, s
 
 
 def made(receipt: dict) -> str:
-    """Code, machine and times of a job, as lines."""
+    """Return code, machine and times of a job, as lines."""
     git = receipt["git"]
     tree = "with changes that were not committed" if git["changed"] else "clean tree"
     lines = {
@@ -66,13 +66,13 @@ def made(receipt: dict) -> str:
 
 
 def replaced(receipts: dict[str, dict]) -> list[str]:
-    """Receipts of results that are no longer those which a later one was made from."""
+    """Return the receipts whose results are no longer those that a later one was made from."""
     pairs = (pair for receipt in receipts.values() for pair in receipt["made_from"]["after"].items())
     return sorted({before for before, made_from in pairs if receipts[before]["id"] != made_from})
 
 
 def ledger_line(receipts: dict[str, dict]) -> str:
-    """What became of the pictures that were wanted, if the ledger is still that of the data trained on."""
+    """Return the data accounting of the wanted images, if the ledger is still that of the data trained on."""
     path, manifest = next((path, one) for path, one in receipts.items() if one["spec"]["stage"] == "manifest")
     if path in replaced(receipts):
         return f"the ledger is gone: {path} was made again since; `git log {path}` has the earlier ones"
@@ -82,7 +82,7 @@ def ledger_line(receipts: dict[str, dict]) -> str:
 
 
 def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]) -> str:
-    """One seed's number, as text."""
+    """Return one seed's number, as text."""
     stages = {}
     for receipt in receipts.values():
         stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
@@ -109,7 +109,7 @@ def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]
 
 
 def verify_files(receipts: dict[str, dict]) -> list[str]:
-    """Hashes every product behind a number; gives what is wrong or missing."""
+    """Hash every file behind a number; return what is wrong or missing."""
     faults = []
     for path, receipt in receipts.items():
         for product, content in (receipt["made"] | receipt["beside"]).items():
@@ -122,7 +122,7 @@ def verify_files(receipts: dict[str, dict]) -> list[str]:
 
 
 def verify_shards(data: Path) -> list[str]:
-    """Hashes the shards of the manifest."""
+    """Hash the shards of the manifest."""
     return [
         f"{data / 'shards' / shard['name']}: not what the manifest says, or not here"
         for shard in read_json(data / "manifest.json")["shards"]
@@ -132,7 +132,7 @@ def verify_shards(data: Path) -> list[str]:
 
 
 def verify_metric(project: Project, report: str, variant: str, seed: int, metric: Metric) -> list[str]:
-    """Evaluates the weights again; gives what differs from the outcomes on disk."""
+    """Evaluate the weights again; return what differs from the outcomes on disk."""
     from flip.evaluate.__main__ import evaluate_weights  # only here: they import torch
     from flip.transfer.__main__ import transfer
 

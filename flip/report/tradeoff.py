@@ -1,4 +1,4 @@
-"""Accuracy against training time, one curve per mask ratio (FLIP, Figures 1 and 3)."""
+"""Draw accuracy against training time, one curve per mask ratio (FLIP, Figures 1 and 3)."""
 
 import io
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Point:
 
 
 def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
-    """Curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
+    """Return curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
     tradeoff = results.project.tradeoff
     if tradeoff is None:
         return {}
@@ -54,7 +54,7 @@ def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
 
 
 def time_to(accuracy: float, times, accuracies) -> float | None:
-    """When straight lines between the points first reach `accuracy`; None if they do not."""
+    """Return the time at which linear interpolation of the points first reaches `accuracy`; None if it does not."""
     for i, reached in enumerate(accuracies):
         if reached >= accuracy:
             if i == 0:
@@ -65,7 +65,7 @@ def time_to(accuracy: float, times, accuracies) -> float | None:
 
 
 def speedups(found: dict[str, list[Point]]) -> list[dict]:
-    """For each curve but the first: how much sooner it reaches the accuracy of the first one's last run.
+    """Return for each curve but the first how much sooner it reaches the accuracy of the first one's last run.
 
     `speedup` is None where a curve does not get there; `first` says that its shortest run is there already, so that
     the speed-up is a lower bound; `share` is the share of resamples in which it gets there.
@@ -89,7 +89,7 @@ def speedups(found: dict[str, list[Point]]) -> list[dict]:
 
 
 def _apart(heights: list[float], gap: float) -> list[float]:
-    """The heights, in their order, moved up where needed to be `gap` apart."""
+    """Return the heights, in their order, moved up where needed to be `gap` apart."""
     placed, last = [0.0] * len(heights), -np.inf
     for i in sorted(range(len(heights)), key=heights.__getitem__):
         placed[i] = last = max(heights[i], last + gap)
@@ -108,7 +108,7 @@ def _draw_curve(axes, points, color, marker, below):
 
 
 def draw(found: dict[str, list[Point]], metric: Metric, kind: str) -> bytes:
-    """The figure as 'svg' or 'png'."""
+    """Draw the figure as 'svg' or 'png'."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
         figure = Figure(figsize=(4.8, 3.8), layout="constrained")
         axes = figure.add_subplot()

@@ -18,7 +18,7 @@ from flip.report.results import read_results
 
 
 def read_part(project: Project, report: str, options) -> page.Part:
-    """A report.
+    """Build a report.
 
     Raises:
         ValueError: an input is missing or inconsistent.
@@ -31,7 +31,7 @@ def read_part(project: Project, report: str, options) -> page.Part:
 
 
 def read_parts(project: Project, options) -> tuple[list[page.Part], dict[str, str]]:
-    """The reports that can be shown, in the order of params.yaml, and why the others cannot.
+    """Return the reports that can be shown, in the order of params.yaml, and why the others cannot.
 
     Raises:
         ValueError: a report that params.yaml does not have, or none that can be shown.

@@ -1,7 +1,8 @@
-"""What a viewer sees, as one self-contained HTML page: no script, nothing loaded from elsewhere."""
+"""Render what a viewer computes as one self-contained HTML file without scripts."""
 
 import io
 from base64 import b64encode
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,23 +12,25 @@ from flip.data.contact_sheet import cell
 from flip.evaluate.kinds.pointing import heated
 from flip.evaluate.reconstruction import GREY
 from flip.report.html import templates
-from flip.show.viewer import Match, Picture, Shelf, Viewer
-from flip.testsets.reader import prompts, set_folder
+from flip.show.viewer import Match, Picture, SearchedSet, Viewer
 
 BARS = 8  # classes that are shown
-LEAST = 288  # pixels that small pictures are enlarged to
+LEAST = 288  # pixels that small images are enlarged to
 
 
 def png(pixels: np.ndarray) -> str:
-    """A picture uint8 [height, width, 3] as a data URI."""
+    """Encode an image uint8 [height, width, 3] as PNG in a data URI."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
-def patches_of(pixels: np.ndarray, patch: int, kept=None, gap: int = 2) -> np.ndarray:
-    """uint8 [height, width, 3]: a picture's patches with white between them; those that are not kept are grey. Small
-    pictures are enlarged, each pixel a square."""
+def patches_of(pixels: np.ndarray, patch: int, kept: np.ndarray | None = None, gap: int = 2) -> np.ndarray:
+    """Draw the patches of an image [side, side, 3] with `gap` white pixels between them: uint8 [height, width, 3].
+
+    `kept` are the indices of patches that are not masked; the others are grey. Small images are enlarged, each pixel to
+    a square.
+    """
     grid, zoom = len(pixels) // patch, max(LEAST // len(pixels), 1)
     cells = pixels.reshape(grid, patch, grid, patch, 3).swapaxes(1, 2).copy()
     if kept is not None:
@@ -38,31 +41,31 @@ def patches_of(pixels: np.ndarray, patch: int, kept=None, gap: int = 2) -> np.nd
     return cells.swapaxes(1, 2).reshape(grid * (patch * zoom + gap), -1, 3)[:-gap, :-gap]
 
 
-def match_facts(match: Match) -> dict:
+def match_facts(match: Match) -> dict[str, Any]:
+    """Return what the page shows of a match."""
     picture = match.picture
     return {"image": png(picture.pixels), "cosine": match.cosine, "words": picture.words, "source": picture.source}
 
 
-def score_facts(viewer: Viewer, picture: Picture, shelf: Shelf) -> dict:
-    """Zero-shot scores of the best classes and of the picture's own, from all of its patches and from those that a mask
-    leaves."""
-    classes, _ = prompts(set_folder(viewer.params, viewer.data, shelf.name))
+def score_facts(viewer: Viewer, picture: Picture, test_set: SearchedSet) -> dict[str, Any]:
+    """Return zero-shot scores of the best classes and of the image's own, from all patches and from the kept ones."""
+    classes = viewer.classes(test_set.name)
     kept = viewer.kept(picture)
     views = [None] if kept is None else [None, kept.to(viewer.device)]
     features = torch.cat([viewer.image(picture.pixels[None], ids) for ids in views])
-    scores = viewer.scores(shelf.name, features)
+    scores = viewer.scores(test_set.name, features)
     order = scores[0].argsort(descending=True).tolist()
-    own = classes.index(picture.words) if picture.words in classes else None
+    own = classes.index(picture.words) if picture.words and picture.words in classes else None
     shown = order[:BARS] + ([] if own is None or own in order[:BARS] else [own])
     rows = [
         {"name": classes[one], "rank": order.index(one) + 1, "own": one == own, "scores": scores[:, one].tolist()}
         for one in shown
     ]
-    return {"set": shelf.name, "classes": len(classes), "rows": rows}
+    return {"set": test_set.name, "classes": len(classes), "rows": rows}
 
 
-def patch_facts(viewer: Viewer, picture: Picture, words: str) -> dict:
-    """The picture's patches, those that a mask leaves, and what the model draws, where it masks or draws."""
+def patch_facts(viewer: Viewer, picture: Picture, words: str) -> dict[str, Any]:
+    """Return the patches of an image, those that a mask keeps, and reconstructions, as far as the variant has them."""
     params, kept = viewer.params, viewer.kept(picture)
     patch = params.model.patch
     after = None if kept is None else png(patches_of(picture.pixels, patch, kept[0].numpy()))
@@ -70,26 +73,33 @@ def patch_facts(viewer: Viewer, picture: Picture, words: str) -> dict:
     return {"before": png(patches_of(picture.pixels, patch)), "after": after, "drawings": drawings}
 
 
-def relevance_facts(viewer: Viewer, picture: Picture, sentence: str) -> dict:
+def relevance_facts(viewer: Viewer, picture: Picture, sentence: str) -> dict[str, Any]:
+    """Return the cosine of each patch with the sentence as a heat map, and that of the whole image."""
     found = viewer.relevance(picture, sentence)
     cosine = (viewer.image(picture.pixels[None]) @ viewer.text([sentence]).T).item()
     image = png(heated(cell(picture.pixels), found).repeat(LEAST // 96, 0).repeat(LEAST // 96, 1))
     return {"image": image, "low": found.min(), "high": found.max(), "cosine": cosine}
 
 
-def facts(viewer: Viewer, picture: Picture, sentence: str | None, matches: list[Match], shelves: list[Shelf]) -> dict:
-    """All that the page shows. Without a common space there is nothing to compare a sentence with."""
-    able = viewer.params.aligned
+def facts(
+    viewer: Viewer, picture: Picture, sentence: str | None, matches: list[Match], test_sets: list[SearchedSet]
+) -> dict[str, Any]:
+    """Return all that the page shows; comparisons with a sentence need a common space of images and texts."""
+    aligned = viewer.params.aligned
+    classified = [one for one in test_sets if aligned and one.has_classes]
     return {
         "matches": [match_facts(match) for match in matches],
-        "scores": [score_facts(viewer, picture, shelf) for shelf in shelves if able and shelf.has_classes],
+        "scores": [score_facts(viewer, picture, test_set) for test_set in classified],
         "patches": patch_facts(viewer, picture, sentence or picture.words or ""),
-        "relevance": relevance_facts(viewer, picture, sentence) if able else None,
-        "spelled": viewer.spelled(sentence) if able else None,
+        "relevance": relevance_facts(viewer, picture, sentence) if aligned and sentence else None,
+        "spelled": viewer.spelled(sentence) if aligned and sentence else None,
     }
 
 
-def render(viewer: Viewer, picture: Picture, sentence: str | None, matches: list[Match], shelves: list[Shelf]) -> str:
+def render(
+    viewer: Viewer, picture: Picture, sentence: str | None, matches: list[Match], test_sets: list[SearchedSet]
+) -> str:
+    """Return the HTML page."""
     template = templates("flip.show").get_template("page.html")
     return template.render(
         viewer=viewer,
@@ -98,6 +108,6 @@ def render(viewer: Viewer, picture: Picture, sentence: str | None, matches: list
         picture=picture,
         image=png(picture.pixels),
         sentence=sentence,
-        searched=[(shelf.name, len(shelf.words)) for shelf in shelves],
-        **facts(viewer, picture, sentence, matches, shelves),
+        searched=[(test_set.name, len(test_set.words)) for test_set in test_sets],
+        **facts(viewer, picture, sentence, matches, test_sets),
     )

@@ -1,11 +1,12 @@
-"""A trained model that sentences and pictures are shown to: what fits best, which class, which patches, where it looks.
+"""Apply a trained model to sentences and images: best matches, class scores, masked patches, relevance of patches.
 
-What it makes of whole test sets and of class names is computed once and kept in .flip/looks, which can be deleted at
-any time.
+Features of whole test sets and of class names are computed once and cached in .flip/looks, which can be deleted at any
+time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,9 +36,11 @@ LOOKS = Path(".flip/looks")
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A test set: its pictures uint8 [pictures, side, side, 3], what each shows, in words, whether these are classes;
-    `key` stands for what it holds."""
+class SearchedSet:
+    """Hold a test set: images uint8 [images, side, side, 3], a text for each, and whether the texts are class names.
+
+    `key` identifies the content, for the cache of features.
+    """
 
     name: str
     pictures: np.ndarray
@@ -48,8 +51,7 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Picture:
-    """uint8 [side, side, 3], where it is from, what it is said to show (None: nobody says), and the number by which
-    its mask is drawn."""
+    """Hold an image uint8 [side, side, 3], its source, its label or caption, and the number that seeds its mask."""
 
     pixels: np.ndarray
     source: str
@@ -59,18 +61,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class Match:
+    """Hold an image and its cosine with a sentence."""
+
     picture: Picture
     cosine: float
 
 
 class Viewer:
-    """A variant's model with what it needs around it."""
+    """Load a trained variant, and compute what the page shows.
 
-    def __init__(self, trained: Trained):
+    Raises:
+        ValueError: the variant has no image tower, has not been trained, or its tokenizer is missing.
+    """
+
+    def __init__(self, trained: Trained) -> None:
         self.trained, self.params, self.data = trained, trained.params, trained.data
         if not self.params.has_image_tower:
             raise ValueError(
-                f"'{trained.variant}' has no image tower, as no loss of it reads pictures: there is nothing to show"
+                f"'{trained.variant}' has no image tower, as no loss of it reads images: there is nothing to show"
             )
         if not (path := tokenizer_path(self.data, self.params.captions)).exists():
             raise ValueError(f"{path}: not here; {trained.data_remedy}")
@@ -78,8 +86,8 @@ class Viewer:
         self.weights = file_hash(trained.weights)
         self.model, self.tokenize = read_model(self.params, self.data, trained.weights, self.device)
 
-    def remembered(self, what: str, compute) -> Tensor:
-        """What `compute` gives; from the disk, if these weights and this code have computed it before."""
+    def cached(self, what: str, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what `compute` gives, from disk if these weights and this code have computed it before."""
         key = f"{self.weights} {source_hash('flip.show')} {what}"
         path = LOOKS / f"{sha256(key.encode()).hexdigest()[:24]}.npy"
         if not path.exists():
@@ -91,8 +99,8 @@ class Viewer:
 
     @property
     def searched(self) -> list[str]:
-        """Return the sets that are searched unless others are named: the primary one, those of classes that a probe is
-        fitted to, those of captions."""
+        """Return the test sets that are searched by default: the primary one, those of classes that a probe is fitted
+        to, those of captions."""
         evaluate = self.params.evaluate
         kinds = {name: of_folder(set_folder(self.params, self.data, name)).name for name in evaluate.sets}
         classes = {evaluate.primary_set, *evaluate.probe}
@@ -100,11 +108,11 @@ class Viewer:
             name for name, one in kinds.items() if one == "retrieval" or (one == "classification" and name in classes)
         ]
 
-    def shelf(self, name: str) -> Shelf:
-        """A test set of whole pictures.
+    def load_set(self, name: str) -> SearchedSet:
+        """Return a test set of images with classes or captions.
 
         Raises:
-            ValueError: the scale has no such set, it is of another kind, not here, or too large to be kept decoded.
+            ValueError: the scale has no such set, or it is of another kind, missing, or too large to be kept decoded.
         """
         if name not in (sets := self.params.evaluate.sets):
             raise ValueError(f"--sets {name}: no such test set; {nearest(name, sets)}")
@@ -112,25 +120,30 @@ class Viewer:
         if not (made / "revision.json").exists():
             raise ValueError(f"{made}: not here; {self.trained.data_remedy}")
         if (kind := of_folder(folder).name) not in ("classification", "retrieval"):
-            raise ValueError(f"--sets {name}: its pictures have {kind}, not classes or captions; name others")
+            raise ValueError(f"--sets {name}: its images have {kind}, not classes or captions; name others")
         squares, revision = read(self.params, self.data, name), read_json(made / "revision.json")["sha256"]
         if not isinstance(squares, Squares):
             raise ValueError(f"--sets {name}: too large to be kept decoded; name a smaller one")
         classes, _ = prompts(folder)
         words = [classes[target] for target in squares.targets] if classes else [one[0] for one in squares.targets]
-        return Shelf(name, squares.pictures, words, bool(classes), f"pictures {revision}")
+        return SearchedSet(name, squares.pictures, words, bool(classes), f"pictures {revision}")
 
-    def picture(self, shelf: Shelf, number: int) -> Picture:
-        if not 0 <= number < len(shelf.words):
-            raise ValueError(f"--number {number}: {shelf.name} has pictures 0 to {len(shelf.words) - 1}")
-        words = shelf.words[number]
-        return Picture(np.array(shelf.pictures[number]), f"{shelf.name}, picture {number}", words, number)
-
-    def open(self, path: Path) -> Picture:
-        """A picture from a file, cut to its central square as test pictures are.
+    def picture(self, test_set: SearchedSet, number: int) -> Picture:
+        """Return an image of a test set by its number.
 
         Raises:
-            ValueError: it is not there, or no picture.
+            ValueError: the set has fewer images.
+        """
+        if not 0 <= number < len(test_set.words):
+            raise ValueError(f"--number {number}: {test_set.name} has images 0 to {len(test_set.words) - 1}")
+        words = test_set.words[number]
+        return Picture(np.array(test_set.pictures[number]), f"{test_set.name}, image {number}", words, number)
+
+    def open(self, path: Path) -> Picture:
+        """Read an image from a file, resized and cropped to its central square as test images are.
+
+        Raises:
+            ValueError: the file is missing, or no image.
         """
         try:
             encoded = path.read_bytes()
@@ -143,47 +156,60 @@ class Viewer:
 
     @torch.no_grad()
     def text(self, texts: list[str]) -> Tensor:
-        """[texts, embedding]"""
+        """Return text features of unit length [texts, embedding]."""
         return F.normalize(encode_texts(self.model.encode_text, self.tokenize(texts), self.device), dim=-1)
 
     @torch.no_grad()
     def image(self, pixels: np.ndarray, ids_keep: Tensor | None = None) -> Tensor:
-        """[pictures, embedding] of [pictures, side, side, 3]; of a part of their patches, where that is given."""
+        """Return image features of unit length [images, embedding] of uint8 [images, side, side, 3].
+
+        `ids_keep` [images, kept] are the patches that are read, by default all.
+        """
         batch, found = self.params.evaluate.batch, []
         for start in range(0, len(pixels), batch):
             some = torch.from_numpy(np.array(pixels[start : start + batch])).to(self.device)
             found.append(self.model.encode_image(some, ids_keep).cpu())
         return F.normalize(torch.cat(found), dim=-1)
 
-    def class_features(self, name: str) -> Tensor:
-        """[classes, embedding]: the mean over the set's prompts, as in zero-shot classification (CLIP, section 3.1)."""
-        classes, templates = prompts(set_folder(self.params, self.data, name))
+    def classes(self, name: str) -> list[str]:
+        """Return the class names of a test set that has some."""
+        names, _ = prompts(set_folder(self.params, self.data, name))
+        assert names is not None
+        return names
 
-        def compute():
+    def class_features(self, name: str) -> Tensor:
+        """Return text features [classes, embedding]: means over a set's prompts, as in zero-shot classification."""
+        classes = self.classes(name)
+        _, templates = prompts(set_folder(self.params, self.data, name))
+        assert templates is not None
+
+        def compute() -> Tensor:
             texts = [template.format(c=one) for one in classes for template in templates]
             return F.normalize(self.text(texts).unflatten(0, (len(classes), -1)).mean(dim=1), dim=-1)
 
-        return self.remembered(f"classes {classes} {templates}", compute)
+        return self.cached(f"classes {classes} {templates}", compute)
 
     # What the page shows.
 
-    def matches(self, sentence: str, shelves: list[Shelf], count: int) -> list[Match]:
-        """The test pictures that fit a sentence best, over all shelves."""
+    def matches(self, sentence: str, test_sets: list[SearchedSet], count: int) -> list[Match]:
+        """Return the `count` images of all test sets with the largest cosine with a sentence."""
         text, found = self.text([sentence])[0], []
-        for shelf in shelves:
-            cosines = self.remembered(shelf.key, lambda shelf=shelf: self.image(shelf.pictures)) @ text
+        for test_set in test_sets:
+            cosines = self.cached(test_set.key, partial(self.image, test_set.pictures)) @ text
             best = cosines.topk(min(count, len(cosines)))
-            found += [Match(self.picture(shelf, n), c) for c, n in zip(*map(Tensor.tolist, best), strict=True)]
+            found += [Match(self.picture(test_set, n), c) for c, n in zip(*map(Tensor.tolist, best), strict=True)]
         return sorted(found, key=lambda match: -match.cosine)[:count]
 
     @cached_property
     def is_sigmoid(self) -> bool:
-        """Whether a pair is judged by itself; else against all others."""
+        """Return whether the loss judges each pair by itself (SigLIP) and not against all others."""
         return not self.params.contrastive.weight
 
     def scores(self, name: str, features: Tensor) -> Tensor:
-        """[pictures, classes]: probabilities by the model's own scale (and bias), of each class among the set's, or
-        where the loss judged each pair by itself (SigLIP), of each by itself."""
+        """Return probabilities [images, classes] with the model's own logit scale and bias.
+
+        They are a softmax over the set's classes, or with the sigmoid loss a sigmoid of each.
+        """
         with torch.no_grad():
             logits = self.model.scale.cpu() * features @ self.class_features(name).T
             if not self.is_sigmoid:
@@ -192,13 +218,12 @@ class Viewer:
             return (logits if bias is None else logits + bias.cpu()).sigmoid()
 
     def best_class(self, picture: Picture) -> str:
-        """Return the class of the primary set that fits best."""
+        """Return the class of the primary set that fits an image best."""
         name = self.params.evaluate.primary_set
-        classes, _ = prompts(set_folder(self.params, self.data, name))
-        return classes[self.scores(name, self.image(picture.pixels[None])).argmax()]
+        return self.classes(name)[self.scores(name, self.image(picture.pixels[None])).argmax()]
 
     def kept(self, picture: Picture) -> Tensor | None:
-        """ids_keep [1, kept] of the mask that training would draw for the picture's number; None where none is."""
+        """Return ids_keep [1, kept] of the mask that training would draw for the image; None without masking."""
         if not self.params.masking.image:
             return None
         positions = torch.tensor([picture.number])
@@ -207,13 +232,13 @@ class Viewer:
 
     @torch.no_grad()
     def relevance(self, picture: Picture, sentence: str) -> np.ndarray:
-        """[grid, grid]: cosine of each patch with the sentence."""
+        """Return the cosine of each patch with the sentence, [grid, grid]."""
         images = torch.from_numpy(picture.pixels)[None].to(self.device)
         return relevance(self.model, images, self.text([sentence]).to(self.device))[0].cpu().numpy()
 
     @torch.no_grad()
     def drawings(self, picture: Picture, words: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each way in which the model predicts pixels: what it was shown, and what it makes of it."""
+        """Return, for each objective that predicts pixels, the masked image and its reconstruction."""
         batch = {"images": torch.from_numpy(picture.pixels)[None], "ids": self.tokenize([words])}
         batch["positions"] = torch.tensor([picture.number])
         batch = {name: one.to(self.device) for name, one in batch.items()}
@@ -221,7 +246,7 @@ class Viewer:
         return [tuple(one[0].cpu().numpy() for one in two) for two in found]
 
     def spelled(self, sentence: str) -> str | None:
-        """A sentence as the model reads it, in tokens; None of a tokenizer that does not name them (CLIP's)."""
+        """Return a sentence as the model's tokens; None for a tokenizer that does not name them (CLIP's)."""
         captions = self.params.captions
         tokenizer = CaptionTokenizer(tokenizer_path(self.data, captions), self.params.model.tokens, captions)
         if tokenizer.stored["definition"] is None:

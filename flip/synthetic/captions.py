@@ -1,18 +1,18 @@
-"""Captions like the web's alternative texts: synonyms, omissions, boilerplate, any word order.
+"""Write captions like alternative texts on the web: synonyms, omissions, boilerplate, any word order.
 
-What is told, and by which of a language's words, is drawn here; flip.synthetic.languages say it. Whether a caption
-is long
-enough is the last thing that is asked, so up to there one stream of random numbers tells the same in every language.
+What a caption says, and which synonyms it uses, is drawn here; flip.synthetic.languages put it into words. The length
+of a caption is checked last, so up to there one stream of random numbers gives the same content in every language.
 """
 
 from random import Random
+from typing import Any, TypedDict
 
 from flip.synthetic.languages.base import Language, Named
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing
 
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above", "on": "under"}
-# Pages say twice what they show: a title and a category, a name and a tag.
+# Pages name twice what they show: a title and a category, a name and a tag.
 ECHOES = (
     "{noun}: {text}",
     "{noun} - {text}",
@@ -25,17 +25,25 @@ ECHOED = 0.6  # share of captions on the web
 SHORTEST = 3  # words
 
 
-def word(words: tuple, random: Random):
-    """The usual word most of the time, otherwise any."""
+class Care(TypedDict):
+    """Hold the probabilities that a caption gives the shape and the colour of a thing."""
+
+    named: float
+    coloured: float
+
+
+def word(words: tuple, random: Random) -> Any:
+    """Draw a synonym: the usual one, which is first, with probability 0.6, otherwise any."""
     return words[0] if random.random() < 0.6 else random.choice(words)
 
 
-def colour(thing: Thing, random: Random, language: Language, told: float):
-    """The colour's word, if the caption's author cared."""
+def colour(thing: Thing, random: Random, language: Language, told: float) -> Any | None:
+    """Return a word for a thing's colour with probability `told`, else None."""
     return word(language.colours[thing.colour], random) if random.random() < told else None
 
 
-def texture(thing: Thing, random: Random, language: Language):
+def texture(thing: Thing, random: Random, language: Language) -> Any | None:
+    """Return a word for a thing's texture, or None: rarely given, and never of a plain thing."""
     told = thing.texture != "plain" and random.random() < 0.15
     return word(language.textures[thing.texture], random) if told else None
 
@@ -43,7 +51,10 @@ def texture(thing: Thing, random: Random, language: Language):
 def name(
     thing: Thing, random: Random, language: Language, count: int = 1, named: float = 0.97, coloured: float = 0.3
 ) -> Named:
-    """What is said of a thing, or of several that are alike; rarely without the shape."""
+    """Draw what a caption says of a thing, or of `count` that are alike.
+
+    `named` and `coloured` are the probabilities that it gives shape and colour.
+    """
     known = random.random() < named
     noun = word(language.shapes[thing.shape], random) if known else random.choice(language.things)
     hue, kind = colour(thing, random, language, coloured), texture(thing, random, language)
@@ -55,14 +66,15 @@ def name(
 
 
 def subject(scene: Scene, random: Random, detail: bool, language: Language) -> str:
-    """The things of the scene: the main one, often the second in relation to it, sometimes the third."""
-    care = {"named": 1.0, "coloured": 0.95} if detail else {"named": 0.97, "coloured": 0.3}
+    """Name the things of a scene: the main one, often the second in relation to it, sometimes the third."""
+    care = Care(named=1.0, coloured=0.95) if detail else Care(named=0.97, coloured=0.3)
     main, *others = scene.things
     if scene.alike:
         return language.say(name(main, random, language, len(scene.things), **care))
     first = name(main, random, language, **care)
     if not others or random.random() > (0.9 if detail else 0.2):
         return language.say(first)
+    assert scene.relation is not None  # of several things that are not alike
     second = name(others[0], random, language, **care)
     how = random.random()
     if how < 0.45:
@@ -77,7 +89,7 @@ def subject(scene: Scene, random: Random, detail: bool, language: Language) -> s
 
 
 def keywords(scene: Scene, random: Random, language: Language) -> str:
-    """The scene as a list of tags."""
+    """Describe a scene by a list of tags."""
     main, noun = scene.main, language.shapes[scene.main.shape][0]
     told = colour(main, random, language, 0.3), texture(main, random, language)
     tags = [language.one(noun), *(language.tag(one, noun) for one in told if one is not None)]
@@ -87,7 +99,7 @@ def keywords(scene: Scene, random: Random, language: Language) -> str:
 
 
 def sentence(scene: Scene, random: Random, detail: bool, language: Language = ENGLISH) -> str:
-    """Subject and background in either order, or a list of tags."""
+    """Describe things and background in either order, or by a list of tags."""
     if not detail and random.random() < 0.08:
         return keywords(scene, random, language)
     phrase = subject(scene, random, detail, language)
@@ -98,19 +110,19 @@ def sentence(scene: Scene, random: Random, detail: bool, language: Language = EN
 
 
 def echoed(text: str, scene: Scene, random: Random, language: Language) -> str:
-    """The text with the main thing's name said once more."""
+    """Return the text with the main thing's name repeated."""
     noun = word(language.shapes[scene.main.shape], random)
     return random.choice(ECHOES).format(text=text, noun=language.one(noun), nouns=language.many(noun))
 
 
 def styled(text: str, random: Random) -> str:
-    """Lower case mostly, as a sentence or a title at times."""
+    """Return the text in lower case mostly, at times capitalized as a sentence or a title."""
     style = random.random()
     return text if style < 0.7 else text[0].upper() + text[1:] if style < 0.9 else text.title()
 
 
 def describe(scene: Scene, random: Random, detail: bool = False, language: Language = ENGLISH) -> str:
-    """A caption that is right, of 3 to 20 words; with `detail` as an annotator writes it, not as the web does."""
+    """Write a correct caption of 3 to 20 words; with `detail` as annotators write them, not as found on the web."""
     text = sentence(scene, random, detail, language)
     if not detail and random.random() < ECHOED:
         text = echoed(text, scene, random, language)

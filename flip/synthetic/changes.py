@@ -1,5 +1,4 @@
-"""Scenes that differ from a given one in one respect, and the words that tell them apart: what wrong statements and
-wrong captions of a picture are made of."""
+"""Change a scene in one respect, and describe both: wrong statements and hard-negative captions are made of it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +11,13 @@ from flip.synthetic.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
-def other(random: Random, known: tuple, *taken: str) -> str:
+def other(random: Random, known: tuple[str, ...], *taken: str) -> str:
+    """Draw one of the known values that is not taken."""
     return random.choice([one for one in known if one not in taken])
 
 
 def repainted(scene: Scene, random: Random) -> Scene:
-    """Another colour of the main thing, and of all that are like it."""
+    """Return the scene with another colour of the main thing, and of all that are like it."""
     colour = other(random, COLOURS, *(thing.colour for thing in scene.things))
     same = len(scene.things) if scene.alike else 1
     things = [replace(thing, colour=colour) for thing in scene.things[:same]]
@@ -25,7 +25,7 @@ def repainted(scene: Scene, random: Random) -> Scene:
 
 
 def reshaped(scene: Scene, random: Random) -> Scene:
-    """Another shape of the main thing, and of all that are like it."""
+    """Return the scene with another shape of the main thing, and of all that are like it."""
     shape = other(random, SHAPES, *(thing.shape for thing in scene.things))
     same = len(scene.things) if scene.alike else 1
     things = [replace(thing, shape=shape) for thing in scene.things[:same]]
@@ -33,16 +33,17 @@ def reshaped(scene: Scene, random: Random) -> Scene:
 
 
 def elsewhere(scene: Scene, random: Random) -> Scene:
+    """Return the scene before another background."""
     return replace(scene, background=other(random, BACKGROUNDS, scene.background))
 
 
 def turned(scene: Scene, random: Random) -> Scene:
-    """The main thing on the other side of the second; the same scene where it cannot be said so."""
-    return replace(scene, relation=OPPOSITE.get(scene.relation, scene.relation))
+    """Return the scene with the opposite relation; the same scene where the relation has no opposite."""
+    return replace(scene, relation=OPPOSITE.get(scene.relation or "", scene.relation))
 
 
 def exchanged(scene: Scene, random: Random) -> Scene:
-    """The colours of the first two things exchanged; the same scene where that changes nothing."""
+    """Return the scene with the colours of the first two things exchanged; the same scene if that changes nothing."""
     if len(scene.things) < 2 or scene.things[0].shape == scene.things[1].shape:
         return scene
     first, second, *more = scene.things
@@ -50,7 +51,7 @@ def exchanged(scene: Scene, random: Random) -> Scene:
 
 
 def swapped(scene: Scene, random: Random) -> Scene:
-    """The first two things in each other's place."""
+    """Return the scene with the first two things in each other's place."""
     first, second, *more = scene.things
     return replace(scene, things=(second, first, *more))
 
@@ -61,10 +62,9 @@ in_detail = partial(describe, detail=True)
 def told(
     scene: Scene, changed: Scene, random: Random, say: Callable[[Scene, Random], str] = in_detail
 ) -> tuple[str, str] | None:
-    """What `say` tells of the scene, and what the same words would be of the changed one; None where they tell no
-    difference.
+    """Return the texts that `say` gives for a scene and for the changed one; None if they are equal.
 
-    Both are drawn with the same random numbers: what is not told of a scene draws no word.
+    Both are drawn with the same random numbers, so that they differ in what was changed alone.
     """
     state = random.getstate()
     right = say(scene, random)

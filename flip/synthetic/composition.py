@@ -1,4 +1,4 @@
-"""Write right captions of images, each beside a wrong one that differs in how its words go together, or in one of them.
+"""Write pairs of a correct caption and a hard negative, which differs in how words go together, or in one of them.
 
 As in SugarCrepe (Hsieh et al. 2023, arXiv 2306.14610): an object, an attribute or a relation is replaced by another, or
 two attributes change places. In place of its swapped objects, what two things are to each other is swapped, as in ARO's
@@ -17,17 +17,17 @@ from flip.synthetic.scenes import RELATIONS, Scene, Thing
 from flip.testsets.kinds.composition import Pair
 
 CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
-APART = 0.3  # of the picture's shorter side: things in different quarters, along an axis that tells them apart
+APART = 0.3  # of the image's shorter side: things in different quarters, along an axis that tells them apart
 
 
 def relations(first: Thing, second: Thing) -> list[str]:
-    """What the first of two things in different quarters is to the second: one, or two where they lie across."""
+    """List the relations of the first of two things in different quarters to the second: one, or two on a diagonal."""
     away = second.x - first.x, second.y - first.y
     return [one for one in OPPOSITE if sum(a * b for a, b in zip(RELATIONS[one], away, strict=True)) > APART]
 
 
 def related(group: Scene, random: Random) -> Scene:
-    """The first of a group of things and one beside it, if there is one, else across, with what it is to that."""
+    """Return a scene of the first of a group, another one, on one axis with it if possible, and their relation."""
     main, *others = group.things
     second = min(others, key=lambda thing: len(relations(main, thing)))
     return Scene(
@@ -41,22 +41,24 @@ def related(group: Scene, random: Random) -> Scene:
 
 
 def caption(scene: Scene, random: Random) -> str:
-    """Both things, each with shape and colour, and their relation: nothing that a kind of pair asks for is left out."""
+    """Describe two things, each with shape and colour, and their relation: all that a pair may change is mentioned."""
     first, second = (name(thing, random, ENGLISH, named=1.0, coloured=1.0) for thing in scene.things)
+    assert scene.relation is not None  # as `related` gives it one
     return ENGLISH.join(first, word(ENGLISH.relations[scene.relation], random), second)
 
 
 def has_same_words(one: str, other: str) -> bool:
+    """Return whether two captions are equal as bags of words."""
     return sorted(one.lower().split()) == sorted(other.lower().split())
 
 
 def agreeing(one: list[str], other: list[str]) -> int:
-    """How many words two lists begin with together."""
+    """Return the length of the longest common prefix of two lists of words."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def differ_in_one_place(one: str, other: str) -> bool:
-    """Whether a word, with its article, is all that was replaced (names have two words at most)."""
+    """Return whether only one name, with its article, was replaced (names have at most two words)."""
     left, right = one.lower().split(), other.lower().split()
     same = agreeing(left, right)
     left, right = left[same:][::-1], right[same:][::-1]
@@ -65,7 +67,7 @@ def differ_in_one_place(one: str, other: str) -> bool:
 
 
 def pair(scene: Scene, kind: str, random: Random) -> Pair:
-    """A right caption of a scene of two things, and one that is wrong in the way of the kind."""
+    """Return a correct caption of a scene of two things, and a hard negative of a kind."""
     while True:
         found = told(scene, CHANGES[kind](scene, random), random, caption)
         if found and (has_same_words if kind.startswith("swap") else differ_in_one_place)(*found):
@@ -73,6 +75,6 @@ def pair(scene: Scene, kind: str, random: Random) -> Pair:
 
 
 def annotations(group: Scene, random: Random) -> dict[str, str]:
-    """What stands beside a picture of a group of things: a pair of each kind."""
+    """Return a test image's annotations by file extension: a line with a pair of captions of each kind (txt)."""
     scene = related(group, random)
     return {"txt": "\n".join("\t".join(pair(scene, kind, random)) for kind in CHANGES)}

@@ -1,6 +1,7 @@
-"""Write statements about images, right or contradicted, each beside a caption that settles the matter, too. A wrong
-statement is a right caption of another scene, which differs in one respect, or has two things' colours exchanged. The
-caption tells that respect, and the statement tells it otherwise.
+"""Write statements about images, right or contradicted, each with a caption that decides it, too.
+
+A wrong statement is a correct caption of another scene, which differs in one respect, or has the colours of two things
+exchanged. The caption mentions that respect, and the statement contradicts it.
 """
 
 from random import Random
@@ -13,16 +14,16 @@ CHANGES = (repainted, reshaped, elsewhere, turned, exchanged)
 
 
 def statement(scene: Scene, random: Random) -> tuple[str, str, int]:
-    """A caption of the scene, a statement, and whether it is right: the index of its class, each with equal chance."""
-    holds = random.randrange(2)
+    """Return a caption of a scene, a statement, and the index of the statement's class (equal probability)."""
+    right = random.randrange(2)
     while True:
         changed = random.choice(CHANGES)(scene, random)
         caption, claim = told(scene, changed, random), told(scene, changed, random)
         if caption and claim:
-            return caption[0], claim[0 if holds else 1], holds
+            return caption[0], claim[0 if right else 1], right
 
 
 def annotations(scene: Scene, random: Random) -> dict[str, str]:
-    """What stands beside a picture: its class, and in two lines caption and statement."""
-    caption, claim, holds = statement(scene, random)
-    return {"cls": str(holds), "txt": f"{caption}\n{claim}"}
+    """Return a test image's annotations by file extension: class (cls), and lines with caption and statement (txt)."""
+    caption, claim, right = statement(scene, random)
+    return {"cls": str(right), "txt": f"{caption}\n{claim}"}

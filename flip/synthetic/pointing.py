@@ -1,7 +1,7 @@
-"""Test pictures of two or three different things, of which one is named: what a model should look at.
+"""Draw test images of two or three different things, one of which is named and has to be located.
 
 The things are about equally large and lie in different quarters of the central square, the named one in any of them
-with equal chance: neither its size nor its place gives it away, and no two overlap.
+with equal probability: neither size nor place gives it away, and no two overlap.
 """
 
 import json
@@ -21,7 +21,7 @@ ROOM = 0.5 / 1.07  # a quarter's side, over what turning adds to a thing at most
 
 
 def draw_group(random: Random, look: str) -> Scene:
-    """A scene of things that differ in shape and in colour; the first is the one that is named."""
+    """Draw a scene of things that differ in shape and in colour; the first is the one that is named."""
     count = random.choice((2, 3))
     shapes, colours = random.sample(SHAPES, count), random.sample(COLOURS, count)
     things = []
@@ -34,13 +34,13 @@ def draw_group(random: Random, look: str) -> Scene:
 
 
 def box(thing: Thing, scene: Scene) -> list[int]:
-    """Left, top, right and bottom edge of a thing in pixels from the picture's corner."""
+    """Return the bounding box of a thing: left, top, right and bottom edge in pixels from the upper left corner."""
     mask = silhouette(placed(thing, scene.width, scene.height), scene) >= 128
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return [int(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
 
 
 def annotations(scene: Scene) -> dict[str, str]:
-    """The named thing in words, and its box."""
+    """Return a test image's annotations by file extension: the named thing in words (txt), and its box (json)."""
     named = f"{scene.main.colour} {scene.main.shape}"
     return {"txt": article(named), "json": json.dumps({"box": box(scene.main, scene)})}

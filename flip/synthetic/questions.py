@@ -1,6 +1,6 @@
-"""Questions about the world's pictures, each with the answers of ten annotators, as VQAv2 has them (Goyal et al. 2017).
+"""Ask questions about synthetic images, each with ten annotators' answers, as in VQAv2 (Goyal et al. 2017).
 
-Annotators agree on what they see and differ in how they call it: as captions do, most use the usual word.
+Annotators agree on what they see and differ in their words: as in captions, most use the usual word.
 """
 
 from random import Random
@@ -14,12 +14,13 @@ ANNOTATORS = 10
 COUNTS = {1: ("1", "one"), 2: ("2", "two"), 3: ("3", "three")}
 
 
-def answered(kind: str, text: str, words: tuple, random: Random) -> Question:
+def answered(kind: str, text: str, words: tuple[str, ...], random: Random) -> Question:
+    """Return a question with each annotator's answer, drawn from synonyms."""
     return Question(kind, text, [word(words, random) for _ in range(ANNOTATORS)])
 
 
 def unlike(scene: Scene, attribute: str) -> list[Thing]:
-    """The things that are alone in having their shape, or colour; of things alike, the first stands for all."""
+    """List the things that no other shares the attribute (shape, colour) with; of several alike, the first alone."""
     if scene.alike:
         return [scene.main]
     values = [getattr(thing, attribute) for thing in scene.things]
@@ -27,15 +28,16 @@ def unlike(scene: Scene, attribute: str) -> list[Thing]:
 
 
 def called(scene: Scene, thing: Thing, random: Random) -> str:
-    """'is the star', or 'are the stars'."""
+    """Return 'is the star', or 'are the stars'."""
     noun = word(ENGLISH.shapes[thing.shape], random)
     return f"are the {ENGLISH.many(noun)}" if scene.alike else f"is the {noun}"
 
 
 def between(scene: Scene, random: Random) -> Question:
-    """Of the first two things: where one is, seen from the other."""
+    """Ask where one of the first two things is, seen from the other; the scene has a relation."""
     one, other = scene.things[:2]
     relation = scene.relation
+    assert relation is not None  # as `questions` looks
     if random.random() < 0.5:
         one, other, relation = other, one, INVERSE[relation]
     noun = word(ENGLISH.shapes[other.shape], random)
@@ -44,8 +46,7 @@ def between(scene: Scene, random: Random) -> Question:
 
 
 def questions(scene: Scene, random: Random) -> list[Question]:
-    """One of each kind that the scene allows, each with one answer in different words: what is asked about is alone in
-    what it is called."""
+    """Return one question of each kind that the scene allows; each has one right answer."""
     shaped, coloured, found = unlike(scene, "shape"), unlike(scene, "colour"), []
     if shaped:
         thing = random.choice(shaped)

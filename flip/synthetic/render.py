@@ -1,5 +1,6 @@
-"""Draws scenes: background, shadows, things with their fills and edges, light, noise and blur; a few ms each."""
+"""Draw scenes: background, shadows, objects with fill and outline, lighting, noise and blur; a few ms each."""
 
+from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from random import Random
 
@@ -29,19 +30,19 @@ WHITE, BLACK = np.full(3, 255, np.float32), np.zeros(3, np.float32)
 
 
 def tone(name: str, random: Random) -> np.ndarray:
-    """float32 [3], RGB from 0 to 255: one of the colours that the name stands for."""
+    """Draw one of the colours that a name stands for: float32 [3], RGB from 0 to 255."""
     hue, saturation, value = (random.uniform(*limits) for limits in TONES[name])
     return np.array(hsv_to_rgb(hue / 360 % 1, saturation, value), np.float32) * 255
 
 
 def contrast(colour: np.ndarray, amount: float) -> np.ndarray:
-    """The colour made darker if it is light, and lighter if it is dark."""
+    """Return a colour (float32 [3], RGB) made darker if it is light, and lighter if it is dark."""
     luminance = colour @ np.array((0.299, 0.587, 0.114), np.float32)
     return colour + amount * ((BLACK if luminance > 90 else WHITE) - colour)
 
 
 def background(scene: Scene, random: Random) -> np.ndarray:
-    """float32 [height, width, 3]."""
+    """Draw a scene's background: float32 [height, width, 3], RGB from 0 to 255."""
     if scene.background == "plain":
         return np.tile(DIM * tone("wall", random), (scene.height, scene.width, 1))
     tile = DIM * crop(scene.background, scene.width, scene.height, random, (0.8, 1.7)).astype(np.float32)
@@ -49,7 +50,7 @@ def background(scene: Scene, random: Random) -> np.ndarray:
 
 
 def pattern(thing: Thing, scene: Scene, random: Random) -> np.ndarray:
-    """bool [height, width]: where the thing's texture has its second tone."""
+    """Return where a thing's texture has its second tone: bool [height, width]."""
     short = min(scene.width, scene.height)
     angle = np.radians(thing.angle + random.choice((0, 45, 90)) + random.uniform(-10, 10))
     pitch = np.float32(2 * np.pi / (thing.size * short * random.uniform(0.17, 0.24)))
@@ -64,27 +65,27 @@ def pattern(thing: Thing, scene: Scene, random: Random) -> np.ndarray:
 
 
 def paint(picture: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> None:
-    """Lays `fill` (a colour or a picture) over the picture, in place, where the mask is."""
+    """Blend `fill` (a colour [3] or an image) into the image, in place, by the mask (uint8 [height, width])."""
     picture += (mask.astype(np.float32) / 255)[..., None] * (fill - picture)
 
 
-def silhouette(polygons, scene: Scene) -> np.ndarray:
-    """uint8 [height, width]: 255 inside, smooth at the edge."""
+def silhouette(polygons: Sequence[np.ndarray], scene: Scene) -> np.ndarray:
+    """Return the mask of polygons: uint8 [height, width], 255 inside, antialiased at the edge."""
     mask = np.zeros((scene.height, scene.width), np.uint8)
     cv2.fillPoly(mask, polygons, 255, cv2.LINE_AA, 4)
     return mask
 
 
 def shadow(picture: np.ndarray, mask: np.ndarray, random: Random) -> None:
-    """Darkens the picture, in place, beside the mask."""
+    """Darken the image, in place, in a shadow that the mask casts."""
     reach = min(mask.shape) * 0.03
-    shift = np.float32([[1, 0, random.uniform(-reach, reach)], [0, 1, random.uniform(0.3, 1) * reach]])
+    shift = np.array([[1, 0, random.uniform(-reach, reach)], [0, 1, random.uniform(0.3, 1) * reach]], np.float32)
     soft = cv2.warpAffine(cv2.blur(mask, (5, 5)), shift, mask.shape[::-1])
     picture *= (1 - soft.astype(np.float32) * (random.uniform(0.25, 0.5) / 255))[..., None]
 
 
 def draw_thing(picture: np.ndarray, thing: Thing, scene: Scene, random: Random, fill: np.ndarray | None = None) -> None:
-    """Draws one thing onto the picture, in place, in its own colours or in those of `fill`."""
+    """Draw one thing onto the image, in place, in its own colours or in those of the image `fill`."""
     polygons = placed(thing, scene.width, scene.height)
     mask = silhouette(polygons, scene)
     colour = tone(thing.colour, random)
@@ -97,7 +98,7 @@ def draw_thing(picture: np.ndarray, thing: Thing, scene: Scene, random: Random, 
 
 
 def light(picture: np.ndarray, random: Random) -> np.ndarray:
-    """The picture with light that falls off to one side."""
+    """Return the image with light that falls off to one side."""
     height, width = picture.shape[:2]
     x, y = random.uniform(-0.18, 0.18), random.uniform(-0.18, 0.18)
     ramp = np.linspace(-x, x, width, dtype=np.float32) + np.linspace(-y, y, height, dtype=np.float32)[:, None]
@@ -105,7 +106,10 @@ def light(picture: np.ndarray, random: Random) -> np.ndarray:
 
 
 def develop(picture: np.ndarray, random: Random, blur: float = 0.35, noise: float = 0.35) -> np.ndarray:
-    """float32 -> uint8 [height, width, 3]: light, blur in a share of pictures, noise up to some strength."""
+    """Add light, blur (in a share `blur` of images) and noise (of strength up to `noise`).
+
+    float32 [height, width, 3] -> uint8 [height, width, 3].
+    """
     picture = light(picture, random)
     if random.random() < blur:
         picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 1.1))
@@ -115,7 +119,7 @@ def develop(picture: np.ndarray, random: Random, blur: float = 0.35, noise: floa
 
 
 def draw(scene: Scene) -> np.ndarray:
-    """uint8 [height, width, 3], RGB; the main thing is in front."""
+    """Draw a scene, the main thing in front: uint8 [height, width, 3], RGB."""
     random = Random(scene.look)
     picture = background(scene, random)
     for thing in reversed(scene.things):
@@ -124,13 +128,15 @@ def draw(scene: Scene) -> np.ndarray:
 
 
 def encode(picture: np.ndarray, quality: int) -> bytes:
+    """Encode an image (uint8 [height, width, 3], RGB) as JPEG."""
     return simplejpeg.encode_jpeg(picture, quality=quality, colorspace="RGB", colorsubsampling="420")
 
 
 def quality(scene: Scene) -> int:
-    """JPEG quality that the picture is kept at."""
+    """Return the JPEG quality (60 to 95) that a scene's image is encoded with."""
     return Random(f"{scene.look}/quality").randint(60, 95)
 
 
 def decode(picture: bytes) -> np.ndarray:
+    """Decode a JPEG file: uint8 [height, width, 3], RGB."""
     return simplejpeg.decode_jpeg(picture, colorspace="RGB")

@@ -1,6 +1,7 @@
-"""What the world's pictures show: things of drawn attributes, their places and the background.
+"""Draw what synthetic images show: things with random attributes, their positions and the background.
 
-Every draw comes from a stream named after its purpose, so that changing one share of the world moves nothing else.
+Each draw comes from a stream named after its purpose, so that changing one parameter of the data set changes nothing
+else.
 """
 
 from dataclasses import dataclass, replace
@@ -19,15 +20,15 @@ BACKGROUNDS = ("plain", "grass", "sand", "water", "night", "snow", "brick", "woo
 COARSE = SHAPES
 FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 
-# Where the second thing lies, seen from the first, when the first is ... the second.
+# Where the second thing lies, seen from the first, by the relation of the first to the second.
 RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1), "on": (0, 1)}
 TURN = 10  # degrees that things are turned by at most, either way
-ASIDE = 0.04  # how far from the middle the subject of a picture stands at most, along either axis
+ASIDE = 0.04  # largest distance of the main thing from the middle along either axis
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object; lengths in units of the picture's shorter side, from its centre, y downwards."""
+    """Describe one object; lengths in units of the image's shorter side, from its centre, y downwards."""
 
     shape: str
     colour: str
@@ -42,32 +43,33 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn; the first thing is the main one."""
+    """Describe an image before it is drawn; the first thing is the main one."""
 
     things: tuple[Thing, ...]
     relation: str | None  # of the first thing to the second
     background: str
     width: int  # pixels
     height: int
-    look: str  # names the stream of what captions do not tell: light, tone, noise
+    look: str  # names the random stream of what captions do not say: light, tone, noise
 
     @property
     def main(self) -> Thing:
+        """Return the thing that captions are about."""
         return self.things[0]
 
     @property
     def alike(self) -> bool:
-        """Several things of one kind: captions count them."""
+        """Return whether the things are several of one kind, which captions count."""
         return len(self.things) > 1 and self.relation is None
 
 
-def stream(world: World, *purpose) -> Random:
-    """Random numbers that depend on the world's seed and the purpose only, the same in every process."""
+def stream(world: World, *purpose: str | int) -> Random:
+    """Return a random generator that depends on the data set's seed and the purpose alone, equal in every process."""
     return Random("/".join(map(str, (world.seed, *purpose))))
 
 
 def draw_thing(random: Random, size: tuple[float, float], shape: str | None = None, colour: str | None = None) -> Thing:
-    """A thing at the centre, all attributes drawn independently unless given."""
+    """Draw a thing at the centre, all attributes independently unless given."""
     drawn = random.choice(SHAPES), random.choice(COLOURS)
     return Thing(
         shape=shape or drawn[0],
@@ -81,23 +83,23 @@ def draw_thing(random: Random, size: tuple[float, float], shape: str | None = No
 
 
 def beside(thing: Thing, main: Thing, direction: tuple[int, int], gap: float, slip: float) -> Thing:
-    """`thing` moved to one side of `main`, `slip` off the axis."""
+    """Return `thing` moved to one side of `main`, `slip` off the axis."""
     far = (thing.size + main.size) / 2 + gap
     dx, dy = direction
     return replace(thing, x=main.x + dx * far + dy * slip, y=main.y + dy * far + dx * slip)
 
 
 def framed(things: list[Thing], random: Random) -> tuple[Thing, ...]:
-    """The group with its main thing about in the middle, as people take pictures of a subject."""
+    """Return a group of things with its main thing near the middle, as in photographs."""
     dx, dy = random.uniform(-ASIDE, ASIDE), random.uniform(-ASIDE, ASIDE)
     return tuple(replace(thing, x=thing.x + dx, y=thing.y + dy) for thing in things)
 
 
 def around(main: Thing, count: int, relation: str, alike: bool, random: Random) -> list[Thing]:
-    """`count` smaller things: the first where `relation` has it, the second off that axis, where there is room."""
+    """Draw `count` smaller things: the first placed by the relation, the second off that axis, where there is room."""
     dx, dy = RELATIONS[relation]
     side = random.choice((-1, 1))
-    things = []
+    things: list[Thing] = []
     for direction in ((dx, dy), (dy * side, dx * side))[:count]:
         thing = draw_thing(random, (0.2, 0.28))
         if alike:
@@ -109,13 +111,15 @@ def around(main: Thing, count: int, relation: str, alike: bool, random: Random) 
 
 
 def draw_size(random: Random) -> dict[str, int]:
-    """Width and height of a picture, pixels."""
+    """Draw width and height of an image in pixels."""
     short, aspect = random.randint(96, 200), random.uniform(0.7, 1.5)
     return {"width": round(short * max(1, aspect)), "height": round(short * max(1, 1 / aspect))}
 
 
-def draw_scene(random: Random, look: str, count: int | None = None, shape=None, colour=None) -> Scene:
-    """A scene of `count` things (one to three), the main one of a given shape and colour if they are named."""
+def draw_scene(
+    random: Random, look: str, count: int | None = None, shape: str | None = None, colour: str | None = None
+) -> Scene:
+    """Draw a scene of `count` things (one to three), the main one of the given shape and colour, if any."""
     drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
     count = count or drawn
     main = draw_thing(random, (0.62, 0.8) if count == 1 else (0.52, 0.64), shape, colour)

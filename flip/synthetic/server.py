@@ -1,9 +1,9 @@
-"""The world's web: a local HTTP proxy that answers for http://world.test/, failures included.
+"""Serve the synthetic data set by a local HTTP proxy for http://world.test/, with simulated network errors.
 
     python -m flip.synthetic.server --params specs/tiny/params/clip.yaml
 
-A proxy leaves URLs as they are, whatever port is free, so tables and downloads are the same everywhere.
-Look at it with `curl --proxy <address> http://world.test/000000000.jpg`.
+With a proxy, URLs do not depend on the port that is free, so tables and downloads are equal on every machine.
+Try it with `curl --proxy <address> http://world.test/000000000.jpg`.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,12 +29,13 @@ from flip.processes import background, given_options
 from flip.synthetic import textures
 from flip.synthetic.world import fault, jpeg, row_of
 
-HUGE = 4000  # shorter side of a huge picture, pixels
+HUGE = 4000  # shorter side of a huge image, pixels
 
 
 def enlarged(picture: bytes) -> bytes:
-    """The same JPEG with `HUGE` pixels along its shorter side, every pixel a block."""
+    """Return a JPEG enlarged to at least `HUGE` pixels along its shorter side, every pixel a block."""
     image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None  # it was encoded here
     scale = -(-HUGE // min(image.shape[:2]))
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
@@ -43,12 +46,13 @@ PAGE = b"<!doctype html><title>Gone</title><p>This picture has moved."
 
 
 class Web(BaseHTTPRequestHandler):
-    """Answers a proxy request as `world.fault` says for its row."""
+    """Answer requests to the proxy with the image of a row, or with the network error that `world.fault` gives it."""
 
     world: World
     timeout_seconds: float
 
-    def do_GET(self):
+    def do_GET(self) -> None:
+        """Answer a request; 404 if its URL is not one of the data set."""
         try:
             row = row_of(self.path)
         except ValueError:
@@ -57,75 +61,81 @@ class Web(BaseHTTPRequestHandler):
             return self._answer(404)
         getattr(self, f"_{fault(self.world, row) or 'picture'}")(row)
 
-    def _answer(self, status: int, kind: str = "text/html", body: bytes = b"", length: int | None = None):
+    def _answer(self, status: int, kind: str = "text/html", body: bytes = b"", length: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
 
-    def _picture(self, row):
+    def _picture(self, row: int) -> None:
         self._answer(200, "image/jpeg", jpeg(self.world, row))
 
-    def _not_found(self, row):
+    def _not_found(self, row: int) -> None:
         self._answer(404)
 
-    def _forbidden(self, row):
+    def _forbidden(self, row: int) -> None:
         self._answer(403)
 
-    def _slow(self, row):
+    def _slow(self, row: int) -> None:
         time.sleep(self.timeout_seconds + 1)
         self.close_connection = True
 
-    def _reset(self, row):
-        # With a linger of 0 s, closing sends RST instead of the usual farewell.
+    def _reset(self, row: int) -> None:
+        # With SO_LINGER at 0 s, closing sends RST in place of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
         self.close_connection = True
 
-    def _truncated(self, row):
-        # Every other one admits its length, as a file does that was cut before it was put on the web.
+    def _truncated(self, row: int) -> None:
+        # Every other one states its true length, as a file that was truncated before it was published.
         picture = jpeg(self.world, row)
         half = picture[: len(picture) // 2]
         self._answer(200, "image/jpeg", half, len(half) if row % 2 else len(picture))
 
-    def _html(self, row):
+    def _html(self, row: int) -> None:
         self._answer(200, "text/html", PAGE)
 
-    def _tiny(self, row):
+    def _tiny(self, row: int) -> None:
         self._answer(200, "image/png", TRACKER)
 
-    def _huge(self, row):
+    def _huge(self, row: int) -> None:
         self._answer(200, "image/jpeg", enlarged(jpeg(self.world, row)))
 
-    def log_message(self, *_):
-        """Failures are part of this world: nothing to say."""
+    def log_message(self, *_: object) -> None:
+        """Log nothing: errors are simulated on purpose."""
 
 
 class QuietServer(ThreadingHTTPServer):
+    """Serve requests in threads, silent about clients that disconnect."""
+
     daemon_threads = True
     request_queue_size = 1024
 
-    def handle_error(self, request, client_address):
-        """A client that gives up is no news, anything else is."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an error, unless the client closed the connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 def server(world: World, timeout: float, port: int = 0) -> QuietServer:
-    """A server on a port of this machine (0: any that is free); `serve_forever()` starts it."""
+    """Return a server on a port of this machine (0: any that is free); `serve_forever()` starts it.
+
+    `timeout` is what downloads wait for an answer, in seconds; slow rows take longer.
+    """
     for name in textures.TILES:
-        textures.tile(name)  # ahead: else the first requests, all at once, make them, and some come too late
+        textures.tile(name)  # in advance: else the first requests would draw them, all at once, and some would time out
     handler = type("WorldWeb", (Web,), {"world": world, "timeout_seconds": timeout})
     return QuietServer(("127.0.0.1", port), handler)
 
 
 def address(web: QuietServer) -> str:
+    """Return the address of the proxy."""
     return f"http://127.0.0.1:{web.server_port}"
 
 
 def run_child() -> None:
-    """Serve the world in the process that `serving` starts; its one line of output is the address."""
+    """Serve the data set in the process that `serving` starts; print the address, the one line of output."""
     options = given_options()
     with server(World.model_validate_json(json.dumps(options["world"])), options["timeout"]) as web:
         print(address(web), flush=True)
@@ -133,18 +143,24 @@ def run_child() -> None:
 
 
 @contextmanager
-def serving(world: World, timeout: float):
-    """Serve the world from a process of its own; gives the proxy's address."""
+def serving(world: World, timeout: float) -> Iterator[str]:
+    """Serve the data set from a process of its own, and give the proxy's address.
+
+    Raises:
+        ValueError: the server did not start.
+    """
     options = {"world": world.model_dump(mode="json"), "timeout": timeout}
     code = "from flip.synthetic.server import run_child; run_child()"
     with background(code, options, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # a pipe
         line = process.stdout.readline().strip()
         if not line:
             raise ValueError("the world's server did not start; its message is above")
         yield line
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the data set until Ctrl-C, by the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flip.synthetic.server", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--port", type=int, default=0, help="default: any that is free")

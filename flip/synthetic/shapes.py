@@ -1,6 +1,6 @@
-"""Outlines of the world's shapes, and where they come to lie in a picture.
+"""Define the outlines of shapes, and place them in an image.
 
-Closed polygons, y downwards; where two of one shape overlap there is a hole.
+Outlines are closed polygons, y downwards; where two of one shape overlap there is a hole.
 """
 
 from functools import cache
@@ -11,13 +11,14 @@ import numpy as np
 from flip.synthetic.scenes import Thing
 
 
-def arc(x, y, rx, ry, start=0, stop=360) -> np.ndarray:
-    """float [n, 2]: part of an ellipse, angles in degrees, clockwise from the right."""
+def arc(x: float, y: float, rx: float, ry: float, start: int = 0, stop: int = 360) -> np.ndarray:
+    """Return part of an ellipse, angles in degrees, clockwise from the right: float [n, 2]."""
     angles = np.radians(np.linspace(start, stop, max(8, abs(stop - start) // 9)))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], 1)
 
 
-def box(left, top, right, bottom) -> np.ndarray:
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """Return a rectangle: float [4, 2]."""
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
 
@@ -103,7 +104,7 @@ OUTLINES = {
 
 @cache
 def outline(shape: str) -> tuple[np.ndarray, ...]:
-    """The shape's polygons within -1..1; slim shapes are larger, so that the painted area tells little of the shape."""
+    """Return a shape's polygons, within -1..1; slim shapes are larger, so that the area tells little of the shape."""
     points = np.concatenate(OUTLINES[shape])
     middle, reach = (points.max(0) + points.min(0)) / 2, np.ptp(points, axis=0).max() / 2
     polygons = [(polygon - middle) / reach for polygon in OUTLINES[shape]]
@@ -114,7 +115,7 @@ def outline(shape: str) -> tuple[np.ndarray, ...]:
 
 
 def placed(thing: Thing, width: int, height: int) -> list[np.ndarray]:
-    """The thing's polygons in pixels, as fixed-point numbers with 4 bits after the point."""
+    """Return a thing's polygons in pixels, int32 [n, 2] each, fixed-point with 4 fractional bits, as OpenCV wants."""
     short = min(width, height)
     angle, pan, pitch = np.radians([thing.angle, *thing.tilt])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -126,10 +127,3 @@ def placed(thing: Thing, width: int, height: int) -> list[np.ndarray]:
         pixels = (width / 2 + thing.x * short, height / 2 + thing.y * short) + points * (thing.size * short / 2)
         polygons.append(np.round(pixels * 16).astype(np.int32))
     return polygons
-
-
-def silhouette(polygons, width: int, height: int) -> np.ndarray:
-    """uint8 [height, width]: 255 inside, smooth at the edge."""
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, polygons, 255, cv2.LINE_AA, 4)
-    return mask

@@ -1,4 +1,4 @@
-"""Test pictures of the world: scenes of their own streams, five of the sets drawn as training pictures never are."""
+"""Draw test images: scenes from random streams of their own, and four sets with a distribution shift."""
 
 from dataclasses import replace
 from random import Random
@@ -16,34 +16,40 @@ from flip.synthetic.scenes import COARSE, FINE, Scene, draw_scene, stream
 from flip.synthetic.textures import crop
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
-# A share of these leaks into the URL table. The others do not: the table is what it was before they were there.
+# A share of these leaks into the URL table. The others do not: the table stays as it was before they were added.
 LEAKING = ("fine", "coarse", "retrieval", *SHIFTED)
 SETS = tuple(WORLD)
 
 
-# Sets of another one's pictures, so that no more are kept out of training.
+# Sets of another one's images, so that no more are kept out of training.
 PICTURES_OF = {"entailment": "fine", "composition": "pointing"}
 
 
 def classes(name: str) -> tuple[str, ...]:
-    """The set's class names; none where pictures have captions."""
-    others = {"fine": FINE, "entailment": entailment.CLASSES, "retrieval": (), "pointing": (), "composition": ()}
+    """Return a set's class names; none where images have captions."""
+    others: dict[str, tuple[str, ...]] = {
+        "fine": FINE,
+        "entailment": entailment.CLASSES,
+        "retrieval": (),
+        "pointing": (),
+        "composition": (),
+    }
     return others.get(name, COARSE)
 
 
 def size(world: World, name: str, split: str = "test") -> int:
-    """Pictures in the set, or in the training split that a probe is fitted on."""
+    """Return the number of images in a set, or in the training split that a probe is fitted on."""
     counted = "shifted" if name in SHIFTED else "pointing" if name == "composition" else name
     return getattr(world.probe if split == "train" else world.tests, counted)
 
 
 def label(name: str, index: int) -> int:
-    """Class of the set's picture; classes take turns, so they are balanced."""
+    """Return the class index of a set's image; classes take turns, so they are balanced."""
     return index % len(classes(name))
 
 
 def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
-    """What picture `index` of the set shows: mostly one thing, of its class; what else for sets of captions."""
+    """Return the scene of image `index` of a set: mostly one thing, of its class; any scene for sets with captions."""
     name = PICTURES_OF.get(name, name)
     random = stream(world, split, name, index)
     look = f"{world.seed}/{split} look/{name}/{index}"
@@ -57,12 +63,12 @@ def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
 
 
 def either(random: Random, low: float, high: float) -> float:
-    """A number between the limits, of either sign."""
+    """Draw a number between the limits, of either sign."""
     return random.choice((-1, 1)) * random.uniform(low, high)
 
 
 def tilted(scene: Scene, random: Random) -> Scene:
-    """Things turned further than in training, seen from the side or from behind, nearer or farther."""
+    """Return a scene whose things are turned further, seen from the side or from behind, nearer or farther."""
     zoom = random.choice((random.uniform(0.6, 0.75), random.uniform(1.15, 1.35)))
     behind = random.random() < 0.5
     turn, tilt = either(random, 20, 50), (either(random, 20, 50), either(random, 10, 45))
@@ -74,7 +80,7 @@ def tilted(scene: Scene, random: Random) -> Scene:
 
 
 def sketch(scene: Scene) -> np.ndarray:
-    """Outlines in chalk on a board, each line drawn more than once, sometimes with hatching."""
+    """Draw a scene as outlines in chalk, each line up to three times, sometimes hatched: uint8 [height, width, 3]."""
     random = Random(scene.look)
     picture = 0.25 * crop("paper", scene.width, scene.height, random).astype(np.float32)
     chalk, width = (
@@ -86,7 +92,7 @@ def sketch(scene: Scene) -> np.ndarray:
         if random.random() < 0.4:
             hatched = render.pattern(replace(thing, texture="striped", size=thing.size * 0.35), scene, random)
             mask = np.where(hatched, render.silhouette(polygons, scene), 0)
-            render.paint(picture, mask // 2, np.float32([chalk] * 3))
+            render.paint(picture, mask // 2, np.array([chalk] * 3, np.float32))
         for _ in range(random.randint(1, 3)):
             wobble = np.array([random.gauss(0, 9), random.gauss(0, 9)]).astype(np.int32)
             lines = [polygon + wobble for polygon in polygons]
@@ -95,7 +101,7 @@ def sketch(scene: Scene) -> np.ndarray:
 
 
 def rainbow(scene: Scene, random: Random) -> np.ndarray:
-    """float32 [height, width, 3]: hues that run across the picture."""
+    """Return hues that run across the image: float32 [height, width, 3], RGB."""
     x = np.arange(scene.width)[None, :] * random.uniform(1, 3) + np.arange(scene.height)[:, None] * either(random, 0, 3)
     hsv = np.empty((scene.height, scene.width, 3), np.uint8)
     hsv[...] = 0, random.randint(150, 255), random.randint(180, 255)
@@ -104,13 +110,13 @@ def rainbow(scene: Scene, random: Random) -> np.ndarray:
 
 
 def material(scene: Scene, random: Random) -> np.ndarray:
-    """float32 [height, width, 3]: what another background is made of."""
+    """Return a texture of another background than the scene's: float32 [height, width, 3], RGB."""
     names = [name for name in ("grass", "sand", "water", "brick", "wood") if name != scene.background]
     return crop(random.choice(names), scene.width, scene.height, random).astype(np.float32)
 
 
 def rendition(scene: Scene) -> np.ndarray:
-    """Things of brick or wood, in rainbow colours; or the whole as mosaic, poster or negative."""
+    """Draw things of brick or wood or in rainbow colours, or the image as mosaic, poster or negative."""
     random = Random(scene.look)
     style = random.choice(("material", "rainbow", "mosaic", "poster", "negative"))
     filling = {"material": material, "rainbow": rainbow}.get(style)
@@ -121,7 +127,7 @@ def rendition(scene: Scene) -> np.ndarray:
 
 
 def restyled(picture: np.ndarray, style: str, random: Random) -> np.ndarray:
-    """The finished picture in another manner; unknown styles leave it as it is."""
+    """Return an image (uint8 [height, width, 3]) as mosaic, poster or negative; unchanged for other styles."""
     height, width = picture.shape[:2]
     if style == "mosaic":
         stones = random.randint(22, 32) / min(height, width)
@@ -133,33 +139,37 @@ def restyled(picture: np.ndarray, style: str, random: Random) -> np.ndarray:
 
 
 def corruption(scene: Scene) -> np.ndarray:
-    """Noise, blur, coarse compression, fog or something in front."""
+    """Draw a scene with noise, blur, strong compression, fog or occlusion."""
     random = Random(f"{scene.look}/corruption")
     return random.choice((noisy, blurred, compressed, foggy, occluded))(render.draw(scene), random)
 
 
 def noisy(picture: np.ndarray, random: Random) -> np.ndarray:
+    """Return the image with strong noise."""
     height, width = picture.shape[:2]
     grains = crop("noise", width, height, random, (1, 2)).astype(np.float32) - 128
     return np.clip(picture + grains * random.uniform(1.2, 2.4), 0, 255).astype(np.uint8)
 
 
 def blurred(picture: np.ndarray, random: Random) -> np.ndarray:
+    """Return the image blurred by a Gaussian of 2 to 4 % of its shorter side."""
     return cv2.GaussianBlur(picture, (0, 0), min(picture.shape[:2]) * random.uniform(0.02, 0.04))
 
 
 def compressed(picture: np.ndarray, random: Random) -> np.ndarray:
+    """Return the image after JPEG compression at quality 4 to 9."""
     return render.decode(render.encode(picture, random.randint(4, 9)))
 
 
 def foggy(picture: np.ndarray, random: Random) -> np.ndarray:
+    """Return the image blended with white."""
     return cv2.addWeighted(
         picture, random.uniform(0.25, 0.45), np.full_like(picture, 255), random.uniform(0.45, 0.55), 0
     )
 
 
 def occluded(picture: np.ndarray, random: Random) -> np.ndarray:
-    """Two or three bars across the picture."""
+    """Draw two or three bars across the image, in place, and return it."""
     height, width = picture.shape[:2]
     for _ in range(random.randint(2, 3)):
         ends = ((0, random.randint(0, height)), (width, random.randint(0, height)))
@@ -171,9 +181,9 @@ def occluded(picture: np.ndarray, random: Random) -> np.ndarray:
 def captions_of(
     world: World, index: int, language: Language = ENGLISH, name: str = "retrieval", split: str = "test"
 ) -> list[str]:
-    """Five different captions of a retrieval picture, or of another set's, all of them right."""
+    """Write five different, correct captions of an image of the retrieval set, or of another set."""
     scene, random = scene_of(world, name, index, split), stream(world, f"{split} captions", index)
-    found = {}
+    found: dict[str, str] = {}
     while len(found) < 5:
         text = describe(scene, random, detail=True, language=language)
         found.setdefault(text.lower(), text)
@@ -183,7 +193,7 @@ def captions_of(
 def annotations(
     world: World, name: str, index: int, language: Language = ENGLISH, split: str = "test"
 ) -> dict[str, str]:
-    """What stands beside picture `index` of the set, by extension: class, captions (a line each), boxes, pairs."""
+    """Return the annotations of image `index` by file extension: class, captions (a line each), boxes or pairs."""
     if name == "retrieval":
         return {"txt": "\n".join(captions_of(world, index, language))}
     if name == "pointing":
@@ -197,13 +207,13 @@ def annotations(
 
 
 def wording(world: World, name: str, index: int) -> str:
-    """Picture `index` of the set in words: a caption, or its class name."""
+    """Return image `index` of a set in words: a caption, or its class name."""
     found = annotations(world, name, index)
     return found["txt"].splitlines()[0] if "txt" in found else classes(name)[label(name, index)]
 
 
 def jpeg_of(world: World, name: str, index: int, split: str = "test") -> bytes:
-    """Picture `index` of the set, encoded."""
+    """Return image `index` of a set as a JPEG file."""
     scene = scene_of(world, name, index, split)
     draw = {"sketch": sketch, "rendition": rendition, "corruption": corruption}.get(name, render.draw)
     return render.encode(draw(scene), render.quality(scene))

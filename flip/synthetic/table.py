@@ -1,4 +1,4 @@
-"""Write the world's URL table, as flip.data.table writes one of files: filtered, sampled, dealt to parts.
+"""Write the URL table of the synthetic data set, as flip.data.table does from files: filtered, sampled, split in parts.
 
 python -m flip.synthetic.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 """
@@ -14,10 +14,10 @@ from flip.synthetic import world
 
 
 def batches(params: Params) -> table.Batches:
-    """Give the world's rows as tables of the source's columns, in order.
+    """Yield the rows of the synthetic data set as tables with the source's columns, in order.
 
     Raises:
-        ValueError: the source's filters ask for a column that the world does not have.
+        ValueError: the source's filters need a column that the synthetic data set does not have.
     """
     names = [params.source.url_column, params.source.caption_column]
     require_columns(params.source, "the world's URL table", names)

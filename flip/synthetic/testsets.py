@@ -1,5 +1,7 @@
-"""Write one of the world's test sets in clip-benchmark's webdataset layout, with the training split of a set that is
-probed, what heads are told of its images (flip.testsets.notes) and, last, its revision (flip.testsets.revision).
+"""Write a synthetic test set in clip-benchmark's webdataset layout.
+
+A set that is probed has a training split, too; the annotations that heads learn from (flip.testsets.notes) and, last,
+the revision (flip.testsets.revision) are written with it.
 
     python -m flip.synthetic.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
 """
@@ -38,7 +40,7 @@ IN_LANGUAGES = {retrieval_in(code): language for code, language in LANGUAGES.ite
 
 
 def write_images(world: World, name: str, out: Path, split: str, language: Language) -> None:
-    """Write the tar of a split, and how many tars there are: one."""
+    """Write the tar file of a split, and the number of tar files, one."""
     count = size(world, name, split)
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
         for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
@@ -49,17 +51,17 @@ def write_images(world: World, name: str, out: Path, split: str, language: Langu
 
 
 def told(world: World, name: str, split: str, index: int) -> dict[str, list]:
-    """Return what heads are told of an image, by task."""
+    """Return the annotations of an image that heads learn from, by task."""
     random = stream(world, split, "questions", index)
     asked = questions(scene_of(world, name, index, split), random)
     return {"caption": captions_of(world, index, name=name, split=split), "vqa": asked}
 
 
 def write_set(world: World, name: str, out: Path, probed: bool, language: Language = ENGLISH) -> None:
-    """Write a test set of the world into the folder `out`; with a training split if it is to be probed.
+    """Write a synthetic test set into the folder `out`, with a training split if it is `probed`.
 
     Raises:
-        ValueError: the world has no such set.
+        ValueError: there is no such set.
     """
     if name not in SETS:
         raise ValueError(f"evaluate.sets.{name}: the world has no such set, {nearest(name, SETS)}; or give a folder")
@@ -75,10 +77,10 @@ def write_set(world: World, name: str, out: Path, probed: bool, language: Langua
 
 
 def make(params: Params, name: str, out: Path) -> None:
-    """Write the set that evaluate names, then its revision.
+    """Write a set that the section `evaluate` names, then its revision.
 
     Raises:
-        ValueError: an unknown set, or one of which evaluate says that it lies elsewhere.
+        ValueError: the set is unknown, or `evaluate` states another place for it.
     """
     if (place := place_of(params, name)) != "world":
         raise ValueError(f"evaluate: {name} = '{place}'; flip.testsets.revision checks a set that lies elsewhere")

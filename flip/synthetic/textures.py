@@ -1,26 +1,29 @@
-"""Backgrounds, noise and paper as large tiles, made once per process; pictures take crops of them."""
+"""Draw backgrounds, noise and paper as large tiles, once per process; images use crops of them."""
 
 from functools import cache
+from random import Random
 
 import cv2
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 SIDE = 512  # of a tile, pixels; larger than any crop
 
 
-def grain(random, across: int, down: int) -> np.ndarray:
-    """float32 [SIDE, SIDE]: smooth noise of unit spread, with so many bumps across and down."""
+def grain(random: Generator, across: int, down: int) -> np.ndarray:
+    """Return smooth noise of unit variance, `across` by `down` random values interpolated: float32 [SIDE, SIDE]."""
     coarse = random.standard_normal((down, across)).astype(np.float32)
     noise = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return noise / noise.std()
 
 
-def tinted(colour, light: np.ndarray) -> np.ndarray:
-    """uint8 [SIDE, SIDE, 3]: a colour (RGB, 0 to 255) made lighter or darker by a factor per pixel."""
+def tinted(colour: ArrayLike, light: np.ndarray) -> np.ndarray:
+    """Return a colour (RGB, 0 to 255) times a factor per pixel [SIDE, SIDE]: uint8 [SIDE, SIDE, 3]."""
     return np.clip(np.array(colour, np.float32) * light[..., None], 0, 255).astype(np.uint8)
 
 
-def grass(random):
+def grass(random: Generator) -> np.ndarray:
     tile = tinted((92, 138, 48), 1 + 0.12 * grain(random, 12, 12) + 0.14 * grain(random, SIDE // 2, SIDE // 8))
     for _ in range(6000):
         x, y = random.integers(0, SIDE, 2).tolist()
@@ -30,20 +33,20 @@ def grass(random):
     return tile
 
 
-def sand(random):
+def sand(random: Generator) -> np.ndarray:
     y = np.arange(SIDE, dtype=np.float32)[:, None]
     ripples = np.sin(y / 7 + 2.2 * grain(random, 6, 4))
     return tinted((214, 184, 134), 1 + 0.06 * ripples + 0.05 * grain(random, SIDE, SIDE) + 0.04 * grain(random, 8, 8))
 
 
-def water(random):
+def water(random: Generator) -> np.ndarray:
     waves = grain(random, 24, 90) + 0.6 * grain(random, 50, 180)
     tile = tinted((44, 112, 158), 1 + 0.13 * waves + 0.06 * grain(random, 4, 6))
     tile[waves > 2.3] = (190, 220, 232)
     return tile
 
 
-def night(random):
+def night(random: Generator) -> np.ndarray:
     tile = tinted((20, 24, 52), 1 + 0.3 * grain(random, 5, 5))
     for _ in range(420):
         x, y = random.integers(0, SIDE, 2).tolist()
@@ -52,12 +55,12 @@ def night(random):
     return tile
 
 
-def snow(random):
+def snow(random: Generator) -> np.ndarray:
     drifts = 0.035 * grain(random, 5, 9) + 0.02 * grain(random, 30, 40) + 0.015 * grain(random, SIDE, SIDE)
     return tinted((224, 231, 242), 1 + drifts)
 
 
-def brick(random):
+def brick(random: Generator) -> np.ndarray:
     tile = tinted((186, 176, 164), 1 + 0.06 * grain(random, 128, 128))
     rough = 1 + 0.07 * grain(random, 160, 160)
     for course, top in enumerate(range(0, SIDE, 24)):
@@ -68,7 +71,7 @@ def brick(random):
     return tile
 
 
-def wood(random):
+def wood(random: Generator) -> np.ndarray:
     tile = np.empty((SIDE, SIDE, 3), np.uint8)
     veins = 0.05 * grain(random, 4, 200) + 0.07 * np.sin(3 * grain(random, 5, 40)) + 0.03 * grain(random, 60, SIDE)
     for top in range(0, SIDE, 64):
@@ -78,12 +81,12 @@ def wood(random):
     return tile
 
 
-def paper(random):
+def paper(random: Generator) -> np.ndarray:
     return tinted((243, 240, 231), 1 + 0.012 * grain(random, SIDE, SIDE) + 0.012 * grain(random, 6, 6))
 
 
-def noise(random):
-    """Grey and coloured noise around 128."""
+def noise(random: Generator) -> np.ndarray:
+    """Draw grey and coloured noise around 128."""
     grey, colour = random.standard_normal((SIDE, SIDE, 1)), random.standard_normal((SIDE, SIDE, 3))
     return np.clip(128 + 24 * grey + 16 * colour, 0, 255).astype(np.uint8)
 
@@ -93,12 +96,12 @@ TILES = {tile.__name__: tile for tile in (grass, sand, water, night, snow, brick
 
 @cache
 def tile(name: str) -> np.ndarray:
-    """uint8 [SIDE, SIDE, 3], always the same."""
+    """Return a tile by name, always the same: uint8 [SIDE, SIDE, 3], RGB."""
     return TILES[name](np.random.default_rng(sum(name.encode())))
 
 
-def crop(name: str, width: int, height: int, random, zoom: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """uint8 [height, width, 3]: a random part of a tile; with a zoom above 1 its grain is coarser."""
+def crop(name: str, width: int, height: int, random: Random, zoom: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Return a random crop of a tile, magnified by a factor drawn from `zoom`: uint8 [height, width, 3]."""
     scale = random.uniform(*zoom)
     part_width, part_height = min(SIDE, round(width / scale)), min(SIDE, round(height / scale))
     left, top = random.randint(0, SIDE - part_width), random.randint(0, SIDE - part_height)

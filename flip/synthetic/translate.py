@@ -1,4 +1,4 @@
-"""Say the world's training captions in other languages, as flip.data.translate reads translations of others.
+"""Write the synthetic training captions in other languages, in place of the files flip.data.translate reads.
 
     python -m flip.synthetic.translate --params specs/tiny/params/clip.yaml --languages en-de-es-ru \\
         --manifest data/tiny/manifest.json --shards data/tiny/shards --out data/tiny/languages/en-de-es-ru
@@ -13,7 +13,7 @@ from flip.synthetic.languages.spoken import LANGUAGES
 
 
 def from_world(params: Params, languages: list[str], urls: pa.Array) -> translate.Translator:
-    """Say what the world's pages say."""
+    """Return a function that gives the caption of a URL in a language."""
     return lambda url, language: world.caption(params.world, world.row_of(url), LANGUAGES[language])
 
 

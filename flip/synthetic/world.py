@@ -1,4 +1,4 @@
-"""The embedded world: rows of captioned pictures, each a pure function of the world's parameters and its number.
+"""Define the synthetic data set: rows of captioned images, each a pure function of the parameters and its number.
 
 python -m flip.synthetic.world sheet --params specs/tiny/params/clip.yaml --out sheet.png
 """
@@ -6,6 +6,7 @@ python -m flip.synthetic.world sheet --params specs/tiny/params/clip.yaml --out 
 import argparse
 import re
 import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 import cv2
@@ -25,14 +26,15 @@ HOST = "http://world.test/"
 
 
 def url(row: int) -> str:
+    """Return the URL of a row."""
     return f"{HOST}{row:09d}.jpg"
 
 
 def row_of(address: str) -> int:
-    """The row that a URL stands for.
+    """Return the row that a URL belongs to.
 
     Raises:
-        ValueError: not a URL of this world.
+        ValueError: it is no URL of the synthetic data set.
     """
     match = re.fullmatch(re.escape(HOST) + r"(\d{9,})\.jpg", address)
     if not match:
@@ -41,7 +43,7 @@ def row_of(address: str) -> int:
 
 
 def origin(world: World, row: int) -> int | tuple[str, int]:
-    """The row that first showed this row's picture, most often itself; or the test set and number it is from."""
+    """Return the row whose image this row repeats, most often itself; or the test set and index that it leaked from."""
     while True:
         random = stream(world, "origin", row)
         chance = random.random()
@@ -54,7 +56,7 @@ def origin(world: World, row: int) -> int | tuple[str, int]:
 
 
 def scene(world: World, row: int) -> Scene:
-    """What the row's picture shows."""
+    """Return the scene that a row's image shows."""
     source = origin(world, row)
     if isinstance(source, tuple):
         return scene_of(world, *source)
@@ -62,7 +64,7 @@ def scene(world: World, row: int) -> Scene:
 
 
 def again(picture: bytes, random: Random) -> bytes:
-    """The picture as somebody put it on the web again: half of the times the same file, otherwise a changed one."""
+    """Return a JPEG as it was published again: with probability 0.5 the same file, otherwise resized and re-encoded."""
     if random.random() < 0.5:
         return picture
     image = render.decode(picture)
@@ -73,7 +75,7 @@ def again(picture: bytes, random: Random) -> bytes:
 
 
 def jpeg(world: World, row: int) -> bytes:
-    """What the row's URL shows if nothing fails."""
+    """Return the JPEG file that a row's URL serves unless a network error is simulated."""
     source = origin(world, row)
     if isinstance(source, tuple):
         return again(jpeg_of(world, *source), stream(world, "again", row))
@@ -83,19 +85,19 @@ def jpeg(world: World, row: int) -> bytes:
 
 
 def described(world: World, row: int) -> int:
-    """The row whose picture the caption describes: this one, or for a wrong caption another."""
+    """Return the row whose image the caption describes: this one, or another for a wrong caption."""
     random = stream(world, "wrong caption", row)
     wrong = random.random() < world.wrong_captions and world.pictures > 1
     return (row + random.randrange(1, world.pictures)) % world.pictures if wrong else row
 
 
 def caption(world: World, row: int, language: Language = ENGLISH) -> str:
-    """The row's caption: the same, and the same mistake, in every language."""
+    """Return a row's caption in a language; it says the same, mistakes included, in every language."""
     return describe(scene(world, described(world, row)), stream(world, "caption", row), language=language)
 
 
 def fault(world: World, row: int) -> str | None:
-    """How the row's URL fails, as a field of `Faults`; None if it does not."""
+    """Return the network error that a row's URL fails with, a field of `Faults`; None if it does not fail."""
     chance = stream(world, "fault", row).random()
     for name in Faults.model_fields:
         chance -= getattr(world.faults, name)
@@ -104,14 +106,14 @@ def fault(world: World, row: int) -> str | None:
     return None
 
 
-def urls(world: World):
-    """Every row's (URL, caption), in order."""
+def urls(world: World) -> Iterator[tuple[str, str]]:
+    """Yield (URL, caption) of every row, in order."""
     for row in range(world.pictures):
         yield url(row), caption(world, row)
 
 
-def exhibits(world: World, name: str | None, count: int):
-    """(JPEG, words) of the first rows, or of a test set's first pictures."""
+def examples(world: World, name: str | None, count: int) -> Iterator[tuple[bytes, str]]:
+    """Yield (JPEG, text) of the first `count` rows, or of the first images of the test set `name`."""
     if name is None:
         yield from ((jpeg(world, row), caption(world, row)) for row in range(min(count, world.pictures)))
     else:
@@ -119,13 +121,13 @@ def exhibits(world: World, name: str | None, count: int):
             yield jpeg_of(world, name, index), wording(world, name, index)
 
 
-def sheet(pictures, columns: int = 8, cell: int = 170) -> Image.Image:
-    """Pictures in a grid, their words below them."""
-    pictures = list(pictures)
+def sheet(pairs: Iterable[tuple[bytes, str]], columns: int = 8, cell: int = 170) -> Image.Image:
+    """Draw a contact sheet of (JPEG, text) pairs: a grid of cells `cell` pixels wide, the text below each image."""
+    pairs = list(pairs)
     font = ImageFont.load_default(11)
-    page = Image.new("RGB", (columns * cell, -(-len(pictures) // columns) * (cell + 45)), "white")
+    page = Image.new("RGB", (columns * cell, -(-len(pairs) // columns) * (cell + 45)), "white")
     draw = ImageDraw.Draw(page)
-    for place, (picture, words) in enumerate(pictures):
+    for place, (picture, words) in enumerate(pairs):
         left, top = place % columns * cell, place // columns * (cell + 45)
         image = Image.fromarray(render.decode(picture))
         image.thumbnail((cell - 8, cell - 8))
@@ -134,16 +136,17 @@ def sheet(pictures, columns: int = 8, cell: int = 170) -> Image.Image:
     return page
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write a contact sheet of rows or test images, by the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m flip.synthetic.world", description=__doc__.splitlines()[0])
-    command = parser.add_subparsers(dest="command", required=True).add_parser("sheet", help="pictures to look at")
+    command = parser.add_subparsers(dest="command", required=True).add_parser("sheet", help="draw a contact sheet")
     command.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     command.add_argument("--set", choices=SETS, help="a test set (default: the rows of the URL table)")
-    command.add_argument("--count", type=int, default=48, help="pictures (default: 48)")
+    command.add_argument("--count", type=int, default=48, help="images (default: 48)")
     command.add_argument("--out", required=True, help="PNG file")
     options = parser.parse_args(argv)
     try:
-        page = sheet(exhibits(load(options.params).world, options.set, options.count))
+        page = sheet(examples(load(options.params).world, options.set, options.count))
         with atomic(options.out) as file:
             page.save(file, "PNG")
     except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
-"""A test set's pictures at the model's size, decoded once for all variants and mapped into memory.
+"""Cache a test set's images at the model's size, decoded once for all variants and mapped into memory.
 
-Decoding takes longer than a small model does. What lies here follows from the set and from how it is read, so it can be
-deleted at any time, and two jobs that make it at once make the same.
+Decoding takes longer than a small model does. The cache depends on the set and on the code that reads it alone, so it
+can be deleted at any time, and two jobs that write it at once write the same.
 """
 
 import inspect
@@ -32,8 +32,8 @@ def is_captions(target) -> bool:
 
 @dataclass(frozen=True)
 class Squares:
-    """Batches (pictures uint8 [batch, side, side, 3], targets) of all pictures [pictures, side, side, 3]; targets are
-    classes, labels [pictures, classes], or a list of captions for each picture."""
+    """Yield batches (images uint8 [batch, side, side, 3], targets) of all images [images, side, side, 3]; targets are
+    classes, labels [images, classes], or a list of captions for each image."""
 
     pictures: np.ndarray
     targets: list
@@ -50,7 +50,7 @@ class Squares:
 
 
 def write(loader, pictures: Path, targets: Path, samples: int) -> None:
-    """Both files of a split; that of the targets, which comes last, says that the other one is whole.
+    """Write both files of a split; that of the targets, which comes last, shows that the other one is complete.
 
     Raises:
         ValueError: other than so many samples, which is how many were compared with the training data.
@@ -69,7 +69,7 @@ def write(loader, pictures: Path, targets: Path, samples: int) -> None:
 
 
 def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
-    """What `write` has written: images [images, side, side, 3], mapped into memory, and targets.
+    """Read what `write` has written: images [images, side, side, 3], mapped into memory, and targets.
 
     Raises:
         OSError: a file is not there.
@@ -80,9 +80,10 @@ def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
 
 
 def decoded(loader, place: Path, revision: dict, side: int, batch: int):
-    """The same as `loader` of a split that `revision` describes, from files in `place`, which the first call writes.
+    """Return the same as `loader` of a split that `revision` describes, from files in `place`, which the first call
+    writes.
 
-    A split that would take more than LARGEST is the loader itself.
+    For a split larger than LARGEST it is the loader itself.
     """
     if revision["samples"] * side * side * 3 > LARGEST:
         return loader

@@ -1,6 +1,7 @@
-"""What lies in the tars of a test set: images, and what stands beside each.
+"""Read the tar files of a test set: images, and their annotations.
 
-Strangers made them. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by itself.
+The files are not trusted. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by
+itself.
 """
 
 import io
@@ -13,7 +14,7 @@ from flip.data.shard import PICTURES, members
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
-    """A sample's files by extension, from an open tar and its `members`; of some extensions, where they are named."""
+    """Return a sample's files by extension, from an open tar and its `members`; those of some extensions, if named."""
     content = {}
     for extension in places.keys() & set(extensions) if extensions else places:
         offset, size = places[extension]
@@ -23,7 +24,7 @@ def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -
 
 
 def contents(tar: Path, *extensions: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each sample's key and its files, as `read` gives them, in the order of the tar.
+    """Yield each sample's key and its files, as `read` gives them, in the order of the tar.
 
     Raises:
         ValueError: as `members`.
@@ -34,7 +35,7 @@ def contents(tar: Path, *extensions: str) -> Iterator[tuple[str, dict[str, bytes
 
 
 def image_extension(files: Collection[str], where: str) -> str:
-    """The extension of the image among those of a sample's files; `where` names the sample.
+    """Return the extension of the image among those of a sample's files; `where` names the sample.
 
     Raises:
         ValueError: there is no image, or more than one: which would be evaluated, and which kept out of training?
@@ -47,7 +48,7 @@ def image_extension(files: Collection[str], where: str) -> str:
 
 
 def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
-    """The image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
+    """Return the image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
     return content[image_extension(content, where)]
 
 

@@ -38,7 +38,7 @@ def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
     """Give the fingerprints of one split of a test set: of every image that an evaluation reads, and of no other.
 
     Raises:
-        ValueError: a sample without a picture, with several, or with one that cannot be decoded.
+        ValueError: a sample without an image, with several, or with one that cannot be decoded.
     """
     for some in chunks(layout.samples(folder, split, *PICTURES)):
         pictures = [encoded_picture(content, where) for where, content in some]
@@ -55,7 +55,7 @@ def of_tests(revisions: list[Path]) -> Iterator[pa.Table]:
     Each set lies beside its revision or where that says.
 
     Raises:
-        ValueError: as `test_tables`; or there are more or fewer pictures than samples in a revision.
+        ValueError: as `test_tables`; or there are more or fewer images than samples in a revision.
     """
     for revision in revisions:
         content, name = read_json(revision), revision.parent.name

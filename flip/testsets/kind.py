@@ -19,7 +19,7 @@ def check_some(samples: int, place: Path) -> None:
 
 
 class Kind:
-    """A kind of test set.
+    """Describe a kind of test set.
 
     `name` is what dataset_type.txt says, `endings` what may follow a set's name in the names of its metrics; where a
     set `is_open`, strangers' may have others, too. `has_classes`: it has class names and prompts, and so a measure.

@@ -1,5 +1,4 @@
-"""clip-benchmark's webdataset layout of a test set: one parser for each of its formats, for those who check a set and
-those who read it.
+"""Parse clip-benchmark's webdataset layout of a test set, both to check a set and to read it.
 
     test/nshards.txt, test/0.tar, test/1.tar, ...     images, and beside each its class, labels or captions
     classnames.txt, zeroshot_classification_templates.txt     of a set with classes, a line each
@@ -33,7 +32,7 @@ def present(path: Path) -> Path:
 
 
 def text(content: bytes, where) -> str:
-    """A file's text, without a byte order mark.
+    """Return a file's text, without a byte order mark.
 
     Raises:
         ValueError: it is not UTF-8.
@@ -45,7 +44,7 @@ def text(content: bytes, where) -> str:
 
 
 def lines(content: bytes, where) -> list[str]:
-    """A file's lines; the last one is empty where the file ends in a line feed.
+    """Return a file's lines; the last one is empty where the file ends in a line feed.
 
     Raises:
         ValueError: as `text`.
@@ -54,7 +53,7 @@ def lines(content: bytes, where) -> list[str]:
 
 
 def _listed(path: Path) -> list[str]:
-    """A file's lines without the spaces around them; lines that are blank may only come last.
+    """Return a file's lines without the spaces around them; lines that are blank may only come last.
 
     Raises:
         ValueError: no such file, nothing in it, a blank line, or as `text`.
@@ -70,12 +69,12 @@ def _listed(path: Path) -> list[str]:
 
 
 def class_names(folder: Path) -> list[str]:
-    """Raises ValueError as `_listed`."""
+    """Read the class names. Raises ValueError as `_listed`."""
     return _listed(folder / NAMES)
 
 
 def prompts(folder: Path) -> list[str]:
-    """Templates with `{c}` where the class name goes.
+    """Read the templates, with `{c}` where the class name goes.
 
     Raises:
         ValueError: as `_listed`; or a line without `{c}`, or with another brace, which `str.format` would look into.
@@ -92,13 +91,13 @@ def prompts(folder: Path) -> list[str]:
 
 
 def stated_kind(folder) -> str:
-    """What a dataset_type.txt says, whatever that is; classification where there is none. Raises as `text`."""
+    """Return what dataset_type.txt says, unchecked; classification if there is none. Raises as `text`."""
     path = Path(folder) / KIND
     return text(path.read_bytes(), path).strip().lower() if path.exists() else "classification"
 
 
 def tars(folder: Path, split: str = "test") -> list[Path]:
-    """The tars of a set's split, all of them there.
+    """Return the tar files of a set's split, all of which exist.
 
     Raises:
         ValueError: one is missing, or nshards.txt is no number.
@@ -111,7 +110,8 @@ def tars(folder: Path, split: str = "test") -> list[Path]:
 
 
 def set_hash(folder: Path, split: str = "test") -> str:
-    """SHA-256 of all that a split is read from: its tars and, with the test split, class names, prompts and kind.
+    """Return the SHA-256 of all that a split is read from: its tars and, with the test split, class names, prompts and
+    kind.
 
     Raises:
         ValueError: as `tars`.
@@ -123,12 +123,12 @@ def set_hash(folder: Path, split: str = "test") -> str:
 
 
 def is_number(digits: str) -> bool:
-    """Whether it is a whole number in plain digits, without a sign, and of no absurd length."""
+    """Return whether it is a whole number in plain digits, without a sign, and not too long."""
     return digits.isascii() and digits.isdigit() and len(digits) < 19
 
 
 def label(content: bytes, where: str, classes: int) -> int:
-    """The class that a .cls holds; `where` names its sample.
+    """Return the class that a .cls holds; `where` names its sample.
 
     Raises:
         ValueError: it is no number, or that of no class.
@@ -145,7 +145,7 @@ def label(content: bytes, where: str, classes: int) -> int:
 
 
 def labels(content: bytes, where: str, classes: int) -> np.ndarray:
-    """Whether each class is there, as an .npy says it: int64 [classes], 0 or 1; `where` names its sample.
+    """Return whether each class is there, as an .npy says it: int64 [classes], 0 or 1; `where` names its sample.
 
     Raises:
         ValueError: it holds something else, or labels of another number of classes.
@@ -167,7 +167,7 @@ def labels(content: bytes, where: str, classes: int) -> np.ndarray:
 
 
 def captions(content: bytes, where: str) -> list[str]:
-    """A .txt's captions, a line each; one without words is none. `where` names the sample.
+    """Return a .txt's captions, a line each; one without words is none. `where` names the sample.
 
     Raises:
         ValueError: there is none, or as `text`.
@@ -179,7 +179,7 @@ def captions(content: bytes, where: str) -> list[str]:
 
 
 def samples(folder: Path, split: str, *extensions: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The name of each sample, with its tar's, and its files of these extensions, in the order of a split."""
+    """Yield the name of each sample, with its tar's, and its files of these extensions, in the order of a split."""
     for tar in tars(folder, split):
         for key, content in contents(tar, *extensions):
             yield f"{tar}: {key}", content

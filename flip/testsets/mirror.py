@@ -27,7 +27,7 @@ FETCHED = f"call `snakemake mirror` where there is a network, or copy {public.MI
 
 @contextmanager
 def reaching(what: str, remedy: str = FETCHED):
-    """Names what could not be reached, and what to do about it.
+    """Convert errors of the client to one that names what could not be reached, and the remedy.
 
     Raises:
         ValueError: whatever the client has met; it has changed its HTTP library, and so its errors, more than once.
@@ -41,13 +41,14 @@ def reaching(what: str, remedy: str = FETCHED):
 
 
 def is_read(path: str, splits: list[str]) -> bool:
-    """Whether an evaluation reads a file of a set: class names, prompts and type, or what is in a split."""
+    """Return whether an evaluation reads a file of a set: class names, prompts and type, or what is in a split."""
     first, _, within = path.partition("/")
     return first in splits if within else path.endswith(".txt")
 
 
 def within(folder: Path, name: str) -> Path:
-    """Where a file of a set lies, by its name in a list that strangers write: the hub's, or that of a copied set.
+    """Return the path of a file of a set, by its name in a list that is not trusted: the hub's, or that of a copied
+    set.
 
     Raises:
         ValueError: the name, or a link on its way, leads out of the folder or into what Git keeps there.
@@ -60,7 +61,7 @@ def within(folder: Path, name: str) -> Path:
 
 
 def recorded(folder: Path) -> tuple[list[str], dict[Path, tuple[int, str]]]:
-    """The splits that a copy has, and by place the size and the hash of each of its files.
+    """Return the splits that a copy has, and by path the size and the hash of each of its files.
 
     Raises:
         ValueError: its list is not one that `fetch` writes, or as `within`.
@@ -75,7 +76,7 @@ def recorded(folder: Path) -> tuple[list[str], dict[Path, tuple[int, str]]]:
 
 
 def stated(repository: str, commit: str) -> tuple[str, dict]:
-    """The commit that the hub answers with, and its files (RepoFile) by path."""
+    """Return the commit that the hub answers with, and its files (RepoFile) by path."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -86,9 +87,9 @@ def stated(repository: str, commit: str) -> tuple[str, dict]:
 
 
 def download(place: str, stated) -> None:
-    """One file (RepoFile) of a public set, continued where an earlier call was cut off; it appears at once.
+    """Download one file (RepoFile) of a public set, resuming an interrupted call; it appears at its path when complete.
 
-    The client's own downloads continue within a call and begin anew after a kill; a tar may have a gigabyte.
+    The client's own downloads resume within a call and start anew after a kill; a tar may have a gigabyte.
 
     Raises:
         ValueError: it could not be fetched, or is not what the hub says it is.
@@ -109,7 +110,7 @@ def download(place: str, stated) -> None:
 
 
 def fetch(place: str, splits: list[str]) -> Path:
-    """Brings the splits of a public set here, those that are there; gives its folder.
+    """Download the splits that a public set has; return its folder.
 
     Raises:
         ValueError: the hub cannot be reached, has no such commit, lists a file that would lie elsewhere, or a file is
@@ -137,7 +138,7 @@ def fetch(place: str, splits: list[str]) -> Path:
 
 
 def newest(name: str) -> str:
-    """A public set as evaluate.sets names it, pinned to its newest commit.
+    """Return the name of a public set in evaluate.sets, pinned to its newest commit.
 
     Raises:
         ValueError: clip-benchmark publishes no such set, or the hub cannot be reached.
@@ -152,13 +153,14 @@ def newest(name: str) -> str:
 
 
 def written(name: str) -> re.Pattern:
-    """How parameters name a public set: pinned or not, or as the folder testsets/<data set> that a copy lies in."""
+    """Return a pattern of how parameters name a public set: pinned or not, or as the folder testsets/<data set> that a
+    copy lies in."""
     folder = public.MIRRORS / Path(public.known()[name].hub).name
     return re.compile(rf"(?<![\w./-])({re.escape(name)}(@\w*)?|{re.escape(str(folder))})(?![\w./@-])")
 
 
 def pin(path: Path) -> list[str]:
-    """Pins every public set that a file of parameters names to its newest commit, at all scales alike, and leaves the
+    """Pin every public set that a file of parameters names to its newest commit, at all scales alike, and leaves the
     rest of the file as it is; gives what it has written.
 
     Raises:
@@ -178,7 +180,7 @@ def pin(path: Path) -> list[str]:
 
 
 def faults(place: str) -> list[str]:
-    """What is wrong with the copy of a public set; files are read again only where size or time have changed."""
+    """Return what is wrong with the copy of a public set; files are read again only where size or time have changed."""
     folder = public.folder(place)
     if not (folder / RECORD).exists():
         return [f"{folder}: {place} is not here; `snakemake mirror` fetches it, where there is a network"]
@@ -197,13 +199,13 @@ def faults(place: str) -> list[str]:
 
 
 def set_faults(sets: dict[str, str]) -> list[str]:
-    """What is wrong with the copies of the public ones of these sets, role -> place."""
+    """Return what is wrong with the copies of the public ones of these sets, role -> place."""
     public_ones = {role: place for role, place in sets.items() if public.is_public(place)}
     return [f"evaluate.sets.{role}: {fault}" for role, place in public_ones.items() for fault in faults(place)]
 
 
 def require(sets: dict[str, str]) -> None:
-    """Looks whether the public ones of these sets are as they were fetched.
+    """Check that the public ones of these sets are as they were fetched.
 
     Raises:
         ValueError: one is not.

@@ -1,6 +1,6 @@
-"""What heads are told of the images of the world's sets, beside what an evaluation reads: captions and questions.
+"""Read and write the annotations of synthetic sets that heads learn from: captions and questions.
 
-It lies beside a split as <split>-notes.jsonl, a line per image in the split's order, {task: notes}. No hash of a set
+They lie beside a split as <split>-notes.jsonl, a line per image in the split's order, {task: notes}. No hash of a set
 covers it, so that a set is the same with and without.
 """
 

@@ -1,4 +1,4 @@
-"""Public test sets in clip-benchmark's webdataset layout, as evaluate.sets names them: wds/cars@<commit>."""
+"""Describe public test sets in clip-benchmark's webdataset layout, as evaluate.sets names them: wds/cars@<commit>."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MIRRORS = Path("testsets")  # one copy for all scales
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A line of public.yaml, which says what the fields mean."""
+    """Hold a line of public.yaml, which explains the fields."""
 
     paper: str
     hub: str | None
@@ -26,7 +26,7 @@ class PublicSet:
     measure: str = ACCURACY
 
     def undefined(self, measure: str) -> str | None:
-        """Why it has no such measure; None if it has."""
+        """Return why it has no such measure; None if it has."""
         if self.task == "retrieval":
             return None if measure == ACCURACY else f"{measure} is for sets with classes, and these have captions"
         return undefined(measure, self.classes, self.task == "multilabel")
@@ -40,7 +40,7 @@ def known() -> dict[str, PublicSet]:
 
 @cache
 def mirrored() -> dict[Path, PublicSet]:
-    """By their folders."""
+    """Return the public sets by their folders."""
     return {MIRRORS / Path(one.hub).name: one for one in known().values() if one.hub}
 
 
@@ -53,7 +53,8 @@ def named(place: str) -> PublicSet:
 
 
 def at(place: str) -> PublicSet | None:
-    """The public set of a place: one that is named, or a folder testsets/<data set on the hub>; None of others."""
+    """Return the public set of a place: one that is named, or a folder testsets/<data set on the hub>; None of
+    others."""
     if is_public(place):
         return named(place)
     return mirrored().get(Path(place))
@@ -64,14 +65,14 @@ def commit(place: str) -> str:
 
 
 def folder(place: str) -> Path:
-    """Where a set from elsewhere lies: a public one's mirror, or the folder that is named."""
+    """Return the folder of a set from elsewhere: a public one's mirror, or the folder that is named."""
     if not is_public(place):
         return Path(place)
     return MIRRORS / Path(named(place).hub).name / commit(place)
 
 
 def fault(place: str) -> str | None:
-    """What is wrong with the name of a public set; None if nothing is."""
+    """Return what is wrong with the name of a public set; None if nothing."""
     name, _, pinned = place.partition("@")
     if name not in known():
         there = ", ".join(one for one, facts in known().items() if facts.hub)

@@ -22,23 +22,23 @@ from flip.testsets.contents import encoded_picture, read
 
 
 def places(params: Params) -> dict[str, str]:
-    """Role -> place of the sets that a variant is evaluated on."""
+    """Return the place of each set that a variant is evaluated on, by role."""
     return params.evaluate.of(params.captions.languages)
 
 
 def made_folder(params: Params, data: Path, name: str) -> Path:
-    """Where the data's stages have put what they made of a set, or found out about it."""
+    """Return the folder where the data's stages write what they make of a set, or record about it."""
     return data / ("tests" if name in params.evaluate.sets else "languages/tests") / name
 
 
 def set_folder(params: Params, data: Path, name: str) -> Path:
-    """Where a set lies: the world's own beside the shards, a public one where params.yaml says."""
+    """Return the folder of a set: a synthetic one's beside the shards, a public one's as params.yaml says."""
     place = places(params)[name]
     return made_folder(params, data, name) if place == "world" else public.folder(place)
 
 
 def revision(params: Params, data: Path, name: str) -> dict:
-    """What a set consists of, as the data's stage has found it, and as it still is.
+    """Return what a set consists of, as the data's stage has recorded it, and as it still is.
 
     Raises:
         ValueError: its files have changed since, so that what was kept out of the training data is not what is read.
@@ -56,7 +56,8 @@ def revision(params: Params, data: Path, name: str) -> dict:
 
 
 def to_square(image: Image.Image, side: int) -> torch.Tensor:
-    """uint8 [side, side, 3]: the centred square of the shorter side, bicubic (FLIP's evaluation has no margin)."""
+    """Return uint8 [side, side, 3]: the centred square of the shorter side, bicubic (FLIP's evaluation has no
+    margin)."""
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
@@ -66,8 +67,8 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Split:
-    """Batches of one split: pictures uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a list
-    of captions for each."""
+    """Yield batches of one split: images uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a
+    list of captions for each."""
 
     folder: Path
     side: int
@@ -84,19 +85,19 @@ class Split:
 
 
 def collated(targets: list) -> torch.Tensor | list:
-    """Classes [batch], labels [batch, classes], or captions as they are."""
+    """Collate classes [batch], labels [batch, classes], or captions as they are."""
     return targets if isinstance(targets[0], list) else torch.from_numpy(np.array(targets, np.int64))
 
 
 def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
-    """The class names and prompt templates of a set; None of one without classes."""
+    """Return the class names and prompt templates of a set; None of one without classes."""
     if not kinds.of_folder(folder).has_classes:
         return None, None
     return layout.class_names(Path(folder)), layout.prompts(Path(folder))
 
 
 def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
-    """A set's split.
+    """Return a set's split.
 
     Raises:
         ValueError: a folder without the layout.
@@ -111,7 +112,7 @@ def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
 
 
 def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
-    """At most `count` test pictures, evenly spaced over a set with classes, with the class of each: uint8 [pictures,
+    """Return at most `count` test images, evenly spaced over a set with classes, with the class of each: uint8 [images,
     side, side, 3]. Of the others no byte is read."""
     extension, target = kinds.of_folder(folder).target(folder)
     places = [(tar, key, files) for tar in layout.tars(folder) for key, files in members(tar).items()]

@@ -1,4 +1,7 @@
-"""Which metrics a test set has: what follows its name, by what it is for. Imports no torch, as every dry run asks."""
+"""Decide which metrics a test set has: what follows its name, by what it is for.
+
+Imports no torch, as every dry run asks.
+"""
 
 import difflib
 from dataclasses import dataclass
@@ -18,8 +21,8 @@ ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.e
 
 @dataclass(frozen=True)
 class TestSet:
-    """A role of a scale's sets, and where the set is; None: the scale has none. Masked inference is measured on the
-    primary one."""
+    """Describe a role of a scale's sets, and the place of the set; None: the scale has none. Masked inference is
+    measured on the primary one."""
 
     role: str
     place: str | None
@@ -27,7 +30,7 @@ class TestSet:
 
     @cached_property
     def kind(self) -> str | None:
-        """What it is for; None where nobody can tell yet, as the folder is not here."""
+        """Return its kind; None if unknown, as the folder does not exist yet."""
         if self.role in TRANSFERS:
             return self.role
         if self.role.startswith("retrieval-"):  # captions in another language
@@ -40,7 +43,7 @@ class TestSet:
 
     @property
     def _declared(self) -> Kind | None:
-        """What declares its kind; None where that is not known, or is none."""
+        """Return the declaration of its kind; None if that is unknown, or none."""
         return (KINDS | LEARNED).get(self.kind)
 
     @cached_property
@@ -61,7 +64,7 @@ class TestSet:
         return self._declared.may_have(ending) if self._declared else ending != ""
 
     def takes(self, other: str) -> bool:
-        """Whether the name `other` is that of one of its metrics, or begins some."""
+        """Return whether the name `other` is that of one of its metrics, or the beginning of some."""
         begun = (f"{self.role}{ending}-" for ending in self.endings if ending)
         longer = other.startswith(f"{self.role}-") and other != self.role
         return longer and (self.is_open or any(one.startswith(f"{other}-") for one in begun))
@@ -75,7 +78,7 @@ def _kind_of_folder(folder: Path) -> str | None:
 
 
 def fault(metric: str, sets: dict[str, TestSet]) -> str | None:
-    """Why there is no such metric; None if there is."""
+    """Return why there is no such metric; None if there is."""
     try:
         parsed = Metric.parse(metric, sets)
     except ValueError as error:
@@ -96,5 +99,5 @@ def _meant(metric: str, sets: dict[str, TestSet]) -> str:
 
 
 def same_name(sets: dict[str, TestSet]) -> tuple[str, str] | None:
-    """A set, and another whose name is that of one of its metrics."""
+    """Return a set, and another whose name is that of one of its metrics."""
     return next(((role, other) for role, one in sets.items() for other in sets if one.takes(other)), None)

@@ -1,16 +1,18 @@
-"""Train on what one variant has learned, and measure it: captioning and visual question answering by heads on frozen
-image features, classification by the image tower itself, fine-tuned.
+"""Train and evaluate heads on frozen features of a variant, for captioning and visual question answering, and
+fine-tune its image tower for classification.
 
     python -m flip.transfer --params specs/tiny/params/flip-50-short.yaml --data data/tiny \\
         --weights results/tiny/flip-50-short/seed-0/weights.safetensors --seed 0 \\
         --tasks caption vqa --out tables/tiny/transfers/flip-50-short/heads/seed-0
 
-Writes metrics.json and outcomes.npz (a value per test picture, whose mean the metric is), as flip.evaluate does.
+It writes metrics.json and outcomes.npz (a value per test image, whose mean is the metric), as flip.evaluate does.
 """
 
 import argparse
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from flip.metrics.measures import ACCURACY
 from flip.metrics.names import FINETUNED, Metric
 from flip.metrics.scoring import number
 from flip.metrics.sets import JAVA, TRANSFERS
+from flip.model.two_towers import TwoTowers
 from flip.testsets.kinds import LEARNED
 from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
@@ -30,23 +33,23 @@ from flip.transfer.splits import Split, read_split, revision
 
 
 class Missing(Exception):
-    """Why a metric cannot be had here, which is no fault."""
+    """Report why a metric is not available, which is no error."""
 
 
 def place_of(params: Params, task: str) -> str:
-    """Where a task's pictures are.
+    """Return the place of a task's images.
 
     Raises:
-        ValueError: the scale has none.
+        ValueError: the scale has no set for the task.
     """
     if (place := getattr(params.transfer, task)) is None:
         raise ValueError(f"transfer.{task} = null: the scale has no such set; give a folder, or leave {task} out")
     return place
 
 
-def read_splits(model, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
-    """By task, 'train' or 'test': features are computed once for all that have the same pictures."""
-    places = {}
+def read_splits(model: TwoTowers, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
+    """Read the splits by task and 'train' or 'test'; features of images that tasks share are computed once."""
+    places: dict[tuple[str, str], dict[str, None]] = {}
     for task, split in [(task, "test") for task in tasks] + [(LEARNED[task].taught_by, "train") for task in tasks]:
         places.setdefault((place_of(model.params, task), split), {})[task] = None
     return {
@@ -56,8 +59,8 @@ def read_splits(model, data: Path, tasks: list[str], device: str) -> dict[tuple[
     }
 
 
-def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], Split]) -> dict:
-    """What a task's set consists of, as tables say it."""
+def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], Split]) -> dict[str, Any]:
+    """Return the facts about a task's set that tables state."""
     found = {
         split: splits[one, split].facts(revision(data, place_of(params, one), split))
         for one, split in ((task, "test"), (LEARNED[task].taught_by, "train"))
@@ -67,10 +70,11 @@ def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str]
 
 
 def headed(
-    model, data: Path, tasks: list[str], more: list[str], seed: int, device: str
-) -> tuple[dict[str, np.ndarray], dict]:
-    """Outcomes of heads on frozen features, with `more` scores of captions; and the facts about each task's set."""
-    params, found = model.params, {}
+    model: TwoTowers, data: Path, tasks: list[str], more: list[str], seed: int, device: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return outcomes of heads on frozen features, with `more` scores of captions, and facts about each task's set."""
+    params = model.params
+    found: dict[str, np.ndarray] = {}
     splits = read_splits(model, data, tasks, device)
     if tests := {task: splits[task, "test"] for task in tasks if LEARNED[task].taught_by == "caption"}:
         found |= captioning.outcomes(splits["caption", "train"], tests, params.transfer, more, seed, device)
@@ -79,8 +83,8 @@ def headed(
     return found, {task: facts_of(params, data, task, splits) for task in tasks}
 
 
-def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarray:
-    """Outcomes of a model that was fine-tuned on a set.
+def finetuned(model: TwoTowers, data: Path, name: str, seed: int, device: str) -> np.ndarray:
+    """Fine-tune the image tower on a set and return the outcomes.
 
     Raises:
         Missing: the set has no training split.
@@ -89,27 +93,28 @@ def finetuned(model, data: Path, name: str, seed: int, device: str) -> np.ndarra
     content = read_json(made_folder(params, data, name) / "revision.json")
     if why := content["train"].get("missing"):
         raise Missing(why)
-    splits = [read(params, data, name, split) for split in ("train", "test")]
+    training, test = (read(params, data, name, split) for split in ("train", "test"))
     measure, tuning = params.evaluate.measure(name), params.transfer.finetuning
-    return finetuning.outcomes(model, *splits, content["classes"], measure, tuning, seed, device)
+    return finetuning.outcomes(model, training, test, content["classes"], measure, tuning, seed, device)
 
 
 def measure_of(params: Params, name: str) -> str:
-    """How a metric's outcomes become a number: as the set's do where a tower is fine-tuned on it, else a plain mean."""
+    """Return the measure that aggregates a metric's outcomes: the set's for fine-tuning, else the mean."""
     metric = Metric.parse(name, (*params.evaluate.sets, *TRANSFERS))
     return params.evaluate.measure(metric.set) if metric.task == FINETUNED else ACCURACY
 
 
 def transfer(
-    params: Params, data: Path, weights, seed: int, tasks: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
-    """Outcomes per test picture by metric, of those that belong to the tasks: `caption-cider` and `caption-bleu4` of
-    `caption`, with `caption-meteor` if `meteor` is among them; `nocaps-...` and `nocaps-<domain>-...` of `nocaps`;
-    `vqa` and `vqa-<kind>` of `vqa`; `<set>-finetuned` of itself. And facts: what each task's set consists of, and why
-    some are not there.
+    params: Params, data: Path, weights: str | Path, seed: int, tasks: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+    """Run tasks; return outcomes per test image by metric, and facts: each task's set, and why metrics are missing.
+
+    The task `caption` gives `caption-cider` and `caption-bleu4`, with `caption-meteor` if `meteor` is among the tasks;
+    `nocaps` gives `nocaps-...` and `nocaps-<domain>-...`; `vqa` gives `vqa` and `vqa-<kind>`; `<set>-finetuned` gives
+    the metric of this name.
 
     Raises:
-        ValueError: weights of another model, one without an image tower, or a set without the layout.
+        ValueError: weights are of another model, the variant has no image tower, or a set does not have the layout.
     """
     if not params.has_image_tower:
         raise ValueError(f"variant '{params.variant}' has no image tower, so no features that heads could learn from")
@@ -126,7 +131,8 @@ def transfer(
     return found, {"sets": sets, "skipped": skipped}
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tasks of the command line and write metrics and outcomes."""
     parser = argparse.ArgumentParser(prog="python -m flip.transfer", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")

@@ -1,8 +1,8 @@
-"""What an answer is worth, as VQAv2 scores it (Goyal et al. 2017): after words, digits and punctuation are made alike,
-the mean over its annotators, each left out once, of min(n / 3, 1), where n of the others gave the answer.
+"""Score answers as VQAv2 does (Goyal et al. 2017).
 
-The official evaluation leaves answers as they are where all annotators agree; here they are made alike, too, as what is
-compared with them always is.
+After words, digits and punctuation are normalized, the score is the mean over annotators, each left out once, of
+min(n / 3, 1), where n of the others gave the answer. The official evaluation does not normalize answers where all
+annotators agree; here they are, too, as the predicted answers always are.
 """
 
 import re
@@ -29,8 +29,8 @@ y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 
 @cache
 def contractions() -> dict[str, str]:
-    """Word with one or more of its apostrophes left out -> word; with all left out where it has but one."""
-    found = {}
+    """Map words without some of their apostrophes to the correct spelling; without all only if there is but one."""
+    found: dict[str, str] = {}
     for word in CONTRACTED.split():
         parts = word.split("'")
         for marks in product(("'", ""), repeat=len(parts) - 1):
@@ -40,8 +40,8 @@ def contractions() -> dict[str, str]:
 
 
 def bare(text: str) -> str:
-    """Without punctuation: a mark beside a space, or in a text with a number such as 1,000, goes; another becomes a
-    space. A period goes unless a digit follows."""
+    """Remove punctuation: marks next to a space, or in a text with a number such as 1,000, are deleted, others replaced
+    by a space. A period is deleted unless a digit follows."""
     grouped = re.search(r"\d,\d", text)
     found = text
     for mark in PUNCTUATION:
@@ -51,13 +51,13 @@ def bare(text: str) -> str:
 
 
 def normal(text: str) -> str:
-    """An answer as it is compared: lower case, digits for numbers, no articles, apostrophes where they belong."""
+    """Normalize an answer: lower case, digits for numbers, no articles, correct apostrophes."""
     words = [DIGITS.get(word, word) for word in bare(" ".join(text.split())).lower().split()]
     return " ".join(contractions().get(word, word) for word in words if word not in ARTICLES)
 
 
 def worth(count: int, annotators: int) -> float:
-    """Of an answer that `count` of the annotators gave; a single annotator's is right."""
+    """Return the score of an answer that `count` of the annotators gave; a single annotator's is right."""
     if annotators == 1:
         return float(count)
     given, left_out = min((count - 1) / ENOUGH, 1), min(count / ENOUGH, 1)
@@ -65,6 +65,6 @@ def worth(count: int, annotators: int) -> float:
 
 
 def soft_scores(answers: list[str]) -> dict[str, float]:
-    """What each answer that annotators gave is worth, 1 at most."""
+    """Return the score, at most 1, of each answer that annotators gave."""
     counts = Counter(map(normal, answers))
     return {answer: worth(count, len(answers)) for answer, count in counts.items()}

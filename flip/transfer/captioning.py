@@ -1,7 +1,8 @@
-"""Captioning: a head learns to say what a picture shows, and what it says of others is compared with their captions."""
+"""Train and evaluate a head for captioning: its captions of test images are compared with the references."""
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flip.config.sections.transfer import Transfer
 from flip.transfer import java, scores
@@ -12,8 +13,8 @@ from flip.transfer.words import Vocabulary, words
 
 
 def scored(captions: list[str], references: list[list[str]], more: list[str]) -> dict[str, np.ndarray]:
-    """CIDEr-D, 10 at most, BLEU-4, 1 at most, and `more` of those that need Java, as values per picture whose means
-    they are: float32 [pictures]."""
+    """Return values per image, float32 [images], whose means are CIDEr-D (at most 10), BLEU-4 (at most 1) and `more`
+    scores that need Java."""
     said, right = [words(one) for one in captions], [[words(one) for one in some] for some in references]
     found = {"cider": scores.cider(said, right), "bleu4": scores.bleu(said, right)}
     if more:
@@ -23,7 +24,7 @@ def scored(captions: list[str], references: list[list[str]], more: list[str]) ->
 
 
 def by_domain(captions: list[str], test: Split, more: list[str]) -> dict[str, np.ndarray]:
-    """`scored` of all pictures, and of those of each domain as a set of its own: 'cider', 'in-domain-cider'."""
+    """Return `scored` of all images, and of each domain's as a set of its own: 'cider', 'in-domain-cider'."""
     found = scored(captions, test.notes, more)
     for domain in sorted(set(test.domains) - {""}):
         rows = [row for row, one in enumerate(test.domains) if one == domain]
@@ -32,8 +33,12 @@ def by_domain(captions: list[str], test: Split, more: list[str]) -> dict[str, np
     return found
 
 
-def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Captioner, Vocabulary]:
-    """A head that has learned from pictures and their captions, and its words."""
+def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Captioner, Vocabulary]:
+    """Train a head on images and their captions; return it with its vocabulary.
+
+    Raises:
+        ValueError: weights are not finite at the end.
+    """
     torch.manual_seed(seed)
     texts = [text for some in training.notes for text in some]
     owners = torch.tensor([row for row, some in enumerate(training.notes) for _ in some])
@@ -42,7 +47,7 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
     width, slots = training.states.shape[-1], ids.shape[1]
     head = Captioner(transfer.captioning, width, len(vocabulary), slots).to(device)
 
-    def loss(rows):
+    def loss(rows: Tensor) -> Tensor:
         return head.loss(training.states[owners[rows]].to(device).float(), ids[rows].to(device))
 
     fit(head, loss, len(texts), transfer, seed)
@@ -52,9 +57,13 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
 def outcomes(
     training: Split, tests: dict[str, Split], transfer: Transfer, more: list[str], seed: int, device: str
 ) -> dict[str, np.ndarray]:
-    """By metric, '<test>-<score>', what `by_domain` says of the captions that one head gives each test's pictures."""
-    head, vocabulary = learned(training, transfer, seed, device)
-    found = {}
+    """Train a head and return `by_domain` of its captions of each test's images, by metric: '<test>-<score>'.
+
+    Raises:
+        ValueError: as `train`, or a score's process failed.
+    """
+    head, vocabulary = train(training, transfer, seed, device)
+    found: dict[str, np.ndarray] = {}
     for task, test in tests.items():
         said = [
             vocabulary.decode(row)

@@ -1,5 +1,5 @@
 """Write a split of COCO (Karpathy's), nocaps or VQAv2 in clip-benchmark's webdataset layout, as `transfer` in
-params.yaml reads it: from the annotations as they are published, and folders of pictures.
+params.yaml reads it, from the annotations as published and folders of images.
 
     python -m flip.transfer.convert coco dataset_coco.json --pictures coco --split train --out testsets/coco
     python -m flip.transfer.convert nocaps nocaps_val_4500_captions.json --pictures nocaps --split test \\
@@ -7,15 +7,16 @@ params.yaml reads it: from the annotations as they are published, and folders of
     python -m flip.transfer.convert vqa v2_mscoco_val2014_annotations.json v2_OpenEnded_mscoco_val2014_questions.json \\
         --pictures coco/val2014 --split test --out testsets/vqa
 
-Pictures are copied as they are. Called again, it goes on after the last whole tar.
+Images are copied as they are. Called again, it resumes after the last complete tar file.
 """
 
 import argparse
 import json
 import tarfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -26,15 +27,17 @@ from flip.testsets.contents import add
 KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 
 
-class Sample(NamedTuple):
+class ConvertedSample(NamedTuple):
+    """Hold the file of an image, and its annotations."""
+
     picture: Path
-    beside: dict[str, str]  # extension -> text
+    annotations: dict[str, str]  # extension -> text
 
 
-def coco(files: list[dict], pictures: Path, split: str) -> list[Sample]:
-    """Karpathy's split: his train and restval, or his test."""
+def coco(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+    """Return the samples of Karpathy's split of COCO: train and restval, or test."""
     return [
-        Sample(
+        ConvertedSample(
             pictures / one.get("filepath", "") / one["filename"],
             {"txt": captions([sentence["raw"] for sentence in one["sentences"]])},
         )
@@ -44,44 +47,46 @@ def coco(files: list[dict], pictures: Path, split: str) -> list[Sample]:
 
 
 def captions(texts: list[str]) -> str:
-    """A line each."""
+    """Join captions, one per line."""
     return "".join(" ".join(text.split()) + "\n" for text in texts)
 
 
-def nocaps(files: list[dict], pictures: Path, split: str) -> list[Sample]:
-    """Each picture with the captions and the domain that the annotations give it."""
-    texts = defaultdict(list)
+def nocaps(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+    """Return the images of nocaps with their captions and their domain."""
+    texts: dict[int, list[str]] = defaultdict(list)
     for one in files[0]["annotations"]:
         texts[one["image_id"]].append(one["caption"])
     return [
-        Sample(pictures / one["file_name"], {"txt": captions(texts[one["id"]]), "domain": one["domain"]})
+        ConvertedSample(pictures / one["file_name"], {"txt": captions(texts[one["id"]]), "domain": one["domain"]})
         for one in files[0]["images"]
     ]
 
 
-def vqa(files: list[dict], pictures: Path, split: str) -> list[Sample]:
-    """Pictures with their questions, each with the answers of all annotators; by COCO's file names."""
+def vqa(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+    """Return COCO's images with their questions, each with the answers of all annotators."""
     annotations, questions = sorted(files, key=lambda one: "questions" in one)
     answers = {
         one["question_id"]: [answer["answer"] for answer in one["answers"]] for one in annotations["annotations"]
     }
-    asked = defaultdict(list)
+    asked: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for one in questions["questions"]:
         note = {"question": one["question"], "answers": answers[one["question_id"]]}
         asked[one["image_id"]].append(note)
     name = f"COCO_{questions['data_subtype']}_{{:012d}}.jpg"
-    return [Sample(pictures / name.format(image), {"json": json.dumps(notes)}) for image, notes in asked.items()]
+    return [
+        ConvertedSample(pictures / name.format(image), {"json": json.dumps(notes)}) for image, notes in asked.items()
+    ]
 
 
 KINDS = {"coco": coco, "nocaps": nocaps, "vqa": vqa}
 FILES = {"coco": 1, "nocaps": 1, "vqa": 2}
 
 
-def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[Sample]:
-    """What is to be written; no picture is read.
+def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[ConvertedSample]:
+    """Return the samples to write, without reading an image.
 
     Raises:
-        ValueError: other files than those of the kind, or pictures that are not there.
+        ValueError: the files are not those of the kind, or images are missing or of unknown formats.
     """
     if len(files) != FILES[kind]:
         raise ValueError(f"{kind} is made of {FILES[kind]} JSON file(s), not {len(files)}; see --help for examples")
@@ -91,33 +96,35 @@ def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[Sa
         names = ", ".join(map(str, files))
         raise ValueError(f"{names}: not what {kind} publishes: {type(error).__name__} {error}") from None
     if not found:
-        raise ValueError(f"{files[0]}: has no pictures of split {split}")
-    lost = [one.picture for one in found if not one.picture.is_file()]
-    if lost:
-        raise ValueError(f"{lost[0]}: missing, with {len(lost) - 1} more of {len(found)} pictures; see --pictures")
-    strange = [one.picture for one in found if extension(one.picture) not in PICTURES]
-    if strange:
-        raise ValueError(f"{strange[0]}: no picture that is read here; allowed: {', '.join(PICTURES)}")
+        raise ValueError(f"{files[0]}: has no images of split {split}")
+    missing = [one.picture for one in found if not one.picture.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]}: missing, with {len(missing) - 1} more of {len(found)} images; see --pictures")
+    unknown = [one.picture for one in found if extension(one.picture) not in PICTURES]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: not an image format that is read here; allowed: {', '.join(PICTURES)}")
     return found
 
 
 def extension(path: Path) -> str:
+    """Return the extension of a file, in lower case, without the dot."""
     return path.suffix[1:].lower()
 
 
-def write_tar(path: Path, some: list[Sample], start: int) -> None:
+def write_tar(path: Path, some: list[ConvertedSample], start: int) -> None:
+    """Write a tar file of samples, numbered from `start`."""
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for number, one in enumerate(some, start):
             add(tar, f"{number:08d}.{extension(one.picture)}", one.picture.read_bytes())
-            for name, text in one.beside.items():
+            for name, text in one.annotations.items():
                 add(tar, f"{number:08d}.{name}", text.encode())
 
 
 def convert(kind: str, files: list[Path], pictures: Path, split: str, out: Path, size: int) -> None:
-    """Writes `out`/`split`: tars of `size` pictures, then nshards.txt.
+    """Write `out`/`split`: tar files of `size` images, then nshards.txt.
 
     Raises:
-        ValueError: as `samples`; or tars that were made of something else are there.
+        ValueError: as `samples`; or the folder holds tar files that were made from other files.
     """
     found = samples(kind, files, pictures, split)
     made_from = {"kind": kind, "files": [file_hash(path) for path in files], "pictures_per_tar": size}
@@ -133,12 +140,14 @@ def convert(kind: str, files: list[Path], pictures: Path, split: str, out: Path,
 
 
 def positive(text: str) -> int:
+    """Parse a number above 0."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return int(text)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert a split by the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m flip.transfer.convert",
         description=__doc__,
@@ -151,7 +160,7 @@ def main(argv=None):
     parser.add_argument("--pictures", type=Path, required=True, help="folder that the files' names begin in")
     parser.add_argument("--split", choices=KARPATHY, required=True, help="split to write; of coco also the one to read")
     parser.add_argument("--out", type=Path, required=True, help="folder that transfer in params.yaml names")
-    parser.add_argument("--size", type=positive, default=1000, help="pictures per tar (default: 1000)")
+    parser.add_argument("--size", type=positive, default=1000, help="images per tar file (default: 1000)")
     options = parser.parse_args(argv)
     try:
         convert(options.kind, options.files, options.pictures, options.split, options.out, options.size)

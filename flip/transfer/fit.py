@@ -1,7 +1,8 @@
-"""How heads learn: AdamW over a given number of steps, with a linear warm-up and a cosine."""
+"""Train heads: AdamW over a given number of steps, with linear warm-up and cosine decay."""
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from flip.train.optimizer import parameter_groups
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Of the step, counted from 0."""
+    """Return the learning rate of a step, counted from 0."""
     warmup = schedule.warmup * schedule.steps
     if step < warmup:
         return schedule.lr * (step + 1) / (warmup + 1)
@@ -21,7 +22,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 def batches(items: int, size: int, seed: int) -> Iterator[Tensor]:
-    """Numbers of the items of each step, without end: every item once, in another order each time."""
+    """Yield the indices [size] of each step's items without end: epochs of random permutations."""
     generator, left = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.int64)
     while True:
         while len(left) < size:
@@ -36,13 +37,14 @@ def fit(
     items: int,
     schedule: Schedule,
     seed: int,
-    groups: list[dict] | None = None,
+    groups: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Trains a head in place; `loss` is that of the items of these numbers. `groups` of its parameters may have a
-    weight decay and a share of the learning rate of their own.
+    """Train a head in place; `loss` maps indices of items to their loss.
+
+    `groups` of parameters, for AdamW, may have their own weight decay and a factor `lr_scale` of the learning rate.
 
     Raises:
-        ValueError: its weights are no numbers in the end.
+        ValueError: weights are not finite at the end.
     """
     optimizer = torch.optim.AdamW(groups or parameter_groups(head, schedule.weight_decay), lr=schedule.lr)
     head.train()

@@ -1,7 +1,7 @@
-"""Heads on the states of patches: an encoder-decoder that says what a picture shows, and an encoder of patches and
-question together that answers it (FLIP, section 4.2; there after METER, Dou et al. 2022, with a pre-trained RoBERTa).
+"""Define heads on frozen patch features: an encoder-decoder for captioning, and a joint encoder of patches and question
+for question answering (FLIP, section 4.2; there after METER, Dou et al. 2022, with a pre-trained RoBERTa).
 
-Widths and depths are parameters; their blocks are the towers', pre-LayerNorm with exact GELU.
+Widths and depths are parameters; blocks are those of the towers, pre-LayerNorm with exact GELU.
 """
 
 import torch
@@ -17,9 +17,9 @@ FORM = Blocks(activation="gelu", norm_epsilon=1e-6)
 
 
 class CrossAttention(nn.Module):
-    """Each word looks at all states."""
+    """Attend from each word to all states of the encoder."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
@@ -27,14 +27,16 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, states: Tensor) -> Tensor:
-        """[batch, words, width], states [batch, slots, width] -> [batch, words, width]."""
+        """Compute attention: [batch, words, width], states [batch, patches, width] -> [batch, words, width]."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         keys, values = self.keys_values(states).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.out(F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2))
 
 
 class DecoderBlock(nn.Module):
-    def __init__(self, tower: Tower, form: Blocks):
+    """Compute causal self-attention, cross-attention and an MLP, each after a LayerNorm and with a residual."""
+
+    def __init__(self, tower: Tower, form: Blocks) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(tower.width, eps=form.norm_epsilon) for _ in range(3))
         self.attention = Attention(tower.width, tower.heads, causal=True)
@@ -42,19 +44,21 @@ class DecoderBlock(nn.Module):
         self.mlp = mlp(tower.width, form.activation)
 
     def forward(self, x: Tensor, states: Tensor) -> Tensor:
+        """Compute the block: [batch, words, width], states [batch, patches, width] -> [batch, words, width]."""
         x = x + self.attention(self.norm1(x), None)
         x = x + self.cross_attention(self.norm2(x), states)
         return x + self.mlp(self.norm3(x))
 
 
 def embedded(table: nn.Embedding, positions: Tensor, ids: Tensor) -> Tensor:
+    """Return embeddings of ids [batch, words] plus positions: [batch, words, width]."""
     return table(ids) + positions[: ids.shape[1]]
 
 
 class Captioner(nn.Module):
-    """States [pictures, slots, width of the tower] and words so far -> the next one's logits."""
+    """Predict the next word of a caption from states [images, patches, width] of the image tower and previous words."""
 
-    def __init__(self, tower: Tower, width: int, vocabulary: int, slots: int):
+    def __init__(self, tower: Tower, width: int, vocabulary: int, slots: int) -> None:
         super().__init__()
         self.embed = nn.Linear(width, tower.width)
         self.encoder = Transformer(tower, FORM)
@@ -66,20 +70,20 @@ class Captioner(nn.Module):
         self.apply(initialize)
 
     def decode(self, encoded: Tensor, ids: Tensor) -> Tensor:
-        """Logits [batch, words, vocabulary] of what follows each word of ids [batch, words]."""
+        """Return logits [batch, words, vocabulary] of the word after each of ids [batch, words]."""
         x = embedded(self.words, self.positions, ids)
         for block in self.blocks:
             x = block(x, encoded)
         return self.predict(self.norm(x))
 
     def loss(self, states: Tensor, ids: Tensor) -> Tensor:
-        """Cross-entropy of the words after the first; ids [batch, words] end in PAD."""
+        """Return the mean cross-entropy of all words but the first; ids [batch, words] are padded with PAD."""
         logits = self.decode(self.encoder(self.embed(states)), ids[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
 
     @torch.no_grad()
     def say(self, states: Tensor) -> Tensor:
-        """The likeliest word each time, ids [pictures, words] after START, until all captions have ended."""
+        """Decode greedily until all captions have ended: ids [images, words], without START."""
         encoded = self.encoder(self.embed(states))
         ids = torch.full((len(states), 1), START, device=states.device)
         ended = torch.zeros(len(states), dtype=torch.bool, device=states.device)
@@ -91,9 +95,9 @@ class Captioner(nn.Module):
 
 
 class Answerer(nn.Module):
-    """States [batch, slots, width of the tower] and questions [batch, words] -> logits of all answers."""
+    """Classify questions [batch, words] about states [batch, patches, width] of the image tower into answers."""
 
-    def __init__(self, tower: Tower, width: int, vocabulary: int, slots: int, answers: int):
+    def __init__(self, tower: Tower, width: int, vocabulary: int, slots: int, answers: int) -> None:
         super().__init__()
         self.embed = nn.Linear(width, tower.width)
         self.words = nn.Embedding(vocabulary, tower.width)
@@ -106,7 +110,7 @@ class Answerer(nn.Module):
         self.apply(initialize)
 
     def forward(self, states: Tensor, ids: Tensor) -> Tensor:
-        """Logits [batch, answers]; ids end in PAD."""
+        """Return logits [batch, answers]; ids are padded with PAD."""
         first = self.class_token.expand(len(states), 1, -1)
         x = torch.cat([first, self.embed(states), embedded(self.words, self.positions, ids)], dim=1)
         packing = PackedBatch.from_mask(ids != PAD).with_prefix(x.shape[1] - ids.shape[1])

@@ -1,7 +1,7 @@
-"""METEOR (Denkowski and Lavie 2014) and SPICE (Anderson et al. 2016) of captions, by the jars of pycocoevalcap.
+"""Compute METEOR (Denkowski and Lavie 2014) and SPICE (Anderson et al. 2016) of captions, by pycocoevalcap's jars.
 
-They need Java, and SPICE a parser that pycocoevalcap would download: `missing` says what is not there, and nothing here
-fetches anything. Texts are words with single spaces between them, in lower case and without punctuation.
+They need Java, and SPICE a parser that pycocoevalcap would download: `missing` says what is missing, and nothing is
+downloaded here. Texts are words with single spaces between them, in lower case and without punctuation.
 """
 
 import json
@@ -12,24 +12,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-# Numbers and letters are to be read alike whatever the machine's language is.
+# Numbers and letters are read alike whatever the machine's locale is.
 LOCALE = ("-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
 MEMORY = {"meteor": "-Xmx2G", "spice": "-Xmx8G"}  # as pycocoevalcap has it
 PARSER = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-CHUNKS, LENGTHS, MATCHED = 20, [0, 1], [21, 22]  # places among METEOR's counts; of caption and reference
+CHUNKS, LENGTHS, MATCHED = 20, [0, 1], [21, 22]  # indices of METEOR's counts; of caption and reference
 
 
 def package() -> Path | None:
     """Return the folder of pycocoevalcap (the extra `captioning`), which is not imported: its jars are run."""
     found = find_spec("pycocoevalcap")
-    return Path(found.submodule_search_locations[0]) if found else None
+    places = found.submodule_search_locations if found else None
+    return Path(places[0]) if places else None
+
+
+def jar(name: str) -> Path:
+    """Return the path of a jar in the folder of pycocoevalcap, which has to be installed."""
+    folder = package()
+    assert folder is not None  # see `missing`
+    return folder / name
 
 
 def missing(score: str) -> str | None:
-    """Say why 'meteor' or 'spice' cannot be computed here; None if it can."""
+    """Return why 'meteor' or 'spice' cannot be computed on this machine; None if it can."""
     if shutil.which("java") is None:
         return f"{score.upper()} needs Java, which is not installed"
     if (folder := package()) is None:
@@ -42,12 +51,13 @@ def missing(score: str) -> str | None:
     return None
 
 
-def command(score: str, jar: Path, *options) -> list[str]:
+def command(score: str, jar: Path, *options: str | Path) -> list[str]:
+    """Return the command that runs a jar."""
     return ["java", MEMORY[score], *LOCALE, "-jar", str(jar), *map(str, options)]
 
 
-def ended(score: str, code: int, errors) -> ValueError:
-    """Of a process that did not do its work: how it ended, and the last that it said."""
+def failure(score: str, code: int, errors: IO[bytes]) -> ValueError:
+    """Return the error for a process that failed: how it ended, and the last line of its standard error."""
     errors.seek(0)
     said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
     how = f"was killed by signal {-code} (9: often for memory)" if code < 0 else f"ended with exit code {code}"
@@ -57,46 +67,57 @@ def ended(score: str, code: int, errors) -> ValueError:
 
 
 class Lines:
-    """A process that answers lines with lines.
+    """Talk to a process that answers each line with a line.
 
     Raises:
-        ValueError: when it is asked, or is to answer, and has ended.
+        ValueError: the process has ended when it is asked, or should answer.
     """
 
-    def __init__(self, process: subprocess.Popen, errors):
+    def __init__(self, process: subprocess.Popen[str], errors: IO[bytes]) -> None:
         self.process, self.errors = process, errors
 
     def ask(self, *parts: str) -> None:
+        """Send a line of parts."""
+        assert self.process.stdin is not None  # a pipe
         try:
             self.process.stdin.write(" ||| ".join(parts) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise ended("meteor", self.process.wait(), self.errors) from None
+            raise failure("meteor", self.process.wait(), self.errors) from None
 
     def answer(self) -> str:
+        """Return the next line of the process."""
+        assert self.process.stdout is not None  # a pipe
         if line := self.process.stdout.readline():
             return line.strip()
-        raise ended("meteor", self.process.wait(), self.errors)
+        raise failure("meteor", self.process.wait(), self.errors)
+
+    def close(self) -> None:
+        """Kill the process and close its pipes."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 @contextmanager
 def meteor_process() -> Iterator[Lines]:
-    jar, pipe = package() / "meteor" / "meteor-1.5.jar", subprocess.PIPE
-    words = command("meteor", jar, "-", "-", "-stdio", "-l", "en", "-norm")
+    """Run METEOR as a process that answers."""
+    pipe = subprocess.PIPE
+    words = command("meteor", jar("meteor/meteor-1.5.jar"), "-", "-", "-stdio", "-l", "en", "-norm")
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8")
+        lines = Lines(process, errors)
         try:
-            yield Lines(process, errors)
+            yield lines
         finally:
-            process.kill()
-            process.wait()
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
+            lines.close()
 
 
 def counted(process: Lines, captions: list[str], references: list[list[str]]) -> np.ndarray:
-    """Words and matches of each picture, as METEOR counts them [pictures, counts]; those of a set are their sums."""
+    """Return METEOR's counts of words and matches of each image [images, counts]; those of a set are their sums."""
     found = []
     for caption, some in zip(captions, references, strict=True):
         process.ask("SCORE", *some, caption)
@@ -105,16 +126,15 @@ def counted(process: Lines, captions: list[str], references: list[list[str]]) ->
 
 
 def evaluated(process: Lines, counts: np.ndarray) -> tuple[np.ndarray, float]:
-    """METEOR of each row of counts [rows], and of all together."""
+    """Return METEOR of each row of counts [rows], and of all rows together."""
     process.ask("EVAL", *(" ".join(map(repr, row)) for row in counts.tolist()))
     return np.array([float(process.answer()) for _ in counts]), float(process.answer())
 
 
 def spread(process: Lines, counts: np.ndarray) -> np.ndarray:
-    """METEOR of all rows of counts together, as a value per row whose mean it is [rows]: what all would lose without
-    the row (the jackknife)."""
+    """Return jackknife values of METEOR of all rows of counts together [rows]; their mean is the score."""
     _, whole = evaluated(process, counts)
-    # Chunks of a caption that is a reference word for word are no fault; METEOR leaves them out of a set's, too.
+    # Chunks of a caption that equals a reference are not penalized; METEOR leaves them out of a set's counts, too.
     right = (counts[:, CHUNKS] == 1) & (counts[:, LENGTHS] == counts[:, MATCHED]).all(axis=1)
     faults = counts.copy()
     faults[right, CHUNKS] = 0
@@ -123,13 +143,17 @@ def spread(process: Lines, counts: np.ndarray) -> np.ndarray:
 
 
 def meteor(captions: list[str], references: list[list[str]]) -> np.ndarray:
-    """METEOR 1.5 of the whole set, 1 at most, as a value per picture whose mean it is [pictures]."""
+    """Return values per image [images] whose mean is METEOR 1.5 of the whole set, at most 1.
+
+    Raises:
+        ValueError: its process failed.
+    """
     with meteor_process() as process:
         return spread(process, counted(process, captions, references))
 
 
 def spice(captions: list[str], references: list[list[str]]) -> np.ndarray:
-    """SPICE, an F-score of 1 at most, per picture [pictures].
+    """Return SPICE, an F-score of at most 1, of each image [images].
 
     Raises:
         ValueError: its process failed.
@@ -141,9 +165,9 @@ def spice(captions: list[str], references: list[list[str]]) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         given, result = Path(folder, "captions.json"), Path(folder, "scores.json")
         given.write_text(json.dumps(asked))
-        words = command("spice", package() / "spice" / "spice-1.0.jar", given, "-out", result, "-silent")
+        words = command("spice", jar("spice/spice-1.0.jar"), given, "-out", result, "-silent")
         if code := subprocess.run(words, cwd=folder, stdout=errors, stderr=errors, check=False).returncode:
-            raise ended("spice", code, errors)
+            raise failure("spice", code, errors)
         scores = {one["image_id"]: one["scores"]["All"]["f"] for one in json.loads(result.read_text())}
     return np.array([scores[row] for row in range(len(captions))], float)
 

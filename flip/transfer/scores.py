@@ -1,8 +1,8 @@
-"""Scores of captions: CIDEr-D and BLEU-4, as pycocoevalcap computes them, from words alone and without Java.
+"""Score captions by CIDEr-D and BLEU-4, as pycocoevalcap computes them, from words alone and without Java.
 
-A score of a whole set that is no mean over its pictures becomes one: each picture gets the set's score, plus what the
-score's derivative says of it. The mean of these is the score, and resampling them gives its interval (the infinitesimal
-jackknife, Efron 1982), so that a table treats it as any other metric.
+A score of a whole set that is no mean over images is turned into one by the infinitesimal jackknife (Efron 1982): each
+image gets the set's score plus its influence, the derivative with respect to its weight. The mean of these values is
+the score, and resampling them gives its interval, so that a table treats it as any other metric.
 """
 
 from collections import Counter
@@ -10,25 +10,29 @@ from math import exp, log
 
 import numpy as np
 
+Gram = tuple[str, ...]
+Vector = dict[Gram, float]
 ORDERS = range(1, 5)  # n-grams up to four words
-SIGMA = 6.0  # words; of CIDEr-D's penalty for captions of another length
+SIGMA = 6.0  # words, in CIDEr-D's Gaussian penalty for the difference in length
 
 
-def ngrams(tokens: list[str], order: int) -> Counter:
+def ngrams(tokens: list[str], order: int) -> Counter[Gram]:
+    """Count the n-grams of a caption."""
     return Counter(tuple(tokens[start : start + order]) for start in range(len(tokens) - order + 1))
 
 
-def weighted(tokens: list[str], rarity: dict[tuple, float], unseen: float, order: int) -> dict[tuple, float]:
-    """TF-IDF of a caption's n-grams; `unseen` is the rarity of those that no reference has."""
+def weighted(tokens: list[str], rarity: dict[Gram, float], unseen: float, order: int) -> Vector:
+    """Return TF-IDF of a caption's n-grams; `unseen` is the IDF of those that no reference has."""
     return {gram: count * rarity.get(gram, unseen) for gram, count in ngrams(tokens, order).items()}
 
 
-def norm(vector: dict) -> float:
+def norm(vector: Vector) -> float:
+    """Return the Euclidean norm."""
     return sum(value**2 for value in vector.values()) ** 0.5
 
 
-def similarity(caption: dict, reference: dict) -> float:
-    """Cosine of two vectors, of which the caption's counts no more than the reference's."""
+def similarity(caption: Vector, reference: Vector) -> float:
+    """Return the cosine of two vectors, the caption's clipped to the reference's."""
     together = sum(
         min(value, reference[gram]) * reference[gram] for gram, value in caption.items() if gram in reference
     )
@@ -36,8 +40,10 @@ def similarity(caption: dict, reference: dict) -> float:
 
 
 def cider(captions: list[list[str]], references: list[list[list[str]]]) -> np.ndarray:
-    """CIDEr-D per picture [pictures], 10 at most, of words of each caption and of each picture's references (Vedantam
-    et al. 2015, arXiv 1411.5726, section 5 with equation 6; n-grams' rarity is counted over these references)."""
+    """Return CIDEr-D of each image [images], at most 10, of words of its caption and of its references.
+
+    Vedantam et al. 2015 (arXiv 1411.5726), section 5 with equation 6; IDF is computed over these references.
+    """
     scores, unseen = np.zeros(len(captions)), log(len(references))
     for order in ORDERS:
         seen = Counter(gram for some in references for gram in {g for one in some for g in ngrams(one, order)})
@@ -52,11 +58,12 @@ def cider(captions: list[list[str]], references: list[list[list[str]]]) -> np.nd
 
 
 def bleu_counts(caption: list[str], references: list[list[str]]) -> np.ndarray:
-    """Of one picture, by order: n-grams that match and n-grams, then words and words of the reference nearest in length
-    [10]."""
+    """Return BLEU's counts of one image [10]: by order, matching n-grams and n-grams; words, and words of the reference
+    of the nearest length."""
     found = []
     for order in ORDERS:
-        own, best = ngrams(caption, order), Counter()
+        own = ngrams(caption, order)
+        best: Counter[Gram] = Counter()
         for one in references:
             best |= ngrams(one, order)
         found += [sum((own & best).values()), sum(own.values())]
@@ -65,7 +72,7 @@ def bleu_counts(caption: list[str], references: list[list[str]]) -> np.ndarray:
 
 
 def bleu(captions: list[list[str]], references: list[list[list[str]]]) -> np.ndarray:
-    """BLEU-4 of the whole set (Papineni et al. 2002), 1 at most, as a value per picture whose mean it is [pictures]."""
+    """Return values per image [images] whose mean is BLEU-4 of the whole set (Papineni et al. 2002), at most 1."""
     counts = np.array([bleu_counts(*one) for one in zip(captions, references, strict=True)])
     mean = counts.mean(axis=0)
     if not mean[:8].all():
@@ -82,7 +89,9 @@ def bleu(captions: list[list[str]], references: list[list[list[str]]]) -> np.nda
 
 
 def ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The mean over all answers, of which each picture has `counts` with these `sums`, as a value per picture whose
-    mean it is [pictures]."""
+    """Return values per image [images] whose mean is the mean over all answers.
+
+    Each image has `counts` answers, whose scores add up to `sums`.
+    """
     score = sums.sum() / counts.sum()
     return score + (sums - score * counts) / counts.mean()

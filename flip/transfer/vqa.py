@@ -1,7 +1,7 @@
-"""Visual question answering: a head learns to choose from the answers of the training split.
+"""Train and evaluate a head for visual question answering, which classifies into answers of the training split.
 
-The head learns what each answer is worth, as VQAv2 scores it, by binary cross-entropy (FLIP, section 4.2); what its
-best answer is worth is what counts.
+The head learns the VQAv2 scores of all answers by binary cross-entropy (FLIP, section 4.2); the metric is the score of
+the answer that it ranks first.
 """
 
 from collections import Counter, defaultdict
@@ -22,13 +22,13 @@ from flip.transfer.words import Vocabulary
 
 
 def known_answers(notes: list[list[Question]], least: int) -> list[str]:
-    """Those that are the right answer, in someone's eyes, to at least `least` questions."""
+    """Return the answers that an annotator gave to at least `least` questions."""
     counts = Counter(answer for some in notes for one in some for answer in soft_scores(one.answers))
     return sorted(answer for answer, count in counts.items() if count >= least)
 
 
 def targets(asked: list[Question], answers: list[str]) -> Tensor:
-    """Scores [questions, answers]."""
+    """Return the scores of all answers to all questions [questions, answers]."""
     places, found = {answer: place for place, answer in enumerate(answers)}, torch.zeros(len(asked), len(answers))
     for row, one in zip(found, asked, strict=True):
         for answer, score in soft_scores(one.answers).items():
@@ -38,9 +38,12 @@ def targets(asked: list[Question], answers: list[str]) -> Tensor:
 
 
 def by_kind(asked: list[Question], owners: list[int], right: list[float]) -> dict[str, np.ndarray]:
-    """Values per picture whose mean is that of the questions' scores: of all questions (""), and of each kind: float32
-    [pictures that have any]. `owners` are the questions' pictures, `right` their scores."""
-    sums, counts = defaultdict(Counter), defaultdict(Counter)
+    """Return values per image whose mean is that of the questions' scores, for all questions ("") and for each kind.
+
+    Each is float32 [images that have any]. `owners` are the questions' images, `right` their scores.
+    """
+    sums: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for one, picture, score in zip(asked, owners, right, strict=True):
         for kind in {"", one.kind}:
             sums[kind][picture] += score
@@ -50,16 +53,16 @@ def by_kind(asked: list[Question], owners: list[int], right: list[float]) -> dic
 
 
 def numbered(split: Split) -> tuple[list[Question], Tensor]:
-    """All questions, and the picture of each [questions]."""
+    """Return all questions, and the index of the image of each [questions]."""
     pairs = [(one, row) for row, some in enumerate(split.notes) for one in some]
     return [one for one, _ in pairs], torch.tensor([row for _, row in pairs])
 
 
-def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Answerer, Vocabulary, list[str]]:
-    """A head that has learned from pictures and questions, its words, and the answers that it chooses from.
+def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Answerer, Vocabulary, list[str]]:
+    """Train a head; return it with its vocabulary and the answers that it chooses from.
 
     Raises:
-        ValueError: no answer is given often enough.
+        ValueError: no answer is given often enough, or weights are not finite at the end.
     """
     torch.manual_seed(seed)
     (asked, owners), answers = numbered(training), known_answers(training.notes, transfer.least)
@@ -70,7 +73,7 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
     width = training.states.shape[-1]
     head = Answerer(transfer.fusion, width, len(vocabulary), transfer.words, len(answers)).to(device)
 
-    def loss(rows):
+    def loss(rows: Tensor) -> Tensor:
         logits = head(training.states[owners[rows]].to(device).float(), ids[rows].to(device))
         return F.binary_cross_entropy_with_logits(logits, wanted[rows].to(device), reduction="sum") / len(rows)
 
@@ -80,9 +83,13 @@ def learned(training: Split, transfer: Transfer, seed: int, device: str) -> tupl
 
 @torch.no_grad()
 def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
-    """By metric, 'vqa' and 'vqa-<kind>', what `by_kind` says of the head's answers about the test pictures."""
+    """Train a head and return `by_kind` of its answers about the test images, by metric: 'vqa' and 'vqa-<kind>'.
+
+    Raises:
+        ValueError: as `train`.
+    """
     with torch.enable_grad():
-        head, vocabulary, answers = learned(training, transfer, seed, device)
+        head, vocabulary, answers = train(training, transfer, seed, device)
     asked, owners = numbered(test)
     ids, worth, right = vocabulary.encode([one.text for one in asked]), targets(asked, answers), []
     for rows in torch.arange(len(asked)).split(transfer.batch):

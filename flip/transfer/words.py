@@ -1,6 +1,6 @@
-"""Texts as numbers: a vocabulary of whole words, the same for all variants of a scale, whatever tokenizer they read by.
+"""Encode texts by a vocabulary of whole words, the same for all variants of a scale, whichever tokenizer they use.
 
-Words are lower-cased and lose their punctuation, as before COCO's captions are scored (there by Stanford's tokenizer).
+Words are in lower case without punctuation, as COCO's captions are before scoring (there by Stanford's tokenizer).
 """
 
 import re
@@ -15,13 +15,14 @@ SPECIAL = ("", "", "", "unknown")
 
 
 def words(text: str) -> list[str]:
+    """Split a text into words in lower case, without punctuation."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
 class Vocabulary:
-    """Of the words that occur at least `least` times in `texts`; a text becomes at most `slots` of them."""
+    """Hold the words that occur at least `least` times in `texts`; a text is cut to its first `slots` words."""
 
-    def __init__(self, texts: Iterable[str], least: int, slots: int):
+    def __init__(self, texts: Iterable[str], least: int, slots: int) -> None:
         counts = Counter(word for text in texts for word in words(text))
         self.slots = slots
         self.known = [*SPECIAL, *sorted(word for word, count in counts.items() if count >= least)]
@@ -31,7 +32,7 @@ class Vocabulary:
         return len(self.known)
 
     def encode(self, texts: list[str], framed: bool = False) -> Tensor:
-        """int64 [texts, slots], padded with PAD; if `framed`, START before and END after each, in two more slots."""
+        """Return ids, int64 [texts, slots], padded with PAD; if `framed`, between START and END, [texts, slots + 2]."""
         ids = torch.full((len(texts), self.slots + 2 * framed), PAD)
         for row, text in zip(ids, texts, strict=True):
             found = [self.ids.get(word, UNKNOWN) for word in words(text)][: self.slots]
@@ -40,6 +41,6 @@ class Vocabulary:
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """The words up to END."""
+        """Return the text of ids up to END."""
         end = ids.index(END) if END in ids else len(ids)
         return " ".join(self.known[number] for number in ids[:end] if number not in (PAD, START))

@@ -53,7 +53,7 @@ class Flava(ObjectiveSection):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all losses have a weight."""
+        """Return whether all losses have a weight."""
         return bool(self.mim and self.mlm and self.mmm_image and self.mmm_text and self.itm)
 
     @property
@@ -73,7 +73,7 @@ class Flava(ObjectiveSection):
         return self.mask_image if side == "patches" else self.mask_text
 
     def hidden_patches(self, patches: int) -> int:
-        """The most of a picture's patches that are hidden."""
+        """Return the largest number of masked patches of an image."""
         return int(self.mask_image * patches + 1e-6)
 
     def check(self, params: Any) -> None:

@@ -19,7 +19,7 @@ class Sigmoid(ObjectiveSection):
     )
 
     def initial_bias(self, batch: int) -> float | None:
-        """Before the first step with a global batch of so many pairs; None where there is no such parameter."""
+        """Return the initial bias for a global batch of so many pairs; None without such a parameter."""
         if not self.weight or self.bias is None:
             return None
         return -math.log(max(batch - 1, 1)) if self.bias == "matched" else self.bias

@@ -1,4 +1,4 @@
-"""Parameters of the data: where it comes from, the embedded world, download, shards, captions, augmentation, noise."""
+"""Define parameters of the data: source, synthetic data set, download, shards, captions, augmentation, noise."""
 
 from typing import Annotated, Literal
 
@@ -45,7 +45,7 @@ class Size(Section):
 
 
 class Filters(Section):
-    """Rows of the URL table to ask for; each filter that is absent keeps everything."""
+    """Select the rows of the URL table to download; a filter that is absent keeps everything."""
 
     language: Choice | None = None
     unsafe: Choice | None = None
@@ -54,7 +54,7 @@ class Filters(Section):
 
 
 class Source(Section):
-    """Where the URL table comes from."""
+    """Describe the source of the URL table."""
 
     table: Place = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
     url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
@@ -71,7 +71,7 @@ class Source(Section):
 
 
 class Faults(Section):
-    """Share of the world's URLs that answer as the web does when it fails."""
+    """Hold the shares of the synthetic data set's URLs that fail with simulated network errors."""
 
     not_found: Share
     forbidden: Share
@@ -90,11 +90,11 @@ class Faults(Section):
         return self
 
 
-Rendered = Annotated[int, Field(gt=0, le=10**7)]  # pictures of a test set
+Rendered = Annotated[int, Field(gt=0, le=10**7)]  # images of a test set
 
 
 class TestSets(Section):
-    """Pictures per test set of the world."""
+    """Hold the number of images per synthetic test set."""
 
     coarse: Rendered
     fine: Rendered
@@ -107,7 +107,7 @@ class TestSets(Section):
 
 
 class ProbeSets(Section):
-    """Labelled pictures of the world that linear probes are fitted on, beside the test pictures of a set."""
+    """Hold the number of synthetic images that linear probes of a test set are fitted on."""
 
     coarse: Rendered
     fine: Rendered
@@ -115,7 +115,7 @@ class ProbeSets(Section):
 
 
 class World(Section):
-    """The embedded world of captioned pictures."""
+    """Describe the synthetic data set of captioned images."""
 
     seed: Seed
     pictures: Natural = Field(description="rows of the URL table", le=10**9)
@@ -128,7 +128,7 @@ class World(Section):
 
 
 class Download(Section):
-    """img2dataset's options."""
+    """Hold img2dataset's options."""
 
     schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
         description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
@@ -146,7 +146,7 @@ class Download(Section):
 
 
 class Compact(Section):
-    """How pictures are stored once more, at the size that training needs."""
+    """Describe resized copies of the images, stored at the size that training needs."""
 
     image_size: Pixels = Field(description="shorter side, pixels; smaller pictures stay as they are")
     quality: int = Field(description="of the JPEGs", ge=1, le=100)
@@ -180,7 +180,7 @@ class Tokenizer(Section):
 
 
 class Captions(Section):
-    """How a caption becomes tokens, and these are put into its slots. What stays empty is never attended to."""
+    """Describe how a caption becomes tokens, and how these fill token positions; padding is never attended to."""
 
     tokenizer: Literal["scale", "clip"] = Field(
         description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
@@ -195,16 +195,16 @@ class Captions(Section):
 
     @property
     def translated(self) -> list[str]:
-        """Those that captions do not come in."""
+        """Return the languages that captions are translated to."""
         return [language for language in self.languages if language != ENGLISH]
 
     @property
     def language_key(self) -> str:
-        """What files of captions in these languages go by."""
+        """Return the name of files of captions in these languages."""
         return "-".join(self.languages)
 
     def untranslated(self, source: Source) -> str | None:
-        """Why these captions cannot be had from the source; None if they can."""
+        """Return why the source cannot provide these captions; None if it can."""
         world = source.table == "world"
         missing = [one for one in self.translated if one not in WORLD_LANGUAGES] if world else self.translated
         if not missing or (source.translations and not world):
@@ -226,7 +226,7 @@ class Captions(Section):
 
 
 class Augmentation(Section):
-    """Random resized crop; no colour changes (FLIP, appendix)."""
+    """Describe the random resized crop; there are no colour changes (FLIP, appendix)."""
 
     crop_area: Range[Annotated[float, Field(gt=0, le=1)]] = Field(
         description="smallest and largest share of the area; [1, 1]: the whole picture"
@@ -238,7 +238,7 @@ class Augmentation(Section):
 
 
 class Noise(Section):
-    """Training pairs corrupted on purpose; drawn for each kind by itself, anew whenever a pair is seen."""
+    """Describe training pairs corrupted on purpose; each kind is drawn by itself, whenever a pair is seen."""
 
     images: Share = Field(description="share of pictures replaced by uniform noise")
     texts: Share = Field(description="share of captions whose words are replaced by random tokens")
@@ -250,7 +250,8 @@ class Noise(Section):
 
 
 class Views(Augmentation):
-    """SimCLR's two views of a picture (Chen et al. 2020, appendix A): crops in other colours, some gray or blurred.
+    """Describe SimCLR's two views of an image (Chen et al. 2020, appendix A): crops in other colours, some gray or
+    blurred.
 
     Brightness, contrast and saturation are multiplied by 1 +- a number up to the one given; order and use as in
     torchvision's ColorJitter.
@@ -270,7 +271,7 @@ class Views(Augmentation):
 
 class Mix(Section):
     """Say what the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
-    (FLAVA, Table A.2: 0.70 pairs, 0.15 pictures, 0.15 texts, of a data set each)."""
+    (FLAVA, Table A.2: 0.70 pairs, 0.15 images, 0.15 texts, of a data set each)."""
 
     pairs: Share = Field(description="share of the samples whose picture and caption all losses read")
     images: Share = Field(description="share of the samples whose picture alone is read, by mim")

@@ -1,4 +1,4 @@
-"""Parameters of the evaluation."""
+"""Define parameters of the evaluation."""
 
 from typing import Literal
 
@@ -44,15 +44,15 @@ class Evaluate(Section):
     @field_validator("sets", "languages", mode="before")
     @classmethod
     def there(cls, sets):
-        """Without those that the scale does not have."""
+        """Drop the sets that the scale does not have."""
         return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
 
     def of(self, languages) -> dict[str, str]:
-        """Role -> place of the sets for a model that reads these languages."""
+        """Return the place of each set by role, for a model that reads these languages."""
         return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
 
     def measure(self, role: str) -> str:
-        """How classification of a set becomes a number."""
+        """Return the measure of classification on a set."""
         place = self.sets.get(role, "world")  # captions in other languages are none of them
         known = public.at(place)
         return self.measures.get(role) or (known.measure if known else ACCURACY)

@@ -1,4 +1,4 @@
-"""Parameters of the model: size, form, where its towers begin, what is masked."""
+"""Define parameters of the model: size, form, initial weights of the towers, masking."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from flip.config.sections.types import Few, Pixels, Place, Section, Share, Temperature, Tiny, Width
 
-MANY_PATCHES = 2**16  # of a picture: a square of attention over more does not fit anywhere
+MANY_PATCHES = 2**16  # of an image: a square of attention over more does not fit anywhere
 
 
 class Tower(Section):
@@ -45,7 +45,7 @@ class Model(Section):
 
     @property
     def grid(self) -> int:
-        """Patches along a side."""
+        """Return the number of patches along a side."""
         return self.image // self.patch
 
     @property
@@ -54,7 +54,7 @@ class Model(Section):
 
 
 class Blocks(Section):
-    """What transformers of one size still differ in."""
+    """Hold what transformers of one size still differ in."""
 
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = Field(
         description="exact, its tanh approximation (SigLIP's), or x sigmoid(1.702 x) (OpenAI's CLIP weights)"
@@ -95,11 +95,11 @@ class TextForm(Blocks):
     projection: Literal["linear", "affine"] = Field(description="into the common space, without or with bias")
 
     def entry(self, width: int) -> int | None:
-        """Width of tokens' entries where there is a bottleneck before a tower of this width."""
+        """Return the width of the embedding bottleneck of a tower of this width, if it has one."""
         return None if self.bottleneck is None else max(round(self.bottleneck * width), 1)
 
     def check(self, captions, masking) -> None:
-        """Raises ValueError where the feature is the end or the start token's, and captions do not keep one."""
+        """Raise ValueError where the feature is the end or the start token's, and captions do not keep one."""
         token = {"last": "end", "first": "start"}.get(self.pooling)
         if token and not getattr(captions, token):
             raise ValueError(
@@ -116,14 +116,14 @@ class TextForm(Blocks):
 
 
 class Form(Section):
-    """What towers of one size differ in between CLIP, FLIP, SigLIP and FLAVA."""
+    """Hold what towers of one size differ in between CLIP, FLIP, SigLIP and FLAVA."""
 
     vision: VisionForm
     text: TextForm
 
 
 class TrainedTower(Section):
-    """Where a tower and its projection begin: anew, or from trained weights."""
+    """Describe the initial weights of a tower and its projection: random, or trained ones."""
 
     weights: Place | None = Field(
         description="variant, or .safetensors file with this project's names, whose tower it begins with, and whose "
@@ -140,11 +140,11 @@ class TrainedTower(Section):
 
     @property
     def has_lower_lr(self) -> bool:
-        """Whether it learns more slowly than the rest, if at all."""
+        """Return whether it learns more slowly than the rest, or not at all."""
         return False
 
     def must_be_there(self, params, side: str) -> None:
-        """Raises ValueError where there is no tower on this side, or `start` says where it begins."""
+        """Raise ValueError where there is no tower on this side, or `start` says where it begins."""
         if self.weights and params.start:
             raise ValueError(
                 f"start = '{params.start}' and {side}_tower.weights = '{self.weights}' both say where the {side} tower "
@@ -155,8 +155,8 @@ class TrainedTower(Section):
 
 
 class ImageTower(TrainedTower):
-    """And how fast the image tower learns: as all the rest, slowly (SigLIP, section 4.5: at a tenth of the rate, and
-    without weight decay), or not at all (LiT)."""
+    """Describe also how fast the image tower learns: as all the rest, slowly (SigLIP, section 4.5: at a tenth of the
+    rate, and without weight decay), or not at all (LiT)."""
 
     lr_scale: Share = Field(
         description="learning rate over that of the rest; below 1 without weight decay; 0: locked, its features of all "
@@ -181,7 +181,8 @@ class ImageTower(TrainedTower):
         return self.lr_scale < 1
 
     def check(self, params) -> None:
-        """Raises ValueError for a locked tower that would not see each picture once, whole, or where none begins."""
+        """Raise ValueError for a locked tower that would not see each image once, unmasked, or that has no trained
+        weights."""
         self.must_be_there(params, "image")
         augmentation = params.augmentation
         plain = {
@@ -203,7 +204,8 @@ class ImageTower(TrainedTower):
 
 
 class TextTower(TrainedTower):
-    """Of the text tower, which then learns as all the rest (FLAVA begins with one of MLM on texts alone)."""
+    """Describe those of the text tower, which learns as all the rest (FLAVA starts from one trained by MLM on
+    texts)."""
 
     def check(self, params) -> None:
         self.must_be_there(params, "text")
@@ -216,13 +218,13 @@ class Masking(Section):
 
 
 def must_keep(key: str, kept: int, slots: int) -> None:
-    """Raises ValueError where a mask, named by its key, leaves none of the slots."""
+    """Raise ValueError where a mask, named by its key, leaves no position."""
     if kept < 1:
         raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
 
 
 class Logits(Section):
-    """How cosines become logits: times a scale that is learned."""
+    """Describe how cosines become logits: times a learned scale."""
 
     temperature: Temperature = Field(description="1 / scale at the start")
     max_scale: float | None = Field(

@@ -1,4 +1,4 @@
-"""Parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
+"""Define parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from flip.config.sections.types import Distinct, Name, Prose, Section, Text
 
 
 class Law(Section):
-    """Runs of one kind: some that a law of scaling is fitted to, and some that it is compared with."""
+    """Name the runs that a scaling law is fitted to, and those that it is compared with."""
 
     fitted: Distinct[Name] = Field(description="variants, least compute first", min_length=3)
     held_out: Distinct[Name] = Field(description="variants that the fit does not see", min_length=1)
@@ -21,7 +21,7 @@ class Law(Section):
 
 
 class Scaling(Section):
-    """How the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
+    """Describe how the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
 
     metric: Name = Field(description="an accuracy; its error is 100% minus it")
     laws: dict[Text, Law] = Field(
@@ -30,7 +30,7 @@ class Scaling(Section):
 
 
 class Report(Section):
-    """A page of tables, made by a target of its own that trains only the variants which they name."""
+    """Describe a page of tables, made by a target of its own that trains only the variants in them."""
 
     title: Text = Field(description="what the page is called")
     question: Prose = Field(description="what its tables answer")
@@ -38,7 +38,8 @@ class Report(Section):
     scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
 
     def unmeasured(self, tables: dict) -> str | None:
-        """Which run of a law is in none of the report's tables, if one is: they are what is trained and measured."""
+        """Return a run of a law that is in none of the report's tables, if any: only those are trained and
+        evaluated."""
         for label, law in self.scaling.laws.items() if self.scaling else ():
             for name in (*law.fitted, *law.held_out):
                 if not any(name in one.variants and self.scaling.metric in one.metrics for one in tables.values()):

@@ -1,4 +1,4 @@
-"""Parameters of jobs: what each asks the cluster for."""
+"""Define parameters of jobs: the resources that each requests from the cluster."""
 
 from pydantic import Field, model_validator
 
@@ -6,7 +6,7 @@ from flip.config.sections.types import Count, Few, Natural, Section
 
 
 class Job(Section):
-    """What a job of a stage asks the cluster for."""
+    """Describe the resources that a job of a stage requests."""
 
     threads: Few = Field(description="processor cores per process")
     gpus: int = Field(description="GPUs per process", ge=0, le=1000)
@@ -15,7 +15,7 @@ class Job(Section):
 
 
 class Training(Job):
-    """A job of many processes, which is stopped ahead of its time limit and queued again."""
+    """Describe a job of many processes, which is stopped before its time limit and queued again."""
 
     nodes: Few
     processes: Few = Field(description="processes per node")
@@ -35,7 +35,7 @@ class Training(Job):
 
     @property
     def cores(self) -> int:
-        """Processor cores per node."""
+        """Return the number of CPU cores per node."""
         return self.processes * self.threads
 
 

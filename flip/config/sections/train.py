@@ -1,4 +1,4 @@
-"""How a variant is trained: batch, schedule, optimizer, checkpoints, guards."""
+"""Define how a variant is trained: batch, schedule, optimizer, checkpoints, guards."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', 
 
 
 class Train(Section):
-    """AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
+    """Describe AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
 
     batch: Batch = Field(description="pairs per step of the unmasked baseline")
     batch_scale: Natural = Field(description="this variant's batch over the baseline's", le=10**4)
@@ -71,7 +71,7 @@ class Train(Section):
 
     @property
     def autocast(self) -> str:
-        """Type of the numbers that go into products; those in float8 are made of them there."""
+        """Return the data type of activations; float8 products convert them."""
         return "float32" if self.precision == "float32" else "bfloat16"
 
     @property
@@ -80,7 +80,7 @@ class Train(Section):
 
     @property
     def warmup(self) -> int:
-        """Pairs until the peak learning rate."""
+        """Return the number of pairs until the peak learning rate."""
         return round(self.warmup_samples * self.warmup_scale)
 
     @property
@@ -88,9 +88,9 @@ class Train(Section):
         return self.epochs * self.epochs_scale
 
     def pairs(self, samples: int) -> int:
-        """How many of `samples` pairs are trained on, at least one."""
+        """Return how many of `samples` pairs are trained on, at least one."""
         return max(round(self.data_share * samples), 1)
 
     def steps(self, samples: int) -> int:
-        """Steps of the whole run on data of `samples` pairs: whole batches only, at least one."""
+        """Return the steps of the whole run on data of `samples` pairs: whole batches only, at least one."""
         return max(int(self.total_epochs * self.pairs(samples)) // self.global_batch, 1)

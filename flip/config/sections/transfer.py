@@ -1,4 +1,4 @@
-"""Parameters of what is trained to be measured: heads on frozen features, and image tower and classifier end to end."""
+"""Define parameters of transfer: heads on frozen features, and end-to-end fine-tuning of the image tower."""
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ LAYOUT = (
 
 
 class Schedule(Section):
-    """AdamW over a number of steps."""
+    """Describe AdamW over a number of steps."""
 
     steps: Count
     batch: Batch = Field(description="captions, questions or pictures per step")
@@ -23,8 +23,8 @@ class Schedule(Section):
 
 
 class Finetuning(Schedule):
-    """Of the image tower, with a new linear classifier on its pooled features (FLIP, Table 12), on the training split
-    of each set of which a table names `<set>-finetuned`."""
+    """Describe fine-tuning of the image tower with a new linear classifier on its pooled features (FLIP, Table 12), on
+    the training split of each set of which a table names `<set>-finetuned`."""
 
     layer_decay: float = Field(description="ratio of a layer's learning rate to that of the layer above it", gt=0, le=1)
     smoothing: Part = Field(description="share of the target that is spread over all classes")
@@ -32,8 +32,8 @@ class Finetuning(Schedule):
 
 
 class Transfer(Schedule):
-    """Captioning and visual question answering, learned by heads on what a frozen image tower makes of each patch; for
-    variants of which a table names such metrics (FLIP, section 4.2, trains the tower, too)."""
+    """Describe heads for captioning and visual question answering on frozen patch features, for variants of which a
+    table names such metrics (FLIP, section 4.2, trains the tower, too)."""
 
     caption: Place | None = Field(
         description=f"'world', or {LAYOUT}; beside each picture a .txt of captions, a line each (as COCO's)"

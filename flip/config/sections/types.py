@@ -1,4 +1,4 @@
-"""What the sections of params.yaml are built from: numbers that are finite and of a possible size, names, texts."""
+"""Define the types of values in params.yaml: finite numbers in a range, names, texts."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -10,7 +10,7 @@ Kind = TypeVar("Kind", bound=Hashable)
 
 
 def once_each(names: list) -> list:
-    """The list, if nothing is in it twice.
+    """Return the list, if nothing is in it twice.
 
     Raises:
         ValueError: something is.
@@ -21,7 +21,7 @@ def once_each(names: list) -> list:
 
 
 def printed(text: str) -> str:
-    """The text, if it is one that can be seen.
+    """Return the text, if it is printable.
 
     Raises:
         ValueError: it is blank, begins or ends with a space, or has characters that have no look.
@@ -34,7 +34,7 @@ def printed(text: str) -> str:
 
 
 def no_option(text: str) -> str:
-    """The text, if no command takes it for an option.
+    """Return the text, if no command takes it for an option.
 
     Raises:
         ValueError: one does.
@@ -45,7 +45,7 @@ def no_option(text: str) -> str:
 
 
 def printed_lines(text: str) -> str:
-    """The same of several lines, the last of which may end.
+    """Return a text of several printable lines; the last may end with a line feed.
 
     Raises:
         ValueError: as of `printed`.
@@ -55,7 +55,7 @@ def printed_lines(text: str) -> str:
 
 
 def ascending(pair: tuple[float, float]) -> tuple[float, float]:
-    """The pair, if its first number is not above the second.
+    """Return the pair, if its first number is not above the second.
 
     Raises:
         ValueError: it is.
@@ -94,6 +94,6 @@ Range = Annotated[tuple[Kind, Kind], AfterValidator(ascending)]
 
 
 class Section(BaseModel):
-    """A group of parameters: unknown keys are errors, numbers are finite, values do not change."""
+    """Define a group of parameters: unknown keys are errors, numbers are finite, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

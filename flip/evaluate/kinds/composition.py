@@ -1,5 +1,5 @@
-"""Whether a model takes a caption for more than its words: of two that differ in one respect, or have the same words in
-another order, the picture should be nearer the right one (SugarCrepe, Hsieh et al. 2023, section 4)."""
+"""Measure compositionality (hard negatives): of two captions that differ in one respect, or have the same words in
+another order, the image should be nearer to the right one (SugarCrepe, Hsieh et al. 2023, section 4)."""
 
 from collections import defaultdict
 from itertools import chain, islice
@@ -21,16 +21,16 @@ from flip.testsets.reader import to_square
 
 
 def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
-    """1 where the picture is nearer the right caption, 0 where the wrong one is; 1/2 where a model cannot tell them
-    apart, which is what guessing would give. All features are [pairs, embedding], of any length."""
+    """Return 1 where the image is nearer to the right caption, 0 where to the wrong one; 1/2 for a tie, which is the
+    value for guessing. All features are [pairs, embedding], of any length."""
     image, right, wrong = (exact(F.normalize(one, dim=-1)) for one in (image, right, wrong))
     return ((image * right).sum(dim=-1) - (image * wrong).sum(dim=-1)).sign() / 2 + 0.5
 
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
-    """By kind, `preference` for each sample that has such a pair, its mean where it has several; as `by_image` stores
-    it, since a picture may be there in several samples."""
+    """Return by kind `preference` for each sample that has such a pair, its mean where it has several; as `by_image`
+    stores it, since an image may be there in several samples."""
     found, owners, alike, side = defaultdict(list), defaultdict(list), Firsts(), model.params.model.image
     every = chain.from_iterable(map(samples, tars(folder)))
     while some := list(islice(every, batch)):

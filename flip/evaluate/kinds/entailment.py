@@ -1,5 +1,5 @@
-"""Whether a model can tell that a statement is right: of a picture (a task of vision and language together), and beside
-a caption of that picture (a task of language alone).
+"""Measure whether a model can tell that a statement is right: of an image (a task of vision and language together), and
+of a caption of that image (a task of language alone).
 
 A linear probe answers, fitted to the set's training split. It reads the state of the multimodal encoder where there is
 one (FLAVA, section 4: its tasks of both sides), else how two features differ and where they agree, |u - v| and u * v
@@ -23,13 +23,14 @@ from flip.testsets.layout import tars
 
 
 def pair(u: Tensor, v: Tensor) -> Tensor:
-    """What a probe reads of two features [batch, width] of any length: [batch, 2 * width]."""
+    """Return the input of a probe for two features [batch, width] of any length: [batch, 2 * width]."""
     u, v = F.normalize(u, dim=-1), F.normalize(v, dim=-1)
     return torch.cat([(u - v).abs(), u * v], dim=-1)
 
 
 def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
-    """Of uint8 pictures [batch, height, width, 3] and statements, token ids [batch, slots]."""
+    """Return the input of a probe for uint8 images [batch, height, width, 3] and statements, token ids [batch,
+    slots]."""
     if model.params.flava.is_multimodal:
         return model.passes["flava"].class_states(model, images, ids)
     return pair(model.encode_image(images), model.encode_text(ids))
@@ -37,7 +38,7 @@ def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device: str) -> dict[str, Features]:
-    """By task, what a probe reads of a split: of its pictures and labels, and its captions and statements."""
+    """Return by task the inputs of a probe for a split: for images and statements, and for captions and statements."""
     found, labels, start = {}, [], 0
     for images, targets in loader:
         captions, claims = zip(*lines[start : start + len(targets)], strict=True)
@@ -53,10 +54,10 @@ def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device:
 
 
 def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
-    """By task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since a picture may be there
-    with several statements; those that the model can do.
+    """Return by task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since an image may be
+    there with several statements; those that the model can do.
 
-    `loaders` give pictures and labels of the splits train and test.
+    `loaders` give images and labels of the splits train and test.
     """
     from flip.evaluate import probe  # here, as scikit-learn takes two seconds to import
 

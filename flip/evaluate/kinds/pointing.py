@@ -1,8 +1,8 @@
-"""Where a model looks: how well each patch fits a caption, and whether the best one shows what the caption names.
+"""Measure pointing: how well each patch fits a caption, and whether the best one shows what the caption names.
 
 Pointing accuracy is that of the pointing game (Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop").
 The best patch is a hit if its centre lies in the box. There is no tolerance around boxes, as objects are larger than
-patches: so a random map scores the boxes' share of the picture.
+patches: so a random map scores the boxes' share of the image.
 """
 
 from itertools import chain
@@ -26,26 +26,26 @@ from flip.testsets.reader import to_square
 
 
 def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
-    """Cosine of each patch with its picture's caption [pictures, grid, grid].
+    """Compute the cosine of each patch with its image's caption [images, grid, grid].
 
-    `images` are uint8 [pictures, height, width, 3], `text` are features [pictures, embedding] of any length.
+    `images` are uint8 [images, height, width, 3], `text` are features [images, embedding] of any length.
 
-    Each patch is pooled and projected as if it were the picture's only one: one meaning for all poolings. With mean
-    pooling, the picture's feature is the mean of what is compared here; with max pooling, its channels are chosen from
+    Each patch is pooled and projected as if it were the image's only one: one meaning for all poolings. With mean
+    pooling, the image's feature is the mean of what is compared here; with max pooling, its channels are chosen from
     the same tokens. Beside a class token, patches take its projection, through which no loss ever saw them. Attention
     pooling of a single token has nothing to weigh: it gives what the token has to say, and leaves out how much the
-    picture's feature takes of it, which is the same for every caption.
+    image's feature takes of it, which is the same for every caption.
     """
-    tokens = model.vision.patches(model.vision(images))  # [pictures, patches, width]
+    tokens = model.vision.patches(model.vision(images))  # [images, patches, width]
     alone = model.project_image(tokens.flatten(0, 1)[:, None]).unflatten(0, tokens.shape[:2])
     cosines = (F.normalize(alone, dim=-1) * F.normalize(text, dim=-1)[:, None]).sum(dim=-1)
     return cosines.unflatten(1, (model.params.model.grid, -1))
 
 
 def hits(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Whether the centre of the most relevant patch lies in the box: bool [pictures]; never, where a map is no numbers.
+    """Return whether the centre of the most relevant patch lies in the box: bool [images]; False where a map has NaN.
 
-    Maps are [pictures, grid, grid], boxes [pictures, 4] left, top, right and bottom as shares of the picture's sides.
+    Maps are [images, grid, grid], boxes [images, 4] left, top, right and bottom as shares of the image's sides.
     """
     grid = maps.shape[-1]
     best = maps.flatten(1).argmax(dim=1)
@@ -56,8 +56,8 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
-    """1 where the model points at what is named, else 0, as `by_image` stores it: a picture may be there with several
-    boxes."""
+    """Return 1 where the model points at what is named, else 0, as `by_image` stores it: an image may be there with
+    several boxes."""
     found, alike, side = [], Firsts(), model.params.model.image
     for tar in tars(folder):
         pictures = list(samples(tar))
@@ -73,7 +73,7 @@ def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) 
 
 
 def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
-    """A cell with a box, its edges as shares of the sides: white with black beside it, to be seen on anything."""
+    """Draw a box on a cell, its edges as shares of the sides: white next to black, visible on any image."""
     picture = picture.copy()  # which is drawn into
     left, top, right, bottom = (round(edge * (SIDE - 1)) for edge in square)
     for value, thickness in ((0, 3), (255, 1)):
@@ -82,7 +82,8 @@ def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
 
 
 def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
-    """A cell in grey under the colours of its map [grid, grid], dark where it is lowest; a ring on the best patch."""
+    """Draw a cell in grey under the colours of its map [grid, grid], dark where it is lowest; a ring on the best
+    patch."""
     low, high = relevance.min(), relevance.max()
     scaled = (255 * (relevance - low) / max(high - low, 1e-12)).astype(np.uint8)
     colours = cv2.applyColorMap(cv2.resize(scaled, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_INFERNO)
@@ -96,7 +97,7 @@ def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
 
 
 def chosen(folder: Path) -> list[Sample]:
-    """The set's pictures that are shown."""
+    """Return the set's images that are shown."""
     places = set(spread(sum(len(members(tar)) for tar in tars(folder)), SHOWN))
     every = chain.from_iterable(map(samples, tars(folder)))
     return [sample for place, sample in enumerate(every) if place in places]
@@ -104,7 +105,8 @@ def chosen(folder: Path) -> list[Sample]:
 
 @torch.no_grad()
 def maps_of(model: TwoTowers, tokenize, folder: Path, device: str) -> tuple[bytes, dict]:
-    """A sheet (WebP) of relevance maps of test pictures, and facts about it: which captions, which are hits."""
+    """Draw a sheet (WebP) of relevance maps of test images, and return facts about it: which captions, which are
+    hits."""
     shown = chosen(folder)
     images = torch.stack([to_square(sample.picture, model.params.model.image) for sample in shown])
     text = model.encode_text(tokenize([sample.caption for sample in shown]).to(device))

@@ -1,8 +1,8 @@
-"""What a language is to the world's captions: words for all that can be said, and the grammar that puts them together.
+"""Describe a language of synthetic captions: words for all that can be said, and the grammar that combines them.
 
-Which of several words is taken, what is left out and in which order things are told is decided without knowing the
-language (flip.synthetic.captions). So each table has as many words as the English one, and the same draws give
-captions that say the same in every language.
+Which synonym is used, what is left out and in which order things are named is drawn independently of the language
+(flip.synthetic.captions). So each table has as many words as the English one, and the same draws give captions of the
+same meaning in every language.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def relation(text: str) -> str | tuple[str, str]:
 
 @dataclass(frozen=True)
 class Named:
-    """Hold what a caption says of a thing, or of several alike: entries of a language's tables; None is not told."""
+    """Hold what a caption says of a thing, or of several alike: entries of a language's tables, or None."""
 
     noun: Any
     hue: Any
@@ -32,8 +32,8 @@ class Named:
     in_colour: bool = False  # "a star in red"
 
     @property
-    def told(self) -> list:
-        """Return colour and texture, in their order, but for a colour that is told at the end."""
+    def told(self) -> list[Any]:
+        """Return colour and texture in their order, without a colour that comes at the end."""
         words = [None if self.in_colour else self.hue, self.kind]
         return [word for word in (words if self.hue_first else words[::-1]) if word is not None]
 
@@ -42,10 +42,10 @@ class Language:
     """Hold a language's words, from a YAML file: tables from what scenes are made of to words, the usual one first. A
     grammar says what forms an entry has (`noun`, `colour`), and inflects them."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         words = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
 
-        def table(name: str, entry: Callable[[str], Any]) -> dict[str, tuple]:
+        def table(name: str, entry: Callable[[str], Any]) -> dict[str, tuple[Any, ...]]:
             return {key: tuple(map(entry, some)) for key, some in words[name].items()}
 
         self.invariable = frozenset(words.get("invariable", ()))  # adjectives that agree with nothing
@@ -55,7 +55,7 @@ class Language:
         self.textures, self.backgrounds = table("textures", str), table("backgrounds", str)
         self.tags: dict[str, str] = words["tags"]  # backgrounds as keywords
         self.relations = table("relations", relation)
-        # What stands between two things where no one cares how they lie.
+        # Joins two things without saying how they lie.
         self.loosely = tuple(map(relation, words["loosely"]))
         self.numbers = tuple(map(tuple, words["numbers"]))  # two things, three things
         self.conjunction: str = words["conjunction"]
@@ -70,15 +70,15 @@ class Language:
         """Read a colour's entry."""
         return text
 
-    def one(self, noun) -> str:
+    def one(self, noun: Any) -> str:
         """Return the noun alone."""
         return noun.one
 
-    def many(self, noun) -> str:
+    def many(self, noun: Any) -> str:
         """Return its plural alone."""
         return noun.many
 
-    def tag(self, told, noun) -> str:
+    def tag(self, told: Any, noun: Any) -> str:
         """Return a colour or texture of the noun as a keyword."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class Language:
         """Return the thing in words, in a case."""
         raise NotImplementedError
 
-    def join(self, first: Named, relation, second: Named) -> str:
+    def join(self, first: Named, relation: str | tuple[str, str], second: Named) -> str:
         """Return one thing and where it is, or what it is with; relations are as `relation` reads them."""
         words, case = (relation, "") if isinstance(relation, str) else relation
         return f"{self.say(first)} {words} {self.say(second, case)}"

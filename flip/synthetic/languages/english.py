@@ -1,34 +1,37 @@
-"""English: nouns and adjectives are what they are."""
+"""Define English, where adjectives are not inflected."""
 
 from pathlib import Path
+from typing import Any
 
 from flip.synthetic.languages.base import Language, Named
 
 
 def plural(noun: str) -> str:
+    """Return the plural of a noun."""
     if noun.endswith(("fish", "carp")):
         return noun
     return noun + ("es" if noun.endswith(("s", "x", "sh", "ch")) else "s")
 
 
 def article(phrase: str) -> str:
+    """Return a phrase with its indefinite article."""
     return f"{'an' if phrase[0] in 'aeiouAEIOU' else 'a'} {phrase}"
 
 
 class English(Language):
     """Say it in English."""
 
-    def one(self, noun) -> str:
+    def one(self, noun: Any) -> str:
         return noun
 
-    def many(self, noun) -> str:
+    def many(self, noun: Any) -> str:
         return plural(noun)
 
-    def tag(self, told, noun) -> str:
+    def tag(self, told: Any, noun: Any) -> str:
         return told
 
     def say(self, named: Named, case: str = "") -> str:
-        """'a striped red star', 'two red stars', 'a star in red', 'red star'."""
+        """Return 'a striped red star', 'two red stars', 'a star in red', 'red star'."""
         if named.number:
             return " ".join([named.number, *named.told, plural(named.noun)])
         phrase = " ".join([*named.told, named.noun])

@@ -1,12 +1,14 @@
-"""German: three genders; adjectives follow article, gender and case; nouns keep their capitals."""
+"""Define German: three genders; adjectives agree with article, gender and case; nouns are capitalized."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flip.synthetic.languages.base import Language, Named
 
 
-class Noun(NamedTuple):
+class GermanNoun(NamedTuple):
+    """Hold the forms of a noun."""
+
     article: str  # der, die, das: its gender
     one: str
     many: str
@@ -14,6 +16,8 @@ class Noun(NamedTuple):
 
 
 class Colour(NamedTuple):
+    """Hold the forms of a colour; some are never inflected."""
+
     adjective: str
     noun: str  # as in "ein Stern in Rot"
     declined: bool = True
@@ -31,8 +35,8 @@ EIN = {
 }
 
 
-def declined(told, ending: str) -> str:
-    """A colour's or texture's adjective."""
+def declined(told: Colour | str, ending: str) -> str:
+    """Return the adjective of a colour or texture with an ending."""
     word = told.adjective if isinstance(told, Colour) else told
     return word if isinstance(told, Colour) and not told.declined else word + ending
 
@@ -40,20 +44,20 @@ def declined(told, ending: str) -> str:
 class German(Language):
     """Say it in German."""
 
-    def noun(self, text: str) -> Noun:
+    def noun(self, text: str) -> GermanNoun:
         """Read 'der Ball Bälle'."""
-        return Noun(*text.split())
+        return GermanNoun(*text.split())
 
     def colour(self, text: str) -> Colour:
         """Read 'rot Rot'."""
         adjective, noun = text.split()
         return Colour(adjective, noun, adjective not in self.invariable)
 
-    def tag(self, told, noun) -> str:
+    def tag(self, told: Any, noun: Any) -> str:
         return declined(told, "")
 
     def say(self, named: Named, case: str = "nominative") -> str:
-        """'ein gestreifter roter Stern', 'zwei rote Sterne'; dative: 'einem roten Stern', 'rotem Stern'."""
+        """Return 'ein gestreifter roter Stern', 'zwei rote Sterne'; dative: 'einem roten Stern', 'rotem Stern'."""
         noun = named.noun
         if named.number:
             return " ".join([named.number, *(declined(told, "e") for told in named.told), noun.many])

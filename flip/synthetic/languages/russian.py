@@ -1,14 +1,19 @@
-"""Russian: three genders, six cases, no articles; after two and three things stand in the genitive singular, after
-"пара" and "несколько" in the genitive plural. ё is written."""
+"""Define Russian: three genders, six cases, no articles.
+
+After two and three, nouns are in the genitive singular, after "пара" and "несколько" in the genitive plural. ё is
+written.
+"""
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flip.synthetic.languages.base import Language, Named
 
 
-class Noun(NamedTuple):
+class RussianNoun(NamedTuple):
+    """Hold the forms of a noun."""
+
     gender: str  # m, f, n
     nominative: str
     genitive: str
@@ -19,7 +24,7 @@ class Noun(NamedTuple):
 
 
 # Endings of adjectives by case and gender; `many` and `of_many` are plurals.
-HARD = {
+HARD: dict[str, Any] = {
     "nominative": {"m": "ый", "f": "ая", "n": "ое"},
     "genitive": {"m": "ого", "f": "ой", "n": "ого"},
     "instrumental": {"m": "ым", "f": "ой", "n": "ым"},
@@ -27,7 +32,7 @@ HARD = {
     "many": "ые",
     "of_many": "ых",
 }
-SOFT = {
+SOFT: dict[str, Any] = {
     "nominative": {"m": "ий", "f": "яя", "n": "ее"},
     "genitive": {"m": "его", "f": "ей", "n": "его"},
     "instrumental": {"m": "им", "f": "ей", "n": "им"},
@@ -38,12 +43,12 @@ SOFT = {
 
 
 def is_adjective(word: str) -> bool:
-    """The others are phrases that follow the noun: в полоску."""
+    """Return whether a word is an adjective; others are phrases that follow the noun: в полоску."""
     return word.endswith(("ый", "ой", "ий"))
 
 
 def declined(word: str, case: str, gender: str) -> str:
-    """An adjective, given as its masculine nominative; `case` may be `many` or `of_many`, too."""
+    """Inflect an adjective, given as its masculine nominative; `case` may be `many` or `of_many`, too."""
     endings = (SOFT if word.endswith("ий") else HARD)[case]
     ending = endings if isinstance(endings, str) else endings[gender]
     return word if (case, gender) == ("nominative", "m") else word[:-2] + ending
@@ -52,18 +57,18 @@ def declined(word: str, case: str, gender: str) -> str:
 class Russian(Language):
     """Say it in Russian."""
 
-    def noun(self, text: str) -> Noun:
+    def noun(self, text: str) -> RussianNoun:
         """Read 'f звезда звезды звездой звезде звёзды звёзд'."""
-        return Noun(*text.split())
+        return RussianNoun(*text.split())
 
-    def one(self, noun) -> str:
+    def one(self, noun: Any) -> str:
         return noun.nominative
 
-    def tag(self, told, noun) -> str:
+    def tag(self, told: Any, noun: Any) -> str:
         return declined(told, "nominative", noun.gender) if is_adjective(told) else told
 
     def say(self, named: Named, case: str = "nominative") -> str:
-        """'красная звезда в полоску', 'две красные звезды', 'пара красных звёзд', 'звезда красного цвета'."""
+        """Return 'красная звезда в полоску', 'две красные звезды', 'пара красных звёзд', 'звезда красного цвета'."""
         noun, number, form, adjectives = named.noun, [], case, case
         if named.number in ("пара", "несколько"):
             number, form, adjectives = [named.number], "of_many", "of_many"
@@ -76,8 +81,8 @@ class Russian(Language):
         colour = [declined(named.hue, "genitive", "m"), "цвета"] if named.in_colour else []
         return " ".join([*number, *told, getattr(noun, form), *behind, *colour])
 
-    def join(self, first: Named, relation, second: Named) -> str:
-        """With "со" before two consonants of which the first is a sibilant: со звездой."""
+    def join(self, first: Named, relation: str | tuple[str, str], second: Named) -> str:
+        """Join two things; with "со" before two consonants of which the first is a sibilant: со звездой."""
         return re.sub(r"\bс (?=[сзшж][бвгджзйклмнпрстфхцчшщ])", "со ", super().join(first, relation, second))
 
 

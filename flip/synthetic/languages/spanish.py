@@ -1,13 +1,13 @@
-"""Spanish: two genders; what is told of a thing follows it and agrees with it, unless it is a noun itself (naranja)."""
+"""Define Spanish: two genders; adjectives follow the noun and agree with it, unless they are nouns (naranja)."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flip.synthetic.languages.base import Language, Named
 
 
-class Noun(NamedTuple):
-    """None begins with a stressed a-, which would take "un" though feminine."""
+class SpanishNoun(NamedTuple):
+    """Hold the forms of a noun; none begins with a stressed a-, which would take "un" though feminine."""
 
     article: str  # un, una: its gender
     one: str
@@ -17,23 +17,23 @@ class Noun(NamedTuple):
 class Spanish(Language):
     """Say it in Spanish."""
 
-    def noun(self, text: str) -> Noun:
+    def noun(self, text: str) -> SpanishNoun:
         """Read 'una luna lunas'."""
-        return Noun(*(part.replace("_", " ") for part in text.split()))
+        return SpanishNoun(*(part.replace("_", " ") for part in text.split()))
 
-    def agreeing(self, word: str, noun: Noun, several: bool) -> str:
-        """Return a word, masculine and singular, as it goes with the noun: roja, rojos, azules."""
+    def agreeing(self, word: str, noun: SpanishNoun, several: bool) -> str:
+        """Return a word, given as masculine singular, in agreement with the noun: roja, rojos, azules."""
         if word in self.invariable:
             return word
         if word.endswith("o"):
             word = word[:-1] + ("a" if noun.article == "una" else "o")
         return word + ("" if not several else "s" if word[-1] in "aeo" else "es")
 
-    def tag(self, told, noun) -> str:
+    def tag(self, told: Any, noun: Any) -> str:
         return self.agreeing(told, noun, False)
 
     def say(self, named: Named, case: str = "") -> str:
-        """'una estrella roja a rayas', 'varias estrellas azules', 'una estrella en rojo'."""
+        """Return 'una estrella roja a rayas', 'varias estrellas azules', 'una estrella en rojo'."""
         noun, number = named.noun, named.number
         told = [self.agreeing(word, noun, number is not None) for word in named.told]
         if number:

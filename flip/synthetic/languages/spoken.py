@@ -1,5 +1,4 @@
-"""The languages that the world speaks, by their ISO 639-1 codes; flip.config.sections.data.WORLD_LANGUAGES names
-them, too."""
+"""List the languages of synthetic captions by ISO 639-1 code, as flip.config.sections.data.WORLD_LANGUAGES does."""
 
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.languages.german import GERMAN

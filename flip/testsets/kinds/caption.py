@@ -1,5 +1,5 @@
-"""Images with captions, for a head that learns to write them: a .txt holds them, a line each, and a .domain the name of
-the domain, where the set has several."""
+"""Read images with captions, for a head that learns to write them: a .txt holds them, a line each, and a .domain the
+name of the domain, where the set has several."""
 
 from flip.metrics.sets import SCORES
 from flip.testsets.kind import Kind
@@ -7,7 +7,8 @@ from flip.testsets.layout import captions
 
 
 class Caption(Kind):
-    """What a head says is compared with the captions; `taught_by` is the task whose training split it learns from."""
+    """Declare that what a head says is compared with the captions; `taught_by` is the task whose training split it
+    learns from."""
 
     name = taught_by = "caption"
     endings = tuple(f"-{score}" for score in SCORES)

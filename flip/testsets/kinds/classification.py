@@ -1,4 +1,4 @@
-"""Images with one class each: a .cls holds its number, classnames.txt a line per class, and
+"""Read images with one class each: a .cls holds its number, classnames.txt a line per class, and
 zeroshot_classification_templates.txt the prompts."""
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from flip.testsets.kind import Kind
 
 
 class Classification(Kind):
-    """Zero-shot by prompts; a probe and fine-tuning where there is a training split."""
+    """Measure zero-shot by prompts; a probe and fine-tuning where there is a training split."""
 
     name = "classification"
     endings = ("", f"-{PROBE}", f"-{FINETUNED}")

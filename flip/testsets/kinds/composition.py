@@ -1,4 +1,4 @@
-"""Images with pairs of captions, one right and one wrong in how its words go together, or in one of them.
+"""Read images with pairs of captions, one right and one wrong in how its words go together, or in one of them.
 
 As in SugarCrepe (Hsieh et al. 2023, arXiv 2306.14610), ARO (Yuksekgonul et al. 2023, arXiv 2210.01936) and Winoground
 (Thrush et al. 2022, arXiv 2204.03162). Beside each image, a .txt has one line per pair: its kind, the right caption and
@@ -28,7 +28,7 @@ def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
     """Give each image, encoded, with its pairs, in the order of the tar.
 
     Raises:
-        ValueError: no picture, no pair, or a line that is none.
+        ValueError: no image, no pair, or a line that is none.
     """
     for key, content in contents(tar):
         where = f"{tar}: {key}"
@@ -60,7 +60,7 @@ def counted(tars: list[Path]) -> dict[str, int]:
 
 
 class Composition(Kind):
-    """Of each pair, the image should be nearer the right caption."""
+    """Declare that of each pair, the image should be nearer to the right caption."""
 
     name = "composition"
     endings = tuple(f"-{pair}" for pair in PAIRS)

@@ -1,5 +1,5 @@
-"""Images with a statement each, right or contradicted, and a caption that settles the matter, too: a .cls holds the
-class (0: contradicted), a .txt caption and statement in two lines.
+"""Read images with a statement each, right or contradicted, and a caption that settles the matter, too: a .cls holds
+the class (0: contradicted), a .txt caption and statement in two lines.
 
 So one question is asked of images and of words: does a statement follow from an image, as in SNLI-VE (Xie et al. 2019,
 arXiv 1901.06706), and does it agree with a caption of that image, as in SNLI (Bowman et al. 2015)?
@@ -32,7 +32,7 @@ def texts(tars: list[Path]) -> list[list[str]]:
 
 
 class Entailment(Classification):
-    """A probe tells right statements: beside the image, and beside the caption."""
+    """Measure by a probe which statements are right: of the image, and of the caption."""
 
     name = "entailment"
     endings = ("-image", "-text")

@@ -1,4 +1,4 @@
-"""Images with several labels each: an .npy holds a 0 or 1 per class of classnames.txt."""
+"""Read images with several labels each: an .npy holds a 0 or 1 per class of classnames.txt."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from flip.testsets.kinds.classification import Classification
 
 
 class Multilabel(Classification):
-    """Measured as classification is, by a measure for labels."""
+    """Measure as classification, by a measure for labels."""
 
     name = "multilabel"
 

@@ -1,10 +1,10 @@
-"""Images of domains that captions to learn from do not show (Agrawal et al. 2019), laid out as those of captioning."""
+"""Read images of domains that training captions do not cover (Agrawal et al. 2019), laid out as those of captioning."""
 
 from flip.testsets.kinds.caption import Caption
 
 
 class Nocaps(Caption):
-    """What the head of captioning says of other images."""
+    """Measure the head for captioning on other images."""
 
     name = "nocaps"
 

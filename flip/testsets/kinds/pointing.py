@@ -1,6 +1,6 @@
-"""Images, each with a caption and the box of what the caption names.
+"""Read images, each with a caption and the box of what the caption names.
 
-Beside each image a .txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels
+For each image a .txt holds the caption and a .json the box, {"box": [left, top, right, bottom]}, its edges in pixels
 from the upper left corner of the image as it is displayed: after EXIF's orientation is applied.
 """
 
@@ -33,7 +33,7 @@ class Sample:
 
     @property
     def square(self) -> tuple[float, ...]:
-        """Return the box's edges seen in the central square of the picture, which is what models are shown: 0 to 1."""
+        """Return the box's edges seen in the central square of the image, which is what models are shown: 0 to 1."""
         width, height = self.size
         short = min(width, height)
         left, top = (width - short) // 2, (height - short) // 2
@@ -50,7 +50,7 @@ class Sample:
 
 
 def _box(content: bytes, size: tuple[int, int]) -> tuple[float, ...]:
-    """The box, if there is one with an area within the picture."""
+    """Return the box, if it has an area within the image."""
     try:
         left, top, right, bottom = (float(edge) for edge in json.loads(content)["box"])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
@@ -64,7 +64,7 @@ def samples(tar: Path) -> Iterator[Sample]:
     """Read the samples of a tar, in its order.
 
     Raises:
-        ValueError: a picture without a caption, or without a box that lies within it.
+        ValueError: an image without a caption, or without a box that lies within it.
     """
     for key, content in contents(tar):
         where = f"{tar}: {key}"
@@ -83,7 +83,7 @@ def samples(tar: Path) -> Iterator[Sample]:
 
 
 class Pointing(Kind):
-    """The patch that fits the caption best should lie in the box."""
+    """Declare that the patch that fits the caption best should lie in the box."""
 
     name = "pointing"
 

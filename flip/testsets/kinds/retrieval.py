@@ -1,4 +1,4 @@
-"""Images with captions: a .txt holds one or more, a line each."""
+"""Read images with captions: a .txt holds one or more, a line each."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from flip.testsets.kind import Kind
 
 
 class Retrieval(Kind):
-    """Captions find their images among all, and images their captions."""
+    """Measure whether captions find their images among all, and images their captions."""
 
     name = "retrieval"
     endings = tuple(f"-{side}-r{k}" for side in ("image", "text") for k in RECALLS)

@@ -1,5 +1,5 @@
-"""Images with questions, each with the answers of annotators (VQAv2, Goyal et al. 2017): a .json holds [{"question":
-text, "answers": [text, ...]}, ...]."""
+"""Read images with questions, each with the answers of annotators (VQAv2, Goyal et al. 2017): a .json holds
+[{"question": text, "answers": [text, ...]}, ...]."""
 
 import json
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from flip.testsets.kind import Kind
 
 
 class Question(NamedTuple):
-    """A question about an image."""
+    """Hold a question about an image."""
 
     kind: str  # colour, shape, count, place, relation; empty where it is not known
     text: str
@@ -17,7 +17,7 @@ class Question(NamedTuple):
 
 
 class Vqa(Kind):
-    """A head chooses an answer to each question."""
+    """Measure a head that chooses an answer to each question."""
 
     name = taught_by = "vqa"
     endings = ("", *(f"-{kind}" for kind in QUESTIONS))
