@@ -17,10 +17,12 @@ from pathlib import Path
 
 import yaml
 
+from flip.config.tree import read_tree
 from flip.files import write_json
 
 ROOT = Path(__file__).parent.parent
-FILES = ["Snakefile", "params.yaml", "dvc.yaml", "rules", "flip", "profiles", ".dvc", ".dvcignore", ".gitignore"]
+FILES = ["Snakefile", "params.yaml", "configs", "dvc.yaml", "rules", "flip", "profiles"]
+FILES += [".dvc", ".dvcignore", ".gitignore"]
 PARTS = 20
 # Takes the place of the command of every job.
 STAND_IN = """
@@ -69,7 +71,7 @@ def project(folder: Path, variants: int, shards: int) -> None:
     for name in FILES:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     path = folder / "params.yaml"
-    tree = yaml.safe_load(path.read_text())
+    tree = read_tree(path)
     names = [f"flip-{number}" for number in range(variants)]
     tree["variants"] = {name: {"masking": {"image": 0.5 * n / variants}} for n, name in enumerate(names)}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}

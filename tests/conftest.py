@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import flip.data.torchvision_operators  # noqa: F401  (before anything that imports torchvision)
 
@@ -131,10 +130,11 @@ def trained(change, small_data):
     """(variant, delta) -> a model with random weights, biases and gains among them, and its tokenizer."""
 
     from flip.config.frozen import merge
+    from flip.config.tree import read_tree
     from flip.data.tokenizer import Tokenizer
     from flip.model.two_towers import TwoTowers
 
-    variants = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+    variants = read_tree("params.yaml")["variants"]
 
     def made(variant="clip-form", delta=None):
         params = change(

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from flip.config.frozen import dump, merge
+from flip.config.frozen import dump, merge, to_yaml
+from flip.config.tree import read_tree
 from flip.files import write_atomic
 from tests.colour_sets import write_set
 from tests.conftest import SMALL
@@ -20,7 +21,7 @@ def small(change, variant: str, **delta):
 
 def write_folder(folder: Path, small_data: Path) -> Path:
     """params.yaml and data/tiny."""
-    shutil.copy("params.yaml", folder)
+    write_atomic(folder / "params.yaml", to_yaml(read_tree("params.yaml")))
     shutil.copytree(small_data, folder / "data" / "tiny")
     tests = folder / "data" / "tiny" / "tests"
     for name in SETS:

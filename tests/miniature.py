@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
+from flip.config.frozen import to_yaml
+from flip.config.tree import read_tree
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parent.parent
-FILES = ["Snakefile", "params.yaml", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
+FILES = ["Snakefile", "params.yaml", "configs", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
 FILES += [".dvc", ".dvcignore", ".gitignore"]
 VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
 METRICS = ["fine", "coarse", "retrieval-image-r1"]
@@ -85,11 +85,7 @@ def shrink(tree):
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],
         "cost": {"rounds": 3, "batch": 16},
-        "evaluate": {
-            "sets": dict.fromkeys(["fine", "coarse", "retrieval", "sketch"], "world"),
-            "batch": 64,
-            "probe": ["fine", "coarse"],
-        },
+        "evaluate": tree["scales"]["tiny"]["evaluate"] | {"batch": 64, "probe": ["fine", "coarse"]},
         "transfer": SMALL["transfer"] | {"steps": 20},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
@@ -118,6 +114,6 @@ def shrink(tree):
 
 
 def write_params(folder, change) -> None:
-    """Replaces params.yaml by what `change` makes of it."""
+    """Replaces params.yaml by what `change` makes of it, reports included and every `like` written out."""
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text())), sort_keys=False))
+    path.write_text(to_yaml(change(read_tree(path))))

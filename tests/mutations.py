@@ -10,7 +10,7 @@ SPECIALS = (
     "1e-3", "1.0e-3", "010", "0o17", "0x1F", "0b1", "1_000", "1:30", "1e30", "1.0e+30", "1.0e+999", "9" * 20, "-1",
     "0", "1", "2", "0.5", "1.5", "0.0", "1.0", "-0.0", "''", '" "', '"a\\0b"', '"a\\nb"', "[]", "{}", "[1, 2]", "[[a]]",
     "{a: 1}", "[0, 0]", "[1, 0]", "!!binary aGk=", "!!set {a, b}", "!!python/object:os.system {}", "!!str 1",
-    "!!int '1'", "&z [*z]", "*short", "*nothing", "world", "clip", "../x", "--help", "é", "\u200b", "=", "<<", "Yes",
+    "!!int '1'", "&z [*z]", "&z [1]", "*nothing", "world", "clip", "../x", "--help", "é", "\u200b", "=", "<<", "Yes",
     "NULL", "tiny", "'1'", "+1", ".5", "1.", "00", "0_", "5_000.0", "190:20:30", "%", "@x", "`x`", "| x", "> x", "'",
     '"', "{", "]",
 )  # fmt: skip
@@ -120,10 +120,13 @@ def pasted(text: str, random: Random) -> str:
     return "".join(lines[:place] + lines[start : start + length] + lines[place:])
 
 
-def anchor(text: str, random: Random) -> str:
-    found = _at(re.compile(r"[&*][a-z0-9-]+"), text, random)
-    other = _at(re.compile(r"[&*][a-z0-9-]+"), text, random)[0]
-    return _replaced(text, found, random.choice(("", other, found[0] + "x", found[0][:-1], found[0][0] + other[1:])))
+def like(text: str, random: Random) -> str:
+    """Another name after a `like`, or a merge key in its place."""
+    found = _at(re.compile(r"(?<=like: )[a-z0-9-]+"), text, random)
+    other = _at(re.compile(r"(?<=like: )[a-z0-9-]+"), text, random)[0]
+    return _replaced(
+        text, found, random.choice((other, misspelt(found[0], random), f"{found[0]}, <<: {other}", "null"))
+    )
 
 
 def encoded(text: str, random: Random) -> bytes:
@@ -160,7 +163,7 @@ WAYS = (
     possible,
     name,
     pasted,
-    anchor,
+    like,
     encoded,
     twice,
 )
@@ -182,28 +185,31 @@ def block(key: str, text: str = TEXT) -> str:
 REST = """
 variants:
   clip: {}
-  flip-50: &half {masking: {image: 0.5}, train: {batch_scale: 2}}
+  flip-50: {masking: {image: 0.5}, train: {batch_scale: 2}}
   flip-75: {masking: {image: 0.75}, train: {batch_scale: 4}}
   flip-50-tuned: {start: flip-50}
-  flip-50-mae: {<<: *half, reconstruction: {weight: 1.0}}
-  clip-short: {train: &short {epochs_scale: 0.25, warmup_scale: 0.25}}
+  flip-50-mae: {like: flip-50, reconstruction: {weight: 1.0}}
+  clip-short: {train: {epochs_scale: 0.25, warmup_scale: 0.25}}
   clip-half: {train: {epochs_scale: 0.5}}
-  clip-larger: {model: larger, train: *short}
+  clip-larger: {like: clip-short, model: larger}
   clip-form:
+    like: clip-short
     model: {tokens: 77}
     captions: {tokenizer: clip, start: true, end: true}
     form:
       vision: {pooling: class, positions: learned}
       text: {pooling: last, causal: true}
-    train: *short
-  sigmoid: &sigmoid
-    {logits: {temperature: 0.1, max_scale: null}, contrastive: {weight: 0.0}, sigmoid: {weight: 1.0}, train: *short}
-  sigmoid-matched: {<<: *sigmoid, sigmoid: {weight: 1.0, bias: matched}}
-  lit: &lit
+  sigmoid:
+    like: clip-short
+    logits: {temperature: 0.1, max_scale: null}
+    contrastive: {weight: 0.0}
+    sigmoid: {weight: 1.0}
+  sigmoid-matched: {like: sigmoid, sigmoid: {bias: matched}}
+  lit:
+    like: clip-short
     image_tower: {weights: clip-short, lr_scale: 0.0}
     augmentation: {crop_area: [1.0, 1.0], flip: false}
-    train: *short
-  siglit: {<<: [*sigmoid, *lit]}
+  siglit: {like: lit, contrastive: {weight: 0.0}, sigmoid: {weight: 1.0}, logits: {temperature: 0.1, max_scale: null}}
 reports:
   ablations:
     title: FLIP ablations
@@ -211,47 +217,40 @@ reports:
     about: >-
       Some sentences, and
       others.
+    tables:
+      a:
+        title: "Mask ratio: all"
+        variants: [clip, flip-50, flip-75, flip-50-tuned, flip-50-mae]
+        metrics: [fine, coarse, fine-probe, retrieval-image-r1, pointing, entailment-text, composition-swap-relation]
+      d:
+        title: Inference unmasking
+        variants: [flip-50, sigmoid, sigmoid-matched, siglit, lit, clip-form]
+        metrics: [fine-masked, fine]
+      c:
+        title: At the other scale
+        scales: [gpu]
+        mixed_data: true
+        variants: [clip, flip-50]
+        metrics: [caption-cider, vqa-colour, coarse-finetuned, retrieval-de-text-r5]
+    tradeoff:
+      metric: fine
+      curves:
+        mask 0%: [clip-half, clip]
+        mask 50%: [flip-50]
   scaling:
     title: Scaling
     question: What brings more?
     about: Three ways.
+    tables:
+      b: {like: a, title: Schedules, variants: [clip-short, clip-half, clip, clip-larger]}
     scaling:
       metric: fine
       laws:
         mask 0%: {fitted: [clip-short, clip-half, clip], held_out: [clip-larger]}
-tables:
-  a:
-    title: "Mask ratio: all"
-    report: ablations
-    variants: [clip, flip-50, flip-75, flip-50-tuned, flip-50-mae]
-    metrics: &all [fine, coarse, fine-probe, retrieval-image-r1, pointing, entailment-text, composition-swap-relation]
-  d:
-    title: Inference unmasking
-    report: ablations
-    variants: [flip-50, sigmoid, sigmoid-matched, siglit, lit, clip-form]
-    metrics: [fine-masked, fine]
-  b:
-    title: Schedules
-    report: scaling
-    variants: [clip-short, clip-half, clip, clip-larger]
-    metrics: *all
-  c:
-    title: At the other scale
-    report: ablations
-    scales: [gpu]
-    mixed_data: true
-    variants: [clip, flip-50]
-    metrics: [caption-cider, vqa-colour, coarse-finetuned, retrieval-de-text-r5]
-tradeoff:
-  report: ablations
-  metric: fine
-  curves:
-    mask 0%: [clip-half, clip]
-    mask 50%: [flip-50]
 """  # fmt: skip
 
 
 def short() -> str:
     """A file of the same form with fewer scales, variants and tables, which is read in a fifth of the time."""
-    scales = block("scales").split("  # Conceptual 12M")[0]
+    scales = block("scales").split("  # The paper's recipe")[0]
     return "scale: tiny\n" + block("base") + block("models") + scales + REST

@@ -4,7 +4,6 @@ were; what cannot be expressed is refused; the card says where a model comes fro
 import argparse
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 
 from flip.config.frozen import dump, load, merge
 from flip.config.schema import Captions
+from flip.config.tree import read_tree
 from flip.data.tokenizer import Tokenizer, build
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
@@ -28,7 +28,7 @@ from flip.testsets.reader import to_square
 from tests.conftest import TOWERS
 
 quiet("transformers")
-VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+VARIANTS = read_tree("params.yaml")["variants"]
 BIASED = {"form": {"vision": {"pre_norm": False, "patch_bias": True, "projection": "affine"}}}
 AFFINE = {"form": {"vision": {"projection": "affine"}}}
 MAE = {"form": {"vision": {"pooling": "class", "norm_epsilon": 1e-6}}}

@@ -2,14 +2,13 @@
 every gradient, parameter by parameter with none left over; FLIP's form is what it was before there were others."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from flip.config.resolve import read_project
 from flip.config.schema import Tower, VisionForm
+from flip.config.tree import read_tree
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.losses import Setting, named_losses, objectives
 from flip.model.masking import mask_patches
@@ -23,7 +22,7 @@ from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures
 
 WIDTH, END = 48, VOCABULARY - 1
 SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
-VARIANTS = yaml.safe_load(Path("params.yaml").read_text())["variants"]
+VARIANTS = read_tree("params.yaml")["variants"]
 CLIP, SIGLIP = (VARIANTS[name] | {"model": SIZE} for name in ("clip-form", "siglip"))
 
 

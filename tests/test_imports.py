@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from flip.config.frozen import load, merge
+from flip.config.tree import read_tree
 from flip.data.tokenizer import Tokenizer
 from flip.export import __main__ as command
 from flip.export import open_clip_models
@@ -167,10 +168,9 @@ def test_a_bare_file_needs_the_name_of_its_architecture(tmp_path, project):
 
 def write_small_parameters(path):
     """params.yaml with a training of seconds and one test set."""
-    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree = read_tree("params.yaml")
     tree["base"] = merge(tree["base"], {"evaluate": {"batch": 16}})
-    sets = dict.fromkeys(tree["base"]["evaluate"]["sets"]) | {"fine": "world"}
-    tree["base"]["evaluate"] |= {"sets": sets, "probe": []}
+    tree["scales"]["tiny"]["evaluate"] |= {"sets": {"fine": "world"}, "probe": []}
     tree["scales"]["tiny"] = merge(
         tree["scales"]["tiny"], {"train": SMALL["train"] | {"epochs": 0.4, "warmup_samples": 8}}
     )

@@ -5,6 +5,7 @@ missing or has changed. FLIP's 25 sets are all known."""
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_the_sets_of_the_large_scales_can_be_pinned(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "newest", lambda name: f"{name}@{COMMIT}")
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     pinned = mirror.pin(path)
     for scale in ("cc12m", "laion400m"):
         before = read_project(ROOT / "params.yaml", scale).baseline.evaluate.sets

@@ -42,8 +42,7 @@ def with_places(tree):
 @pytest.fixture
 def copy(tmp_path):
     folder = copy_workflow(tmp_path)
-    tree = yaml.safe_load((folder / "params.yaml").read_text())
-    write_params(folder, lambda _: with_places(tree))
+    write_params(folder, with_places)
     for name in ("tower.safetensors", "dalle.safetensors"):
         (folder / name).touch()
     return folder

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from flip.config.resolve import read_project
+from flip.config.tree import read_tree
 from flip.provenance.sources import sources
 from flip.report import readme
 from flip.report.readme import RESULTS, replace_between
@@ -42,7 +43,7 @@ def test_snakemake_commands_run_dry(tmp_path, command):
 
 def test_the_example_variant_resolves(tmp_path):
     example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = read_tree(ROOT / "params.yaml")
     tree["variants"] |= example["variants"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     project = read_project(tmp_path / "params.yaml").check()

@@ -27,39 +27,40 @@ from tests import results_world as world
 
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
 TABLE_1 = """
-a clip fine 68.6           a flip-50 fine 69.6           a flip-75 fine 68.2
+a clip imagenet1k 68.6           a flip-50 imagenet1k 69.6           a flip-75 imagenet1k 68.2
 a clip relative_flops 1.00 a flip-50 relative_flops 0.52 a flip-75 relative_flops 0.28
 a clip relative_time 1.00  a flip-50 relative_time 0.50  a flip-75 relative_time 0.33
-b flip-50-small-batch fine 68.5 b flip-50 fine 69.6              b flip-50-large-batch fine 70.4
-b flip-75-small-batch fine 65.8 b flip-75-medium-batch fine 67.3 b flip-75 fine 68.2
-c flip-75 fine 68.2          c text-random fine 66.0          c text-prioritized fine 67.8
+b flip-50-small-batch imagenet1k 68.5 b flip-50 imagenet1k 69.6              b flip-50-large-batch imagenet1k 70.4
+b flip-75-small-batch imagenet1k 65.8 b flip-75-medium-batch imagenet1k 67.3 b flip-75 imagenet1k 68.2
+c flip-75 imagenet1k 68.2          c text-random imagenet1k 66.0          c text-prioritized imagenet1k 67.8
 c flip-75 relative_time 1.00 c text-random relative_time 0.92 c text-prioritized relative_time 0.92
-d flip-50 fine-masked 66.4 d flip-50 fine-ensemble 68.1 d flip-50 fine 69.6
-d flip-75 fine-masked 60.9 d flip-75 fine-ensemble 65.1 d flip-75 fine 68.2
-e flip-50 fine 69.6 e flip-50-tuned fine 70.1 e flip-75 fine 68.2 e flip-75-tuned fine 69.5
-f flip-50 fine 69.6 f flip-50-mae fine 69.4   f flip-75 fine 68.2 f flip-75-mae fine 67.9
+d flip-50 imagenet1k-masked 66.4 d flip-50 imagenet1k-ensemble 68.1 d flip-50 imagenet1k 69.6
+d flip-75 imagenet1k-masked 60.9 d flip-75 imagenet1k-ensemble 65.1 d flip-75 imagenet1k 68.2
+e flip-50 imagenet1k 69.6 e flip-50-tuned imagenet1k 70.1 e flip-75 imagenet1k 68.2 e flip-75-tuned imagenet1k 69.5
+f flip-50 imagenet1k 69.6 f flip-50-mae imagenet1k 69.4   f flip-75 imagenet1k 68.2 f flip-75-mae imagenet1k 67.9
 """
 # SigLIP, Table 4.
 TABLE_4 = """
-sigmoid-bias sigmoid fine 63.0                  sigmoid-bias sigmoid-no-bias fine 62.0
-sigmoid-bias sigmoid-unit-temperature fine 61.0 sigmoid-bias sigmoid-zero-bias fine 61.7
-sigmoid-bias sigmoid-unit-zero fine 53.7
+sigmoid-bias sigmoid imagenet1k 63.0                  sigmoid-bias sigmoid-no-bias imagenet1k 62.0
+sigmoid-bias sigmoid-unit-temperature imagenet1k 61.0 sigmoid-bias sigmoid-zero-bias imagenet1k 61.7
+sigmoid-bias sigmoid-unit-zero imagenet1k 53.7
 """
 # M3AE, Figure 5, at second hand.
 FIGURE_5 = """
-m3ae-text-mask m3ae-text-15 fine-probe 45.9
-m3ae-text-mask m3ae-text-50 fine-probe 61.0 m3ae-text-mask m3ae fine-probe 64.1
-m3ae-text-mask m3ae-text-90 fine-probe 63.9
+m3ae-text-mask m3ae-text-15 imagenet1k-probe 45.9
+m3ae-text-mask m3ae-text-50 imagenet1k-probe 61.0 m3ae-text-mask m3ae imagenet1k-probe 64.1
+m3ae-text-mask m3ae-text-90 imagenet1k-probe 63.9
 """
 # FLAVA, Table 4: Flickr30k, zero-shot.
 FLAVA = """
-flava flava-c retrieval-image-r1 60.56  flava flava-c retrieval-text-r1 68.30  flava flava-c fine-probe 74.09
-flava flava-mm retrieval-image-r1 63.16  flava flava-mm retrieval-text-r1 69.30  flava flava-mm fine-probe 74.34
-flava flava-init retrieval-image-r1 65.22  flava flava-init retrieval-text-r1 67.70  flava flava-init fine-probe 75.54
+flava flava-c flickr30k-image-r1 60.56  flava flava-c flickr30k-text-r1 68.30  flava flava-c imagenet1k-probe 74.09
+flava flava-mm flickr30k-image-r1 63.16  flava flava-mm flickr30k-text-r1 69.30  flava flava-mm imagenet1k-probe 74.34
+flava flava-init flickr30k-image-r1 65.22  flava flava-init flickr30k-text-r1 67.70
+flava flava-init imagenet1k-probe 75.54
 """
 # FLIP, Tables 4 to 6, and 2 for ImageNet-1K: the rows of the same data.
 TABLES_4_TO_6 = """
-zero-shot clip food101 88.1  zero-shot clip coarse 96.0
+zero-shot clip food101 88.1  zero-shot clip cifar10 96.0
 zero-shot clip cifar100 81.3  zero-shot clip birdsnap 60.5
 zero-shot clip sun397 72.3  zero-shot clip cars 89.1
 zero-shot clip aircraft 25.8  zero-shot clip voc2007 81.1
@@ -72,7 +73,7 @@ zero-shot clip country211 21.4  zero-shot clip pcam 53.1
 zero-shot clip ucf101 71.5  zero-shot clip kinetics700 53.5
 zero-shot clip clevr 18.5  zero-shot clip hateful-memes 53.3
 zero-shot clip sst2 57.2
-zero-shot flip-50-tuned food101 89.3  zero-shot flip-50-tuned coarse 97.2
+zero-shot flip-50-tuned food101 89.3  zero-shot flip-50-tuned cifar10 97.2
 zero-shot flip-50-tuned cifar100 84.1  zero-shot flip-50-tuned birdsnap 63.0
 zero-shot flip-50-tuned sun397 73.1  zero-shot flip-50-tuned cars 90.7
 zero-shot flip-50-tuned aircraft 29.1  zero-shot flip-50-tuned voc2007 83.1
@@ -85,23 +86,23 @@ zero-shot flip-50-tuned country211 23.1  zero-shot flip-50-tuned pcam 50.3
 zero-shot flip-50-tuned ucf101 74.1  zero-shot flip-50-tuned kinetics700 55.8
 zero-shot flip-50-tuned clevr 22.7  zero-shot flip-50-tuned hateful-memes 54.0
 zero-shot flip-50-tuned sst2 58.5
-robustness clip fine 73.1  robustness clip corruption 65.6
-robustness clip adversarial 46.3  robustness clip rendition 84.7
-robustness clip viewpoint 58.0  robustness clip sketch 58.7
-robustness flip-50-tuned fine 74.6  robustness flip-50-tuned corruption 66.8
-robustness flip-50-tuned adversarial 51.2  robustness flip-50-tuned rendition 86.5
-robustness flip-50-tuned viewpoint 59.1  robustness flip-50-tuned sketch 59.9
-retrieval clip retrieval-text-r1 87.4  retrieval clip retrieval-text-r5 98.4
-retrieval clip retrieval-text-r10 99.5  retrieval clip coco-text-r1 59.1
+robustness clip imagenet1k 73.1  robustness clip imagenetv2 65.6
+robustness clip imagenet-a 46.3  robustness clip imagenet-r 84.7
+robustness clip objectnet 58.0  robustness clip imagenet-sketch 58.7
+robustness flip-50-tuned imagenet1k 74.6  robustness flip-50-tuned imagenetv2 66.8
+robustness flip-50-tuned imagenet-a 51.2  robustness flip-50-tuned imagenet-r 86.5
+robustness flip-50-tuned objectnet 59.1  robustness flip-50-tuned imagenet-sketch 59.9
+retrieval clip flickr30k-text-r1 87.4  retrieval clip flickr30k-text-r5 98.4
+retrieval clip flickr30k-text-r10 99.5  retrieval clip coco-text-r1 59.1
 retrieval clip coco-text-r5 82.5  retrieval clip coco-text-r10 89.4
-retrieval clip retrieval-image-r1 74.4  retrieval clip retrieval-image-r5 92.2
-retrieval clip retrieval-image-r10 95.5  retrieval clip coco-image-r1 43.2
+retrieval clip flickr30k-image-r1 74.4  retrieval clip flickr30k-image-r5 92.2
+retrieval clip flickr30k-image-r10 95.5  retrieval clip coco-image-r1 43.2
 retrieval clip coco-image-r5 68.5  retrieval clip coco-image-r10 77.5
-retrieval flip-50-tuned retrieval-text-r1 89.1  retrieval flip-50-tuned retrieval-text-r5 98.5
-retrieval flip-50-tuned retrieval-text-r10 99.6  retrieval flip-50-tuned coco-text-r1 60.2
+retrieval flip-50-tuned flickr30k-text-r1 89.1  retrieval flip-50-tuned flickr30k-text-r5 98.5
+retrieval flip-50-tuned flickr30k-text-r10 99.6  retrieval flip-50-tuned coco-text-r1 60.2
 retrieval flip-50-tuned coco-text-r5 82.6  retrieval flip-50-tuned coco-text-r10 89.9
-retrieval flip-50-tuned retrieval-image-r1 75.4  retrieval flip-50-tuned retrieval-image-r5 92.5
-retrieval flip-50-tuned retrieval-image-r10 95.9  retrieval flip-50-tuned coco-image-r1 44.2
+retrieval flip-50-tuned flickr30k-image-r1 75.4  retrieval flip-50-tuned flickr30k-image-r5 92.5
+retrieval flip-50-tuned flickr30k-image-r10 95.9  retrieval flip-50-tuned coco-image-r1 44.2
 retrieval flip-50-tuned coco-image-r5 69.2  retrieval flip-50-tuned coco-image-r10 78.4
 """
 # FLIP, Table 7: the rows of the same data.
@@ -113,18 +114,18 @@ transfers flip-50-short caption-cider 127.7 transfers flip-50-short caption-bleu
 
 # FLIP, Table 8: zero-shot ImageNet, Flickr30k by picture and by text.
 TABLE_8 = """
-scaling flip-50-small-data fine 74.3        scaling flip-50-small-data retrieval-image-r1 75.0
-scaling flip-50-small-data retrieval-text-r1 88.4
-scaling flip-50-larger-small-data fine 75.5 scaling flip-50-larger-small-data retrieval-image-r1 76.4
-scaling flip-50-larger-small-data retrieval-text-r1 89.2
-scaling flip-50-short fine 75.8             scaling flip-50-short retrieval-image-r1 78.2
-scaling flip-50-short retrieval-text-r1 91.7
-scaling flip-50-small-data-half fine 73.9   scaling flip-50-small-data-half retrieval-image-r1 75.5
-scaling flip-50-small-data-half retrieval-text-r1 89.7
-scaling flip-50-larger fine 77.6            scaling flip-50-larger retrieval-image-r1 79.9
-scaling flip-50-larger retrieval-text-r1 92.8
-scaling flip-50-larger-half fine 78.8       scaling flip-50-larger-half retrieval-image-r1 80.9
-scaling flip-50-larger-half retrieval-text-r1 93.1
+scaling flip-50-small-data imagenet1k 74.3        scaling flip-50-small-data flickr30k-image-r1 75.0
+scaling flip-50-small-data flickr30k-text-r1 88.4
+scaling flip-50-larger-small-data imagenet1k 75.5 scaling flip-50-larger-small-data flickr30k-image-r1 76.4
+scaling flip-50-larger-small-data flickr30k-text-r1 89.2
+scaling flip-50-short imagenet1k 75.8             scaling flip-50-short flickr30k-image-r1 78.2
+scaling flip-50-short flickr30k-text-r1 91.7
+scaling flip-50-small-data-half imagenet1k 73.9   scaling flip-50-small-data-half flickr30k-image-r1 75.5
+scaling flip-50-small-data-half flickr30k-text-r1 89.7
+scaling flip-50-larger imagenet1k 77.6            scaling flip-50-larger flickr30k-image-r1 79.9
+scaling flip-50-larger flickr30k-text-r1 92.8
+scaling flip-50-larger-half imagenet1k 78.8       scaling flip-50-larger-half flickr30k-image-r1 80.9
+scaling flip-50-larger-half flickr30k-text-r1 93.1
 """
 
 

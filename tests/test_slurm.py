@@ -31,9 +31,7 @@ def slower(tree):
     """The miniature with one run that is long enough to be disturbed, and pictures that come at once."""
     tree = shrink(tree)
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
-    tree["base"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
-    tree["base"]["evaluate"]["probe"] = ["fine", "coarse"]
-    del tree["scales"]["tiny"]["evaluate"]["sets"]
+    tree["scales"]["tiny"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
     tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 170.0}}

@@ -14,6 +14,7 @@ from flip.config.towers import misfit
 from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
 from flip.testsets import roles as tasks
 from flip.testsets.kinds import KINDS, LEARNED
+from flip.testsets.notes import SHOWN
 
 ROOT = Path(__file__).parent.parent.parent
 # Two results are the same experiment when all of this agrees.
@@ -205,9 +206,10 @@ def unlearnable(metric: Metric, params: Params) -> tuple[str, str] | None:
         fault = "transfer.nocaps needs transfer.caption, from whose training split the head learns; give it, too"
         return "transfer", fault
     if getattr(params.transfer, role) == "world" and not shows_world(params):
+        train, test = SHOWN["train"], SHOWN["test"]
         fault = (
-            f"transfer.{role} = 'world' shows the world's retrieval set, and heads learn from what fine's probe is "
-            "fitted to: set evaluate.sets.retrieval and .fine to world and name fine in evaluate.probe, or give a "
+            f"transfer.{role} = 'world' shows the world's {test} set, and heads learn from what {train}'s probe is "
+            f"fitted to: set evaluate.sets.{test} and .{train} to world and name {train} in evaluate.probe, or give a "
             "folder"
         )
         return "transfer", fault
@@ -216,5 +218,5 @@ def unlearnable(metric: Metric, params: Params) -> tuple[str, str] | None:
 
 def shows_world(params: Params) -> bool:
     """Return whether there are the world's images that heads learn from and are tested on."""
-    sets = params.evaluate.sets
-    return sets.get("retrieval") == sets["fine"] == "world" and "fine" in params.evaluate.probe
+    sets, probe = params.evaluate.sets, params.evaluate.probe
+    return all(sets.get(name) == "world" for name in SHOWN.values()) and SHOWN["train"] in probe

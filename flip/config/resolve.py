@@ -1,19 +1,15 @@
-"""Resolve params.yaml into frozen parameters, and explain what is wrong with it.
+"""Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
-python -m flip.config.resolve show --scale tiny --variant flip-50
-"""
-
-import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
-from flip.config.frozen import dump, merge
-from flip.config.schema import File, Params
+from flip.config.frozen import merge
+from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
-from flip.config.strict_yaml import read_mapping
-from flip.metrics.names import Metric, places
+from flip.config.tree import read_tree
+from flip.metrics.names import Metric, own_name, places
 from flip.testsets.roles import TestSet
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
@@ -53,7 +49,15 @@ class Project:
 
     @cached_property
     def reports(self) -> dict[str, Report]:
-        return self._checked("reports", Report)
+        found = self._checked("reports", Report)
+        return {name: self._led(one) for name, one in found.items()}
+
+    def _led(self, report: Report) -> Report:
+        """Return a report whose laws name their metric's set."""
+        if report.scaling is None:
+            return report
+        scaling = report.scaling.model_copy(update={"metric": own_name(report.scaling.metric, self.primary_set)})
+        return report.model_copy(update={"scaling": scaling})
 
     @cached_property
     def tables_of_all_scales(self) -> dict[str, Table]:
@@ -85,7 +89,8 @@ class Project:
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
         part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
-        vars(part)["variants"] = self.variants  # resolved once for all reports
+        for one in ("variants", "primary_set", "places", "test_sets_of_all_scales"):
+            vars(part)[one] = getattr(self, one)  # resolved once for all reports
         return part
 
     def chain(self, variant: str) -> list[str]:
@@ -106,16 +111,18 @@ class Project:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Those of the scale, with the metrics of those test sets that it has.
+        """Return those of the scale, with the metrics of those test sets that it has; a table that names none of its
+        sets is of other scales.
 
         Raises:
-            ParameterError: a metric of no set, one that its set does not have, or none left.
+            ParameterError: a metric of no set, one that its set does not have, or none left but of sets that are null.
         """
         found, faults = {}, Faults()
         for name, table in self.tables_of_all_scales.items():
             if self.scale in (table.scales or [self.scale]):
                 with faults.collected():
-                    found[name] = self._table(name, table)
+                    if stated := self.stated(name, table.metrics):
+                        found[name] = self._table(name, stated)
         faults.raise_all()
         return found
 
@@ -126,12 +133,12 @@ class Project:
         return places(merge(self.tree["base"], self.tree["scales"][self.scale] or {}))
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of a name.
+        """Return the metric of a name, in which `primary` stands for the primary set.
 
         Raises:
             ValueError: it is of none of the scale's test sets.
         """
-        return Metric.parse(name, self.places)
+        return Metric.parse(own_name(name, self.primary_set), self.places)
 
     def metrics(self, table: str) -> list[Metric]:
         """Return the metrics of one of the tables, in the order of its columns."""
@@ -139,11 +146,34 @@ class Project:
 
     @cached_property
     def test_sets(self) -> dict[str, TestSet]:
-        return {role: TestSet(role, place) for role, place in self.places.items()}
+        return {role: TestSet(role, place, role == self.primary_set) for role, place in self.places.items()}
 
-    def _table(self, name: str, table: Table) -> Table:
-        consistency.metrics_must_be(table.metrics, self.test_sets, f"params.yaml, tables.{name}.metrics")
-        metrics = [metric for metric in table.metrics if self.places[self.metric(metric).set] is not None]
+    @cached_property
+    def primary_set(self) -> str:
+        return self.plain().evaluate.primary_set
+
+    @cached_property
+    def test_sets_of_all_scales(self) -> dict[str, TestSet]:
+        """Return all that tables may name; a scale that is wrong has none until it is mended, which `scales` tells."""
+        found = {}
+        for scale in self.tree["scales"]:
+            with Faults().collected():
+                found |= replace(self, scale=scale).test_sets
+        return found | self.test_sets
+
+    def stated(self, table: str, metrics: list[str]) -> list[Metric]:
+        """Return those of a table's metrics whose set the scale has, or says that it has not.
+
+        Raises:
+            ParameterError: a metric of no set of any scale, or one that its set does not have.
+        """
+        known = self.test_sets_of_all_scales
+        found = [own_name(one, self.primary_set) for one in metrics]
+        consistency.metrics_must_be(found, known, f"params.yaml, tables.{table}.metrics")
+        return [metric for metric in (Metric.parse(one, known) for one in found) if metric.set in self.places]
+
+    def _table(self, name: str, stated: list[Metric]) -> Table:
+        metrics = [str(metric) for metric in stated if self.places[metric.set] is not None]
         tree = self.tree["tables"][name] | {"metrics": metrics}
         return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
 
@@ -158,7 +188,7 @@ class Project:
         with faults.collected():
             self._must_know("report", [tradeoff.report], "tradeoff.report")
         faults.raise_all()
-        return tradeoff
+        return tradeoff.model_copy(update={"metric": own_name(tradeoff.metric, self.primary_set)})
 
     def _must_know(self, what: str, names, where: str) -> None:
         must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
@@ -213,7 +243,7 @@ class Project:
         deltas = [delta]
         if (start := delta.get("start")) is not None:
             self._must_know("variant", [start], f"variants.{variant}.start")
-            if "start" in (self.tree["variants"][start] or {}):
+            if (self.tree["variants"][start] or {}).get("start") is not None:
                 raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
             deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
         return self._with_deltas(deltas, where, variant=variant)
@@ -229,32 +259,12 @@ class Project:
 
 
 def read_project(path="params.yaml", scale: str | None = None) -> Project:
-    """params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
+    """Return params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
 
     Raises:
-        ParameterError: no YAML that all programs read alike; unknown or missing top-level keys, or what is no mapping
-            there; names that are none; an unknown scale.
+        ParameterError: what `read_tree` refuses; an unknown scale.
     """
-    tree = read_mapping(path)
-    must_know(tree, File.model_fields, "key", str(path))
-    check(File, tree, str(path))
+    tree = read_tree(path)
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
     return Project(tree, scale)
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m flip.config.resolve", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["show"], help="print a variant's parameters")
-    parser.add_argument("--params", default="params.yaml", help="default: params.yaml")
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--variant", required=True)
-    options = parser.parse_args(argv)
-    try:
-        print(dump(read_project(options.params, options.scale).resolve(options.variant)), end="")
-    except (ParameterError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Read YAML that all programs read alike: what Snakemake (YAML 1.1) and DVC (1.2) would take for different values, or
 what a mapping says twice, is refused with its line.
 
-What is left is null, booleans, decimal numbers, strings, lists, mappings with names as keys, aliases and merges (<<).
+What is left is null, booleans, decimal numbers, strings, lists, mappings with names as keys, and aliases.
 """
 
 import re
@@ -99,31 +99,17 @@ class _Reader:
         return self.refuse(node, f"key {shortened(repr(shown))}: keys are names; put quotes around it if it is one")
 
     def mapping(self, node: yaml.MappingNode) -> dict:
-        """Its own keys, each once, over those of the mappings that are merged into it, of which the first counts."""
-        lines, merged, own = {}, [], {}
+        """Return its keys, each of which is there once, with their values."""
+        lines, found = {}, {}
         for key_node, value_node in node.value:
-            is_merge = key_node.tag == MERGE
-            key = "<<" if is_merge else self.key(key_node)
+            if key_node.tag == MERGE:
+                self.refuse(key_node, "<< is no key here; write `like: NAME`, which params.yaml explains")
+            key = self.key(key_node)
             if key in lines:
                 self.refuse(key_node, f"key {shortened(repr(key))} is also in line {lines[key]}; leave one of them")
             lines[key] = key_node.start_mark.line + 1
-            if is_merge:
-                self.known[id(key_node)] = "<<", 1, 1
-                merged = self.merged(value_node)
-            else:
-                own[key] = self.value(value_node)
-        base = {}
-        for one in reversed(merged):
-            base |= one
-        return base | own
-
-    def merged(self, node: yaml.Node) -> list[dict]:
-        """The mappings that << names."""
-        found = self.value(node)
-        some = found if isinstance(found, list) else [found]
-        if not some or not all(isinstance(one, dict) for one in some):
-            self.refuse(node, "<< merges a mapping, or a list of mappings; give an alias of one")
-        return some
+            found[key] = self.value(value_node)
+        return found
 
 
 def parts(node: yaml.Node) -> list[yaml.Node]:

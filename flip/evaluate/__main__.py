@@ -48,20 +48,21 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
 
 
 def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Zero-shot classification of masked pictures."""
-    loader = read(model.params, data, "fine")
-    classes, templates = prompts(set_folder(model.params, data, "fine"))
+    """Return outcomes per test item of the primary set's images, masked: zero-shot classification."""
+    name = model.params.evaluate.primary_set
+    loader = read(model.params, data, name)
+    classes, templates = prompts(set_folder(model.params, data, name))
     encoders = {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
-    measure = model.params.evaluate.measure("fine")
+    measure = model.params.evaluate.measure(name)
     return {
-        str(Metric("fine", task)): zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
+        str(Metric(name, task)): zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
         for task, encoder in encoders.items()
     }
 
 
 def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Return outcomes per test item of every metric: of each set, what its kind measures, and `fine-masked` and
-    `fine-ensemble`.
+    """Return outcomes per test item of every metric: of each set, what its kind measures, and of the primary one
+    `<set>-masked` and `<set>-ensemble`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """

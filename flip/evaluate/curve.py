@@ -69,24 +69,27 @@ class Curve:
 
     def __init__(self, trained: Trained, file: Path):
         self.trained, self.params, self.file = trained, trained.params, file
-        self.metric = str(Metric("fine", "" if self.params.aligned else PROBE))
+        self.set = self.params.evaluate.primary_set
+        self.metric = str(Metric(self.set, "" if self.params.aligned else PROBE))
         self.points = read_csv(file) if file.exists() else []
         if not self.params.has_image_tower:
             raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")
-        made = made_folder(self.params, trained.data, "fine") / "revision.json"
+        made = made_folder(self.params, trained.data, self.set) / "revision.json"
         if not made.exists():
             raise ValueError(f"{made}: not here; {trained.data_remedy}")
         if not self.params.aligned and "missing" in read_json(made).get("train", {"missing": ""}):
-            raise ValueError(f"'{trained.variant}' has {self.params.unaligned}, and evaluate.probe does not probe fine")
+            raise ValueError(
+                f"'{trained.variant}' has {self.params.unaligned}, and evaluate.probe does not probe {self.set}"
+            )
 
     def evaluated(self, weights: dict) -> dict:
         """The metric in percent, with its bootstrap interval over test pictures."""
         device, params = pick_device(), self.params
         model, tokenize = new_model(params, self.trained.data, device)
         model.load_state_dict(weights)
-        trial = Trial(model, tokenize, self.trained.data, "fine", device, probed=not params.aligned)
-        found, key = measure(trial)[self.metric.removeprefix("fine")], (params.variant, self.metric)
-        estimate = estimates({key: found[None]}, "fine", params.bootstrap.resamples, trial.measure)[key]
+        trial = Trial(model, tokenize, self.trained.data, self.set, device, probed=not params.aligned)
+        found, key = measure(trial)[self.metric.removeprefix(self.set)], (params.variant, self.metric)
+        estimate = estimates({key: found[None]}, self.set, params.bootstrap.resamples, trial.measure)[key]
         low, high = estimate.interval(params.bootstrap.confidence)
         return {self.metric: round(estimate.value, 4), "low": round(low, 4), "high": round(high, 4)}
 
@@ -133,7 +136,8 @@ class Curve:
 
     def draw(self, kind: str) -> bytes:
         """The curve as 'svg' or 'png', with chance as a line."""
-        frame, (classes, _) = pd.DataFrame(self.points), prompts(set_folder(self.params, self.trained.data, "fine"))
+        folder = set_folder(self.params, self.trained.data, self.set)
+        frame, (classes, _) = pd.DataFrame(self.points), prompts(folder)
         with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
             figure = Figure(figsize=(4.8, 3.4), layout="constrained")
             axes = figure.add_subplot()

@@ -17,9 +17,9 @@ FOLDER = "pictures"
 def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
     """By name, each a WebP and the facts about it; `set` is what its pictures are from. None where there is nothing to
     see: no common space, no pixels, no such set."""
-    params = model.params
-    drawn = reconstructions(model, tokenize, set_folder(params, data, "fine"), seed, device)
-    found = {name: (picture, facts | {"set": "fine"}) for name, (picture, facts) in drawn.items()}
+    params, primary = model.params, model.params.evaluate.primary_set
+    drawn = reconstructions(model, tokenize, set_folder(params, data, primary), seed, device)
+    found = {name: (picture, facts | {"set": primary}) for name, (picture, facts) in drawn.items()}
     for name in params.evaluate.sets if params.aligned else ():
         trial = Trial(model, tokenize, data, name, device)
         if show := SHOW.get(of_folder(trial.folder).name):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from flip.metrics.measures import ACCURACY
-from flip.metrics.sets import JAVA, RECALLS, SCORES, TRANSFERS, retrieval_in
+from flip.metrics.sets import JAVA, PRIMARY, RECALLS, SCORES, TRANSFERS, retrieval_in
 
 PROBE, FINETUNED = "probe", "finetuned"
 MASKED, ENSEMBLE = "masked", "ensemble"  # ways of inference of what is measured on whole images, too
@@ -89,6 +89,13 @@ def places(tree: dict) -> dict[str, str | None]:
 def lacking(metrics: list[Metric], sets: dict[str, str | None]) -> list[str]:
     """Return the test sets of metrics that a scale, whose sets' places these are, does not have."""
     return [name for name in dict.fromkeys(metric.set for metric in metrics) if sets[name] is None]
+
+
+def own_name(metric: str, primary_set: str) -> str:
+    """Return a metric of params.yaml by its own name, which begins with its set's: 'fine-masked' for
+    'primary-masked'."""
+    word, dash, rest = metric.partition("-")
+    return f"{primary_set}{dash}{rest}" if word == PRIMARY else metric
 
 
 def transferred(project) -> dict[str, dict[str, list[str]]]:

@@ -3,6 +3,7 @@
 TRANSFERS = ("caption", "nocaps", "vqa")  # tasks of heads on frozen features, which are sets of their own
 JAVA = ("meteor", "spice")  # scores of captions that take Java, and are computed where a table shows them
 RECALLS = (1, 5, 10)
+PRIMARY = "primary"  # stands for evaluate.primary_set in the metrics of params.yaml
 # How the world's wrong captions differ from the right ones, and what its questions ask for.
 PAIRS = ("replace-object", "replace-attribute", "replace-relation", "swap-attribute", "swap-relation")
 QUESTIONS = ("colour", "shape", "count", "place", "relation")

@@ -64,7 +64,9 @@ OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
 
 TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
 DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
-MIRROR_SET = DATA_CODE | but(NOT_READ, *DATA, *below("evaluate", "languages", "measures", "batch"), *MEASURED[1:])
+MIRROR_SET = DATA_CODE | but(
+    NOT_READ, *DATA, *below("evaluate", "primary_set", "languages", "measures", "batch"), *MEASURED[1:]
+)
 TEST_SETS = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "languages", "batch"), *MEASURED[1:]
 )
@@ -82,7 +84,7 @@ TRANSLATIONS = (
 )
 TRANSLATED_SET = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", "evaluate.batch", *MEASURED[1:]
-) | but(UNUSED, *below("evaluate", "sets", "probe", "measures"))  # fmt: skip
+) | but(UNUSED, *below("evaluate", "primary_set", "sets", "probe", "measures"))  # fmt: skip
 PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)
 # What a model is built with before weights replace it.
 BUILT = but(UNUSED, "train.batch", "train.batch_scale") | but(SPEED, "train.checkpoint_activations")

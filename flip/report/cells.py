@@ -1,6 +1,6 @@
 """A table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -213,16 +213,26 @@ class Builder:
             evidence=self.evidence(variant),
         )
 
+    def printed(self, name: str, metrics: list[Metric]) -> dict[str, dict[str, float]]:
+        """Return the paper's values of a table, variant -> metric or cost -> value: each also by the name of the metric
+        of ours that it stands beside."""
+        beside = self.paper["beside"]
+        theirs = {str(one): str(replace(one, set=beside.get(one.set, one.set))) for one in metrics}
+        return {
+            variant: row | {ours: row[other] for ours, other in theirs.items() if other in row}
+            for variant, row in self.paper["tables"].get(name, {}).items()
+        }
+
     def unmeasured(self, name: str) -> list[str]:
         """The sets that a table of params.yaml names and the scale does not have."""
         project = self.results.project
-        metrics = [project.metric(one) for one in project.tree["tables"][name]["metrics"]]
-        return [formats.lacking(test) for test in lacking(metrics, project.places)]
+        stated = project.stated(name, project.tables_of_all_scales[name].metrics)
+        return [formats.lacking(test) for test in lacking(stated, project.places)]
 
     def table(self, name: str) -> Comparison:
         table, sets = self.results.project.tables[name], self.results.sets
         metrics = self.results.project.metrics(name)
-        paper = self.paper["tables"].get(name, {})
+        paper = self.printed(name, metrics)
         texts = labels([self.results.runs[variant].params for variant in table.variants])
         used = dict.fromkeys(metric.set for metric in metrics)
         return Comparison(

@@ -58,7 +58,9 @@ def setup(results: Results) -> dict[str, str]:
     """This project's side of paper.yaml's `setup`, from the frozen parameters of the first table's baseline."""
     run = results.runs[next(iter(results.project.tables.values())).variants[0]]
     params, model, train = run.params, run.params.model, run.params.train
-    fine = results.sets["fine"]
+    primary = params.evaluate.primary_set
+    tested = results.sets[primary]
+    size = f"{tested['samples']:,} pictures, {tested['classes']:,} classes (chance {chance(tested):.2g}%)"
     return {
         "Image encoder": encoder(model.vision.layers, model.vision.width, 3 * model.patch**2),
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
@@ -71,7 +73,7 @@ def setup(results: Results) -> dict[str, str]:
         "Learning rate at batch 256": f"{train.base_lr:g}",
         "Warm-up samples": f"{train.warmup:,}",
         "Precision": train.precision,
-        "Test set": f"fine: {fine['samples']:,} pictures, {fine['classes']:,} classes (chance {chance(fine):.2g}%)",
+        "Test set": f"{primary}: {size}",
         "Seeds": f"{len(params.seeds)}, {results.bootstrap.confidence:.0%} bootstrap intervals",
         "Hardware": ", ".join(sorted({one["device"] for run in results.runs.values() for one in run.training})),
     }

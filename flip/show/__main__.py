@@ -15,7 +15,7 @@ from flip.data.words import has_words
 from flip.files import write_atomic
 from flip.provenance.layout import Trained, find
 from flip.show.page import render
-from flip.show.viewer import SEARCHED, Picture, Shelf, Viewer
+from flip.show.viewer import Picture, Shelf, Viewer
 
 
 def chosen(viewer: Viewer, shelves: list[Shelf], options) -> Picture:
@@ -36,7 +36,7 @@ def look(trained: Trained, options) -> str:
     if options.sentence is not None and not has_words(options.sentence):
         raise ValueError("the sentence has no word: write one, or leave it out to look for the best class")
     viewer = Viewer(trained)
-    names = options.sets or [name for name in SEARCHED if name in viewer.params.evaluate.sets]
+    names = options.sets or viewer.searched
     shelves = [viewer.shelf(name) for name in names]
     picture, sentence, matches = chosen(viewer, shelves, options), options.sentence, []
     if viewer.params.aligned:
@@ -50,10 +50,10 @@ def main(argv=None):
         prog="python -m flip.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("variant")
-    parser.add_argument("sentence", nargs="?", help="default: the class of `fine` that the picture fits best")
+    parser.add_argument("sentence", nargs="?", help="default: the class of the primary set that the picture fits best")
     parser.add_argument("--picture", type=Path, help="a file (default: the test picture that fits the sentence best)")
     parser.add_argument("--number", type=int, help="a test picture, by its place in the first of --sets, from 0")
-    parser.add_argument("--sets", nargs="+", help=f"test sets that are searched (default: {' '.join(SEARCHED)})")
+    parser.add_argument("--sets", nargs="+", help="test sets that are searched (default: primary, probed, captions)")
     parser.add_argument("--count", type=int, default=12, help="best matches to show (default: 12)")
     parser.add_argument("--scale", help="default: the scale that params.yaml names")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")

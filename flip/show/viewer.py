@@ -32,7 +32,6 @@ from flip.testsets.kinds import of_folder
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 
 LOOKS = Path(".flip/looks")
-SEARCHED = ("fine", "coarse", "retrieval")  # roles of the sets that are searched unless others are named
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,17 @@ class Viewer:
         return torch.from_numpy(np.load(path))
 
     # Test sets.
+
+    @property
+    def searched(self) -> list[str]:
+        """Return the sets that are searched unless others are named: the primary one, those of classes that a probe is
+        fitted to, those of captions."""
+        evaluate = self.params.evaluate
+        kinds = {name: of_folder(set_folder(self.params, self.data, name)).name for name in evaluate.sets}
+        classes = {evaluate.primary_set, *evaluate.probe}
+        return [
+            name for name, one in kinds.items() if one == "retrieval" or (one == "classification" and name in classes)
+        ]
 
     def shelf(self, name: str) -> Shelf:
         """A test set of whole pictures.
@@ -182,9 +192,10 @@ class Viewer:
             return (logits if bias is None else logits + bias.cpu()).sigmoid()
 
     def best_class(self, picture: Picture) -> str:
-        """Of `fine`, the set whose classes every scale has."""
-        classes, _ = prompts(set_folder(self.params, self.data, "fine"))
-        return classes[self.scores("fine", self.image(picture.pixels[None])).argmax()]
+        """Return the class of the primary set that fits best."""
+        name = self.params.evaluate.primary_set
+        classes, _ = prompts(set_folder(self.params, self.data, name))
+        return classes[self.scores(name, self.image(picture.pixels[None])).argmax()]
 
     def kept(self, picture: Picture) -> Tensor | None:
         """ids_keep [1, kept] of the mask that training would draw for the picture's number; None where none is."""

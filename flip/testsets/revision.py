@@ -93,9 +93,14 @@ def record(params: Params, name: str, folder: Path, out: Path) -> None:
     """Check the set that lies in a folder, and write its revision into `out`.
 
     Raises:
-        ValueError: as `revision`; or a public set has other classes than flip/testsets/public.yaml says.
+        ValueError: as `revision`; the primary set is not of one class per image, or a public set has other classes
+            than flip/testsets/public.yaml says.
     """
     source, evaluate = place_of(params, name), params.evaluate
+    if name == evaluate.primary_set and (kind := kinds.of_folder(folder).name) != "classification":
+        raise ValueError(
+            f"evaluate.primary_set = '{name}', a set for {kind}; reports need one with one class per image"
+        )
     found = revision(folder, name, source, name in evaluate.probe, evaluate.measure(name))
     if public.is_public(source) and found["classes"] != (stated := public.named(source).classes):
         raise ValueError(

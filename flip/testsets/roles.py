@@ -12,16 +12,18 @@ from flip.testsets.kind import Kind
 from flip.testsets.kinds import KINDS, LEARNED
 from flip.testsets.layout import stated_kind
 
-WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of fine alone
+WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of the primary set alone
 ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.endings))
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """A role of a scale's sets, and where the set is; None: the scale has none."""
+    """A role of a scale's sets, and where the set is; None: the scale has none. Masked inference is measured on the
+    primary one."""
 
     role: str
     place: str | None
+    primary: bool = False
 
     @cached_property
     def kind(self) -> str | None:
@@ -45,7 +47,7 @@ class TestSet:
     def endings(self) -> tuple[str, ...]:
         """Return what may follow the role in a metric's name."""
         found = self._declared.endings_at(self.place) if self._declared else ANY
-        return (*found, *WITH_MASKS) if self.role == "fine" else found
+        return (*found, *WITH_MASKS) if self.primary else found
 
     @property
     def is_open(self) -> bool:

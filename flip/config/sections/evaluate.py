@@ -7,16 +7,20 @@ from pydantic import Field, field_validator, model_validator
 from flip.config.sections.data import WORLD_LANGUAGES, ProbeSets
 from flip.config.sections.types import Batch, Distinct, Language, Name, Place, Section
 from flip.metrics.measures import ACCURACY, MEASURES
-from flip.metrics.sets import TRANSFERS, WORLD, retrieval_in
+from flip.metrics.sets import PRIMARY, TRANSFERS, WORLD, retrieval_in
 from flip.testsets import public
 
 
 class Evaluate(Section):
+    primary_set: Name = Field(
+        description="the set of `sets`, of one class per image, that leads: masked inference is measured on it, curves "
+        "and figures show it, and `primary` stands for it in the metrics of tables, of the trade-off and of laws"
+    )
     sets: dict[Name, Place] = Field(
-        description="role -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
+        description="name -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
         "flip/testsets/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
         "once; "
-        "'fine' is required; null: the scale has none, and tables leave its metrics out. What a folder is for stands "
+        "null: the scale has none, and tables leave its metrics out. What a folder is for stands "
         "in its dataset_type.txt: "
         "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
@@ -28,10 +32,10 @@ class Evaluate(Section):
         "set with the same ones in sets, too; null: the scale has none"
     )
     probe: Distinct[Name] = Field(
-        description="roles with classes that a linear probe is fitted to, too, where the set has a training split"
+        description="sets with classes that a linear probe is fitted to, too, where the set has a training split"
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(
-        description="role -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
+        description="set -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
         "flip/testsets/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
         "for others"
     )
@@ -89,9 +93,13 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def has_fine(self):
-        if "fine" not in self.sets:
-            raise ValueError("sets has no 'fine', the set that masked inference is measured on")
+    def has_its_primary_set(self):
+        if self.primary_set not in self.sets:
+            raise ValueError(
+                f"primary_set = '{self.primary_set}', which sets has not; allowed: {', '.join(self.sets) or 'none'}"
+            )
+        if PRIMARY in self.sets:
+            raise ValueError(f"sets.{PRIMARY} has the name that stands for primary_set in metrics; choose another")
         return self
 
     @model_validator(mode="after")
@@ -102,7 +110,7 @@ class Evaluate(Section):
             if self.sets[name] == "world" and name not in ProbeSets.model_fields:
                 raise ValueError(
                     f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
-                    f"{', '.join(ProbeSets.model_fields)}, or a role of sets that is a folder with a training split"
+                    f"{', '.join(ProbeSets.model_fields)}, or one of sets that is a folder with a training split"
                 )
         return self
 

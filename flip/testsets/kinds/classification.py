@@ -39,10 +39,6 @@ class Classification(Kind):
             every_class(folder, names, targets)
         if why := undefined(measure, classes, several):
             raise ValueError(f"evaluate.measures.{name}: {folder} has no such measure: {why}")
-        if name == "fine" and several:
-            raise ValueError(
-                "evaluate.sets.fine: its pictures have several labels; reports need a set with one class each"
-            )
         if measure == ACCURACY:
             return {"classes": classes}
         facts = {"classes": classes, "measure": measure}
