@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from flip import rng
 from flip.model.masking import complementary, mask_patches, mask_tokens
 from flip.rng import random_bits, uniform
 
@@ -13,14 +14,12 @@ def test_splitmix_is_the_published_generator():
     # Reference outputs of SplitMix64 with seed 1234567 (the generator's own test vector), top 63 bits.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     gamma, mask = 0x9E3779B97F4A7C15, 2**64 - 1
-    from flip.model import masking
-
     start = (1234567 + gamma) & mask
     signed = start - 2**64 if start >= 2**63 else start
-    x = torch.arange(3) * masking._GAMMA + signed
-    for bits, factor in masking._MIX:
-        x = (x ^ masking._shift(x, bits)) * factor
-    x = masking._shift(x ^ masking._shift(x, 31), 1)
+    x = torch.arange(3) * rng._GAMMA + signed
+    for bits, factor in rng._MIX:
+        x = (x ^ rng.logical_shift(x, bits)) * factor
+    x = rng.logical_shift(x ^ rng.logical_shift(x, 31), 1)
     assert x.tolist() == [p >> 1 for p in published]
 
 
