@@ -167,7 +167,7 @@ def test_the_command_trains_to_whole_weights(change, data, tower, features):
     words = ["--params", data / "lit.yaml", "--data", data, "--seed", 0, "--image-tower", tower, "--out", out]
     words += ["--features", features, "--checkpoints", out / "checkpoints"]
     pretrain.main([str(word) for word in words])
-    vocabulary = parts(params, data)[0].tokens.tokenizer.vocabulary
+    vocabulary = parts(params, data)[0].captions.tokens.tokenizer.vocabulary
     load_weights(out / "weights.safetensors", TwoTowers(params, vocabulary))
     theirs = load_file(tower)
     for name, weight in load_file(out / "weights.safetensors").items():
