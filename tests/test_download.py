@@ -194,7 +194,7 @@ def test_nothing_arrived_is_an_error_and_leaves_a_clean_start(params, tmp_path, 
     command = ["--params", str(tmp_path / "params.yaml"), "--table", str(tmp_path / "table/0000.parquet")]
     with pytest.raises(SystemExit):
         download.main([*command, "--out", str(tmp_path / "0000.json")])
-    assert "no picture arrived of 90 (90 connection)" in capsys.readouterr().err
+    assert "no image arrived of 90 (90 connection)" in capsys.readouterr().err
     assert not list((tmp_path / "0000").glob("*_stats.json"))
 
 

@@ -149,7 +149,7 @@ def test_an_interrupted_embedding_goes_on_with_what_is_missing(change, data, tow
     stop = tmp_path / "stop"
     stop.touch()
     monkeypatch.setenv("FLIP_STOP_FILE", str(stop))
-    with pytest.raises(Interrupted, match="stopped after 40 pictures"):
+    with pytest.raises(Interrupted, match="stopped after 40 images"):
         embed.embed(made, data, manifest, ProcessGroup(), tmp_path)
     monkeypatch.delenv("FLIP_STOP_FILE")
     first, *others = (features_path(tmp_path, shard["name"]) for shard in manifest["shards"])

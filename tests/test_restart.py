@@ -60,7 +60,7 @@ def assert_same(found, expected):
     [
         # Before the first checkpoint; after it; in the step that follows a restart.
         ([("kill", 0), ("kill", 3), ("kill", 2)], [-signal.SIGKILL] * 3, ""),
-        ([("term", 0), ("term", 1)], [143, 143], "start again to go on from there"),
+        ([("term", 0), ("term", 1)], [143, 143], "start again to resume"),
         ([("writer", 2), ("writer", 4)], [-signal.SIGKILL] * 2, ""),
         (
             [("disk", 3)],

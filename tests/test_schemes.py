@@ -104,7 +104,7 @@ def test_a_part_of_refused_rows_alone_says_so(change, tmp_path, capsys):
     pq.write_table(pa.table({"url": ["file:///etc/hostname"], "caption": ["a host"]}), tmp_path / "t.parquet")
     params = change(delta={"source": {"table": str(tmp_path / "t.parquet")}, "download": {"parts": 1}})
     table.write_parts(params, tmp_path / "table")
-    with pytest.raises(ValueError, match=r"no picture arrived of 1 \(1 refused\)"):
+    with pytest.raises(ValueError, match=r"no image arrived of 1 \(1 refused\)"):
         download.download(params, tmp_path / "table/0000.parquet", tmp_path / "0000.json")
     assert not list((tmp_path / "0000").glob("*.tar"))
 

@@ -10,7 +10,7 @@ from flip.config.schema import Source
 NAMES = ("string", "large_string", "string_view", "binary", "large_binary", "null")
 TEXTS = tuple(getattr(pa.types, f"is_{kind}") for kind in NAMES)
 NUMBERS = (pa.types.is_floating, pa.types.is_decimal)
-WHOLE = (pa.types.is_integer, pa.types.is_boolean)
+INTEGERS = (pa.types.is_integer, pa.types.is_boolean)
 
 
 def columns(source: Source) -> dict[str, pa.DataType]:
@@ -66,7 +66,7 @@ def require_types(source: Source, where: str, there: pa.Schema) -> None:
     for column, wanted in columns(source).items():
         kind, key = there.field(column).type, parameter_key(source, column)
         allowed = NUMBERS + TEXTS if pa.types.is_floating(wanted) else TEXTS
-        allowed += WHOLE if key.startswith("source.filters") else ()
+        allowed += INTEGERS if key.startswith("source.filters") else ()
         if not any(test(kind.value_type if pa.types.is_dictionary(kind) else kind) for test in allowed):
             raise ValueError(
                 f"{where}: column '{column}' is {kind}, not {'numbers' if NUMBERS[0] in allowed else 'text'}; name "

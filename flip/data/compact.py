@@ -8,7 +8,7 @@ from flip.config.schema import Compact
 from flip.data.images import decode, displayed_size, is_plain
 
 
-def resize_jpeg(picture: bytes, compact: Compact, name: str = "image") -> bytes:
+def resize_jpeg(encoded: bytes, compact: Compact, name: str = "image") -> bytes:
     """Encode an image as a JPEG whose shorter side is `compact.image_size`; return one that is no larger, and plain, as
     it is.
 
@@ -17,9 +17,9 @@ def resize_jpeg(picture: bytes, compact: Compact, name: str = "image") -> bytes:
     Raises:
         ValueError: it cannot be decoded; `name` is for the message.
     """
-    share = min(compact.image_size / min(displayed_size(picture, name)), 1)
-    if share == 1 and is_plain(picture):
-        return picture
-    image = decode(picture, name).convert("RGB")
+    share = min(compact.image_size / min(displayed_size(encoded, name)), 1)
+    if share == 1 and is_plain(encoded):
+        return encoded
+    image = decode(encoded, name).convert("RGB")
     small = image.resize([round(edge * share) for edge in image.size], Image.Resampling.BICUBIC)
     return simplejpeg.encode_jpeg(np.asarray(small), compact.quality, "RGB", "444")

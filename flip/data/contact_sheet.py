@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SHOWN = 12  # pictures on a sheet
+SHOWN = 12  # images on a sheet
 SIDE, COLUMNS, GAP, WHITE = 96, 6, 4, 255  # pixels, stacks in a row, pixels, byte
 GOLDEN = (5**0.5 - 1) / 2
-QUALITY = 80  # of WebP; a sheet of twelve pictures in three rows takes some 40 kB
-TEXT, LINES = 13, 3  # pixels, lines below a picture
+QUALITY = 80  # of WebP; a sheet of twelve images in three rows takes some 40 kB
+TEXT, LINES = 13, 3  # pixels, lines below an image
 HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their colours on the report's page
 
 
@@ -26,11 +26,11 @@ def spread(total: int, count: int) -> list[int]:
     return [low + int((high - low) * (place * GOLDEN % 1)) for place, (low, high) in enumerate(pairwise(ends))]
 
 
-def cell(picture: np.ndarray) -> np.ndarray:
+def cell(image: np.ndarray) -> np.ndarray:
     """Resize an image uint8 [height, width, 3] to a cell [SIDE, SIDE, 3]; small ones are enlarged without
     interpolation."""
-    how = cv2.INTER_NEAREST if picture.shape[0] <= SIDE else cv2.INTER_AREA
-    return cv2.resize(picture, (SIDE, SIDE), interpolation=how)
+    how = cv2.INTER_NEAREST if image.shape[0] <= SIDE else cv2.INTER_AREA
+    return cv2.resize(image, (SIDE, SIDE), interpolation=how)
 
 
 def label(text: str, mark: str, colour: tuple[int, int, int]) -> np.ndarray:

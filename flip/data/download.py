@@ -133,10 +133,10 @@ class DownloadShards:
         try:
             stats = read_json(self.path(number, "_stats.json"))
             statuses = pq.read_table(self.path(number, ".parquet"), columns=["status"])["status"]
-            pictures = members(self.path(number, ".tar"))
+            images = members(self.path(number, ".tar"))
         except (OSError, ValueError, pa.ArrowException):
             return False
-        return stats["count"] == rows and len(pictures) == pc.sum(pc.equal(statuses, "success")).as_py()
+        return stats["count"] == rows and len(images) == pc.sum(pc.equal(statuses, "success")).as_py()
 
     def discard(self, number: int) -> None:
         """Delete the files of a shard."""
@@ -250,7 +250,7 @@ def download(
             shards.discard(number)
         causes = ", ".join(f"{count} {name}" for name, count in account["failed"].items())
         raise ValueError(
-            f"{table}: no picture arrived of {account['wanted']} ({causes}); try a URL of the table by hand, check the "
+            f"{table}: no image arrived of {account['wanted']} ({causes}); try a URL of the table by hand, check the "
             "network, then run the same command again"
         )
     write_json(out, account)
@@ -262,16 +262,16 @@ def main(argv: list[str] | None = None, download: Callable[..., dict] = download
     parser = argparse.ArgumentParser(prog=f"python -m {download.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")
-    parser.add_argument("--out", required=True, help="the account (JSON); the pictures go to the folder of its name")
-    parser.add_argument("--spec", help="file that changes with what draws the pictures, where that is no web")
-    parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the pictures")
+    parser.add_argument("--out", required=True, help="the account (JSON); the images go to the folder of its name")
+    parser.add_argument("--spec", help="file that changes with what draws the images, where that is no web")
+    parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the images")
     options = parser.parse_args(argv)
     started = time.monotonic()
     try:
         account = download(load(options.params), options.table, options.out, options.spec, options.log)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{account['arrived']} of {account['wanted']} pictures arrived in {time.monotonic() - started:.0f} s")
+    print(f"{account['arrived']} of {account['wanted']} images arrived in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

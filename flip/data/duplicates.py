@@ -27,7 +27,7 @@ from flip.files import atomic
 
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
 DISTANCE = 20  # bits of 256
-WINDOW = 16  # neighbours that each picture is compared with, among those that share a word
+WINDOW = 16  # neighbours that each image is compared with, among those that share a word
 FILE = 40  # bits of an ordinal that count rows within a file
 REASONS = ["in a test set", "exact duplicate", "near duplicate"]
 LOOKS = 8  # words of a perceptual hash
@@ -85,14 +85,13 @@ def joined(pairs: list[Hashed]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(ordinals), np.concatenate(hashes)
 
 
-def pairs(hashed: Hashed, word: int, distance: int) -> np.ndarray:
+def pairs(ordinals: np.ndarray, hashes: np.ndarray, word: int, distance: int) -> np.ndarray:
     """Find pairs of images whose hashes share a word and differ in at most `distance` bits: ordinals [pairs, 2],
     sorted.
 
     Each image is compared with its `WINDOW` neighbours in the order of hashes, so equal ones always meet, and time and
     memory are linear; where many share a word, some that are only close are missed.
     """
-    ordinals, hashes = hashed
     order = np.lexsort((ordinals, *hashes.T, hashes[:, word]))
     ordinals, hashes = ordinals[order], hashes[order]
     found = []
@@ -106,8 +105,8 @@ def pairs(hashed: Hashed, word: int, distance: int) -> np.ndarray:
 
 def to_drop(exact: Hashed, near: list[Hashed]) -> tuple[np.ndarray, np.ndarray]:
     """Return ordinals to drop, ascending, and the strongest reason (an index of `REASONS`) of each."""
-    same = pairs(exact, 0, 0)
-    alike = np.concatenate([pairs(share, word, DISTANCE) for word, share in enumerate(near)])
+    same = pairs(*exact, 0, 0)
+    alike = np.concatenate([pairs(*share, word, DISTANCE) for word, share in enumerate(near)])
     found = np.concatenate([same, alike])
     reason = np.repeat([1, 2], [len(same), len(alike)])
     reason[found[:, 0] >> FILE == 0] = 0
@@ -152,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         total = write_bucket(options.tests, options.fingerprints, options.bucket, buckets, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{total} pictures to drop")
+    print(f"{total} images to drop")
 
 
 if __name__ == "__main__":

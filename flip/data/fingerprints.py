@@ -23,10 +23,10 @@ from flip.files import atomic
 
 Item = TypeVar("Item")
 
-CHUNK = 512  # pictures in memory
-SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
+CHUNK = 512  # images in memory
+SIDE, LOW = 32, 16  # images are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
-# No `looks` means that the picture cannot be decoded.
+# No `looks` means that the image cannot be decoded.
 PART = pa.schema([("key", pa.string()), ("row", pa.int64()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
 
 _frequency, _position = np.ogrid[:LOW, :SIDE]
@@ -43,23 +43,25 @@ def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
     return np.packbits(frequencies > np.median(frequencies, axis=1, keepdims=True), axis=1)
 
 
-def decode_grey(picture: bytes) -> np.ndarray | None:
+def decode_grey(encoded: bytes) -> np.ndarray | None:
     """Decode an image as it is displayed, in grey: uint8 [height, width]; None if it is broken or cut short."""
     try:
-        if not is_plain(picture):
-            return np.asarray(decode(picture).convert("L"))
-        if not simplejpeg.is_jpeg(picture):
-            return cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
-        return simplejpeg.decode_jpeg(picture, colorspace="GRAY")[:, :, 0]
+        if not is_plain(encoded):
+            return np.asarray(decode(encoded).convert("L"))
+        if not simplejpeg.is_jpeg(encoded):
+            return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return simplejpeg.decode_jpeg(encoded, colorspace="GRAY")[:, :, 0]
     except ValueError:
         return None
 
 
-def hash_images(pictures: list[bytes]) -> list[bytes | None]:
+def hash_images(encoded: list[bytes]) -> list[bytes | None]:
     """Compute the perceptual hash of each encoded image; None for a broken one."""
-    images = [decode_grey(picture) for picture in pictures]
-    whole = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None]
-    hashes = iter(perceptual_hash(np.stack(whole)) if whole else [])
+    images = [decode_grey(one) for one in encoded]
+    thumbnails = [
+        cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None
+    ]
+    hashes = iter(perceptual_hash(np.stack(thumbnails)) if thumbnails else [])
     return [None if image is None else next(hashes).tobytes() for image in images]
 
 
@@ -117,7 +119,7 @@ def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> Non
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.fingerprints", description=__doc__.splitlines()[0])
-    parser.add_argument("--download", type=Path, required=True, help="account of a part; the pictures lie beside it")
+    parser.add_argument("--download", type=Path, required=True, help="account of a part; the images lie beside it")
     parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
     options = parser.parse_args(argv)
     try:

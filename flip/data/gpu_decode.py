@@ -49,7 +49,7 @@ class GpuImageReader(ImageReader):
         jpegs = [bytes(self.shards.jpeg(place)) for place in places]
         try:
             if not all(jpeg.endswith(END) for jpeg in jpegs):
-                raise RuntimeError("a picture is cut short")
+                raise RuntimeError("an image is cut short")
             return {"images": self._images(jpegs, positions)}, places
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
@@ -100,5 +100,5 @@ def _hindrance(params: Params, device: str | torch.device, views: Views | None) 
     if torch.device(device).type != "cuda":
         return "no GPU is at hand"
     if views or params.noise.images:
-        return "views of pictures and noise in place of them are made by the processor"
+        return "views of images and noise in place of them are made by the processor"
     return None

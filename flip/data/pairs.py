@@ -18,10 +18,10 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", "s
 BATCH = 65_536  # rows that are read, and written as one group, at a time
 
 
-def pair_hash(picture: str, caption: str) -> bytes:
+def pair_hash(image: str, caption: str) -> bytes:
     """Hash a pair, 32 bytes: SHA-256 of the image's SHA-256 (64 hexadecimal digits, so the border is clear) and the
     caption."""
-    return sha256(f"{picture}{caption}".encode()).digest()
+    return sha256(f"{image}{caption}".encode()).digest()
 
 
 def combine_digests(digests: Iterable[str]) -> str:
@@ -44,11 +44,11 @@ class SampleList:
 
     def add(self, sample: dict) -> dict:
         """List a sample for webdataset's writer, and return it; `__url__` and `__sha256__` are not written."""
-        caption, picture = sample["txt"].decode(), sample["__sha256__"]
-        row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": picture}
+        caption, image = sample["txt"].decode(), sample["__sha256__"]
+        row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": image}
         self.waiting.append(row)
         self.samples += 1
-        self.sum += int.from_bytes(pair_hash(picture, caption))
+        self.sum += int.from_bytes(pair_hash(image, caption))
         if len(self.waiting) == BATCH:
             self.flush()
         return sample

@@ -165,17 +165,17 @@ class Shard:
 
     def __init__(self, path: str | Path):
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
-        self.pictures, self.sizes, self.texts, self.lengths = (memoryview(column) for column in read_index(path).T)
+        self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in read_index(path).T)
         with open(path, "rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self.map)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def jpeg(self, item: int) -> memoryview:
         """Return an encoded image, without a copy."""
-        place = self.pictures[item]
+        place = self.images[item]
         return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
@@ -189,5 +189,5 @@ class Shard:
 
     def key(self, item: int) -> str:
         """Read the sample's name from the header before its image."""
-        header = self.pictures[item] - BLOCK
+        header = self.images[item] - BLOCK
         return self.map[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")

@@ -59,5 +59,5 @@ class Translations:
         with pq.ParquetFile(self.paths[number]) as file:  # read_table would load 60 MB of code first
             column = file.read(columns=["caption"], use_threads=False)["caption"].to_pylist()
         if len(column) < self.counts[number]:  # more, where a variant learns from a share of the data
-            raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} pictures")
+            raise ValueError(f"{self.paths[number]}: {len(column)} captions for {self.counts[number]} images")
         return column

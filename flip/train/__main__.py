@@ -24,7 +24,7 @@ from flip.train.process_group import ProcessGroup, start, stop
 
 REMEDY = (
     "out of memory: set train.micro_batch (exact, at most a process's pairs) or train.checkpoint_activations, or ask "
-    "for more with resources.pretrain; started again, training goes on from the last checkpoint"
+    "for more with resources.pretrain; started again, training resumes from the last checkpoint"
 )
 
 

@@ -83,7 +83,7 @@ class Checkpoints:
             cause = error.__context__ or error  # torch says where in its file, the system why
             raise ValueError(
                 f"{self.folder}: no checkpoint could be written ({cause}); make room there and start again: training "
-                "goes on from the newest whole one"
+                "resumes from the newest complete one"
             ) from None
 
     def newest(self) -> dict | None:

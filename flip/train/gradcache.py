@@ -47,10 +47,10 @@ def is_shared(name: str, output: Tensor) -> bool:
 def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
     """Compute what objectives over the global batch need, as leaves: features [pairs, ...], scalars and weights."""
     outputs = [forward(part, features_only=True) for part in parts]
-    whole = {
+    joined = {
         name: x if is_shared(name, x) else torch.cat([one[name] for one in outputs]) for name, x in outputs[0].items()
     }
-    return {name: tensor.requires_grad_() for name, tensor in whole.items()}
+    return {name: tensor.requires_grad_() for name, tensor in joined.items()}
 
 
 def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor | int:

@@ -77,7 +77,7 @@ def record_skipped(seen: int, losses: dict[str, float], keys: list[str], path: P
     if count >= allowed:
         raise ValueError(
             f"{message}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at "
-            "the pictures; started again, training goes on from the last checkpoint"
+            "the images; started again, training resumes from the last checkpoint"
         )
     print(f"{message}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
 
@@ -117,7 +117,7 @@ class Watchdog:
     def _end(self, waited: float) -> None:
         print(
             f"nothing has happened for {waited:.0f} s in: {self.doing}. Where each thread stands follows. Started "
-            "again, training goes on from the last checkpoint; train.stall_minutes says how long to wait.",
+            "again, training resumes from the last checkpoint; train.stall_minutes says how long to wait.",
             file=sys.stderr,
             flush=True,
         )

@@ -28,8 +28,8 @@ from flip.model.image_tokenizer import ImageTokenizer, VQTokenizer
 from flip.model.weights import load_weights, save_weights
 from flip.rng import random_bits
 
-MEASURED, BARS = 1024, 64  # pictures, parts of a histogram at most
-SEEN = 4096  # pictures, whose patches show what codes of a tokenizer without a decoder mean
+MEASURED, BARS = 1024, 64  # images, parts of a histogram at most
+SEEN = 4096  # images, whose patches show what codes of a tokenizer without a decoder mean
 RARE = 0.1  # a code whose patches are fewer than this share of the mean is put where patches are
 
 
@@ -149,7 +149,7 @@ def measure(codebook: ImageTokenizer, images: Tensor) -> dict:
 def side_by_side(codebook: ImageTokenizer, images: Tensor) -> np.ndarray:
     """Compose a contact sheet uint8 [height, width, 3]: images, and below each its reconstruction from codes."""
     pairs = zip(images.cpu().numpy(), codebook.decode_images(codebook(images)).cpu().numpy(), strict=True)
-    return sheet([[cell(picture) for picture in pair] for pair in pairs])
+    return sheet([[cell(image) for image in pair] for pair in pairs])
 
 
 def main(argv: list[str] | None = None) -> None:

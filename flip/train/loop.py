@@ -160,7 +160,7 @@ def train(run: TrainingRun, checkpoints: Checkpoints, notes: Path) -> None:
             if stopped and run.done < run.steps:
                 checkpoints.wait()
                 run.group.barrier()  # who starts several processes ends all when the first one ends
-                raise Interrupted(f"stopped after {run.seen} samples; start again to go on from there")
+                raise Interrupted(f"stopped after {run.seen} samples; start again to resume")
         trainer.check_last_step()
         batches.close()
         bar.close()

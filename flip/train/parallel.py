@@ -60,7 +60,7 @@ class FSDPModel:
         self.group = group
         # The outputs are read, and never changed in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        # FSDP cannot split a number; the temperature stays whole on each process.
+        # FSDP cannot split a number; the temperature is replicated on each process.
         self.numbers = {parameter for parameter in model.parameters() if not parameter.ndim}
         for module in model.modules():
             if isinstance(module, Block):

@@ -63,10 +63,10 @@ class ImageEncoder:
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode and resize images without cropping: uint8 [items, side, side, 3]; and which could be decoded: bool
     [items]."""
-    images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
+    images, decoded = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        whole[row] = decode_crops(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
-    return images, whole
+        decoded[row] = decode_crops(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
+    return images, decoded
 
 
 def embed_shard(tower: ImageEncoder, path: Path) -> np.ndarray:
@@ -74,9 +74,9 @@ def embed_shard(tower: ImageEncoder, path: Path) -> np.ndarray:
     shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
     parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
-    for images, whole in prefetch(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
+    for images, decoded in prefetch(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
         rows.append(tower(images))
-        rows[-1][~whole] = np.nan
+        rows[-1][~decoded] = np.nan
     return np.concatenate(rows)
 
 
@@ -89,7 +89,7 @@ def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, 
     """
     own = manifest["shards"][group.rank :: group.size]
     total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
-    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not group.first)
+    progress = tqdm(total=total, desc="embed", unit="image", mininterval=interval, disable=not group.first)
     with stoppable() as asked, progress as bar:
         for shard in own:
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
@@ -98,7 +98,7 @@ def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, 
                 write_features(out, shard["name"], embed_shard(tower, path))
             bar.update(shard["samples"])
             if asked:
-                raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
+                raise Interrupted(f"stopped after {bar.n} images; start again to resume")
 
 
 def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
