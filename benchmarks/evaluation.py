@@ -27,7 +27,7 @@ from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.faults import check
 from flip.config.frozen import merge
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.evaluate import probe, retrieval, zeroshot
 from flip.evaluate.features import Features
 from flip.export.open_clip_models import OpenClip
@@ -82,7 +82,7 @@ def build_head(which: str, name: str, classes: int) -> Callable[[], object]:
     open_clip, theirs = peer("open_clip"), peer("clip_benchmark.metrics.zeroshot_classification")
     tree = parameters(name, 0.0, BATCHES[name]).model_dump(mode="json")
     params = check(Params, merge(tree, {"model": {"tokens": SLOTS}}), name)
-    tokenizer = Tokenizer("", SLOTS, params.captions)
+    tokenizer = CaptionTokenizer("", SLOTS, params.captions)
     torch.manual_seed(0)
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     words = prompts(classes)

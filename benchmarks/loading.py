@@ -31,17 +31,17 @@ from benchmarks.harness import Form, called, measure, peer
 from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Augmentation, Compact
-from flip.data.compact import compacted
-from flip.data.crops import crop_box, resize, squares
-from flip.data.gpu_decode import GpuImages
+from flip.data.compact import resize_jpeg
+from flip.data.crops import crop_box, decode_crops, resize
+from flip.data.gpu_decode import GpuImageReader
 from flip.data.loader import CROP as DRAWN
-from flip.data.loader import Captions, Images, Loader, ShardReader
-from flip.data.prefetch import ahead
+from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
+from flip.data.prefetch import prefetch
 from flip.data.sampler import build_order
 from flip.data.shard import Shard
 from flip.data.shards import write_shard
 from flip.data.token_cache import Tokens
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.rng import uniform
 
 CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)  # open_clip's default
@@ -73,7 +73,7 @@ def write(folder: Path, pictures: int) -> None:
     """Write the same pairs as a shard and as a compact (resized) one."""
     made = list(samples(pictures))
     write_shard(tar(folder, "whole"), iter(made))
-    write_shard(tar(folder, "compact"), ({**one, "jpg": compacted(one["jpg"], COMPACT)} for one in made))
+    write_shard(tar(folder, "compact"), ({**one, "jpg": resize_jpeg(one["jpg"], COMPACT)} for one in made))
 
 
 def tar(folder: Path, kind: str) -> Path:
@@ -91,9 +91,9 @@ def loader(folder: Path, kind: str, side: int) -> Loader:
     """Return the loader of a shard."""
     captions = read_project(scale="tiny").variants["clip-form"].captions
     manifest, data = {"shards": [facts(folder, kind)]}, folder / kind
-    tokens = Tokens(Tokenizer(None, SLOTS, captions), data, manifest)
+    tokens = Tokens(CaptionTokenizer(None, SLOTS, captions), data, manifest)
     shards, order = ShardReader(manifest, data / "shards", 1), build_order(manifest, None, 1, 0, 1)
-    return Loader(order, Images(shards, order, side, CROP, 0), Captions(tokens, order, shards.most))
+    return Loader(order, ImageReader(shards, order, side, CROP, 0), CaptionReader(tokens, order, shards.most))
 
 
 def exhaust(iterable: Iterable[object]) -> None:
@@ -110,14 +110,14 @@ def exhausting(data: Loader, workers: int) -> Callable[[], None]:
     """Return a function that iterates over a loader's batches once."""
     total = data.order.total
     return lambda: exhaust(
-        ahead(lambda start: data.batch(start, min(BATCH, total - start)), range(0, total, BATCH), workers)
+        prefetch(lambda start: data.batch(start, min(BATCH, total - start)), range(0, total, BATCH), workers)
     )
 
 
 def on_gpu(folder: Path, side: int, decode: Callable[..., Any], workers: int = 2) -> Callable[[], None]:
     """Return `ours` decoded by the GPU: one thread reads and launches while another waits for the GPU."""
     plain = loader(folder, "whole", side)
-    images = GpuImages(decode, "cuda", plain.images.shards, plain.order, side, CROP, 0)
+    images = GpuImageReader(decode, "cuda", plain.images.shards, plain.order, side, CROP, 0)
     return exhausting(Loader(plain.order, images, plain.captions), workers)
 
 
@@ -196,7 +196,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
         ) -> list[tuple[int, ...]]:
             return [tuple(round(edge * (height / original)) for edge in box)]
 
-        squares(stored.jpeg(item), same_part, [mine])
+        decode_crops(stored.jpeg(item), same_part, [mine])
         exact = image.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + columns, top + rows))
         found.append(np.abs(mine.astype(np.float32) - np.asarray(exact)).mean())
     return f"{np.mean(found):.2f} of 255 from PIL's pixels"

@@ -27,7 +27,7 @@ from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params
 from flip.data import loader, tokenizer
-from flip.data.compact import compacted
+from flip.data.compact import resize_jpeg
 from flip.data.shard import Shard
 from flip.data.shards import write_shards
 from flip.device import keep_memory
@@ -40,7 +40,7 @@ from flip.synthetic.testsets import make
 from flip.synthetic.world import caption, jpeg
 from flip.testsets.reader import prompts, set_folder
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model, count_steps
+from flip.train.step import TrainingRun, build_loader, build_model, count_steps
 
 SETS = ["fine", "coarse"]
 
@@ -77,7 +77,7 @@ def resized(folder: Path) -> Iterator[dict[str, Any]]:
     for entry in read_json(folder / "manifest.json")["shards"]:
         shard = Shard(folder / "shards" / entry["name"])
         for item in range(len(shard)):
-            picture, text = compacted(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
+            picture, text = resize_jpeg(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
             yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
 
 
@@ -86,7 +86,7 @@ def trained(params: Params, data: Path, seed: int) -> tuple[TwoTowers, Callable[
     content = read_json(data / "manifest.json")
     pairs = build_loader(params, data, content, seed)
     model = build_model(params, pairs.captions.tokens.tokenizer.vocabulary, seed, "cpu")
-    run = Run(params, pairs, model, count_steps(params, content["samples"]), seed, ProcessGroup())
+    run = TrainingRun(params, pairs, model, count_steps(params, content["samples"]), seed, ProcessGroup())
     batches = run.batches()
     for _ in trange(run.steps, desc=f"seed {seed}", unit="step", disable=None):
         run.step(next(batches))

@@ -36,7 +36,7 @@ from flip.export.target import their_weights
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_model
+from flip.train.step import TrainingRun, build_model
 
 VOCABULARY = 49_408  # CLIP's; its last id ends a caption
 WORDS = (7, 21)  # tokens of a caption, start and end included: 14 on average, as in web captions
@@ -97,7 +97,8 @@ class Ours:
 
     def __init__(self, params: Params, batch: dict[str, Tensor], device: str = "cpu") -> None:
         model, world = build_model(params, VOCABULARY, 0, device), ProcessGroup(device=device)
-        self.run, self.batch = Run(params, cast(Loader, SimpleNamespace(broken=0)), model, 10**9, 0, world), batch
+        self.batch = batch
+        self.run = TrainingRun(params, cast(Loader, SimpleNamespace(broken=0)), model, 10**9, 0, world)
 
     def loss(self) -> float:
         """Return the loss of the batch."""
@@ -144,7 +145,7 @@ class Theirs:
         mean, std = (torch.tensor(values)[:, None, None] for values in (form.mean, form.std))
         self.images, self.ids = (pixels - mean) / std, batch["ids"].where(batch["ids"] != PAD, 0)
 
-    def copy(self, run: Run) -> None:
+    def copy(self, run: TrainingRun) -> None:
         """Copy the weights of our model."""
         self.model.load_state_dict(their_weights(OpenClip(), run.model, self.model.state_dict()))
 

@@ -25,30 +25,30 @@ from flip.device import keep_memory
 from flip.files import read_json
 from flip.train.checkpoint import Checkpoints
 from flip.train.process_group import ProcessGroup, start, stop
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 
 
-def build(options: argparse.Namespace, world: ProcessGroup) -> Run:
+def build(options: argparse.Namespace, world: ProcessGroup) -> TrainingRun:
     """Return a training run on the data."""
     params = read_project(scale=options.scale).variants[options.variant]
     train = params.train.model_copy(update={"batch": options.batch, "batch_scale": 1})
     params = params.model_copy(update={"train": train})
     loader = build_loader(params, options.data, read_json(options.data / "manifest.json"), 0)
-    return Run(
+    return TrainingRun(
         params, loader, build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu"), 10**9, 0, world
     )
 
 
-def seconds(run: Run, steps: int) -> float:
+def seconds(run: TrainingRun, steps: int) -> float:
     """Return the time of some steps, after two warm-up steps."""
     batches = run.batches()
     for _ in range(2):
         run.step(next(batches))
-    run.world.barrier()
+    run.group.barrier()
     begin = time.perf_counter()
     for _ in range(steps):
         run.step(next(batches))
-    run.world.barrier()
+    run.group.barrier()
     return time.perf_counter() - begin
 
 

@@ -1,4 +1,4 @@
-"""Know the machine that a process computes on, and copy between its main memory and its device."""
+"""Describe the machine that a process computes on, and copy between its main memory and its device."""
 
 import ctypes
 
@@ -10,8 +10,10 @@ from flip.provenance.environment import processor
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory: a step's activations are the same blocks each time, and giving them back to
-    the kernel costs a page fault per 4 kB."""
+    """Make glibc keep freed memory.
+
+    A step's activations are the same blocks each time, and giving them back to the kernel costs a page fault per 4 kB.
+    """
     try:
         libc = ctypes.CDLL("libc.so.6")
         m_trim_threshold, m_mmap_threshold = -1, -3
@@ -22,30 +24,33 @@ def keep_memory() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Of torch, and of the libraries behind numpy and scipy that are loaded: theirs wait for one another on cores that
-    others use, which made a linear probe take 30 times as long."""
+    """Set the threads of torch, and of the libraries behind numpy and scipy that are loaded.
+
+    Theirs wait for one another on cores that others use, which made a linear probe take 30 times as long.
+    """
     torch.set_num_threads(count)
     threadpool_limits(count)
 
 
 def pick_device() -> str:
+    """Return "cuda" where there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_name(device) -> str:
-    """The GPU's name, or the processor's."""
+def device_name(device: str | torch.device) -> str:
+    """Return the GPU's name, or the processor's."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor()
 
 
 class ToDevice:
-    """Put batches on a device: on a GPU beside the step that it is at, on a stream of its own, so that neither waits.
+    """Copy batches to a device; on a GPU the copies overlap with compute, on a stream of their own.
 
-    A copy runs by itself only from pinned memory, where the loader puts pictures; what lies elsewhere is put there.
+    A copy is asynchronous only from pinned memory, where the loader puts images; other tensors are pinned here.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: str | torch.device):
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
@@ -53,28 +58,29 @@ class ToDevice:
         if self.stream is None:
             return {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.cuda.stream(self.stream):
-            there = {name: self._copy(tensor) for name, tensor in batch.items()}
+            copies = {name: self._copy(tensor) for name, tensor in batch.items()}
         step = torch.cuda.current_stream(self.device)
         step.wait_stream(self.stream)
-        for tensor in there.values():
+        for tensor in copies.values():
             tensor.record_stream(step)  # its memory is not used again before the step is over
-        return there
+        return copies
 
     def _copy(self, tensor: Tensor) -> Tensor:
         return tensor if tensor.is_cuda else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 class FromDevice:
-    """Hold a number that the device computes; who asks for it waits for what it is made of, and not for what came
-    after."""
+    """Hold a scalar that the device computes; calling it waits for what it depends on, and not for what was queued
+    after it."""
 
     def __init__(self, number: Tensor):
-        self.copy, self.made = number.detach().to("cpu", non_blocking=True), None
+        self.copy = number.detach().to("cpu", non_blocking=True)
+        self.event: torch.cuda.Event | None = None
         if number.is_cuda:
-            self.made = torch.cuda.Event()
-            self.made.record(torch.cuda.current_stream(number.device))
+            self.event = torch.cuda.Event()
+            self.event.record(torch.cuda.current_stream(number.device))
 
     def __call__(self) -> float:
-        if self.made:
-            self.made.synchronize()
+        if self.event:
+            self.event.synchronize()
         return self.copy.item()

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a restarted job, never meets half of one."""
+"""Write files so that a reader, or a restarted job, never meets half of one; and hash them."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from glob import glob
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextmanager
-def atomic(path):
-    """A binary file object whose content appears at `path` at once when the block ends, or not at all."""
+def atomic(path: str | Path) -> Iterator[IO[bytes]]:
+    """Give a binary file object whose content appears at `path` at once when the block ends, or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -33,8 +34,8 @@ def atomic(path):
 
 
 @contextmanager
-def folder_at_once(path):
-    """A folder whose content appears at `path` at once when the block ends, or not at all.
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder that appears at `path` at once when the block ends, or not at all.
 
     Raises:
         ValueError: something is there already.
@@ -55,23 +56,26 @@ def folder_at_once(path):
         raise
 
 
-def write_atomic(path, content: str | bytes) -> None:
+def write_atomic(path: str | Path, content: str | bytes) -> None:
+    """Write content to a file, at once."""
     with atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path, value) -> None:
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON to a file, at once."""
     write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
 
 PLANNED = "FLIP_PLANNED"  # in the environment of a job: JSON, path -> SHA-256 of files that it was planned with
 
 
-def read_planned(path) -> bytes:
+def read_planned(path: str | Path) -> bytes:
     """Return a file's content.
 
     Raises:
@@ -84,8 +88,8 @@ def read_planned(path) -> bytes:
     return content
 
 
-def file_hash(path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     digest = sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -97,10 +101,10 @@ HASHES = Path(".flip/hashes")
 LARGE = 1 << 20  # bytes from which on it pays to remember a hash
 
 
-def known_hash(path) -> str:
-    """SHA-256 of a file, remembered until its size, times or inode change.
+def known_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal, cached until its size, times or inode change.
 
-    Whoever writes to a file can set its modification time back, and not the time of its last change (ctime).
+    Whoever writes to a file can set its modification time back, but not the time of its last change (ctime).
     """
     path, state = Path(path), Path(path).stat()
     if state.st_size < LARGE:
@@ -126,8 +130,8 @@ def place_files(place: str) -> dict[str, Path]:
 
 
 def _below(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """The files below a folder but hidden ones, through links, which readers follow, too. One that leads back up is
-    left out, as is what is no file."""
+    """Yield the files below a folder but hidden ones, following links, as readers do. A link that leads back up is left
+    out, as is what is no file."""
     above = above | {folder.resolve()}
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -139,7 +143,7 @@ def _below(folder: Path, above: set[Path]) -> Iterator[Path]:
 
 
 def place_hash(place: str) -> str | None:
-    """Return a hash of the names and whole contents of a place's files (`place_files`); None where there is none."""
+    """Return a hash of the names and contents of a place's files (`place_files`); None where there is none."""
     found = place_files(place)
     lines = (f"{name}\0{known_hash(path)}\n" for name, path in found.items())
     return sha256("".join(lines).encode()).hexdigest() if found else None
@@ -148,11 +152,11 @@ def place_hash(place: str) -> str | None:
 MARK = ".made_from"
 
 
-def workspace(folder, made_from: str) -> Path:
-    """A folder for a job's bulk output, which Snakemake does not know and so does not delete.
+def workspace(folder: str | Path, made_from: str) -> Path:
+    """Return a folder for a job's bulk output, which Snakemake does not know and so does not delete.
 
-    What an earlier attempt of the same job left there stays, to be continued; what was made from other inputs
-    (another `made_from`) is thrown away.
+    What an earlier attempt of the same job left there stays, to be resumed; what was made from other inputs (another
+    `made_from`) is deleted.
     """
     folder = Path(folder)
     if not made_from or workspace_inputs(folder) != made_from:
@@ -161,7 +165,7 @@ def workspace(folder, made_from: str) -> Path:
     return folder
 
 
-def workspace_inputs(folder) -> str:
-    """Return what a `workspace` is made from; nothing of another folder."""
+def workspace_inputs(folder: str | Path) -> str:
+    """Return what a `workspace` is made from; an empty string for another folder."""
     mark = Path(folder) / MARK
     return mark.read_text() if mark.exists() else ""

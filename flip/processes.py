@@ -1,5 +1,8 @@
-"""Run a command under this one, so that none is left behind: in the foreground it takes this process's place and is
-asked to stop, so that it can save its work; in the background it serves this process and is killed at its end."""
+"""Run a command under this process, so that none is left behind.
+
+In the foreground it takes this process's place and is asked to stop, so that it can save its work; in the background it
+serves this process and is killed at its end.
+"""
 
 import ctypes
 import json
@@ -8,17 +11,19 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def end_with_parent() -> None:
-    """Have Linux send SIGTERM to this process when its parent ends, however that ends."""
+    """Make Linux send SIGTERM to this process when its parent ends, however that ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 @contextmanager
-def foreground(command: list[str], env: dict[str, str] | None = None):
-    """Give the running command; SIGTERM goes to it for as long as it is in use, and its end is waited for."""
+def foreground(command: list[str], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """Give the running command; SIGTERM is forwarded to it within the block, and its end is waited for."""
     before = end_with_parent if sys.platform == "linux" else None
     with subprocess.Popen(command, env=env, preexec_fn=before) as process:
         previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
@@ -30,18 +35,19 @@ def foreground(command: list[str], env: dict[str, str] | None = None):
 
 
 def exit_code(process: subprocess.Popen) -> int:
-    """Return it as a shell says it: 143 where SIGTERM ended the command."""
+    """Return the exit code as a shell reports it: 143 where SIGTERM ended the command."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 @contextmanager
-def background(code: str, options: dict, **popen):
+def background(code: str, options: dict, **popen: Any) -> Iterator[subprocess.Popen]:
     """Give a Python process that runs `code`, which begins with `given_options`; it ends with this one at the latest.
 
     Its children end too: it is the leader of a process group of its own.
     """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True, **popen) as process:
+        assert process.stdin is not None  # a pipe
         try:
             process.stdin.write(json.dumps(options) + "\n")
             process.stdin.flush()

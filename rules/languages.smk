@@ -19,13 +19,13 @@ wildcard_constraints:
 
 def translation_receipts(variants) -> list[str]:
     """Of the captions that these variants read, but for those that are read as they come."""
-    spoken = []
+    translations = []
     for name in variants:
         captions = PROJECT.variants[name].captions
         if fault := captions.untranslated(PROJECT.variants[name].source):
             raise WorkflowError(f"variant '{name}': {fault}")
-        spoken += [captions.spoken] * bool(captions.translated)
-    return [HERE.receipts.translations(one) for one in dict.fromkeys(spoken)]
+        translations += [captions.language_key] * bool(captions.translated)
+    return [HERE.receipts.translations(one) for one in dict.fromkeys(translations)]
 
 
 def evaluation_receipts(wildcards) -> list[str]:
@@ -39,8 +39,8 @@ def evaluation_receipts(wildcards) -> list[str]:
         receipts.test(name) if name in SETS else receipts.translated_test(name)
         for name in places
     ]
-    spoken = translation_receipts([wildcards.variant])
-    return data_receipts("tokenizer") + [own] + found + spoken
+    translations = translation_receipts([wildcards.variant])
+    return data_receipts("tokenizer") + [own] + found + translations
 
 
 rule translations:

@@ -86,7 +86,7 @@ def small_data(tmp_path_factory, change):
     from flip.data.shard import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
-    from flip.model.image_tokenizer import Codebook
+    from flip.model.image_tokenizer import VQTokenizer
     from flip.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("data")
@@ -115,7 +115,7 @@ def small_data(tmp_path_factory, change):
     )
     (folder / "captions.txt").write_text("\n".join(captions))
     torch.manual_seed(0)
-    save_weights(folder / "codebook" / "weights.safetensors", Codebook(change("flava", SMALL)).state_dict())
+    save_weights(folder / "codebook" / "weights.safetensors", VQTokenizer(change("flava", SMALL)).state_dict())
     return folder
 
 
@@ -131,7 +131,7 @@ def trained(change, small_data):
 
     from flip.config.frozen import merge
     from flip.config.tree import read_tree
-    from flip.data.tokenizer import Tokenizer
+    from flip.data.tokenizer import CaptionTokenizer
     from flip.model.two_towers import TwoTowers
 
     variants = read_tree("params.yaml")["variants"]
@@ -140,7 +140,7 @@ def trained(change, small_data):
         params = change(
             variant, merge(merge(variants[variant], {"model": TOWERS, "captions": {"tokenizer": "scale"}}), delta or {})
         )
-        tokenizer = Tokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
+        tokenizer = CaptionTokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(0)
         model = TwoTowers(params, tokenizer.vocabulary).eval()
         for parameter in model.parameters():

@@ -8,7 +8,7 @@ import torch
 
 import flip.train.checkpoint
 from flip.train import __main__ as pretrain
-from flip.train.step import Run
+from flip.train.step import TrainingRun
 
 
 def send(number):
@@ -57,13 +57,13 @@ ACCIDENTS = {
 
 def pretrain_with(accident: str, step: int, words: list) -> None:
     """To be called in a process of its own: it does not recover."""
-    gradients = Run.gradients
+    gradients = TrainingRun.gradients
 
     def disturbed(run, batch):
         losses = gradients(run, batch)
-        if run.done == step and run.world.rank == run.world.size - 1:
+        if run.done == step and run.group.rank == run.group.size - 1:
             ACCIDENTS[accident](run)
         return losses
 
-    Run.gradients = disturbed
+    TrainingRun.gradients = disturbed
     pretrain.main([str(word) for word in words])

@@ -1,10 +1,10 @@
 """Build a loader of pairs from its parts."""
 
-from flip.data.loader import Captions, Images, Loader, ShardReader
+from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
 from flip.data.sampler import build_order
 
 
 def pairs_loader(manifest, folder, tokens, side, augmentation, seed, window, noise=None) -> Loader:
     shards, order = ShardReader(manifest, folder, window), build_order(manifest, None, 1, seed, window)
-    captions = Captions(tokens, order, shards.most, noise and noise.sources)
-    return Loader(order, Images(shards, order, side, augmentation, seed), captions, [noise] if noise else [])
+    captions = CaptionReader(tokens, order, shards.most, noise and noise.sources)
+    return Loader(order, ImageReader(shards, order, side, augmentation, seed), captions, [noise] if noise else [])

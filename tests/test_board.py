@@ -129,9 +129,9 @@ def test_an_offline_run_of_wandb_has_every_point_and_one_name(params, small_data
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
     (tmp_path / "file").touch()
     monkeypatch.setenv(name, str(tmp_path / "file" / "curves"))
-    assert f"{name}: {tmp_path}/file/curves cannot be written; name another folder" in module.fault()
+    assert f"{name}: {tmp_path}/file/curves cannot be written; name another folder" in module.find_problem()
     monkeypatch.setenv(name, str(tmp_path / "new" / "curves"))
-    assert module.fault() is None
+    assert module.find_problem() is None
 
 
 @pytest.mark.parametrize("name", [TENSORBOARD, WANDB])
@@ -145,9 +145,9 @@ def test_a_missing_package_is_named_before_training_and_before_it_waits(
         board(make_run(params, small_data)),
     ):
         pass
-    assert f"{module.PACKAGES[name]} is not installed" in module.fault()
-    assert preflight.board.fault is module.fault
+    assert f"{module.PACKAGES[name]} is not installed" in module.find_problem()
+    assert preflight.board.find_problem is module.find_problem
     monkeypatch.delenv(name)
-    assert module.fault() is None
+    assert module.find_problem() is None
     with board(make_run(params, small_data)) as draw:
         draw()

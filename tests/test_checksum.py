@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from flip.data.checksum import TRAILER, check, checked, read_checked
-from flip.data.feature_cache import FACTS, Features, features_path, write_features
+from flip.data.feature_cache import FACTS, FeatureCache, features_path, write_features
 from flip.data.token_cache import Tokens
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, workspace, write_atomic, write_json
-from flip.model.weights import load_weights, packed
+from flip.model.weights import load_weights, serialize
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import resume
 from tests.conftest import SMALL
@@ -84,7 +84,7 @@ def assert_equal(found, expected):
 def test_no_flipped_bit_of_a_checkpoint_is_trained_on(stored, capsys):
     """Each is named in one line, and the state is that of the checkpoint before it."""
     checkpoints, (first, _), run = stored
-    newest = checkpoints.there()[0]
+    newest = checkpoints.paths()[0]
     whole = newest.read_bytes()
     for bit in some_bits(whole, FLIPS):
         newest.write_bytes(with_flipped(whole, bit))
@@ -99,7 +99,7 @@ def test_no_flipped_bit_of_a_checkpoint_is_trained_on(stored, capsys):
 @pytest.mark.parametrize("spoil", [lambda x: b"", lambda x: x[:-1], lambda x: bytes(len(x)), lambda x: x + b"\n"])
 def test_other_damage_is_noticed_too(stored, spoil):
     checkpoints, (first, second), _ = stored
-    newest, _ = checkpoints.there()
+    newest, _ = checkpoints.paths()
     whole = newest.read_bytes()
     newest.write_bytes(spoil(whole))
     assert checkpoints.newest()["done"] == first["done"]
@@ -109,7 +109,7 @@ def test_other_damage_is_noticed_too(stored, spoil):
 
 def test_checkpoints_with_their_names_exchanged_are_none(stored):
     checkpoints, _, _ = stored
-    newest, older = checkpoints.there()
+    newest, older = checkpoints.paths()
     contents = newest.read_bytes(), older.read_bytes()
     newest.write_bytes(contents[1])
     older.write_bytes(contents[0])
@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_run_is_none_of_this_one(stored, tmp_path):
         other.save(run.seen, second)
         other.wait()
         assert other.newest()["done"] == second["done"]
-    name = other.there()[0].name
+    name = other.paths()[0].name
     (tmp_path / "seed-0" / name).write_bytes((tmp_path / "seed-1" / name).read_bytes())
     with pytest.raises(ValueError, match="none of its checkpoints can be read"):
         Checkpoints(tmp_path / "seed-0", keep=2).newest()
@@ -146,11 +146,11 @@ def test_a_run_that_went_back_keeps_the_good_ones(tmp_path):
     for samples in (8, 16):
         checkpoints.save(samples, {"done": samples})
     checkpoints.wait()
-    checkpoints.there()[0].write_bytes(b"spoilt")
+    checkpoints.paths()[0].write_bytes(b"spoilt")
     assert checkpoints.newest() == {"done": 8}
     checkpoints.save(12, {"done": 12})
     checkpoints.wait()
-    assert [int(path.stem[-15:]) for path in checkpoints.there()] == [12, 8]
+    assert [int(path.stem[-15:]) for path in checkpoints.paths()] == [12, 8]
 
 
 def resumed(world, params, data, folder):
@@ -188,7 +188,7 @@ def stored_tokens(data, folder, change):
     """Makes Tokens whose files lie in a folder of the test's own."""
     (folder / "shards").symlink_to(data / "shards")
     captions = change("clip", SMALL).captions
-    tokenizer = Tokenizer(data / "tokenizer.json", 8, captions)
+    tokenizer = CaptionTokenizer(data / "tokenizer.json", 8, captions)
     return lambda: Tokens(tokenizer, folder, read_json(data / "manifest.json"))
 
 
@@ -200,7 +200,7 @@ def test_features_with_a_flipped_bit_are_refused(tmp_path):
     write_json(tmp_path / FACTS, {"manifest": "i", "weights": "w"})
 
     def read(number):
-        return Features(tmp_path, manifest, "w", 4)(number)
+        return FeatureCache(tmp_path, manifest, "w", 4)(number)
 
     assert all(np.array_equal(read(number), some) for number, some in enumerate(rows))
     first, second = (features_path(tmp_path, shard["name"]) for shard in shards)
@@ -216,7 +216,7 @@ def test_features_with_a_flipped_bit_are_refused(tmp_path):
 
 def test_weights_with_a_flipped_bit_are_refused_where_their_training_left_its_facts(tmp_path):
     path, layer = tmp_path / "weights.safetensors", torch.nn.Linear(3, 2)
-    whole = packed(layer.state_dict())
+    whole = serialize(layer.state_dict())
     write_atomic(path, whole)
     load_weights(path, layer)
     write_json(tmp_path / "training.json", {"weights": sha256(whole).hexdigest()})

@@ -10,10 +10,10 @@ from flip.config.frozen import dump
 from flip.data.contact_sheet import GAP, SIDE
 from flip.files import read_json, write_atomic
 from flip.model.dalle import DallE
-from flip.model.image_tokenizer import Codebook, load_codebook
+from flip.model.image_tokenizer import VQTokenizer, load_codebook
 from flip.model.vision import patchify
 from flip.model.weights import save_weights
-from flip.train.image_tokenizer import Training, build_loader, main, measure, side_by_side, taken
+from flip.train.image_tokenizer import TokenizerTraining, build_loader, load_dalle, main, measure, side_by_side
 from tests.conftest import SMALL
 
 
@@ -27,7 +27,7 @@ def images(params, data, count=32):
 
 
 def test_it_learns_and_uses_its_codes(params, small_data):
-    pictures, training = images(params, small_data), Training(params, "cpu")
+    pictures, training = images(params, small_data), TokenizerTraining(params, "cpu")
     before = measure(training.model, pictures)["error"]
     training.steps = 120
     for _ in range(training.steps):
@@ -41,7 +41,7 @@ def test_it_learns_and_uses_its_codes(params, small_data):
 def test_codes_are_the_nearest_entries_in_the_order_of_the_patches(params):
     """A code depends on the patches around it alone: a changed corner changes no code far from it."""
     torch.manual_seed(0)
-    codebook = Codebook(params)
+    codebook = VQTokenizer(params)
     picture = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
     encoded = codebook.encode(codebook.targets(picture))
     distances = torch.cdist(encoded, codebook.entries.expand(2, -1, -1))
@@ -56,10 +56,10 @@ def test_codes_are_the_nearest_entries_in_the_order_of_the_patches(params):
 
 
 def test_pictures_undo_the_patches(params, monkeypatch):
-    codebook = Codebook(params)
+    codebook = VQTokenizer(params)
     picture = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
     monkeypatch.setattr(codebook, "decode", lambda entries: codebook.targets(picture))
-    assert torch.equal(codebook.pictures(codebook(picture)), picture)
+    assert torch.equal(codebook.decode_images(codebook(picture)), picture)
     assert patchify(picture, 4).shape == (2, 16, 48)
 
 
@@ -79,7 +79,7 @@ def test_the_command_writes_the_same_bits_again(params, small_data, tmp_path):
 
 
 def test_use_is_that_of_the_codes_from_the_most_to_the_least_used(params, small_data):
-    codebook, pictures = Training(params, "cpu").model, images(params, small_data)
+    codebook, pictures = TokenizerTraining(params, "cpu").model, images(params, small_data)
     counts = codebook(pictures).flatten().bincount(minlength=16).sort(descending=True).values
     facts = measure(codebook, pictures)
     assert facts["use"] == pytest.approx((counts / counts.sum()).tolist(), abs=1e-5)
@@ -88,8 +88,8 @@ def test_use_is_that_of_the_codes_from_the_most_to_the_least_used(params, small_
 
 def test_the_shown_originals_are_the_pictures(params, small_data):
     pictures = images(params, small_data, 3)
-    codebook = Codebook(params)
-    found, shown = side_by_side(codebook, pictures), codebook.pictures(codebook(pictures))
+    codebook = VQTokenizer(params)
+    found, shown = side_by_side(codebook, pictures), codebook.decode_images(codebook(pictures))
     for number in range(3):
         left = number * (SIDE + GAP)
         for row, picture in enumerate((pictures[number], shown[number])):
@@ -135,7 +135,7 @@ def test_dalles_codes_are_those_of_transformers_preprocessed_alike(dalle, small_
 
     params, theirs = dalle
     pictures = images(params, small_data)
-    ours = taken(params, build_loader(params, small_data, read_json(small_data / "manifest.json")), "cpu")
+    ours = load_dalle(params, build_loader(params, small_data, read_json(small_data / "manifest.json")), "cpu")
     size = {"height": 32, "width": 32}
     processor = FlavaImageProcessor(
         return_codebook_pixels=True, codebook_size=size, codebook_crop_size=size, codebook_resample=3,
@@ -170,7 +170,7 @@ def test_dalle_from_a_file_serves_training_as_a_trained_one_does(dalle, small_da
     assert 0 < facts["error"] < 1
     found, pictures = load_codebook(params, tmp_path, "cpu"), images(params, small_data)
     assert found(pictures).shape == (32, 16)
-    assert found.pictures(found(pictures)).shape == pictures.shape
+    assert found.decode_images(found(pictures)).shape == pictures.shape
     assert not any(weight.requires_grad for weight in found.parameters())
 
 
@@ -179,4 +179,4 @@ def test_a_file_with_another_number_of_codes_is_refused(dalle, change, small_dat
     other = change("flava", SMALL | {"codebook": {**SMALL["codebook"], "weights": params.codebook.weights, "codes": 8}})
     loader = build_loader(other, small_data, read_json(small_data / "manifest.json"))
     with pytest.raises(ValueError, match=r"dalle.safetensors: 'blocks.output.conv.weight' has shape \[16, 32, 1, 1\]"):
-        taken(other, loader, "cpu")
+        load_dalle(other, loader, "cpu")

@@ -46,7 +46,7 @@ class Training:
         write_atomic(self.place / "log.csv", log_csv(self.run.log))
         write_json(self.place / "training.json", {"samples": self.run.seen})
         save_weights(self.place / "weights.safetensors", self.run.state()["model"])
-        for path in self.checkpoints.there():
+        for path in self.checkpoints.paths():
             path.unlink()
         self.checkpoints.folder.rmdir()
 
@@ -96,7 +96,7 @@ def test_points_of_another_run_go(folder, change):
     before = curve(folder)
     other = Training(folder, small(change, "clip"), seed=1)
     other.advance(2)
-    for path in other.checkpoints.there()[:1]:
+    for path in other.checkpoints.paths()[:1]:
         path.unlink()
     after = curve(folder)
     assert after.samples.tolist() == [16]
@@ -128,7 +128,7 @@ def test_a_checkpoint_that_vanishes_is_passed_over(folder, change, monkeypatch):
     training = Training(folder, small(change, "clip"))
     training.advance(2)
     training.advance(2)
-    gone = training.checkpoints.there()[0].name
+    gone = training.checkpoints.paths()[0].name
     monkeypatch.setattr("flip.evaluate.curve.read_state", lambda path: None if path.name == gone else read_state(path))
     assert curve(folder).samples.tolist() == [16]
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_with_a_flipped_bit_is_left_out(folder, change, capsys):
     training = Training(folder, small(change, "clip"))
     training.advance(2)
     training.advance(2)
-    newest = training.checkpoints.there()[0]
+    newest = training.checkpoints.paths()[0]
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)

@@ -18,7 +18,7 @@ from flip.data import download, fingerprints, shards, table
 from flip.data.fingerprints import read
 from flip.data.shard import Shard, members
 from flip.data.token_cache import Tokens, words
-from flip.data.tokenizer import Tokenizer, build
+from flip.data.tokenizer import CaptionTokenizer, build
 from flip.data.translate import translated
 from flip.files import read_json, write_json
 from tests.images import UNTURNED, encoded, pattern, png, png16, turned
@@ -155,7 +155,7 @@ def test_each_caption_stays_one_in_every_stage(params, data, tmp_path):
     assert Shard(shard).captions()[-len(wanted) :] == listed["caption"].to_pylist()[-len(wanted) :] == wanted
     texts = Shard(shard).captions()
     write_json(tmp_path / "tokenizer.json", build(params, iter(texts)))
-    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 8, params.captions)
+    tokenizer = CaptionTokenizer(tmp_path / "tokenizer.json", 8, params.captions)
     entry = read_json(data / "shards/0000.json")["shards"][0]
     ids = Tokens(tokenizer, tmp_path, {"shards": [entry]})
     ids.source = data / "shards"

@@ -12,10 +12,10 @@ from flip.losses import sigmoid
 from flip.losses.contrastive import info_nce
 from flip.losses.sigmoid import pairwise_sigmoid
 from flip.train import async_gather, process_group
-from flip.train.async_gather import Transfer
-from flip.train.parallel import own_part
+from flip.train.async_gather import PendingTransfer
+from flip.train.parallel import local_part
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
 
@@ -26,7 +26,7 @@ def build(world, params, data):
     """A run in float64."""
     loader = build_loader(params, data, read_json(data / "manifest.json"), seed=0)
     model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu").double()
-    return Run(params, loader, model, 20, 0, world, data)
+    return TrainingRun(params, loader, model, 20, 0, world, data)
 
 
 def whole(tensor):
@@ -97,7 +97,7 @@ def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, 
 
 SPOIL = {
     "loss": lambda run, losses: losses["contrastive"].fill_(torch.nan),
-    "gradient": lambda run, losses: own_part(next(run.model.parameters()).grad).flatten()[:1].fill_(torch.inf),
+    "gradient": lambda run, losses: local_part(next(run.model.parameters()).grad).flatten()[:1].fill_(torch.inf),
     "nothing": lambda run, losses: None,
 }
 
@@ -107,7 +107,7 @@ def held(run):
     found = dict(run.model.named_parameters())
     for name, parameter in run.model.named_parameters():
         found |= {f"{name} {key}": tensor for key, tensor in run.optimizer.state[parameter].items()}
-    return {name: own_part(tensor).detach().clone() for name, tensor in found.items()}
+    return {name: local_part(tensor).detach().clone() for name, tensor in found.items()}
 
 
 def spoilt(world, params, data, whats):
@@ -203,7 +203,7 @@ def test_the_ring_of_the_sigmoid_loss_equals_every_distributed_form_of_open_clip
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-15)
 
 
-class Noted(Transfer):
+class Noted(PendingTransfer):
     """A transfer that notes when it begins and when it is waited for."""
 
     events: ClassVar[list] = []
@@ -222,7 +222,7 @@ def note(event):
 
 
 def noted_step(world, params, data):
-    process_group.Transfer, async_gather.Transfer, run = Noted, Noted, build(world, params, data)
+    process_group.PendingTransfer, async_gather.PendingTransfer, run = Noted, Noted, build(world, params, data)
     model = run.model
     model.vision.register_forward_hook(note("pictures encoded"))
     model.text.register_forward_pre_hook(note("captions next"))
@@ -243,7 +243,7 @@ def test_pictures_features_travel_while_captions_are_encoded(change, small_data)
 
 
 def noted_ring(world, image, text):
-    process_group.Transfer, async_gather.Transfer, plain = Noted, Noted, sigmoid.add_products
+    process_group.PendingTransfer, async_gather.PendingTransfer, plain = Noted, Noted, sigmoid.add_products
     sigmoid.add_products = lambda *arguments: (note("tile")(), plain(*arguments))
     scale, bias = (torch.tensor(number).double().requires_grad_() for number in (10.0, -10.0))
     pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, group=world)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from flip.config.frozen import dump, load, merge
 from flip.config.schema import Captions
 from flip.config.tree import read_tree
-from flip.data.tokenizer import Tokenizer, build
+from flip.data.tokenizer import CaptionTokenizer, build
 from flip.export import __main__ as command
 from flip.export import open_clip_models, target
 from flip.export.check import example_image
@@ -122,12 +122,12 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
     delta = merge(VARIANTS["clip-form"], {"model": TOWERS | {"tokens": 20}, "tokenizer": {"kind": "clip"}})
     params = change("clip-form", delta)
     write_json(tmp_path / "tokenizer.json", build(params, iter(())))
-    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 20, params.captions)
+    tokenizer = CaptionTokenizer(tmp_path / "tokenizer.json", 20, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     command.export(model, tokenizer, choose(name, params), tmp_path / "there")
     assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
     convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
-    again = Tokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
+    again = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
     texts = ["A photo of two dogs, isn't it?", "", "x " * 30]
     assert np.array_equal(again(texts), tokenizer(texts))
 
@@ -181,7 +181,7 @@ def test_a_mismatch_is_an_error_and_leaves_nothing(broken, message, trained, sma
         off = lambda *words: {name: tensor * (1 + 1e-4) for name, tensor in weights(*words).items()}  # noqa: E731
         monkeypatch.setattr(open_clip_models, "their_weights", off)
     else:
-        other = Tokenizer(
+        other = CaptionTokenizer(
             small_data / "tokenizer.json",
             12,
             Captions(tokenizer="scale", languages=["en"], start=False, end=True, fill=False),

@@ -17,7 +17,7 @@ from flip.config.schema import Captions
 from flip.export.names import exported
 from flip.export.transformers_flava import FlavaPretraining
 from flip.losses import Setting, named_losses, objectives
-from flip.losses.flava import Flava
+from flip.losses.flava import FlavaObjective
 from flip.model.block_masks import block_masks, word_masks
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
@@ -71,7 +71,7 @@ def batch(mismatched=(), pairs=5, seed=0):
 
 def losses(params, model, data):
     """Ours, each with the factors that follow from what is hidden."""
-    (flava,) = (one for one in objectives(Setting(params)) if isinstance(one, Flava))
+    (flava,) = (one for one in objectives(Setting(params)) if isinstance(one, FlavaObjective))
     data = data | {name: factor.double() for name, factor in flava._factors(data).items()}
     return named_losses(objectives(Setting(params)), data, model(data, 0))
 

@@ -9,8 +9,8 @@ import torch
 from flip.config.faults import ParameterError
 from flip.data.batch_types import PAD
 from flip.losses import Setting, named_losses, objectives
-from flip.losses.generative import Generative
-from flip.losses.reconstruction import Reconstruction
+from flip.losses.generative import GenerativeObjective
+from flip.losses.reconstruction import ReconstructionObjective
 from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.transformer import Transformer
@@ -137,7 +137,7 @@ def test_nothing_removed_is_a_loss_of_zero(change, variant):
     model, data = build(params), batch([1, 0, 1, 1])
     outputs = model(data, 0)
     assert not outputs["removed_words"].any()
-    loss = Generative(Setting(params))(data, outputs)["words"]
+    loss = GenerativeObjective(Setting(params))(data, outputs)["words"]
     assert loss == 0
     loss.backward()
     assert all(one.grad is None or (one.grad == 0).all() for one in model.parameters())
@@ -200,8 +200,10 @@ def test_without_captions_it_is_our_mae(change, variant, normalize):
     order = mask_patches(0, data["positions"], 64, 16, "generative-image")
     expected = decoder.decode(mae.vision(data["images"], order.ids_keep), order.ids_restore)
     torch.testing.assert_close(outputs["pixels"], expected, **EXACT)
-    loss = Reconstruction(Setting(plain))(data, {"prediction": expected, "removed": order.ids_restore >= 16})
-    torch.testing.assert_close(Generative(Setting(params))(data, outputs)["pixels"], loss["reconstruction"], **EXACT)
+    loss = ReconstructionObjective(Setting(plain))(data, {"prediction": expected, "removed": order.ids_restore >= 16})
+    torch.testing.assert_close(
+        GenerativeObjective(Setting(params))(data, outputs)["pixels"], loss["reconstruction"], **EXACT
+    )
 
 
 def names(model):

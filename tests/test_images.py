@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from flip.config.schema import Compact
 from flip.data import fingerprints
-from flip.data.compact import compacted
+from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
 from flip.data.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.report.samples import example
@@ -156,7 +156,7 @@ BROKEN = {
 def test_what_cannot_be_decoded_is_named(name):
     with pytest.raises(ValueError, match=r"0\.tar: 007: cannot be read as an image \(.*\)$"):
         decode(BROKEN[name], "0.tar: 007")
-    assert fingerprints.grey(BROKEN[name]) is None
+    assert fingerprints.decode_grey(BROKEN[name]) is None
 
 
 def test_an_image_that_is_too_large_is_refused_by_its_header():
@@ -165,7 +165,7 @@ def test_an_image_that_is_too_large_is_refused_by_its_header():
     for look in (decode, is_plain, displayed_size):
         with pytest.raises(ValueError, match=rf"{side} x {side} pixels, allowed: {MAX_PIXELS:,}"):
             look(bomb)
-    assert fingerprints.grey(bomb) is None
+    assert fingerprints.decode_grey(bomb) is None
     assert decode(png(b"\0" * 1000, 1, 0, 8000, 6000)).size == (8000, 6000)
 
 
@@ -198,7 +198,7 @@ def test_mutated_images_are_images_or_value_errors():
     ids=["EXIF", "EXIF in a PNG", "16 bits", "alpha", "16 bits and alpha"],
 )
 def test_fingerprints_are_those_of_what_is_displayed(stored, upright):
-    hashes = fingerprints.hashed([stored, encoded(upright)])
+    hashes = fingerprints.hash_images([stored, encoded(upright)])
     one, other = (np.unpackbits(np.frombuffer(each, np.uint8)) for each in hashes)
     assert (one != other).sum() <= DISTANCE
 
@@ -210,7 +210,7 @@ def test_fingerprints_of_plain_images_are_those_of_before():
             before = simplejpeg.decode_jpeg(stored, colorspace="GRAY")[:, :, 0]
         else:
             before = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert np.array_equal(fingerprints.grey(stored), before)
+        assert np.array_equal(fingerprints.decode_grey(stored), before)
 
 
 def set_of(folder, samples: list[dict[str, bytes]], **files: str):
@@ -262,11 +262,11 @@ def test_shown_images_are_upright(tmp_path):
 
 def test_compact_images_are_upright():
     for side in (32, 200):
-        small = compacted(turned(pattern(2), 6), Compact(image_size=side, quality=95))
+        small = resize_jpeg(turned(pattern(2), 6), Compact(image_size=side, quality=95))
         assert is_plain(small)
         size = (min(side, 64) * 96 // 64, min(side, 64))
         assert far(decode(small), np.asarray(Image.fromarray(pattern(2)).resize(size, Image.Resampling.BICUBIC))) < 30
-    assert compacted(encoded(GREY), Compact(image_size=200, quality=95)) == encoded(GREY)
+    assert resize_jpeg(encoded(GREY), Compact(image_size=200, quality=95)) == encoded(GREY)
 
 
 def test_a_set_of_16_bits_scores_as_its_twin_of_8(tmp_path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from flip.config.frozen import load, merge
 from flip.config.tree import read_tree
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export import __main__ as command
 from flip.export import open_clip_models
 from flip.export.formats import FORMATS, choose, quiet, targets
@@ -41,7 +41,7 @@ def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
     convert_checkpoint(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     assert params.form.vision.mean == (0.48, 0.46, 0.41)
-    tokenizer = Tokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
+    tokenizer = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
     again = TwoTowers(params, tokenizer.vocabulary)
     load_weights(tmp_path / "back" / "weights.safetensors", again)
     command.export(again, tokenizer, one, tmp_path / "second")

@@ -15,7 +15,7 @@ from flip.config.schema import Tower
 from flip.files import read_json
 from flip.train.compile import blocks, compile_blocks, fits, multiply_in_float8
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run
+from flip.train.step import TrainingRun
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.processes import together
@@ -239,4 +239,4 @@ def test_float8_without_torchao_says_what_to_do(change, small_data, monkeypatch)
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
     params = changed(change, "clip", precision="float8")
     with pytest.raises(ValueError, match=r"train.precision: float8 needs torchao; pip install 'flip\[gpu\]'"):
-        Run(params, run.loader, run.model, 3, 0, ProcessGroup())
+        TrainingRun(params, run.loader, run.model, 3, 0, ProcessGroup())

@@ -21,13 +21,13 @@ from flip.config.frozen import dump
 from flip.config.resolve import Project, read_project
 from flip.config.sections.data import WORLD_LANGUAGES
 from flip.data import translate
-from flip.data.tokenizer import Tokenizer, tokenizer_path, train_wordpiece
+from flip.data.tokenizer import CaptionTokenizer, tokenizer_path, train_wordpiece
 from flip.data.translations import Translations, translations_folder
 from flip.export import __main__ as export
 from flip.export.formats import choose
 from flip.files import read_json, write_json
 from flip.model.embedding import Bottleneck
-from flip.model.text import PAD, TextTower
+from flip.model.text import PAD, TextEncoder
 from flip.provenance.layout import Layout
 from flip.provenance.specs import specs
 from flip.report.cells import Builder
@@ -271,7 +271,7 @@ def test_the_tokenizer_keeps_accents_and_knows_every_letter(tiny, scenes, tmp_pa
     definition = train_wordpiece(iter(texts), 800, accents=True)
     stored = {"kind": "wordpiece", "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
     write_json(tmp_path / "tokenizer.json", stored)
-    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 48, change("clip").captions)
+    tokenizer = CaptionTokenizer(tmp_path / "tokenizer.json", 48, change("clip").captions)
     unknown, words = definition["model"]["vocab"]["[UNK]"], {i: w for w, i in definition["model"]["vocab"].items()}
     ids = tokenizer(texts)
     assert not (ids == unknown).any()
@@ -309,7 +309,7 @@ def test_training_reads_the_captions_of_its_languages(spoken_data, change):
     german = build_loader(change("msiglip", SMALL | {"captions": {"languages": ["en", "de"]}}), folder, manifest, 0)
     one, other = english.batch(8, 16), german.batch(8, 16)
     assert torch.equal(one["images"], other["images"])
-    places = [german.order.at(position) for position in range(8, 24)]
+    places = [german.order.locate(position) for position in range(8, 24)]
     wanted = german.captions.tokens.tokenizer([f"bild {number} {item}" for number, item in places])
     assert np.array_equal(other["ids"].numpy(), wanted)
     theirs = english.captions.tokens.tokenizer(
@@ -321,8 +321,8 @@ def test_training_reads_the_captions_of_its_languages(spoken_data, change):
 def test_a_bottleneck_is_the_plain_embedding_of_its_product(change):
     params = change("msiglip-bottleneck", SMALL)
     torch.manual_seed(0)
-    narrow = TextTower(params.model, params.form.text, 50).double()
-    plain = TextTower(params.model, params.form.text.model_copy(update={"bottleneck": None}), 50).double()
+    narrow = TextEncoder(params.model, params.form.text, 50).double()
+    plain = TextEncoder(params.model, params.form.text.model_copy(update={"bottleneck": None}), 50).double()
     shared = {name: value for name, value in narrow.state_dict().items() if not name.startswith("embed.")}
     plain.load_state_dict(shared | {"embed.weight": narrow.embed.weight.detach()})
     ids = torch.randint(0, 50, (6, 8))

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from flip.config.schema import Augmentation, Captions
-from flip.data.crops import crop_box, mirror, resize, squares
-from flip.data.manifest import beginning
+from flip.data.crops import crop_box, decode_crops, mirror, resize
+from flip.data.manifest import first_pairs
 from flip.data.sampler import Order
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json
 from tests.loaders import pairs_loader
 
@@ -25,12 +25,12 @@ PLAIN = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=F
 @pytest.fixture
 def loader(small_data):
     def make(seed=0, augmentation=PLAIN, window=2, pairs=120):
-        tokenizer = Tokenizer(
+        tokenizer = CaptionTokenizer(
             small_data / "tokenizer.json",
             8,
             Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False),
         )
-        manifest = beginning(read_json(small_data / "manifest.json"), pairs)
+        manifest = first_pairs(read_json(small_data / "manifest.json"), pairs)
         return pairs_loader(
             manifest, small_data / "shards", Tokens(tokenizer, small_data, manifest), 16, augmentation, seed, window
         )
@@ -41,7 +41,7 @@ def loader(small_data):
 @pytest.mark.parametrize("window", [1, 2, 3, 10])
 def test_each_epoch_holds_each_pair_once_and_in_another_order(window):
     order = Order([3, 1, 4, 1, 5], seed=0, window=window)
-    epochs = [[order.at(14 * epoch + i) for i in range(14)] for epoch in range(3)]
+    epochs = [[order.locate(14 * epoch + i) for i in range(14)] for epoch in range(3)]
     everything = {(shard, item) for shard, count in enumerate([3, 1, 4, 1, 5]) for item in range(count)}
     assert all(set(epoch) == everything for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -49,14 +49,14 @@ def test_each_epoch_holds_each_pair_once_and_in_another_order(window):
 
 def test_order_mixes_a_window_of_shards_and_no_more():
     order = Order([100] * 10, seed=0, window=2)
-    windows = [{order.at(i)[0] for i in range(start, start + 200)} for start in range(0, 1000, 200)]
+    windows = [{order.locate(i)[0] for i in range(start, start + 200)} for start in range(0, 1000, 200)]
     assert [len(shards) for shards in windows] == [2] * 5
     assert set().union(*windows) == set(range(10))
 
 
 def test_order_of_400_million_pairs_is_found_at_once():
     order = Order([10_000] * 40_000, seed=0, window=16)
-    assert order.at(399_999_999) != order.at(400_000_000)
+    assert order.locate(399_999_999) != order.locate(400_000_000)
     assert sum(a.nbytes for a in order._epoch(0)) < 1e6
 
 
@@ -141,19 +141,19 @@ def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatc
     plain = simplejpeg.decode_jpeg
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a: sizes.append(plain(*a).shape) or plain(*a))
     found = list(np.empty((2, side, side, 3), np.uint8))
-    assert squares(jpeg, lambda height, width: boxes, found)
+    assert decode_crops(jpeg, lambda height, width: boxes, found)
     assert sizes == [(288 // part, 384 // part, 3)]
     for (top, left, rows, columns), square in zip(boxes, found, strict=True):
         cut = Image.fromarray(image).crop((left, top, left + columns, top + rows))
         reference = np.asarray(cut.resize((side, side), Image.Resampling.BICUBIC))
         assert np.abs(square.astype(int) - reference).mean() < 8
-    assert not squares(jpeg[:50], lambda height, width: boxes, found)
+    assert not decode_crops(jpeg[:50], lambda height, width: boxes, found)
 
 
 def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
     data = loader()
     plain = Shard.jpeg
-    number, item = data.order.at(0)
+    number, item = data.order.locate(0)
 
     def broken(self, i):
         cut = self is data.images.shards.open(number) and i == item
@@ -174,7 +174,7 @@ def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, sha
     data = loader(pairs=pairs)
     assert data.order.counts.tolist() == shards
     every = [(number, item) for number, count in enumerate((40, 37, 43)) for item in range(count)]
-    assert Counter(map(data.order.at, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
+    assert Counter(map(data.order.locate, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
 
 
 def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
-from flip.data.feature_cache import FACTS, Features, features_path
+from flip.data.feature_cache import FACTS, FeatureCache, features_path
 from flip.data.shard import read_index
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
@@ -22,7 +22,7 @@ from flip.train import __main__ as pretrain
 from flip.train import precompute_features as embed
 from flip.train.guards import Interrupted
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake, write_params
@@ -48,7 +48,7 @@ def data(small_data, tmp_path_factory):
 def tower(change, data):
     """Weights of a trained model: a file."""
     params = change("clip", SMALL)
-    run = Run(params, *parts(params, data), 20, 0, ProcessGroup())
+    run = TrainingRun(params, *parts(params, data), 20, 0, ProcessGroup())
     batches = run.batches()
     for _ in range(3):
         run.step(next(batches))
@@ -68,7 +68,7 @@ def features(change, data, tower):
 def parts(params, data, given=None, tower=None):
     """Loader and model of a run."""
     manifest = read_json(data / "manifest.json")
-    found = given and Features(given, manifest, file_hash(tower), params.embedding)
+    found = given and FeatureCache(given, manifest, file_hash(tower), params.embedding)
     loader = build_loader(params, data, manifest, 0, features=found)
     model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu")
     if tower:
@@ -77,7 +77,7 @@ def parts(params, data, given=None, tower=None):
 
 
 def trained(params, data, tower, given=None, steps=15):
-    run = Run(params, *parts(params, data, given, tower), 20, 0, ProcessGroup())
+    run = TrainingRun(params, *parts(params, data, given, tower), 20, 0, ProcessGroup())
     batches = run.batches()
     for _ in range(steps):
         run.step(next(batches))
@@ -111,25 +111,25 @@ def test_no_gradient_no_graph_and_no_state_for_the_tower(change, data, tower, fe
 
 def test_no_picture_is_read(change, data, features, tower, monkeypatch):
     loader, _ = parts(change("lit", SMALL), data, features, tower)
-    monkeypatch.setattr("flip.data.loader.squares", None)
+    monkeypatch.setattr("flip.data.loader.decode_crops", None)
     assert loader.batch(0, 8)["features"].shape == (8, 16)
 
 
 def test_features_are_those_of_whole_pictures_and_nan_where_there_is_none(change, data, tower, features):
     manifest = read_json(data / "manifest.json")
-    found = Features(features, manifest, file_hash(tower), 16)
+    found = FeatureCache(features, manifest, file_hash(tower), 16)
     assert [len(found(number)) for number in range(3)] == [shard["samples"] for shard in manifest["shards"]]
     nothing = np.argwhere(np.isnan(found(BROKEN[0])).all(1)).ravel().tolist()
     assert nothing == [BROKEN[1]]
     loader, model = parts(change("lit", SMALL), data, None, tower)
     images = loader.batch(0, 4)["images"]
-    rows = np.stack([found(number)[item] for number, item in map(loader.order.at, range(4))])
+    rows = np.stack([found(number)[item] for number, item in map(loader.order.locate, range(4))])
     torch.testing.assert_close(model.encode_image(images), torch.from_numpy(rows), rtol=1e-5, atol=1e-6)
 
 
 def test_features_in_bfloat16_keep_their_digits_in_two_bytes(change, tower):
     params = change("clip", {**SMALL, "train": {**SMALL["train"], "precision": "bfloat16"}})
-    made = embed.Tower(params, tower, "cpu")
+    made = embed.ImageEncoder(params, tower, "cpu")
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     found = made(images)
     assert found.dtype == np.float16
@@ -145,7 +145,7 @@ def test_a_step_costs_no_image_tower(change, data):
 
 def test_an_interrupted_embedding_goes_on_with_what_is_missing(change, data, tower, tmp_path, monkeypatch):
     manifest, params = read_json(data / "manifest.json"), change("clip", SMALL)
-    made = embed.Tower(params, tower, "cpu")
+    made = embed.ImageEncoder(params, tower, "cpu")
     stop = tmp_path / "stop"
     stop.touch()
     monkeypatch.setenv("FLIP_STOP_FILE", str(stop))
@@ -189,7 +189,7 @@ def test_a_resumed_run_has_the_same_bits(change, data, tower, features):
 
 def gradients(world, params, data, features, tower):
     loader, model = parts(params, data, features, tower)
-    run = Run(params, loader, model.double(), 20, 0, world)
+    run = TrainingRun(params, loader, model.double(), 20, 0, world)
     batch = next(run.batches())
     losses = run.gradients(batch | {name: x.double() for name, x in batch.items() if name == "features"})
     run.update(losses)
@@ -262,12 +262,12 @@ def test_what_a_training_builds_on_is_trained_and_paid_for(project):
 def test_features_of_others_and_wrong_options_are_named(change, data, tower, features, tmp_path, capsys):
     manifest = read_json(data / "manifest.json")
     with pytest.raises(ValueError, match=r"features.json: weights .* expected 00; delete"):
-        Features(features, manifest, "00", 16)
+        FeatureCache(features, manifest, "00", 16)
     with pytest.raises(ValueError, match=r"00000.npy: shape \(40, 16\), expected \(40, 24\)"):
-        Features(features, manifest, file_hash(tower), 24)
+        FeatureCache(features, manifest, file_hash(tower), 24)
     write_json(tmp_path / FACTS, read_json(features / FACTS))
     with pytest.raises(ValueError, match=r"00000.npy: cannot be read"):
-        Features(tmp_path, manifest, file_hash(tower), 16)
+        FeatureCache(tmp_path, manifest, file_hash(tower), 16)
     write_atomic(tmp_path / "lit.yaml", dump(change("lit", SMALL)))
     words = [
         "--params",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flip.config.schema import Mix
-from flip.data.batch_types import kind
+from flip.data.batch_types import batch_type
 from flip.data.sampler import Mixture, turn
 from flip.train.loop import log_csv
 from flip.train.preflight import batch_faults
@@ -53,18 +53,18 @@ def test_kinds_are_disjoint_cover_all_and_hit_their_shares():
     mixture = Mixture(SHARDS, of_kinds(0.7, 0.15, 0.15), batch=10, seed=0, window=2)
     seen = {name: set() for name in MIX}
     for position in range(0, 12_000 * 2, 10):
-        seen[mixture.kind(position)] |= {mixture.at(position + row) for row in range(10)}
+        seen[mixture.batch_type(position)] |= {mixture.locate(position + row) for row in range(10)}
     assert sum(map(len, seen.values())) == len(set().union(*seen.values())) == 12_000
     assert [len(some) / 12_000 for some in seen.values()] == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
     other = Mixture(SHARDS, of_kinds(0.7, 0.15, 0.15), batch=16, seed=1, window=1)
     for name, order in other.orders.items():
-        assert {order.at(position) for position in range(order.total)} == seen[name]
+        assert {order.locate(position) for position in range(order.total)} == seen[name]
 
 
 def test_a_broken_picture_is_replaced_by_one_of_its_kind(change, small_data, monkeypatch):
     loader = make_run(mixed(change), small_data).loader
-    position = next(one for one in range(0, 800, 8) if loader.order.kind(one) == "images")
-    shard, item = loader.order.at(position)
+    position = next(one for one in range(0, 800, 8) if loader.order.batch_type(one) == "images")
+    shard, item = loader.order.locate(position)
     read, tried = loader.images._read, []
 
     def one_is_broken(place, *draws):
@@ -100,7 +100,7 @@ def test_a_step_trains_what_it_reads_and_leaves_the_rest_as_it_is(change, small_
     batches = run.batches()
     for _ in range(4):
         batch, before = next(batches), weights(run)
-        losses, name = run.step(batch), kind(batch)
+        losses, name = run.step(batch), batch_type(batch)
         assert losses.keys() == OWN[name]
         found.add(name)
         for parameter, tensor in run.model.named_parameters():

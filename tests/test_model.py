@@ -8,7 +8,7 @@ from torch.func import functional_call
 from flip.export.names import TIMM, TRANSFORMERS, WeightPair, exported
 from flip.export.transformers_models import VitMaeDecoder
 from flip.losses import Setting, objectives
-from flip.losses.reconstruction import Reconstruction
+from flip.losses.reconstruction import ReconstructionObjective
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
 from flip.model.two_towers import TwoTowers
@@ -117,7 +117,7 @@ def test_reconstruction_equals_transformers_vitmae(change, normalize):
     pixels = ((images - mean) / std).permute(0, 3, 1, 2)
     theirs = ViTMAEForPreTraining(config).double()(pixels)
     outputs = {"prediction": theirs.logits, "removed": theirs.mask.bool()}
-    loss = Reconstruction(Setting(params))({"images": images}, outputs)["reconstruction"]
+    loss = ReconstructionObjective(Setting(params))({"images": images}, outputs)["reconstruction"]
     torch.testing.assert_close(loss.double(), 0.5 * theirs.loss, rtol=1e-5, atol=0)
 
 
@@ -135,7 +135,7 @@ def test_mae_with_a_class_token_equals_transformers_vitmae(change, normalize):
     pixels = ((images - model.vision.mean[:3]) / model.vision.std[:3]).permute(0, 3, 1, 2)
     expected = functional_call(theirs, given, (pixels, noise)).loss
     batch = {"images": images, "positions": torch.arange(4), "ids": torch.zeros(4, 1)}
-    objective = Reconstruction(Setting(params))
+    objective = ReconstructionObjective(Setting(params))
     objective.targets.mean, objective.targets.std = (x.double() for x in (model.vision.mean, model.vision.std))
     loss = objective(batch, model(batch, 0))["reconstruction"]
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
@@ -165,7 +165,7 @@ def test_mask_ratio_zero_is_clip_bit_for_bit(change):
     images = pictures(4)
     everything = torch.arange(64).expand(4, 64)
     assert torch.equal(model.encode_image(images), model.encode_image(images, everything))
-    assert [type(o).__name__ for o in objectives(Setting(change("clip")))] == ["Contrastive"]
+    assert [type(o).__name__ for o in objectives(Setting(change("clip")))] == ["ContrastiveObjective"]
     assert model.decoder is None
 
 

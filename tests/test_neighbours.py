@@ -66,5 +66,5 @@ def test_with_a_mix_all_captions_of_a_step_belong_to_pairs(change, small_data):
     params = change("flava", {**SMALL, "flava": flava, "train": {**SMALL["train"], "batch": 9}})
     order = make_run(params, small_data).loader.order
     for position in range(STEPS * 9):
-        assert order.kind(neighbour(position, 9)) == order.kind(position)
-    assert {order.kind(9 * step) for step in range(STEPS)} > {PAIRS}
+        assert order.batch_type(neighbour(position, 9)) == order.batch_type(position)
+    assert {order.batch_type(9 * step) for step in range(STEPS)} > {PAIRS}

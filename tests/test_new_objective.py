@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file
 
 from flip.config.frozen import dump
 from tests.conftest import SMALL
@@ -54,12 +55,69 @@ class Cyclic(Objective):
         return {"cyclic": self.weight * loss}
 '''
 FILES = {"flip/config/objectives/cyclic.py": SECTION, "flip/losses/cyclic.py": LOSS}
+# One that owns modules, as CoCa's captioning does (Yu et al. 2022, arXiv:2205.01917).
+CAPTIONER = '''
+"""Describe the parameters of a captioning decoder."""
+
+from pydantic import Field
+
+from flip.config.objectives.section import ObjectiveSection
+from flip.config.sections.types import Weight
+
+
+class Captioner(ObjectiveSection):
+    """Describe how much predicting the next token of a caption counts."""
+
+    weight: Weight = Field(description="weight of the loss beside the contrastive one")
+'''
+DECODER = '''
+"""Compute the cross entropy of each token of a caption, given the image and the tokens before it."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flip.config.schema import Params
+from flip.data.batch_types import PAD
+from flip.losses.objective import Batch, Objective, Setting
+from flip.model.transformer import full_precision
+
+
+class Decoder(nn.Module):
+    def __init__(self, params: Params, vocabulary: int):
+        super().__init__()
+        text, image = params.model.text, params.model.vision.width
+        self.tokens, self.patches = nn.Embedding(vocabulary, text.width), nn.Linear(image, text.width)
+        self.layer = nn.TransformerDecoderLayer(text.width, text.heads, dropout=0.0, batch_first=True, norm_first=True)
+        self.predict = nn.Linear(text.width, vocabulary)
+
+    def forward(self, towers, batch: Batch, seed: int) -> dict[str, Tensor]:
+        tokens = self.tokens(batch["ids"][:, :-1].clamp(min=0))
+        causal = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
+        states = self.layer(tokens, self.patches(towers.encoded), tgt_mask=causal, tgt_is_causal=True)
+        return {"captions": full_precision(self.predict(states))}
+
+
+class Captioner(Objective):
+    reads_patches = True
+
+    def __init__(self, setting: Setting):
+        self.weight = setting.params.captioner.weight
+
+    @classmethod
+    def module(cls, params: Params, vocabulary: int) -> nn.Module:
+        return Decoder(params, vocabulary)
+
+    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits, target = outputs["captions"].transpose(1, 2), batch["ids"][:, 1:]
+        return {"captioner": self.weight * F.cross_entropy(logits, target, ignore_index=PAD)}
+'''
+WITH_MODULES = {"flip/config/objectives/captioner.py": CAPTIONER, "flip/losses/captioner.py": DECODER}
 PROJECT = ("flip", "rules", "Snakefile", "params.yaml", "configs")
 
 
 def run(folder, code, *words):
     """What a program prints that finds the copy of the package."""
-    command = [sys.executable, "-c", code, *map(str, words)] if "\n" in code or " " in code else [code, *words]
+    command = [sys.executable, "-c", code, *map(str, words)]
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -86,26 +144,23 @@ def folders(tmp_path_factory):
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, folder / part)
         found.append(folder)
-    for path, text in FILES.items():
+    for path, text in (FILES | WITH_MODULES).items():
         (found[1] / path).write_text(text.lstrip())
-    edit(
-        found[1],
-        "params.yaml",
-        "  contrastive: {weight: 1.0}\n",
-        "  contrastive: {weight: 1.0}\n  cyclic: {weight: 0.0}\n",
-    )
-    edit(found[1], "params.yaml", "\nvariants:\n", "\nvariants:\n  cyclip: {cyclic: {weight: 0.25}}\n")
+    base = "  contrastive: {weight: 1.0}\n"
+    edit(found[1], "params.yaml", base, f"{base}  cyclic: {{weight: 0.0}}\n  captioner: {{weight: 0.0}}\n")
+    variants = "  cyclip: {cyclic: {weight: 0.25}}\n  coca: {captioner: {weight: 2.0}}\n"
+    edit(found[1], "params.yaml", "\nvariants:\n", f"\nvariants:\n{variants}")
     return found
 
 
 def test_it_is_two_files():
-    assert len(FILES) == 2
+    assert len(FILES) == len(WITH_MODULES) == 2
 
 
 def test_what_was_there_depends_on_nothing_new(folders):
     """No variant is trained or evaluated again, no table made again, as a new objective exists."""
     before, after = (json.loads(run(folder, SPECS)) for folder in folders)
-    assert before == {path: spec for path, spec in after.items() if "cyclip" not in path}
+    assert before == {path: spec for path, spec in after.items() if not {"cyclip", "coca"} & set(path.split("/"))}
     spec = after["specs/tiny/variants/cyclip/pretrain.json"]
     assert spec["parameters"]["cyclic"] == {"weight": 0.25}
     assert {"flip.losses.cyclic", "flip.config.objectives.cyclic"} < set(spec["plugins"])
@@ -116,15 +171,35 @@ import csv, sys
 from flip.train.__main__ import main
 main(sys.argv[1:])
 with open(sys.argv[sys.argv.index("--out") + 1] + "/log.csv") as file:
-    print(max(float(row["cyclic"]) for row in csv.DictReader(file)))
+    print(*[row["captioner" if "captioner" in row else "cyclic"] for row in csv.DictReader(file)])
 """
 
 
-def test_it_trains(folders, change, small_data, tmp_path):
-    params = dump(change("clip", SMALL))
-    (tmp_path / "params.yaml").write_text(f"{params}cyclic:\n  weight: 0.25\n")
+@pytest.mark.parametrize(("name", "weight"), [("cyclic", 0.25), ("captioner", 2.0)])
+def test_it_trains(folders, change, small_data, tmp_path, name, weight):
+    sections = {one: weight if one == name else 0.0 for one in ("cyclic", "captioner")}
+    tail = "".join(f"{one}:\n  weight: {value}\n" for one, value in sections.items())
+    (tmp_path / "params.yaml").write_text(dump(change("clip", SMALL)) + tail)
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--seed", 0, "--out", tmp_path / "out"]
-    assert float(run(folders[1], TRAINED, *words, "--checkpoints", tmp_path / "checkpoints")) > 0
+    first, *_, last = run(folders[1], TRAINED, *words, "--checkpoints", tmp_path / "checkpoints").split()
+    assert float(first) > 0
+    assert float(last) < float(first) if name == "captioner" else float(last) > 0
+    stored = {one.split(".")[1] for one in load_file(tmp_path / "out" / "weights.safetensors") if "passes" in one}
+    assert stored == ({"captioner"} if name == "captioner" else set())
+
+
+PLANNED = """
+from flip.config.resolve import read_project
+from flip.plan.step import step_flops
+from flip.plan.work import work
+project = read_project("params.yaml", "tiny")
+print(*[step_flops(work(project.resolve(name))) for name in ("clip", "cyclip", "coca")])
+"""
+
+
+def test_a_plan_counts_it(folders):
+    clip, cyclic, captioner = map(float, run(folders[1], PLANNED).split())
+    assert clip < cyclic < captioner
 
 
 LABELS = """

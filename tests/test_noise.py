@@ -8,7 +8,7 @@ from flip.config.schema import Augmentation, Captions, Noise
 from flip.data.batch_types import PAD
 from flip.data.corruption import Corruption
 from flip.data.token_cache import Tokens
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json
 from flip.train.step import build_loader
 from tests.conftest import SMALL
@@ -24,7 +24,7 @@ def noise(**shares):
 
 @pytest.fixture
 def tokenizer(small_data):
-    return Tokenizer(
+    return CaptionTokenizer(
         small_data / "tokenizer.json",
         8,
         Captions(tokenizer="scale", languages=["en"], start=True, end=True, fill=False),

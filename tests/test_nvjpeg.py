@@ -13,8 +13,8 @@ import simplejpeg
 import torch
 
 from flip.data.crops import resize
-from flip.data.gpu_decode import GpuImages, square
-from flip.data.loader import Images, Loader
+from flip.data.gpu_decode import GpuImageReader, resize_crop
+from flip.data.loader import ImageReader, Loader
 from flip.data.shard import Shard
 from flip.files import read_json
 from flip.train.step import build_loader
@@ -51,7 +51,9 @@ def loaders(change, small_data):
         params = change("clip", SMALL | CROPS | settings)
         plain = build_loader(params, small_data, read_json(small_data / "manifest.json"), 0)
         images = plain.images
-        other = GpuImages(decode, device, images.shards, images.order, images.side, images.augmentation, images.seed)
+        other = GpuImageReader(
+            decode, device, images.shards, images.order, images.side, images.augmentation, images.seed
+        )
         return plain, Loader(plain.order, other, plain.captions)
 
     return make
@@ -66,7 +68,7 @@ def test_squares_are_those_of_the_processor(size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     expected = np.empty((64, 64, 3), np.uint8)
     resize(image, expected)
-    found = square(torch.from_numpy(image).permute(2, 0, 1), (0, 0, *size), 64)
+    found = resize_crop(torch.from_numpy(image).permute(2, 0, 1), (0, 0, *size), 64)
     assert found.dtype == torch.uint8
     assert np.abs(found.numpy().astype(int) - expected).max() <= 1
 
@@ -88,7 +90,7 @@ def test_batches_are_the_loaders_but_for_rounding(loaders, flip):
 def test_a_refused_picture_is_replaced_as_the_loader_does_it(loaders, monkeypatch, cut):
     """Also where nothing but the JPEG's end is missing, of which a GPU says nothing."""
     plain, other = loaders()
-    read, whole = Shard.jpeg, plain.images.shards.jpeg(plain.order.at(3))
+    read, whole = Shard.jpeg, plain.images.shards.jpeg(plain.order.locate(3))
     monkeypatch.setattr(Shard, "jpeg", lambda self, i: read(self, i)[: cut if read(self, i) == whole else None])
     one, two = plain.batch(0, 8), other.batch(0, 8)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -111,26 +113,26 @@ def build(change, small_data, variant="clip", device="cuda", **settings):
 
 def test_without_a_gpu_the_processor_decodes_and_it_is_said(change, small_data):
     with pytest.warns(UserWarning, match="train.decoder: gpu: no GPU is at hand; the processor decodes"):
-        assert type(build(change, small_data, device="cpu").images) is Images
+        assert type(build(change, small_data, device="cpu").images) is ImageReader
 
 
 @pytest.mark.parametrize("variant", ["slip", "sigmoid-noise"])
 def test_what_the_processor_makes_of_pictures_it_decodes(change, small_data, variant):
     with pytest.warns(UserWarning, match="made by the processor; the processor decodes"):
-        assert type(build(change, small_data, variant).images) is Images
+        assert type(build(change, small_data, variant).images) is ImageReader
 
 
 def test_without_torchcodec_it_says_what_to_install(change, small_data, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.warns(UserWarning, match=r"pip install 'flip\[gpu\]'; the processor decodes"):
-        assert type(build(change, small_data).images) is Images
+        assert type(build(change, small_data).images) is ImageReader
 
 
 def test_torchcodec_is_what_decodes(change, small_data, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(decode_jpeg=other_decoder))
     found = build(change, small_data).images
-    assert (type(found), found.decode, found.device) == (GpuImages, other_decoder, torch.device("cuda"))
+    assert (type(found), found.decode, found.device) == (GpuImageReader, other_decoder, torch.device("cuda"))
 
 
 @needs_gpu

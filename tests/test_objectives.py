@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from flip.losses import Setting, tiling
-from flip.losses.contrastive import Contrastive, info_nce
-from flip.losses.sigmoid import Sigmoid, pairwise_sigmoid
+from flip.losses.contrastive import ContrastiveObjective, info_nce
+from flip.losses.sigmoid import SigmoidObjective, pairwise_sigmoid
 from flip.losses.tiling import SIDE
 
 NAMES = ("image", "text", "scale", "bias")
@@ -167,7 +167,9 @@ def test_large_batches_go_in_tiles_and_small_ones_whole(change, monkeypatch):
     outputs = {"image": image, "text": text, "scale": scale, "bias": bias}
     logits, target = scale * image @ text.T, torch.arange(9)
     plain = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    contrastive, sigmoid = (one(Setting(change(name))) for name, one in (("clip", Contrastive), ("sigmoid", Sigmoid)))
+    contrastive, sigmoid = (
+        one(Setting(change(name))) for name, one in (("clip", ContrastiveObjective), ("sigmoid", SigmoidObjective))
+    )
     assert torch.equal(contrastive({}, outputs)["contrastive"], plain)
     whole = sigmoid({}, outputs)["sigmoid"]
     monkeypatch.setattr(tiling, "TILES_FROM", 1)

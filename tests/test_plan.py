@@ -30,7 +30,7 @@ from flip.plan.show import text
 from flip.plan.step import encoding, memory, model_flops, step_flops, weights
 from flip.plan.work import changed, job_gpus, vocabulary, work
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_model
+from flip.train.step import TrainingRun, build_model
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
@@ -66,7 +66,7 @@ def make_batch(params):
 
 def make_run(params):
     model = build_model(params, vocabulary(params), 0, "cpu")
-    return Run(params, SimpleNamespace(broken=0), model, 100, 0, ProcessGroup())
+    return TrainingRun(params, SimpleNamespace(broken=0), model, 100, 0, ProcessGroup())
 
 
 def counted_flops(params):

@@ -145,12 +145,12 @@ def test_the_newest_checkpoint_that_can_be_read_is_taken(tmp_path, capsys):
     for samples in (8, 16, 24):
         checkpoints.save(samples, {"done": samples})
     checkpoints.wait()
-    assert [path.name for path in checkpoints.there()] == [f"checkpoint-{n:015d}.pt" for n in (24, 16)]
+    assert [path.name for path in checkpoints.paths()] == [f"checkpoint-{n:015d}.pt" for n in (24, 16)]
     assert checkpoints.newest() == {"done": 24}
-    checkpoints.there()[0].write_bytes(b"spoilt")
+    checkpoints.paths()[0].write_bytes(b"spoilt")
     assert checkpoints.newest() == {"done": 16}
     assert "cannot be read" in capsys.readouterr().err
-    checkpoints.there()[1].write_bytes(b"")
+    checkpoints.paths()[1].write_bytes(b"")
     with pytest.raises(ValueError, match="none of its checkpoints can be read; delete it"):
         checkpoints.newest()
 

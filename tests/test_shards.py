@@ -169,7 +169,7 @@ def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
     images = [picture(number) for number in range(40)]
     copies = [jpeg(cv2.resize(image, (100, 75), interpolation=cv2.INTER_AREA), 70) for image in images]
     bits = [
-        np.unpackbits(np.frombuffer(b"".join(fingerprints.hashed(some)), np.uint8).reshape(-1, 32), axis=1)
+        np.unpackbits(np.frombuffer(b"".join(fingerprints.hash_images(some)), np.uint8).reshape(-1, 32), axis=1)
         for some in ([jpeg(image) for image in images], copies)
     ]
     distance = (bits[0][:, None] != bits[1][None]).sum(axis=-1)

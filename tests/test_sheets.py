@@ -16,8 +16,8 @@ from flip.evaluate.kinds import pointing
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.losses import Setting
-from flip.losses.generative import Generative
-from flip.losses.reconstruction import Pixels, Reconstruction
+from flip.losses.generative import GenerativeObjective
+from flip.losses.reconstruction import Pixels, ReconstructionObjective
 from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.synthetic import testsets
@@ -229,7 +229,9 @@ def test_the_error_is_the_loss_of_training(build, data, variant):
     ids = tokenize([templates[0].format(c=names[label]) for label in labels])
     batch = {"images": images, "ids": ids, "positions": torch.arange(len(images))}
     objective = (
-        Reconstruction(Setting(model.params)) if section == "reconstruction" else Generative(Setting(model.params))
+        ReconstructionObjective(Setting(model.params))
+        if section == "reconstruction"
+        else GenerativeObjective(Setting(model.params))
     )
     outputs = model(batch, 3)
     loss = next(iter(objective(batch, outputs).values()))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from clip_benchmark.metrics import zeroshot_classification as benchmark
 from PIL import Image
 
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.evaluate.encoders import Full
 from flip.evaluate.reconstruction import GREY
 from flip.model.masking import mask_patches
@@ -38,7 +38,7 @@ def folder(tmp_path_factory, change, small_data):
     folder = write_folder(tmp_path_factory.mktemp("show"), small_data)
     for number, variant in enumerate(VARIANTS):
         params = small(change, variant)
-        tokenizer = Tokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
+        tokenizer = CaptionTokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(number)
         model = TwoTowers(params, tokenizer.vocabulary)
         save_weights(write_params(folder, params) / "weights.safetensors", model.state_dict())

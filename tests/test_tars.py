@@ -190,7 +190,7 @@ def dropped(revision, tmp_path):
     """How many pictures of `shards_of` the contamination check drops."""
     fingerprints.write(of_sets.of_tests([revision]), of_sets.TESTS, tmp_path / "tests.parquet")
     download = shards_of(revision, tmp_path)
-    fingerprints.write(fingerprints.of_part(download), fingerprints.PART, tmp_path / "0000.parquet")
+    fingerprints.write(fingerprints.part_fingerprints(download), fingerprints.PART, tmp_path / "0000.parquet")
     duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "0000.parquet"], 0, 1, tmp_path / "drop.parquet")
     reasons = pq.read_table(tmp_path / "drop.parquet")["reason"].to_pylist()
     return sum(reason == "in a test set" for reason in reasons)

@@ -9,7 +9,7 @@ import pytest
 
 from flip.config.frozen import merge
 from flip.config.schema import Captions
-from flip.data.tokenizer import Tokenizer, build, captions, train_wordpiece
+from flip.data.tokenizer import CaptionTokenizer, build, captions, train_wordpiece
 from flip.files import read_json, write_json
 from flip.model.text import PAD
 
@@ -33,7 +33,7 @@ def bert_folder(tmp_path):
 
 def made(params, folder, texts=()):
     write_json(folder / "tokenizer.json", build(params, iter(texts)))
-    return Tokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
+    return CaptionTokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
 
 
 def test_wordpiece_is_learned_the_same_in_every_process(small_data):

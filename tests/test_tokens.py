@@ -8,7 +8,7 @@ from flip.config.schema import Captions
 from flip.data import token_cache as module
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens, joined, words
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json
 
 PLAIN = {"tokenizer": "scale", "languages": ["en"], "start": False, "end": False, "fill": False}
@@ -20,7 +20,7 @@ def tokens(small_data, tmp_path):
     (tmp_path / "shards").symlink_to(small_data / "shards")
 
     def make(translations=None, slots=8, **captions):
-        tokenizer = Tokenizer(small_data / "tokenizer.json", slots, Captions(**PLAIN | captions))
+        tokenizer = CaptionTokenizer(small_data / "tokenizer.json", slots, Captions(**PLAIN | captions))
         return Tokens(tokenizer, tmp_path, read_json(small_data / "manifest.json"), translations)
 
     return make

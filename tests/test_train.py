@@ -9,7 +9,7 @@ from flip.files import read_json
 from flip.model.weights import load_weights, save_weights
 from flip.train.optimizer import learning_rate, parameter_groups
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model, count_steps
+from flip.train.step import TrainingRun, build_loader, build_model, count_steps
 from tests.conftest import SMALL
 
 
@@ -17,7 +17,7 @@ def make_run(params, data, seed=0):
     manifest = read_json(data / "manifest.json")
     loader = build_loader(params, data, manifest, seed)
     model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, seed, "cpu")
-    return Run(params, loader, model, count_steps(params, manifest["samples"]), seed, ProcessGroup(), data)
+    return TrainingRun(params, loader, model, count_steps(params, manifest["samples"]), seed, ProcessGroup(), data)
 
 
 def advance(run, steps):

@@ -131,32 +131,36 @@ def test_stages_without_parameters_are_given_none():
 
 
 class Watch:
-    """What of the parameters is read, by key, after they were loaded."""
+    """What of each parameters that are loaded is read afterwards, by key."""
 
     def __init__(self, monkeypatch):
-        self.keys, self.read, self.monkeypatch, self.alive = {}, set(), monkeypatch, []
+        self.sections, self.loaded, self.monkeypatch = {}, [], monkeypatch
         original, watch = Section.__getattribute__, self
 
         def look(section, name):
-            key = watch.keys.get(id(section))
-            if key is not None and name in type(section).model_fields:
-                watch.read.add(f"{key}{name}")
+            above, read = watch.sections.get(id(section), (None, None))
+            if read is not None and name in type(section).model_fields:
+                read.add(f"{above}{name}")
             return original(section, name)
 
         monkeypatch.setattr(Section, "__getattribute__", look)
 
-    def add(self, section, above=""):
-        self.alive.append(section)
+    def add(self, section, read, above=""):
         for name in type(section).model_fields:
             value = object.__getattribute__(section, "__dict__")[name]
             if isinstance(value, Section):
-                self.add(value, f"{above}{name}.")
-        self.keys[id(section)] = above
+                self.add(value, read, f"{above}{name}.")
+        self.sections[id(section)] = above, read
 
     def load(self, path):
-        found = load(path)
-        self.add(found)
+        found, read = load(path), set()
+        self.add(found, read)
+        self.loaded.append((found, read))
         return found
+
+    @property
+    def read(self):
+        return {key for _, read in self.loaded for key in read}
 
     def follow(self, module):
         """Looks at what a module loads, and those of the package that it hands its work to."""
@@ -165,15 +169,15 @@ class Watch:
             if hands_over and getattr(one, "load", None) is load:
                 self.monkeypatch.setattr(one, "load", self.load)
 
-    def values(self, params):
-        """The keys that were read: of a section that is read whole, its fields were looked at, too."""
-        return {key for key, _ in leaves(params) if key in self.read}
-
-
-def untrue(stage, keys, *variants):
-    """Keys that were read and do not count: by what is said of the stage, or as their objective has no weight."""
-    read_idle = {key for key in keys if all(idle(one, key) and not is_weight(one, key) for one in variants)}
-    return read_idle | {key for key in keys if reason(stage, key) == NOT_READ}
+    def untrue(self, stage):
+        """Keys that were read and do not count: by what is said of the stage, or as their objective has no weight.
+        Of a section that is read whole, its fields were looked at, too."""
+        return {
+            key
+            for params, read in [(params, read.copy()) for params, read in self.loaded]
+            for key, _ in leaves(params)
+            if key in read and (reason(stage, key) == NOT_READ or (idle(params, key) and not is_weight(params, key)))
+        }
 
 
 @pytest.fixture(scope="module")
@@ -221,9 +225,8 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
             watch = Watch(patch)
             watch.follow(stage)
             stage.main(words)
-        variants = [load(word) for word in words if word.startswith("specs/") and word.endswith(".yaml")]
         assert watch.read, "nothing was looked at"
-        assert untrue(STAGES[name], watch.values(variants[0]), *variants) == set()
+        assert watch.untrue(STAGES[name]) == set()
 
 
 def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
@@ -251,7 +254,7 @@ def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_p
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--seed", 0, "--out", tmp_path / "out"]
     pretrain.main([str(word) for word in [*words, "--checkpoints", tmp_path / "checkpoints"]])
     assert "train.batch" in watch.read
-    assert untrue(STAGES["pretrain"], watch.values(params), params) == set()
+    assert watch.untrue(STAGES["pretrain"]) == set()
 
 
 def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, monkeypatch):
@@ -265,7 +268,7 @@ def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(chang
         watch.follow(stage)
         stage.main([str(word) for word in [*words, tmp_path / name, *more]])
         assert watch.read
-        assert untrue(STAGES[name], watch.values(params), params) == set()
+        assert watch.untrue(STAGES[name]) == set()
 
 
 @pytest.mark.parametrize(("name", "task"), [("transfer", "vqa"), ("finetuning", "fine-finetuned")])
@@ -285,4 +288,4 @@ def test_nothing_that_is_trained_to_be_measured_reads_what_is_said_not_to_be_rea
     words = ["--params", tmp_path / "params.yaml", "--data", data, "--weights", tmp_path / "weights.safetensors"]
     stage.main([str(word) for word in [*words, "--seed", 0, "--out", tmp_path / "out", "--tasks", task]])
     assert "transfer.finetuning.lr" in watch.read or "transfer.lr" in watch.read
-    assert untrue(STAGES[name], watch.values(params), params) == set()
+    assert watch.untrue(STAGES[name]) == set()

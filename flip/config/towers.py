@@ -38,7 +38,7 @@ def misfit(params: Params, side: str, source: Params) -> str | None:
         if weights := getattr(source, f"{other}_tower").weights:
             remedy = "name that one" if other == side else "name a variant that begins anew"
             return f"'{name}' has its {other} tower from '{weights}'; {remedy}"
-    theirs, anew = FACTS[side](source), not source.aligned and not getattr(params, f"{side}_tower").lags
+    theirs, anew = FACTS[side](source), not source.aligned and not getattr(params, f"{side}_tower").has_lower_lr
     for fact, value in FACTS[side](params).items():
         if theirs[fact] != value and not (anew and fact in PROJECTED):
             return f"{fact} is {theirs[fact]} in '{name}' and {value} here; they must be equal"

@@ -1,11 +1,11 @@
-"""What a training step reads: pairs, pictures alone, or captions alone."""
+"""Name the types of batches that a training step reads: pairs, images alone, or captions alone."""
 
 PAIRS, IMAGES, TEXTS = "pairs", "images", "texts"
 PAD = -1  # stands behind the words of a caption; no tokenizer has this id, while 0 is a word in CLIP's
 
 
-def kind(batch: dict) -> str:
-    """Of a batch, by what it holds."""
+def batch_type(batch: dict) -> str:
+    """Return the type of a batch, from what it holds."""
     if "ids" not in batch:
         return IMAGES
     return PAIRS if batch.keys() & {"images", "features"} else TEXTS

@@ -1,11 +1,13 @@
-"""Files that end in a SHA-256 of all that they hold, so that a changed bit is noticed before it is computed with.
+"""Write and read files that end in a SHA-256 of their content, so that a changed bit is noticed before it is used.
 
 The digest is written with the content, at once. Readers of torch's files and of arrays stop before it.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, Protocol
 
 from flip.files import atomic
 
@@ -14,20 +16,27 @@ BLOCK = 1 << 20  # bytes read at a time
 TRAILER = len(MARK) + 64 + 1  # bytes: the mark, the digest, the end of the line
 
 
-class Hashing:
-    """A binary file that is written from its beginning to its end, with the digest of what went through."""
+class Digest(Protocol):
+    """Describe a hash of hashlib."""
 
-    def __init__(self, file, identity: str):
+    def hexdigest(self) -> str: ...
+
+
+class Hashing:
+    """Write a binary file from its beginning to its end, and hash what is written."""
+
+    def __init__(self, file: IO[bytes], identity: str):
         self.file, self.flush, self.digest = file, file.flush, sha256(identity.encode())
 
-    def write(self, content) -> int:
+    def write(self, content: bytes | bytearray | memoryview) -> int:
+        """Write and hash content; return the number of bytes."""
         self.digest.update(content)
         return self.file.write(content)
 
 
 @contextmanager
-def checked(path, identity: str | None = None):
-    """Opens a file whose content appears at `path` at once when the block ends, with its digest, or not at all.
+def checked(path: str | Path, identity: str | None = None) -> Iterator[Hashing]:
+    """Give a file object whose content appears at `path` at once when the block ends, with its digest, or not at all.
 
     `identity` (default: the file's name) goes into the digest, so that no other file can stand in for this one.
     """
@@ -37,15 +46,15 @@ def checked(path, identity: str | None = None):
         file.write(MARK + hashing.digest.hexdigest().encode() + b"\n")
 
 
-def _compare(digest, trailer: bytes) -> None:
+def _compare(digest: Digest, trailer: bytes) -> None:
     if not trailer.startswith(MARK):
         raise ValueError("no SHA-256 at its end: cut short, or written by an earlier version")
     if trailer != MARK + digest.hexdigest().encode() + b"\n":
         raise ValueError("its content is not what its SHA-256 says: bits have changed, or it is another file renamed")
 
 
-def check(path, identity: str | None = None) -> int:
-    """Reads through a file that `checked` has written, to be mapped; gives the bytes before its digest.
+def check(path: str | Path, identity: str | None = None) -> int:
+    """Read through a file that `checked` has written, before it is memory-mapped; return the bytes before its digest.
 
     Raises:
         ValueError: it has no digest, or holds something else than what was written under this identity.
@@ -59,11 +68,12 @@ def check(path, identity: str | None = None) -> int:
     return body
 
 
-def read_checked(path, identity: str | None = None) -> bytes:
-    """Reads a file that `checked` has written, without its digest.
+def read_checked(path: str | Path, identity: str | None = None) -> bytes:
+    """Read a file that `checked` has written, without its digest.
 
     Raises:
-        ValueError, OSError: as `check`.
+        ValueError: as `check`.
+        OSError: as `check`.
     """
     content, digest = Path(path).read_bytes(), sha256((identity or Path(path).name).encode())
     digest.update(memoryview(content)[:-TRAILER])

@@ -1,4 +1,6 @@
-"""The columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
+"""Check the columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
+
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -12,7 +14,7 @@ WHOLE = (pa.types.is_integer, pa.types.is_boolean)
 
 
 def columns(source: Source) -> dict[str, pa.DataType]:
-    """The columns that the source must have, and the types they are read as."""
+    """Map the columns that the source must have to the types they are read as."""
     filters = source.filters
     names = filter(None, (source.url_column, source.caption_column, source.sha256_column))
     wanted = dict.fromkeys(names, pa.string())
@@ -25,8 +27,8 @@ def columns(source: Source) -> dict[str, pa.DataType]:
     return wanted
 
 
-def asked_by(source: Source, column: str) -> str:
-    """The key of params.yaml that names a column."""
+def parameter_key(source: Source, column: str) -> str:
+    """Return the key of params.yaml that names a column."""
     for key in ("url_column", "caption_column", "sha256_column"):
         if column == getattr(source, key):
             return f"source.{key}"
@@ -39,23 +41,30 @@ def asked_by(source: Source, column: str) -> str:
     )
 
 
-def require(source: Source, where, there) -> None:
-    """Raises a ValueError if one of the source's columns is not `there`, or more than once."""
+def require_columns(source: Source, where: str, there: Iterable) -> None:
+    """Check that each of the source's columns is among the names `there`, once; `where` names the file in messages.
+
+    Raises:
+        ValueError: a column is missing, or is there more than once.
+    """
     for column in columns(source):
         if (count := list(there).count(column)) != 1:
             raise ValueError(
                 f"{where}: {f'{count} columns' if count else 'no column'} '{column}'; there are: "
-                f"{', '.join(map(str, there))}; set {asked_by(source, column)} in params.yaml"
+                f"{', '.join(map(str, there))}; set {parameter_key(source, column)} in params.yaml"
             )
 
 
-def require_types(source: Source, where, there: pa.Schema) -> None:
-    """Raises a ValueError if one of the source's columns holds something else than it is read as.
+def require_types(source: Source, where: str, there: pa.Schema) -> None:
+    """Check that the source's columns have types that they can be read from.
 
-    Text is never made of numbers, so that no caption is "nan"; what a filter compares may be whole numbers.
+    Text is never made of numbers, so that no caption is "nan"; what a filter compares may be integers.
+
+    Raises:
+        ValueError: a column has another type.
     """
     for column, wanted in columns(source).items():
-        kind, key = there.field(column).type, asked_by(source, column)
+        kind, key = there.field(column).type, parameter_key(source, column)
         allowed = NUMBERS + TEXTS if pa.types.is_floating(wanted) else TEXTS
         allowed += WHOLE if key.startswith("source.filters") else ()
         if not any(test(kind.value_type if pa.types.is_dictionary(kind) else kind) for test in allowed):
@@ -65,11 +74,11 @@ def require_types(source: Source, where, there: pa.Schema) -> None:
             )
 
 
-def converted(batch: pa.Table, wanted: dict[str, pa.DataType], where) -> pa.Table:
-    """The columns in the types that they are read as.
+def convert(batch: pa.Table, wanted: dict[str, pa.DataType], where: str) -> pa.Table:
+    """Convert the columns to the types that they are read as.
 
     Raises:
-        ValueError: a value cannot be.
+        ValueError: a value cannot be converted.
     """
     found = {}
     for column, kind in wanted.items():

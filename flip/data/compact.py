@@ -1,4 +1,4 @@
-"""Pictures at the size that training needs: fewer bytes to store, and less to decode in each epoch."""
+"""Resize images to what training needs: fewer bytes to store, and less to decode in each epoch."""
 
 import numpy as np
 import simplejpeg
@@ -8,13 +8,14 @@ from flip.config.schema import Compact
 from flip.data.images import decode, displayed_size, is_plain
 
 
-def compacted(picture: bytes, compact: Compact, name: str = "image") -> bytes:
-    """A picture as a JPEG with the shorter side that is asked for; one that is no larger, and plain, stays as it is.
+def resize_jpeg(picture: bytes, compact: Compact, name: str = "image") -> bytes:
+    """Encode an image as a JPEG whose shorter side is `compact.image_size`; return one that is no larger, and plain, as
+    it is.
 
-    Colour keeps all of its pixels: halved, as JPEGs mostly have it, it would lose at a small size what the model sees.
+    Chroma is not subsampled: halved, as in most JPEGs, it would lose at a small size what the model sees.
 
     Raises:
-        ValueError: it cannot be decoded; `name` says which it is.
+        ValueError: it cannot be decoded; `name` is for the message.
     """
     share = min(compact.image_size / min(displayed_size(picture, name)), 1)
     if share == 1 and is_plain(picture):

@@ -1,4 +1,4 @@
-"""Sheets: pictures in rows and columns of one small picture, for people to look at."""
+"""Compose contact sheets, images in rows and columns of one small image, for people to look at."""
 
 import io
 import textwrap
@@ -17,21 +17,25 @@ HIT, MISS = ("hit", (0, 102, 75)), ("miss", (168, 56, 11))  # words, and their c
 
 
 def spread(total: int, count: int) -> list[int]:
-    """At most `count` of the places from 0 to total - 1, ascending: one of each equal stretch, whose place in it moves
-    on by the golden ratio, so that no order of classes that take turns is met in step."""
+    """Choose at most `count` of the indices from 0 to total - 1, ascending: one of each equal interval.
+
+    The place within an interval advances by the golden ratio, so that no regular order of classes is sampled in step.
+    """
     count = min(total, count)
     ends = [place * total // count for place in range(count + 1)] if count else []
     return [low + int((high - low) * (place * GOLDEN % 1)) for place, (low, high) in enumerate(pairwise(ends))]
 
 
 def cell(picture: np.ndarray) -> np.ndarray:
-    """A picture uint8 [height, width, 3] at the size of a cell [SIDE, SIDE, 3]; pixels of small ones stay squares."""
+    """Resize an image uint8 [height, width, 3] to a cell [SIDE, SIDE, 3]; small ones are enlarged without
+    interpolation."""
     how = cv2.INTER_NEAREST if picture.shape[0] <= SIDE else cv2.INTER_AREA
     return cv2.resize(picture, (SIDE, SIDE), interpolation=how)
 
 
 def label(text: str, mark: str, colour: tuple[int, int, int]) -> np.ndarray:
-    """A cell of words: a text in black on white, broken into lines, and below it a mark in its colour."""
+    """Draw a cell of text, uint8 [height, SIDE, 3]: a text in black on white, wrapped, and below it a mark in its
+    colour."""
     lines = textwrap.wrap(text, 15, max_lines=LINES, placeholder="...")
     image = Image.new("RGB", (SIDE, TEXT * (len(lines) + 1)), (WHITE,) * 3)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=TEXT - 1)
@@ -41,7 +45,7 @@ def label(text: str, mark: str, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def _beside(parts: list[np.ndarray], axis: int, gap: int) -> np.ndarray:
-    """Parts along an axis with white between them; shorter ones are filled up with white."""
+    """Join parts along an axis with white between them; shorter ones are padded with white."""
     across = max(part.shape[1 - axis] for part in parts)
     padded = []
     for number, part in enumerate(parts):
@@ -53,14 +57,16 @@ def _beside(parts: list[np.ndarray], axis: int, gap: int) -> np.ndarray:
 
 
 def sheet(stacks: list[list[np.ndarray]]) -> np.ndarray:
-    """uint8 [height, width, 3]: the cells of a stack from top to bottom, stacks from left to right, then below."""
+    """Compose a sheet uint8 [height, width, 3]: the cells of a stack from top to bottom, stacks from left to right, in
+    rows."""
     columns = [_beside(stack, 0, GAP) for stack in stacks]
     rows = [_beside(columns[start : start + COLUMNS], 1, GAP) for start in range(0, len(columns), COLUMNS)]
     return _beside(rows, 0, 4 * GAP)
 
 
 def webp(image: np.ndarray) -> bytes:
-    """The file; equal pictures give equal bytes with one version of the library."""
+    """Encode an image uint8 [height, width, 3] as WebP; equal images give equal bytes with one version of the
+    library."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "WEBP", quality=QUALITY, method=6)
     return file.getvalue()

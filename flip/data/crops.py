@@ -1,6 +1,7 @@
-"""Parts of JPEG pictures as small squares, as PIL's bicubic interpolation gives them, in a fraction of its time."""
+"""Crop and resize JPEG images like PIL's bicubic interpolation, in a fraction of its time."""
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 
 from flip.config.schema import Augmentation
 
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
-def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random crop: area and aspect drawn as in Inception's (and torchvision's).
 
-    `draws` holds uniform numbers [tries, 4]; if no try fits inside the picture, the largest centred crop of an
-    allowed aspect is taken. Where all of the area is asked for, it is the whole picture.
+def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndarray) -> Box:
+    """Draw a random crop (top, left, height, width), in pixels: area and aspect ratio as in Inception's and
+    torchvision's.
+
+    `draws` holds uniform numbers float64 [tries, 4]; if no try fits inside the image, the largest centred crop of an
+    allowed aspect ratio is taken. Where `crop_area` is all of the area, the box is the full image.
     """
     low, high = augmentation.crop_area
     if low == 1:
@@ -32,7 +36,7 @@ def crop_box(height: int, width: int, augmentation: Augmentation, draws: np.ndar
 
 
 def resize(image: np.ndarray, out: np.ndarray) -> None:
-    """uint8 [height, width, 3] into [side, side, 3]: PIL's bicubic, antialiased where it shrinks, but for rounding."""
+    """Resize uint8 [height, width, 3] into `out` [side, side, 3]: bicubic and antialiased, as PIL's up to rounding."""
     # What torch.nn.functional.interpolate calls; that has no `out`, and to make the result and to copy it to its place
     # would take longer than to compute it.
     planes, found = (torch.from_numpy(x).permute(2, 0, 1)[None] for x in (np.ascontiguousarray(image), out))
@@ -40,16 +44,16 @@ def resize(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def mirror(square: np.ndarray) -> None:
-    """Left for right, in place: uint8 [side, side, 3]."""
+    """Flip uint8 [side, side, 3] horizontally, in place."""
     cv2.flip(square, 1, dst=square)
 
 
-def squares(jpeg: bytes | memoryview, boxes_of, out: list[np.ndarray]) -> bool:
-    """Parts of a picture into `out`, uint8 [side, side, 3] each; False where the bytes are no picture.
+def decode_crops(jpeg: bytes | memoryview, boxes_of: Callable[[int, int], list[Box]], out: list[np.ndarray]) -> bool:
+    """Decode crops of an image into `out`, uint8 [side, side, 3] each; return False where the bytes are no image.
 
-    `boxes_of(height, width)` gives their boxes. The picture is decoded at a half, a quarter or an eighth of its size
+    `boxes_of(height, width)` returns their boxes. The image is decoded at a half, a quarter or an eighth of its size
     where all boxes still have `side` pixels each way: libjpeg then does less, and averages the pixels as it goes.
-    Orientation is not looked up: the download has turned what the shards hold (flip.data.resize).
+    Orientation is not applied: the download has done it (flip.data.resize).
     """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)

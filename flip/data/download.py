@@ -1,10 +1,10 @@
-"""One part of the URL table to pictures, by img2dataset, and an account of what did not arrive.
+"""Download the images of one part of the URL table with img2dataset, and account for those that did not arrive.
 
     python -m flip.data.download --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
         --out data/tiny/download/0000.json
 
-The pictures lie beside the account, in the folder of its name. A job that was killed continues: img2dataset skips
-the shards that have their statistics, the others are downloaded again from their start.
+The images lie beside the account, in the folder of its name. A job that was killed resumes: img2dataset skips the
+shards that have their statistics, the others are downloaded again from their start.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,12 +51,15 @@ CLASSES = {
 
 
 def failure(message: str) -> str:
-    """The class of a failure that img2dataset describes by `message`."""
+    """Return the class of a failure that img2dataset describes by `message`."""
     return next((name for name, pattern in CLASSES.items() if re.search(pattern, message)), "other")
 
 
 def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
-    """With `source.sha256_column`, img2dataset refuses a picture whose bytes have another SHA-256 than its row."""
+    """Return img2dataset's options.
+
+    With `source.sha256_column`, it refuses an image whose bytes have another SHA-256 than its row.
+    """
     options = params.download
     return {
         "url_list": str(table.absolute()),
@@ -84,7 +88,7 @@ def img2dataset_options(table: Path, folder: Path, params: Params) -> dict:
     }
 
 
-def identity(params: Params, table: Path, drawn_by=None, refused: int = 0) -> str:
+def identity(params: Params, table: Path, drawn_by: str | Path | None = None, refused: int = 0) -> str:
     """Return what images that are there must have been made from; img2dataset itself matches shards by number only.
 
     Schemes count where they refuse a row. Images of real URLs do not depend on this code, but on DECODING: editing it
@@ -96,32 +100,35 @@ def identity(params: Params, table: Path, drawn_by=None, refused: int = 0) -> st
 
 
 def run_child() -> None:
-    """What `fetch` starts: img2dataset with the options that stand, as JSON, in one line of standard input."""
+    """Run img2dataset with the options in one line of JSON on standard input; `fetch` starts this in a process of its
+    own."""
     options = given_options()
     from flip.data.resize import DisplayedResizer
     from flip.data.workers import KeptDownloader
 
-    module = import_module("img2dataset.main")  # what the package calls `main` is a function in it
+    module: Any = import_module("img2dataset.main")  # what the package calls `main` is a function in it
     module.Downloader = partial(KeptDownloader, options.pop("schemes"))
     module.Resizer = DisplayedResizer  # there is no option for it
     module.download(**options)
 
 
-class Shards:
-    """img2dataset's shards of one part: which are to be there, and which are whole."""
+class DownloadShards:
+    """List img2dataset's shards of one part: which are to be there, and which are complete."""
 
     def __init__(self, table: Path, folder: Path, per_shard: int):
         self.folder, self.rows, self.per_shard = folder, pq.read_metadata(table).num_rows, per_shard
         self.numbers = range(math.ceil(self.rows / per_shard))
 
     def path(self, number: int, suffix: str) -> Path:
+        """Return a file of a shard."""
         return self.folder / f"{number:05d}{suffix}"
 
     def has_statistics(self, number: int) -> bool:
+        """Tell whether img2dataset has written a shard's statistics."""
         return self.path(number, "_stats.json").exists()
 
     def is_whole(self, number: int) -> bool:
-        """Whether statistics, account and pictures agree, which a full disk or a kill can prevent."""
+        """Tell whether statistics, account and images agree, which a full disk or a kill can prevent."""
         rows = min(self.per_shard, self.rows - number * self.per_shard)
         try:
             stats = read_json(self.path(number, "_stats.json"))
@@ -132,20 +139,25 @@ class Shards:
         return stats["count"] == rows and len(pictures) == pc.sum(pc.equal(statuses, "success")).as_py()
 
     def discard(self, number: int) -> None:
+        """Delete the files of a shard."""
         for suffix in ("_stats.json", ".parquet", ".tar"):
             self.path(number, suffix).unlink(missing_ok=True)
 
     def discard_incomplete(self) -> None:
+        """Delete the files of incomplete shards."""
         for number in self.numbers:
             if not self.is_whole(number):
                 self.discard(number)
 
     def missing(self) -> list[int]:
+        """List the shards without statistics."""
         return [number for number in self.numbers if not self.has_statistics(number)]
 
     def account(self, refused: int) -> dict:
-        """{"wanted", "arrived", "failed": {class: count}}; so many rows were not handed to img2dataset, and what it
-        forgot counts as "other"."""
+        """Count images: {"wanted", "arrived", "failed": {class: count}}.
+
+        `refused` rows were not passed to img2dataset; what it forgot counts as "other".
+        """
         arrived, failed = 0, Counter({"refused": refused} if refused else {})
         for number in self.numbers:
             table = pq.read_table(self.path(number, ".parquet"), columns=["status", "error_message"])
@@ -160,15 +172,15 @@ class Shards:
         return {"wanted": wanted, "arrived": arrived, "failed": dict(sorted(failed.items()))}
 
 
-def show_progress(shards: Shards, stop: threading.Event) -> None:
-    """Counts shards until `stop`."""
+def show_progress(shards: DownloadShards, stop: threading.Event) -> None:
+    """Show how many shards are complete, until `stop`."""
     with tqdm(total=len(shards.numbers), desc="download", unit="shard", disable=None) as bar:
         while not stop.wait(1):
             bar.update(len(shards.numbers) - len(shards.missing()) - bar.n)
 
 
-def fetch(params: Params, table: Path, shards: Shards, log: Path, proxy: str | None) -> None:
-    """Run img2dataset on what is missing, through a proxy if its address is given; its words go to `log`."""
+def fetch(params: Params, table: Path, shards: DownloadShards, log: Path, proxy: str | None) -> None:
+    """Run img2dataset on what is missing, through a proxy if its address is given; its output goes to `log`."""
     options = img2dataset_options(table, shards.folder, params) | {"schemes": params.download.schemes}
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
     environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""} if proxy else {}
@@ -187,25 +199,33 @@ def fetch(params: Params, table: Path, shards: Shards, log: Path, proxy: str | N
 
 
 def last_error(log: Path) -> str:
-    """The last line of a log that speaks of a failure."""
+    """Return the last line of a log that speaks of a failure."""
     lines = log.read_text(errors="replace").splitlines()
     return next((line.strip() for line in reversed(lines) if re.search(r"[Ee]rror|failed|Killed", line)), "")
 
 
 def without(table: Path, allowed: pa.ChunkedArray, out: Path) -> Path:
-    """Writes the rows that are allowed to a table of their own, which is given back."""
+    """Write the rows that are allowed to a table of their own; return its path."""
     with atomic(out) as file:
         pq.write_table(pq.read_table(table).filter(allowed), file)
     return out
 
 
-def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | None = None) -> dict:
-    """Download a part of the URL table into the folder beside `out`, and write the account to `out`. `drawn_by` is a
-    file that changes with what draws the images, where that is no web; those of another one go. `proxy` is the address
-    of one that answers for all hosts.
+def download(
+    params: Params,
+    table: str | Path,
+    out: str | Path,
+    drawn_by: str | Path | None = None,
+    log: str | Path | None = None,
+    proxy: str | None = None,
+) -> dict:
+    """Download a part of the URL table into the folder beside `out`; write the account to `out`, and return it.
+
+    `drawn_by` is a file that changes with what draws the images, where they are not from the web; those of another one
+    are deleted. `proxy` is the address of one that answers for all hosts.
 
     Raises:
-        ValueError: shards are missing when img2dataset ends, or no picture arrived at all.
+        ValueError: shards are missing when img2dataset ends, or no image arrived at all.
     """
     table, out = Path(table), Path(out)
     allowed = fetchable(pq.read_table(table, columns=["url"])["url"], params.download.schemes)
@@ -213,7 +233,7 @@ def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | N
     folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, refused))
     log = Path(log) if log else folder / "img2dataset.log"
     handed = without(table, allowed, folder / ".handed") if refused else table
-    shards = Shards(handed, folder, params.download.samples_per_shard)
+    shards = DownloadShards(handed, folder, params.download.samples_per_shard)
     shards.discard_incomplete()
     if shards.missing():
         fetch(params, handed, shards, log, proxy)
@@ -238,7 +258,7 @@ def download(params: Params, table, out, drawn_by=None, log=None, proxy: str | N
 
 
 def main(argv: list[str] | None = None, download: Callable[..., dict] = download) -> None:
-    """Run the command; `download` says how."""
+    """Run the command; `download` is the function that downloads a part."""
     parser = argparse.ArgumentParser(prog=f"python -m {download.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the URL table")

@@ -1,46 +1,49 @@
-"""Image features of all training pictures, computed once by a locked tower: an array per shard, beside one another as
-the shards are, memory-mapped.
+"""Store image features of all training images, computed once by a locked tower: an array per shard, memory-mapped.
 
-    features/<scale>/<variant>/seed-<seed>/features.json         whose they are, and of which pictures
-    features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; a picture that is none has nan;
-                                                                 then a digest (flip.data.checksum)
+features/<scale>/<variant>/seed-<seed>/features.json         of which tower and images they are
+features/<scale>/<variant>/seed-<seed>/<shard>.npy           [samples, width]; nan where an image cannot be decoded;
+                                                             then a digest (flip.data.checksum)
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from flip.data.checksum import check, checked
-from flip.data.loader import Batch, Images, Place
+from flip.data.loader import Batch, ImageReader, Place
 from flip.files import read_json
 
 FACTS = "features.json"
 
 
-def features_path(folder, shard: str) -> Path:
-    """Where those of a shard lie, by its name in the manifest."""
+def features_path(folder: str | Path, shard: str) -> Path:
+    """Return the file of a shard's features, by its name in the manifest."""
     return (Path(folder) / shard).with_suffix(".npy")
 
 
-def write_features(folder, shard: str, rows: np.ndarray) -> None:
+def write_features(folder: str | Path, shard: str, rows: np.ndarray) -> None:
+    """Write the features [samples, width] of a shard."""
     with checked(features_path(folder, shard), shard) as file:
         np.save(file, rows)
 
 
-class Features:
-    """features(number) -> [samples, width] of the manifest's shard of that number.
+class FeatureCache:
+    """Read features: features(number) -> [samples, width] of the manifest's shard of that number.
 
     Raises:
-        ValueError: they are not there, those of other pictures or of another tower, or not what was written, which is
-            found out when a shard is first asked for.
+        ValueError: they are missing, of other images or another tower, or not what was written; the last is checked
+            when a shard is first read.
     """
 
-    def __init__(self, folder, manifest: dict, weights: str, width: int):
-        """`weights` is the SHA-256 of the tower's file, `width` that of its features."""
-        self.folder, self.width, self.good = Path(folder), width, set()
+    def __init__(self, folder: str | Path, manifest: dict, weights: str, width: int):
+        """Open a folder of features; `weights` is the SHA-256 of the tower's file, `width` the width of its
+        features."""
+        self.folder, self.width = Path(folder), width
+        self.good: set[int] = set()
         self.names = [shard["name"] for shard in manifest["shards"]]
         self.paths = [features_path(folder, name) for name in self.names]
         facts = self._facts()
@@ -75,17 +78,18 @@ class Features:
         return f"delete {self.folder} and run the pipeline again"
 
 
-class FeatureImages(Images):
+class FeatureReader(ImageReader):
     """Read features float32 [batch, width] in place of images.
 
-    `features(number)` gives those of a shard, [samples, width].
+    `features(number)` returns those of a shard, [samples, width].
     """
 
-    def __init__(self, features: Callable[[int], np.ndarray], *images):
+    def __init__(self, features: Callable[[int], np.ndarray], *images: Any):
         super().__init__(*images)
         self.features = lru_cache(maxsize=self.shards.most)(features)
 
-    def _read(self, place: Place, rows: list[np.ndarray]) -> bool:
+    def _read(self, place: Place, *where: list) -> bool:
+        (rows,) = where
         row = self.features(place[0])[place[1]]
         if np.isnan(row[0]):
             return False
@@ -93,6 +97,6 @@ class FeatureImages(Images):
         return True
 
     def __call__(self, positions: torch.Tensor) -> tuple[Batch, list[Place]]:
-        rows = []
+        rows: list[np.ndarray] = []
         places = [self._pair(position, rows) for position in positions.tolist()]
         return {"features": torch.from_numpy(np.stack(rows).astype(np.float32))}, places

@@ -1,12 +1,13 @@
-"""What is needed to recognise pictures: hashes of each one's bytes and of its looks.
+"""Compute fingerprints of images, to find duplicates: hashes of each one's bytes and of its looks.
 
 python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from flip.data.shard import members
 from flip.data.words import has_words
 from flip.files import atomic
 
+Item = TypeVar("Item")
+
 CHUNK = 512  # pictures in memory
 SIDE, LOW = 32, 16  # pictures are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
@@ -30,18 +33,18 @@ _frequency, _position = np.ogrid[:LOW, :SIDE]
 COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)
 
 
-def looks(thumbnails: np.ndarray) -> np.ndarray:
-    """Perceptual hash: grey pictures uint8 [n, 32, 32] -> uint8 [n, 32] (256 bits).
+def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
+    """Compute the perceptual hashes, uint8 [images, 32] (256 bits), of grey thumbnails uint8 [images, 32, 32].
 
-    A bit per low frequency of the cosine transform, set if it is above the picture's median: scaling and
-    recompression move few of them, see `duplicates.DISTANCE`.
+    A bit per low frequency of the cosine transform, set if it is above the image's median: resizing and recompression
+    change few of them, see `duplicates.DISTANCE`.
     """
     frequencies = (COSINES @ thumbnails.astype(np.float32) @ COSINES.T).reshape(len(thumbnails), LOW * LOW)
     return np.packbits(frequencies > np.median(frequencies, axis=1, keepdims=True), axis=1)
 
 
-def grey(picture: bytes) -> np.ndarray | None:
-    """The picture as it is displayed, uint8 [height, width]; None if it is broken or cut."""
+def decode_grey(picture: bytes) -> np.ndarray | None:
+    """Decode an image as it is displayed, in grey: uint8 [height, width]; None if it is broken or cut short."""
     try:
         if not is_plain(picture):
             return np.asarray(decode(picture).convert("L"))
@@ -52,16 +55,16 @@ def grey(picture: bytes) -> np.ndarray | None:
         return None
 
 
-def hashed(pictures: list[bytes]) -> list[bytes | None]:
-    """`looks` of each encoded picture, None for a broken one."""
-    images = [grey(picture) for picture in pictures]
+def hash_images(pictures: list[bytes]) -> list[bytes | None]:
+    """Compute the perceptual hash of each encoded image; None for a broken one."""
+    images = [decode_grey(picture) for picture in pictures]
     whole = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images if image is not None]
-    hashes = iter(looks(np.stack(whole)) if whole else [])
+    hashes = iter(perceptual_hash(np.stack(whole)) if whole else [])
     return [None if image is None else next(hashes).tobytes() for image in images]
 
 
-def read(tar, places) -> list[bytes]:
-    """Members of a tar by (offset, size)."""
+def read(tar: str | Path, places: Iterable[tuple[int, int]]) -> list[bytes]:
+    """Read members of a tar by (offset, size)."""
     contents = []
     with open(tar, "rb") as file:
         for offset, size in places:
@@ -70,19 +73,19 @@ def read(tar, places) -> list[bytes]:
     return contents
 
 
-def chunks(items: Iterable):
-    """Lists that bound how many pictures are in memory."""
-    items = iter(items)
-    while some := list(islice(items, CHUNK)):
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield lists of `CHUNK` items, which bound how many images are in memory."""
+    rest = iter(items)
+    while some := list(islice(rest, CHUNK)):
         yield some
 
 
-def part_tables(tar: Path, part: str):
-    """Give the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
+def part_tables(tar: Path, part: str) -> Iterator[pa.Table]:
+    """Yield the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
     account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
     known = {row["key"]: row for row in account.to_pylist()}
     for samples in chunks(sorted(members(tar).items())):
-        values = hashed(read(tar, [sample["jpg"] for _, sample in samples]))
+        values = hash_images(read(tar, [sample["jpg"] for _, sample in samples]))
         captions = read(tar, [sample["txt"] for _, sample in samples])
         rows = [
             known[key]
@@ -97,14 +100,14 @@ def part_tables(tar: Path, part: str):
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def of_part(download: Path):
-    """Tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
+def part_fingerprints(download: Path) -> Iterator[pa.Table]:
+    """Yield tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
     part = download.stem
     for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
         yield from part_tables(tar, part)
 
 
-def write(tables: Iterable[pa.Table], schema: pa.Schema, out) -> None:
+def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:
     """Write tables as one parquet file."""
     with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
@@ -118,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
     options = parser.parse_args(argv)
     try:
-        write(of_part(options.download), PART, options.out)
+        write(part_fingerprints(options.download), PART, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -1,6 +1,8 @@
-"""Pictures that the GPU decodes: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
+"""Decode images on the GPU: nvJPEG through torchcodec, whose decoder hardware costs the training step nothing."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +11,20 @@ from torch import Tensor
 
 from flip.config.schema import Params, Views
 from flip.data.crops import crop_box
-from flip.data.loader import CROP, Batch, Images, Place
+from flip.data.loader import CROP, Batch, ImageReader, Place
 from flip.rng import uniform
+
+Decode = Callable[..., list[Tensor]]
 
 END = b"\xff\xd9"  # of a JPEG; hardware decoders do not report that the rest is missing
 
 
-def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
-    """A part of a picture uint8 [3, height, width] as uint8 [side, side, 3], as flip.data.crops.resize gives it: along
-    rows first, and in whole numbers between."""
+def resize_crop(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
+    """Resize a crop of uint8 [3, height, width] to uint8 [side, side, 3], as flip.data.crops.resize does: along rows
+    first, rounding in between.
+
+    `box` is top, left, height and width in pixels.
+    """
     top, left, rows, columns = box
     found = image[None, :, top : top + rows, left : left + columns].float()
     for size in (rows, side), (side, side):
@@ -25,20 +32,20 @@ def square(image: Tensor, box: tuple[int, int, int, int], side: int) -> Tensor:
     return found[0].permute(1, 2, 0).byte()
 
 
-class GpuImages(Images):
-    """Read images as Images does, onto a device, where `decode(jpegs, device=)` made them: a list of uint8
-    [3, height, width].
+class GpuImageReader(ImageReader):
+    """Read images as the parent does, onto a device, where `decode(jpegs, device=)` returns a list of uint8 [3, height,
+    width].
 
-    Pixels are those of Images but for what decoders differ by: a few of 255, as that one decodes fast, and at a part of
-    the size where it can. A batch with an image that `decode` refuses is read by Images, which replaces it.
+    Pixels differ from the parent's by what decoders differ by: a few of 255, as that one decodes fast, and at a reduced
+    size where it can. A batch with an image that `decode` refuses is read by the parent, which replaces it.
     """
 
-    def __init__(self, decode, device, *images):
+    def __init__(self, decode: Decode, device: str | torch.device, *images: Any):
         super().__init__(*images)
         self.decode, self.device = decode, torch.device(device)
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
-        places = [self.order.at(position) for position in positions.tolist()]
+        places = [self.order.locate(position) for position in positions.tolist()]
         jpegs = [bytes(self.shards.jpeg(place)) for place in places]
         try:
             if not all(jpeg.endswith(END) for jpeg in jpegs):
@@ -50,7 +57,7 @@ class GpuImages(Images):
             return super().__call__(positions)
 
     def _images(self, jpegs: list[bytes], positions: Tensor) -> Tensor:
-        """Crops, uint8 [batch, side, side, 3]."""
+        """Decode and crop, uint8 [batch, side, side, 3]."""
         if self.device.type != "cuda":
             return self._crops(jpegs, positions)
         stream = torch.cuda.Stream(self.device)  # beside the step, whose stream would make one wait for the other
@@ -71,11 +78,12 @@ class GpuImages(Images):
         return torch.where(mirrored[:, None, None, None], images.flip(2), images)
 
     def _crop(self, image: Tensor, draws: np.ndarray) -> Tensor:
-        return square(image, crop_box(*image.shape[1:], self.augmentation, draws[1:].reshape(-1, 4)), self.side)
+        height, width = image.shape[1:]
+        return resize_crop(image, crop_box(height, width, self.augmentation, draws[1:].reshape(-1, 4)), self.side)
 
 
-def gpu_decoder(params: Params, device, views: Views | None):
-    """What decodes a run's pictures on the GPU; None, with a warning, where that cannot be."""
+def gpu_decoder(params: Params, device: str | torch.device, views: Views | None) -> Decode | None:
+    """Return the function that decodes a run's images on the GPU; None, with a warning, where that is impossible."""
     reason = _hindrance(params, device, views)
     if not reason:
         try:
@@ -88,7 +96,7 @@ def gpu_decoder(params: Params, device, views: Views | None):
     return None
 
 
-def _hindrance(params: Params, device, views: Views | None) -> str | None:
+def _hindrance(params: Params, device: str | torch.device, views: Views | None) -> str | None:
     if torch.device(device).type != "cuda":
         return "no GPU is at hand"
     if views or params.noise.images:

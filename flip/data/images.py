@@ -1,10 +1,9 @@
-"""Decodes images as browsers display them. All that others have encoded is decoded here, for training and for tests.
+"""Decode images as browsers display them: all images that others have encoded, for training and for tests.
 
-- Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed.
-- Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
+- Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed. -
+Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
   refused.
-- Transparency: on white, as img2dataset lays it.
-- Animations: their first frame. Colour profiles are not applied.
+- Transparency: on white, as img2dataset does. - Animations: their first frame. Colour profiles are not applied.
 """
 
 import io
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
 
 # Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
@@ -39,8 +38,8 @@ RESCALED = {"L;2": lambda value: value * 85, "L;4": lambda value: value * 17, "R
 
 
 @contextmanager
-def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
-    """The image before its pixels are decoded; whatever then goes wrong is a ValueError."""
+def _opened(encoded: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
+    """Open an image before its pixels are decoded; whatever then goes wrong is a ValueError."""
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -53,7 +52,7 @@ def _opened(encoded: bytes, name: str) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 where there is none, or none that can be read."""
+    """Read EXIF's orientation, 1 to 8; 1 where there is none, or none that can be read."""
     if not _is_jpeg(image):
         image.load()  # turns a TIFF, and finds what a PNG says behind its pixels
     try:
@@ -67,20 +66,21 @@ def _is_jpeg(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO")  # cameras put several images into one file
 
 
-def _raw_mode(image: Image.Image) -> str:
-    """How samples are stored, which is known until they are decoded."""
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Return how samples are stored, which is known until they are decoded."""
     found = image.tile[0].args if image.tile else ""
     return str(found[0] if isinstance(found, tuple) and found else found)
 
 
 def _grey(image: Image.Image, raw_mode: str) -> Image.Image:
-    """The image of whole numbers with 8 bits, mode L, or LA where it has a colour that is clear.
+    """Convert an image of integers to 8 bits, mode L, or LA where it has a transparent colour.
 
     Raises:
         ValueError: which number is white is not known.
     """
     # Pillow inverts, and stretches, those of up to 8 bits alone.
-    inverted = image.format == "TIFF" and not image.tag_v2.get(ExifTags.Base.PhotometricInterpretation)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    inverted = image.format == "TIFF" and not tags.get(ExifTags.Base.PhotometricInterpretation)
     if inverted or raw_mode == "I;12" or (image.mode == "I" and image.format != "PPM"):
         raise ValueError(f"samples of an unknown range, {raw_mode}")
     values = np.asarray(image)
@@ -100,13 +100,15 @@ def _on_white(image: Image.Image, raw_mode: str) -> Image.Image:
 
 
 def decode(encoded: bytes, name: str = "image") -> Image.Image:
-    """The image as it is displayed: 8 bits a channel, mode L or RGB.
+    """Decode an image as it is displayed: 8 bits a channel, mode L or RGB.
 
     Raises:
-        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` says which it is.
+        ValueError: it cannot be decoded, has more than MAX_PIXELS, or a depth without a white; `name` is for the
+            message.
     """
-    with _opened(encoded, name) as image:
-        raw_mode, turn = _raw_mode(image), TURNS.get(_orientation(image))
+    with _opened(encoded, name) as opened:
+        raw_mode, turn = _raw_mode(opened), TURNS.get(_orientation(opened))
+        image: Image.Image = opened
         if image.mode == "F":
             raise ValueError("samples of an unknown range, F")
         if image.mode.startswith("I"):
@@ -118,7 +120,7 @@ def decode(encoded: bytes, name: str = "image") -> Image.Image:
 
 
 def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
-    """Width and height as displayed, of a JPEG by its header alone.
+    """Return width and height as displayed, in pixels; of a JPEG by its header alone.
 
     Raises:
         ValueError: as `decode`.
@@ -129,14 +131,16 @@ def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
 
 
 def is_plain(encoded: bytes, name: str = "image") -> bool:
-    """Whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8 bits. Of
-    a JPEG, the header alone is read.
+    """Tell whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8
+    bits.
+
+    Of a JPEG, only the header is read.
 
     Raises:
         ValueError: it is no image, or has more than MAX_PIXELS.
     """
     with _opened(encoded, name) as image:
         deep, jpeg = "16" in _raw_mode(image), _is_jpeg(image)
-        known = jpeg or (image.format in ("PNG", "WEBP") and not image.is_animated)
+        known = jpeg or (image.format in ("PNG", "WEBP") and not getattr(image, "is_animated", False))
         upright = known and _orientation(image) == 1
         return upright and not deep and image.mode in ("L", "RGB") and not image.has_transparency_data

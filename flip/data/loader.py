@@ -1,10 +1,10 @@
-"""Read batches from tar shards: an exact, endless order, memory-mapped reading, and pixels that stay bytes.
+"""Read batches from tar shards: a deterministic, endless order, memory-mapped reading, and pixels that stay bytes.
 
 Which pair stands at which position of the training order (flip.data.sampler) follows from the manifest, the seed and
 the position alone. So a run resumes at any position at no cost, and any number of processes reads the same batches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from flip.config.schema import Augmentation, Views
 from flip.data.batch_types import IMAGES, TEXTS
-from flip.data.crops import crop_box, mirror, squares
-from flip.data.prefetch import ahead
+from flip.data.crops import Box, crop_box, decode_crops, mirror
+from flip.data.prefetch import prefetch
 from flip.data.sampler import Mixture, Order
 from flip.data.shard import Shard, check_size
 from flip.data.token_cache import Tokens, words
@@ -49,16 +49,16 @@ class ShardReader:
         return self.open(place[0]).jpeg(place[1])
 
     def name(self, place: Place) -> str:
-        """Name shard and key of a place, for messages."""
+        """Return shard and key of a place, for messages."""
         return f"{self.paths[place[0]]}: {self.open(place[0]).key(place[1])}"
 
 
-class Images:
+class ImageReader:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
-    Where `views` says how, there are two views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
-    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory is what a GPU
-    fetches images from without the processor.
+    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
+    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory lets a GPU copy
+    images asynchronously.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class Images:
         self.broken = 0
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
-        """Return what of the images goes into the model, and the places of the pairs that they are of."""
+        """Return the model's inputs by name, and the places of the pairs that they are of; `positions` is int64
+        [batch]."""
         images = self._room(len(positions))
         draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
         if self.views:
@@ -90,6 +91,7 @@ class Images:
 
     def _with_views(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
         """Read as `__call__`, with two views of each image."""
+        assert self.views is not None
         views, places = self._room(len(images), 2), []
         of_views = uniform(self.seed, "views", positions, 2 * (CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
         rows = positions.tolist(), images.numpy(), draws, views.numpy(), of_views
@@ -99,24 +101,25 @@ class Images:
                 view[:] = recolour(view, self.views, numbers)
         return {"images": images, "views": views}, places
 
-    def _pair(self, position: int, *where) -> Place:
-        """Find the pair at a position whose image can be read, and put what is learned from where it goes."""
-        number, item = self.order.at(position)
+    def _pair(self, position: int, *where: list) -> Place:
+        """Find the pair at a position whose image can be read, and put the image where `where` says."""
+        number, item = self.order.locate(position)
         for one in self.order.from_item(position, number, item):
             if self._read((number, one), *where):
                 return number, one
             self.broken += 1
         raise ValueError(f"{self.shards.paths[number]}: no image can be decoded; run the shards stage again")
 
-    def _read(self, place: Place, out: list[np.ndarray], draws: list[np.ndarray]) -> bool:
-        """Put what is learned from of a place into `out`, each part cropped by its `draws`: the image, then its views;
-        return False where that cannot be read."""
-        ways = list(zip((self.augmentation, self.views, self.views), draws, strict=False))
+    def _read(self, place: Place, *where: list) -> bool:
+        """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
+        where it cannot be decoded."""
+        out, draws = where
+        ways = list(zip([self.augmentation, *([self.views] * 2 if self.views else [])], draws, strict=True))
 
-        def boxes(height: int, width: int) -> list[tuple]:
+        def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]
 
-        if not squares(self.shards.jpeg(place), boxes, out):
+        if not decode_crops(self.shards.jpeg(place), boxes, out):
             return False
         for square, (way, one) in zip(out, ways, strict=True):
             if way.flip and one[0] < 0.5:
@@ -124,10 +127,10 @@ class Images:
         return True
 
 
-class Captions:
+class CaptionReader:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
-    `sources` (flip.data.corruption) says of which positions the captions of a batch are; by default their own.
+    `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own.
     """
 
     def __init__(
@@ -144,9 +147,9 @@ class Captions:
         """Return the captions of a batch that begins at a position, whose images are those of `places`."""
         return self._ids(self._exchanged(start, places))
 
-    def at(self, positions: list[int]) -> Tensor:
+    def read_at(self, positions: list[int]) -> Tensor:
         """Return the captions at positions of the training order."""
-        return self._ids([self.order.at(position) for position in positions])
+        return self._ids([self.order.locate(position) for position in positions])
 
     def _ids(self, places: list[Place]) -> Tensor:
         return torch.from_numpy(self.tokens.tokenizer.arranged([words(self.words(n), item) for n, item in places]))
@@ -156,31 +159,32 @@ class Captions:
         if not self.sources:
             return places
         sources = enumerate(self.sources(start, len(places)), start)
-        return [places[own - start] if source == own else self.order.at(source) for own, source in sources]
+        return [places[own - start] if source == own else self.order.locate(source) for own, source in sources]
 
 
 class Loader:
-    """Make batches of images, captions (None: there are none to read) and positions, int64 [batch], and hand each
-    through `transforms`.
+    """Build batches of images, captions (None: there are none to read) and positions, int64 [batch], and apply
+    `transforms`.
 
-    `order` says which sample stands where, and of which type a step is: a batch of images alone has no ids, and one of
-    captions alone no images.
+    `order` says which sample is at a position, and of which type a step is: a batch of images alone has no ids, and one
+    of captions alone no images.
     """
 
     def __init__(
         self,
         order: Order | Mixture,
-        images: Images,
-        captions: Captions | None,
+        images: ImageReader,
+        captions: CaptionReader | None,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
     ):
         self.order, self.images, self.captions, self.transforms = order, images, captions, transforms
 
     def batch(self, start: int, size: int) -> Batch:
         """Return the samples at positions start .. start + size - 1, which are of one type."""
-        positions, batch_type = torch.arange(start, start + size), self.order.kind(start)
+        positions, batch_type = torch.arange(start, start + size), self.order.batch_type(start)
+        batch: Batch
         if batch_type == TEXTS:
-            batch, places = {}, [self.order.at(position) for position in positions.tolist()]
+            batch, places = {}, [self.order.locate(position) for position in positions.tolist()]
         else:
             batch, places = self.images(positions)
         batch = batch | {"positions": positions}
@@ -191,10 +195,10 @@ class Loader:
         return batch
 
     def keys(self, start: int, size: int) -> list[str]:
-        """Name shard and key of the pairs at positions start .. start + size - 1, for messages."""
-        return [self.images.shards.name(self.order.at(position)) for position in range(start, start + size)]
+        """Return shard and key of the pairs at positions start .. start + size - 1, for messages."""
+        return [self.images.shards.name(self.order.locate(position)) for position in range(start, start + size)]
 
-    def batches(self, start: int, size: int, workers: int, stride: int) -> Iterator[Batch]:
-        """Return endless batches, each `stride` positions after the last, from `start` on, prepared ahead by `workers`
+    def batches(self, start: int, size: int, workers: int, stride: int) -> Generator[Batch, None, None]:
+        """Yield batches without end, each `stride` positions after the last, from `start` on, prefetched by `workers`
         threads."""
-        return ahead(lambda first: self.batch(first, size), count(start, stride), workers)
+        return prefetch(lambda first: self.batch(first, size), count(start, stride), workers)

@@ -1,4 +1,4 @@
-"""What the training data is, and what became of the rest: the parts' accounts in one manifest and one ledger.
+"""Merge the accounts of all parts into the manifest of the training data and the ledger of what was lost.
 
     python -m flip.data.manifest --shards data/tiny/shards/*.json --manifest data/tiny/manifest.json \\
         --ledger data/tiny/ledger.json
@@ -10,20 +10,24 @@ from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
-from flip.data.pairs import combined
+from flip.data.pairs import combine_digests
 from flip.files import read_json, write_json
 
 COUNTS = ("wanted", "arrived", "decoded", "used")
 
 
-def added(ledgers: list[dict]) -> dict:
-    """The sum of ledgers."""
+def sum_ledgers(ledgers: list[dict]) -> dict:
+    """Sum ledgers."""
     lost = sum((Counter(ledger["lost"]) for ledger in ledgers), Counter())
     return {name: sum(ledger[name] for ledger in ledgers) for name in COUNTS} | {"lost": dict(sorted(lost.items()))}
 
 
-def check(ledger: dict, where) -> None:
-    """Raises a ValueError if pictures have vanished, or come from nowhere."""
+def check(ledger: dict, where: str) -> None:
+    """Check that the counts of a ledger add up; `where` is for the message.
+
+    Raises:
+        ValueError: images have vanished, or come from nowhere.
+    """
     accounted = ledger["used"] + sum(ledger["lost"].values())
     if ledger["wanted"] != accounted:
         raise ValueError(
@@ -32,10 +36,10 @@ def check(ledger: dict, where) -> None:
 
 
 def merge(paths: list) -> tuple[dict, dict]:
-    """Manifest and ledger of the parts that the shards stage described.
+    """Build manifest and ledger of the parts that the shards stage described.
 
     The manifest's id is a hash of the shards' names, sizes and contents in order: equal data, equal id. Its `pairs` say
-    which pictures and captions these are, whatever the shards, their order and the JPEG encoder (`pairs.combined`).
+    which images and captions these are, whatever the shards, their order and the JPEG encoder (`pairs.combined`).
 
     Raises:
         ValueError: a part's counts do not add up, or no pair is left.
@@ -45,7 +49,7 @@ def merge(paths: list) -> tuple[dict, dict]:
         check(account["ledger"], f"part {part}")
     shards = [shard for account in parts.values() for shard in account["shards"]]
     ledgers = {part: account["ledger"] for part, account in parts.items()}
-    ledger = {"total": added(list(ledgers.values())), "parts": ledgers}
+    ledger = {"total": sum_ledgers(list(ledgers.values())), "parts": ledgers}
     if not shards:
         raise ValueError(
             f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see "
@@ -53,12 +57,17 @@ def merge(paths: list) -> tuple[dict, dict]:
         )
     identity = sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
     lists = [account["list"] for account in parts.values()]
-    manifest = {"id": identity, "pairs": combined(one["pairs"] for one in lists), "samples": ledger["total"]["used"]}
+    manifest = {
+        "id": identity,
+        "pairs": combine_digests(one["pairs"] for one in lists),
+        "samples": ledger["total"]["used"],
+    }
     return manifest | {"shards": shards, "lists": lists}, ledger
 
 
-def beginning(manifest: dict, pairs: int) -> dict:
-    """The manifest's first pairs: whole shards, the last one excepted, of which only some pairs are taken."""
+def first_pairs(manifest: dict, pairs: int) -> dict:
+    """Return the manifest of the first `pairs` pairs: complete shards, but for the last one, of which only some are
+    taken."""
     kept, left = [], pairs
     for shard in manifest["shards"]:
         if left <= 0:
@@ -69,14 +78,15 @@ def beginning(manifest: dict, pairs: int) -> dict:
 
 
 def as_text(ledger: dict) -> str:
-    """The ledger's total as a table: count, share of what was wanted, class; the largest loss first."""
+    """Format the ledger's total as a table: count, share of what was wanted, class; the largest loss first."""
     total = ledger["total"]
     losses = sorted(total["lost"].items(), key=lambda item: -item[1])
     rows = [(name, total[name]) for name in COUNTS] + [(f"lost: {name}", count) for name, count in losses]
     return "\n".join(f"{count:>12,} {count / total['wanted']:>7.2%}  {name}" for name, count in rows)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.manifest", description=__doc__.splitlines()[0])
     parser.add_argument("--shards", nargs="+", required=True, help="the shards stage's account of every part")
     parser.add_argument("--manifest", required=True, help="shards and lists of their samples, in order (JSON)")

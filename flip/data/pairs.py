@@ -1,11 +1,13 @@
-"""What identifies a pair of picture and caption, and lists of pairs: the `samples.parquet` beside the shards.
+"""Identify pairs of image and caption, and read and write lists of pairs: the `samples.parquet` beside the shards.
 
-A picture is known by the SHA-256 of the bytes that its URL gave, before it was scaled and encoded again. So two sites
-that hold the same pairs can tell, whatever their JPEG encoder, their parts and their order.
+An image is identified by the SHA-256 of the bytes that its URL gave, before it was resized and encoded again. So two
+sites that hold the same pairs can tell, whatever their JPEG encoder, their parts and their order.
 """
 
+from collections.abc import Iterable, Iterator
 from glob import glob
 from hashlib import sha256
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,12 +19,13 @@ BATCH = 65_536  # rows that are read, and written as one group, at a time
 
 
 def pair_hash(picture: str, caption: str) -> bytes:
-    """32 bytes: SHA-256 of the picture's SHA-256 (64 hexadecimal digits, so the border is clear) and the caption."""
+    """Hash a pair, 32 bytes: SHA-256 of the image's SHA-256 (64 hexadecimal digits, so the border is clear) and the
+    caption."""
     return sha256(f"{picture}{caption}".encode()).digest()
 
 
-def combined(digests) -> str:
-    """The digest of several sets of pairs together, from theirs: hexadecimal, a sum modulo 2**256.
+def combine_digests(digests: Iterable[str]) -> str:
+    """Combine the digests of several sets of pairs into that of all of them: hexadecimal, a sum modulo 2**256.
 
     A sum, because it depends neither on the order of pairs nor on how they are dealt to parts, so each part can have
     its own; and unlike with XOR, a pair that is there twice does not vanish. It tells sets apart that differ by
@@ -32,14 +35,15 @@ def combined(digests) -> str:
 
 
 class SampleList:
-    """Writes the list of a part's samples (`SCHEMA`, in shard order) to a file; memory holds one batch."""
+    """Write the list of a part's samples (`SCHEMA`, in shard order) to a file; memory holds one batch."""
 
-    def __init__(self, file):
-        self.writer, self.waiting = pq.ParquetWriter(file, SCHEMA), []
+    def __init__(self, file: IO[bytes]):
+        self.writer = pq.ParquetWriter(file, SCHEMA)
+        self.waiting: list[dict] = []
         self.samples, self.sum = 0, 0
 
     def add(self, sample: dict) -> dict:
-        """Lists a sample for webdataset's writer, and gives it back; `__url__` and `__sha256__` are not written."""
+        """List a sample for webdataset's writer, and return it; `__url__` and `__sha256__` are not written."""
         caption, picture = sample["txt"].decode(), sample["__sha256__"]
         row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": picture}
         self.waiting.append(row)
@@ -50,28 +54,31 @@ class SampleList:
         return sample
 
     def flush(self) -> None:
+        """Write the rows held in memory as one row group."""
         self.writer.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
         self.waiting = []
 
     def close(self) -> None:
+        """Write what is held, and close the file's writer."""
         self.flush()
         self.writer.close()
 
     @property
     def pairs(self) -> str:
-        """Which pairs these are."""
-        return combined([f"{self.sum:x}"])
+        """Return the digest of these pairs (`combined`)."""
+        return combine_digests([f"{self.sum:x}"])
 
 
 LISTS = f"name lists such as data/<scale>/shards/*/{NAME}"
 
 
-def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str]:
-    """The parquet files of a path or glob, by name.
+def files(asked_by: str, pattern: str, columns: Iterable[str], remedy: str = LISTS) -> list[str]:
+    """List the parquet files of a path or glob, by name.
+
+    `asked_by` is the key or option to change, `remedy` what to give instead; both are for messages.
 
     Raises:
-        ValueError: there is none, or one lacks a column of text; `asked_by` is the key or option to change, `remedy`
-            what to give instead.
+        ValueError: there is none, or one lacks a column of text.
     """
     paths = sorted(glob(pattern, recursive=True))
     if not paths:
@@ -87,10 +94,10 @@ def files(asked_by: str, pattern: str, columns, remedy: str = LISTS) -> list[str
     return paths
 
 
-def batches(paths: list[str], columns):
-    """Tables of these columns; text that is not there is empty, hashes are in lower case.
+def batches(paths: list[str], columns: Iterable[str]) -> Iterator[pa.Table]:
+    """Yield tables of these columns; missing text is empty, hashes are in lower case.
 
-    Group by group, because a reader of a whole file keeps what it has read until the end (pyarrow 26).
+    They are read by row group, because a reader of a whole file keeps what it has read until the end (pyarrow 26).
     """
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     for path in paths:
@@ -101,5 +108,6 @@ def batches(paths: list[str], columns):
 
 
 def cleaned(table: pa.Table) -> pa.Table:
+    """Fill missing text with empty strings, and convert hashes to lower case."""
     filled = {name: pc.fill_null(table[name], "") for name in table.column_names}
     return pa.table(filled | {"sha256": pc.utf8_lower(filled["sha256"])})

@@ -1,6 +1,7 @@
-"""What img2dataset makes of an image's bytes: it sees the image as browsers display it."""
+"""Make img2dataset decode images as browsers display them."""
 
 import io
+from typing import IO
 
 from img2dataset.resizer import Resizer
 
@@ -8,12 +9,12 @@ from flip.data.images import decode, is_plain
 
 
 class DisplayedResizer(Resizer):
-    """img2dataset's Resizer, which by itself ignores orientation and saturates what has more than 8 bits.
+    """Resize as img2dataset's Resizer, which by itself ignores orientation and saturates more than 8 bits per channel.
 
-    Plain images reach it as they came. It is found by its name in the processes that img2dataset starts.
+    Plain images reach it as they came. The processes that img2dataset starts find this class by its name.
     """
 
-    def __call__(self, img_stream, blurring_bbox_list=None):
+    def __call__(self, img_stream: IO[bytes], blurring_bbox_list: list | None = None) -> tuple:
         try:
             encoded = img_stream.read()
             if not is_plain(encoded):
@@ -24,7 +25,7 @@ class DisplayedResizer(Resizer):
 
 
 def _lossless(encoded: bytes) -> bytes:
-    """The image as displayed, in a form that takes no time to write and to read."""
+    """Encode the image as displayed, in a format that is fast to write and to read."""
     file = io.BytesIO()
     decode(encoded).save(file, "PPM")
     return file.getvalue()

@@ -1,7 +1,6 @@
-"""Order the samples of a training: which stands where is a function of the manifest, the seed and the position
-alone."""
+"""Order the samples of a training, as a function of the manifest, the seed and the position alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -20,28 +19,34 @@ def build_order(manifest: dict, mix: Mix | None, batch: int, seed: int, window: 
 
 
 class Order:
-    """The training order: shards shuffled per epoch, samples shuffled among `window` neighbouring shards.
+    """Define the training order: shards shuffled per epoch, samples shuffled among `window` neighbouring shards.
 
     Memory is that of one window's permutation, whatever the data's size. Where not all samples of a shard take part,
-    `items(shard)` says which, ascending, as many as `counts` has.
+    `items(shard)` returns those that do, ascending, as many as `counts` has.
     """
 
-    def __init__(self, counts: list[int], seed: int, window: int, items: Callable[[int], np.ndarray] | None = None):
+    def __init__(
+        self,
+        counts: Sequence[int] | np.ndarray,
+        seed: int,
+        window: int,
+        items: Callable[[int], np.ndarray] | None = None,
+    ):
         self.counts = np.asarray(counts)
         self.items = items or (lambda shard: np.arange(self.counts[shard]))
         self.total = int(self.counts.sum())
         self.seed, self.window = seed, window
-        self._epoch = lru_cache(maxsize=2)(self._epoch)
-        self._permutation = lru_cache(maxsize=2)(self._permutation)
+        self._epoch = lru_cache(maxsize=2)(self._epoch)  # type: ignore[method-assign]
+        self._permutation = lru_cache(maxsize=2)(self._permutation)  # type: ignore[method-assign]
 
-    def _epoch(self, epoch: int):
-        """This epoch's order of shards, and where each window of them ends (in samples)."""
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return this epoch's order of shards, and where each window of them ends (in samples)."""
         shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
         ends = self.counts[shards].cumsum()
         return shards, ends[np.minimum(np.arange(self.window, len(shards) + self.window, self.window), len(ends)) - 1]
 
-    def _permutation(self, epoch: int, window: int):
-        """(shard, item) of each sample of a window: int64 [samples, 2]."""
+    def _permutation(self, epoch: int, window: int) -> np.ndarray:
+        """Return (shard, item) of each sample of a window: int64 [samples, 2]."""
         shards = self._epoch(epoch)[0][window * self.window : (window + 1) * self.window]
         every = [self.items(shard) for shard in shards.tolist()]
         pairs = np.concatenate(
@@ -49,8 +54,8 @@ class Order:
         )
         return np.random.default_rng([self.seed, epoch, window]).permutation(pairs)
 
-    def at(self, position: int) -> tuple[int, int]:
-        """Shard and item of the pair at a position of the training order."""
+    def locate(self, position: int) -> tuple[int, int]:
+        """Return shard and item of the pair at a position of the training order."""
         epoch, offset = divmod(position, self.total)
         ends = self._epoch(epoch)[1]
         window = int(np.searchsorted(ends, offset, side="right"))
@@ -58,20 +63,23 @@ class Order:
         shard, item = self._permutation(epoch, window)[offset - start]
         return int(shard), int(item)
 
-    def kind(self, position: int) -> str:
-        """What the sample at a position is used as."""
+    def batch_type(self, position: int) -> str:
+        """Return the type of the batch at a position."""
         return PAIRS
 
     def from_item(self, position: int, shard: int, item: int) -> Iterator[int]:
-        """The items of a shard that are used as the one at a position is, from `item` on, round to the one before."""
+        """Yield the items of a shard that may replace the one at a position, from `item` on, round to the one
+        before."""
         yield item
         items = self.items(shard)
         yield from np.roll(items, -np.searchsorted(items, item))[1:].tolist()
 
 
 def turn(step: int, shares: list[tuple[str, float]]) -> tuple[str, int]:
-    """Whose turn a step is, and how many turns that one had before, when all take turns as evenly as their shares
-    allow, the first one first."""
+    """Return whose turn a step is, and how many turns that one had before.
+
+    All take turns as evenly as their shares allow, the first one first.
+    """
     (name, share), *others = shares
     if not others:
         return name, step
@@ -81,18 +89,21 @@ def turn(step: int, shares: list[tuple[str, float]]) -> tuple[str, int]:
 
 
 class Mixture:
-    """Samples of which some are used as pairs, some as pictures alone and some as captions alone, a step of one kind
-    at a time: round-robin, each kind as often as it has a share of the samples, so that all are seen as often (FLAVA,
-    Table A.2, draws the data set of each step by such shares).
+    """Define a training order of which some samples are pairs, some images alone and some captions alone, a step of one
+    type at a time.
 
-    Which kind a sample is follows from its place among the shards alone, so that no seed, step or process lets the
-    kinds overlap. `batch` positions of the training order are a step.
+    Types alternate, each as often as its share of the samples, so that all samples are seen as often (FLAVA, Table A.2,
+    draws the data set of each step by such shares). Of which type a sample is follows from its place among the shards
+    alone, so that no seed, step or process lets the types overlap. `batch` positions of the training order are a step.
+
+    Raises:
+        ValueError: a type has fewer samples than a batch.
     """
 
     def __init__(self, shards: list[dict], mix: Mix, batch: int, seed: int, window: int):
         self.shares, self.batch = list(mix.shares.items()), batch
         self.shards = shards
-        self._kinds = lru_cache(maxsize=2 * window)(self._kinds)
+        self._kinds = lru_cache(maxsize=2 * window)(self._kinds)  # type: ignore[method-assign]
         counts = np.stack([np.bincount(self._kinds(shard), minlength=len(self.shares)) for shard in range(len(shards))])
         for (name, share), total in zip(self.shares, counts.sum(axis=0), strict=True):
             if total < batch:
@@ -106,7 +117,7 @@ class Mixture:
         }
 
     def _kinds(self, shard: int) -> np.ndarray:
-        """The kind of each item of a shard, as a row of `shares`: [samples]."""
+        """Draw the type of each item of a shard, as a row of `shares`: int64 [samples]."""
         name, samples = self.shards[shard]["name"], self.shards[shard]["samples"]
         draws = uniform(0, f"mix.{name}", torch.arange(samples), 1)[:, 0].numpy()
         ends = np.cumsum([share for _, share in self.shares])[:-1]
@@ -115,15 +126,16 @@ class Mixture:
     def _items(self, row: int, shard: int) -> np.ndarray:
         return np.flatnonzero(self._kinds(shard) == row)
 
-    def kind(self, position: int) -> str:
-        """What the samples of a position's step are used as."""
+    def batch_type(self, position: int) -> str:
+        """Return the type of the batch at a position."""
         return turn(position // self.batch, self.shares)[0]
 
-    def at(self, position: int) -> tuple[int, int]:
-        """Shard and item of the sample at a position of the training order."""
+    def locate(self, position: int) -> tuple[int, int]:
+        """Return shard and item of the sample at a position of the training order."""
         step, offset = divmod(position, self.batch)
         name, turns = turn(step, self.shares)
-        return self.orders[name].at(turns * self.batch + offset)
+        return self.orders[name].locate(turns * self.batch + offset)
 
     def from_item(self, position: int, shard: int, item: int) -> Iterator[int]:
-        return self.orders[self.kind(position)].from_item(position, shard, item)
+        """Yield as `Order.from_item`, items of the same type."""
+        return self.orders[self.batch_type(position)].from_item(position, shard, item)

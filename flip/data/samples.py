@@ -5,16 +5,18 @@
     python -m flip.data.samples intersect --of 'data/tiny/shards/*/samples.parquet' \\
         --with 'theirs/shards/*/samples.parquet' --out both.parquet
 
-Pairs are equal when the picture's SHA-256 and the caption are. What is written is a list itself: it can be downloaded
+Pairs are equal when the image's SHA-256 and the caption are. What is written is a list itself: it can be downloaded
 (`source.table`, `source.sha256_column`), and a run can be restricted to it (`shards.only`).
 
-Lists of any length: they are read once per span of hashes. Of the pairs in a span, about `SPAN` of both lists together,
-memory holds hashes and their order, 44 bytes each (measured): 2 GB at most. What is written comes span by span.
+Lists may be of any length: they are read once per range of hashes. Of the pairs in a range, about `SPAN` of both lists
+together, memory holds hashes and their order, 44 bytes each (measured): 2 GB at most. Output is written range by range.
 """
 
 import argparse
 import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash
-from flip.data.table import collected
+from flip.data.table import regroup
 from flip.files import atomic
 
 SPAN = 1 << 25  # pairs that are compared at a time
@@ -32,22 +34,22 @@ MARK = 16  # bytes of a pair's hash: among a billion pairs, two share them with 
 
 
 def spans(paths: list[str]) -> list[tuple[str, str]]:
-    """Ranges of hexadecimal hashes, first and past the last, that hold about `SPAN` rows of the files each."""
+    """Return ranges of hexadecimal hashes, first and past the last, that hold about `SPAN` rows of the files each."""
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     count = min(max(math.ceil(rows / SPAN), 1), 1 << 16)
     edges = [f"{(number << 16) // count:04x}" for number in range(1, count)]
     return list(zip(["", *edges], [*edges, "g"], strict=True))
 
 
-def rows_of(paths: list[str], span: tuple[str, str], columns: list[str]):
-    """Tables of what a list has in a span."""
+def rows_of(paths: list[str], span: tuple[str, str], columns: list[str]) -> Iterator[pa.Table]:
+    """Yield tables of a list's rows in a range of hashes."""
     for table in batches(paths, columns):
         within = pc.and_(pc.greater_equal(table["sha256"], span[0]), pc.less(table["sha256"], span[1]))
         yield table.filter(within)
 
 
 def marks(paths: list[str], span: tuple[str, str]) -> np.ndarray:
-    """The hashes of a list's pairs in a span, in the list's order: bytes [pairs], `MARK` each."""
+    """Return the hashes of a list's pairs in a range, in the list's order: bytes [pairs], `MARK` each."""
     found = bytearray()
     for table in rows_of(paths, span, PAIR):
         columns = (table[name].to_pylist() for name in PAIR)
@@ -56,7 +58,7 @@ def marks(paths: list[str], span: tuple[str, str]) -> np.ndarray:
 
 
 def among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which pairs are among others: bool [pairs]."""
+    """Tell which pairs are among others: bool [pairs]."""
     if not len(others):
         return np.zeros(len(pairs), bool)
     known = np.sort(others)
@@ -64,25 +66,25 @@ def among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def writing(out):
-    """A function that writes tables to `out` in groups of some size, or does nothing if that is None."""
+def writing(out: str | Path | None) -> Iterator[Callable[[Iterable[pa.Table]], object]]:
+    """Give a function that writes tables to `out` in row groups of some size, or does nothing if that is None."""
     if out is None:
         yield lambda tables: None
         return
     with atomic(out) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        yield lambda tables: [writer.write_table(table) for table in collected(tables, BATCH)]
+        yield lambda tables: [writer.write_table(table) for table in regroup(tables, BATCH)]
 
 
-def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray):
-    """Tables of those rows of a list's span that are chosen."""
+def chosen_rows(paths: list[str], span: tuple[str, str], chosen: np.ndarray) -> Iterator[pa.Table]:
+    """Yield tables of the chosen rows, bool [rows], of a list's range."""
     start = 0
     for table in rows_of(paths, span, SCHEMA.names):
         yield table.filter(pa.array(chosen[start : start + len(table)]))
         start += len(table)
 
 
-def missing(wanted: list[str], have: list[str], out=None) -> dict[str, int]:
-    """Writes the rows of `wanted` whose pair is not in `have`, and counts."""
+def missing(wanted: list[str], have: list[str], out: str | Path | None = None) -> dict[str, int]:
+    """Write the rows of `wanted` whose pair is not in `have`; return counts."""
     counts = {"wanted": 0, "there": 0, "missing": 0}
     with writing(out) as write:
         for span in tqdm(spans(wanted + have), desc="missing", unit="span", disable=None):
@@ -95,8 +97,9 @@ def missing(wanted: list[str], have: list[str], out=None) -> dict[str, int]:
     return counts
 
 
-def intersect(of: list[str], other: list[str], out) -> dict[str, int]:
-    """Writes the rows of `of` whose pair is in `other` too, and counts; a pair that a list repeats counts each time."""
+def intersect(of: list[str], other: list[str], out: str | Path) -> dict[str, int]:
+    """Write the rows of `of` whose pair is in `other` too; return counts. A pair that a list repeats counts each
+    time."""
     counts = {"in both": 0, "only --of": 0, "only --with": 0}
     with writing(out) as write:
         for span in tqdm(spans(of + other), desc="intersect", unit="span", disable=None):
@@ -110,6 +113,7 @@ def intersect(of: list[str], other: list[str], out) -> dict[str, int]:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.samples", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("missing", help="what of a list is not in another")
@@ -123,7 +127,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = build_parser()
     options = parser.parse_args(argv)
     try:

@@ -1,10 +1,11 @@
-"""Which URLs are fetched: those of the schemes in `download.schemes`, by img2dataset's workers too.
+"""Restrict which URLs are fetched to the schemes in `download.schemes`, in img2dataset's workers, too.
 
-A list of URLs is a stranger's: `file:` would read this machine's disk into the data. So other rows are not handed to
+A list of URLs is a stranger's: `file:` would read this machine's disk into the data. So other rows are not passed to
 img2dataset, and its workers know no other protocol, wherever a server may redirect them.
 """
 
 import urllib.request as request
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,14 +26,14 @@ ALWAYS = (
 )
 
 
-def fetchable(urls: pa.ChunkedArray, schemes: list[str]) -> pa.ChunkedArray:
-    """Which URLs have one of the schemes, as urllib reads them: without the spaces around them, in any case."""
+def fetchable(urls: pa.ChunkedArray, schemes: Sequence[str]) -> pa.ChunkedArray:
+    """Tell which URLs have one of the schemes, as urllib reads them: without the spaces around them, in any case."""
     found = pc.match_substring_regex(pc.utf8_trim_whitespace(urls), f"^({'|'.join(schemes)}):", ignore_case=True)
     return pc.fill_null(found, False)
 
 
-def opener(schemes: list[str]) -> request.OpenerDirector:
-    """urllib's own, with the protocols of these schemes and no others; redirects are followed to none but these."""
+def opener(schemes: Sequence[str]) -> request.OpenerDirector:
+    """Build urllib's opener with the protocols of these schemes alone; redirects are followed to none but these."""
     proxies = {scheme: proxy for scheme, proxy in request.getproxies().items() if scheme in schemes}
     found = request.OpenerDirector()
     for handler in (*ALWAYS, *(HANDLERS[scheme] for scheme in schemes)):

@@ -1,5 +1,6 @@
-"""Where each sample lies in a tar. Of a shard, an array beside the file says it, so that reading a sample takes no walk
-through headers, and no copy.
+"""Index where each sample lies in a tar, and read samples from it by memory-mapping.
+
+A shard's index is an array beside the file, so that reading a sample takes no walk through headers, and no copy.
 """
 
 import mmap
@@ -22,7 +23,7 @@ NO_TAR = (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionE
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """The key and the extension, in lower case, that webdataset sees in a member's name; None of one that it skips.
+    """Split a member's name into key and extension, in lower case, as webdataset does; None for one that it skips.
 
     The key ends at the first dot of the last path component. Folders belong to it, dots in their names and `./` too.
     """
@@ -35,8 +36,8 @@ def split_name(name: str) -> tuple[str, str] | None:
     return None
 
 
-def _files(tar) -> Iterator[tarfile.TarInfo]:
-    """The headers of a tar's files, in order.
+def _files(tar: str | Path) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of a tar's files, in order.
 
     Raises:
         ValueError: the file is no tar, or ends within a member.
@@ -45,7 +46,7 @@ def _files(tar) -> Iterator[tarfile.TarInfo]:
         try:
             with tarfile.open(fileobj=raw, mode="r:") as file:
                 for member in iter(file.next, None):
-                    file.members = []  # tarfile keeps every header it has seen
+                    file.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
                     if member.size < 0:  # leads tarfile back to where it has been, for ever
                         raise tarfile.ReadError
                     if member.isreg():
@@ -59,13 +60,15 @@ def _files(tar) -> Iterator[tarfile.TarInfo]:
             raise ValueError(f"{tar}: not a whole tar; delete it and run the stage that makes it again")
 
 
-def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
-    """Samples of a tar by key, in its order, as webdataset groups them: {key: {extension: (offset, size)}} in bytes.
+def members(tar: str | Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Map keys to samples of a tar, in its order, as webdataset groups them: {key: {extension: (offset, size)}} in
+    bytes.
 
     Raises:
         ValueError: as `_files`; or members that webdataset would refuse, overwrite or take for another sample.
     """
-    samples, last = {}, None
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    last = None
     for member in _files(tar):
         name = member.name
         if (name.startswith("__") and RESERVED.match(name)) or not (found := split_name(name)):
@@ -83,17 +86,18 @@ def members(tar) -> dict[str, dict[str, tuple[int, int]]]:
     return samples
 
 
-def _refusal(tar, member: tarfile.TarInfo, why: str) -> ValueError:
+def _refusal(tar: str | Path, member: tarfile.TarInfo, why: str) -> ValueError:
     remedy = "write the tar again, each sample's files together, under a key of its own and plain names"
     return ValueError(f"{tar}: {member.name!r}: {why}; {remedy}")
 
 
-def index_path(tar) -> Path:
+def index_path(tar: str | Path) -> Path:
+    """Return the file of a shard's index."""
     return Path(tar).with_suffix(".index.npy")
 
 
-def write_index(tar) -> int:
-    """Writes the index of a shard and gives its number of samples.
+def write_index(tar: str | Path) -> int:
+    """Write the index of a shard; return its number of samples.
 
     Raises:
         ValueError: as `members`.
@@ -105,14 +109,14 @@ def write_index(tar) -> int:
 
 
 def tar_size(index: np.ndarray) -> int:
-    """Bytes of the shard that an index describes: its last member, two empty blocks, padding."""
+    """Compute the bytes of the shard that an index describes: its last member, two empty blocks, padding."""
     end = int((index[:, 2] + index[:, 3]).max(initial=0))
     blocks = -(-end // BLOCK) + 2
     return -(-blocks * BLOCK // RECORD) * RECORD
 
 
-def remedy(tar) -> str:
-    """What to do about a shard that is not right."""
+def remedy(tar: str | Path) -> str:
+    """Explain what to do about a shard that is missing or damaged."""
     folder = Path(tar).parent
     return (
         f"`dvc checkout {folder}` brings back what DVC has recorded; otherwise delete {folder} and {folder}.json, then "
@@ -120,8 +124,8 @@ def remedy(tar) -> str:
     )
 
 
-def check_size(tar, expected: int) -> None:
-    """Whether a shard is there and whole.
+def check_size(tar: str | Path, expected: int) -> None:
+    """Check that a shard is there and has its size, in bytes.
 
     Raises:
         ValueError: it is missing, or has another size.
@@ -133,11 +137,12 @@ def check_size(tar, expected: int) -> None:
         raise ValueError(f"{tar}: {expected} bytes expected, {found} found, so it is not whole: {remedy(tar)}")
 
 
-def read_index(tar) -> np.ndarray:
-    """int64 [samples, 4], memory-mapped: offset and size of the jpg, offset and size of the txt, in bytes.
+def read_index(tar: str | Path) -> np.ndarray:
+    """Read a shard's index, int64 [samples, 4], memory-mapped: offset and size of the jpg, then of the txt, in bytes.
 
     Raises:
-        ValueError: the shard or its index is missing or spoilt, or the shard has another size than when it was indexed.
+        ValueError: the shard or its index is missing or damaged, or the shard has another size than when it was
+            indexed.
     """
     path = index_path(tar)
     if not path.exists():
@@ -152,15 +157,15 @@ def read_index(tar) -> np.ndarray:
 
 
 class Shard:
-    """One tar file, memory-mapped.
+    """Read samples of one tar file, memory-mapped.
 
     Raises:
         ValueError: as `read_index`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
-        self.pictures, self.sizes, self.texts, self.lengths = map(memoryview, read_index(path).T)
+        self.pictures, self.sizes, self.texts, self.lengths = (memoryview(column) for column in read_index(path).T)
         with open(path, "rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self.map)
@@ -169,18 +174,20 @@ class Shard:
         return len(self.pictures)
 
     def jpeg(self, item: int) -> memoryview:
-        """A picture's bytes, which stay where they are."""
+        """Return an encoded image, without a copy."""
         place = self.pictures[item]
         return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
+        """Return a sample's caption."""
         place = self.texts[item]
         return self.map[place : place + self.lengths[item]].decode()
 
     def captions(self) -> list[str]:
+        """Return the captions of all samples."""
         return [self.map[place : place + size].decode() for place, size in zip(self.texts, self.lengths, strict=True)]
 
     def key(self, item: int) -> str:
-        """The sample's name, from the header before its picture."""
+        """Read the sample's name from the header before its image."""
         header = self.pictures[item] - BLOCK
         return self.map[header : header + 100].split(b"\0")[0].decode().removesuffix(".jpg")

@@ -1,10 +1,10 @@
-"""A downloaded part to uniform shards: what cannot be used is dropped and counted, the rest stands in key order.
+"""Write uniform shards of a downloaded part: what cannot be used is dropped and counted, the rest is in key order.
 
     python -m flip.data.shards --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
         --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
         --out data/tiny/shards/0000.json
 
-Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the picture as it came),
+Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the image as it came),
 which another site can download and compare. Equal inputs give equal bytes, so a part that was killed is simply written
 again from its start.
 """
@@ -12,9 +12,11 @@ again from its start.
 import argparse
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 import webdataset as wds
@@ -22,25 +24,28 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Compact, Shards
-from flip.data.compact import compacted
+from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import members, write_index
 from flip.files import atomic, file_hash, read_json, write_json
 
+Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
+NO_VERDICT: Verdict = {"key": None}, None
+
 
 def duplicates_of(part: str, paths: list) -> dict[str, str]:
-    """Reason by key, for the keys of a part; the files are sorted by key, so most of each is not read."""
+    """Map keys of a part to reasons to drop them; the files are sorted by key, so most of each is not read."""
     prefix = [("key", ">=", f"{part}-"), ("key", "<", f"{part}.")]
-    reasons = {}
+    reasons: dict[str, str] = {}
     for path in paths:
         for row in pq.read_table(path, filters=prefix).to_pylist():
             reasons[row["key"]] = min(reasons.get(row["key"], row["reason"]), row["reason"], key=REASONS.index)
     return reasons
 
 
-def allowed_of(fingerprints, only: str | None) -> set[str] | None:
-    """SHA-256 of the part's pictures that the list `shards.only` has; None if there is no such list.
+def allowed_of(fingerprints: str | Path, only: str | None) -> set[str] | None:
+    """Return the SHA-256 of the part's images that the list `shards.only` has; None if there is no such list.
 
     Only the part's own hashes are in memory, however long the list is.
 
@@ -55,7 +60,7 @@ def allowed_of(fingerprints, only: str | None) -> set[str] | None:
 
 
 def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:
-    """The class that a picture is lost under, by its row of the fingerprints; None if it is used."""
+    """Return the class that an image is lost under, by its row of the fingerprints; None if it is used."""
     if picture["looks"] is None:
         return "broken"
     if not picture["captioned"]:
@@ -65,24 +70,26 @@ def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -
     return None if allowed is None or picture["sha256"].hex() in allowed else "not in shards.only"
 
 
-def verdicts(fingerprints, reasons: dict[str, str], allowed: set[str] | None):
-    """(row of the fingerprints, why it is lost or None) of every picture of a part, by key."""
+def verdicts(fingerprints: str | Path, reasons: dict[str, str], allowed: set[str] | None) -> Iterator[Verdict]:
+    """Yield (row of the fingerprints, why it is lost or None) of every image of a part, by key."""
     with pq.ParquetFile(fingerprints) as file:
         for batch in file.iter_batches(columns=["key", "url", "sha256", "looks", "captioned"]):
             for picture in batch.to_pylist():
                 yield picture, why_lost(picture, reasons, allowed)
 
 
-def usable(download: Path, verdict, lost: Counter, compact: Compact | None = None):
-    """Samples for webdataset's writer, by key; counts in `lost` what is left out, and why.
+def usable(
+    download: Path, verdict: Iterator[Verdict], lost: Counter[str], compact: Compact | None = None
+) -> Iterator[dict]:
+    """Yield samples for webdataset's writer, by key; count in `lost` what is left out, and why.
 
     Raises:
-        ValueError: the verdicts are not about these pictures.
+        ValueError: the verdicts are not about these images.
     """
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
             for key, sample in sorted(members(tar).items()):
-                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, ({"key": None}, None))
+                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, NO_VERDICT)
                 if picture["key"] != key:
                     raise ValueError(
                         f"{download}: {key} has no fingerprint where it should be ({picture['key']}); run the "
@@ -93,16 +100,17 @@ def usable(download: Path, verdict, lost: Counter, compact: Compact | None = Non
                 else:
                     facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
                     jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
-                    yield facts | {"jpg": compacted(jpeg, compact, key) if compact else jpeg, "txt": caption}
+                    yield facts | {"jpg": resize_jpeg(jpeg, compact, key) if compact else jpeg, "txt": caption}
 
 
-def read(file, place: tuple[int, int]) -> bytes:
+def read(file: IO[bytes], place: tuple[int, int]) -> bytes:
+    """Read a member of a tar by (offset, size)."""
     file.seek(place[0])
     return file.read(place[1])
 
 
-def write_shard(path: Path, samples) -> dict:
-    """Writes a tar with its index; gives its entry of the manifest."""
+def write_shard(path: Path, samples: Iterable[dict]) -> dict:
+    """Write a tar with its index; return its entry of the manifest."""
     with atomic(path) as file, wds.TarWriter(file, encoder=False, mtime=0) as tar:
         for sample in samples:
             tar.write(sample)
@@ -110,17 +118,17 @@ def write_shard(path: Path, samples) -> dict:
     return {"name": name, "samples": write_index(path), "sha256": file_hash(path), "bytes": path.stat().st_size}
 
 
-def write_shards(folder: Path, samples, per_shard: int) -> list[dict]:
-    """All shards of a part."""
-    shards = []
+def write_shards(folder: Path, samples: Iterator[dict], per_shard: int) -> list[dict]:
+    """Write all shards of a part; return their entries."""
+    shards: list[dict] = []
     for first in samples:
         shard = chain([first], islice(samples, per_shard - 1))
         shards.append(write_shard(folder / f"{len(shards):05d}.tar", shard))
     return shards
 
 
-def write_all(folder: Path, samples, per_shard: int) -> dict:
-    """The shards of a part and the list of what is in them; what stood in the folder is thrown away."""
+def write_all(folder: Path, samples: Iterable[dict], per_shard: int) -> dict:
+    """Write the shards of a part and the list of their samples; what was in the folder is deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     path = folder / NAME
     with atomic(path) as file, closing(SampleList(file)) as listed:
@@ -129,13 +137,14 @@ def write_all(folder: Path, samples, per_shard: int) -> dict:
     return {"shards": shards, "list": facts | {"pairs": listed.pairs}}
 
 
-def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> dict:
-    """Writes the shards of a part beside `out`, and to `out` their entries and the part's ledger.
+def write_part(download: str | Path, fingerprints: str | Path, duplicates: list, out: str | Path, how: Shards) -> dict:
+    """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these.
 
     Raises:
-        ValueError: as `usable` and `allowed_of`; or a tar of the download is not whole.
+        ValueError: as `usable` and `allowed_of`; or a tar of the download is truncated.
     """
-    download, out, dropped = Path(download), Path(out), Counter()
+    download, out = Path(download), Path(out)
+    dropped: Counter[str] = Counter()
     account = read_json(download)
     reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
     found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
@@ -153,7 +162,8 @@ def write_part(download, fingerprints, duplicates: list, out, how: Shards) -> di
     return result
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")

@@ -1,4 +1,4 @@
-"""The URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
+"""Build the URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
 
     python -m flip.data.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 
@@ -9,7 +9,7 @@ import argparse
 import csv
 import glob
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
-from flip.data.columns import columns, converted, require, require_types
+from flip.data.columns import columns, convert, require_columns, require_types
 from flip.files import atomic
 
 BATCH = 65_536
@@ -34,39 +34,51 @@ Reader = Callable[[Params], Batches]
 
 
 def schema(source: Source) -> pa.Schema:
-    """The columns of a part; `sha256` (lower case) only where the source has it."""
+    """Return the columns of a part; `sha256` (lower case) only where the source has it."""
     names = ["url", "caption", *(["sha256"] if source.sha256_column else [])]
     return pa.schema([*((name, pa.string()) for name in names), ("row", pa.int64())])
 
 
-def parquet_batches(source: Source, path: str):
+def parquet_batches(source: Source, path: str) -> Batches:
+    """Yield batches of a parquet file.
+
+    Raises:
+        ValueError: a column is missing, or of another type.
+    """
     wanted = columns(source)
     with pq.ParquetFile(path) as file:
-        require(source, path, file.schema_arrow.names)
+        require_columns(source, path, file.schema_arrow.names)
         require_types(source, path, file.schema_arrow)
         # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
-                yield converted(pa.Table.from_batches([batch]), wanted, path)
+                yield convert(pa.Table.from_batches([batch]), wanted, path)
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
-    """Column names for a file that has none in its first line; None if it has.
+    """Return column names for a file that has none in its first line; None if it has.
 
     CC12M's columns are URL, caption and CC3M's are caption, URL; the first line shows which.
+
+    Raises:
+        ValueError: a column is missing.
     """
     urls = [position for position, text in enumerate(first) if text.startswith(("http://", "https://"))]
     if len(first) == 2 and len(urls) == 1:
         names = [source.caption_column] * 2
         names[urls[0]] = source.url_column
-        require(source, path, names)
+        require_columns(source, path, names)
         return names
-    require(source, path, first)
+    require_columns(source, path, first)
     return None
 
 
-def text_batches(source: Source, path: str):
-    """Batches of a .tsv, .tsv.gz or .csv file."""
+def text_batches(source: Source, path: str) -> Batches:
+    """Yield batches of a .tsv, .tsv.gz or .csv file.
+
+    Raises:
+        ValueError: a column is missing, or a line cannot be read.
+    """
     tabs = ".csv" not in Path(path).suffixes
     delimiter = "\t" if tabs else ","
     with pa.input_stream(path) as file:
@@ -87,10 +99,10 @@ def text_batches(source: Source, path: str):
 
 
 def files_batches(params: Params) -> Batches:
-    """Give the files' tables of the source's columns, in order.
+    """Yield the files' tables of the source's columns, in order.
 
     Raises:
-        ValueError: no such file, unknown kind of file, a missing column.
+        ValueError: no such file, unknown file type, a missing column.
     """
     source = params.source
     paths = sorted(glob.glob(source.table, recursive=True))
@@ -108,7 +120,12 @@ def numbered(batches: Batches) -> Batches:
         row += len(batch)
 
 
-def file_batches(source: Source, path: str):
+def file_batches(source: Source, path: str) -> Batches:
+    """Return the batches of a file, by its extension.
+
+    Raises:
+        ValueError: unknown file type.
+    """
     if path.endswith(".parquet"):
         return parquet_batches(source, path)
     if path.endswith((".tsv", ".tsv.gz", ".csv")):
@@ -117,7 +134,7 @@ def file_batches(source: Source, path: str):
 
 
 def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
-    """Which rows have a URL and pass every filter; an unknown value does not pass."""
+    """Tell which rows have a URL and pass every filter; an unknown value does not pass."""
     tests = [pc.not_equal(batch[url], "")]
     for choice in filter(None, (filters.language, filters.unsafe)):
         tests.append(pc.is_in(batch[choice.column], pa.array(choice.keep)))
@@ -133,10 +150,10 @@ def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
 
 
 def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """A column of SHA-256 in lower case, as img2dataset compares them.
+    """Convert a column of SHA-256 to lower case, as img2dataset compares them.
 
     Raises:
-        ValueError: something else stands there, which no picture could match.
+        ValueError: a value is no SHA-256, which no image could match.
     """
     lower = pc.utf8_lower(column)
     wrong = lower.filter(pc.invert(pc.fill_null(pc.match_substring_regex(lower, "^[0-9a-f]{64}$"), False)))
@@ -149,7 +166,7 @@ def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def filtered(params: Params, read: Reader) -> Batches:
-    """Give what passes the filters, batch by batch, in the columns of a part."""
+    """Yield what passes the filters, batch by batch, in the columns of a part."""
     source = params.source
     for batch in numbered(read(params)):
         kept = batch.filter(passes(batch, source.filters, source.url_column))
@@ -160,7 +177,7 @@ def filtered(params: Params, read: Reader) -> Batches:
 
 
 def scramble(rows: np.ndarray) -> np.ndarray:
-    """A fixed pseudo-random number (uint64) per row, different for different rows (SplitMix64's finalizer)."""
+    """Compute a fixed pseudo-random number (uint64) per row, different for different rows (SplitMix64's finalizer)."""
     x = rows.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -170,6 +187,7 @@ def scramble(rows: np.ndarray) -> np.ndarray:
 def threshold(params: Params, read: Reader) -> np.uint64:
     """Return the largest pseudo-random number among the `source.sample` smallest."""
     size = params.source.sample
+    assert size is not None
     smallest = np.empty(0, np.uint64)
     for batch in filtered(params, read):
         smallest = np.concatenate([smallest, scramble(batch["row"].to_numpy())])
@@ -179,7 +197,7 @@ def threshold(params: Params, read: Reader) -> np.uint64:
 
 
 def chosen(params: Params, read: Reader) -> Batches:
-    """Give what is to be downloaded, batch by batch."""
+    """Yield what is to be downloaded, batch by batch."""
     if params.source.sample is None:
         yield from filtered(params, read)
         return
@@ -188,8 +206,8 @@ def chosen(params: Params, read: Reader) -> Batches:
         yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
 
 
-def collected(batches, rows: int):
-    """The same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
+def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
+    """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
     held = []
     for batch in batches:
         held.append(batch)
@@ -200,9 +218,10 @@ def collected(batches, rows: int):
         yield pa.concat_tables(held)
 
 
-def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
-    """Deal the rows one by one to `<folder>/<part>.parquet`; gives their number. `read` gives the source's tables, and
-    is called twice where a sample is drawn.
+def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> int:
+    """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
+
+    `read` yields the source's tables, and is called twice where a sample is drawn.
 
     Raises:
         ValueError: as `read`; or fewer rows are left than there are parts.
@@ -212,7 +231,7 @@ def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
-        for table in collected(chosen(params, read), parts * ROWS_PER_PART):
+        for table in regroup(chosen(params, read), parts * ROWS_PER_PART):
             for part, writer in enumerate(writers):
                 mine = np.arange((part - total) % parts, len(table), parts)
                 if len(mine):
@@ -228,7 +247,7 @@ def write_parts(params: Params, folder, read: Reader = files_batches) -> int:
 
 
 def main(argv: list[str] | None = None, read: Reader = files_batches) -> None:
-    """Run the command; `read` says where rows are from."""
+    """Run the command; `read` yields the source's tables."""
     parser = argparse.ArgumentParser(prog=f"python -m {read.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")

@@ -1,9 +1,9 @@
-"""Training captions as token ids, encoded once for all variants, seeds and epochs: an array per shard, memory-mapped.
+"""Cache the tokenization of training captions for all variants, seeds and epochs: an array per shard, memory-mapped.
 
     data/<scale>/tokens/<tokenizer>/<shard>.npy      int32: where each caption's ids begin, where the last's end, ids
 
 Both names are hashes of what the ids follow from, so that a file is never one of other captions or another tokenizer,
-and whoever needs one that is not there may write it. Its own digest (flip.data.checksum) is compared before it is used.
+and whoever needs a missing one may write it. Its own digest (flip.data.checksum) is compared before it is used.
 """
 
 import json
@@ -16,44 +16,49 @@ import numpy as np
 from tqdm import tqdm
 
 from flip.data.checksum import check, checked
-from flip.data.prefetch import ahead
+from flip.data.prefetch import prefetch
 from flip.data.shard import Shard
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.data.translations import Translations
 from flip.provenance.environment import versions
 from flip.provenance.sources import source_hash
 
 
 def joined(words: list[list[int]]) -> np.ndarray:
-    """Ids of captions as a file holds them."""
+    """Join the ids of captions into one array, as a file holds them: int32."""
     bounds = len(words) + 1 + np.cumsum([0, *map(len, words)])
     return np.fromiter(chain(bounds, chain.from_iterable(words)), np.int32, count=bounds[-1])
 
 
 def words(stored: np.ndarray, item: int) -> np.ndarray:
-    """Ids of one caption of what a file holds."""
+    """Return the ids of one caption from a file's array: int32 [tokens]."""
     begin, end = stored[item : item + 2].tolist()
     return stored[begin:end]
 
 
 class Tokens:
-    """tokens(number) -> ids of the captions of the manifest's shard of that number, as a file holds them.
+    """Read or compute tokens: tokens(number) -> ids of the captions of the manifest's shard of that number, as a file's
+    array.
 
-    `translations` say the captions in place of the shards.
+    `translations` replace the shards' captions.
     """
 
-    def __init__(self, tokenizer: Tokenizer, data, manifest: dict, translations: Translations | None = None):
+    def __init__(
+        self, tokenizer: CaptionTokenizer, data: str | Path, manifest: dict, translations: Translations | None = None
+    ):
         self.tokenizer, self.translations, self.shards = tokenizer, translations, manifest["shards"]
-        self.source, self.writable, self.good = Path(data) / "shards", True, set()
+        self.source, self.writable = Path(data) / "shards", True
+        self.good: set[Path] = set()
         made_by = json.dumps([tokenizer.stored, versions(), source_hash(__name__)], sort_keys=True)
         self.folder = Path(data) / "tokens" / sha256(made_by.encode()).hexdigest()[:16]
 
     def path(self, number: int) -> Path:
-        """Where those of a shard lie."""
+        """Return the file of a shard's tokens."""
         captions = self.shards[number]["sha256"] + (self.translations.identity if self.translations else "")
         return self.folder / f"{sha256(captions.encode()).hexdigest()[:32]}.npy"
 
     def captions(self, number: int) -> list[str]:
+        """Return the captions of a shard."""
         if self.translations:
             return self.translations(number)
         return Shard(self.source / self.shards[number]["name"]).captions()
@@ -73,7 +78,7 @@ class Tokens:
         return stored
 
     def _is_good(self, path: Path) -> bool:
-        """Whether a file holds what was written; asked once, as it costs reading all of it."""
+        """Tell whether a file holds what was written; checked once, as that reads all of it."""
         try:
             check(path)
         except (ValueError, OSError) as error:
@@ -83,10 +88,12 @@ class Tokens:
         return True
 
     def encode(self, first: int, step: int, workers: int) -> None:
-        """Writes what is missing of every `step`-th shard from `first` on, by `workers` threads; what other processes
-        have not written when it is needed is written then."""
+        """Write what is missing of every `step`-th shard from `first` on, by `workers` threads.
+
+        What other processes have not written when it is needed is written then.
+        """
         missing = [number for number in range(first, len(self.shards), step) if not self.path(number).exists()]
-        done = ahead(self, missing, workers)
+        done = prefetch(self, missing, workers)
         for _ in tqdm(done, "captions", len(missing), unit="shard", disable=None if missing and not first else True):
             if not self.writable:
                 return

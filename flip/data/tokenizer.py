@@ -1,18 +1,20 @@
-"""Captions to token ids: WordPiece trained on the captions, CLIP's BPE, or bert-base-uncased.
+"""Tokenize captions: WordPiece trained on the captions, CLIP's BPE, or bert-base-uncased.
 
     python -m flip.data.tokenizer --params specs/tiny/params/clip.yaml --manifest data/tiny/manifest.json \\
         --shards data/tiny/shards --out data/tiny/tokenizer.json
 
-Which tokens are put around a caption is a variant's own choice (`captions` in params.yaml); FLIP's release puts none.
+Which special tokens are put around a caption is a variant's own choice (`captions` in params.yaml); FLIP's release puts
+none.
 """
 
 import argparse
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,24 +28,26 @@ from flip.files import read_json, write_json
 SPECIAL = {"start": "[CLS]", "end": "[SEP]"}
 TRAINING_CAPTIONS = 1_000_000  # a vocabulary does not get better from more
 
+Encode = Callable[[list[str]], list[list[int]]]  # captions to token ids
 
-def tokenizer_path(data, captions: Captions) -> Path:
-    """Where the tokenizer of such captions lies in a folder of data."""
+
+def tokenizer_path(data: str | Path, captions: Captions) -> Path:
+    """Return the tokenizer's file of such captions in a folder of data."""
     return (translations_folder(data, captions) if captions.translated else Path(data)) / "tokenizer.json"
 
 
-class Tokenizer:
-    """A list of captions -> int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
+class CaptionTokenizer:
+    """Convert a list of captions to int64 ids [captions, slots], cut at `slots`, padded with PAD or as `captions` says.
 
-    `encode` gives the ids of their words alone, as lists of any length.
+    `encode` returns the ids of their words alone, as lists of any length.
 
-    `path` is that of the scale, or of captions in several languages (`tokenizer_path`), which `captions` may replace by
-    CLIP's.
+    `path` is the file of the scale, or of captions in several languages (`tokenizer_path`), which `captions` may
+    replace by CLIP's.
 
     Start and end tokens that the vocabulary does not have (WordPiece, as it is trained here) are added to it.
     """
 
-    def __init__(self, path, slots: int, captions: Captions):
+    def __init__(self, path: str | Path, slots: int, captions: Captions):
         self.stored = stored = _clip_definition() if captions.tokenizer == "clip" else read_json(path)
         self.slots, self.vocabulary = slots, stored["vocabulary"]
         self.encode, known = _clip() if stored["kind"] == "clip" else _fast(stored)
@@ -52,7 +56,7 @@ class Tokenizer:
         self.padding = self.after[0] if captions.fill else PAD
 
     def _special(self, known: dict, name: str) -> list[int]:
-        """The id of a special token, new if need be."""
+        """Return the id of a special token, new if need be."""
         if name not in known:
             known[name] = self.vocabulary
             self.vocabulary += 1
@@ -61,8 +65,8 @@ class Tokenizer:
     def __call__(self, texts: list[str]) -> np.ndarray:
         return self.arranged(self.encode(texts))
 
-    def arranged(self, words: Sequence[Sequence[int]]) -> np.ndarray:
-        """What `encode` gives of captions, in their slots: int64 [captions, slots]."""
+    def arranged(self, words: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+        """Arrange what `encode` returns with special tokens and padding: int64 [captions, slots]."""
         ids = np.full((len(words), self.slots), self.padding, dtype=np.int64)
         first, room = len(self.before), self.slots - len(self.before) - len(self.after)
         for row, tokens in zip(ids, words, strict=True):
@@ -73,8 +77,9 @@ class Tokenizer:
         return ids
 
 
-def _fast(stored: dict):
-    """A function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are named."""
+def _fast(stored: dict) -> tuple[Encode, dict[str, int]]:
+    """Return a function from captions to lists of ids, and the ids of the special tokens: BERT's, unless others are
+    named."""
     from tokenizers import Tokenizer as Fast
 
     # For one batch its threads cost several times what they bring; the loader has workers of its own.
@@ -87,8 +92,8 @@ def _fast(stored: dict):
     return lambda texts: [e.ids for e in fast.encode_batch_fast(texts, add_special_tokens=False)], known
 
 
-def _bpe():
-    """CLIP's BPE, which ships in open_clip."""
+def _bpe() -> Any:
+    """Build CLIP's BPE, which ships in open_clip."""
     import flip.data.torchvision_operators  # noqa: F401  (before open_clip imports torchvision)
 
     from open_clip import SimpleTokenizer  # isort: skip
@@ -96,35 +101,36 @@ def _bpe():
     return SimpleTokenizer()
 
 
-def _clip():
-    """What `_fast` gives, of CLIP's BPE."""
+def _clip() -> tuple[Encode, dict[str, int]]:
+    """Return what `_fast` does, of CLIP's BPE."""
     clip = _bpe()
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
 
 
 def _clip_definition() -> dict:
-    """What tokenizer.json holds of CLIP's BPE."""
+    """Return the content of tokenizer.json for CLIP's BPE."""
     return {"kind": "clip", "vocabulary": _bpe().vocab_size, "definition": None}
 
 
-def captions(manifest: dict, folder: Path):
-    """The training captions, shard by shard."""
+def captions(manifest: dict, folder: Path) -> Iterator[str]:
+    """Yield the training captions, shard by shard."""
     for entry in manifest["shards"]:
         yield from Shard(folder / entry["name"]).captions()
 
 
-def train_wordpiece(texts, vocabulary: int, accents: bool = False) -> dict:
-    """A lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, learned from an iterator of texts.
+def train_wordpiece(texts: Iterable[str], vocabulary: int, accents: bool = False) -> dict:
+    """Train a lower-casing WordPiece model of at most `vocabulary` entries, as BERT's, on an iterator of texts.
 
-    Accents go, as in BERT's English models, or stay, composed to one letter: what has them is another letter in
-    Russian (й, ё) and German (ü), and may make another word in Spanish.
+    Accents are stripped, as in BERT's English models, or kept, composed to one letter: what has them is another letter
+    in Russian (й, ё) and German (ü), and may make another word in Spanish.
 
     The trainer numbers letters in the order of a hash table and breaks ties by those numbers, so that each run would
-    find another vocabulary. Letters that it is given come in their own order.
+    find another vocabulary. Letters that it is given keep their order.
     """
     from tokenizers import Tokenizer as Fast
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+    normalizer: normalizers.Normalizer
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     if accents:
         lower = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
@@ -156,8 +162,8 @@ def _bert(path: str) -> dict:
         ) from None
 
 
-def build(params: Params, texts) -> dict:
-    """What tokenizer.json holds; `texts` is only read where a vocabulary is learned.
+def build(params: Params, texts: Iterable[str]) -> dict:
+    """Return the content of tokenizer.json; `texts` is only read where a vocabulary is learned.
 
     Raises:
         ValueError: a bert tokenizer that is not there.
@@ -165,11 +171,14 @@ def build(params: Params, texts) -> dict:
     kind = params.tokenizer.kind
     if kind == "clip":
         return _clip_definition()
-    definition = _bert(params.tokenizer.path) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
+    definition = (
+        _bert(str(params.tokenizer.path)) if kind == "bert" else train_wordpiece(texts, params.tokenizer.vocabulary)
+    )
     return {"kind": kind, "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.tokenizer", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters")
     parser.add_argument("--manifest", required=True, help="data/<scale>/manifest.json")

@@ -1,7 +1,7 @@
-"""Lets torchvision be imported beside a CPU build of torch; to be imported before timm, open_clip or clip-benchmark.
+"""Let torchvision be imported beside a CPU build of torch; import this before timm, open_clip or clip-benchmark.
 
-PyPI's torchvision is a CUDA build. Beside a CPU torch its compiled operators cannot load, and its import fails where
-it describes them. Nothing here uses them: declaring their schemas is enough.
+PyPI's torchvision is a CUDA build. Beside a CPU torch its compiled operators cannot load, and its import fails where it
+describes them. Nothing here uses them: declaring their schemas is enough.
 """
 
 import torch

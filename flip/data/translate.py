@@ -1,4 +1,4 @@
-"""Put the training images' captions into other languages, each into one of several, with a tokenizer of them all.
+"""Translate the training images' captions, each into one of several languages, and train a tokenizer on all of them.
 
     python -m flip.data.translate --params specs/cc12m/params/clip.yaml --languages en-de-es-ru \\
         --manifest data/cc12m/manifest.json --shards data/cc12m/shards --out data/cc12m/languages/en-de-es-ru
@@ -28,12 +28,14 @@ from flip.data.translations import FACTS, SCHEMA, table_path
 from flip.data.words import has_words
 from flip.files import atomic, file_hash, read_json, write_json
 
-Said = Callable[[str, str], str | None]  # the caption of the image at a URL in a language, where there is one
-Speaker = Callable[[Params, list[str], pa.Array], Said]  # of the images at these URLs, in these languages
+Translator = Callable[[str, str], str | None]  # the caption of the image at a URL in a language, where there is one
+TranslatorFactory = Callable[
+    [Params, list[str], pa.Array], Translator
+]  # of the images at these URLs, in these languages
 
 
 def language_of(url: str, languages: list[str]) -> str:
-    """Return the language of the image at a URL: all languages with equal chance."""
+    """Return the language of the image at a URL: all languages with equal probability."""
     return languages[int.from_bytes(sha256(url.encode()).digest()[:8]) % len(languages)]
 
 
@@ -43,9 +45,10 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
     Raises:
         ValueError: no such file, or it lacks a column.
     """
-    found, columns = {}, [source.url_column, *languages]
+    found: dict[str, dict[str, str | None]] = {}
+    columns = [source.url_column, *languages]
     remedy = f"give a file with the columns {', '.join(columns)}, or take languages out of captions.languages"
-    for path in files("source.translations", source.translations, columns, remedy):
+    for path in files("source.translations", str(source.translations), columns, remedy):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH, columns=columns):
                 for row in batch.filter(pc.is_in(batch[source.url_column], urls)).to_pylist():
@@ -53,13 +56,19 @@ def known_translations(source: Source, languages: list[str], urls: pa.Array) -> 
     return found
 
 
-def from_file(params: Params, languages: list[str], urls: pa.Array) -> Said:
-    """Say what the file of translations says of the images at `urls`. Raises ValueError as `known_translations`."""
+def from_file(params: Params, languages: list[str], urls: pa.Array) -> Translator:
+    """Return a function that looks translations of the images at `urls` up in the file of translations.
+
+    Raises:
+        ValueError: as `known_translations`.
+    """
     known = known_translations(params.source, languages, urls)
     return lambda url, language: known.get(url, {}).get(language)
 
 
-def translated(params: Params, languages: list[str], listed: pa.Table, speak: Speaker = from_file) -> pa.Table:
+def translated(
+    params: Params, languages: list[str], listed: pa.Table, speak: TranslatorFactory = from_file
+) -> pa.Table:
     """Return the captions (SCHEMA) of a part's samples (flip.data.pairs); as it came where no translation has words."""
     say = speak(params, [one for one in languages if one != ENGLISH], listed["url"].combine_chunks())
     rows = []
@@ -73,9 +82,9 @@ def translated(params: Params, languages: list[str], listed: pa.Table, speak: Sp
 
 
 def by_shard(
-    params: Params, languages: list[str], manifest: dict, folder: Path, speak: Speaker
+    params: Params, languages: list[str], manifest: dict, folder: Path, speak: TranslatorFactory
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Give (shard's name, its captions) of all shards of a manifest, part by part."""
+    """Yield (shard's name, its captions) of all shards of a manifest, part by part."""
     shards = iter(manifest["shards"])
     for part in tqdm(manifest["lists"], desc="translations", unit="part", disable=None):
         captions, start = translated(params, languages, pq.read_table(folder / part["name"]), speak), 0
@@ -86,14 +95,15 @@ def by_shard(
 
 
 def write_captions(
-    params: Params, languages: list[str], manifest: dict, shards: Path, out: Path, speak: Speaker = from_file
+    params: Params, languages: list[str], manifest: dict, shards: Path, out: Path, speak: TranslatorFactory = from_file
 ) -> None:
     """Write tables, tokenizer and, last, what they are.
 
     Raises:
-        ValueError: translations that are not there.
+        ValueError: translations are missing.
     """
-    counts, hashes = Counter(), {}
+    counts: Counter[str] = Counter()
+    hashes = {}
     for name, captions in by_shard(params, languages, manifest, shards, speak):
         with atomic(table_path(out, name)) as file:
             pq.write_table(captions, file)
@@ -107,7 +117,7 @@ def write_captions(
     write_json(out / FACTS, facts)
 
 
-def main(argv: list[str] | None = None, speak: Speaker = from_file) -> None:
+def main(argv: list[str] | None = None, speak: TranslatorFactory = from_file) -> None:
     """Run the command; `speak` says what captions are in other languages."""
     parser = argparse.ArgumentParser(prog=f"python -m {speak.__module__}", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")

@@ -1,11 +1,12 @@
-"""The training captions in several languages: a table beside each shard, in its order, and a tokenizer of them all.
+"""Read the training captions in several languages: a table beside each shard, in its order, and a tokenizer of them
+all.
 
-    data/<scale>/languages/<languages>/translations.json      of which pictures they are, and what the tables are
+    data/<scale>/languages/<languages>/translations.json      of which images they are, and hashes of the tables
     data/<scale>/languages/<languages>/<shard>.parquet        language, caption
     data/<scale>/languages/<languages>/tokenizer.json
 
-flip.synthetic.translate makes them. As on the web, which mSigLIP is trained on, a picture has one caption, in one
-language; it keeps it in all epochs and for all seeds of training.
+flip.data.translate and flip.synthetic.translate write them. As on the web, which mSigLIP is trained on, an image has
+one caption, in one language; it keeps it in all epochs and for all seeds of training.
 """
 
 from pathlib import Path
@@ -20,28 +21,31 @@ FACTS = "translations.json"
 SCHEMA = pa.schema([("language", pa.string()), ("caption", pa.string())])
 
 
-def translations_folder(data, captions: Captions) -> Path:
-    return Path(data) / "languages" / captions.spoken
+def translations_folder(data: str | Path, captions: Captions) -> Path:
+    """Return the folder of captions in several languages."""
+    return Path(data) / "languages" / captions.language_key
 
 
-def translations_path(data, captions: Captions) -> Path | None:
-    """The file that says what they are; None where captions are read as they come."""
+def translations_path(data: str | Path, captions: Captions) -> Path | None:
+    """Return the file that says what the tables are; None where captions are read as they come."""
     return translations_folder(data, captions) / FACTS if captions.translated else None
 
 
-def table_path(folder, shard: str) -> Path:
-    """Where those of a shard lie, by its name in the manifest."""
+def table_path(folder: str | Path, shard: str) -> Path:
+    """Return the file of a shard's captions, by its name in the manifest."""
     return (Path(folder) / shard).with_suffix(".parquet")
 
 
 class Translations:
-    """translations(number) -> captions of the manifest's shard of that number; `identity` says which translations.
+    """Read captions: translations(number) -> captions of the manifest's shard of that number.
+
+    `identity` is the SHA-256 of their description.
 
     Raises:
-        ValueError: they are not there, or are those of other pictures.
+        ValueError: they are missing, or are those of other images.
     """
 
-    def __init__(self, folder, manifest: dict):
+    def __init__(self, folder: str | Path, manifest: dict):
         path = Path(folder) / FACTS
         if not path.exists():
             raise ValueError(f"{path}: missing; `snakemake variant --config variant=NAME` makes it")

@@ -1,4 +1,4 @@
-"""What counts as a caption, for all stages: text with a word in it."""
+"""Decide what counts as a caption, for all stages: text with a word in it."""
 
 from unicodedata import category
 
@@ -8,10 +8,10 @@ EMPTY = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd")
 
 
 def has_words(text: str) -> bool:
-    """Whether a letter, a number or a pictograph (emoji) is in a text.
+    """Tell whether a letter, a number or a pictograph (emoji) is in a text.
 
-    Spaces, control and format characters, marks, private characters, punctuation and the signs of mathematics are
-    none, however many there are.
+    Spaces, control and format characters, marks, private characters, punctuation and the signs of mathematics are none,
+    however many there are.
     """
     return any(_is_word(character) for character in text)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.testsets.cache import decoded
@@ -27,7 +27,9 @@ def read(params: Params, data: Path, name: str, split: str = "test"):
 def new_model(params: Params, data: Path, device: str, tokenizer=None):
     """Build a model without its weights, and the function from texts to token ids, by the data's tokenizer or
     another."""
-    tokenizer = Tokenizer(tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions)
+    tokenizer = CaptionTokenizer(
+        tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions
+    )
     model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
     return model, lambda texts: torch.from_numpy(tokenizer(texts))
 

@@ -16,12 +16,12 @@ import flip.data.torchvision_operators  # noqa: F401  (before timm and open_clip
 from flip.config.faults import must_be_name
 from flip.config.frozen import load
 from flip.config.resolve import read_project
-from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.export.card import Evidence, card
 from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, choose, quiet
 from flip.export.target import Target
-from flip.files import file_hash, folder_at_once, write_atomic
+from flip.files import atomic_folder, file_hash, write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.provenance.layout import Layout
@@ -61,13 +61,13 @@ def notes(model: TwoTowers, target: Target) -> list[str]:
     return found + ([target.note] if target.note else [])
 
 
-def export(model: TwoTowers, tokenizer: Tokenizer, target: Target, out: Path) -> Differences:
+def export(model: TwoTowers, tokenizer: CaptionTokenizer, target: Target, out: Path) -> Differences:
     """Write their files to the new folder `out` and compare what their library loads from there with `model`.
 
     Raises:
         ValueError: they differ; `out` is then deleted.
     """
-    with folder_at_once(out) as folder:
+    with atomic_folder(out) as folder:
         target.write(model, tokenizer, folder, out)
     try:
         return compare(model, tokenizer, target.load(out), further=getattr(target, "further", None))
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> str:
     params = load(options.params)
     target = choose(options.format, params)
     path = options.tokenizer or tokenizer_path(options.data, params.captions)
-    tokenizer = Tokenizer(path, params.model.tokens, params.captions)
+    tokenizer = CaptionTokenizer(path, params.model.tokens, params.captions)
     model = TwoTowers(params, tokenizer.vocabulary).eval()
     load_weights(options.weights, model)
     if options.receipt:

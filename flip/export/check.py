@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.target import Loaded
 from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import to_square
@@ -80,7 +80,7 @@ def pixel_difference(model: TwoTowers, loaded: Loaded) -> float:
     return (theirs - to_square(one, side).permute(2, 0, 1)).abs().mean().item()
 
 
-def text_difference(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loaded) -> float:
+def text_difference(model: TwoTowers, tokenizer: CaptionTokenizer | None, loaded: Loaded) -> float:
     """Return the relative difference of text features.
 
     Raises:
@@ -100,7 +100,7 @@ def text_difference(model: TwoTowers, tokenizer: Tokenizer | None, loaded: Loade
 @torch.inference_mode()
 def compare(
     model: TwoTowers,
-    tokenizer: Tokenizer | None,
+    tokenizer: CaptionTokenizer | None,
     loaded: Loaded,
     prepared: bool = False,
     further: Further | None = None,

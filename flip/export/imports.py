@@ -24,12 +24,12 @@ from flip.config.faults import check, must_be_name
 from flip.config.frozen import dump, merge
 from flip.config.resolve import read_project
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, models, quiet
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
-from flip.files import folder_at_once, write_atomic, write_json
+from flip.files import atomic_folder, write_atomic, write_json
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 
@@ -116,11 +116,11 @@ def convert_checkpoint(options: argparse.Namespace, base: Params) -> Differences
     delta = target.describe(loaded, options.source, options.architecture)
     stored = delta.get("tokenizer")
     params = adopt(base, delta, options.variant)
-    with folder_at_once(options.out) as folder:
+    with atomic_folder(options.out) as folder:
         tokenizer, vocabulary = None, 1
         if stored:
             write_json(folder / "tokenizer.json", stored)
-            tokenizer = Tokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
+            tokenizer = CaptionTokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
             vocabulary = tokenizer.vocabulary
         weights = convert(target, loaded, params, vocabulary, options.source)
         model = TwoTowers(params, vocabulary)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flip.config.frozen import merge
 from flip.config.schema import Blocks, Params, Tower
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export import timm_models
 from flip.export.names import OPEN_CLIP, OPEN_CLIP_WITH_TIMM
 from flip.export.target import TWO_TOWERS, Loaded, Need, their_weights
@@ -55,7 +55,7 @@ def blocks(tower: Tower, form: Blocks) -> dict[str, Any]:
     return found | ({"act_kwargs": {"approximate": "tanh"}} if form.activation == "gelu_tanh" else {})
 
 
-def text_configuration(params: Params, tokenizer: Tokenizer) -> dict[str, Any]:
+def text_configuration(params: Params, tokenizer: CaptionTokenizer) -> dict[str, Any]:
     """Return `text_cfg`."""
     form, captions = params.form.text, params.captions
     found = blocks(params.model.text, form) | {"heads": params.model.text.heads, "context_length": params.model.tokens}
@@ -151,7 +151,7 @@ class OpenClip:
         found = blocks(model.vision, form) | {"head_width": model.vision.width // model.vision.heads}
         return found | {"patch_size": model.patch, "image_size": model.image, "no_ln_pre": not form.pre_norm}
 
-    def configuration(self, model: TwoTowers, tokenizer: Tokenizer, place: Path) -> dict[str, Any]:
+    def configuration(self, model: TwoTowers, tokenizer: CaptionTokenizer, place: Path) -> dict[str, Any]:
         """Return `model_cfg` for a model in the folder `place`."""
         params = model.params
         found: dict[str, Any] = {
@@ -161,7 +161,7 @@ class OpenClip:
         found |= {"vision_cfg": self.vision(params, place), "text_cfg": text_configuration(params, tokenizer)}
         return found if model.logit_bias is None else found | {"init_logit_bias": 0.0}
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         theirs = open_clip.CLIP(**self.configuration(model, tokenizer, folder))
         config = self.configuration(model, tokenizer, final)
         facts = {"model_cfg": config, "preprocess_cfg": preprocessing(model.params)}
@@ -207,7 +207,7 @@ class OpenClipWithTimm(OpenClip):
         found |= {"timm_pool": timm_models.POOLING[form.pooling], "timm_proj_bias": form.projection == "affine"}
         return found | {"timm_proj": "none" if form.projection == "none" else "linear"}
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         write_json(folder / "timm" / "config.json", timm_models.configuration(model.params))
         super().write(model, tokenizer, folder, final)
 

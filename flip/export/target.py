@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import WeightPair, exported
 from flip.model.two_towers import TwoTowers
 
@@ -66,7 +66,7 @@ class Target(Protocol):
     note: str  # what else its users should know; may be empty
     usage: str  # how to load it, as Python; {folder} stands for the export's
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         """Write configuration, weights and tokenizer to a folder that is renamed to `final` later."""
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import TIMM
 from flip.export.target import IMAGE_TOWER, Loaded, Need, their_weights
 from flip.files import write_atomic, write_json
@@ -117,7 +117,7 @@ class Timm:
         "features = model(transform(picture)[None])  # a PIL image in RGB; pooled features"
     )
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         config = configuration(model.params)
         theirs = timm.create_model(config["architecture"], **config["model_args"])
         write_json(folder / "config.json", config)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flip.data.tokenizer import SPECIAL, Tokenizer
+from flip.data.tokenizer import SPECIAL, CaptionTokenizer
 
 HIDDEN = "<hidden word>"  # the masked token
 # How open_clip cleans captions before it tokenizes them, as normalizers of the tokenizer itself.
@@ -21,12 +21,12 @@ CLEAN = {"_clean_whitespace": SPACES, "_clean_lower": [*SPACES, {"type": "Lowerc
 CLEAN |= {"_clean_canonicalize": [*CANONICAL, *SPACES]}
 
 
-def is_clips(tokenizer: Tokenizer) -> bool:
+def is_clips(tokenizer: CaptionTokenizer) -> bool:
     """Return whether it is CLIP's BPE with start and end tokens, as in open_clip's own tokenizer."""
     return tokenizer.stored["kind"] == "clip" and bool(tokenizer.before and tokenizer.after) and tokenizer.padding < 0
 
 
-def _backend(tokenizer: Tokenizer) -> tuple[Any, dict[str, str]]:
+def _backend(tokenizer: CaptionTokenizer) -> tuple[Any, dict[str, str]]:
     """Return a tokenizer of the library tokenizers that adds our special tokens to each caption, and these tokens."""
     from tokenizers import Tokenizer as Fast
     from tokenizers.processors import TemplateProcessing
@@ -60,7 +60,7 @@ def _backend(tokenizer: Tokenizer) -> tuple[Any, dict[str, str]]:
     return fast, used
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, hides_words: bool = False) -> None:
+def write_tokenizer(tokenizer: CaptionTokenizer, folder: Path, hides_words: bool = False) -> None:
     """Write tokenizer.json and tokenizer_config.json for transformers' AutoTokenizer, which pads with end tokens.
 
     With `hides_words`, the vocabulary has a masked token, too, and the tokenizer returns an attention mask.

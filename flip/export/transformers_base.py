@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImage
 
 from flip.config.frozen import merge
 from flip.config.schema import Blocks, Params, Tower
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import WeightPair
 from flip.export.target import Loaded, Need, their_weights
 from flip.export.tokens import stored_tokenizer, write_tokenizer
@@ -38,7 +38,7 @@ def blocks(tower: Tower, form: Blocks) -> dict[str, Any]:
     return found | {"hidden_act": ACTIVATIONS[form.activation]}
 
 
-def towers(params: Params, tokenizer: Tokenizer) -> dict[str, Any]:
+def towers(params: Params, tokenizer: CaptionTokenizer) -> dict[str, Any]:
     """Return their configurations of both towers."""
     model, form, end = params.model, params.form, tokenizer.after[0]
     text = blocks(model.text, form.text) | {"vocab_size": tokenizer.vocabulary, "max_position_embeddings": model.tokens}
@@ -79,7 +79,7 @@ class Transformers:
     note = ""
     usage = READ + "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> PreTrainedModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         """Return their model of the same architecture, with random weights."""
         raise NotImplementedError
 
@@ -91,7 +91,7 @@ class Transformers:
         """Return features of an image tower alone, [batch, width]."""
         raise NotImplementedError
 
-    def write(self, model: TwoTowers, tokenizer: Tokenizer, folder: Path, final: Path) -> None:
+    def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
         theirs = self.build(model.params, tokenizer)
         theirs.load_state_dict(their_weights(self, model, theirs.state_dict()))
         theirs.save_pretrained(folder)
@@ -103,7 +103,7 @@ class Transformers:
         if not self.image_only:
             self.write_tokenizer(tokenizer, folder)
 
-    def write_tokenizer(self, tokenizer: Tokenizer, folder: Path) -> None:
+    def write_tokenizer(self, tokenizer: CaptionTokenizer, folder: Path) -> None:
         write_tokenizer(tokenizer, folder)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:

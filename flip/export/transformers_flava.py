@@ -8,7 +8,7 @@ from transformers import FlavaConfig, FlavaForPreTraining, FlavaModel, PreTraine
 
 from flip.config.frozen import merge
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import FLAVA, FLAVA_PRETRAINING
 from flip.export.target import TWO_TOWERS, Loaded, Need
 from flip.export.tokens import write_tokenizer
@@ -65,7 +65,7 @@ class FlavaTowers(Transformers):
         Need("captions.fill", (False,), "it does not attend to padding"),
     )
 
-    def config(self, params: Params, tokenizer: Tokenizer) -> FlavaConfig:
+    def config(self, params: Params, tokenizer: CaptionTokenizer) -> FlavaConfig:
         """Return their configuration."""
         both, flava = towers(params, tokenizer), params.flava
         text = both["text_config"] | {"vocab_size": tokenizer.vocabulary + 1}
@@ -76,10 +76,10 @@ class FlavaTowers(Transformers):
             projection_dim=params.embedding, init_codebook=False,
         )  # fmt: skip
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> PreTrainedModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         return FlavaModel(self.config(params, tokenizer))
 
-    def write_tokenizer(self, tokenizer: Tokenizer, folder: Path) -> None:
+    def write_tokenizer(self, tokenizer: CaptionTokenizer, folder: Path) -> None:
         write_tokenizer(tokenizer, folder, hides_words=True)
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
@@ -137,5 +137,5 @@ class FlavaPretraining(FlavaTowers):
         Need("is_of_one_width", (True,), "its heads are as wide as the towers"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> PreTrainedModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         return FlavaForPreTraining(self.config(params, tokenizer))

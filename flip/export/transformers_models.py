@@ -23,7 +23,7 @@ from transformers import (
 
 from flip.config.frozen import merge
 from flip.config.schema import Params
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.export.names import TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, VITMAE, VITMAE_DECODER
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import must_fill_with_end
@@ -52,7 +52,7 @@ class Clip(Transformers):
         Need("sigmoid.weight", (0.0,), "its logits have no bias", lambda params: params.sigmoid.bias is not None),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> CLIPModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> CLIPModel:
         return CLIPModel(CLIPConfig(**towers(params, tokenizer), projection_dim=params.embedding))
 
     def fills(self, loaded: Loaded) -> bool:
@@ -83,7 +83,7 @@ class Siglip(Transformers):
         Need("captions.fill", (True,), "it attends to padding, which must then be end tokens"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> SiglipModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> SiglipModel:
         settings = towers(params, tokenizer)
         settings["text_config"]["projection_size"] = params.embedding
         return SiglipModel(SiglipConfig(**settings))
@@ -112,7 +112,7 @@ class VitMae(Transformers):
         Need("form.vision.pre_norm", (False,), "its image tower has no LayerNorm before the blocks"),
     )
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> PreTrainedModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         return ViTMAEModel(self.config(params, mask_ratio=0.0))
 
     def config(self, params: Params, **more: Any) -> ViTMAEConfig:
@@ -144,7 +144,7 @@ class VitMaeDecoder(VitMae):
     )
     needs = (*VitMae.needs, Need("reconstruction.wanted", (True,), "it has a decoder"))
 
-    def build(self, params: Params, tokenizer: Tokenizer) -> PreTrainedModel:
+    def build(self, params: Params, tokenizer: CaptionTokenizer) -> PreTrainedModel:
         head = params.reconstruction
         return ViTMAEForPreTraining(self.config(
             params, mask_ratio=params.masking.image, norm_pix_loss=head.normalize, decoder_hidden_size=head.width,

@@ -1,6 +1,7 @@
 """Compute InfoNCE between the images and captions of a batch (CLIP; FLIP, section 3)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,11 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, add_products, inner, pick_side, tiles
 from flip.model.transformer import full_precision
 
 
-class Contrastive(Objective):
+class ContrastiveObjective(Objective):
     """Average the image-to-text and text-to-image cross entropies over the global batch."""
 
     scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other
@@ -21,9 +22,9 @@ class Contrastive(Objective):
     def __init__(self, setting: Setting):
         self.weight, self.group = setting.params.contrastive.weight, setting.group
 
-    def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = (outputs[name] for name in ("image", "text", "scale"))
-        loss = info_nce(*features, group=self.group, gathered=outputs.get("gathered"))
+    def __call__(self, batch: Batch, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
+        loss = info_nce(image, text, scale, group=self.group, gathered=outputs.get("gathered"))
         return {"contrastive": self.weight * loss}
 
 
@@ -32,15 +33,16 @@ def info_nce(
     text: Tensor,
     scale: Tensor,
     side: int | None = None,
-    group=SINGLE_PROCESS,
+    group: BatchGroup = SINGLE_PROCESS,
     gathered: Callable | None = None,
 ) -> Tensor:
-    """InfoNCE of features [pairs, width] of unit length and a scalar logit scale; computed in float32 at least.
+    """Compute InfoNCE (van den Oord et al. 2018; CLIP, Radford et al. 2021, Figure 3) of image and text features
+    [pairs, width] of unit length and a scalar logit scale; in float32 at least.
 
-    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only. Where `group` has several processes, each holds its pairs and gets its part of the loss, a sum;
-    `gathered` gives the pictures' features of all, which may be on their way since they were there
-    (`group.all_gather_async`).
+    `side` is that of the tiles; None computes small batches from the full logits and picks a side for large ones. The
+    tiled form has first derivatives only. Where `group` has several processes, each holds its pairs and gets its part
+    of the loss, a sum; `gathered` waits for the image features of all processes, whose all-gather may have been started
+    earlier (`group.all_gather_async`).
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
@@ -57,8 +59,9 @@ def dense_info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -> tuple[Tensor, Tensor]:
-    """Log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the tiles."""
+def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group: BatchGroup) -> tuple[Tensor, Tensor]:
+    """Compute the log-sum-exp of the logits over each row [own] and over each column [pairs], in one pass over the
+    tiles."""
     over_rows, over_columns = (text.new_full((len(x),), -torch.inf) for x in (text, images))
     for rows, columns, _ in tiles(len(text), group, side):
         logits = (scale * text[rows]) @ images[columns].T
@@ -68,14 +71,15 @@ def normalizers(text: Tensor, images: Tensor, scale: Tensor, side: int, group) -
 
 
 class TiledInfoNCE(torch.autograd.Function):
-    """Four matrix products in all: the logits twice, since the gradients need the columns' normalizers.
+    """Compute InfoNCE in tiles, with four matrix products in all: the logits twice, as gradients need the columns'
+    normalizers.
 
-    A process takes its captions' rows of the matrix against all pictures, so that pictures alone have to be gathered
-    and no product is computed twice; of the columns, processes exchange the normalizers.
+    A process computes its captions' rows of the matrix against all images, so that only image features are gathered and
+    no product is computed twice; of the columns, processes exchange the normalizers.
     """
 
     @staticmethod
-    def forward(ctx, text, images, scale, side, group):
+    def forward(ctx: Any, text: Tensor, images: Tensor, scale: Tensor, side: int, group: BatchGroup) -> Tensor:
         over_rows, over_columns = normalizers(text, images, scale, side, group)
         own = slice(group.rank * len(text), (group.rank + 1) * len(text))
         matched = scale * torch.einsum("ij,ij->i", text, images[own])
@@ -85,7 +89,7 @@ class TiledInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         text, images, scale, over_rows, over_columns = ctx.saved_tensors
         text_sum, images_sum = torch.zeros_like(text), torch.zeros_like(images)
         for rows, columns, matched in tiles(len(text), ctx.group, ctx.side):

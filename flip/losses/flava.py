@@ -1,11 +1,13 @@
-"""Compute FLAVA's losses beside the contrastive one: cross entropies of masked patches' codes, of masked tokens, and of
-whether a caption is the image's own (Singh et al. 2022, section 3.1; definitions as in their released code).
+"""Compute FLAVA's losses beside the contrastive one (Singh et al. 2022, section 3.1; definitions as in the released
+code).
+
+They are cross entropies of masked patches' codes, of masked tokens, and of whether image and caption match.
 
 The contrastive loss reads images and captions as they came, so that mismatched pairs leave it alone. The released code
 gives it the mismatched captions, and drops their rows, while their columns stay.
 
-What the losses compare with is made once per step, for a process's share of the global batch, and then split with it,
-so that no loss depends on how many processes or micro-batches share the batch.
+Targets are made once per step, for a process's share of the global batch, and then split with it, so that no loss
+depends on how many processes or micro-batches share the batch.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
 from flip.losses.objective import Batch, Objective, Setting
 from flip.model import flava
 from flip.model.block_masks import block_masks, word_masks
@@ -30,8 +32,8 @@ TARGETS = {"patches": "codes", "words": "words"}
 ALONE = {IMAGES: {"mim"}, TEXTS: {"mlm"}}  # what is read of batches of one side
 
 
-class Flava(Objective):
-    """Weigh FLAVA's losses by the name of each."""
+class FlavaObjective(Objective):
+    """Compute FLAVA's losses, each with its weight, by name."""
 
     def __init__(self, setting: Setting):
         self.params, self.seed, self.group = setting.params, setting.seed, setting.group
@@ -49,7 +51,7 @@ class Flava(Objective):
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
-        return flava.Flava(params, vocabulary)
+        return flava.FlavaModel(params, vocabulary)
 
     @classmethod
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
@@ -58,14 +60,16 @@ class Flava(Objective):
 
     @classmethod
     def example(cls, params: Params, batch: Batch) -> Batch:
-        if params.flava.itm and kind(batch) == PAIRS:
+        if params.flava.itm and batch_type(batch) == PAIRS:
             wrong = torch.empty(len(batch["positions"]), dtype=torch.bool)
             batch = batch | {"other_ids": batch["ids"].clone(), "mismatched": wrong}
         return batch
 
     def prepare(self, batch: Batch) -> Batch:
-        """Add masked_patches, words, masked_words and factors, as far as losses read them: in main memory, as how many
-        turns drawing takes, and what it finds, would be waited for on a device."""
+        """Add masked_patches, words, masked_words and factors, as far as losses read them.
+
+        This runs in main memory: on a device, drawing would synchronize for how many turns it takes and what it finds.
+        """
         found = dict(batch)
         if self.section.hides_patches and "images" in batch:
             found["masked_patches"] = self._blocks(batch["positions"])
@@ -83,13 +87,13 @@ class Flava(Objective):
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         losses = {name: self._masked(name, batch, outputs[name]) for name in self._read(batch)}
-        if self.section.itm and kind(batch) == PAIRS:
+        if self.section.itm and batch_type(batch) == PAIRS:
             losses["itm"] = self.section.itm * F.cross_entropy(outputs["itm"], (~batch["mismatched"]).long())
         return losses
 
     def _read(self, batch: Batch) -> list[str]:
         """List the losses of masked patches and tokens that read a batch of its type."""
-        here = ALONE.get(kind(batch), set(MASKED))
+        here = ALONE.get(batch_type(batch), set(MASKED))
         return [name for name in MASKED if name in here and getattr(self.section, name)]
 
     def _masked(self, name: str, batch: Batch, logits: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ class Flava(Objective):
         return matched | (self.group.sum(matched.sum()) == 0)
 
     def _factors(self, batch: Batch) -> dict[str, Tensor]:
-        """Divide pairs by what is masked, both in the global batch, per loss: float64 [batch], 0 for pairs left out."""
+        """Compute pairs / masked elements of the global batch, per loss: float64 [batch], 0 for pairs left out."""
         if not (wanted := self._read(batch)):
             return {}
         every = torch.ones_like(batch["positions"], dtype=torch.bool)
@@ -130,8 +134,8 @@ class Flava(Objective):
 
 
 def neighbour(position: int, step: int) -> int:
-    """Return the other one of the two positions that stand together in a global batch of `step` positions; of an odd
-    number the last has the one before it, and a single one itself."""
+    """Return the other of the two positions that form a couple in a global batch of `step` positions; for the last of
+    an odd number, the one before it, and for a single one itself."""
     start = position - position % step
     other = start + (position - start ^ 1)
     return other if other < start + step else max(position - 1, start)
@@ -140,10 +144,10 @@ def neighbour(position: int, step: int) -> int:
 def mismatch(captions: Any, share: float, seed: int, step: int, batch: Batch) -> Batch:
     """Add other_ids [batch, slots], in which a share of pairs has the caption of a neighbour in its global batch of
     `step` positions, and mismatched, bool [batch]; equal captions still match."""
-    if kind(batch) != PAIRS:
+    if batch_type(batch) != PAIRS:
         return batch
     ids, positions = batch["ids"].clone(), batch["positions"]
     chosen = uniform(seed, "mismatched", positions, 1)[:, 0] < share
     for row in chosen.nonzero()[:, 0].tolist():
-        ids[row] = captions.at([neighbour(int(positions[row]), step)])[0]
+        ids[row] = captions.read_at([neighbour(int(positions[row]), step)])[0]
     return batch | {"other_ids": ids, "mismatched": (ids != batch["ids"]).any(dim=1)}

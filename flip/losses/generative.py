@@ -1,6 +1,8 @@
-"""Compute the errors of the pixels and words that a masked forward over both predicts (M3AE, Geng et al. 2022, released
-code; MAE-CLIP): the mean over what was removed of each sample, then over samples, so that a batch's loss is the mean of
-its parts'.
+"""Compute the errors of the pixels and tokens that a masked forward over both predicts (M3AE, Geng et al. 2022;
+MAE-CLIP).
+
+As in the released code, it is the mean over what was removed of each sample, then over samples, so that a batch's loss
+is the mean of its parts'.
 """
 
 import torch.nn.functional as F
@@ -14,13 +16,16 @@ from flip.model.packing import masked_tokens
 
 
 def sample_mean(loss: Tensor, removed: Tensor) -> Tensor:
-    """Average over samples each one's mean over what was removed, [batch, slots] both; 0 where nothing was."""
+    """Average [batch, slots] over what was `removed`, bool [batch, slots], of each sample, then over samples: a scalar;
+    a sample of which nothing was removed counts as 0."""
     return ((loss * removed).sum(dim=1) / removed.sum(dim=1).clamp(min=1)).mean()
 
 
-class Generative(Objective):
-    """Predict removed patches, by mean squared error, and removed words, by cross entropy over the vocabulary; captions
-    of which no word is removed count as 0."""
+class GenerativeObjective(Objective):
+    """Predict removed patches, by mean squared error, and removed tokens, by cross entropy over the vocabulary.
+
+    Captions of which no token is removed count as 0.
+    """
 
     def __init__(self, setting: Setting):
         self.section = setting.params.generative

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params, Views
 from flip.data.batch_types import PAIRS
-from flip.losses.tiling import SINGLE_PROCESS
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup
 
 Batch = dict[str, Tensor]
 
@@ -37,7 +37,7 @@ class Setting:
 
     params: Params
     seed: int = 0
-    group: Any = SINGLE_PROCESS  # a flip.train.process_group.ProcessGroup
+    group: BatchGroup = SINGLE_PROCESS
     data: Path | None = None  # None: nothing has been made, as where work is counted
 
     @property
@@ -51,6 +51,7 @@ class Objective:
 
     scope: ClassVar[Scope] = Scope.SAMPLE
     gathers_images: ClassVar[bool] = False  # whether it reads the image features of all processes
+    reads_patches: ClassVar[bool] = False  # whether its module reads the encoded patches of the towers' forward
 
     def __init__(self, setting: Setting):
         """Prepare for a run."""
@@ -76,7 +77,7 @@ class Objective:
 
     @classmethod
     def transforms(cls, params: Params, seed: int, captions: Any) -> list[Callable[[Batch], Batch]]:
-        """List what the loader does to each batch for it; `captions` is a flip.data.loader.Captions."""
+        """List what the loader does to each batch for it; `captions` is a flip.data.loader.CaptionReader."""
         return []
 
     @classmethod

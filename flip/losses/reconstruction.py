@@ -1,16 +1,18 @@
-"""Compute the mean squared error on the removed patches (MAE, section 3)."""
+"""Compute the mean squared error on the removed patches (MAE, He et al. 2022, section 3)."""
 
 from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.losses.objective import Batch, Objective, Setting
-from flip.model.mae_decoder import Decoder
+from flip.model.mae_decoder import PixelDecoder
 from flip.model.vision import patchify, statistics
 
 
 class Pixels:
-    """What patches are predicted as: pixels [batch, patches, patch * patch * 3] of uint8 images, `normalize`: by each
-    patch's own mean and variance, too."""
+    """Compute the targets of reconstruction: normalised pixels [batch, patches, patch * patch * 3] of uint8 images.
+
+    With `normalize`, each patch is normalised by its own mean and variance, too.
+    """
 
     def __init__(self, params: Params, normalize: bool):
         self.patch, self.normalize = params.model.patch, normalize
@@ -24,8 +26,12 @@ class Pixels:
         return (pixels - mean) / deviation
 
     def undo(self, predicted: Tensor, images: Tensor) -> Tensor:
-        """Bytes as floats of what was predicted for patches of `images`, same shape. Where targets are normalised by
-        patch, with each one's true mean and variance, which no prediction holds (as MAE's released demo does)."""
+        """Convert predictions [batch, patches, patch * patch * 3] for `images` back to the range of bytes, as floats,
+        same shape.
+
+        Where targets are normalised by patch, this takes each patch's true mean and variance, which no prediction holds
+        (as MAE's released demo does).
+        """
         if self.normalize:
             mean, deviation = self._own(self._scaled(images))
             predicted = predicted * deviation + mean
@@ -35,12 +41,14 @@ class Pixels:
         return (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
 
     def _own(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each patch [batch, patches, 1]."""
+        """Compute mean and standard deviation of each patch [batch, patches, 1]."""
         return pixels.mean(-1, keepdim=True), (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
-class Reconstruction(Objective):
-    """Average over the removed patches, of which each image has the same number."""
+class ReconstructionObjective(Objective):
+    """Average the squared error over the removed patches, of which each image has the same number."""
+
+    reads_patches = True
 
     def __init__(self, setting: Setting):
         params = setting.params
@@ -48,7 +56,7 @@ class Reconstruction(Objective):
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module:
-        return Decoder(params.model, params.reconstruction, params.form.vision)
+        return PixelDecoder(params.model, params.reconstruction, params.form.vision)
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         error = (outputs["prediction"] - self.targets(batch["images"])).square().mean(dim=-1)

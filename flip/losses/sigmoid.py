@@ -3,17 +3,19 @@
 The paper's displayed equation has the bias with the opposite sign; this follows its algorithm, as all code does.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, add_products, inner, pick_side, tiles
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, add_products, inner, pick_side, tiles
 from flip.model.transformer import full_precision
 
 
-class Sigmoid(Objective):
+class SigmoidObjective(Objective):
     """Classify each pair of an image and a caption by itself; sum over captions, average over images."""
 
     scope = Scope.GLOBAL_BATCH  # every pair is a negative of every other
@@ -28,13 +30,23 @@ class Sigmoid(Objective):
 
 
 def pairwise_sigmoid(
-    image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int | None = None, group=SINGLE_PROCESS
+    image: Tensor,
+    text: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    side: int | None = None,
+    group: BatchGroup = SINGLE_PROCESS,
 ) -> Tensor:
-    """Sigmoid loss of features [pairs, width] of unit length, with scalar logit scale and bias; in float32 at least.
+    """Compute the sigmoid loss (SigLIP, Algorithm 1) of image and text features [pairs, width] of unit length, with
+    scalar logit scale and bias; in float32 at least.
 
-    `side` is that of the tiles; None takes small batches whole and picks one for large ones. The tiled form has first
-    derivatives only, and gives them once. Where `group` has several processes, each holds its pairs and gets its part
-    of the loss, a sum: its pictures' rows of the matrix against all captions. All must give their parts one weight.
+    `side` is that of the tiles; None computes small batches from the full logits and picks a side for large ones. The
+    tiled form has first derivatives only, and gives them once. Where `group` has several processes, each holds its
+    pairs and gets its part of the loss, a sum: its images' rows of the matrix against all captions. All must give their
+    parts one weight.
+
+    Raises:
+        RuntimeError: a second backward pass through the tiled form.
     """
     image, text = full_precision(image), full_precision(text)
     side = pick_side(image, side)
@@ -51,8 +63,8 @@ def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> T
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
-def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
-    """A tile's logits, [rows, columns], negated where the pair matches: the lower, the better."""
+def negated_logits(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
+    """Compute a tile's logits [rows, columns], negated where the pair matches: the lower, the better."""
     logits = (scaled @ text.T).add_(bias)
     if diagonal:
         logits.diagonal().neg_()
@@ -60,26 +72,30 @@ def wrongness(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Ten
 
 
 class TiledSigmoid(torch.autograd.Function):
-    """Three matrix products in all: nothing has to be known of other tiles, so one pass gives loss and gradients.
+    """Compute the sigmoid loss in tiles, with three matrix products: no tile depends on others, so one pass gives loss
+    and gradients.
 
-    Over processes the captions go round a ring (section 3.3): each meets a process's pictures, and goes on to the next
-    together with the gradients that it has gathered, which are home after as many hops as there are processes. Both
-    travel while the tiles of the next hop are computed. A process holds the captions of two processes at a time, and
-    the backward pass sends nothing.
+    Over processes the text features go round a ring (SigLIP, section 3.3): each block meets a process's image features,
+    and goes on to the next process together with the gradients gathered so far, which are back at their own process
+    after as many hops as there are processes. Both transfers overlap with computing the tiles of the next hop. A
+    process holds the text features of two processes at a time, and the backward pass sends nothing.
     """
 
     @staticmethod
-    def forward(ctx, image, text, scale, bias, side, group, wanted):
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int, group: BatchGroup, wanted: bool
+    ) -> Tensor:
         cuts, pairs = list(tiles(len(image), SINGLE_PROCESS, side)), len(text) * group.size
-        image_sum, before = torch.zeros_like(image) if wanted else None, None
+        image_sum: Any = torch.zeros_like(image) if wanted else None
+        before: Any = None
         # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
         losses, bias_sums = (image.new_zeros(group.size * len(cuts)) for _ in range(2))
         for hop in range(group.size):
             following = group.shift(text) if hop + 1 < group.size else None
-            text_sum = torch.zeros_like(text) if wanted else None
+            text_sum: Any = torch.zeros_like(text) if wanted else None
             for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
                 matched = aligned and hop == 0  # at home
-                wrong = wrongness(scale * image[rows], text[columns], bias, matched)
+                wrong = negated_logits(scale * image[rows], text[columns], bias, matched)
                 losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
                 if wanted:
                     weight = wrong.sigmoid_()
@@ -98,7 +114,7 @@ class TiledSigmoid(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.sums is None:
             raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
         sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory

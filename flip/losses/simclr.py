@@ -8,13 +8,13 @@ from torch.func import functional_call
 
 from flip.config.schema import Params, Views
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, pick_side, strips
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, pick_side, strips
 from flip.model.simclr import WEIGHT, EncodedViews, ProjectionHead
 from flip.model.transformer import full_precision, recomputed
 
 
-class SimCLR(Objective):
-    """Make each view find the other of its image among all views of the global batch."""
+class SimCLRObjective(Objective):
+    """Classify for each view which of all views of the global batch is the other one of its image."""
 
     scope = Scope.GLOBAL_BATCH  # every view is a negative of every other, and the head's BatchNorm is over all pairs
 
@@ -38,27 +38,29 @@ class SimCLR(Objective):
         return {"simclr": self.weight * nt_xent(views, self.temperature, group=self.group)}
 
 
-def nt_xent(views: Tensor, temperature: float, side: int | None = None, group=SINGLE_PROCESS) -> Tensor:
-    """NT-Xent of views [pairs, 2, width] of unit length, the mean over all of them; in float32 at least.
+def nt_xent(views: Tensor, temperature: float, side: int | None = None, group: BatchGroup = SINGLE_PROCESS) -> Tensor:
+    """Compute NT-Xent (SimCLR, equation 1) of views [pairs, 2, width] of unit length, the mean over all; in float32 at
+    least.
 
-    `side` is how many rows of the matrix of logits are held at a time, each computed twice; None takes small batches
-    whole and picks a number for large ones. Where `group` has several processes, each holds its pairs and gets its part
-    of the loss, a sum.
+    `side` is how many rows of the matrix of logits are held at a time, each computed twice; None computes small batches
+    from the full logits and picks a number for large ones. Where `group` has several processes, each holds its pairs
+    and gets its part of the loss, a sum.
     """
     own = full_precision(views).flatten(0, 1)  # rows 2 i and 2 i + 1 are the views of pair i
     everyone = group.all_gather(own)
     side = pick_side(views, side)
     if side is None:
-        return missed(own, everyone, temperature, group.rank * len(own)) / len(everyone)
+        return summed_cross_entropy(own, everyone, temperature, group.rank * len(own)) / len(everyone)
     parts = [
-        recomputed(missed, own[rows], everyone, temperature, group.rank * len(own) + rows.start)
+        recomputed(summed_cross_entropy, own[rows], everyone, temperature, group.rank * len(own) + rows.start)
         for rows in strips(len(own), side)
     ]
     return torch.stack(parts).sum() / len(everyone)
 
 
-def missed(rows: Tensor, everyone: Tensor, temperature: float, first: int) -> Tensor:
-    """Cross entropy, summed, of rows [rows, width] that begin at `first` of `everyone`."""
+def summed_cross_entropy(rows: Tensor, everyone: Tensor, temperature: float, first: int) -> Tensor:
+    """Compute the cross entropy, summed, of rows [rows, width], which begin at row `first` of `everyone` [views,
+    width]."""
     logits = rows @ everyone.T / temperature
     itself = torch.arange(first, first + len(rows), device=rows.device)
     logits = logits.scatter(1, itself[:, None], -torch.inf)

@@ -1,6 +1,7 @@
-"""What masked modelling hides: blocks of patches (BEiT, Algorithm 1) and single words (BERT).
+"""Draw the masks of masked modelling: blocks of patches (BEiT, Algorithm 1) and single tokens (BERT), for FLAVA's
+losses.
 
-Random numbers follow from (seed, stream, position) alone, as all masks' do (flip.model.masking).
+Random numbers follow from (seed, stream, position) alone, as those of all masks do (flip.model.masking).
 """
 
 import math
@@ -18,10 +19,11 @@ ASPECT = 0.3  # of the longest block; its inverse is that of the tallest
 
 
 def block_masks(seed: int, positions: Tensor, grid: int, most: int, smallest: int) -> Tensor:
-    """Which patches are hidden: bool [batch, grid^2], for positions [batch] in the training order.
+    """Draw masked patches in blocks (BEiT, Bao et al. 2022, Algorithm 1): bool [batch, grid^2], true where masked.
 
-    Blocks of random area (from `smallest` patches up to what is left of `most`) and aspect are put at random places
-    until `most` patches are covered, or ten blocks in a row would cover more, or nothing new.
+    `positions`, int64 [batch], are those in the training order. Blocks of random area (from `smallest` patches up to
+    what is left of `most`) and aspect ratio are placed at random until `most` patches are covered, or ten blocks in a
+    row would cover more than `most`, or nothing new.
     """
     if not has_values(positions):
         return torch.zeros(len(positions), grid**2, dtype=torch.bool, device=positions.device)
@@ -49,7 +51,10 @@ def block_masks(seed: int, positions: Tensor, grid: int, most: int, smallest: in
 
 
 def word_masks(seed: int, positions: Tensor, ids: Tensor, share: float, captions: Captions) -> Tensor:
-    """Which words are hidden: bool [batch, slots], for ids [batch, slots]; start, end and padding never are."""
+    """Draw masked tokens, each with probability `share`: bool [batch, slots], for ids int64 [batch, slots].
+
+    Start tokens, end tokens and padding are never masked.
+    """
     words = ids != PAD
     lengths = words.sum(dim=1, keepdim=True)
     slots = torch.arange(ids.shape[1], device=ids.device)

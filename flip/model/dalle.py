@@ -1,9 +1,11 @@
-"""DALL-E's image tokenizer (Ramesh et al. 2021), as transformers has its encoder, in place of one that is trained here.
+"""Wrap DALL-E's image tokenizer (Ramesh et al. 2021), as transformers has its encoder, in place of one trained here.
 
-FLAVA (section 3) and BEiT predict its codes. It sees 8 x 8 pixels per patch, whatever the model's patches are, with
-bytes as 0.1 to 0.9. FLAVA shrinks pictures with Lanczos' filter, which torch does not have: here it is an antialiased
-bicubic one. What a code shows is the mean of the patches that had it, as the file has no decoder.
+FLAVA (section 3) and BEiT predict its codes. It reads 8 x 8 pixels per patch, whatever the model's patches are, with
+bytes scaled to 0.1 to 0.9. FLAVA shrinks images with a Lanczos filter, which torch does not have: here it is an
+antialiased bicubic one. The file has no decoder, so a code is shown as the mean of the patches that have it.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +14,15 @@ from torch import Tensor
 from flip.config.schema import Params
 from flip.model.image_tokenizer import ImageTokenizer
 
-SIZES = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
+SIZES: dict[str, Any] = {}  # other than those of transformers' FlavaImageCodebookConfig, which are DALL-E's
 PIXELS = 8  # that become one code, along either axis
 
 
 class DallE(ImageTokenizer):
-    """`entries` [codes, patch * patch * 3] are mean patches, `encoder` is transformers' FlavaImageCodebook."""
+    """Hold DALL-E's encoder and, in `entries` [codes, patch * patch * 3], the mean patch of each code.
+
+    `encoder` is transformers' FlavaImageCodebook.
+    """
 
     def __init__(self, params: Params):
         from transformers import FlavaImageCodebook, FlavaImageCodebookConfig  # takes seconds, for few
@@ -36,11 +41,13 @@ class DallE(ImageTokenizer):
         return self.encoder.get_codebook_indices(0.8 * x + 0.1).flatten(1)
 
     def decode(self, entries: Tensor) -> Tensor:
+        """Return the normalised pixels [batch, patches, patch * patch * 3] of entries, which are mean patches
+        already."""
         return entries
 
     def fit(self, images: Tensor, codes: Tensor) -> None:
-        """Mean patches of uint8 images [batch, height, width, 3] with these codes [batch, patches]; a code that none
-        of them has shows grey."""
+        """Compute mean patches from uint8 images [batch, height, width, 3] with these codes int64 [batch, patches]; a
+        code that none of them has is shown grey."""
         pixels, codes = self.targets(images).flatten(0, 1), codes.flatten()
         sums = torch.zeros_like(self.entries).index_add_(0, codes, pixels)
         self.entries = sums / codes.bincount(minlength=len(sums)).clamp(min=1)[:, None]

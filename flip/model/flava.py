@@ -1,28 +1,32 @@
-"""Run FLAVA's masked forward (Singh et al. 2022, section 3.1): images and captions with parts masked go through their
-towers and, together, through a multimodal encoder; heads say what was hidden, and whether the two belong together.
+"""Run FLAVA's masked forward (Singh et al. 2022, section 3.1).
 
-Hidden patches and words are replaced by learned vectors, so that all slots stay. The multimodal encoder sees the
-towers' states before their last LayerNorm, as in the released code, after a class token, and has no positions of its
-own.
+Images and captions with masked patches and tokens go through their towers and, together, through a multimodal encoder;
+heads predict what was masked, and whether image and caption match.
+
+Masked patches and tokens are replaced by learned vectors, so that all token positions stay. The multimodal encoder
+reads the towers' states before their last LayerNorm, as in the released code, after a class token, and has no position
+embeddings of its own.
 """
 
 import torch
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import PAIRS, kind
+from flip.data.batch_types import PAIRS, batch_type
 from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 
 
 def masked_head(width: int, answers: int, epsilon: float) -> nn.Sequential:
-    """BERT's head for hidden tokens, its last matrix not tied to the embeddings."""
+    """Build BERT's head for masked tokens, [..., width] -> [..., answers]; its last matrix is not tied to the
+    embeddings."""
     norm = nn.LayerNorm(width, eps=epsilon)
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), norm, nn.Linear(width, answers))
 
 
 class Multimodal(nn.Module):
-    """The encoder over both towers' states."""
+    """Encode the states of both towers in one sequence."""
 
     def __init__(self, params: Params):
         super().__init__()
@@ -33,8 +37,11 @@ class Multimodal(nn.Module):
         self.transformer = Transformer(tower, params.form.vision)
 
     def forward(self, image: Tensor, words: Tensor, packing: PackedBatch) -> Tensor:
-        """[batch, 1 + image slots + word slots, width], zero at padding, of image [batch, slots, width] and packed
-        words [tokens, width] that `packing` [batch, word slots] places."""
+        """Encode image states [batch, slots, width] and packed text states [tokens, width], placed by `packing` [batch,
+        slots].
+
+        Returns states [batch, 1 + image slots + text slots, width], zero at padding; the first is the class token's.
+        """
         image, words = self.from_image(image), self.from_text(words)
         first = self.class_token.to(image.dtype).expand(len(image), 1, -1)
         both = packing.with_prefix(1 + image.shape[1])
@@ -42,7 +49,9 @@ class Multimodal(nn.Module):
         return both.unpack(self.transformer(x, both))
 
 
-class Flava(nn.Module):
+class FlavaModel(nn.Module):
+    """Hold mask vectors, multimodal encoder and heads, each only where a loss of the parameters reads it."""
+
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         flava, model, epsilon = params.flava, params.model, params.form.vision.norm_epsilon
@@ -59,13 +68,13 @@ class Flava(nn.Module):
         if flava.itm:
             self.heads["itm"] = nn.Sequential(nn.Linear(both, both), nn.Tanh(), nn.Linear(both, 2))
 
-    def forward(self, towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Logits, by the loss's name: of hidden patches [hidden, codes] and words [hidden, vocabulary], pair by pair,
-        and whether picture and caption match [batch, 2].
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Compute logits by the loss's name: of masked patches [masked, codes] and tokens [masked, vocabulary], sample
+        by sample, and whether image and caption match [batch, 2].
 
-        The batch holds what is hidden (flip.losses.flava): masked_patches and masked_words, bool [batch, slots], and
-        words, the captions [batch, slots] of this pass, of which some are other pictures'. Of pictures or captions
-        alone, there are the logits of that side.
+        `towers` is a flip.model.two_towers.Forward. The batch holds masked_patches and masked_words, bool [batch,
+        slots], and words, the captions int64 [batch, slots] of this forward, some of which are those of other images
+        (flip.losses.flava). For images or captions alone, there are only the logits of that side.
         """
         image = words = packing = None
         if "masked_patches" in batch:
@@ -73,7 +82,9 @@ class Flava(nn.Module):
         if "masked_words" in batch:
             words, packing = towers.text.pre_norm_states(batch["words"], batch["masked_words"], self.word_mask)
         seen = self._one_side(towers, batch, image, words, packing)
-        if self.multimodal is not None and kind(batch) == PAIRS:
+        if self.multimodal is not None and batch_type(batch) == PAIRS:
+            assert image is not None
+            assert packing is not None
             states = self.multimodal(image, words, packing)
             end = 1 + image.shape[1]
             seen["mmm_image"] = self._patches(towers.vision.patches(states[:, 1:end]), batch)
@@ -82,22 +93,24 @@ class Flava(nn.Module):
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
-    def joined(self, towers, images: Tensor, ids: Tensor) -> Tensor:
-        """The multimodal encoder's class states [batch, width] of whole pictures and captions: uint8 images [batch,
-        height, width, 3] and token ids [batch, slots]."""
+    def class_states(self, towers: Towers, images: Tensor, ids: Tensor) -> Tensor:
+        """Compute the multimodal encoder's class states [batch, width] of unmasked images and captions: uint8 images
+        [batch, height, width, 3] and token ids int64 [batch, slots]."""
+        assert self.multimodal is not None
         nothing = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
         words, packing = towers.text.pre_norm_states(ids, nothing, self.word_mask)
         return self.multimodal(towers.vision.pre_norm_states(images, patches, self.patch_mask), words, packing)[:, 0]
 
     def _one_side(
-        self, towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None
+        self, towers: Towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None
     ) -> dict:
-        """States of hidden patches and words after their towers' last LayerNorm, for the heads that read them."""
+        """Compute states of masked patches and tokens after their towers' last LayerNorm, for the heads that read
+        them."""
         seen = {}
         if "mim" in self.heads and image is not None:
             seen["mim"] = self._patches(towers.vision.patches(towers.vision.transformer.norm(image)), batch)
-        if "mlm" in self.heads and words is not None:
+        if "mlm" in self.heads and words is not None and packing is not None:
             masked = packing.pack(batch["masked_words"])[None]
             seen["mlm"] = masked_tokens(towers.text.transformer.norm(words)[None], masked, self.section.share("words"))
         return seen

@@ -1,6 +1,7 @@
-"""The image tokenizer: one of so many codes per patch, which masked image modelling predicts (BEiT; FLAVA, section 3).
+"""Build the image tokenizer: one of so many codes per patch, which masked image modelling predicts (BEiT; FLAVA, sec.
+3).
 
-FLAVA takes DALL-E's discrete autoencoder, trained on other pictures. This one is trained in the pipeline: a vector-
+FLAVA takes DALL-E's discrete autoencoder, trained on other images. This one is trained in the pipeline: a vector-
 quantised autoencoder (van den Oord et al. 2017) whose codes are moving averages of what is encoded as them, compared by
 direction (ViT-VQGAN, Yu et al. 2022, section 3.2), so that most of them are in use.
 """
@@ -17,8 +18,8 @@ from flip.model.vision import patchify, statistics, unpatchify
 from flip.model.weights import load_weights
 
 
-class Mix(nn.Module):
-    """A residual 3 x 3 convolution over the grid of patches [batch, width, grid, grid]."""
+class ConvBlock(nn.Module):
+    """Apply a residual 3 x 3 convolution to the grid of patches [batch, width, grid, grid]; the shape stays."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -30,8 +31,14 @@ class Mix(nn.Module):
 
 
 class ImageTokenizer(nn.Module):
-    """Gives codes int64 [batch, patches], row by row, of uint8 images [batch, height, width, 3]; each names one of
-    `entries`, of which `decode` makes normalised pixels."""
+    """Compute codes int64 [batch, patches], row by row, of uint8 images [batch, height, width, 3].
+
+    Each code names one row of `entries`, from which `decode` makes normalised pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+    entries: Tensor
 
     def __init__(self, params: Params):
         super().__init__()
@@ -40,45 +47,52 @@ class ImageTokenizer(nn.Module):
             self.register_buffer(name, value.float().repeat(self.patch**2), persistent=False)
 
     def targets(self, images: Tensor) -> Tensor:
-        """Normalised pixels [batch, patches, patch * patch * 3] of uint8 images [batch, height, width, 3]."""
+        """Return normalised pixels [batch, patches, patch * patch * 3] of uint8 images [batch, height, width, 3]."""
         return (patchify(images, self.patch) - self.mean) / self.std
 
+    def decode(self, entries: Tensor) -> Tensor:
+        """Decode entries [batch, patches, width] into normalised pixels [batch, patches, patch * patch * 3]."""
+        raise NotImplementedError
+
     @torch.no_grad()
-    def pictures(self, codes: Tensor) -> Tensor:
-        """What codes [batch, patches] show: uint8 [batch, height, width, 3]."""
+    def decode_images(self, codes: Tensor) -> Tensor:
+        """Decode codes int64 [batch, patches] into uint8 images [batch, height, width, 3]."""
         pixels = self.decode(self.entries[codes]) * self.std + self.mean
         return unpatchify(pixels.round().clamp(0, 255).to(torch.uint8), self.patch)
 
 
-class Codebook(ImageTokenizer):
-    """`entries` [codes, code_width] are no parameters: training moves them by averages, not by gradients."""
+class VQTokenizer(ImageTokenizer):
+    """Hold a vector-quantised autoencoder of patches.
+
+    Its `entries` [codes, code_width] are no parameters: training moves them by averages, not by gradients.
+    """
 
     def __init__(self, params: Params):
         super().__init__(params)
         form, self.grid = params.codebook, params.model.grid
         pixels, width = 3 * self.patch**2, form.width
         self.embed, self.code = nn.Linear(pixels, width), nn.Linear(width, form.code_width)
-        self.before = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
-        self.after = nn.Sequential(*(Mix(width) for _ in range(form.blocks)))
+        self.before = nn.Sequential(*(ConvBlock(width) for _ in range(form.blocks)))
+        self.after = nn.Sequential(*(ConvBlock(width) for _ in range(form.blocks)))
         self.open, self.predict = nn.Linear(form.code_width, width), nn.Linear(width, pixels)
         self.register_buffer("entries", F.normalize(torch.randn(form.codes, form.code_width), dim=-1))
         self.apply(initialize)
 
     def _mix(self, blocks: nn.Module, x: Tensor) -> Tensor:
-        """Blocks over the grid, for tokens [batch, patches, width]."""
+        """Apply blocks over the grid to tokens [batch, patches, width]."""
         x = x.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         return blocks(x).flatten(2).transpose(1, 2)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """[batch, patches, patch * patch * 3] -> directions [batch, patches, code_width]."""
+        """Encode pixels [batch, patches, patch * patch * 3] as vectors of unit length [batch, patches, code_width]."""
         return F.normalize(self.code(self._mix(self.before, F.gelu(self.embed(pixels)))), dim=-1)
 
     def nearest(self, encoded: Tensor) -> Tensor:
-        """Codes int64 [batch, patches] of directions [batch, patches, code_width]."""
+        """Find the nearest codes, int64 [batch, patches], of vectors of unit length [batch, patches, code_width]."""
         return (encoded @ self.entries.T).argmax(dim=-1)
 
     def decode(self, entries: Tensor) -> Tensor:
-        """[batch, patches, code_width] -> pixels [batch, patches, patch * patch * 3]."""
+        """Decode entries [batch, patches, code_width] into normalised pixels [batch, patches, patch * patch * 3]."""
         return self.predict(self._mix(self.after, F.gelu(self.open(entries))))
 
     @torch.no_grad()
@@ -87,19 +101,19 @@ class Codebook(ImageTokenizer):
 
 
 def new_tokenizer(params: Params) -> ImageTokenizer:
-    """One of the kind that the scale has: its own, or DALL-E's."""
+    """Build an untrained image tokenizer of the scale's kind: trained in the pipeline, or DALL-E's."""
     if not params.codebook.weights:
-        return Codebook(params)
+        return VQTokenizer(params)
     from flip.model.dalle import DallE
 
     return DallE(params)
 
 
 def codebook_path(params: Params, data: Path) -> Path | None:
-    """Where the scale's image tokenizer lies, if a loss reads its codes.
+    """Return the file of the scale's image tokenizer, or None where no loss reads its codes.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: the file is missing.
     """
     if not params.flava.reads_codes:
         return None
@@ -117,11 +131,11 @@ def untrained(params: Params) -> ImageTokenizer:
         return new_tokenizer(params).requires_grad_(False)
 
 
-def load_codebook(params: Params, data: Path, device) -> ImageTokenizer | None:
-    """The scale's image tokenizer, frozen, if a loss reads its codes.
+def load_codebook(params: Params, data: Path, device: str | torch.device) -> ImageTokenizer | None:
+    """Load the scale's image tokenizer, frozen, or return None where no loss reads its codes.
 
     Raises:
-        ValueError: it is not there, or is one for other pictures or patches.
+        ValueError: the file is missing, or was trained for other images or patches.
     """
     if (path := codebook_path(params, data)) is None:
         return None

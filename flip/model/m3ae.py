@@ -1,8 +1,9 @@
-"""Predict pixels and words that were removed from what is left of an image and its caption together (M3AE, Geng et al.
-2022; MAE-CLIP, whose contrastive loss has an unmasked forward of its own beside it).
+"""Predict removed pixels and tokens from the visible ones of an image and its caption (M3AE, Geng et al. 2022;
+MAE-CLIP).
 
-Patches and words are masked per sample; M3AE's released code masks all samples of a step alike. Its class token is not
-decoded here, as MAE's is not. A caption's padding is masked like its words, but neither seen nor predicted.
+MAE-CLIP's contrastive loss has an unmasked forward beside this one. Patches and tokens are masked per sample; M3AE's
+released code masks all samples of a step alike. Its class token is not decoded here, as MAE's is not. A caption's
+padding is masked like its tokens, but neither attended to nor predicted.
 """
 
 from typing import NamedTuple
@@ -13,26 +14,28 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.data.batch_types import PAD
 from flip.model.mae_decoder import restore
-from flip.model.masking import Order, mask_patches, mask_tokens
+from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.packing import PackedBatch, has_values, masked_tokens
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_line, sincos_positions
 
 
 class Visible(NamedTuple):
-    """What the encoder is given.
+    """Describe what the encoder is given.
 
-    patches: the order of each picture's patches, cut after the kept ones.
-    slots: [batch, kept] token slots that are kept, ascending; words: [batch, slots], where a word is kept.
+    patches: the order of each image's patches, cut after the kept ones. slots: int64 [batch, kept], token positions
+    that are kept, ascending. words: bool [batch, slots], where a token is kept.
     """
 
-    patches: Order
+    patches: MaskOrder
     slots: Tensor
     words: Tensor
 
 
 def draw(params: Params, batch: dict[str, Tensor], seed: int) -> Visible:
-    """Masks of this pass: other ones than those of the contrastive loss, from streams of their own."""
+    """Draw the masks of this forward, from random streams of their own: they differ from those of the contrastive
+    loss."""
     patches, tokens = params.generative.kept(params.model)
     valid, positions = batch["ids"] != PAD, batch["positions"]
     order = mask_patches(seed, positions, params.model.patches, patches, "generative-image")
@@ -41,7 +44,7 @@ def draw(params: Params, batch: dict[str, Tensor], seed: int) -> Visible:
 
 
 class SeparateEncoders(nn.Module):
-    """Each tower encodes its own side, and has its own way into the decoder (MAE-CLIP)."""
+    """Encode each side with its own tower, and project each into the decoder's width by its own matrix (MAE-CLIP)."""
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
@@ -49,8 +52,8 @@ class SeparateEncoders(nn.Module):
         self.patches = nn.Linear(model.vision.width, width)
         self.words = nn.Linear(model.text.width, width)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
-        """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
+    def forward(self, towers: Towers, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+        """Encode kept patches [batch, kept, width] and kept tokens, packed [tokens, width]."""
         vision = towers.vision
         patches = vision.patches(vision(batch["images"], visible.patches.ids_keep))
         words = towers.text.encode(batch["ids"], visible.slots)
@@ -58,11 +61,14 @@ class SeparateEncoders(nn.Module):
 
 
 class SharedEncoder(nn.Module):
-    """The vision tower's transformer over patches and words in one sequence (M3AE).
+    """Encode patches and tokens in one sequence with the vision tower's transformer (M3AE).
 
-    Words have a vector that marks them; that of patches is the bias of their projection: a second would only be added.
-    Their embeddings start as large as the fixed positions that they are added to (N(0, 1), M3AE's released code).
+    Tokens have a learned vector that marks their modality; that of patches is the bias of their projection: a second
+    one would only be added. Token embeddings start as large as the fixed positions that they are added to (N(0, 1), as
+    in M3AE's released code).
     """
+
+    positions: Tensor
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
@@ -72,8 +78,8 @@ class SharedEncoder(nn.Module):
         self.register_buffer("positions", sincos_line(width, params.model.tokens).float(), persistent=False)
         self.embed = nn.Linear(width, params.generative.width)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
-        """Kept patches [batch, kept, width] and kept words [words, width], caption by caption."""
+    def forward(self, towers: Towers, batch: dict[str, Tensor], visible: Visible) -> tuple[Tensor, Tensor]:
+        """Encode kept patches [batch, kept, width] and kept tokens, packed [tokens, width]."""
         vision, ids = towers.vision, batch["ids"].gather(1, visible.slots)
         patches, kept = vision.tokens(batch["images"], visible.patches.ids_keep), PackedBatch.from_mask(ids != PAD)
         words = self.words[kept.pack(ids)] + self.modality + self.positions[kept.pack(visible.slots)]
@@ -96,7 +102,9 @@ def put(slots: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 class Side(nn.Module):
-    """One side's tokens for the decoder: what stands for removed ones, what marks the modality, fixed positions."""
+    """Hold one side's vectors for the decoder: the mask token, the modality's vector and fixed positions."""
+
+    positions: Tensor
 
     def __init__(self, positions: Tensor):
         super().__init__()
@@ -104,12 +112,12 @@ class Side(nn.Module):
         self.register_buffer("positions", positions, persistent=False)
 
     def mark(self, x: Tensor) -> Tensor:
-        """[batch, slots, width], same shape."""
+        """Add positions and modality to [batch, slots, width]; the shape stays."""
         return x + self.positions + self.modality
 
 
 class CrossModal(nn.Module):
-    """Encoder and decoder of the masked pass; a head for what has a weight, and none for what has not."""
+    """Hold encoder and decoder of the masked forward, and a head for each loss whose weight is above 0."""
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
@@ -123,19 +131,24 @@ class CrossModal(nn.Module):
         self.words = nn.Linear(head.width, vocabulary) if head.words else None
 
     def decode(self, patches: Tensor, words: Tensor, visible: Visible, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """States of all patches [batch, patches, width] and of the longest caption's slots [batch, longest, width],
-        zero at padding."""
+        """Compute states of all patches [batch, patches, width] and of the longest caption's token positions [batch,
+        longest, width], zero at padding."""
         patches = self.image.mark(restore(patches, self.image.mask_token, visible.patches.ids_restore))
         slots = put(self.text.mask_token.to(words.dtype).repeat(*valid.shape, 1), visible.words, words)
         every = PackedBatch.from_mask(valid).with_prefix(patches.shape[1])
         x = every.pack(torch.cat([patches, self.text.mark(slots)], dim=1))
-        return every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
+        patches, slots = every.unpack(self.transformer(x, every)).tensor_split([patches.shape[1]], dim=1)
+        return patches, slots
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Predicted pixels [batch, patches, pixels] with `removed_patches` [batch, patches], and the vocabulary's
-        logits [removed words, vocabulary] with `removed_words` [batch, slots]: padding is no word."""
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Predict pixels and tokens.
+
+        Returns `pixels` [batch, patches, patch * patch * 3] with `removed_patches`, bool [batch, patches], and `words`,
+        logits [removed tokens, vocabulary], with `removed_words`, bool [batch, slots]; padding is never among them.
+        """
         visible, valid = draw(self.params, batch, seed), batch["ids"] != PAD
-        patches, words = self.decode(*self.encoder(towers, batch, visible), visible, valid)
+        patches, words = self.encoder(towers, batch, visible)
+        patches, words = self.decode(patches, words, visible, valid)
         outputs = {}
         if self.pixels is not None:
             outputs["pixels"] = full_precision(self.pixels(patches))

@@ -5,19 +5,23 @@ from torch import Tensor, nn
 
 from flip.config.objectives.reconstruction import Reconstruction
 from flip.config.schema import Model, Tower, VisionForm
+from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import sincos_positions
 
 
 def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
-    """Every slot's token [batch, slots, width]: `kept` [batch, kept, width] at their places, else the mask token."""
+    """Return every patch's token [batch, slots, width]: `kept` [batch, kept, width] where it was kept, else the mask
+    token [width]; `ids_restore`, int64 [batch, slots], as of flip.model.masking."""
     missing = ids_restore.shape[1] - kept.shape[1]
     x = torch.cat([kept, mask_token.to(kept.dtype).expand(len(kept), missing, -1)], dim=1)
     return x.take_along_dim(ids_restore[:, :, None], dim=1)
 
 
-class Decoder(nn.Module):
-    """Over all patches and, where there is one, the class token, which has no position (MAE's released code)."""
+class PixelDecoder(nn.Module):
+    """Decode all patches and, where there is one, the class token, which has no position (MAE's released code)."""
+
+    positions: Tensor
 
     def __init__(self, model: Model, head: Reconstruction, form: VisionForm):
         super().__init__()
@@ -29,17 +33,16 @@ class Decoder(nn.Module):
         self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """Predict patches, `prediction` [batch, patches, pixels], and say which were `removed` [batch, patches], from
-        what the image tower makes of those that were kept (flip.model.two_towers.Forward)."""
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Predict patches, `prediction` [batch, patches, pixels], and say which were `removed`, bool [batch, patches],
+        from the image tower's states of those that were kept (flip.model.two_towers.Forward)."""
         order = towers.order
         prediction = full_precision(self.decode(towers.encoded, order.ids_restore))
         return {"prediction": prediction, "removed": order.ids_restore >= order.ids_keep.shape[1]}
 
     def decode(self, encoded: Tensor, ids_restore: Tensor) -> Tensor:
-        """Predict pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width],
-        after a
-        class token."""
+        """Predict pixels [batch, patches, patch * patch * 3] from the encoded kept patches [batch, kept, width], after
+        a class token."""
         x = self.embed(encoded)
         first, kept = x[:, : self.first], x[:, self.first :]
         x = torch.cat([first, restore(kept, self.mask_token, ids_restore) + self.positions], dim=1)

@@ -17,15 +17,13 @@ def has_values(x: Tensor) -> bool:
 
 
 class PackedBatch(NamedTuple):
-    """Say where packed tokens belong.
+    """Describe where packed tokens belong.
 
-    valid: bool [batch, slots], where a token is.
-    lengths: int64 [batch], tokens of each row.
-    indices: int64 [tokens], of the slots of all rows one after another.
-    min_length: tokens of the shortest row.
+    valid: bool [batch, slots], where a token is. lengths: int64 [batch], tokens of each row. indices: int64 [tokens],
+    of the slots of all rows one after another. min_length: tokens of the shortest row.
 
-    It is made once for all that reads a batch's captions, and the device is waited for once, for three numbers: where a
-    mask is the index, each use looks again for what it holds, and waits.
+    It is computed once for all that reads a batch's captions, with one synchronization with the device, for three
+    numbers: indexing by a mask would synchronize at each use.
     """
 
     valid: Tensor
@@ -57,7 +55,7 @@ class PackedBatch(NamedTuple):
         return self.lengths.cumsum(0) - self.lengths + slot
 
     def with_prefix(self, count: int) -> "PackedBatch":
-        """Put so many tokens more before those of every row."""
+        """Add `count` tokens before those of every row."""
         valid = torch.cat([self.valid.new_ones(len(self.valid), count), self.valid], dim=1)
         tokens = len(self.indices) + len(valid) * count
         return PackedBatch._of(valid, self.lengths + count, tokens, self.min_length + count)

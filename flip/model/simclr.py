@@ -1,8 +1,10 @@
-"""Compute what SimCLR's loss reads (Chen et al. 2020; SLIP, Mu et al. 2021): the image tower on two views of each
-image, and the weights of a projection head that the loss applies to the views of the whole batch.
+"""Compute what SimCLR's loss reads (Chen et al. 2020; SLIP, Mu et al. 2021).
+
+That is the image tower's features of two views of each image, and the weights of a projection head, which the loss
+applies to the views of the global batch.
 
 The head has BatchNorm, whose statistics are those of all pairs of a step. They are known only when all are encoded, on
-all processes and from all micro-batches: so this module hands over the head's weights as outputs, beside the features.
+all processes and from all micro-batches: so this module returns the head's weights as outputs, beside the features.
 """
 
 from collections.abc import Callable
@@ -11,23 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from flip.config.objectives.simclr import SimCLR
+from flip.model.towers import Towers
 from flip.model.transformer import full_precision
 
 WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but weights
 
 
-def alone(rows: Tensor) -> Tensor:
+def no_gather(rows: Tensor) -> Tensor:
+    """Return the rows of a single process, as there are no others to gather."""
     return rows
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm over the first dimension, [pairs, ..., width], with the statistics of all processes' pairs.
+    """Normalise over the first dimension of [pairs, ..., width] with the statistics of all processes' pairs
+    (BatchNorm).
 
-    `gather` puts the rows of all processes together, with gradients; each holds as many pairs. Statistics are never
-    kept, as the head serves training alone.
+    `gather` is a differentiable all-gather of rows; each process holds as many pairs. There are no running statistics,
+    as the head serves training alone.
     """
 
-    def __init__(self, width: int, gather: Callable[[Tensor], Tensor] = alone, epsilon: float = 1e-5):
+    def __init__(self, width: int, gather: Callable[[Tensor], Tensor] = no_gather, epsilon: float = 1e-5):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
@@ -41,10 +46,13 @@ class BatchNorm(nn.Module):
 
 
 class ProjectionHead(nn.Sequential):
-    """SLIP's MLP, [pairs, views, width] -> [pairs, views, out]: BatchNorm and ReLU after each hidden layer, each view
-    normalised by itself, as in the released code. Layers before a BatchNorm have no biases: it would cancel them."""
+    """Project [pairs, views, width] -> [pairs, views, out] by SLIP's MLP: BatchNorm and ReLU after each hidden layer.
 
-    def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = alone):
+    Each view is normalised by itself, as in the released code. Layers before a BatchNorm have no biases: it would
+    cancel them.
+    """
+
+    def __init__(self, width: int, head: SimCLR, gather: Callable[[Tensor], Tensor] = no_gather):
         layers = []
         for inward in (width, head.hidden):
             layers += [nn.Linear(inward, head.hidden, bias=False), BatchNorm(head.hidden, gather), nn.ReLU()]
@@ -52,14 +60,14 @@ class ProjectionHead(nn.Sequential):
 
 
 class EncodedViews(nn.Module):
-    """Give `views` [batch, 2, width], pooled and before the projection into the common space, and the head's
+    """Compute `views` [batch, 2, width], pooled and before the projection into the common space, and the head's
     weights."""
 
     def __init__(self, width: int, head: SimCLR):
         super().__init__()
         self.head = ProjectionHead(width, head)
 
-    def forward(self, towers: nn.Module, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         views = batch["views"]
         pooled = towers.vision.feature(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         # No parameters themselves: what is an output may become a leaf of its own.

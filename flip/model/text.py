@@ -1,10 +1,9 @@
-"""Build the text tower: a transformer with learned positions, non-autoregressive as FLIP's (section 3) and SigLIP's, or
-causal as CLIP's.
+"""Build the text tower: a transformer with learned positions, bidirectional as FLIP's (section 3), or causal as CLIP's.
 
-FLIP's released code attends to padding and reads its feature from the first position; the paper says neither. Here
-padding is never seen, and the feature is the mean over the caption's tokens, or the state of its last one: the end
-token, as in CLIP; or of its first: the start token, as in BERT and FLAVA. SigLIP's padding is end tokens, which are
-seen; the tokenizer puts them there (captions.fill).
+SigLIP's is bidirectional, too. FLIP's released code attends to padding and reads its feature from the first position;
+the paper says neither. Here padding is never attended to, and the feature is the mean over the caption's tokens, or the
+state of its last one: the end token, as in CLIP; or of its first: the start token, as in BERT and FLAVA. SigLIP's
+padding is end tokens, which are attended to; the tokenizer puts them there (captions.fill).
 """
 
 import torch
@@ -18,14 +17,15 @@ from flip.model.packing import PackedBatch
 from flip.model.transformer import Transformer
 
 
-def mean(x: Tensor, packing: PackedBatch) -> Tensor:
-    """Average each caption's states: packed [tokens, width] -> [batch, width]."""
+def mean_state(x: Tensor, packing: PackedBatch) -> Tensor:
+    """Average each caption's states: packed [tokens, width] -> [batch, width], zero where there is no token."""
     total = x.new_zeros(len(packing.valid), x.shape[1]).index_add(0, packing.indices // packing.slots, x)
     return total / packing.lengths.clamp(min=1)[:, None]
 
 
-def one(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
-    """Take each caption's state in a slot [batch]: packed [tokens, width] -> [batch, width], zero where it is empty."""
+def select_state(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
+    """Select each caption's state in slot `slot`, int64 [batch]: packed [tokens, width] -> [batch, width], zero where
+    the caption is empty."""
     return F.pad(x, (0, 0, 0, 1))[torch.where(packing.lengths > 0, packing.token(slot), len(x))]
 
 
@@ -33,7 +33,9 @@ def one(x: Tensor, packing: PackedBatch, slot: Tensor) -> Tensor:
 SLOTS = {"mean": None, "last": lambda lengths: lengths - 1, "first": torch.zeros_like}
 
 
-class TextTower(nn.Module):
+class TextEncoder(nn.Module):
+    """Encode captions of token ids, packed."""
+
     def __init__(self, model: Model, form: TextForm, vocabulary: int):
         super().__init__()
         self.slot = SLOTS[form.pooling]
@@ -43,9 +45,9 @@ class TextTower(nn.Module):
         self.transformer = Transformer(model.text, form, form.causal)
 
     def encode(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encode ids [batch, slots] that end in PAD into packed states [tokens, width], caption by caption.
+        """Encode ids, int64 [batch, slots] that end in PAD, into packed states [tokens, width], caption by caption.
 
-        `ids_keep` [batch, kept], ascending, names the slots that are not masked.
+        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all.
         """
         return self.transformer(*self.tokens(ids, ids_keep))
 
@@ -53,16 +55,16 @@ class TextTower(nn.Module):
         """Encode each caption, as for `encode`, into one vector [batch, width]; zero where no token is kept."""
         x, packing = self.tokens(ids, ids_keep)
         if self.slot is None:
-            return mean(self.transformer(x, packing), packing)
+            return mean_state(self.transformer(x, packing), packing)
         slot = self.slot(packing.lengths)
         if packing.min_length:
             return self.transformer(x, packing, slot)
-        return one(self.transformer(x, packing), packing, slot)
+        return select_state(self.transformer(x, packing), packing, slot)
 
-    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor) -> tuple[Tensor, PackedBatch]:
+    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor | None) -> tuple[Tensor, PackedBatch]:
         """Encode ids into packed states before the last LayerNorm [tokens, width], and say where each belongs.
 
-        Tokens that are `masked`, bool [batch, slots], became `mask` [width] and kept their positions.
+        Tokens that are `masked`, bool [batch, slots], are replaced by `mask` [width] and keep their positions.
         """
         x, packing = self.tokens(ids, None, masked, mask)
         return self.transformer.pre_norm_states(x, packing), packing
@@ -70,12 +72,13 @@ class TextTower(nn.Module):
     def tokens(
         self, ids: Tensor, ids_keep: Tensor | None, masked: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, PackedBatch]:
-        """Embed what the blocks see, packed [tokens, width], and say where each token belongs."""
+        """Embed the input of the blocks, packed [tokens, width], and say where each token belongs; arguments as of
+        `encode` and `pre_norm_states`."""
         slots = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if ids_keep is None else ids_keep
         ids = ids.gather(1, slots)
         packing = PackedBatch.from_mask(ids != PAD)
         x = self.embed(packing.pack(ids))
-        if masked is not None:
+        if masked is not None and mask is not None:
             x = torch.where(packing.pack(masked)[:, None], mask.to(x.dtype), x)
         x = x + self.positions(packing.pack(slots))
         if self.embedding_norm is not None:

@@ -1,10 +1,11 @@
 """Build the only transformer: pre-LayerNorm blocks, used by both towers and the decoders.
 
-It works on dense sequences [batch, slots, width] and, where captions differ in length, on packed ones: the real
-tokens of all captions one after another [tokens, width], with a PackedBatch saying where each belongs. Everything but
-the attention itself then costs nothing for padding.
+It works on dense sequences [batch, slots, width] and, where captions differ in length, on packed ones: the tokens of
+all captions one after another [tokens, width], with a PackedBatch saying where each belongs. Everything but the
+attention itself then costs nothing for padding.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -30,21 +31,27 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 class QuickGELU(nn.Module):
-    """The approximation that OpenAI's CLIP was trained with (Hendrycks and Gimpel, 2016, section 2)."""
+    """Compute the approximation of GELU that OpenAI's CLIP was trained with (Hendrycks and Gimpel, 2016, section 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (1.702 * x).sigmoid()
 
 
-ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh"), "quick_gelu": QuickGELU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+}
 
 
 def mlp(width: int, activation: str) -> nn.Sequential:
+    """Build the MLP of a block, [..., width] -> [..., width], with a hidden layer of 4 x width."""
     return nn.Sequential(nn.Linear(width, 4 * width), ACTIVATIONS[activation](), nn.Linear(4 * width, width))
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; padding is never attended to, and later tokens are not where it is `causal`."""
+    """Compute multi-head self-attention; padding is never attended to, and later tokens are not where it is
+    `causal`."""
 
     def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
@@ -67,7 +74,7 @@ class Attention(nn.Module):
         return self.out(x if packing is None else packing.pack(x))
 
     def one_query(self, x: Tensor, packing: PackedBatch | None, slot: Tensor) -> Tensor:
-        """[batch, width]: what each row's token in slot `slot` [batch] sees; no other has a query."""
+        """Attend from each row's token in slot `slot`, int64 [batch], alone: [batch, width]."""
         (query, others), (shift, shifts) = (
             part.tensor_split([x.shape[-1]]) for part in (self.qkv.weight, self.qkv.bias)
         )
@@ -84,6 +91,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """Apply pre-LayerNorm attention and MLP, each with a residual connection."""
+
     def __init__(self, tower: Tower, form: Blocks, causal: bool):
         super().__init__()
         self.norm1 = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
@@ -92,17 +101,19 @@ class Block(nn.Module):
         self.mlp = mlp(tower.width, form.activation)
 
     def forward(self, x: Tensor, packing: PackedBatch | None, slot: Tensor | None = None) -> Tensor:
-        """All tokens; or of each row the one in slot `slot` [batch], all that is read after the last block."""
+        """Compute all tokens, or of each row the one in slot `slot`, int64 [batch], where only that is read after the
+        last block."""
         before = x if slot is None else select_token(x, packing, slot)
         x = before + self.attention(self.norm1(x), packing, slot)
         return x + self.mlp(self.norm2(x))
 
 
 class Transformer(nn.Module):
-    """Blocks and a final LayerNorm; shapes stay as they come.
+    """Apply blocks and a final LayerNorm; shapes stay as they are.
 
-    With `recompute`, training keeps only what goes into each block, and computes the rest again on the way back. On a
-    CPU a large batch goes through all blocks part by part, forth and back, unless `chunk_on_cpu` is off.
+    With `recompute` (activation checkpointing), training keeps only the input of each block, and computes the rest
+    again in the backward pass. On a CPU a large batch goes through all blocks in chunks of rows, forward and backward,
+    unless `chunk_on_cpu` is off.
     """
 
     def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
@@ -112,12 +123,12 @@ class Transformer(nn.Module):
         self.recompute, self.chunk_on_cpu = False, True
 
     def forward(self, x: Tensor, packing: PackedBatch | None = None, slot: Tensor | None = None) -> Tensor:
-        """All tokens; or of each row the one in slot `slot` [batch]: [batch, width]. Then the last block does no
-        more."""
+        """Compute all tokens, dense [batch, slots, width] or packed [tokens, width]; or of each row the one in slot
+        `slot`, int64 [batch]: [batch, width], for which the last block does no more."""
         return self.norm(self.pre_norm_states(x, packing, slot))
 
     def pre_norm_states(self, x: Tensor, packing: PackedBatch | None = None, slot: Tensor | None = None) -> Tensor:
-        """Before the final LayerNorm."""
+        """Compute the states before the final LayerNorm; arguments and shapes as of `forward`."""
         if not self.chunk_on_cpu or x.device.type != "cpu":
             return self._through(x, packing, slot)
         done = [self._through(*part) for part in split_rows(x, packing, slot, PART)]
@@ -133,7 +144,8 @@ class Transformer(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Xavier-uniform matrices (q, k, v as one), zero biases, N(0, 0.02) embeddings; to be used with `apply`."""
+    """Initialize a module: Xavier-uniform matrices (q, k, v as one), zero biases, N(0, 0.02) embeddings; for
+    `apply`."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

@@ -1,5 +1,6 @@
-"""Build the two towers with their projections into the common space, scale and bias of the logits, and what the
-objectives train beside them; each only where the parameters ask for it.
+"""Build the two towers with their projections into the common space, logit scale and bias, and the objectives' modules.
+
+Each is there only where the parameters ask for it.
 """
 
 import math
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 
 from flip import losses
 from flip.config.schema import Params
-from flip.data.batch_types import PAD, PAIRS, kind
-from flip.model.masking import Order, mask_patches, mask_tokens
-from flip.model.text import TextTower
+from flip.data.batch_types import PAD, PAIRS, batch_type
+from flip.model.masking import MaskOrder, mask_patches, mask_tokens
+from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision, initialize
-from flip.model.vision import VisionTower
+from flip.model.vision import VisionEncoder
 
 Batch = dict[str, Tensor]
 
@@ -32,17 +33,17 @@ CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpo
 class TwoTowers(nn.Module):
     """Hold `vision` and `text`, which are None where no loss reads that side, and what ties them where a loss does.
 
-    `decoder` and `passes`, by section, are the modules of objectives (flip.losses.Objective.module); MAE's decoder
-    stands apart in checkpoints, and nowhere else.
+    `decoder` and `passes`, by section, are the modules of objectives (flip.losses.Objective.module); MAE's decoder has
+    a name of its own in checkpoints, and nowhere else.
     """
 
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         model, form = params.model, params.form
         self.params = params
-        self.vision = VisionTower(model, form.vision) if params.has_image_tower else None
-        self.text = TextTower(model, form.text, vocabulary) if params.has_text_tower else None
-        self.image_projection = nn.Identity()
+        self.vision = VisionEncoder(model, form.vision) if params.has_image_tower else None
+        self.text = TextEncoder(model, form.text, vocabulary) if params.has_text_tower else None
+        self.image_projection: nn.Module = nn.Identity()
         if params.aligned:
             self.image_projection = projection(model.vision.width, params.embedding, form.vision.projection)
             self.text_projection = projection(model.text.width, params.embedding, form.text.projection)
@@ -62,35 +63,49 @@ class TwoTowers(nn.Module):
 
     @property
     def image_tower(self) -> nn.ModuleDict:
-        """What gives image features, by the same names: it can be loaded, or locked, by itself."""
-        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})
+        """Collect what computes image features, by the same names: it can be loaded, or locked, by itself."""
+        return nn.ModuleDict({"vision": self.vision, "image_projection": self.image_projection})  # type: ignore[dict-item]
 
     @property
     def text_tower(self) -> nn.ModuleDict:
-        """What gives text features; without a common space, the tower alone."""
+        """Collect what computes text features; without a common space, the tower alone."""
         parts = ("text", "text_projection") if self.params.aligned else ("text",)
         return nn.ModuleDict({name: getattr(self, name) for name in parts})
 
     def project_image(self, encoded: Tensor) -> Tensor:
+        """Pool and project encoded tokens [batch, kept, width] of the vision tower into image features [batch,
+        embedding]."""
+        assert self.vision is not None
         return self.image_projection(self.vision.pool(encoded))
 
     def encode_image(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Image features [batch, embedding], not normalised, of uint8 images [batch, height, width, 3]."""
+        """Compute image features [batch, embedding], not normalised, of uint8 images [batch, height, width, 3].
+
+        `ids_keep`, int64 [batch, kept], names the patches that are not masked; None: all.
+        """
+        assert self.vision is not None
         return self.image_projection(self.vision.feature(images, ids_keep))
 
     def encode_text(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Text features [batch, embedding], not normalised, of token ids [batch, slots] padded with PAD."""
+        """Compute text features [batch, embedding], not normalised, of token ids int64 [batch, slots] padded with PAD.
+
+        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all.
+        """
+        assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep))
 
     @property
     def scale(self) -> Tensor:
-        """Logit scale (1 / temperature)."""
+        """Return the logit scale (1 / temperature), a scalar."""
         return self.log_scale.exp()
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Puts the scale back to between 1 and its limit, where it has one. This is for after each step: a clamp of
-        what is computed would leave no gradient to come back by (open_clip clamps the parameter, too)."""
+        """Clamp the logit scale to between 1 and its limit, where it has one.
+
+        This is for after each step: clamping within the forward would leave no gradient to come back by (open_clip
+        clamps the parameter, too).
+        """
         if self.params.aligned and (limit := self.params.logits.max_scale) is not None:
             self.log_scale.clamp_(0, math.log(limit))
 
@@ -104,22 +119,24 @@ class TwoTowers(nn.Module):
     def forward(
         self, batch: Batch, seed: int, features_only: bool = False, start_gather: Callable | None = None
     ) -> Batch:
-        """Compute what the objectives need from a batch of images, ids and positions (in the training order). In place
-        of images there may be the features [batch, embedding] that a locked image tower has for them. What is for pairs
-        is left out where the batch has images or captions alone.
+        """Compute what the objectives read from a batch of images, ids and positions (in the training order).
 
-        With `features_only`, only what losses over the global batch read. `start_gather` is called with image features
-        before text features are computed; `gathered` is what it returns.
+        In place of images there may be the features [batch, embedding] that a locked image tower has for them. Outputs
+        for pairs are left out where the batch has images or captions alone.
+
+        With `features_only`, only what losses over the global batch read is computed. `start_gather` is called with
+        image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
+        what it returns.
         """
-        batch_type, heads = kind(batch), {}
+        kind, heads = batch_type(batch), {}
         for name, head in self.heads().items():
             objective = self.objectives[name]
-            if batch_type in objective.reads(self.params) and (
+            if kind in objective.reads(self.params) and (
                 not features_only or objective.scope is losses.Scope.GLOBAL_BATCH
             ):
                 heads[name] = head
-        towers = Forward(self, batch, seed, reads_patches="reconstruction" in heads)
-        outputs = towers.aligned(start_gather) if self.params.aligned and batch_type == PAIRS else {}
+        towers = Forward(self, batch, seed, reads_patches=any(self.objectives[name].reads_patches for name in heads))
+        outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
         for head in heads.values():
             outputs |= head(towers, batch, seed)
         return outputs
@@ -128,7 +145,7 @@ class TwoTowers(nn.Module):
 class Forward:
     """Compute each part of the towers' forward over a batch once, when it is first read.
 
-    `vision` and `text` are the towers themselves, for objectives that show them something else. Where an objective
+    `vision` and `text` are the towers themselves, for objectives that give them another input. Where an objective
     `reads_patches`, image features are made of the states that it reads, too.
     """
 
@@ -137,8 +154,8 @@ class Forward:
         self.vision, self.text, self.params = model.vision, model.text, model.params
 
     @cached_property
-    def order(self) -> Order | None:
-        """Draw which patches the batch's positions keep; None where all are."""
+    def order(self) -> MaskOrder | None:
+        """Draw which patches the batch's positions keep; None where all are kept."""
         params = self.params
         if not params.masking.image:
             return None
@@ -151,11 +168,12 @@ class Forward:
     @cached_property
     def encoded(self) -> Tensor:
         """Encode the kept patches [batch, kept, width], after a class token where the tower has one."""
+        assert self.vision is not None
         return self.vision(self.batch["images"], self._ids_keep)
 
     @cached_property
     def image(self) -> Tensor:
-        """Give image features [batch, embedding] of unit length."""
+        """Compute image features [batch, embedding] of unit length."""
         features = self.batch.get("features")
         if features is None and self.reads_patches:
             features = self.model.project_image(self.encoded)
@@ -165,7 +183,7 @@ class Forward:
 
     @cached_property
     def text_features(self) -> Tensor:
-        """Give text features [batch, embedding] of unit length, of the tokens that are kept."""
+        """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
         params, ids, kept = self.params, self.batch["ids"], None
         if params.masking.text:
             policy = params.masking.text_policy
@@ -173,7 +191,7 @@ class Forward:
         return F.normalize(full_precision(self.model.encode_text(ids, kept)), dim=-1)
 
     def aligned(self, start_gather: Callable | None) -> dict:
-        """Give image and text features [batch, embedding] of unit length, the logits' scale and, if any, bias."""
+        """Compute image and text features [batch, embedding] of unit length, the logits' scale and, if any, bias."""
         outputs = {"image": self.image}
         if start_gather:
             outputs["gathered"] = start_gather(outputs["image"])

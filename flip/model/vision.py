@@ -1,6 +1,7 @@
-"""Build the vision tower: a ViT whose form is FLIP's (section 3: no extra LayerNorm, fixed 2-D sine-cosine
-positions, average
-pooling), CLIP's (class token, extra LayerNorm, learned positions) or SigLIP's (attention pooling, learned positions).
+"""Build the vision tower: a ViT in the form of FLIP, CLIP or SigLIP.
+
+FLIP's (section 3) has no extra LayerNorm, fixed 2-D sine-cosine positions and average pooling; CLIP's a class token, an
+extra LayerNorm and learned positions; SigLIP's attention pooling and learned positions.
 
 Max pooling is CLIPpy's (Ranasinghe et al. 2022, arXiv 2210.09996): the largest value of each channel over the patches.
 MAE-CLIP (Weers et al. 2023, arXiv 2301.07836) compares class token, MAP, GAP (the mean) and MAX, which it calls
@@ -20,19 +21,21 @@ from flip.model.transformer import Transformer, mlp
 
 
 def statistics(form: VisionForm) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [3] that bytes (0 to 255) are normalised by."""
+    """Return mean and standard deviation, float64 [3] each, that bytes (0 to 255) are normalised by."""
     return 255 * torch.tensor(form.mean, dtype=torch.float64), 255 * torch.tensor(form.std, dtype=torch.float64)
 
 
 def sincos_line(width: int, count: int) -> Tensor:
-    """Fixed 1-D positions [count, width], float64: half sines, half cosines (Vaswani et al. 2017, section 3.5)."""
+    """Return fixed 1-D positions float64 [count, width]: half sines, half cosines (Vaswani et al. 2017, section
+    3.5)."""
     frequencies = 10000.0 ** -(torch.arange(width // 2, dtype=torch.float64) / (width / 2))
     angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
-    """Fixed 2-D positions [grid^2, width], row by row (MAE, appendix): half for the row, half for the column."""
+    """Return fixed 2-D positions float32 [grid^2, width], row by row (MAE, appendix): half for the row, half for the
+    column."""
     one = sincos_line(width // 2, grid)
     rows = one.repeat_interleave(grid, dim=0)
     columns = one.repeat(grid, 1)
@@ -40,22 +43,23 @@ def sincos_positions(width: int, grid: int) -> Tensor:
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """[batch, height, width, 3] -> [batch, patches, patch * patch * 3], patches row by row."""
+    """Split images [batch, height, width, 3] into patches [batch, patches, patch * patch * 3], row by row."""
     x = images.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # [batch, rows, patch, columns, patch, 3]
     return x.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
 def unpatchify(patches: Tensor, patch: int) -> Tensor:
-    """[batch, patches, patch * patch * 3] of square images -> [batch, height, width, 3]: undoes `patchify`."""
+    """Join patches [batch, patches, patch * patch * 3] of square images into [batch, height, width, 3]: undo
+    `patchify`."""
     grid = math.isqrt(patches.shape[1])
     x = patches.unflatten(2, (patch, patch, 3)).unflatten(1, (grid, grid))  # [batch, rows, columns, patch, patch, 3]
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 class AttentionPooling(nn.Module):
-    """Pool by multi-head attention: one learned query looks at all tokens (SigLIP's MAP head; Zhai et al. 2022).
+    """Pool by multi-head attention: one learned query attends to all tokens (SigLIP's MAP head; Zhai et al. 2022).
 
-    It has as many heads as its tower, no residual around the attention, and none of the positions.
+    It has as many heads as its tower, no residual around the attention, and no position embeddings.
     """
 
     def __init__(self, tower: Tower, form: Blocks):
@@ -77,7 +81,13 @@ class AttentionPooling(nn.Module):
         return x + self.mlp(self.norm(x))
 
 
-class VisionTower(nn.Module):
+class VisionEncoder(nn.Module):
+    """Encode uint8 images as tokens of their patches, after a class token where the form has one."""
+
+    mean: Tensor
+    std: Tensor
+    positions: Tensor
+
     def __init__(self, model: Model, form: VisionForm):
         super().__init__()
         self.patch, self.form = model.patch, form
@@ -91,7 +101,7 @@ class VisionTower(nn.Module):
         self._build_tokens(width, model)
 
     def _build_tokens(self, width: int, model: Model) -> None:
-        """Positions and class token, which has none of its own: two learned vectors would only be added."""
+        """Build positions and class token, which has no position: two learned vectors would only be added."""
         std = width**-0.5  # CLIP's and SigLIP's released code
         self.class_token = None
         if self.form.positions == "sincos":
@@ -102,30 +112,35 @@ class VisionTower(nn.Module):
             self.class_token = nn.Parameter(std * torch.randn(width))
 
     def normalize(self, patches: Tensor) -> Tensor:
-        """uint8 pixels as floats of about unit variance, same shape."""
+        """Convert patches of uint8 pixels [..., patch * patch * 3] to floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std
 
     def forward(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """Encoded tokens [batch, kept, width] of uint8 images [batch, height, width, 3]: patches, after a class
-        token."""
+        """Encode uint8 images [batch, height, width, 3] as tokens [batch, kept, width]: patches, after a class token.
+
+        `ids_keep`, int64 [batch, kept], names the patches that are not masked; None: all.
+        """
         return self.transformer(self.tokens(images, ids_keep))
 
     def feature(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """One vector per picture [batch, width], where its tokens are not read: `pool` of `forward`, for less."""
+        """Encode each image as one vector [batch, width]: `pool` of `forward`, at less cost where tokens are not
+        read."""
         if self.class_token is None:
             return self.pool(self(images, ids_keep))
         x = self.tokens(images, ids_keep)
         return self.transformer(x, slot=torch.zeros(len(x), dtype=torch.long, device=x.device))
 
-    def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor) -> Tensor:
-        """Of all patches, before the last LayerNorm [batch, slots, width]; those that are `masked`, bool [batch,
-        patches], became `mask` [width]."""
+    def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor | None) -> Tensor:
+        """Encode all patches into states before the last LayerNorm [batch, slots, width].
+
+        Patches that are `masked`, bool [batch, patches], are replaced by `mask` [width] and keep their positions.
+        """
         return self.transformer.pre_norm_states(self.tokens(images, None, masked, mask))
 
     def tokens(
         self, images: Tensor, ids_keep: Tensor | None = None, masked: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """What goes into the blocks [batch, kept, width]: patches, after a class token.
+        """Compute the input of the blocks [batch, kept, width]: embedded patches, after a class token.
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
@@ -136,7 +151,7 @@ class VisionTower(nn.Module):
             patches = patches[torch.arange(len(patches), device=patches.device)[:, None], ids_keep]
             positions = positions[ids_keep]
         x = self.embed(self.normalize(patches))
-        if masked is not None:
+        if masked is not None and mask is not None:
             x = torch.where(masked[:, :, None], mask.to(x.dtype), x)
         x = x + positions
         if self.class_token is not None:
@@ -144,11 +159,11 @@ class VisionTower(nn.Module):
         return x if self.pre_norm is None else self.pre_norm(x)
 
     def patches(self, encoded: Tensor) -> Tensor:
-        """Encoded tokens without the class token [batch, kept patches, width]."""
+        """Drop the class token of encoded tokens: [batch, kept patches, width]."""
         return encoded if self.class_token is None else encoded[:, 1:]
 
     def pool(self, encoded: Tensor) -> Tensor:
-        """One vector per picture [batch, width] from its encoded tokens."""
+        """Pool encoded tokens [batch, kept, width] into one vector per image [batch, width]."""
         if self.attention_pooling is not None:
             return self.attention_pooling(encoded)
         if self.form.pooling == "max":

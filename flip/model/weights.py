@@ -1,4 +1,4 @@
-"""The weights of a finished run, as safetensors."""
+"""Read and write the weights of a finished run, as safetensors."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -12,17 +12,18 @@ from flip.files import read_json, write_atomic
 FACTS = "training.json"  # beside weights that were trained here; says, among other things, their file's SHA-256
 
 
-def packed(weights: dict[str, Tensor]) -> bytes:
-    """Gives what a file of these weights holds."""
+def serialize(weights: dict[str, Tensor]) -> bytes:
+    """Return the bytes of a file of these weights."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
-def save_weights(path, weights: dict[str, Tensor]) -> None:
-    write_atomic(path, packed(weights))
+def save_weights(path: str | Path, weights: dict[str, Tensor]) -> None:
+    """Write weights to a safetensors file, atomically."""
+    write_atomic(path, serialize(weights))
 
 
-def read_weights(path) -> dict[str, Tensor]:
-    """Reads a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a file of weights, which has to be the one that `FACTS` beside it describes, if that is there.
 
     Raises:
         ValueError: a file cut short, or other content than was written.
@@ -41,9 +42,10 @@ def read_weights(path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
 
 
-def load_weights(path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
-    """Copies the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored. A part of the
-    model named `optional` stays as it is where the file has nothing of it.
+def load_weights(path: str | Path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
+    """Copy the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
+
+    A part of the model named `optional` stays as it is where the file has nothing of it.
 
     Raises:
         ValueError: as `read_weights`, a missing weight, or one of another shape.

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS, kind
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
 from flip.losses import Scope, Setting, named_losses, objectives, readers, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
@@ -31,7 +31,7 @@ from flip.plan.counts import Cost, Counted, Encoding, Uncounted, Weights, way_of
 from flip.plan.work import changed, vocabulary
 from flip.train.gradcache import is_shared
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run
+from flip.train.step import TrainingRun
 
 Batch = dict[str, Tensor]
 FAKE = FakeTensorMode()
@@ -131,16 +131,16 @@ def make_model(params: Params) -> TwoTowers:
     return model
 
 
-_runs: dict[str, Run] = {}
+_runs: dict[str, TrainingRun] = {}
 
 
-def make_run(params: Params) -> Run:
+def make_run(params: Params) -> TrainingRun:
     """Build a variant in training, neither compiled nor cut; the last one is kept, as parts of several sizes ask."""
     if (key := way_of_training(params)) not in _runs:
         plain = {"batch": 1, "batch_scale": 1, "micro_batch": None, "compile": False, "shard_weights": False}
         params = changed(params, "train", **plain, precision=params.train.autocast)
         _runs.clear()
-        _runs[key] = Run(params, SimpleNamespace(), make_model(params), 10**9, 0, ProcessGroup())
+        _runs[key] = TrainingRun(params, SimpleNamespace(), make_model(params), 10**9, 0, ProcessGroup())
     return _runs[key]
 
 
@@ -155,12 +155,12 @@ def make_ids(params: Params, pairs: int) -> Tensor:
 
 def make_batch(params: Params, pairs: int) -> Batch:
     """Return a batch as the loader gives it, of the one type that `params` has a share of (flava.mix)."""
-    (batch_type,), batch = params.mix.shares if params.mix else [PAIRS], {"positions": torch.arange(pairs)}
-    if batch_type != TEXTS and params.image_tower.locked:
+    (kind,), batch = params.mix.shares if params.mix else [PAIRS], {"positions": torch.arange(pairs)}
+    if kind != TEXTS and params.image_tower.locked:
         batch["features"] = torch.empty(pairs, params.embedding)
-    elif batch_type != TEXTS:
+    elif kind != TEXTS:
         batch["images"] = make_images(params, pairs)
-    if batch_type != IMAGES:
+    if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
     if any(one.views(params) for one in wanted(params).values()):
         batch["views"] = make_images(params, pairs, 2)
@@ -239,7 +239,7 @@ def count_step(params: Params, part: int, pairs: int, processes: int, device: st
         )
 
 
-def held(run: Run, batch: Batch) -> Iterator[Tensor]:
+def held(run: TrainingRun, batch: Batch) -> Iterator[Tensor]:
     """Give what is there before a step begins."""
     yield from batch.values()
     yield from run.model.buffers()
@@ -263,7 +263,7 @@ def make_leaves(outputs: Batch, pairs: int, whole: bool) -> Batch:
     return leaves
 
 
-def count_loss(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
     """Count the losses over the whole batch of so many processes, forth and back; and name the leaves that they read.
 
     From two processes on, each more adds the same: so many tiles of the logits, and so many rows of features.
@@ -276,9 +276,9 @@ def count_loss(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[C
     return Cost(*grown), read
 
 
-def count_loss_of(run: Run, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss_of(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
     """Count as `count_loss`, each process's tiles and rows."""
-    every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, kind(batch))
+    every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, batch_type(batch))
     if not (over_batch := [one for one in every if one.scope is Scope.GLOBAL_BATCH]):
         return Cost(0, 0), []
     leaves = {name: leaf.detach().requires_grad_(leaf.requires_grad) for name, leaf in leaves.items()}

@@ -143,8 +143,8 @@ def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
     for role, place in baseline.evaluate.sets.items():
         yield at.test_set(role), DATA["test_sets"].at(place)
     yield at.codebook, CODEBOOK
-    for spoken in {params.captions.spoken for params in variants.values() if params.captions.translated}:
-        yield at.translations(spoken), TRANSLATIONS.at(baseline.source.table)
+    for key in {params.captions.language_key for params in variants.values() if params.captions.translated}:
+        yield at.translations(key), TRANSLATIONS.at(baseline.source.table)
     for language, place in baseline.evaluate.languages.items():
         yield at.translated_set(language), TRANSLATED_SET.at(place)
 

@@ -10,7 +10,7 @@ from flip.metrics.names import FINETUNED, PROBE, Metric
 
 def _image_tower(params: Params) -> str:
     tower = params.image_tower
-    how = " locked" if tower.locked else f" at {tower.lr_scale:g} x the learning rate" if tower.lags else ""
+    how = " locked" if tower.locked else f" at {tower.lr_scale:g} x the learning rate" if tower.has_lower_lr else ""
     return f"{tower.weights}{how}" if tower.weights else ""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from flip.config.faults import nearest
 from flip.data.batch_types import PAD
 from flip.data.images import decode
-from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate.distinct import encode_texts
 from flip.evaluate.inputs import read, read_model
@@ -248,7 +248,7 @@ class Viewer:
     def spelled(self, sentence: str) -> str | None:
         """Return a sentence as the model's tokens; None for a tokenizer that does not name them (CLIP's)."""
         captions = self.params.captions
-        tokenizer = Tokenizer(tokenizer_path(self.data, captions), self.params.model.tokens, captions)
+        tokenizer = CaptionTokenizer(tokenizer_path(self.data, captions), self.params.model.tokens, captions)
         if tokenizer.stored["definition"] is None:
             return None
         names = {number: token for token, number in tokenizer.stored["definition"]["model"]["vocab"].items()}

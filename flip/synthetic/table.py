@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from flip.config.schema import Params
 from flip.data import table
-from flip.data.columns import require
+from flip.data.columns import require_columns
 from flip.synthetic import world
 
 
@@ -20,7 +20,7 @@ def batches(params: Params) -> table.Batches:
         ValueError: the source's filters need a column that the synthetic data set does not have.
     """
     names = [params.source.url_column, params.source.caption_column]
-    require(params.source, "the world's URL table", names)
+    require_columns(params.source, "the world's URL table", names)
     rows = world.urls(params.world)
     while chunk := list(islice(rows, table.BATCH)):
         yield pa.table(list(zip(*chunk, strict=True)), names=names)

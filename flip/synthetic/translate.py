@@ -12,7 +12,7 @@ from flip.synthetic import world
 from flip.synthetic.languages.spoken import LANGUAGES
 
 
-def from_world(params: Params, languages: list[str], urls: pa.Array) -> translate.Said:
+def from_world(params: Params, languages: list[str], urls: pa.Array) -> translate.Translator:
     """Return a function that gives the caption of a URL in a language."""
     return lambda url, language: world.caption(params.world, world.row_of(url), LANGUAGES[language])
 

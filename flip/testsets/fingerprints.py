@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from flip.data.fingerprints import HASHES, SIDE, chunks, hashed, looks, write
+from flip.data.fingerprints import HASHES, SIDE, chunks, hash_images, perceptual_hash, write
 from flip.data.images import decode
 from flip.data.shard import PICTURES
 from flip.files import read_json
@@ -31,7 +31,7 @@ def looks_of_decoded(picture: bytes, where: str) -> bytes:
         ValueError: nothing decodes it.
     """
     grey = np.asarray(decode(picture, where).convert("L"))
-    return looks(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
+    return perceptual_hash(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
 
 
 def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
@@ -44,7 +44,7 @@ def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
         pictures = [encoded_picture(content, where) for where, content in some]
         rows = [
             {"set": name, "sha256": sha256(picture).digest(), "looks": value or looks_of_decoded(picture, where)}
-            for picture, value, (where, _) in zip(pictures, hashed(pictures), some, strict=True)
+            for picture, value, (where, _) in zip(pictures, hash_images(pictures), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
 

@@ -13,7 +13,7 @@ import torch
 
 from flip.config.frozen import dump, load
 from flip.config.schema import Params
-from flip.data.feature_cache import Features
+from flip.data.feature_cache import FeatureCache
 from flip.data.translations import translations_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
@@ -28,7 +28,8 @@ REMEDY = (
 )
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
@@ -53,9 +54,9 @@ def main(argv=None):
     torch.set_num_threads(options.threads)
     try:
         params = load(options.params)
-        world = start(params.train.stall_minutes)
-        train(options, params, world)
-        stop(world)
+        group = start(params.train.stall_minutes)
+        train(options, params, group)
+        stop(group)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         parser.exit(INTERRUPTED)
@@ -68,12 +69,12 @@ def main(argv=None):
 
 
 def out_of_memory(error: Exception) -> bool:
-    """torch has a class of its own for a GPU's memory alone."""
+    """Tell whether memory ran out: torch has an error class for a GPU's memory alone."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def features_of(options, params: Params, manifest: dict) -> Features | None:
-    """Those of a locked image tower, where they were computed before.
+def features_of(options: argparse.Namespace, params: Params, manifest: dict) -> FeatureCache | None:
+    """Open the cached features of a locked image tower, or return None where none are given.
 
     Raises:
         ValueError: options that do not fit the parameters, or each other.
@@ -89,25 +90,26 @@ def features_of(options, params: Params, manifest: dict) -> Features | None:
         return None
     if not tower.locked:
         raise ValueError(f"--features {options.features}: image_tower.lr_scale = {tower.lr_scale} trains the tower")
-    return Features(options.features, manifest, file_hash(options.image_tower), params.embedding)
+    return FeatureCache(options.features, manifest, file_hash(options.image_tower), params.embedding)
 
 
-def train(options, params: Params, world: ProcessGroup) -> None:
-    """Goes on in the folder of checkpoints that belongs to these inputs, which ends with the run."""
+def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
+    """Train in the folder of checkpoints that belongs to these inputs, resuming there; it is deleted when the run has
+    ended."""
     manifest = read_json(options.data / "manifest.json")
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
-    spoken = translations_path(options.data, params.captions)
+    translations = translations_path(options.data, params.captions)
     towers = options.image_tower, options.text_tower
-    files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, spoken
+    files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, translations
     inputs = [file_hash(path) if path else "none" for path in files]
-    if world.first:
+    if group.first:
         workspace(options.checkpoints, " ".join([manifest["id"], str(options.seed), *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
-    world.barrier()
+    group.barrier()
     begin = Begin(options.start, options.tokenizer, options.image_tower, features, options.text_tower)
-    pretrain(params, options.data, manifest, options.seed, world, options.checkpoints, options.out, begin)
-    world.barrier()
-    if world.first:
+    pretrain(params, options.data, manifest, options.seed, group, options.checkpoints, options.out, begin)
+    group.barrier()
+    if group.first:
         shutil.rmtree(options.checkpoints)
 
 

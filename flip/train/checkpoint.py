@@ -1,4 +1,4 @@
-"""Checkpoints of a run in progress: written beside the training, each whole or not there at all."""
+"""Write and read checkpoints of a run in progress: in the background, each complete or not there at all."""
 
 import io
 import sys
@@ -13,13 +13,13 @@ from flip.data.checksum import checked, read_checked
 from flip.files import workspace_inputs
 
 
-def snapshot(state):
-    """A copy in main memory, which training goes on without changing."""
+def snapshot(state: dict) -> dict:
+    """Copy a state's tensors to main memory, so that training does not change them."""
     return tree_map(lambda x: x.detach().to("cpu", copy=True) if isinstance(x, Tensor) else x, state)
 
 
 def load_state(path: Path) -> dict:
-    """Reads a state into main memory.
+    """Read a state into main memory.
 
     Raises:
         ValueError: the file is not what was written.
@@ -29,15 +29,15 @@ def load_state(path: Path) -> dict:
 
 
 def _identity(path: Path) -> str:
-    """A checkpoint's name and the run whose folder it lies in, so that no other run's can stand in for it."""
+    """Return a checkpoint's name and the run whose folder it lies in, so that no other run's can stand in for it."""
     return f"{path.name} {workspace_inputs(path.parent)}"
 
 
 class Checkpoints:
-    """The newest `keep` states of a run, by samples seen; one process writes, all read.
+    """Keep the newest `keep` states of a run, by samples seen; one process writes, all read.
 
-    A write goes on while training does. One that fails (a full disk) is an error at the next `save` or `wait`, and
-    leaves the earlier ones whole.
+    Writes run in the background. One that fails (a full disk) is an error at the next `save` or `wait`, and leaves the
+    earlier checkpoints intact.
     """
 
     def __init__(self, folder: Path, keep: int, writes: bool = True):
@@ -46,12 +46,16 @@ class Checkpoints:
         self.pending: Future | None = None
         self.bad: set[Path] = set()
 
-    def there(self) -> list[Path]:
-        """Newest first."""
+    def paths(self) -> list[Path]:
+        """List the checkpoints' files, newest first."""
         return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
 
     def save(self, samples: int, state: dict) -> None:
-        """Begins to write; waits only for an earlier write that has not ended."""
+        """Start to write a state; wait only for an earlier write that has not ended.
+
+        Raises:
+            ValueError: as `wait`, for the earlier write.
+        """
         self.wait()
         if self.writes:
             self.pending = self.pool.submit(self._write, samples, snapshot(state))
@@ -59,17 +63,17 @@ class Checkpoints:
     def _write(self, samples: int, state: dict) -> None:
         path = self.folder / f"checkpoint-{samples:015d}.pt"
         with checked(path, _identity(path)) as file:
-            torch.save(state, file)
+            torch.save(state, file)  # type: ignore[arg-type]  # it calls write and flush alone
         self.bad.discard(path)
-        good = [one for one in self.there() if one not in self.bad]
+        good = [one for one in self.paths() if one not in self.bad]
         for one in good[self.keep :] + list(self.bad):
             one.unlink(missing_ok=True)
 
     def wait(self) -> None:
-        """Until the last write has ended.
+        """Wait until the last write has ended.
 
         Raises:
-            ValueError: it failed; what to do.
+            ValueError: it failed; the message says what to do.
         """
         pending, self.pending = self.pending, None
         try:
@@ -83,17 +87,17 @@ class Checkpoints:
             ) from None
 
     def newest(self) -> dict | None:
-        """Reads the newest state that is what was written, into main memory; None where there is none.
+        """Read the newest state that is what was written, into main memory; return None where there is none.
 
         Raises:
-            ValueError: there are some, and none of them is.
+            ValueError: there are checkpoints, and none of them can be read.
         """
-        for path in (paths := self.there()):
+        for path in (found := self.paths()):
             try:
                 return load_state(path)
             except Exception as error:  # of the disk, the digest, or another version of torch
                 self.bad.add(path)
                 print(f"{path}: cannot be read ({error}); the one before it is taken", file=sys.stderr)
-        if paths:
+        if found:
             raise ValueError(f"{self.folder}: none of its checkpoints can be read; delete it to train from the start")
         return None

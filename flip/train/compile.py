@@ -1,8 +1,8 @@
-"""What the blocks of a model in training compute with: compiled functions, and products of eight-bit numbers.
+"""Compile the blocks of a model in training, and let them multiply in float8.
 
-Only blocks: they are nearly all of a step, all of a tower's are the same function, compiled once, and they are what
-is split over processes and recomputed. Pictures keep their shape from step to step; the words of a batch do not, and
-are compiled for any number.
+Only blocks: they are nearly all of a step, all of a tower's are the same function, compiled once, and they are what is
+sharded over processes and recomputed. Images keep their shape from step to step; the number of tokens of a batch
+changes, and is compiled as dynamic.
 """
 
 import warnings
@@ -21,9 +21,10 @@ FLOAT8_SINCE = 8, 9  # compute capability of GPUs that multiply such numbers (Ad
 MULTIPLE = 16  # of both sides of a matrix that they multiply
 
 
-def prepare(model: nn.Module, train: Train, device) -> None:
-    """Lets a model's blocks compute as `train.precision` and `train.compile` say; its weights, their names and what
-    they compute, but for rounding, stay.
+def prepare(model: nn.Module, train: Train, device: str | torch.device) -> None:
+    """Change a model's blocks as `train.precision` and `train.compile` say.
+
+    Its weights and their names stay, and so does what it computes, up to rounding.
 
     Raises:
         ValueError: float8 without torchao.
@@ -35,11 +36,12 @@ def prepare(model: nn.Module, train: Train, device) -> None:
 
 
 def blocks(model: nn.Module) -> list[Block]:
+    """List the transformer blocks of a model."""
     return [module for module in model.modules() if isinstance(module, Block)]
 
 
-def compile_blocks(model: nn.Module, device, backend: str = "inductor") -> None:
-    """As one function each, without a way back into Python; says so, once, where nothing can be compiled."""
+def compile_blocks(model: nn.Module, device: str | torch.device, backend: str = "inductor") -> None:
+    """Compile each block as one function, without graph breaks; warn, once, where nothing can be compiled."""
     try:
         torch.compile(F.gelu, backend=backend)(torch.zeros(MULTIPLE, device=device))
     except Exception as error:  # of a compiler, a driver, a file system: each has its own
@@ -49,12 +51,14 @@ def compile_blocks(model: nn.Module, device, backend: str = "inductor") -> None:
     torch._dynamo.config.recompile_limit = FORMS
     for block in blocks(model):
         # What is called stays the module, whose hooks split weights over processes.
-        block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)
+        block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)  # type: ignore[method-assign]
 
 
 def multiply_in_float8(model: nn.Module, device: torch.device) -> None:
-    """The blocks' linear layers: inputs, weights and gradients, scaled by their largest value, have eight bits
-    (Micikevicius et al. 2022, arXiv 2209.05433), sums more. Where the device cannot, it is computed with that rounding.
+    """Convert the blocks' linear layers to float8 products (Micikevicius et al. 2022, arXiv 2209.05433).
+
+    Inputs, weights and gradients are scaled by their largest value and have eight bits; sums have more. Where the
+    device has no such products, they are emulated with the same rounding.
 
     Raises:
         ValueError: torchao is missing.
@@ -72,4 +76,5 @@ def multiply_in_float8(model: nn.Module, device: torch.device) -> None:
 
 
 def fits(layer: nn.Linear) -> bool:
+    """Tell whether both sides of a layer's matrix are multiples of what float8 products need."""
     return all(side % MULTIPLE == 0 for side in layer.weight.shape)

@@ -1,37 +1,51 @@
-"""A step in micro-batches whose gradients are those of the whole batch (GradCache: Gao et al. 2021, arXiv:2101.06983).
+"""Compute a step in micro-batches, with the gradients of the global batch (GradCache: Gao et al. 2021,
+arXiv:2101.06983).
 
-A contrastive loss needs the features of all pairs, so it is no mean over micro-batches. First all features are
-computed without a graph; the losses give the gradient of each feature; then each micro-batch is run again, with a
-graph, and passes its features' gradients on. One micro-batch's activations are held at a time, for one more forward
-pass. Masks follow the sample's position, so both passes see the same patches and words.
+A contrastive loss needs the features of all pairs, so it is no mean over micro-batches. First all features are computed
+without a graph; the losses give the gradient of each feature; then each micro-batch is run again, with a graph, and
+passes its features' gradients on. One micro-batch's activations are held at a time, at the cost of one more forward.
+Masks follow from a sample's position, so both forwards see the same patches and tokens.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from flip.losses import Scope, named_losses
+from flip.config.schema import Params
+from flip.losses import Objective, Scope, named_losses
 from flip.model.simclr import WEIGHT
+from flip.train.parallel import DDPModel, FSDPModel
 
 Batch = dict[str, Tensor]
 
 
+class SplitRun(Protocol):
+    """Describe what is read of a run (flip.train.step.TrainingRun)."""
+
+    params: Params
+    parallel: DDPModel | FSDPModel
+
+    def outputs(self, batch: Batch, features_only: bool = False) -> Batch: ...
+    def readers(self, batch: Batch) -> list[Objective]: ...
+
+
 def split(batch: Batch, size: int) -> list[Batch]:
-    """Micro-batches of `size` pairs; the last one may be smaller."""
+    """Split a batch into micro-batches of `size` pairs; the last one may be smaller."""
     pieces = zip(*(tensor.split(size) for tensor in batch.values()), strict=True)
     return [dict(zip(batch, piece, strict=True)) for piece in pieces]
 
 
 def is_shared(name: str, output: Tensor) -> bool:
-    """Whether an output is the same for all micro-batches: a number, or a weight that a loss over the global batch
+    """Tell whether an output is the same for all micro-batches: a scalar, or a weight that a loss over the global batch
     applies."""
     return not output.ndim or name.startswith(WEIGHT)
 
 
 @torch.no_grad()
 def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
-    """Compute what objectives over the global batch need, as leaves: features [pairs, ...], numbers and weights."""
+    """Compute what objectives over the global batch need, as leaves: features [pairs, ...], scalars and weights."""
     outputs = [forward(part, features_only=True) for part in parts]
     whole = {
         name: x if is_shared(name, x) else torch.cat([one[name] for one in outputs]) for name, x in outputs[0].items()
@@ -39,24 +53,27 @@ def embed(forward: Callable, parts: list[Batch]) -> dict[str, Tensor]:
     return {name: tensor.requires_grad_() for name, tensor in whole.items()}
 
 
-def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor:
-    """A number whose gradient with respect to a micro-batch's outputs is the one that its leaves have got.
+def pass_on(leaves: dict[str, Tensor], outputs: dict[str, Tensor], begin: int, share: float) -> Tensor | int:
+    """Return a scalar whose gradient with respect to a micro-batch's outputs is the gradient of its leaves.
 
-    What is the same for all micro-batches, such as the logit scale, has its gradient passed on by each in its share.
+    `begin` is the micro-batch's first row of the leaves. What is the same for all micro-batches, such as the logit
+    scale, has a `share` of its gradient passed on by each.
     """
-    total = 0
+    total: Tensor | int = 0
     for name, leaf in leaves.items():
+        assert leaf.grad is not None
         shared = is_shared(name, leaf)
         gradient = share * leaf.grad if shared else leaf.grad[begin : begin + len(outputs[name])]
         total = total + (outputs[name] * gradient).sum()
     return total
 
 
-def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
-    """Adds the gradients of a batch's losses to the parameters, `size` pairs at a time; returns the detached losses.
+def backward_in_parts(run: SplitRun, batch: Batch, size: int) -> dict[str, Tensor]:
+    """Add the gradients of a batch's losses to the parameters, `size` pairs at a time; return the detached losses by
+    name.
 
-    `run.outputs(part, features_only)` gives what `run.objectives`, or those over the global batch among them, read;
-    `run.replicas.exchange(last)` says in which backward pass gradients travel between processes.
+    `run.outputs(part, features_only)` computes what `run.objectives`, or those over the global batch among them, read;
+    `run.parallel.exchange(last)` says in which backward pass gradients are reduced over processes.
     """
     parts, pairs = split(batch, size), run.params.train.global_batch
     leaves, losses, chosen = {}, {}, run.readers(batch)
@@ -66,7 +83,7 @@ def backward_in_parts(run, batch: Batch, size: int) -> dict[str, Tensor]:
         sum(losses.values()).backward()
     separate, begin = [one for one in chosen if one.scope is Scope.SAMPLE], 0
     for part in parts:
-        with run.replicas.exchange(last=part is parts[-1]):
+        with run.parallel.exchange(last=part is parts[-1]):
             outputs = run.outputs(part)
             means = named_losses(separate, part, outputs, len(part["positions"]) / pairs)
             share = len(part["positions"]) / len(batch["positions"])

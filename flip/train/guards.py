@@ -1,10 +1,11 @@
-"""What ends a run that would otherwise go on in vain: numbers that are not finite, and steps that never end."""
+"""End a run that would otherwise go on in vain: on values that are not finite, or on steps that never end."""
 
 import faulthandler
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -13,23 +14,23 @@ import torch
 from torch import Tensor
 
 from flip.files import write_json
-from flip.train.parallel import own_part
+from flip.train.parallel import local_part
 
 STOP_FILE = "FLIP_STOP_FILE"
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; a checkpoint is written."""
+    """Say that the run was asked to stop; a checkpoint is written."""
 
 
 class Stop:
-    """Whether this process was asked to stop: by SIGTERM, or by a file whose name the environment gives.
+    """Hold whether this process was asked to stop: by SIGTERM, or by a file whose name the environment gives.
 
     A launcher uses the file, since torchrun keeps signals to itself.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signalled = False
         self.file = os.environ.get(STOP_FILE)
         self.looked = 0.0
@@ -41,13 +42,14 @@ class Stop:
             self.signalled = self.signalled or os.path.exists(self.file)
         return self.signalled
 
-    def on_signal(self, *_) -> None:
+    def on_signal(self, *_: object) -> None:
+        """Handle SIGTERM."""
         self.signalled = True
 
 
 @contextmanager
-def stoppable():
-    """A Stop that hears SIGTERM while the block runs."""
+def stoppable() -> Iterator[Stop]:
+    """Give a Stop that handles SIGTERM while the block runs."""
     stop = Stop()
     previous = signal.signal(signal.SIGTERM, stop.on_signal)
     try:
@@ -56,33 +58,36 @@ def stoppable():
         signal.signal(signal.SIGTERM, previous)
 
 
-def not_finite(losses: dict[str, Tensor], parameters) -> Tensor:
-    """1 where a loss of a step or a gradient is no number, else 0: float32 [] on the device, for which nobody waits."""
-    gradients = [own_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
+def not_finite(losses: dict[str, Tensor], parameters: Iterable[Tensor]) -> Tensor:
+    """Return 1 where a loss of a step or a gradient is not finite, else 0: float32 [] on the device, without
+    synchronizing."""
+    gradients = [local_part(parameter.grad) for parameter in parameters if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients)).double()
     return 1 - (sum(losses.values()) + norms.sum()).isfinite().float()
 
 
-def left_out(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
-    """Writes down a step whose loss or gradient is not finite, and its pairs, to `path`; `count` were left out before.
+def record_skipped(seen: int, losses: dict[str, float], keys: list[str], path: Path, count: int, allowed: int) -> None:
+    """Record a step whose loss or gradient is not finite, and its pairs, in `path`; `count` were skipped before.
 
     Raises:
-        ValueError: one step more than may be left out.
+        ValueError: more than `allowed` steps are skipped.
     """
     write_json(path, {"samples": seen, "losses": {name: str(x) for name, x in losses.items()}, "pairs": keys})
-    told = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
+    message = f"the loss or a gradient is not finite after {seen} samples ({losses}); the batch's pairs are in {path}"
     if count >= allowed:
         raise ValueError(
-            f"{told}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at the "
-            "pictures; started again, training goes on from the last checkpoint"
+            f"{message}; train.skip_nonfinite = {allowed} such steps may be left out. Lower train.base_lr, or look at "
+            "the pictures; started again, training goes on from the last checkpoint"
         )
-    print(f"{told}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
+    print(f"{message}; the step is left out (number {count + 1} of at most {allowed})", file=sys.stderr)
 
 
 class Watchdog:
-    """Ends the process, and says where it hangs, when no step ends for `minutes`; a thread of its own.
+    """End the process when no step ends for `minutes`, and dump the stack of each thread; it runs in a thread of its
+    own.
 
-    Ending is what frees the other processes and the job: whoever started it starts it again from the checkpoint.
+    Ending frees the other processes and the job: whatever started it starts it again, and it resumes from the
+    checkpoint.
     """
 
     def __init__(self, minutes: float):
@@ -91,16 +96,16 @@ class Watchdog:
         self.over = Event()
         self.thread = Thread(target=self._watch, daemon=True, name="watchdog")
 
-    def __enter__(self):
+    def __enter__(self) -> "Watchdog":
         self.thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.over.set()
         self.thread.join()
 
-    def saw(self, doing: str) -> None:
-        """Something ended, and `doing` begins."""
+    def begin(self, doing: str) -> None:
+        """Note that something ended, and that `doing` begins."""
         self.doing, self.since = doing, time.monotonic()
 
     def _watch(self) -> None:

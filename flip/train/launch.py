@@ -1,14 +1,13 @@
-"""Start a trainer in as many processes as its job has, and take it over the time limit of the job.
+"""Start a trainer in as many processes as its job has, and let it resume beyond the time limit of the job.
 
     python -m flip.train.launch --nodes 1 --processes 8 --threads 12 --gpus 1 -- -m flip.train --params ...
 
-One process is the trainer itself; several on a node are started by torchrun, several on several nodes by srun inside a
-job of Slurm. Each finds itself by RANK, WORLD_SIZE and LOCAL_RANK, or SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID,
-and the others by MASTER_ADDR and MASTER_PORT.
+A single process is the trainer itself; several on a node are started by torchrun, several on several nodes by srun
+inside a job of Slurm. Each finds its rank by RANK, WORLD_SIZE and LOCAL_RANK, or SLURM_PROCID, SLURM_NTASKS and
+SLURM_LOCALID, and the others by MASTER_ADDR and MASTER_PORT.
 
-In a job of Slurm, ahead of its time limit, a file appears that FLIP_STOP_FILE names. The trainer then writes a
-checkpoint and ends; the job is put back into the queue and goes on from there. To whoever waits for it, it has never
-ended.
+In a job of Slurm, some time before its time limit, a file appears that FLIP_STOP_FILE names. The trainer then writes a
+checkpoint and ends; the job is requeued and resumes from there. To whoever waits for it, it has never ended.
 """
 
 import argparse
@@ -26,14 +25,14 @@ from flip.processes import exit_code, foreground
 STOPS = Path(".flip/stop")  # below the project's folder, which all nodes see
 LOOK = 20  # seconds between looks at the limit, which an administrator may move
 PORTS = range(20000, 30000)  # below those that a system hands out
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
+SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}  # whatever tasks the job may have besides
 
 
-def words(options) -> list[str]:
-    """The command that starts all processes.
+def build_command(options: argparse.Namespace) -> list[str]:
+    """Return the command that starts all processes.
 
     Raises:
-        ValueError: several nodes, and no job of Slurm to have them from.
+        ValueError: several nodes outside a job of Slurm.
     """
     nodes, processes = options.nodes, options.processes
     if nodes == processes == 1:
@@ -53,29 +52,30 @@ def words(options) -> list[str]:
     return ["srun", *step, sys.executable, *options.trainer]
 
 
-def said(*command: str) -> dict[str, str]:
-    """What scontrol says, as a mapping; empty where Slurm does not answer."""
+def scontrol(*command: str) -> dict[str, str]:
+    """Return what scontrol prints, as a mapping; empty where Slurm does not answer."""
     done = subprocess.run(["scontrol", "--oneliner", *command], capture_output=True, text=True, check=False)
     return dict(re.findall(r"(\w+)=(\S*)", done.stdout))
 
 
 def meeting_point(job: str) -> dict[str, str]:
-    """Where the processes of several nodes meet: the first node of the job, and a port of the job's own."""
-    node = said("show", "job", job)["BatchHost"]
-    address = said("show", "node", node)["NodeAddr"]
+    """Return the address where the processes of several nodes meet: the job's first node, and a port derived from its
+    id."""
+    node = scontrol("show", "job", job)["BatchHost"]
+    address = scontrol("show", "node", node)["NodeAddr"]
     return {"MASTER_ADDR": address, "MASTER_PORT": str(PORTS[int(job) % len(PORTS)])}
 
 
 def seconds_left(job: str) -> float:
-    """Until the time limit; without end where there is none, or while Slurm does not answer."""
+    """Return the seconds until the time limit; infinity where there is none, or while Slurm does not answer."""
     try:
-        return datetime.fromisoformat(said("show", "job", job)["EndTime"]).timestamp() - time.time()
+        return datetime.fromisoformat(scontrol("show", "job", job)["EndTime"]).timestamp() - time.time()
     except (KeyError, ValueError):
         return float("inf")
 
 
 def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
-    """Waits for the trainer, and asks it to stop `lead` seconds ahead of the job's time limit."""
+    """Wait for the trainer, and ask it to stop `lead` seconds before the job's time limit."""
     while process.poll() is None:
         left = seconds_left(job) - lead
         if left <= 0:
@@ -88,15 +88,16 @@ def wait(process: subprocess.Popen, job: str, stop: Path, lead: float) -> None:
 
 
 def requeue(job: str) -> None:
-    """Puts this job back into the queue, unless it has been cancelled meanwhile, and waits for Slurm to end it."""
+    """Requeue this job, unless it has been cancelled meanwhile, and wait for Slurm to end it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    if said("show", "job", job).get("JobState") == "RUNNING":
+    if scontrol("show", "job", job).get("JobState") == "RUNNING":
         subprocess.run(["scontrol", "requeue", job], check=False)
         signal.sigtimedwait({signal.SIGTERM}, LOOK)
 
 
-def run_in_job(command: list[str], job: str, options) -> int:
-    """Runs the trainer in a job of Slurm, which is queued again if it was the time limit that stopped it."""
+def run_in_job(command: list[str], job: str, options: argparse.Namespace) -> int:
+    """Run the trainer in a job of Slurm, which is requeued if it was stopped for the time limit; return its exit
+    code."""
     stop = (STOPS / job).absolute()
     stop.parent.mkdir(parents=True, exist_ok=True)
     stop.unlink(missing_ok=True)
@@ -112,7 +113,8 @@ def run_in_job(command: list[str], job: str, options) -> int:
     return code
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.train.launch", description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1, help="per node (default: 1)")
@@ -122,11 +124,11 @@ def main(argv=None):
     parser.add_argument("trainer", nargs="+", help="after --: arguments of Python, such as -m flip.train ...")
     options = parser.parse_args(argv)
     try:
-        command = words(options)
+        command = build_command(options)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     if options.nodes == options.processes == 1:
-        os.environ.update(ALONE)
+        os.environ.update(SINGLE_PROCESS)
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         os.execv(command[0], command)

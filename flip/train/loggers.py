@@ -1,40 +1,54 @@
-"""Curves of a training for TensorBoard or Weights & Biases, where the environment names a folder for them:
+"""Log the curves of a training to TensorBoard or Weights & Biases, where the environment names a folder for them.
 
     FLIP_TENSORBOARD=tensorboard snakemake ablations
     tensorboard --logdir tensorboard
     FLIP_WANDB=. snakemake ablations
     wandb sync wandb/offline-run-*
 
-It is a wish of whoever looks on, and nothing that a result is made from: so it is no parameter, stands in no receipt,
-and nothing of it is imported unless it is asked for. Nothing is sent anywhere: W&B's runs are offline until they are
-synchronised, one run per training, whose parts have the same id wherever it was killed.
+No result depends on it: so it is no parameter, stands in no receipt, and nothing of it is imported unless it is asked
+for. Nothing is sent anywhere: W&B's runs are offline until they are synchronised, one run per training, which keeps its
+id over restarts.
 """
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, Protocol
 
 TENSORBOARD, WANDB = "FLIP_TENSORBOARD", "FLIP_WANDB"
 PACKAGES = {TENSORBOARD: "tensorboard", WANDB: "wandb"}
 
 
-def asked() -> dict[str, Path]:
-    """Variable -> the folder that it names."""
+class LoggedRun(Protocol):
+    """Describe what is read of a run (flip.train.step.TrainingRun)."""
+
+    params: Any
+    seed: int
+    group: Any
+    log: list[dict]
+    latest: dict[str, Any]
+
+    @property
+    def seen(self) -> int: ...
+
+
+def requested_folders() -> dict[str, Path]:
+    """Map the variables that are set to the folders that they name."""
     return {name: Path(os.environ[name]) for name in PACKAGES if os.environ.get(name)}
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be written there, or the folder can be made."""
+    """Tell whether files can be written in a folder, or the folder can be made."""
     place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     return place.is_dir() and os.access(place, os.W_OK)
 
 
-def fault() -> str | None:
-    """Why there can be no curves, though they are asked for."""
-    for name, folder in asked().items():
+def find_problem() -> str | None:
+    """Explain why curves cannot be logged, though they are asked for; None where they can."""
+    for name, folder in requested_folders().items():
         package = PACKAGES[name]
         if importlib.util.find_spec(package) is None:
             return f"{name} is set, and the package {package} is not installed: `pip install {package}`, or unset it"
@@ -43,8 +57,8 @@ def fault() -> str | None:
     return None
 
 
-def scalars(row: dict, losses) -> dict[str, float]:
-    """A row of the log by its tags; `losses` are the names of its loss terms."""
+def scalars(row: dict, losses: Iterable[str]) -> dict[str, float]:
+    """Map a row of the log to its tags and values; `losses` are the names of its loss terms."""
     tags = {"loss": "loss/sum"} | {name: f"loss/{name}" for name in losses}
     tags |= {name: name for name in ("lr", "bias", "samples_per_second")}
     found = {tag: row[name] for name, tag in tags.items() if name in row}
@@ -52,8 +66,9 @@ def scalars(row: dict, losses) -> dict[str, float]:
 
 
 @contextmanager
-def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
-    """The run may go on from a checkpoint: what a process that was killed had written after it no longer counts."""
+def tensorboard(root: Path, run: LoggedRun) -> Iterator[Callable[[dict], None]]:
+    """Give a function that logs values; rows after the resumed checkpoint, which a killed process had written, are
+    purged."""
     from torch.utils.tensorboard import SummaryWriter  # late: it takes a second
 
     params = run.params
@@ -69,8 +84,8 @@ def tensorboard(root: Path, run) -> Iterator[Callable[[dict], None]]:
 
 
 @contextmanager
-def wandb(root: Path, run) -> Iterator[Callable[[dict], None]]:
-    """An offline run; W&B itself leaves out steps that it has already."""
+def wandb(root: Path, run: LoggedRun) -> Iterator[Callable[[dict], None]]:
+    """Give a function that logs values to an offline run; W&B itself leaves out steps that it has already."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # its own faults, which it would report over the network
     import wandb as package
 
@@ -90,14 +105,14 @@ WRITERS = {TENSORBOARD: tensorboard, WANDB: wandb}
 
 
 @contextmanager
-def board(run) -> Iterator[Callable[[], None]]:
-    """A function that writes the newest row of a run's log, if that is asked for, against samples seen.
+def board(run: LoggedRun) -> Iterator[Callable[[], None]]:
+    """Give a function that logs the newest row of a run's log, if that is asked for, against samples seen.
 
     Raises:
         ValueError: as `fault` says.
     """
-    places = asked() if run.world.first else {}
-    if places and (problem := fault()):
+    places = requested_folders() if run.group.first else {}
+    if places and (problem := find_problem()):
         raise ValueError(problem)
     with ExitStack() as stack:
         writers = [stack.enter_context(WRITERS[name](folder, run)) for name, folder in places.items()]

@@ -1,4 +1,4 @@
-"""AdamW and its schedule, counted in samples seen (FLIP, Table 10)."""
+"""Build AdamW and its learning-rate schedule, counted in samples seen (FLIP, Table 10)."""
 
 import math
 
@@ -11,10 +11,15 @@ from flip.config.schema import Train
 def parameter_groups(
     model: nn.Module, weight_decay: float, trained: nn.Module | None = None, lr_scale: float = 1.0
 ) -> list[dict]:
-    """Matrices decay; biases, LayerNorm gains, positions and the temperature do not. A part of the model that was
-    `trained` before does not either, and learns `lr_scale` times as fast (SigLIP, section 4.5). What asks for no
-    gradients is left out."""
-    decayed, plain, slow, before = [], [], [], set() if trained is None else set(trained.parameters())
+    """Group the parameters by weight decay and learning rate; those that need no gradient are left out.
+
+    Matrices decay; biases, LayerNorm gains, positions and the temperature do not. A part of the model that was
+    `trained` before does not decay either, and learns at `lr_scale` times the rate (SigLIP, section 4.5).
+    """
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    before = set() if trained is None else set(trained.parameters())
     for name, parameter in model.named_parameters():
         exempt = parameter.ndim < 2 or "positions" in name
         group = slow if parameter in before else plain if exempt else decayed
@@ -27,8 +32,11 @@ def parameter_groups(
 def build_optimizer(
     model: nn.Module, train: Train, trained: nn.Module | None = None, lr_scale: float = 1.0
 ) -> torch.optim.AdamW:
-    """With moments for all parameters, where AdamW makes them at a parameter's first gradient: a checkpoint may come
-    before that, when steps differ in what they use."""
+    """Build AdamW with moments for all parameters.
+
+    AdamW itself makes them at a parameter's first gradient; a checkpoint may come before that, when steps differ in
+    which parameters they use.
+    """
     groups = parameter_groups(model, train.weight_decay, trained, lr_scale)
     optimizer = torch.optim.AdamW(groups, lr=train.peak_lr, betas=train.betas, eps=train.epsilon, fused=True)
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
@@ -39,7 +47,7 @@ def build_optimizer(
 
 
 def learning_rate(train: Train, seen: int, total: int) -> float:
-    """Linear warm-up from 0, then a cosine to 0, after `seen` of `total` samples."""
+    """Compute the learning rate after `seen` of `total` samples: linear warm-up from 0, then a cosine to 0."""
     if seen < train.warmup:
         return train.peak_lr * seen / train.warmup
     progress = (seen - train.warmup) / max(total - train.warmup, 1)

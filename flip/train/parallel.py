@@ -1,48 +1,50 @@
-"""Train one model on several processes: replicated (DDP), or with its weights split (FSDP2); and collect its state."""
+"""Train one model on several processes: replicated (DDP), or with sharded weights (FSDP2); and collect its state."""
 
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from flip.model.transformer import Block, Transformer
 from flip.train.process_group import ProcessGroup
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def add_up(_, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Exchange gradients for DDP as their sum."""
+def sum_gradients(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Reduce gradients for DDP as their sum over the processes (communication hook)."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
 
 
 class DDPModel:
-    """Hold the model on one process, or the same on each (DDP).
+    """Hold the model on one process, or a replica on each (DDP).
 
-    Where steps differ in what they use (`partial`), what one leaves out has no gradient, as on one process: the
-    optimizer then neither moves it nor lets it decay.
+    Where steps differ in which parameters they use (`partial`), an unused parameter has no gradient, as on one process:
+    the optimizer then neither moves nor decays it.
     """
 
-    def __init__(self, model: nn.Module, world: ProcessGroup, partial: bool = False):
-        self.model = self.forward = model
-        if world.size > 1:
-            devices = [world.device] if world.device != "cpu" else None
+    def __init__(self, model: nn.Module, group: ProcessGroup, partial: bool = False):
+        self.model = model
+        self.forward: Any = model
+        if group.size > 1:
+            devices = [group.device] if group.device != "cpu" else None
             # What it says when all is used, as on pairs.
             warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
             self.forward = DistributedDataParallel(
                 model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True,
                 find_unused_parameters=partial,
             )  # fmt: skip
-            self.forward.register_comm_hook(None, add_up)
+            self.forward.register_comm_hook(None, sum_gradients)
 
-    def exchange(self, last: bool):
-        """Return a context for one of several backward passes of a step; gradients travel in the last."""
+    def exchange(self, last: bool) -> AbstractContextManager:
+        """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         return nullcontext() if last or self.forward is self.model else self.forward.no_sync()
 
     def finish(self) -> None:
@@ -50,11 +52,12 @@ class DDPModel:
 
 
 class FSDPModel:
-    """Split weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
+    """Shard weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
 
-    def __init__(self, model: nn.Module, world: ProcessGroup):
-        self.model = self.forward = model
-        self.world = world
+    def __init__(self, model: nn.Module, group: ProcessGroup):
+        self.model: Any = model
+        self.forward = model
+        self.group = group
         # The outputs are read, and never changed in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         # FSDP cannot split a number; the temperature stays whole on each process.
@@ -66,32 +69,35 @@ class FSDPModel:
                 module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others
         fully_shard(model, ignored_params=self.numbers)
         for module in model.modules():
-            if hasattr(module, "set_gradient_divide_factor"):
+            if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
 
-    def exchange(self, last: bool):
+    def exchange(self, last: bool) -> AbstractContextManager:
+        """Return a context for one of several backward passes of a step; gradients are reduced in the last."""
         self.model.set_requires_gradient_sync(last)
         return nullcontext()
 
     def finish(self) -> None:
+        """End the last backward pass of a step: sum the gradients of scalars, which are not sharded."""
         for number in self.numbers:
             if number.grad is not None:  # all processes use the same
-                number.grad = self.world.sum(number.grad)
+                number.grad = self.group.sum(number.grad)
 
 
-def get_state(model: nn.Module, optimizer) -> dict:
-    """Return all weights and optimizer state in main memory, by parameter name: the same for any number of
+def get_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """Collect all weights and optimizer state in main memory, by parameter name: the same for any number of
     processes."""
-    weights, moments = get_state_dict(model, optimizer, options=WHOLE)
+    weights, moments = get_state_dict(model, optimizer, options=FULL_STATE)
     return {"model": weights, "optimizer": moments}
 
 
-def set_state(model: nn.Module, optimizer, state: dict) -> None:
+def set_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Load what `get_state` returned into model and optimizer, on any number of processes."""
     set_state_dict(
-        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=WHOLE
+        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=FULL_STATE
     )
 
 
-def own_part(x: Tensor) -> Tensor:
-    """Return what this process holds of a tensor that may be split."""
+def local_part(x: Tensor) -> Tensor:
+    """Return this process's part of a tensor that may be sharded."""
     return x.to_local() if isinstance(x, DTensor) else x

@@ -1,12 +1,12 @@
-"""Compute the image features of all training pictures once, for trainings whose image tower is locked.
+"""Compute the image features of all training images once, for trainings whose image tower is locked.
 
     python -m flip.train.precompute_features --params specs/tiny/params/clip.yaml --data data/tiny \\
         --weights results/tiny/clip/seed-0/weights.safetensors --out features/tiny/clip/seed-0
 
-Pictures are taken whole, scaled to the tower's square (LiT: resized, not augmented). Several processes
-(flip/train/launch.py)
-share the shards; each shard's features appear when they are all there, so a call that was ended goes on with those that
-are missing. What is written has the digits that the tower computes with: float32, or float16 where that is bfloat16.
+Images are not cropped, but resized to the tower's square (LiT: resized, not augmented). Several processes
+(flip/train/launch.py) share the shards; each shard's file appears when it is complete, so a call that was ended resumes
+with those that are missing. Features are stored in the precision that the tower computes with: float32, or float16
+where that is bfloat16.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
-from flip.data.crops import squares
+from flip.data.crops import decode_crops
 from flip.data.feature_cache import FACTS, features_path, write_features
-from flip.data.prefetch import ahead
+from flip.data.prefetch import prefetch
 from flip.data.shard import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
@@ -34,56 +34,62 @@ from flip.train.process_group import ProcessGroup, start, stop
 WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
 
-class Tower:
-    """The image side of a trained model; weights of another shape are a ValueError."""
+class ImageEncoder:
+    """Compute image features with the image side of a trained model.
 
-    def __init__(self, params: Params, weights, device: str):
+    Raises:
+        ValueError: weights of another shape.
+    """
+
+    def __init__(self, params: Params, weights: str | Path, device: str):
         self.params, self.device = params, device
         self.model = TwoTowers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
         load_weights(weights, self.model.image_tower, strict=False)
 
     @property
-    def narrow(self) -> bool:
+    def is_bfloat16(self) -> bool:
+        """Tell whether the tower computes in bfloat16."""
         return self.params.train.autocast == "bfloat16"
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features [pictures, width], of any length, of uint8 images [pictures, side, side, 3]."""
+        """Compute features [images, width], not normalised, of uint8 images [images, side, side, 3]."""
         kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.narrow):
+        with torch.autocast(kind, torch.bfloat16, enabled=self.is_bfloat16):
             features = self.model.encode_image(torch.from_numpy(images).to(self.device))
-        return full_precision(features).cpu().numpy().astype(np.float16 if self.narrow else np.float32)
+        return full_precision(features).cpu().numpy().astype(np.float16 if self.is_bfloat16 else np.float32)
 
 
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole pictures, scaled: uint8 [items, side, side, 3]; and which of them could be decoded: bool [items]."""
+    """Decode and resize images without cropping: uint8 [items, side, side, 3]; and which could be decoded: bool
+    [items]."""
     images, whole = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        whole[row] = squares(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
+        whole[row] = decode_crops(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
     return images, whole
 
 
-def embed_shard(tower: Tower, path: Path) -> np.ndarray:
-    """Features [samples, width] of a shard's pictures; nan where there is no picture."""
+def embed_shard(tower: ImageEncoder, path: Path) -> np.ndarray:
+    """Compute features [samples, width] of a shard's images; nan where one cannot be decoded."""
     shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
     parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
-    for images, whole in ahead(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
+    for images, whole in prefetch(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
         rows.append(tower(images))
         rows[-1][~whole] = np.nan
     return np.concatenate(rows)
 
 
-def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Path) -> None:
-    """Writes the features of this process's share of the shards that are not there yet.
+def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, out: Path) -> None:
+    """Write the features of this process's share of the shards that are missing.
 
     Raises:
-        Interrupted: it was asked to stop; the next call goes on from there.
-        ValueError: a shard is missing, or not whole.
+        Interrupted: it was asked to stop; the next call resumes from there.
+        ValueError: a shard is missing or truncated.
     """
-    own = manifest["shards"][world.rank :: world.size]
+    own = manifest["shards"][group.rank :: group.size]
     total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
-    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not world.first)
+    progress = tqdm(total=total, desc="embed", unit="picture", mininterval=interval, disable=not group.first)
     with stoppable() as asked, progress as bar:
         for shard in own:
             path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
@@ -95,22 +101,24 @@ def embed(tower: Tower, data: Path, manifest: dict, world: ProcessGroup, out: Pa
                 raise Interrupted(f"stopped after {bar.n} pictures; start again to go on from there")
 
 
-def run(options, params: Params, world: ProcessGroup) -> None:
-    """Goes on in the folder that belongs to these inputs; features.json, which says that all are there, comes last."""
+def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
+    """Compute the features in the folder that belongs to these inputs, resuming there; features.json, which says that
+    all are complete, is written last."""
     manifest, weights = read_json(options.data / "manifest.json"), file_hash(options.weights)
     made_from = [manifest["id"], weights, file_hash(options.spec or options.params)]
-    if world.first:
+    if group.first:
         workspace(options.out, " ".join(made_from))
-    world.barrier()
-    tower = Tower(params, options.weights, world.device)
-    embed(tower, options.data, manifest, world, options.out)
-    world.barrier()
-    if world.first:
+    group.barrier()
+    tower = ImageEncoder(params, options.weights, group.device)
+    embed(tower, options.data, manifest, group, options.out)
+    group.barrier()
+    if group.first:
         facts = {"manifest": manifest["id"], "weights": weights, "samples": manifest["samples"]}
         write_json(options.out / FACTS, facts | {"width": params.embedding, "shards": len(manifest["shards"])})
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m flip.train.precompute_features", description=__doc__.splitlines()[0]
     )
@@ -124,9 +132,9 @@ def main(argv=None):
     keep_memory()
     torch.set_num_threads(options.threads)
     try:
-        params, world = load(options.params), start(WAIT)
-        run(options, params, world)
-        stop(world)
+        params, group = load(options.params), start(WAIT)
+        run(options, params, group)
+        stop(group)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         parser.exit(INTERRUPTED)

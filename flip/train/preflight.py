@@ -19,7 +19,7 @@ from flip.config.resolve import Project, read_project
 from flip.config.schema import Params
 from flip.config.sections.train import FLOAT8_NEEDS
 from flip.data.shard import read_index
-from flip.data.tokenizer import Tokenizer
+from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, write_json
 from flip.plan.counts import Uncounted
 from flip.plan.step import ADAM, FULL, memory, weights
@@ -55,7 +55,7 @@ def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
     if pictures < 0.9 * len(pairs):
         yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
-    tokenizer = Tokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
+    tokenizer = CaptionTokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
     if words.sum() < 0.5 * len(pairs):
         yield (
@@ -140,7 +140,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
         *package_faults(variants),
         *port_faults(),
         *mirror.set_faults(project.baseline.evaluate.sets),
-        *filter(None, [board.fault()]),
+        *filter(None, [board.find_problem()]),
     ]
 
 

@@ -1,22 +1,23 @@
-"""A model in training on a process's share of the data.
+"""Advance a model in training on a process's share of the data.
 
-Everything random is a function of the seed and the position in the training order, so a run that was killed and
-continued ends with the weights of one that was not, on however many processes.
+Everything random is a function of the seed and the position in the training order, so a run that was killed and resumed
+ends with the weights of one that was not, on any number of processes.
 """
 
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import torch
 
 from flip.config.schema import Params
-from flip.data.batch_types import kind
+from flip.data.batch_types import batch_type
 from flip.data.corruption import Corruption
-from flip.data.feature_cache import FeatureImages, Features
-from flip.data.gpu_decode import GpuImages, gpu_decoder
-from flip.data.loader import Captions, Images, Loader, ShardReader
-from flip.data.sampler import build_order
+from flip.data.feature_cache import FeatureCache, FeatureReader
+from flip.data.gpu_decode import GpuImageReader, gpu_decoder
+from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
+from flip.data.sampler import Mixture, Order, build_order
 from flip.data.token_cache import Tokens
-from flip.data.tokenizer import Tokenizer, tokenizer_path
+from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
 from flip.device import ToDevice
 from flip.losses import Setting, named_losses, objectives, readers, wanted
@@ -31,22 +32,25 @@ from flip.train.process_group import ProcessGroup
 
 def build_loader(
     params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
-    features: Features | None = None, device: str = "cpu",
+    features: FeatureCache | None = None, device: str = "cpu",
 ) -> Loader:  # fmt: skip
-    """Build the loader of the training pairs of `data` in their order; captions are read with its tokenizer unless
-    another file is named, and the images' `features` in place of pixels where those are given. `device` may decode
-    images (`train.decoder`)."""
+    """Build the loader of the training pairs of `data` in their order.
+
+    Captions are read with its tokenizer unless another file is named, and the images' `features` in place of pixels
+    where those are given. `device` may decode images (`train.decoder`).
+    """
     window, batch = params.train.shuffle_shards, params.train.global_batch
     shards, order = (
         ShardReader(manifest, data / "shards", window),
         build_order(manifest, params.mix, batch, seed, window),
     )
     tokens = build_tokens(params, data, manifest, tokenizer)
-    transforms, sources = [], None
+    transforms: list[Callable[[dict], dict]] = []
+    sources = None
     if params.noise.any:
         transforms = [corruption := Corruption(params.noise, seed, batch, tokens.tokenizer)]
         sources = corruption.sources
-    captions = Captions(tokens, order, shards.most, sources)
+    captions = CaptionReader(tokens, order, shards.most, sources)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
     return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
@@ -55,25 +59,26 @@ def build_loader(
 def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | None) -> Tokens:
     """Build the reader of captions as token ids."""
     captions = params.captions
-    found = Tokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
-    spoken = translations_path(data, captions)
-    return Tokens(found, data, manifest, Translations(spoken.parent, manifest) if spoken else None)
+    found = CaptionTokenizer(tokenizer or tokenizer_path(data, captions), params.model.tokens, captions)
+    translations = translations_path(data, captions)
+    return Tokens(found, data, manifest, Translations(translations.parent, manifest) if translations else None)
 
 
 def build_images(
-    params: Params, shards: ShardReader, order, seed: int, features: Features | None, device: str
-) -> Images:  # fmt: skip
+    params: Params, shards: ShardReader, order: Order | Mixture, seed: int, features: FeatureCache | None, device: str
+) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
     views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
     images = shards, order, params.model.image, params.augmentation, seed, views, torch.device(device).type == "cuda"
     if features:
-        return FeatureImages(features, *images)
+        return FeatureReader(features, *images)
     decode = gpu_decoder(params, device, views) if params.train.decoder == "gpu" else None
-    return GpuImages(decode, device, *images) if decode else Images(*images)
+    return GpuImageReader(decode, device, *images) if decode else ImageReader(*images)
 
 
-def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers:
-    """Freshly initialised; the same weights for the same seed. A locked image tower asks for no gradients."""
+def build_model(params: Params, vocabulary: int, seed: int, device: str | torch.device) -> TwoTowers:
+    """Build a freshly initialised model; the same weights for the same seed. A locked image tower needs no
+    gradients."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TwoTowers(params, vocabulary).to(device)
@@ -83,7 +88,7 @@ def build_model(params: Params, vocabulary: int, seed: int, device) -> TwoTowers
 
 
 def count_steps(params: Params, samples: int) -> int:
-    """Steps of the whole run on data of `samples` pairs.
+    """Return the number of steps of the run on data of `samples` pairs.
 
     Raises:
         ValueError: a batch larger than the data, or a warm-up that never ends.
@@ -104,29 +109,29 @@ def count_steps(params: Params, samples: int) -> int:
     return steps
 
 
-class Run:
-    """A model in training: `step` advances it, `state` and `restore` carry it over a restart.
+class TrainingRun:
+    """Hold a model in training: `step` advances it, `state` and `restore` carry it over a restart.
 
-    Of each global batch it holds the pairs of its process in `world`. `data` is where objectives find what they read
-    beside the shards.
+    Of each global batch it reads the pairs of its process in `group`. `data` is the folder where objectives find what
+    they read besides the shards.
     """
 
     def __init__(
-        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, world: ProcessGroup,
+        self, params: Params, loader: Loader, model: TwoTowers, steps: int, seed: int, group: ProcessGroup,
         data: Path | None = None,
     ):  # fmt: skip
-        self.params, self.loader, self.steps, self.seed, self.world = params, loader, steps, seed, world
-        self.own = world.share(params.train.global_batch)
-        self.to_device = ToDevice(world.device)
-        prepare(model, params.train, world.device)
-        split = params.train.shard_weights and world.size > 1
-        self.replicas = FSDPModel(model, world) if split else DDPModel(model, world, params.mix is not None)
+        self.params, self.loader, self.steps, self.seed, self.group = params, loader, steps, seed, group
+        self.local_pairs = group.share(params.train.global_batch)
+        self.to_device = ToDevice(group.device)
+        prepare(model, params.train, group.device)
+        split = params.train.shard_weights and group.size > 1
+        self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, params.mix is not None)
         self.model = model
         tower = params.image_tower
-        trained = model.image_tower if tower.lags else None
+        trained = model.image_tower if tower.has_lower_lr else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.objectives = objectives(Setting(params, seed, world, data))
+        self.objectives = objectives(Setting(params, seed, group, data))
         self.done = self.skipped = 0
         self.latest: dict[str, torch.Tensor] = {}
         self.log: list[dict] = []
@@ -134,44 +139,46 @@ class Run:
 
     @property
     def seen(self) -> int:
+        """Return the samples seen, over all processes."""
         return self.done * self.params.train.global_batch
 
-    def batches(self):
+    def batches(self) -> Generator[dict, None, None]:
+        """Return an iterator over this process's batches from the current position on."""
         train = self.params.train
-        first = self.seen + self.world.rank * self.own
-        return self.loader.batches(first, self.own, train.workers, train.global_batch)
+        first = self.seen + self.group.rank * self.local_pairs
+        return self.loader.batches(first, self.local_pairs, train.workers, train.global_batch)
 
-    def outputs(self, batch: dict, features_only: bool = False, start_gather=None) -> dict:
+    def outputs(self, batch: dict, features_only: bool = False, start_gather: Callable | None = None) -> dict:
         """Compute what the objectives, or only those over the global batch, need of a batch on the device;
-        `start_gather` as the model has it."""
-        device = torch.device(self.world.device).type
+        `start_gather` as in flip.model.two_towers.TwoTowers.forward."""
+        device = torch.device(self.group.device).type
         with torch.autocast(device, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
-            return self.replicas.forward(batch, self.seed, features_only, start_gather)
+            return self.parallel.forward(batch, self.seed, features_only, start_gather)
 
     def readers(self, batch: dict) -> list:
         """Pick the objectives that read a batch of its type."""
-        return readers(self.objectives, self.params, kind(batch))
+        return readers(self.objectives, self.params, batch_type(batch))
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Named, weighted losses of a batch on the device: this process's part of the sum over all."""
+        """Compute the weighted losses of a batch on the device by name: this process's part of the sum over all."""
         chosen = self.readers(batch)
-        start_gather = self.world.all_gather_async if any(one.gathers_images for one in chosen) else None
-        return named_losses(chosen, batch, self.outputs(batch, start_gather=start_gather), 1 / self.world.size)
+        start_gather = self.group.all_gather_async if any(one.gathers_images for one in chosen) else None
+        return named_losses(chosen, batch, self.outputs(batch, start_gather=start_gather), 1 / self.group.size)
 
     def backward(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Adds a batch's gradients to those of the parameters; returns the detached losses."""
+        """Add a batch's gradients to those of the parameters; return the detached losses."""
         if size := self.params.train.micro_batch:
             losses = backward_in_parts(self, batch, size)
         else:
             losses = self.losses(batch)
-            sum(losses.values()).backward()
-        self.replicas.finish()
+            sum(losses.values()).backward()  # type: ignore[union-attr]
+        self.parallel.finish()
         losses = {name: loss.detach() for name, loss in losses.items()}
         self.latest |= losses
         return losses
 
     def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Put the loader's batch on the device, with what losses compare with."""
+        """Put the loader's batch on the device, with the targets of the losses."""
         for one in self.objectives:
             batch = one.prepare(batch)
         batch = self.to_device(batch)
@@ -180,35 +187,37 @@ class Run:
         return batch
 
     def gradients(self, batch: dict) -> dict[str, torch.Tensor]:
-        """The first half of a step: this process's losses, detached, and the gradients of the global batch."""
+        """Run the first half of a step: compute this process's losses, detached, and the gradients of the global
+        batch."""
         self.optimizer.zero_grad(set_to_none=True)
         return self.backward(self.on_device(batch))
 
     def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The second half: moves the weights, unless one of the losses or a gradient is not finite on any process.
+        """Run the second half of a step: update the weights, unless a loss or a gradient is not finite on any process.
 
-        Which of both is known on the device alone: 1 where they stay, else 0.
+        Returns 1 where they were not updated, else 0: float32 [] on the device, without synchronizing.
         """
         train = self.params.train
         rate = learning_rate(train, self.seen + train.global_batch, self.steps * train.global_batch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        spoilt = self.world.max(not_finite(losses, self.parameters))
-        self.optimizer.found_inf = spoilt  # what torch's fused optimizers look at, as it is what GradScaler gives them
+        spoilt = self.group.max(not_finite(losses, self.parameters))
+        self.optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.model.clamp_scale()
         self.done += 1
         return spoilt
 
     def step(self, batch: dict) -> dict[str, torch.Tensor]:
-        """One whole optimizer step; returns the detached losses."""
+        """Run one whole optimizer step; return the detached losses."""
         losses = self.gradients(batch)
         self.update(losses)
         return losses
 
     def record(self, losses: dict[str, torch.Tensor], rate: float) -> dict:
-        """One row of the log, of losses by name (`latest`: each as of the last step that had it); all take part."""
-        parts = self.world.sum(torch.stack(list(losses.values()))).tolist()
+        """Add a row to the log, of losses by name (`latest`: each as of the last step that had it); all processes take
+        part."""
+        parts = self.group.sum(torch.stack(list(losses.values()))).tolist()
         row = {"samples": self.seen, "loss": round(sum(parts), 5)}
         row |= {name: round(loss, 5) for name, loss in zip(losses, parts, strict=True)}
         row |= {"lr": self.optimizer.param_groups[0]["lr"]}
@@ -220,21 +229,22 @@ class Run:
         return row
 
     def state(self) -> dict:
-        """Everything that the rest of the run depends on; random numbers follow from the position. All take part."""
-        broken = int(self.world.sum(torch.tensor(self.loader.images.broken)))
-        latest = {name: self.world.sum(loss).item() for name, loss in self.latest.items()}
+        """Collect everything that the rest of the run depends on; random numbers follow from the position. All
+        processes take part."""
+        broken = int(self.group.sum(torch.tensor(self.loader.images.broken)))
+        latest = {name: self.group.sum(loss).item() for name, loss in self.latest.items()}
         names = ("done", "skipped", "log", "seconds")
         found = get_state(self.model, self.optimizer) | {name: getattr(self, name) for name in names}
         return found | {"broken": broken, "latest": latest}
 
     def restore(self, state: dict) -> None:
-        """Goes on from a state, of this or another number of processes."""
+        """Restore a state, of this or another number of processes."""
         set_state(self.model, self.optimizer, state)
         for name in ("done", "skipped", "log", "seconds"):
             setattr(self, name, state[name])
-        first = self.world.first
+        first = self.group.first
         self.loader.images.broken = state["broken"] if first else 0
         self.latest = {
-            name: torch.tensor(loss if first else 0.0, device=self.world.device)
+            name: torch.tensor(loss if first else 0.0, device=self.group.device)
             for name, loss in state["latest"].items()
         }

@@ -27,7 +27,7 @@ from flip.files import read_json, write_json
 from flip.plan.counts import FREE
 from flip.plan.work import turns
 from flip.train.process_group import ProcessGroup
-from flip.train.step import Run, build_loader, build_model
+from flip.train.step import TrainingRun, build_loader, build_model
 
 
 def stand_in(params: Params, manifest: dict):
@@ -49,9 +49,9 @@ class Step:
         self.data = data
         self.device = device
 
-    def run(self) -> Run:
+    def run(self) -> TrainingRun:
         model = build_model(self.params, self.loader.captions.tokens.tokenizer.vocabulary, 0, self.device)
-        return Run(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
+        return TrainingRun(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
 
     def flops_per_sample(self) -> float:
         """Forward and backward; a multiplication and an addition count as two.

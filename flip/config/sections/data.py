@@ -199,7 +199,7 @@ class Captions(Section):
         return [language for language in self.languages if language != ENGLISH]
 
     @property
-    def spoken(self) -> str:
+    def language_key(self) -> str:
         """Return the name of files of captions in these languages."""
         return "-".join(self.languages)
 

@@ -139,7 +139,7 @@ class TrainedTower(Section):
         return None if self.file else self.weights
 
     @property
-    def lags(self) -> bool:
+    def has_lower_lr(self) -> bool:
         """Return whether it learns more slowly than the rest, or not at all."""
         return False
 
@@ -177,7 +177,7 @@ class ImageTower(TrainedTower):
         return self.lr_scale == 0
 
     @property
-    def lags(self) -> bool:
+    def has_lower_lr(self) -> bool:
         return self.lr_scale < 1
 
     def check(self, params) -> None:

@@ -33,7 +33,7 @@ def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
     """Return the input of a probe for uint8 images [batch, height, width, 3] and statements, token ids [batch,
     slots]."""
     if model.params.flava.is_multimodal:
-        return model.passes["flava"].joined(model, images, ids)
+        return model.passes["flava"].class_states(model, images, ids)
     return pair(model.encode_image(images), model.encode_text(ids))
 
 

@@ -1,0 +1,22 @@
+"""Describe the towers of a batch to the modules of objectives, which are called with them."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from flip.model.masking import MaskOrder
+from flip.model.text import TextEncoder
+from flip.model.vision import VisionEncoder
+
+
+class Towers(Protocol):
+    """Hold the encoders that an objective reads, and what the towers make of the batch (flip.model.two_towers.Forward).
+
+    order: the masks of the image tower.
+    encoded: the encoded tokens of kept patches [batch, kept, width].
+    """
+
+    vision: VisionEncoder
+    text: TextEncoder
+    order: MaskOrder
+    encoded: Tensor
