@@ -77,13 +77,14 @@ bench-pipeline: .venv/ready ## of `make bench`, what dry runs, starts of jobs, i
 bench-gpu: .venv/ready ## training steps on this machine's GPU, compiled, in bfloat16 against open_clip's, and in float8: about 9 minutes
 	$(RUN) benchmarks gpu
 
-test: .venv/ready lint ## formatting, then every test
+test: .venv/ready lint ## formatting and types, then every test
 	$(RUN) pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: .venv/ready ## formatting and lint of Python and Snakemake files
+lint: .venv/ready ## formatting and lint of Python and Snakemake files, types of flip/
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	.venv/bin/snakefmt --check Snakefile rules
+	$(RUN) mypy
 
 format: .venv/ready ## put files into the project's format
 	$(RUN) ruff check --fix .

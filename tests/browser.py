@@ -1,11 +1,10 @@
-"""A real Chromium without a window, driven through its DevTools protocol over two pipes: no further package.
+"""Drive a real Chromium without a window through its DevTools protocol over two pipes: no further package.
 
     with browser() as one:
         tab = one.open(path.as_uri(), width=400)
         tab.run("document.title")
 
-Debian's package is installed where it is missing, which needs root. Everything that a page asks for, logs or fails in
-is kept in `tab.events`.
+Everything that a page asks for, logs or fails in is kept in `tab.events`.
 """
 
 import base64
@@ -13,15 +12,13 @@ import fcntl
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
 
-from tests import debian
+from tests.programs import find, need
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
     "--no-first-run", "--disable-component-update", "--disable-extensions", "--hide-scrollbars",
@@ -29,18 +26,6 @@ FLAGS = (
 )  # fmt: skip
 PATIENCE = 60  # seconds for an answer
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, ""), "Space": (32, " ")}
-
-
-def find() -> str:
-    """The program, installed if need be.
-
-    Raises:
-        Unavailable: it is not there, and cannot be installed.
-    """
-    if found := next(filter(None, map(shutil.which, NAMES)), None):
-        return found
-    debian.install(["chromium"])
-    return shutil.which("chromium")
 
 
 def _above(descriptor: int) -> int:
@@ -118,7 +103,7 @@ class Chromium:
     def __init__(self, folder: str):
         (to_read, self.to_write), (self.to_listen, to_answer) = os.pipe(), os.pipe()
         to_read, to_answer = _above(to_read), _above(to_answer)
-        command = [find(), *FLAGS, f"--user-data-dir={folder}"]
+        command = [find("chromium"), *FLAGS, f"--user-data-dir={folder}"]
         self.process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_answer}', *command],
             pass_fds=(to_read, to_answer),
@@ -189,9 +174,9 @@ def browser():
     """A Chromium that ends with the block.
 
     Raises:
-        Unavailable: there is none, and none can be installed.
+        Unavailable: there is none.
     """
-    find()
+    need("chromium")
     with tempfile.TemporaryDirectory(prefix="flip-chromium-", ignore_cleanup_errors=True) as folder:
         one = Chromium(folder)
         try:

@@ -1,10 +1,10 @@
-"""A real Slurm on this machine, for tests and trials: munge, a controller, and nodes with GPUs that are not there.
+"""Run a real Slurm on this machine, for tests and trials: munge, a controller, and nodes with GPUs that are not there.
 
     python -m tests.slurm_cluster snakemake --profile slurm ablations
 
-runs a command with a cluster around it. Needs root, and Debian's packages, which it installs where they are missing;
-no systemd and no accounts. Its files are in a temporary folder, which two links in /etc/slurm lead to while it is up:
-steps of jobs find their cluster there alone. The nodes say that they have more cores than the machine does.
+runs a command with a cluster around it. Needs root and Debian's packages (.ci/install); no systemd and no accounts. Its
+files are in a temporary folder, which two links in /etc/slurm lead to while it is up: steps of jobs find their cluster
+there alone. The nodes say that they have more cores than the machine does.
 """
 
 import fcntl
@@ -21,13 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flip.processes import end_with_parent
-from tests import debian
-from tests.debian import Unavailable
+from tests.programs import SLURM, Unavailable, need
 
 NODES = ("n1", "n2", "n3")
-PROGRAMS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
 SETTINGS = Path("/etc/slurm")
-POLICY = Path("/usr/sbin/policy-rc.d")  # asked by Debian's packages before they start a service
 # Timers are short, as a test cannot wait for what a cluster waits for; MaxBatchRequeue and MinJobAge are the defaults.
 CONFIGURATION = """
 ClusterName=flip
@@ -59,23 +56,15 @@ PartitionName=urgent Nodes=ALL PriorityTier=10
 """
 
 
-def install() -> None:
-    """Debian's packages, where they are missing, without the services that they would start."""
-    wanted = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+def check() -> None:
+    """Check that there can be a cluster here.
+
+    Raises:
+        Unavailable: this is no root, or programs are missing.
+    """
+    need(*SLURM)
     if os.geteuid():
         raise Unavailable("a Slurm cluster needs root")
-    if not wanted:
-        return
-    before = (POLICY.read_text(), POLICY.stat().st_mode) if POLICY.exists() else None
-    POLICY.write_text("#!/bin/sh\nexit 101\n")
-    POLICY.chmod(0o755)
-    try:
-        debian.install(wanted)
-    finally:
-        POLICY.unlink()
-        if before:
-            POLICY.write_text(before[0])
-            POLICY.chmod(before[1])
 
 
 def free_ports(count: int) -> int:
@@ -208,7 +197,7 @@ def cluster():
     Raises:
         Unavailable: why there can be none.
     """
-    install()
+    check()
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
     one = Cluster(folder)

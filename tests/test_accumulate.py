@@ -14,6 +14,7 @@ from flip.provenance.specs import specs
 from flip.train.step_cost import Step
 from tests.conftest import SMALL
 from tests.test_train import advance, make_run, weights
+from tests.variants import EVERY_KIND
 
 
 def trained(change, variant, **settings):
@@ -31,23 +32,7 @@ def gradients(change, data, variant, **settings):
     return losses, {name: parameter.grad for name, parameter in run.model.named_parameters()}
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [
-        "clip",
-        "flip-75-mae",
-        "text-random",
-        "text-prioritized",
-        "flip-75-mae and text",
-        "clip-form",
-        "siglip",
-        "mae",
-        "m3ae",
-        "mae-clip",
-        "slip",
-        "flava",
-    ],
-)
+@pytest.mark.parametrize("variant", [*EVERY_KIND, "flip-75-mae and text"])
 @pytest.mark.parametrize("size", [1, 8, 24])
 def test_micro_batches_have_the_gradients_of_the_whole_batch(change, small_data, variant, size):
     expected, whole = gradients(change, small_data, variant)

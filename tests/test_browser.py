@@ -11,7 +11,7 @@ from flip.report import page, tradeoff
 from flip.report.cells import Builder
 from flip.report.results import read_results
 from tests.browser import browser
-from tests.debian import Unavailable
+from tests.programs import Unavailable
 from tests.results_world import MANIFEST, write_world
 
 pytestmark = pytest.mark.browser

@@ -18,6 +18,7 @@ from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_loader, build_model
 from tests.conftest import SMALL
 from tests.processes import together
+from tests.variants import EVERY_KIND
 
 BATCH = 24  # 2, 3 and 4 divide it
 
@@ -55,23 +56,8 @@ def assert_same_step(found, expected):
         assert (gradients[name] - gradient).norm() <= 1e-10 * gradient.norm(), name
 
 
-VARIANTS = (
-    "clip",
-    "flip-75-mae",
-    "text-random",
-    "clip-form",
-    "siglip",
-    "sigmoid-noise",
-    "mae",
-    "slip",
-    "m3ae",
-    "mae-clip",
-    "flava",
-)
-
-
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", EVERY_KIND)
 def test_gradients_are_those_of_one_process(change, small_data, variant, size):
     params = parameters(change, variant)
     expected = step(ProcessGroup(), params, small_data)

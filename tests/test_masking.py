@@ -1,27 +1,47 @@
 """Masks: every patch is kept or removed once, none is favoured, and neither the batch nor its split changes them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from flip import rng
 from flip.model.masking import complementary, mask_patches, mask_tokens
 from flip.rng import random_bits, uniform
 
 POSITIONS = torch.arange(1000, 1400)
 
 
-def test_splitmix_is_the_published_generator():
-    # Reference outputs of SplitMix64 with seed 1234567 (the generator's own test vector), top 63 bits.
-    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    gamma, mask = 0x9E3779B97F4A7C15, 2**64 - 1
-    from flip.model import masking
+# First outputs of SplitMix64 as published for two seeds (Vigna's splitmix64.c; Rosetta Code).
+PUBLISHED = {
+    0: [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC, 0x1B39896A51A8749B],
+    1234567: [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ],
+}
+STEP = 0x9E3779B97F4A7C15  # that the state advances by before each output
 
-    start = (1234567 + gamma) & mask
-    signed = start - 2**64 if start >= 2**63 else start
-    x = torch.arange(3) * masking._GAMMA + signed
-    for bits, factor in masking._MIX:
-        x = (x ^ masking._shift(x, bits)) * factor
-    x = masking._shift(x ^ masking._shift(x, 31), 1)
-    assert x.tolist() == [p >> 1 for p in published]
+
+@pytest.mark.parametrize("seed", PUBLISHED)
+def test_bits_are_those_of_splitmix64(monkeypatch, seed):
+    """Of a stream that begins at a seed: the upper 63 of 64 bits, in the order of positions and slots."""
+    begin = ((seed + STEP) % 2**64).to_bytes(8, "big")
+    monkeypatch.setattr(rng, "sha256", lambda name: SimpleNamespace(digest=lambda: begin))
+    found = random_bits(0, "any", torch.arange(2), 3)
+    assert found.flatten().tolist()[:5] == [one >> 1 for one in PUBLISHED[seed]]
+    assert random_bits(0, "any", torch.tensor([1]), 3).tolist() == found[1:].tolist()
+    assert uniform(0, "any", torch.arange(2), 3).flatten().tolist()[:5] == [
+        (one >> 11) * 2.0**-53 for one in PUBLISHED[seed]
+    ]
+
+
+def test_seeds_and_streams_begin_where_sha256_says():
+    """The first 8 bytes of `printf 0/image | sha256sum` are the first state, for any machine and version."""
+    assert random_bits(0, "image", torch.tensor([0]), 1).item() == 366676118576500219  # of 0xcba934c027325fa8
 
 
 def test_restore_undoes_keep():

@@ -1,39 +1,46 @@
 """The README's commands are real: each is a target, a module or a program of the environment, and runs dry."""
 
+import itertools
 import re
+import shlex
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from flip.config.resolve import read_project
-from flip.config.tree import read_tree
 from flip.provenance.sources import sources
 from flip.report import readme
 from flip.report.readme import RESULTS, replace_between
 from tests.miniature import ROOT, copy_workflow, snakemake
 
-README = (ROOT / "README.md").read_text()
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 
 
-def shell_lines():
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+def shell_lines(text=README + CONTRIBUTING):
+    """The commands of a text's blocks, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return list(filter(None, lines))
 
 
 def test_make_targets_are_there():
     targets = {word for line in shell_lines() for word in re.findall(r"^make ([a-z0-9-]+)", line)}
     assert {"ablations", "test"} <= targets
-    for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", README)):
+    for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", README + CONTRIBUTING)):
         subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
 
 
 def test_ci_runs_the_readmes_test_command():
-    assert "make test" in shell_lines()
+    assert "make test" in shell_lines(README)
+    assert "make test" in shell_lines(CONTRIBUTING)
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [line for line in shell_lines() if line.startswith("snakemake")])
+@pytest.mark.parametrize("command", sorted({line for line in shell_lines() if line.startswith("snakemake")}))
 def test_snakemake_commands_run_dry(tmp_path, command):
     folder = copy_workflow(tmp_path)
     (folder / "sources").mkdir()
@@ -41,13 +48,20 @@ def test_snakemake_commands_run_dry(tmp_path, command):
     snakemake(folder, *command.split()[1:], "-n", "--quiet", "all")
 
 
-def test_the_example_variant_resolves(tmp_path):
-    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
-    tree = read_tree(ROOT / "params.yaml")
-    tree["variants"] |= example["variants"]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    project = read_project(tmp_path / "params.yaml").check()
-    assert set(example["variants"]) <= set(project.variants)
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", README + CONTRIBUTING, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=itertools.count())
+def test_variants_and_scales_that_are_shown_resolve(tmp_path, text):
+    example = yaml.safe_load(text)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, entries in example.items():
+        tree[section] |= entries
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    for scale in example.get("scales", ["tiny"]):
+        project = read_project(tmp_path / "params.yaml", scale).check()
+        assert set(example.get("variants", [])) <= set(project.variants)
 
 
 def test_modules_that_the_readme_names_are_commands():
@@ -57,10 +71,55 @@ def test_modules_that_the_readme_names_are_commands():
         assert any("argparse" in path.read_text() for path in sources(module)), module
 
 
-def test_every_file_of_the_map_is_there():
-    listed = re.search(r"## Map\n\n```\n(.*?)```", README, re.DOTALL)[1]
-    for path in re.findall(r"^(\S+?),? ", listed, re.MULTILINE):
+def test_pytest_commands_name_files_words_and_marks_that_are_there(pytestconfig):
+    words = [word for line in shell_lines() if line.startswith("pytest ") for word in shlex.split(line)[1:]]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    marks = {line.split(":")[0] for line in pytestconfig.getini("markers")}
+    for option, word in zip(["", *words], words, strict=False):
+        match option:
+            case "-k":
+                assert re.search(rf"^def test_\w*{word}", tests, re.MULTILINE), word
+            case "-m":
+                assert set(word.split()) - {"not", "and"} <= marks, word
+            case _ if word.startswith("--"):
+                assert pytestconfig.getoption(word) is not None
+            case _ if not word.startswith("-"):
+                assert (ROOT / word).exists(), word
+
+
+def test_every_other_command_is_one_that_a_reader_has():
+    programs = {"cd", "git", "make", "pytest", "python", "snakemake", "dvc", "sha256sum", "export", "."}
+    firsts = {next(word for word in line.split() if "=" not in word) for line in shell_lines()}
+    assert firsts <= programs
+
+
+def test_every_file_of_the_map_is_there_and_every_folder_is_in_the_map():
+    listed = re.search(r"## Map\n.*?```\n(.*?)```", CONTRIBUTING, re.DOTALL)[1]
+    paths = {path.rstrip("/") for line in listed.splitlines() for path in re.split(r",? ", line.split("  ")[0])}
+    for path in paths:
         assert (ROOT / path).exists(), path
+    for folder in (ROOT / "flip").glob("*/__init__.py"):
+        assert f"flip/{folder.parent.name}" in paths, folder
+
+
+def test_files_that_contributors_are_led_to_are_there():
+    paths = re.findall(r"`((?:flip|tests|configs|envs)/[\w/.]*)`", CONTRIBUTING)
+    paths += re.findall(r"\]\((?!https?:)([\w/.]+)\)", CONTRIBUTING)
+    assert len(paths) > 8
+    for path in paths:
+        assert (ROOT / path.replace("/NAME.py", "")).exists(), path
+
+
+def test_hooks_before_a_commit_run_the_programs_of_the_environment():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert {hook["id"] for hook in hooks} == {"ruff-check", "ruff-format", "snakefmt"}
+    for hook in hooks:
+        program, *words = hook["entry"].split()
+        assert program.startswith(".venv/bin/")
+        assert hook["language"] == "system"
+        path = Path(sys.executable).parent / Path(program).name
+        subprocess.run([path, *words, "--help"], capture_output=True, check=True)
+        assert re.search(rf"{path.name} .*{' '.join(words)}", (ROOT / "Makefile").read_text()), hook["entry"]
 
 
 def test_results_replace_what_stood_there():

@@ -321,15 +321,21 @@ def test_receipts_open_as_json(folder):
     assert json.loads((folder / "receipts/one.json").read_text())["spec"]["stage"] == "one"
 
 
+def commit(*paths):
+    """The first commit of a repository here: of these paths, and of what was added before."""
+    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
+    steps = [["init", "--quiet"], *([["add", *paths]] if paths else [])]
+    for words in (*steps, [*identity, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *words], check=True)
+
+
 def test_results_do_not_change_the_sources(folder, monkeypatch):
     """Or what is written first would make all that follows look as if it came from other code than the commit's."""
     monkeypatch.setattr(provenance, "PROJECT", folder)
     files = ["flip.py", "receipts/tiny/one.json", "metrics/tiny/one.json", "benchmarks/results.json", "dvc.lock"]
     for name in files:
         write_atomic(folder / name, "before")
-    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
-    for words in (["init", "--quiet"], ["add", *files], [*identity, "commit", "--quiet", "--message", "first"]):
-        subprocess.run(["git", *words], check=True)
+    commit(*files)
     for name in files[1:]:
         write_atomic(folder / name, "after")
         assert provenance.git_state()["changed"] is False, name
@@ -346,9 +352,7 @@ def test_other_parts_of_a_larger_repository_do_not_change_the_sources(folder, mo
     monkeypatch.setattr(provenance, "PROJECT", folder / "part")
     write_atomic(folder / "part/flip/one.py", "")
     write_atomic(folder / "other.py", "before")
-    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
-    for words in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "first"]):
-        subprocess.run(["git", *words], check=True)
+    commit(".")
     write_atomic(folder / "other.py", "after")
     assert provenance.git_state()["changed"] is False
     write_atomic(folder / "part/flip/one.py", "after")
@@ -363,8 +367,7 @@ def test_a_folder_that_a_larger_repository_ignores_is_in_none_of_its_commits(fol
     assert provenance.git_state()["why"] == "no file of this folder is in the repository"
     subprocess.run(["git", "add", "--force", "."], check=True)
     assert provenance.git_state()["why"] == "the repository has no commit yet"
-    identity = ("-c", "user.name=one", "-c", "user.email=one@example.com")
-    subprocess.run(["git", *identity, "commit", "--quiet", "--message", "first"], check=True)
+    commit()
     assert provenance.git_state()["changed"] is False
     write_atomic(folder / ".git/info/exclude", "new.py\n")
     write_atomic(folder / "part/flip/new.py", "")

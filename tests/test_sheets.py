@@ -24,6 +24,7 @@ from flip.synthetic import testsets
 from flip.testsets.reader import examples, prompts, read_set, to_square
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import COLOURS, SMALL
+from tests.variants import DRAW_BESIDE_WORDS, DRAW_PATCHES
 
 # webdataset leaves its files open.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -127,12 +128,8 @@ def test_error_is_0_for_an_oracle_and_1_for_the_mean(change):
 @pytest.mark.parametrize(
     ("variant", "way", "names"),
     [
-        ("mae", by_decoder, ("prediction", "removed")),
-        ("mae-class", by_decoder, ("prediction", "removed")),
-        ("mae-raw", by_decoder, ("prediction", "removed")),
-        ("flip-50-mae", by_decoder, ("prediction", "removed")),
-        ("mae-clip", beside_words, ("pixels", "removed_patches")),
-        ("m3ae", beside_words, ("pixels", "removed_patches")),
+        *((name, by_decoder, ("prediction", "removed")) for name in DRAW_PATCHES),
+        *((name, beside_words, ("pixels", "removed_patches")) for name in DRAW_BESIDE_WORDS),
     ],
 )
 @torch.no_grad()
@@ -218,7 +215,7 @@ def test_facts_say_how_pixels_are_predicted(build, data):
     assert facts["removed"] == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize("variant", ["mae", "mae-class", "mae-raw", "flip-50-mae", "m3ae", "mae-clip"])
+@pytest.mark.parametrize("variant", [*DRAW_PATCHES, *DRAW_BESIDE_WORDS])
 @torch.no_grad()
 def test_the_error_is_the_loss_of_training(build, data, variant):
     """On the same images, captions and masks: the loss without its weight, in units of the targets' variance."""

@@ -27,6 +27,7 @@ from flip.train import precompute_features as embed
 from flip.train.step import build_model
 from tests.conftest import SMALL
 from tests.miniature import ROOT
+from tests.variants import EVERY_KIND
 
 STAGES = specs.DATA | {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
 STAGES |= {"pretrain": specs.PRETRAIN, "embed": specs.EMBED, "codebook": specs.CODEBOOK, "evaluate": specs.EVALUATE}
@@ -241,10 +242,7 @@ def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
     assert unread.nested(["a", "a.b", "c.d"]) == {"a": True, "c": {"d": True}}
 
 
-OTHERS = ["flava", "siglip", "slip", "m3ae", "mae-clip", "mae-class", "clip-noise", "flava-init"]
-
-
-@pytest.mark.parametrize("variant", OTHERS)
+@pytest.mark.parametrize("variant", [*EVERY_KIND, "mae-class", "flava-init"])
 def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, variant, monkeypatch):
     """Of the other systems."""
     params = change(variant, SMALL | {"image_tower": {"weights": None}, "text_tower": {"weights": None}})
