@@ -55,7 +55,7 @@ CASES = {
     "further losses": ("slip", {}, "timm", "Timm"),
     "mae": ("clip", MAE, "transformers", "VitMae"),
     "mae and its decoder": ("mae-class", {}, "transformers", "VitMaeDecoder"),
-    "flava": ("flava", {}, "transformers", "Flava"),
+    "flava": ("flava", {}, "transformers", "FlavaTowers"),
     "flava and its heads": ("flava-init", ONE_WIDTH, "transformers", "FlavaPretraining"),
     "one side of flava": ("flava-image", {}, "transformers", "VitMae"),
 }
@@ -239,7 +239,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     receipt = receipts(tmp_path / "receipts", folder, data)
     out = tmp_path / "exported"
     command.main(words(folder, data, "--format", "timm", "--out", out, "--receipt", receipt, "--licence", "MIT"))
-    assert "timm's VisionTransformer; features of pictures differ by" in capsys.readouterr().out
+    assert "timm's VisionTransformer; features of images differ by" in capsys.readouterr().out
     text = (out / "README.md").read_text()
     manifest = read_json(data / "manifest.json")
     for fact in (

@@ -190,7 +190,7 @@ def test_every_function_has_a_meaning_of_its_own():
     ("old", "new", "expected"),
     [
         ("return int(self.model.patches * (1", "return -1 + int(self.model.patches * (1", True),
-        ("Patches that the vision tower sees", "Patches which the vision tower is shown", False),
+        ("Return the patches that the image tower reads", "Give the patches that the image tower is shown", False),
     ],
 )
 def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package, old, new, expected):

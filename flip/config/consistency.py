@@ -85,7 +85,7 @@ def kinds(project) -> Iterator[tuple[str, str]]:
 
 
 def models(project) -> Iterator[tuple[str, str]]:
-    """Check also those that no scale names."""
+    """Check the sizes of models, also of those that no scale names."""
     for name, tree in project.tree["models"].items():
         try:
             checked(Model, tree, f"models.{name}")

@@ -94,7 +94,7 @@ def check(schema: type[Section], tree: dict, where: str):
 class Faults:
     """Collect faults, so that all are reported at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.parts = []
 
     @contextmanager

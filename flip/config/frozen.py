@@ -4,6 +4,8 @@ How they follow from params.yaml is flip.config.resolve, which no stage depends 
 values.
 """
 
+from pathlib import Path
+
 import yaml
 
 from flip.config.faults import check
@@ -18,13 +20,13 @@ def merge(base, delta):
     return base | {key: merge(base.get(key), value) for key, value in delta.items()}
 
 
-def load(path) -> Params:
+def load(path: str | Path) -> Params:
     """Load frozen parameters from a file that `dump` wrote."""
     return check(Params, read_mapping(path), str(path))
 
 
 def to_yaml(tree: dict) -> str:
-    """Write YAML by libyaml, which is ten times as fast as Python: every call of Snakemake writes all variants."""
+    """Dump YAML by libyaml, ten times as fast as in Python: every call of Snakemake writes all variants."""
     return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 

@@ -1,6 +1,8 @@
 """Read what `snakemake --config` names: scale, variant, reports; a word that nothing reads, or one given twice, is
 refused."""
 
+from pathlib import Path
+
 from flip.config.faults import ParameterError, must_know
 from flip.config.resolve import Project, read_project
 
@@ -76,7 +78,7 @@ def chosen_reports(config: dict, project: Project) -> list[str]:
     return names
 
 
-def configured(path, config: dict, words: list[str]) -> Project:
+def configured(path: str | Path, config: dict, words: list[str]) -> Project:
     """Return params.yaml, checked, at the scale that `config` names; `words` are those of Snakemake's command line.
 
     Raises:

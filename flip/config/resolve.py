@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
@@ -62,7 +63,7 @@ class Project:
 
     @cached_property
     def tables_of_all_scales(self) -> dict[str, Table]:
-        """Return them as params.yaml has them, with names that it knows."""
+        """Return the tables of params.yaml; names in them must be known."""
         found, faults = self._checked("tables", Table), Faults()
         for name, table in found.items():
             for key, what, names in (
@@ -95,7 +96,7 @@ class Project:
         return part
 
     def chain(self, variant: str) -> list[str]:
-        """Yield a variant, those whose training it builds on, and so on."""
+        """Return a variant, those whose training it builds on, and so on."""
         found = [variant]
         for name in found:
             found += [one for one in self.variants[name].before if one not in found]
@@ -260,7 +261,7 @@ class Project:
         return self
 
 
-def read_project(path="params.yaml", scale: str | None = None) -> Project:
+def read_project(path: str | Path = "params.yaml", scale: str | None = None) -> Project:
     """Return params.yaml at `scale` (its own `scale` key by default), of which no more than the outline is checked.
 
     Raises:

@@ -4,7 +4,7 @@ Imports neither torch nor Snakemake, since every dry run loads it.
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -83,7 +83,7 @@ class Bootstrap(Section):
     fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
 
     @model_validator(mode="after")
-    def has_tails(self):
+    def has_tails(self) -> Self:
         if (needed := math.ceil(2 / (1 - self.confidence) - 1e-6)) > self.resamples:
             raise ValueError(
                 f"resamples = {self.resamples} leave none beyond either end of an interval of confidence "
@@ -178,7 +178,7 @@ class Params(Objectives):
         return int(self.model.tokens * (1 - self.masking.text))
 
     @model_validator(mode="after")
-    def is_possible(self):
+    def is_possible(self) -> Self:
         must_keep("masking.image", self.kept_patches, self.model.patches)
         must_keep("masking.text", self.kept_tokens, self.model.tokens)
         batch, compact = self.train.global_batch, self.shards.compact
@@ -211,7 +211,7 @@ class Params(Objectives):
             )
 
     @model_validator(mode="after")
-    def objectives_are_possible(self):
+    def objectives_are_possible(self) -> Self:
         for one in self.objectives.values():
             one.check(self)
         if not self.objectives:
@@ -224,13 +224,13 @@ class Params(Objectives):
         return self
 
     @model_validator(mode="after")
-    def towers_are_possible(self):
+    def towers_are_possible(self) -> Self:
         self.image_tower.check(self)
         self.text_tower.check(self)
         return self
 
     @model_validator(mode="after")
-    def captions_are_possible(self):
+    def captions_are_possible(self) -> Self:
         self.form.text.check(self.captions, self.masking)
         if self.source.table == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)

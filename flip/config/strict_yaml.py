@@ -158,7 +158,7 @@ def _explained(error: yaml.YAMLError, file: str) -> ParameterError:
     return ParameterError(f"{place}: no YAML: {shortened(said)}")
 
 
-def read_mapping(path) -> dict:
+def read_mapping(path: str | Path) -> dict:
     """Read the mapping that a YAML file contains.
 
     Raises:

@@ -15,7 +15,7 @@ from flip.config.strict_yaml import read_mapping
 LIKE = {"scales": "scale", "variants": "variant", "tables": "table"}
 
 
-def read_tree(path) -> dict:
+def read_tree(path: str | Path) -> dict:
     """Return what params.yaml and its reports say, of which no more than the outline is checked.
 
     Raises:

@@ -9,6 +9,7 @@ pictures/, sheets of where the model looks and what it draws.
 
 import argparse
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import zeroshot
-from flip.evaluate.encoders import Ensemble, Masked
+from flip.evaluate.encoders import Ensemble, Masked, Tokenize
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.kinds import MEASURE
 from flip.evaluate.sheets import sheets, write_sheets
@@ -47,7 +48,7 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
-def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+def masked(model, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Return outcomes per test item of the primary set's images, masked: zero-shot classification."""
     name = model.params.evaluate.primary_set
     loader = read(model.params, data, name)
@@ -60,7 +61,7 @@ def masked(model, tokenize, data: Path, seed: int, device: str) -> dict[str, np.
     }
 
 
-def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Return outcomes per test item of every metric: of each set, what its kind measures, and of the primary one
     `<set>-masked` and `<set>-ensemble`.
 
@@ -78,7 +79,7 @@ def evaluate(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> 
     return found
 
 
-def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str, np.ndarray]:
+def evaluate_weights(params: Params, data: Path, weights: str | Path, seed: int) -> dict[str, np.ndarray]:
     """Run `evaluate` for the weights in a file, on the best available device.
 
     Raises:
@@ -88,7 +89,7 @@ def evaluate_weights(params: Params, data: Path, weights, seed: int) -> dict[str
     return evaluate(*read_model(params, data, weights, device), data, seed, device)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")

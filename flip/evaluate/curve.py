@@ -13,6 +13,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -153,7 +154,7 @@ class Curve:
         return file.getvalue()
 
 
-def run(options) -> str:
+def run(options: argparse.Namespace) -> str:
     """Follow the training run if asked to; return the points as text.
 
     Raises:
@@ -172,7 +173,7 @@ def run(options) -> str:
     return f"{pd.DataFrame(curve.points).to_string(index=False)}\n{file}, .svg, .png"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m flip.evaluate.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -18,7 +18,7 @@ GRAIN = 2.0**-25  # products of two multiples are multiples of 2^-50, whose sums
 class Firsts:
     """Find, for rows that come batch by batch, the first one that equals each."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.known, self.found = {}, []
 
     def add(self, rows: Tensor) -> None:
@@ -48,7 +48,7 @@ def equal_images(loader) -> np.ndarray:
     return found.places.numpy()
 
 
-def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device) -> Tensor:
+def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device: str) -> Tensor:
     """Return features [texts, width] on the CPU that `encode` gives for token ids [texts, tokens]; of equal texts only
     one is encoded, in an order and in batches that depend on the texts alone."""
     distinct, places = ids.unique(dim=0, return_inverse=True)

@@ -1,5 +1,8 @@
 """Encode images as clip-benchmark asks a model to, full ones and masked ones (FLIP, Table 1d)."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,11 +10,14 @@ from torch import Tensor
 from flip.model.masking import complementary, mask_patches
 from flip.model.two_towers import TwoTowers
 
+Tokenize = Callable[[list[str]], Tensor]  # texts -> token ids int64 [texts, tokens]
+ImageLoader = Iterable[tuple[Tensor, Any]]  # batches of images uint8 [batch, side, side, 3] and targets
+
 
 class Full:
     """Encode images without masking."""
 
-    def __init__(self, model: TwoTowers):
+    def __init__(self, model: TwoTowers) -> None:
         self.model = model
         self.encode_text = model.encode_text
 
@@ -29,12 +35,12 @@ class Cached(Full):
 class Masked(Full):
     """Encode images masked as in training; image i of a set always has the same mask."""
 
-    def __init__(self, model: TwoTowers, seed: int):
+    def __init__(self, model: TwoTowers, seed: int) -> None:
         super().__init__(model)
         self.seed = seed
         self.seen = 0
 
-    def views(self, count: int, device) -> list[Tensor]:
+    def views(self, count: int, device: str) -> list[Tensor]:
         """Return complementary ids_keep [count, kept] for the next images of the set; the first is the training's
         mask."""
         params = self.model.params

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts
+from flip.evaluate.encoders import ImageLoader
 from flip.model.two_towers import TwoTowers
 
 
@@ -46,7 +47,7 @@ def mapped(parts) -> Tensor:
 
 
 @torch.no_grad()
-def compute(model: TwoTowers, loader, device: str, ranked: bool = True) -> Features:
+def compute(model: TwoTowers, loader: ImageLoader, device: str, ranked: bool = True) -> Features:
     """Compute the features of all images of a loader of (images, targets); memory holds one batch. If images are to be
     `ranked`, equal ones get equal features, to the last bit."""
     targets, alike = [], Firsts()

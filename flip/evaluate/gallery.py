@@ -7,7 +7,7 @@ import torch
 from flip.data.contact_sheet import HIT, LINES, MISS, SHOWN, SIDE, TEXT, WHITE, cell, label, sheet, spread, webp
 from flip.evaluate import retrieval
 from flip.evaluate.distinct import exact
-from flip.evaluate.encoders import Full
+from flip.evaluate.encoders import Full, ImageLoader, Tokenize
 from flip.model.two_towers import TwoTowers
 
 TOP = 4  # images below a caption
@@ -33,7 +33,7 @@ def headed(caption: str, rank: int) -> np.ndarray:
     return np.pad(words, [(0, TEXT * (LINES + 1) - len(words)), (0, 0), (0, 0)], constant_values=WHITE)
 
 
-def chosen(loader, captions: list[int], pictures: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
+def chosen(loader: ImageLoader, captions: list[int], pictures: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
     """Return the texts of captions, and images as cells, by their indices in the set."""
     texts, cells, seen = [], {}, 0
     for images, groups in loader:
@@ -45,7 +45,7 @@ def chosen(loader, captions: list[int], pictures: set[int]) -> tuple[list[str], 
 
 
 @torch.no_grad()
-def best_matches(model: TwoTowers, tokenize, loader, device: str) -> tuple[bytes, dict]:
+def best_matches(model: TwoTowers, tokenize: Tokenize, loader: ImageLoader, device: str) -> tuple[bytes, dict]:
     """Draw a sheet (WebP) of a set's captions with the images that fit them best, and return facts about it: the
     captions, and the rank of the right image of each among all. `loader` gives images and captions, and is read twice.
     """

@@ -34,7 +34,7 @@ def new_model(params: Params, data: Path, device: str, tokenizer=None):
     return model, lambda texts: torch.from_numpy(tokenizer(texts))
 
 
-def read_model(params: Params, data: Path, weights, device: str, tokenizer=None):
+def read_model(params: Params, data: Path, weights: str | Path, device: str, tokenizer=None):
     """Return `new_model` with the weights in a file.
 
     Raises:

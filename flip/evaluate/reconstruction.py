@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from flip.data.contact_sheet import SHOWN, cell, sheet, spread, webp
+from flip.evaluate.encoders import Tokenize
 from flip.losses.reconstruction import Pixels
 from flip.model.two_towers import Forward, TwoTowers
 from flip.model.vision import patchify, unpatchify
@@ -59,7 +60,7 @@ class Error:
     """Compute the squared error of removed patches in units of the variance of their targets, over batches: 0 for a
     perfect prediction, 1 for the mean."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count, self.error, self.sum, self.squares = 0, 0.0, 0.0, 0.0
 
     def add(self, prediction: Prediction, images: Tensor) -> None:
@@ -81,7 +82,7 @@ def stacks(images: Tensor, prediction: Prediction) -> list:
 
 
 @torch.no_grad()
-def reconstructions(model: TwoTowers, tokenize, folder: Path, seed: int, device: str) -> dict[str, tuple]:
+def reconstructions(model: TwoTowers, tokenize: Tokenize, folder: Path, seed: int, device: str) -> dict[str, tuple]:
     """Return by section that asks for pixels a sheet (WebP) of test images of a set with classes, and facts about it.
 
     Where the model reads words, too, an image's caption is its class in the set's first prompt, masked as in training.

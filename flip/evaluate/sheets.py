@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from flip.evaluate.encoders import Tokenize
 from flip.evaluate.kinds import SHOW
 from flip.evaluate.reconstruction import reconstructions
 from flip.evaluate.trial import Trial
@@ -14,7 +15,7 @@ from flip.testsets.reader import set_folder
 FOLDER = "pictures"
 
 
-def sheets(model: TwoTowers, tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
+def sheets(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:
     """Return the sheets by name, each a WebP and facts about it; `set` is what its images are from. A sheet is left out
     without a common space, predicted pixels or the set."""
     params, primary = model.params, model.params.evaluate.primary_set

@@ -1,12 +1,10 @@
 """Hold a model and the test set that it is evaluated on."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from flip.config.schema import Params
+from flip.evaluate.encoders import Tokenize
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import set_folder
@@ -21,7 +19,7 @@ class Trial:
     """
 
     model: TwoTowers
-    tokenize: Callable[[list[str]], Tensor]
+    tokenize: Tokenize
     data: Path
     name: str
     device: str

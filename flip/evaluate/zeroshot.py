@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, firsts
+from flip.evaluate.encoders import Tokenize
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import kept
 
@@ -13,7 +14,14 @@ TEXTS = 4096  # prompts at once, about
 
 
 @torch.no_grad()
-def head(encoder, tokenize, classes: list[str], templates: list[str], device: str, texts: int = TEXTS) -> Tensor:
+def head(
+    encoder,
+    tokenize: Tokenize,
+    classes: list[str],
+    templates: list[str],
+    device: str,
+    texts: int = TEXTS,
+) -> Tensor:
     """Return one unit vector per class [d, classes]: the mean of the unit features of its prompts.
 
     clip-benchmark encodes one class at a time. Here the prompts of many classes go together, about `texts` of them.
@@ -29,7 +37,9 @@ def head(encoder, tokenize, classes: list[str], templates: list[str], device: st
     return torch.cat(found)[alike.places].T.to(device)
 
 
-def outcomes(encoder, tokenize, loader, classes, templates, device: str, measure: str = ACCURACY) -> np.ndarray:
+def outcomes(
+    encoder, tokenize: Tokenize, loader, classes, templates, device: str, measure: str = ACCURACY
+) -> np.ndarray:
     """Return what the measure keeps of each image: float32 [images, ...]; for accuracy 1 where the image's class scores
     highest, else 0.
 

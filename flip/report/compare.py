@@ -11,6 +11,7 @@ a cluster without DVC.
 import argparse
 import statistics
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -131,7 +132,7 @@ def compare(states: list[str], scale: str) -> pd.DataFrame:
     return frame if len(states) > 1 else frame.drop(columns="state")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.report.compare", description=__doc__.splitlines()[0])
     parser.add_argument("states", nargs="*", default=[HERE], help="Git revisions, experiments, or . (default)")
     parser.add_argument("--scale", help="default: the scale that params.yaml names")

@@ -5,6 +5,7 @@ python -m flip.report.readme --tables tables/tiny/systems tables/tiny/siglip --r
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from flip.files import write_atomic
@@ -43,7 +44,7 @@ def tables_of(folder: Path) -> list[Path]:
     return found
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of reports")
     parser.add_argument("--readme", type=Path, required=True, help="file with the two marks")

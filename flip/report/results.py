@@ -20,7 +20,7 @@ from flip.provenance.specs import recipe
 from flip.report.bootstrap import Estimate, estimates
 
 
-def _found(path) -> Path:
+def _found(path: str | Path) -> Path:
     if not Path(path).exists():
         raise ValueError(f"{path}: missing; run `snakemake` with the name of its report, which makes it")
     return Path(path)

@@ -6,6 +6,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean as mean
 
@@ -125,7 +126,7 @@ def write(found, out: Path) -> None:
     write_atomic(out / "index.html", page.render([part], {}))
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.report.tables", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="names the tables; default: params.yaml")
     parser.add_argument("--scale", required=True, help="scale whose results these are")

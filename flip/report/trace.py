@@ -8,6 +8,7 @@ Everything is read from the receipts of the runs; `--json` prints them whole.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ def verify(project: Project, table: str, variant: str, metric: Metric, found: di
     return list(dict.fromkeys(faults))
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.report.trace", description=__doc__.splitlines()[0])
     parser.add_argument("table", help="name of a table in params.yaml")
     parser.add_argument("variant", help="its row")

@@ -7,6 +7,7 @@ A report whose results are not there, or do not belong together, is named on the
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from flip.config.faults import nearest
@@ -17,7 +18,7 @@ from flip.report.cells import Builder
 from flip.report.results import read_results
 
 
-def read_part(project: Project, report: str, options) -> page.Part:
+def read_part(project: Project, report: str, options: argparse.Namespace) -> page.Part:
     """Build a report.
 
     Raises:
@@ -30,7 +31,7 @@ def read_part(project: Project, report: str, options) -> page.Part:
     return page.Part(found, builder.tables(), curves, laws)
 
 
-def read_parts(project: Project, options) -> tuple[list[page.Part], dict[str, str]]:
+def read_parts(project: Project, options: argparse.Namespace) -> tuple[list[page.Part], dict[str, str]]:
     """Return the reports that can be shown, in the order of params.yaml, and why the others cannot.
 
     Raises:
@@ -53,7 +54,7 @@ def read_parts(project: Project, options) -> tuple[list[page.Part], dict[str, st
     return parts, absent
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.report.whole", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="names the reports; default: params.yaml")
     parser.add_argument("--scale", required=True, help="scale whose results these are")

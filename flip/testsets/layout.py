@@ -31,7 +31,7 @@ def present(path: Path) -> Path:
     return path
 
 
-def text(content: bytes, where) -> str:
+def text(content: bytes, where: str) -> str:
     """Return a file's text, without a byte order mark.
 
     Raises:
@@ -43,7 +43,7 @@ def text(content: bytes, where) -> str:
         raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
-def lines(content: bytes, where) -> list[str]:
+def lines(content: bytes, where: str) -> list[str]:
     """Return a file's lines; the last one is empty where the file ends in a line feed.
 
     Raises:
@@ -90,7 +90,7 @@ def prompts(folder: Path) -> list[str]:
     return found
 
 
-def stated_kind(folder) -> str:
+def stated_kind(folder: str | Path) -> str:
     """Return what dataset_type.txt says, unchecked; classification if there is none. Raises as `text`."""
     path = Path(folder) / KIND
     return text(path.read_bytes(), path).strip().lower() if path.exists() else "classification"

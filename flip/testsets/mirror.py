@@ -11,6 +11,7 @@ the set. Every evaluation looks at its copies with what is here, so the hub's cl
 
 import argparse
 import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,8 +161,8 @@ def written(name: str) -> re.Pattern:
 
 
 def pin(path: Path) -> list[str]:
-    """Pin every public set that a file of parameters names to its newest commit, at all scales alike, and leaves the
-    rest of the file as it is; gives what it has written.
+    """Pin every public set that a file of parameters names to its newest commit, at all scales alike, and leave the
+    rest of the file as it is; return what was written.
 
     Raises:
         ValueError: the hub cannot be reached, or the file names no public set; it is then as it was.
@@ -214,7 +215,7 @@ def require(sets: dict[str, str]) -> None:
         raise ValueError("\n".join(wrong))
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.testsets.mirror", description=__doc__.splitlines()[0])
     parser.add_argument("--params", help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--set", help="a role of evaluate.sets")

@@ -89,14 +89,14 @@ def collated(targets: list) -> torch.Tensor | list:
     return targets if isinstance(targets[0], list) else torch.from_numpy(np.array(targets, np.int64))
 
 
-def prompts(folder) -> tuple[list[str] | None, list[str] | None]:
+def prompts(folder: str | Path) -> tuple[list[str] | None, list[str] | None]:
     """Return the class names and prompt templates of a set; None of one without classes."""
     if not kinds.of_folder(folder).has_classes:
         return None, None
     return layout.class_names(Path(folder)), layout.prompts(Path(folder))
 
 
-def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
+def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> Split:
     """Return a set's split.
 
     Raises:
@@ -111,7 +111,7 @@ def read_set(folder, side: int, batch: int, split: str = "test") -> Split:
     return Split(folder, side, batch, split)
 
 
-def examples(folder, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
+def examples(folder: str | Path, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
     """Return at most `count` test images, evenly spaced over a set with classes, with the class of each: uint8 [images,
     side, side, 3]. Of the others no byte is read."""
     extension, target = kinds.of_folder(folder).target(folder)

@@ -1,6 +1,6 @@
 """Describe the parameters of FLAVA's masked losses."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -102,7 +102,7 @@ class Flava(ObjectiveSection):
             raise ValueError(f"flava.mismatched = {self.mismatched:g} leaves itm one answer; allowed: between 0 and 1")
 
     @model_validator(mode="after")
-    def mix_is_read(self):
+    def mix_is_read(self) -> Self:
         for kind, name in (("images", "mim"), ("texts", "mlm")):
             if (share := getattr(self.mix, kind)) and not getattr(self, name):
                 raise ValueError(

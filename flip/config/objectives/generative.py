@@ -1,6 +1,6 @@
 """Describe the parameters of masked forwards over images and captions together."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -52,7 +52,7 @@ class Generative(Decoder, ObjectiveSection):
             raise ValueError("masking.image has no forward to act on: set it to 0, and generative.mask_image instead")
 
     @model_validator(mode="after")
-    def is_possible(self):
+    def is_possible(self) -> Self:
         for weight, share in (("pixels", "mask_image"), ("words", "mask_text")):
             if getattr(self, weight) and not getattr(self, share):
                 raise ValueError(f"{weight} needs something removed: set {share} above 0, or {weight} to 0")

@@ -1,6 +1,6 @@
 """Define parameters of the data: source, synthetic data set, download, shards, captions, augmentation, noise."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -83,7 +83,7 @@ class Faults(Section):
     huge: Share = Field(description="a picture of many megapixels")
 
     @model_validator(mode="after")
-    def at_most_all(self):
+    def at_most_all(self) -> Self:
         total = sum(self.model_dump().values())
         if total > 1:
             raise ValueError(f"the shares add up to {total:g}; at most 1 is possible")
@@ -173,7 +173,7 @@ class Tokenizer(Section):
     )
 
     @model_validator(mode="after")
-    def is_somewhere(self):
+    def is_somewhere(self) -> Self:
         if self.kind == "bert" and self.path is None:
             raise ValueError("path = null, and kind = 'bert' needs a folder or a hub name")
         return self
@@ -219,7 +219,7 @@ class Captions(Section):
         )
 
     @model_validator(mode="after")
-    def can_fill(self):
+    def can_fill(self) -> Self:
         if self.fill and not self.end:
             raise ValueError("fill = true repeats the end token, and there is none; set captions.end to true")
         return self
@@ -278,7 +278,7 @@ class Mix(Section):
     texts: Share = Field(description="share of the samples whose caption alone is read, by mlm")
 
     @model_validator(mode="after")
-    def is_all(self):
+    def is_all(self) -> Self:
         if abs((total := sum(self.model_dump().values())) - 1) > 1e-9:
             raise ValueError(f"pairs, images and texts add up to {total:g}; allowed: 1")
         return self

@@ -1,6 +1,6 @@
 """Define parameters of the evaluation."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,7 +58,7 @@ class Evaluate(Section):
         return self.measures.get(role) or (known.measure if known else ACCURACY)
 
     @model_validator(mode="after")
-    def names_public_sets(self):
+    def names_public_sets(self) -> Self:
         for role, place in self.sets.items():
             if public.is_public(place):
                 if fault := public.fault(place):
@@ -71,13 +71,13 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def measures_what_there_is(self):
+    def measures_what_there_is(self) -> Self:
         if lost := sorted(self.measures.keys() - self.sets.keys()):
             raise ValueError(f"measures names '{lost[0]}', which sets has not; allowed: {', '.join(self.sets)}")
         return self
 
     @model_validator(mode="after")
-    def speaks(self):
+    def speaks(self) -> Self:
         for language, place in self.languages.items():
             if place == "world" and language not in WORLD_LANGUAGES:
                 raise ValueError(
@@ -87,13 +87,13 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def leaves_names_to_transfer(self):
+    def leaves_names_to_transfer(self) -> Self:
         if taken := sorted(self.sets.keys() & set(TRANSFERS)):
             raise ValueError(f"sets.{taken[0]} has the name of a task of transfer, and of its metrics; choose another")
         return self
 
     @model_validator(mode="after")
-    def has_its_primary_set(self):
+    def has_its_primary_set(self) -> Self:
         if self.primary_set not in self.sets:
             raise ValueError(
                 f"primary_set = '{self.primary_set}', which sets has not; allowed: {', '.join(self.sets) or 'none'}"
@@ -103,7 +103,7 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def probes_what_can_be_probed(self):
+    def probes_what_can_be_probed(self) -> Self:
         for name in self.probe:
             if name not in self.sets:
                 raise ValueError(f"probe names '{name}', which sets has not; allowed: {', '.join(self.sets)}")
@@ -115,7 +115,7 @@ class Evaluate(Section):
         return self
 
     @model_validator(mode="after")
-    def knows_the_world(self):
+    def knows_the_world(self) -> Self:
         for role, place in self.sets.items():
             if place == "world" and role not in WORLD:
                 raise ValueError(

@@ -1,6 +1,6 @@
 """Describe the parameters of the image tokenizer whose codes masked image modelling predicts."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -28,7 +28,7 @@ class Codebook(Section):
     lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
 
     @model_validator(mode="after")
-    def has_a_step(self):
+    def has_a_step(self) -> Self:
         if self.samples < self.batch:
             raise ValueError(
                 f"samples = {self.samples} are less than a batch of {self.batch}; use more, or a smaller batch"

@@ -1,6 +1,6 @@
 """Define parameters of the model: size, form, initial weights of the towers, masking."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,7 +15,7 @@ class Tower(Section):
     heads: Few
 
     @model_validator(mode="after")
-    def heads_divide_width(self):
+    def heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self
@@ -32,7 +32,7 @@ class Model(Section):
     tokens: int = Field(description="caption length, tokens", gt=0, le=8192)
 
     @model_validator(mode="after")
-    def patches_tile(self):
+    def patches_tile(self) -> Self:
         if self.image % self.patch:
             raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
         if self.patches > MANY_PATCHES:
@@ -164,7 +164,7 @@ class ImageTower(TrainedTower):
     )
 
     @model_validator(mode="after")
-    def only_trained_towers_lag(self):
+    def only_trained_towers_lag(self) -> Self:
         if self.weights is None and self.lr_scale != 1:
             raise ValueError(
                 f"lr_scale = {self.lr_scale} is for a trained tower: let weights name its variant or file, or set "
@@ -232,7 +232,7 @@ class Logits(Section):
     )
 
     @model_validator(mode="after")
-    def begins_in_range(self):
+    def begins_in_range(self) -> Self:
         if self.max_scale is not None and not 1 <= 1 / self.temperature <= self.max_scale:
             raise ValueError(
                 f"temperature = {self.temperature:g} begins at a scale of {1 / self.temperature:g}; allowed: "
@@ -245,7 +245,7 @@ class Decoder(Tower):
     """Describe a tower over patches, whose positions have two dimensions."""
 
     @model_validator(mode="after")
-    def has_positions(self):
+    def has_positions(self) -> Self:
         if self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4, as 2-D positions need")
         return self

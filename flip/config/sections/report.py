@@ -1,6 +1,6 @@
 """Define parameters of the reports: pages, their tables, the trade-off figure, scaling laws."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -14,7 +14,7 @@ class Law(Section):
     held_out: Distinct[Name] = Field(description="variants that the fit does not see", min_length=1)
 
     @model_validator(mode="after")
-    def holds_out(self):
+    def holds_out(self) -> Self:
         if both := sorted({*self.fitted} & {*self.held_out}):
             raise ValueError(f"'{both[0]}' is in fitted and in held_out; leave it in one of them")
         return self

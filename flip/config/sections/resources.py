@@ -1,5 +1,7 @@
 """Define parameters of jobs: the resources that each requests from the cluster."""
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from flip.config.sections.types import Count, Few, Natural, Section
@@ -25,7 +27,7 @@ class Training(Job):
     stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
 
     @model_validator(mode="after")
-    def has_time_to_train(self):
+    def has_time_to_train(self) -> Self:
         if self.stop_seconds >= 60 * self.minutes:
             raise ValueError(
                 f"stop_seconds = {self.stop_seconds} leaves none of the {self.minutes} minutes; "

@@ -1,6 +1,6 @@
 """Define how a variant is trained: batch, schedule, optimizer, checkpoints, guards."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,7 +55,7 @@ class Train(Section):
     stall_minutes: Minutes = Field(description="a run in which no step ends for so long ends itself")
 
     @model_validator(mode="after")
-    def micro_batches_tile(self):
+    def micro_batches_tile(self) -> Self:
         batch, size = self.global_batch, self.micro_batch
         if size and batch % size:
             nearest = max(n for n in range(1, min(size, batch) + 1) if batch % n == 0)

@@ -1,5 +1,7 @@
 """Define parameters of transfer: heads on frozen features, and end-to-end fine-tuning of the image tower."""
 
+from typing import Self
+
 from pydantic import Field, model_validator
 
 from flip.config.sections.data import Augmentation
@@ -53,7 +55,7 @@ class Transfer(Schedule):
     finetuning: Finetuning
 
     @model_validator(mode="after")
-    def has_a_folder_for_nocaps(self):
+    def has_a_folder_for_nocaps(self) -> Self:
         if self.nocaps == "world":
             raise ValueError("nocaps = 'world', which has no such set; give a folder, or null")
         return self

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flip.data.images import decode
 from flip.evaluate.distinct import Firsts, encode_texts, exact
+from flip.evaluate.encoders import Tokenize
 from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
@@ -28,7 +29,7 @@ def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
+def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
     """Return by kind `preference` for each sample that has such a pair, its mean where it has several; as `by_image`
     stores it, since an image may be there in several samples."""
     found, owners, alike, side = defaultdict(list), defaultdict(list), Firsts(), model.params.model.image

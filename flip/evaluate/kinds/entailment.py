@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.evaluate.distinct import encode_texts, equal_images
+from flip.evaluate.encoders import Tokenize
 from flip.evaluate.features import Features
 from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
@@ -37,7 +38,7 @@ def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device: str) -> dict[str, Features]:
+def features(model: TwoTowers, tokenize: Tokenize, loader, lines: list[list[str]], device: str) -> dict[str, Features]:
     """Return by task the inputs of a probe for a split: for images and statements, and for captions and statements."""
     found, labels, start = {}, [], 0
     for images, targets in loader:
@@ -53,7 +54,7 @@ def features(model: TwoTowers, tokenize, loader, lines: list[list[str]], device:
     return {task: Features(torch.cat(parts), labels) for task, parts in found.items()}
 
 
-def outcomes(model: TwoTowers, tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
+def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
     """Return by task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since an image may be
     there with several statements; those that the model can do.
 

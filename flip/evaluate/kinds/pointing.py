@@ -17,6 +17,7 @@ from torch import Tensor
 from flip.data.contact_sheet import HIT, MISS, SHOWN, SIDE, cell, label, sheet, spread, webp
 from flip.data.shard import members
 from flip.evaluate.distinct import Firsts
+from flip.evaluate.encoders import Tokenize
 from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
@@ -55,7 +56,7 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def outcomes(model: TwoTowers, tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
+def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
     """Return 1 where the model points at what is named, else 0, as `by_image` stores it: an image may be there with
     several boxes."""
     found, alike, side = [], Firsts(), model.params.model.image
@@ -104,7 +105,7 @@ def chosen(folder: Path) -> list[Sample]:
 
 
 @torch.no_grad()
-def maps_of(model: TwoTowers, tokenize, folder: Path, device: str) -> tuple[bytes, dict]:
+def maps_of(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str) -> tuple[bytes, dict]:
     """Draw a sheet (WebP) of relevance maps of test images, and return facts about it: which captions, which are
     hits."""
     shown = chosen(folder)

@@ -12,7 +12,7 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _found if not kind.learned
 LEARNED: dict[str, Kind] = {kind.name: kind for kind in _found if kind.learned}  # by task
 
 
-def of_folder(folder) -> Kind:
+def of_folder(folder: str | Path) -> Kind:
     """Return what the set in a folder is for; classification unless its dataset_type.txt says otherwise.
 
     Raises:
