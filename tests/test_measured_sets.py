@@ -30,7 +30,7 @@ from flip.testsets.cache import decoded
 from flip.testsets.kinds.classification import every_class
 from flip.testsets.kinds.multilabel import KIND
 from flip.testsets.reader import prompts, read_set
-from flip.testsets.revision import revision, training
+from flip.testsets.revision import record, revision, training
 from flip.transfer import finetuning
 from tests.colour_sets import write_set
 from tests.conftest import COLOURS, SMALL
@@ -198,16 +198,17 @@ def test_a_training_split_of_several_labels_is_looked_at(taught):
         training(taught)
 
 
-@pytest.mark.parametrize(
-    ("name", "measure", "probed", "said"),
-    [
-        ("voc", "accuracy", False, "measures.voc: .* not for pictures with several labels; choose map, map-11"),
-        ("fine", "map", False, "sets.fine: its pictures have several labels"),
-    ],
-)
-def test_what_a_set_of_several_labels_does_not_have_is_named(several, name, measure, probed, said):
+def test_what_a_set_of_several_labels_does_not_have_is_named(several):
+    said = "measures.voc: .* not for pictures with several labels; choose map, map-11"
     with pytest.raises(ValueError, match=said):
-        revision(several, name, "x", probed, measure)
+        revision(several, "voc", "x", False, "accuracy")
+
+
+def test_a_set_of_several_labels_is_no_primary_set(several, change, tmp_path):
+    params = change("clip", {"evaluate": {"sets": {"fine": str(several)}, "measures": {"fine": "map"}, "probe": []}})
+    said = "evaluate.primary_set = 'fine', a set for multilabel; reports need one with one class per image"
+    with pytest.raises(ValueError, match=said):
+        record(params, "fine", several, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("measure", "said"), [("map", "with one class"), ("auc", "auc is for 2 classes, not 4")])
