@@ -9,8 +9,9 @@ from PIL import Image
 from flip.config.frozen import dump
 from flip.data.contact_sheet import GAP, SIDE
 from flip.files import read_json, write_atomic
+from flip.model.codebook import load_codebook
 from flip.model.dalle import DallE
-from flip.model.image_tokenizer import VQTokenizer, load_codebook
+from flip.model.image_tokenizer import VQTokenizer
 from flip.model.vision import patchify
 from flip.model.weights import save_weights
 from flip.train.image_tokenizer import TokenizerTraining, build_loader, load_dalle, main, measure, side_by_side

@@ -23,7 +23,7 @@ from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
 from flip.losses.objective import Batch, Objective, Setting
 from flip.model import flava
 from flip.model.block_masks import block_masks, word_masks
-from flip.model.image_tokenizer import load_codebook, untrained
+from flip.model.codebook import load_codebook, untrained
 from flip.model.packing import masked_tokens
 from flip.rng import uniform
 

@@ -6,8 +6,6 @@ quantised autoencoder (van den Oord et al. 2017) whose codes are moving averages
 direction (ViT-VQGAN, Yu et al. 2022, section 3.2), so that most of them are in use.
 """
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.model.transformer import initialize
 from flip.model.vision import patchify, statistics, unpatchify
-from flip.model.weights import load_weights
 
 
 class ConvBlock(nn.Module):
@@ -98,47 +95,3 @@ class VQTokenizer(ImageTokenizer):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         return self.nearest(self.encode(self.targets(images)))
-
-
-def new_tokenizer(params: Params) -> ImageTokenizer:
-    """Build an untrained image tokenizer of the scale's kind: trained in the pipeline, or DALL-E's."""
-    if not params.codebook.weights:
-        return VQTokenizer(params)
-    from flip.model.dalle import DallE
-
-    return DallE(params)
-
-
-def codebook_path(params: Params, data: Path) -> Path | None:
-    """Return the file of the scale's image tokenizer, or None where no loss reads its codes.
-
-    Raises:
-        ValueError: the file is missing.
-    """
-    if not params.flava.reads_codes:
-        return None
-    path = Path(data) / "codebook" / "weights.safetensors"
-    if not path.exists():
-        raise ValueError(
-            f"{path}: not here, though flava.mim or flava.mmm_image reads codes; run flip.train.image_tokenizer first"
-        )
-    return path
-
-
-def untrained(params: Params) -> ImageTokenizer:
-    """Build an image tokenizer whose codes say nothing, frozen: where work is counted, or nothing is learned."""
-    with torch.random.fork_rng(devices=[]):
-        return new_tokenizer(params).requires_grad_(False)
-
-
-def load_codebook(params: Params, data: Path, device: str | torch.device) -> ImageTokenizer | None:
-    """Load the scale's image tokenizer, frozen, or return None where no loss reads its codes.
-
-    Raises:
-        ValueError: the file is missing, or was trained for other images or patches.
-    """
-    if (path := codebook_path(params, data)) is None:
-        return None
-    codebook = new_tokenizer(params)
-    load_weights(path, codebook)
-    return codebook.to(device).eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from markupsafe import Markup
@@ -11,8 +11,13 @@ from markupsafe import Markup
 from flip.report import formats
 from flip.report.results import Results, Run
 
-if TYPE_CHECKING:
-    from flip.report.cells import Row
+
+class Row(Protocol):
+    """Describe what columns read of a row of a table (flip.report.cells.Row): its costs, and the paper's, by column."""
+
+    cost: dict[str, float]
+    paper_cost: dict[str, float]
+    evidence: dict
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,8 @@ class Column:
     short: str | None = ""
     page: str | None = ""
     form: Callable[[float], str] = formats.times
-    text: Callable[["Row"], str] | None = None
-    below: Callable[["Row"], list[str]] = lambda row: []
+    text: Callable[[Row], str] | None = None
+    below: Callable[[Row], list[str]] = lambda row: []
     sort: str = ""
     paper: bool = False
 
@@ -103,28 +108,28 @@ class Column:
             f"{self.key}_high": float(found.max()),
         }
 
-    def number(self, row: "Row") -> str:
+    def number(self, row: Row) -> str:
         return self.form(row.cost[self.key])
 
-    def range(self, row: "Row") -> str:
+    def range(self, row: Row) -> str:
         """Return the range over the rounds as text; nothing where there is one number, or two digits show none."""
         return formats.around(row.cost, self.key) if f"{self.key}_low" in row.cost else ""
 
-    def markdown(self, row: "Row") -> str:
+    def markdown(self, row: Row) -> str:
         text = self.text(row) if self.text else f"{self.number(row)} {self.range(row)}".strip()
         printed = self.printed(row)
         return text if printed is None else f"{text}<br>paper {self.form(printed)}"
 
-    def printed(self, row: "Row") -> float | None:
+    def printed(self, row: Row) -> float | None:
         """Return the paper's value in a row, if it has one."""
         return row.paper_cost.get(self.key)
 
 
-def memory(row: "Row") -> list[str]:
+def memory(row: Row) -> list[str]:
     return [formats.megabytes(row.cost["peak_memory_bytes"]), f"at batch {row.cost['measured_batch']:,}"]
 
 
-def length(row: "Row") -> list[str]:
+def length(row: Row) -> list[str]:
     return [f"{row.cost['samples']:,} samples", f"{row.evidence['steps']:,} steps"]
 
 

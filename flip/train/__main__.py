@@ -17,7 +17,7 @@ from flip.data.feature_cache import FeatureCache
 from flip.data.translations import translations_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
-from flip.model.image_tokenizer import codebook_path
+from flip.model.codebook import codebook_path
 from flip.train.guards import INTERRUPTED, Interrupted
 from flip.train.loop import Begin, pretrain
 from flip.train.process_group import ProcessGroup, start, stop
