@@ -211,6 +211,18 @@ def without(table: Path, allowed: pa.ChunkedArray, out: Path) -> Path:
     return out
 
 
+def _require_images(account: dict, shards: DownloadShards, table: Path) -> None:
+    """Raise ValueError where no image arrived, after deleting the empty shards."""
+    if not account["arrived"]:
+        for number in shards.numbers:
+            shards.discard(number)
+        causes = ", ".join(f"{count} {name}" for name, count in account["failed"].items())
+        raise ValueError(
+            f"{table}: no image arrived of {account['wanted']} ({causes}); try a URL of the table by hand, check the "
+            "network, then run the same command again"
+        )
+
+
 def download(
     params: Params,
     table: str | Path,
@@ -245,14 +257,7 @@ def download(
             "same command again: finished shards are kept"
         )
     account = shards.account(refused)
-    if not account["arrived"]:
-        for number in shards.numbers:
-            shards.discard(number)
-        causes = ", ".join(f"{count} {name}" for name, count in account["failed"].items())
-        raise ValueError(
-            f"{table}: no image arrived of {account['wanted']} ({causes}); try a URL of the table by hand, check the "
-            "network, then run the same command again"
-        )
+    _require_images(account, shards, table)
     write_json(out, account)
     return account
 

@@ -206,6 +206,21 @@ class Begin:
             load_weights(self.text_tower, model.text_tower, strict=False, optional="text_projection")
 
 
+def _facts(run: TrainingRun, state: dict, parameters: int, manifest: dict, images: int, began: datetime) -> dict:
+    """Say what a finished training was: where, with what and how long."""
+    facts = {"samples": run.seen, "steps": run.done, "seconds": round(run.seconds, 1), "loss": run.log[-1]["loss"]}
+    facts |= {
+        "parameters": parameters,
+        "broken_pictures": state["broken"],
+        "skipped_steps": run.skipped,
+        "seed": run.seed,
+    }
+    facts |= {"device": device_name(run.group.device), "processes": run.group.size, "threads": torch.get_num_threads()}
+    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": images}
+    facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
+    return facts
+
+
 def pretrain(
     params: Params,
     data: Path,
@@ -239,11 +254,7 @@ def pretrain(
     if not group.first:
         return
     write_atomic(out / "log.csv", log_csv(run.log))
-    facts = {"samples": run.seen, "steps": run.done, "seconds": round(run.seconds, 1), "loss": run.log[-1]["loss"]}
-    facts |= {"parameters": parameters, "broken_pictures": state["broken"], "skipped_steps": run.skipped, "seed": seed}
-    facts |= {"device": device_name(group.device), "processes": group.size, "threads": torch.get_num_threads()}
-    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": chosen["samples"]}
-    facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
+    facts = _facts(run, state, parameters, manifest, chosen["samples"], began)
     weights = serialize(state["model"])
     write_json(out / FACTS, facts | {"weights": sha256(weights).hexdigest()})
     write_atomic(out / "weights.safetensors", weights)
