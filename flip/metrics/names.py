@@ -99,6 +99,7 @@ def own_name(metric: str, primary_set: str) -> str:
     return f"{primary_set}{dash}{rest}" if word == PRIMARY else metric
 
 
+# `project` is a flip.config.resolve.Project, whose import, if only for its type, would count as code of all stages.
 def transferred(project: Any) -> dict[str, dict[str, list[str]]]:
     """Return variant -> job -> its tasks, for all that tables of the project show and that has to be trained."""
     found: dict[str, set[tuple[str, str]]] = {}
