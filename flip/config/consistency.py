@@ -1,10 +1,11 @@
 """Check params.yaml for contradictions between its variants, tables, reports, models and scales."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
@@ -15,6 +16,9 @@ from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
 from flip.testsets import roles as tasks
 from flip.testsets.kinds import KINDS, LEARNED
 from flip.testsets.notes import SHOWN
+
+if TYPE_CHECKING:
+    from flip.config.resolve import Project
 
 ROOT = Path(__file__).parent.parent.parent
 # Two results are the same experiment when all of this agrees.
@@ -49,7 +53,7 @@ def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: s
         raise ParameterError(*faults)
 
 
-def check(project) -> None:
+def check(project: "Project") -> None:
     """Check everything that can be wrong before a job starts.
 
     Raises:
@@ -65,7 +69,7 @@ def check(project) -> None:
     faults.raise_all()
 
 
-def _collect(faults: Faults, project, *rules) -> None:
+def _collect(faults: Faults, project: "Project", *rules: Callable[["Project"], Iterator[tuple[str, str]]]) -> None:
     """Collect what the rules find: each gives places with their faults."""
     for rule in rules:
         with faults.collected():
@@ -73,7 +77,7 @@ def _collect(faults: Faults, project, *rules) -> None:
                 faults.parts.append((f"params.yaml, {where}", fault))
 
 
-def kinds(project) -> Iterator[tuple[str, str]]:
+def kinds(project: "Project") -> Iterator[tuple[str, str]]:
     """Find folders for what is not measured, and measures of classes for sets without any."""
     for role, one in project.test_sets.items():
         if one.kind not in (*KINDS, *LEARNED, None):
@@ -84,7 +88,7 @@ def kinds(project) -> Iterator[tuple[str, str]]:
             yield f"evaluate.measures.{role}", f"is for sets with classes, and this is one for {kind}; leave it out"
 
 
-def models(project) -> Iterator[tuple[str, str]]:
+def models(project: "Project") -> Iterator[tuple[str, str]]:
     """Check the sizes of models, also of those that no scale names."""
     for name, tree in project.tree["models"].items():
         try:
@@ -93,7 +97,7 @@ def models(project) -> Iterator[tuple[str, str]]:
             yield from error.parts
 
 
-def names(project) -> Iterator[tuple[str, str]]:
+def names(project: "Project") -> Iterator[tuple[str, str]]:
     """Find names that are used for something else already."""
     for name in (one for one in project.tree["reports"] if one in rules()):
         yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
@@ -101,7 +105,7 @@ def names(project) -> Iterator[tuple[str, str]]:
         yield f"tables.{name}", "has the name of a file that reports write beside their tables; choose another name"
 
 
-def scales(project) -> Iterator[tuple[str, str]]:
+def scales(project: "Project") -> Iterator[tuple[str, str]]:
     """Check every scale's own values, and its sets."""
     for name in project.tree["scales"]:
         one = replace(project, scale=name)
@@ -114,7 +118,7 @@ def scales(project) -> Iterator[tuple[str, str]]:
             yield from _parts(error)
 
 
-def elsewhere(project) -> Iterator[tuple[str, str]]:
+def elsewhere(project: "Project") -> Iterator[tuple[str, str]]:
     """Check metrics of tables at the other scales."""
     for name in (one for one in project.tree["scales"] if one != project.scale):
         try:
@@ -127,9 +131,9 @@ def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
     return ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
 
 
-def differ(project) -> Iterator[tuple[str, str]]:
+def differ(project: "Project") -> Iterator[tuple[str, str]]:
     """Find variants that resolve to the same parameters."""
-    seen = {}
+    seen: dict[str, str] = {}
     for name, params in project.variants.items():
         if (first := seen.setdefault(params.model_dump_json(exclude=IDENTITY), name)) != name:
             yield (
@@ -138,7 +142,7 @@ def differ(project) -> Iterator[tuple[str, str]]:
             )
 
 
-def shown(project) -> Iterator[tuple[str, str]]:
+def shown(project: "Project") -> Iterator[tuple[str, str]]:
     """Find reports without a table, and runs of laws that are in none."""
     for name, report in project.reports.items():
         if not (tables := project.of(name).tables):
@@ -148,7 +152,7 @@ def shown(project) -> Iterator[tuple[str, str]]:
             yield f"reports.{name}.{key}", what
 
 
-def measured(project) -> Iterator[tuple[str, str]]:
+def measured(project: "Project") -> Iterator[tuple[str, str]]:
     """Find metrics of figures and laws that no set has, or that are none of theirs; columns that no row can fill."""
     asked = {
         f"reports.{name}.scaling.metric": one.scaling.metric for name, one in project.reports.items() if one.scaling
@@ -164,7 +168,7 @@ def measured(project) -> Iterator[tuple[str, str]]:
         yield from unmasked(project, name, table)
 
 
-def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
+def unmasked(project: "Project", name: str, table: Table) -> Iterator[tuple[str, str]]:
     """Find metrics of masked inference in a table of variants that mask nothing."""
     if not any(project.variants[one].masking.image for one in table.variants):
         for metric in project.metrics(name):
@@ -172,7 +176,7 @@ def unmasked(project, name: str, table: Table) -> Iterator[tuple[str, str]]:
                 yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
 
 
-def read_codes_alike(project) -> Iterator[tuple[str, str]]:
+def read_codes_alike(project: "Project") -> Iterator[tuple[str, str]]:
     """Check that the image tokenizer fits: a scale has one, for the images and patches of its baseline."""
     model = project.baseline.model
     for name, params in project.variants.items():
@@ -184,7 +188,7 @@ def read_codes_alike(project) -> Iterator[tuple[str, str]]:
             )
 
 
-def transferable(project) -> Iterator[tuple[str, str]]:
+def transferable(project: "Project") -> Iterator[tuple[str, str]]:
     """Find the first metric of the tables that has no training data."""
     tables = {
         name: table

@@ -2,8 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,6 +12,8 @@ from flip.config.sections.types import Name, Section
 
 SHOWN = 20  # faults that are listed
 LONGEST = 200  # characters of a value, or of a list of names, that are shown
+
+One = TypeVar("One", bound=Section)
 
 
 class ParameterError(ValueError):
@@ -30,14 +33,14 @@ def shortened(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
-def nearest(name, known) -> str:
+def nearest(name: object, known: Collection[object]) -> str:
     """Return a sentence that lists what is allowed, the closest name first."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(sorted(map(str, known)))}"
 
 
-def must_know(names, known, what: str, where: str) -> None:
+def must_know(names: Iterable[object], known: Collection[object], what: str, where: str) -> None:
     """Raise ParameterError for the first of the names that is not known."""
     for name in names:
         if not isinstance(name, str) or name not in known:
@@ -53,7 +56,7 @@ def must_be_name(name: str, where: str) -> None:
         raise ParameterError(f"{where} {shortened(repr(name))}: no name of a variant; allowed: {allowed}") from None
 
 
-def _known_keys(schema, location):
+def _known_keys(schema: type[Section], location: Sequence[Any]) -> Collection[str]:
     """Return the field names of the section at `location`; steps that are no field (list items) are skipped."""
     for key in location:
         field = schema.model_fields.get(key) if isinstance(schema, type) else None
@@ -64,7 +67,7 @@ def _known_keys(schema, location):
     return schema.model_fields
 
 
-def explain(error: ValidationError, schema) -> Iterator[str]:
+def explain(error: ValidationError, schema: type[Section]) -> Iterator[str]:
     """Return each fault as a line: key, value, what is allowed."""
     for fault in error.errors():
         path = fault["loc"]
@@ -79,7 +82,7 @@ def explain(error: ValidationError, schema) -> Iterator[str]:
             yield f"{key}{fault['msg'].removeprefix('Value error, ')}{value}"
 
 
-def check(schema: type[Section], tree: dict, where: str):
+def check(schema: type[One], tree: dict, where: str) -> One:
     """Return `tree` as a `schema`; JSON's strict mode takes lists for tuples, but no string for a number.
 
     Raises:
@@ -95,10 +98,10 @@ class Faults:
     """Collect faults, so that all are reported at once."""
 
     def __init__(self) -> None:
-        self.parts = []
+        self.parts: list[tuple[str, str]] = []
 
     @contextmanager
-    def collected(self):
+    def collected(self) -> Iterator[None]:
         """Keep a ParameterError for `raise_all`, and continue."""
         try:
             yield
@@ -113,7 +116,7 @@ class Faults:
 
 def _told(parts: list[tuple[str, str]]) -> str:
     """Return every fault once, with its place, or the first of many; a single one is a single line."""
-    places = {}
+    places: dict[str, dict[str, None]] = {}
     for where, fault in parts:
         places.setdefault(fault, {})[where] = None
     if len(places) > 1 and len({where for where, _ in parts}) == 1 and parts[0][0]:

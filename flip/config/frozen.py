@@ -5,6 +5,7 @@ values.
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,7 +14,7 @@ from flip.config.schema import Params
 from flip.config.strict_yaml import read_mapping
 
 
-def merge(base, delta):
+def merge(base: Any, delta: Any) -> Any:
     """Return `base` with the keys of `delta` replaced; mappings are merged key by key."""
     if not (isinstance(base, dict) and isinstance(delta, dict)):
         return delta

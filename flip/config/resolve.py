@@ -1,17 +1,22 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
+from flip.config.sections.types import Section
 from flip.config.tree import read_tree
 from flip.metrics.names import Metric, own_name, places
 from flip.testsets.roles import TestSet
+
+One = TypeVar("One", bound=Section)
 
 # A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
 SHARED = {
@@ -76,8 +81,9 @@ class Project:
         faults.raise_all()
         return found
 
-    def _checked(self, key: str, schema) -> dict:
-        found, faults = {}, Faults()
+    def _checked(self, key: str, schema: type[One]) -> dict[str, One]:
+        found: dict[str, One] = {}
+        faults = Faults()
         for name, tree in self.tree[key].items():
             with faults.collected():
                 found[name] = check(schema, tree, f"params.yaml, {key}.{name}")
@@ -157,7 +163,7 @@ class Project:
     @cached_property
     def test_sets_of_all_scales(self) -> dict[str, TestSet]:
         """Return all that tables may name; a scale that is wrong has none until it is mended, which `scales` tells."""
-        found = {}
+        found: dict[str, TestSet] = {}
         for scale in self.tree["scales"]:
             with Faults().collected():
                 found |= replace(self, scale=scale).test_sets
@@ -192,7 +198,7 @@ class Project:
         faults.raise_all()
         return tradeoff.model_copy(update={"metric": own_name(tradeoff.metric, self.primary_set)})
 
-    def _must_know(self, what: str, names, where: str) -> None:
+    def _must_know(self, what: str, names: Iterable[object], where: str) -> None:
         must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
 
     def _with_size(self, tree: dict, where: str) -> dict:
@@ -205,7 +211,7 @@ class Project:
         must_know([name], models, "model", where)
         return tree | {"model": models[name]}
 
-    def _with_deltas(self, deltas: list[dict], where: str, **names) -> Params:
+    def _with_deltas(self, deltas: list[dict], where: str, **names: str) -> Params:
         """Merge base <- scale <- deltas."""
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
         tree.pop("tuning", None)

@@ -142,7 +142,8 @@ class Params(Objectives):
     @property
     def before(self) -> list[str]:
         """Return the variants whose training this one builds on."""
-        return sorted({self.start, self.image_tower.variant, self.text_tower.variant} - {None})
+        named = (self.start, self.image_tower.variant, self.text_tower.variant)
+        return sorted({one for one in named if one is not None})
 
     @property
     def features(self) -> str | None:

@@ -6,6 +6,7 @@ What is left is null, booleans, decimal numbers, strings, lists, mappings with n
 
 import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
@@ -49,12 +50,12 @@ class _Reader:
     def __init__(self, file: str):
         self.file = file
         # Id of a node -> its value, how many values it stands for, and how deep; None while it is being made.
-        self.known = {}
+        self.known: dict[int, Any] = {}
 
-    def refuse(self, node: yaml.Node, fault: str) -> None:
+    def refuse(self, node: yaml.Node, fault: str) -> NoReturn:
         raise ParameterError(f"{self.file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}: {fault}")
 
-    def value(self, node: yaml.Node):
+    def value(self, node: yaml.Node) -> Any:
         """Return the node's value; one that is named by several aliases is constructed once."""
         if id(node) in self.known:
             if self.known[id(node)] is None:
@@ -71,15 +72,15 @@ class _Reader:
         self.known[id(node)] = made, size, height
         return made
 
-    def made(self, node: yaml.Node):
+    def made(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
         if node.tag != TAG + kind:
             self.refuse(node, f"tag {shortened(repr(node.tag))}; only plain lists, mappings and values are read")
-        return self.mapping(node) if kind == "map" else [self.value(one) for one in node.value]
+        return self.mapping(node) if isinstance(node, yaml.MappingNode) else [self.value(one) for one in node.value]
 
-    def scalar(self, node: yaml.ScalarNode):
+    def scalar(self, node: yaml.ScalarNode) -> Any:
         """Return a value that YAML 1.1 and 1.2 agree on."""
         text, tag = node.value, node.tag.removeprefix(TAG)
         if node.style not in (None, "") or (tag == "str" and not read_otherwise(text)):
@@ -100,7 +101,8 @@ class _Reader:
 
     def mapping(self, node: yaml.MappingNode) -> dict:
         """Return its keys, each of which is there once, with their values."""
-        lines, found = {}, {}
+        lines: dict[str, int] = {}
+        found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == MERGE:
                 self.refuse(key_node, "<< is no key here; write `like: NAME`, which params.yaml explains")
@@ -148,6 +150,7 @@ def _must_be_shallow(text: str, file: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             mark = event.start_mark
+            assert mark is not None
             raise ParameterError(f"{file}:{mark.line + 1}:{mark.column + 1}: {TOO_DEEP}")
 
 

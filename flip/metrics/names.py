@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import JAVA, PRIMARY, RECALLS, SCORES, TRANSFERS, retrieval_in
@@ -98,9 +99,10 @@ def own_name(metric: str, primary_set: str) -> str:
     return f"{primary_set}{dash}{rest}" if word == PRIMARY else metric
 
 
-def transferred(project) -> dict[str, dict[str, list[str]]]:
+# `project` is a flip.config.resolve.Project, whose import, if only for its type, would count as code of all stages.
+def transferred(project: Any) -> dict[str, dict[str, list[str]]]:
     """Return variant -> job -> its tasks, for all that tables of the project show and that has to be trained."""
-    found = {}
+    found: dict[str, set[tuple[str, str]]] = {}
     for name, table in project.tables.items():
         wanted = {(task, metric.job) for metric in project.metrics(name) for task in metric.tasks}
         for variant in table.variants if wanted else ():
@@ -110,7 +112,7 @@ def transferred(project) -> dict[str, dict[str, list[str]]]:
 
 
 def _by_job(wanted: set[tuple[str, str]]) -> dict[str, list[str]]:
-    found = {}
+    found: dict[str, list[str]] = {}
     for task, job in sorted(wanted):
         found.setdefault(job, []).append(task)
     return found

@@ -133,11 +133,11 @@ def _top(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.mean([ahead == 0, ahead < TOP], axis=0)
 
 
-def _scored(logits, targets):
+def _scored(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.stack([logits[:, 1] - logits[:, 0], targets], axis=1)
 
 
-def _labelled(logits, targets):
+def _labelled(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.stack([logits, targets], axis=1)
 
 

@@ -6,6 +6,7 @@ at what they read.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from flip.config.objectives import NAMES
 
@@ -45,10 +46,10 @@ def below(section: str, *names: str) -> tuple[str, ...]:
 
 def nested(keys: Iterable[str]) -> dict:
     """Dotted keys as pydantic's `exclude` takes them; what is below another key goes with that."""
-    found = {}
+    found: dict[str, Any] = {}
     for key in sorted(keys):
         *above, last = key.split(".")
-        place = found
+        place: Any = found
         for part in above:
             place = True if place is True else place.setdefault(part, {})
         if place is not True:

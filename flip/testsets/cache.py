@@ -18,7 +18,7 @@ from torch import Tensor
 
 from flip.data.checksum import check, checked, read_checked
 from flip.provenance.sources import source_hash
-from flip.testsets.reader import to_square
+from flip.testsets.reader import Split, to_square
 
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
 # would take 193 GB, is decoded each time.
@@ -26,7 +26,7 @@ LARGEST = 16 << 30
 READERS = ("flip.testsets.kinds", "flip.data.images")
 
 
-def is_captions(target) -> bool:
+def is_captions(target: object) -> bool:
     return isinstance(target, list) and isinstance(target[0], str)
 
 
@@ -49,13 +49,13 @@ class Squares:
             yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
 
 
-def write(loader, pictures: Path, targets: Path, samples: int) -> None:
+def write(loader: Split, pictures: Path, targets: Path, samples: int) -> None:
     """Write both files of a split; that of the targets, which comes last, shows that the other one is complete.
 
     Raises:
         ValueError: other than so many samples, which is how many were compared with the training data.
     """
-    found = []
+    found: list = []
     with checked(pictures) as file:
         for images, some in loader:
             file.write(images.numpy().tobytes())
@@ -79,7 +79,7 @@ def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
     return np.memmap(pictures, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
 
 
-def decoded(loader, place: Path, revision: dict, side: int, batch: int):
+def decoded(loader: Split, place: Path, revision: dict, side: int, batch: int) -> Squares | Split:
     """Return the same as `loader` of a split that `revision` describes, from files in `place`, which the first call
     writes.
 

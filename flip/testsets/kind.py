@@ -30,6 +30,12 @@ class Kind:
     is_open = False
     has_classes = False
     learned = False  # measured by heads that learn from it (flip.transfer), and named by `transfer` in params.yaml
+    # What only these have: the task whose training split teaches them, the extension of their notes, how these are read
+    # of a sample, and of the world's.
+    taught_by: str
+    beside: str
+    notes: Callable[[dict[str, bytes], str], list]
+    known: Callable[[list], list]
 
     def endings_at(self, place: str | None) -> tuple[str, ...]:
         """Return the endings of the metrics of a set that lies at `place`; None: a scale has none."""

@@ -31,7 +31,7 @@ def present(path: Path) -> Path:
     return path
 
 
-def text(content: bytes, where: str) -> str:
+def text(content: bytes, where: str | Path) -> str:
     """Return a file's text, without a byte order mark.
 
     Raises:
@@ -43,7 +43,7 @@ def text(content: bytes, where: str) -> str:
         raise ValueError(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
-def lines(content: bytes, where: str) -> list[str]:
+def lines(content: bytes, where: str | Path) -> list[str]:
     """Return a file's lines; the last one is empty where the file ends in a line feed.
 
     Raises:

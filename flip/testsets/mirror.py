@@ -11,9 +11,10 @@ the set. Every evaluation looks at its copies with what is here, so the hub's cl
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -22,12 +23,15 @@ from flip.config.frozen import load
 from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
 from flip.testsets import public
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
 RECORD = "mirror.json"
 FETCHED = f"call `snakemake mirror` where there is a network, or copy {public.MIRRORS}/ from there"
 
 
 @contextmanager
-def reaching(what: str, remedy: str = FETCHED):
+def reaching(what: str, remedy: str = FETCHED) -> Iterator[None]:
     """Convert errors of the client to one that names what could not be reached, and the remedy.
 
     Raises:
@@ -76,8 +80,8 @@ def recorded(folder: Path) -> tuple[list[str], dict[Path, tuple[int, str]]]:
     return splits, {within(folder, name): facts for name, facts in stated.items()}
 
 
-def stated(repository: str, commit: str) -> tuple[str, dict]:
-    """Return the commit that the hub answers with, and its files (RepoFile) by path."""
+def stated(repository: str, commit: str) -> tuple[str | None, dict[str, "RepoFile"]]:
+    """Return the commit that the hub answers with, and its files by path."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -87,8 +91,8 @@ def stated(repository: str, commit: str) -> tuple[str, dict]:
     return answered, {one.path: one for one in tree if isinstance(one, RepoFile)}
 
 
-def download(place: str, stated) -> None:
-    """Download one file (RepoFile) of a public set, resuming an interrupted call; it appears at its path when complete.
+def download(place: str, stated: "RepoFile") -> None:
+    """Download one file of a public set, resuming an interrupted call; it appears at its path when complete.
 
     The client's own downloads resume within a call and start anew after a kill; a tar may have a gigabyte.
 
@@ -101,7 +105,9 @@ def download(place: str, stated) -> None:
 
     path, part = (within(public.folder(place), f"{stated.path}{end}") for end in ("", ".part"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    url = hf_hub_url(public.named(place).hub, stated.path, repo_type="dataset", revision=public.commit(place))
+    repository = public.named(place).hub
+    assert repository is not None, place
+    url = hf_hub_url(repository, stated.path, repo_type="dataset", revision=public.commit(place))
     with reaching(place), open(part, "ab") as file:
         http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=stated.size)
     if stated.lfs and file_hash(part) != stated.lfs.sha256:
@@ -118,6 +124,7 @@ def fetch(place: str, splits: list[str]) -> Path:
             not what it says.
     """
     repository, commit, folder = public.named(place).hub, public.commit(place), public.folder(place)
+    assert repository is not None, place
     if (folder / RECORD).exists() and set(splits) <= set(recorded(folder)[0]):
         if wrong := faults(place):
             raise ValueError("\n".join(wrong))
@@ -149,14 +156,18 @@ def newest(name: str) -> str:
     there = [one for one, facts in public.known().items() if facts.hub]
     if name not in there:
         raise ValueError(f"--newest {name}: {nearest(name, there)}")
+    repository = public.known()[name].hub
+    assert repository is not None, name
     with reaching(name, "ask again where there is a network, or write a commit that its page on the hub shows"):
-        return f"{name}@{HfApi().dataset_info(public.known()[name].hub).sha}"
+        return f"{name}@{HfApi().dataset_info(repository).sha}"
 
 
 def written(name: str) -> re.Pattern:
     """Return a pattern of how parameters name a public set: pinned or not, or as the folder testsets/<data set> that a
     copy lies in."""
-    folder = public.MIRRORS / Path(public.known()[name].hub).name
+    repository = public.known()[name].hub
+    assert repository is not None, name
+    folder = public.MIRRORS / Path(repository).name
     return re.compile(rf"(?<![\w./-])({re.escape(name)}(@\w*)?|{re.escape(str(folder))})(?![\w./@-])")
 
 

@@ -68,7 +68,9 @@ def folder(place: str) -> Path:
     """Return the folder of a set from elsewhere: a public one's mirror, or the folder that is named."""
     if not is_public(place):
         return Path(place)
-    return MIRRORS / Path(named(place).hub).name / commit(place)
+    hub = named(place).hub
+    assert hub is not None, place
+    return MIRRORS / Path(hub).name / commit(place)
 
 
 def fault(place: str) -> str | None:

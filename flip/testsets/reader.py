@@ -111,7 +111,7 @@ def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> 
     return Split(folder, side, batch, split)
 
 
-def examples(folder: str | Path, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
+def examples(folder: Path, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
     """Return at most `count` test images, evenly spaced over a set with classes, with the class of each: uint8 [images,
     side, side, 3]. Of the others no byte is read."""
     extension, target = kinds.of_folder(folder).target(folder)

@@ -44,7 +44,7 @@ class TestSet:
     @property
     def _declared(self) -> Kind | None:
         """Return the declaration of its kind; None if that is unknown, or none."""
-        return (KINDS | LEARNED).get(self.kind)
+        return None if self.kind is None else (KINDS | LEARNED).get(self.kind)
 
     @cached_property
     def endings(self) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()
-    np.savez_compressed(packed, **found)
+    np.savez_compressed(packed, **found)  # type: ignore[arg-type]
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     facts = {"metrics": {name: number(measure_of(params, name), values) for name, values in found.items()}}
     facts |= evidence | {"weights": file_hash(options.weights), "seed": options.seed}

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flip.config.schema import Params
 from flip.data.images import decode
 from flip.data.shard import PICTURES
 from flip.evaluate.features import mapped
@@ -43,7 +45,7 @@ class Split:
         return {"samples": len(self.notes), "sha256": sha256(text.encode()).hexdigest()}
 
 
-def world_batches(params, data: Path, tasks: list[str], split: str) -> Iterator[tuple[Tensor, list[dict]]]:
+def world_batches(params: Params, data: Path, tasks: list[str], split: str) -> Iterator[tuple[Tensor, list[dict]]]:
     """Give the world's images, and of each its notes by task, in batches.
 
     Raises:
@@ -85,17 +87,20 @@ def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split
     Raises:
         ValueError: a folder without the layout.
     """
-    params, notes = model.params, []
+    params = model.params
+    notes: list[dict[str, Any]] = []
+    vision = model.vision
+    assert vision is not None
     if place == "world":
         batches = world_batches(params, data, tasks, split)
     else:
         batches = folder_batches(Path(place), tasks, split, params.model.image, params.evaluate.batch)
 
-    def states():
+    def states() -> Iterator[np.ndarray]:
         for images, some in batches:
             notes.extend(some)
             # Half the digits: behind a LayerNorm no state is large, and a large set's take most of a disk.
-            yield model.vision(images.to(device)).cpu().numpy().astype(np.float16)
+            yield vision(images.to(device)).cpu().numpy().astype(np.float16)
 
     found = mapped(states())
     domains = [one.get("domain", "") for one in notes]

@@ -75,4 +75,5 @@ class _Base(Section):
         return next((one.sample_types for one in self.objectives.values() if one.sample_types), None)
 
 
-Objectives: Any = create_model("Objectives", __base__=_Base, **{name: (_section(name), ...) for name in NAMES})
+_FIELDS: dict[str, Any] = {name: (_section(name), ...) for name in NAMES}
+Objectives: Any = create_model("Objectives", __base__=_Base, **_FIELDS)

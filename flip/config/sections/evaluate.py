@@ -1,6 +1,7 @@
 """Define parameters of the evaluation."""
 
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,7 +35,7 @@ class Evaluate(Section):
     probe: Distinct[Name] = Field(
         description="sets with classes that a linear probe is fitted to, too, where the set has a training split"
     )
-    measures: dict[Name, Literal[*MEASURES]] = Field(
+    measures: dict[Name, Literal[*MEASURES]] = Field(  # type: ignore[valid-type]
         description="set -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
         "flip/testsets/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
         "for others"
@@ -43,11 +44,11 @@ class Evaluate(Section):
 
     @field_validator("sets", "languages", mode="before")
     @classmethod
-    def there(cls, sets):
+    def there(cls, sets: Any) -> Any:
         """Drop the sets that the scale does not have."""
         return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
 
-    def of(self, languages) -> dict[str, str]:
+    def of(self, languages: Iterable[str]) -> dict[str, str]:
         """Return the place of each set by role, for a model that reads these languages."""
         return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
 

@@ -1,10 +1,13 @@
 """Define parameters of the model: size, form, initial weights of the towers, masking."""
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flip.config.sections.types import Few, Pixels, Place, Section, Share, Temperature, Tiny, Width
+
+if TYPE_CHECKING:
+    from flip.config.sections.data import Captions
 
 MANY_PATCHES = 2**16  # of an image: a square of attention over more does not fit anywhere
 
@@ -98,7 +101,7 @@ class TextForm(Blocks):
         """Return the width of the embedding bottleneck of a tower of this width, if it has one."""
         return None if self.bottleneck is None else max(round(self.bottleneck * width), 1)
 
-    def check(self, captions, masking) -> None:
+    def check(self, captions: "Captions", masking: "Masking") -> None:
         """Raise ValueError where the feature is the end or the start token's, and captions do not keep one."""
         token = {"last": "end", "first": "start"}.get(self.pooling)
         if token and not getattr(captions, token):
@@ -143,7 +146,7 @@ class TrainedTower(Section):
         """Return whether it learns more slowly than the rest, or not at all."""
         return False
 
-    def must_be_there(self, params, side: str) -> None:
+    def must_be_there(self, params: Any, side: str) -> None:
         """Raise ValueError where there is no tower on this side, or `start` says where it begins."""
         if self.weights and params.start:
             raise ValueError(
@@ -180,7 +183,7 @@ class ImageTower(TrainedTower):
     def has_lower_lr(self) -> bool:
         return self.lr_scale < 1
 
-    def check(self, params) -> None:
+    def check(self, params: Any) -> None:
         """Raise ValueError for a locked tower that would not see each image once, unmasked, or that has no trained
         weights."""
         self.must_be_there(params, "image")
@@ -207,7 +210,7 @@ class TextTower(TrainedTower):
     """Describe those of the text tower, which learns as all the rest (FLAVA starts from one trained by MLM on
     texts)."""
 
-    def check(self, params) -> None:
+    def check(self, params: Any) -> None:
         self.must_be_there(params, "text")
 
 

@@ -37,10 +37,12 @@ class Report(Section):
     about: Prose = Field(description="what it compares, in a few sentences")
     scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
 
-    def unmeasured(self, tables: dict) -> str | None:
+    def unmeasured(self, tables: dict[str, "Table"]) -> str | None:
         """Return a run of a law that is in none of the report's tables, if any: only those are trained and
         evaluated."""
-        for label, law in self.scaling.laws.items() if self.scaling else ():
+        if self.scaling is None:
+            return None
+        for label, law in self.scaling.laws.items():
             for name in (*law.fitted, *law.held_out):
                 if not any(name in one.variants and self.scaling.metric in one.metrics for one in tables.values()):
                     return (

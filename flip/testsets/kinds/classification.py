@@ -4,6 +4,7 @@ zeroshot_classification_templates.txt the prompts."""
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Classification(Kind):
     """Measure zero-shot by prompts; a probe and fine-tuning where there is a training split."""
 
     name = "classification"
-    endings = ("", f"-{PROBE}", f"-{FINETUNED}")
+    endings: tuple[str, ...] = ("", f"-{PROBE}", f"-{FINETUNED}")
     has_classes = True
 
     def target(self, folder: Path) -> tuple[str, Callable]:
@@ -53,7 +54,8 @@ def every_class(folder: Path, names: list[str], labelled: np.ndarray) -> None:
     Raises:
         ValueError: there is such a class.
     """
-    if lost := [name for name, there in zip(names, labelled.any(0), strict=True) if not there]:
+    present: Any = labelled.any(0)  # numpy's types allow for a single value
+    if lost := [name for name, there in zip(names, present, strict=True) if not there]:
         raise ValueError(f"{folder}: no picture has '{lost[0]}', so it has no average precision; take the class out")
 
 

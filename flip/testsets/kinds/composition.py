@@ -49,7 +49,7 @@ def counted(tars: list[Path]) -> dict[str, int]:
     Raises:
         ValueError: as `samples`, or two captions that are the same.
     """
-    found = Counter()
+    found: Counter[str] = Counter()
     for tar in tars:
         for _, pairs in samples(tar):
             for one in pairs:

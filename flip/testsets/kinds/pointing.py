@@ -49,7 +49,7 @@ class Sample:
         return (right - left) * (bottom - top)
 
 
-def _box(content: bytes, size: tuple[int, int]) -> tuple[float, ...]:
+def _box(content: bytes, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return the box, if it has an area within the image."""
     try:
         left, top, right, bottom = (float(edge) for edge in json.loads(content)["box"])
