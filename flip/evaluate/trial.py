@@ -7,7 +7,8 @@ from flip.config.schema import Params
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
-from flip.testsets.reader import set_folder
+from flip.testsets.cache import Squares
+from flip.testsets.reader import Split, set_folder
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,6 @@ class Trial:
         """Return how outcomes of classification become a number (flip.metrics.measures)."""
         return self.params.evaluate.measure(self.name)
 
-    def read(self, split: str = "test"):
+    def read(self, split: str = "test") -> Squares | Split:
         """Return batches of a split (flip.testsets.cache.Squares). Raises ValueError as flip.evaluate.inputs.read."""
         return read(self.params, self.data, self.name, split)
