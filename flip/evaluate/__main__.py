@@ -54,7 +54,8 @@ def masked(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: 
     name = model.params.evaluate.primary_set
     loader = read(model.params, data, name)
     classes, templates = prompts(set_folder(model.params, data, name))
-    assert classes is not None and templates is not None
+    assert classes is not None
+    assert templates is not None
     encoders = {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
     measure = model.params.evaluate.measure(name)
     return {

@@ -93,7 +93,8 @@ def reconstructions(model: TwoTowers, tokenize: Tokenize, folder: Path, seed: in
         return {}
     params = model.params
     names, templates = prompts(folder)
-    assert names is not None and templates is not None
+    assert names is not None
+    assert templates is not None
     pictures, labels = examples(folder, params.model.image, MEASURED)
     classes = [names[label] for label in labels]
     ids = tokenize([templates[0].format(c=name) for name in classes])

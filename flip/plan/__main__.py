@@ -74,16 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def assumptions(options: argparse.Namespace, project: Project) -> Assumptions:
-    same: tuple[str, ...] = (
-        "gpu",
-        "gpus_per_job",
-        "utilization",
-        "samples_per_second",
-        "caption_tokens",
-        "rows",
-        "arrival",
-    )
-    same += ("original_bytes", "stored_bytes", "gigabits")
+    same: tuple[str, ...] = ("gpu", "gpus_per_job", "utilization", "samples_per_second", "caption_tokens", "rows")
+    same += ("arrival", "original_bytes", "stored_bytes", "gigabits")
     chosen = {name: getattr(options, name) for name in same}
     per_job = options.gpus_per_job or job_gpus(project.baseline.resources.pretrain)
     nodes = options.nodes or max(-(-per_job // options.gpus), 1)

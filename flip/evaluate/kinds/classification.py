@@ -12,7 +12,8 @@ from flip.testsets.reader import prompts
 def zero_shot(trial: Trial, features: Features) -> dict[str, np.ndarray]:
     """Return outcomes [images, ...] of the set's prompts, under ""."""
     encoder, (classes, templates) = Cached(trial.model), prompts(trial.folder)
-    assert classes is not None and templates is not None
+    assert classes is not None
+    assert templates is not None
     batches, device = features.batches(), trial.device
     return {"": zeroshot.outcomes(encoder, trial.tokenize, batches, classes, templates, device, trial.measure)}
 
