@@ -6,14 +6,14 @@ import torch
 
 from flip.config.schema import Params
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
-from flip.evaluate.encoders import Tokenize
+from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.testsets.cache import Squares, decoded
-from flip.testsets.reader import Split, read_set, revision, set_folder
+from flip.testsets.cache import decoded
+from flip.testsets.reader import read_set, revision, set_folder
 
 
-def read(params: Params, data: Path, name: str, split: str = "test") -> Squares | Split:
+def read(params: Params, data: Path, name: str, split: str = "test") -> ImageLoader:
     """Return the images of a set's split, with their classes or captions.
 
     Raises:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flip.config.schema import Params
-from flip.evaluate.encoders import Tokenize
+from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
-from flip.testsets.cache import Squares
-from flip.testsets.reader import Split, set_folder
+from flip.testsets.reader import set_folder
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,6 @@ class Trial:
         """Return how outcomes of classification become a number (flip.metrics.measures)."""
         return self.params.evaluate.measure(self.name)
 
-    def read(self, split: str = "test") -> Squares | Split:
+    def read(self, split: str = "test") -> ImageLoader:
         """Return batches of a split (flip.testsets.cache.Squares). Raises ValueError as flip.evaluate.inputs.read."""
         return read(self.params, self.data, self.name, split)
