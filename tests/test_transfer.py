@@ -548,7 +548,8 @@ def test_a_column_more_runs_its_own_job_alone(project):
 
     def of(metrics):
         tree = merge(project.tree, {"tables": {"transfers": {"metrics": metrics}}})
-        return {path: content for path, _, content in stages(Project(tree, "tiny")) if path.endswith("transfer.json")}
+        found = stages(Project(tree, "tiny"))
+        return {spec.path: spec.parameters for spec in found if spec.path.endswith("transfer.json")}
 
     before, after = of(["caption-cider"]), of(["caption-cider", "coarse-finetuned"])
     assert len(before) == 3

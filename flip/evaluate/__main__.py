@@ -11,6 +11,7 @@ import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,11 +49,13 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
-def masked(model, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
+def masked(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Return outcomes per test item of the primary set's images, masked: zero-shot classification."""
     name = model.params.evaluate.primary_set
     loader = read(model.params, data, name)
     classes, templates = prompts(set_folder(model.params, data, name))
+    assert classes is not None
+    assert templates is not None
     encoders = {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
     measure = model.params.evaluate.measure(name)
     return {
@@ -67,7 +70,8 @@ def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """
-    params, found = model.params, {}
+    params = model.params
+    found: dict[str, np.ndarray] = {}
     without = skipped(params, revisions(params, data))
     for name in places(params):
         probed = name in params.evaluate.probe and str(Metric(name, PROBE)) not in without
@@ -111,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     packed = io.BytesIO()
-    np.savez_compressed(packed, **found)
+    np.savez_compressed(packed, **found)  # type: ignore[arg-type]  # its stub thinks of `allow_pickle`
     write_atomic(options.out / "outcomes.npz", packed.getvalue())
     sets = revisions(params, options.data)
     measures = {name: Metric.parse(name, sets).measure(sets) for name in found}
-    facts = {"metrics": {name: number(measures[name], values) for name, values in found.items()}}
+    facts: dict[str, Any] = {"metrics": {name: number(measures[name], values) for name, values in found.items()}}
     facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})

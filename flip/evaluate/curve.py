@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -140,7 +141,9 @@ class Curve:
         """Draw the curve as 'svg' or 'png', with chance as a line."""
         folder = set_folder(self.params, self.trained.data, self.set)
         frame, (classes, _) = pd.DataFrame(self.points), prompts(folder)
-        with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
+        assert classes is not None
+        settings: Any = SETTINGS | {"axes.spines.right": False}
+        with matplotlib.rc_context(settings):
             figure = Figure(figsize=(4.8, 3.4), layout="constrained")
             axes = figure.add_subplot()
             color, marker = STYLES[0]

@@ -4,7 +4,7 @@ The features of an input differ in their last bits with the rest of the batch an
 texts, encoded in different batches, would be ranked by chance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 import numpy as np
@@ -19,7 +19,8 @@ class Firsts:
     """Find, for rows that come batch by batch, the first one that equals each."""
 
     def __init__(self) -> None:
-        self.known, self.found = {}, []
+        self.known: dict[bytes, int] = {}
+        self.found: list[int] = []
 
     def add(self, rows: Tensor) -> None:
         """Add rows [batch, ...] of any type."""
@@ -40,7 +41,7 @@ def firsts(rows: Tensor) -> Tensor:
     return found.places
 
 
-def equal_images(loader) -> np.ndarray:
+def equal_images(loader: Iterable[tuple[Tensor, object]]) -> np.ndarray:
     """Return `Firsts.places` of a loader of (images, targets): int64 [images]."""
     found = Firsts()
     for images, _ in loader:

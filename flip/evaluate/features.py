@@ -1,7 +1,7 @@
 """Compute the image features of a split once for all tasks, in a file mapped into memory."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Features:
         return torch.cat(self.targets).numpy()
 
 
-def mapped(parts) -> Tensor:
+def mapped(parts: Iterable[np.ndarray]) -> Tensor:
     """Concatenate arrays [some, ...] to a tensor [all, ...], mapped from a file that is deleted with it."""
     with tempfile.TemporaryFile() as file:
         count = 0
@@ -50,14 +50,16 @@ def mapped(parts) -> Tensor:
 def compute(model: TwoTowers, loader: ImageLoader, device: str, ranked: bool = True) -> Features:
     """Compute the features of all images of a loader of (images, targets); memory holds one batch. If images are to be
     `ranked`, equal ones get equal features, to the last bit."""
-    targets, alike = [], Firsts()
+    targets: list = []
+    alike, vision = Firsts(), model.vision
+    assert vision is not None
 
-    def pooled():
+    def pooled() -> Iterator[np.ndarray]:
         for images, target in loader:
             targets.append(target)
             if ranked:
                 alike.add(images)
-            yield model.vision.feature(images.to(device)).cpu().numpy()
+            yield vision.feature(images.to(device)).cpu().numpy()
 
     found, places = mapped(pooled()), alike.places
     repeated = (places != torch.arange(len(places))).nonzero()[:, 0]

@@ -35,7 +35,9 @@ def headed(caption: str, rank: int) -> np.ndarray:
 
 def chosen(loader: ImageLoader, captions: list[int], pictures: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
     """Return the texts of captions, and images as cells, by their indices in the set."""
-    texts, cells, seen = [], {}, 0
+    texts: list[str] = []
+    cells: dict[int, np.ndarray] = {}
+    seen = 0
     for images, groups in loader:
         texts += [text for group in groups for text in group]
         places = range(seen, seen + len(images))

@@ -6,13 +6,14 @@ import torch
 
 from flip.config.schema import Params
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
+from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.testsets.cache import decoded
 from flip.testsets.reader import read_set, revision, set_folder
 
 
-def read(params: Params, data: Path, name: str, split: str = "test"):
+def read(params: Params, data: Path, name: str, split: str = "test") -> ImageLoader:
     """Return the images of a set's split, with their classes or captions.
 
     Raises:
@@ -24,17 +25,20 @@ def read(params: Params, data: Path, name: str, split: str = "test"):
     return decoded(loader, data / "squares" / name, found if split == "test" else found[split], side, batch)
 
 
-def new_model(params: Params, data: Path, device: str, tokenizer=None):
+def new_model(
+    params: Params, data: Path, device: str, tokenizer: str | Path | None = None
+) -> tuple[TwoTowers, Tokenize]:
     """Build a model without its weights, and the function from texts to token ids, by the data's tokenizer or
     another."""
-    tokenizer = CaptionTokenizer(
-        tokenizer or tokenizer_path(data, params.captions), params.model.tokens, params.captions
-    )
-    model = TwoTowers(params, tokenizer.vocabulary).to(device).eval()
-    return model, lambda texts: torch.from_numpy(tokenizer(texts))
+    path = tokenizer or tokenizer_path(data, params.captions)
+    captions = CaptionTokenizer(path, params.model.tokens, params.captions)
+    model = TwoTowers(params, captions.vocabulary).to(device).eval()
+    return model, lambda texts: torch.from_numpy(captions(texts))
 
 
-def read_model(params: Params, data: Path, weights: str | Path, device: str, tokenizer=None):
+def read_model(
+    params: Params, data: Path, weights: str | Path, device: str, tokenizer: str | Path | None = None
+) -> tuple[TwoTowers, Tokenize]:
     """Return `new_model` with the weights in a file.
 
     Raises:

@@ -9,7 +9,8 @@ the same sweep. And strengths are per image, mean cross-entropy + strength / 2 x
 suits training sets of any size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -24,10 +25,10 @@ STRENGTHS = 10.0 ** np.arange(0, -4.5, -0.5)  # strongest first: each fit starts
 HELD_OUT = 0.2  # of the training images, drawn at random
 STEPS = 1000  # of L-BFGS at most, as in CLIP
 
-Probe = LogisticRegression | OneVsRestClassifier
+Probe: TypeAlias = LogisticRegression | OneVsRestClassifier
 
 
-def fits(features: np.ndarray, labels: np.ndarray, strengths) -> Iterator[Probe]:
+def fits(features: np.ndarray, labels: np.ndarray, strengths: Iterable[float]) -> Iterator[Probe]:
     """Yield the probe of each strength in turn, for features [images, width] and classes [images], or labels 0 or 1
     [images, classes]. It is one object, valid until the next is asked for."""
     one = LogisticRegression(max_iter=STEPS, warm_start=True)

@@ -29,6 +29,7 @@ class Prediction:
 
 def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
     """Predict by MAE's decoder, as in training."""
+    assert model.decoder is not None
     outputs = model.decoder(Forward(model, batch, seed), batch, seed)
     targets = Pixels(model.params, model.params.reconstruction.normalize)
     return Prediction(outputs["prediction"], outputs["removed"], targets)
@@ -53,7 +54,8 @@ def drawn(prediction: Prediction, images: Tensor) -> tuple[Tensor, Tensor]:
     removed, patches = prediction.removed[:, :, None], patchify(images, prediction.targets.patch)
     predicted = prediction.targets.undo(prediction.values, images).round().clamp(0, 255).to(torch.uint8)
     found = (torch.where(removed, new, patches) for new in (torch.full_like(patches, GREY), predicted))
-    return tuple(unpatchify(one, prediction.targets.patch) for one in found)
+    kept, restored = (unpatchify(one, prediction.targets.patch) for one in found)
+    return kept, restored
 
 
 class Error:
@@ -91,6 +93,8 @@ def reconstructions(model: TwoTowers, tokenize: Tokenize, folder: Path, seed: in
         return {}
     params = model.params
     names, templates = prompts(folder)
+    assert names is not None
+    assert templates is not None
     pictures, labels = examples(folder, params.model.image, MEASURED)
     classes = [names[label] for label in labels]
     ids = tokenize([templates[0].format(c=name) for name in classes])

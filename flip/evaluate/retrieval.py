@@ -12,7 +12,7 @@ from clip_benchmark.metrics import zeroshot_retrieval as benchmark
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, exact
-from flip.evaluate.encoders import ImageLoader, Tokenize
+from flip.evaluate.encoders import Full, ImageLoader, Tokenize
 from flip.metrics.scoring import by_image
 from flip.metrics.sets import RECALLS
 
@@ -20,7 +20,7 @@ ROWS = 256  # images whose scores with as many images' captions are held at once
 
 
 @torch.no_grad()
-def embed(encoder, tokenize: Tokenize, loader: ImageLoader, device: str):
+def embed(encoder: Full, tokenize: Tokenize, loader: ImageLoader, device: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return unit features of images [images, d] and captions [captions, d], and each caption's image [captions]."""
     images, alike, ids, owners = [], Firsts(), [], []
     for batch, captions, numbers in benchmark.dataloader_with_indices(loader):
@@ -43,7 +43,7 @@ def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return right, best, owners.new_full((pictures,), captions).scatter_reduce(0, owners, places, "amin")
 
 
-def not_ahead(scores: Tensor, right: Tensor, earlier, dim: int) -> Tensor:
+def not_ahead(scores: Tensor, right: Tensor, earlier: bool | Tensor, dim: int) -> Tensor:
     """Count how many of the scores along `dim` are not ranked before the right one; `earlier` says of which a tie is.
 
     A score that is not a number is ahead of all, so that a model that gives none finds nothing.
@@ -91,7 +91,7 @@ def ranks(images: Tensor, texts: Tensor, owners: Tensor, rows: int = ROWS) -> tu
     return of_texts, of_images
 
 
-def outcomes(encoder, tokenize: Tokenize, loader: ImageLoader, device: str) -> dict[str, np.ndarray]:
+def outcomes(encoder: Full, tokenize: Tokenize, loader: ImageLoader, device: str) -> dict[str, np.ndarray]:
     """Return 1 where a right answer is among the first k, else 0: per image (text-rk), float32 [images], and per
     caption (image-rk), as `by_image` stores them."""
     images, texts, owners = (one.to(device) for one in embed(encoder, tokenize, loader, device))

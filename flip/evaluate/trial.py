@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flip.config.schema import Params
-from flip.evaluate.encoders import Tokenize
+from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import set_folder
@@ -40,6 +40,6 @@ class Trial:
         """Return how outcomes of classification become a number (flip.metrics.measures)."""
         return self.params.evaluate.measure(self.name)
 
-    def read(self, split: str = "test"):
+    def read(self, split: str = "test") -> ImageLoader:
         """Return batches of a split (flip.testsets.cache.Squares). Raises ValueError as flip.evaluate.inputs.read."""
         return read(self.params, self.data, self.name, split)

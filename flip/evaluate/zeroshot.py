@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.evaluate.distinct import Firsts, encode_texts, firsts
-from flip.evaluate.encoders import Tokenize
+from flip.evaluate.encoders import Full, ImageLoader, Tokenize
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import kept
 
@@ -15,7 +15,7 @@ TEXTS = 4096  # prompts at once, about
 
 @torch.no_grad()
 def head(
-    encoder,
+    encoder: Full,
     tokenize: Tokenize,
     classes: list[str],
     templates: list[str],
@@ -38,7 +38,13 @@ def head(
 
 
 def outcomes(
-    encoder, tokenize: Tokenize, loader, classes, templates, device: str, measure: str = ACCURACY
+    encoder: Full,
+    tokenize: Tokenize,
+    loader: ImageLoader,
+    classes: list[str],
+    templates: list[str],
+    device: str,
+    measure: str = ACCURACY,
 ) -> np.ndarray:
     """Return what the measure keeps of each image: float32 [images, ...]; for accuracy 1 where the image's class scores
     highest, else 0.

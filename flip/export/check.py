@@ -56,7 +56,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 def own_features(model: TwoTowers, images: Tensor, image_only: bool) -> Tensor:
     """Return features of uint8 images: before the projection if the other model is an image tower alone."""
-    return model.vision.feature(images) if image_only else model.encode_image(images)
+    if not image_only:
+        return model.encode_image(images)
+    assert model.vision is not None
+    return model.vision.feature(images)
 
 
 def statistics(model: TwoTowers) -> tuple[Tensor, Tensor]:
@@ -126,7 +129,10 @@ def compare(
     )
     if further and loaded.further:
         texts = TEXTS[: len(images)]
-        own, their = (torch.from_numpy(tokenizer(texts)), loaded.tokenize(texts)) if loaded.tokenize else (None, None)
+        own, their = None, None
+        if loaded.tokenize:
+            assert tokenizer is not None
+            own, their = torch.from_numpy(tokenizer(texts)), loaded.tokenize(texts)
         found.further = relative(loaded.further(pixels, their), further(model, images, own))
     limits = {"image": TOLERANCE, "text": TOLERANCE, "further": TOLERANCE, "pixels": math.inf if prepared else LEVELS}
     for name, value in asdict(found).items():

@@ -92,6 +92,7 @@ def faults(target: Target, params: Params) -> list[str]:
 def own_weights(model: TwoTowers) -> dict[str, Tensor]:
     """Return all weights of a model under our names, fixed positions as learned ones, and a token embedding with a
     bottleneck as the full matrix."""
+    assert model.vision is not None
     found = dict(model.state_dict()) | {"vision.positions": model.vision.positions}
     if model.text is not None:
         found["text.embed.weight"] = model.text.embed.weight

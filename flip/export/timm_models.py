@@ -124,6 +124,7 @@ class Timm:
         write_atomic(folder / "model.safetensors", save(their_weights(self, model, theirs.state_dict())))
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
+        model: Any  # whose type has what all of timm's models have
         if architecture:
             model = timm.create_model(architecture, checkpoint_path=str(source))
         else:

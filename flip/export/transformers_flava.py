@@ -97,7 +97,8 @@ class FlavaTowers(Transformers):
 
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
         """Return the class token of the multimodal encoder for images and captions, [batch, width]."""
-        return model.passes["flava"].joined(model, images, ids)
+        multimodal: Any = model.passes["flava"]
+        return multimodal.joined(model, images, ids)
 
     def fills(self, loaded: Loaded) -> bool:
         return False

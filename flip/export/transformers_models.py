@@ -162,8 +162,10 @@ class VitMaeDecoder(VitMae):
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor | None) -> Tensor:
         """Return the predicted patches of uint8 images, under masks that are equal in every call."""
         shuffled = noise(images, model.params.model.patches).argsort(dim=1)
+        assert model.vision is not None
         encoded = model.vision(images, shuffled[:, : model.params.kept_patches])
-        return model.decoder.decode(encoded, shuffled.argsort(dim=1))
+        decoder: Any = model.decoder
+        return decoder.decode(encoded, shuffled.argsort(dim=1))
 
 
 def noise(images: Tensor, patches: int) -> Tensor:

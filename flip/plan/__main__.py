@@ -8,6 +8,7 @@ stated here; what was measured on the GPU in question (tables/<scale>/<report>/c
 """
 
 import argparse
+from collections.abc import Sequence
 
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
@@ -73,8 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def assumptions(options: argparse.Namespace, project: Project) -> Assumptions:
-    same = ("gpu", "gpus_per_job", "utilization", "samples_per_second", "caption_tokens", "rows", "arrival")
-    same += ("original_bytes", "stored_bytes", "gigabits")
+    same: tuple[str, ...] = ("gpu", "gpus_per_job", "utilization", "samples_per_second", "caption_tokens", "rows")
+    same += ("arrival", "original_bytes", "stored_bytes", "gigabits")
     chosen = {name: getattr(options, name) for name in same}
     per_job = options.gpus_per_job or job_gpus(project.baseline.resources.pretrain)
     nodes = options.nodes or max(-(-per_job // options.gpus), 1)
@@ -100,7 +101,7 @@ def countable(project: Project, given: Assumptions) -> tuple[Project, list[str]]
     return Project(project.tree | {"tables": tables}, project.scale), [*faults.values()]
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     options = parser.parse_args(argv)
     try:

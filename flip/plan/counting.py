@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,10 +74,13 @@ class Ledger(TorchDispatchMode):
         self.flops = self.now = self.peak = 0
         self.known = {tensor.untyped_storage()._cdata for tensor in known}
 
-    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: dict[str, Any] | None = None
+    ) -> Any:
         named = named or {}
         found, packet = function(*arguments, **named), function.overloadpacket
-        if formula := PLAIN.get(packet) or flop_registry.get(packet):
+        formula: Any = PLAIN.get(packet) or flop_registry.get(packet)
+        if formula:
             self.flops += formula(*arguments, **named, out_val=found)
         for one in tree_leaves(found):
             if isinstance(one, Tensor):
@@ -139,8 +143,9 @@ def make_run(params: Params) -> TrainingRun:
     if (key := way_of_training(params)) not in _runs:
         plain = {"batch": 1, "batch_scale": 1, "micro_batch": None, "compile": False, "shard_weights": False}
         params = changed(params, "train", **plain, precision=params.train.autocast)
+        no_loader: Any = SimpleNamespace()  # nothing is asked of it
         _runs.clear()
-        _runs[key] = TrainingRun(params, SimpleNamespace(), make_model(params), 10**9, 0, ProcessGroup())
+        _runs[key] = TrainingRun(params, no_loader, make_model(params), 10**9, 0, ProcessGroup())
     return _runs[key]
 
 

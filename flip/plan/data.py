@@ -38,7 +38,7 @@ def rows(params: Params, given: int | None) -> tuple[int, str]:
     raise ParameterError(f"source.table '{source.table}': how many rows has it? Say so with --rows N")
 
 
-def find_data(params: Params, given: int | None, arrival: float, folder="data") -> Data:
+def find_data(params: Params, given: int | None, arrival: float, folder: str | Path = "data") -> Data:
     """From the manifest of a run that has been, otherwise rows times the share that arrives and is used."""
     wanted, source = rows(params, given)
     manifest = Path(folder) / params.scale / "manifest.json"

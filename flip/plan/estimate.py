@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from flip.config.resolve import Project
 from flip.config.schema import Params
@@ -76,7 +77,7 @@ class Estimate:
         self.per_job = gpus_per_job(project, given)
         self.data: Data = find_data(self.base, given.rows, given.arrival)
         self.measured = self._measurements()
-        self.rows = [self._row(params) for params in map(project.variants.get, project.named)]
+        self.rows = [self._row(project.variants[name]) for name in project.named]
         self.times = simulate(self._jobs(), self._hours, given.jobs, given.gpus)
 
     def work(self, params: Params) -> Work:
@@ -240,7 +241,7 @@ class Estimate:
 
     def as_dict(self) -> dict:
         """Everything, for JSON."""
-        about = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
+        about: dict[str, Any] = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
         about |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
         return about | {"variants": [asdict(row) for row in self.advised], "totals": self.totals}
 

@@ -57,7 +57,7 @@ def variant_jobs(project: Project, gpus: int) -> list[Job]:
     return [*found, cost, Job("tables", 0, (*evaluated, "cost"))]
 
 
-def job_limit(profile="slurm/config.yaml") -> int:
+def job_limit(profile: str | Path = "slurm/config.yaml") -> int:
     """`jobs` of the cluster's profile."""
     return yaml.safe_load(Path(profile).read_text())["jobs"]
 
@@ -76,7 +76,9 @@ def simulate(jobs: list[Job], hours: Callable[[Job], float], limit: int, gpus: i
     for number, job in enumerate(jobs):
         for name in job.after:
             followers.setdefault(name, []).append(number)
-    ready, running, times, now = [n for n, count in enumerate(waits) if not count], [], {}, 0.0
+    ready, now = [n for n, count in enumerate(waits) if not count], 0.0
+    running: list[tuple[float, int]] = []
+    times: dict[str, tuple[float, float]] = {}
     while ready or running:
         for number in sorted(ready):
             if len(running) < limit and jobs[number].gpus <= gpus:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flip.config.schema import Job, Mix, Params
+from flip.config.schema import Mix, Params
+from flip.config.sections.resources import Training
 
 # open_clip's SimpleTokenizer; the others' size is in params.yaml.
 CLIP_VOCABULARY = 49408
@@ -67,7 +68,7 @@ def turns(params: Params) -> Iterator[tuple[float, Params]]:
         yield share, changed(params, "flava", mix=mix)
 
 
-def job_gpus(job: Job) -> int:
+def job_gpus(job: Training) -> int:
     """Return the GPUs that a job of the cluster holds: nodes x processes per node x GPUs per process."""
     return job.nodes * job.processes * job.gpus
 

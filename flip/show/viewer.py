@@ -243,7 +243,7 @@ class Viewer:
         batch["positions"] = torch.tensor([picture.number])
         batch = {name: one.to(self.device) for name, one in batch.items()}
         found = [drawn(way(self.model, batch, self.trained.seed), batch["images"]) for way in ways(self.model).values()]
-        return [tuple(one[0].cpu().numpy() for one in two) for two in found]
+        return [(kept[0].cpu().numpy(), restored[0].cpu().numpy()) for kept, restored in found]
 
     def spelled(self, sentence: str) -> str | None:
         """Return a sentence as the model's tokens; None for a tokenizer that does not name them (CLIP's)."""

@@ -8,7 +8,7 @@ It takes seconds, the first time up to a minute, needs no GPU, and names all tha
 import argparse
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -144,7 +144,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
     ]
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.train.preflight", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
     parser.add_argument("--scale", help="default: the scale that --params names")

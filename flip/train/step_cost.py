@@ -12,7 +12,9 @@ import multiprocessing
 import resource
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,8 +31,11 @@ from flip.plan.work import turns
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_loader, build_model
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
-def stand_in(params: Params, manifest: dict):
+
+def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:
     """Features as a locked image tower's, for steps whose results do not count: no tower has to be trained first."""
     row = np.ones((1, params.embedding), np.float32)
     return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
@@ -44,12 +49,13 @@ class Step:
         self.params = params.model_copy(
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
-        features = stand_in(params, manifest) if params.image_tower.locked else None
+        features: Any = stand_in(params, manifest) if params.image_tower.locked else None
         self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
         self.data = data
         self.device = device
 
     def run(self) -> TrainingRun:
+        assert self.loader.captions is not None
         model = build_model(self.params, self.loader.captions.tokens.tokenizer.vocabulary, 0, self.device)
         return TrainingRun(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
 
@@ -77,7 +83,7 @@ class Step:
         self._finish()
         return (time.perf_counter() - begin) / (steps * self.batch)
 
-    def _finish(self):
+    def _finish(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -104,12 +110,12 @@ class Step:
         finally:
             child.join()
 
-    def _send_growth(self, sender):
+    def _send_growth(self, sender: "Connection") -> None:
         before = resident()
         self._two_steps()
         sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 
-    def _two_steps(self):
+    def _two_steps(self) -> None:
         run = self.run()
         batches = run.batches()
         for _ in range(2):
@@ -120,7 +126,7 @@ class Turns:
     """Steps of several kinds that take turns (flava.mix), each with its share: what they cost on average, and the most
     memory that one needs."""
 
-    def __init__(self, params: Params, *where):
+    def __init__(self, params: Params, *where: Any):
         self.steps = [(share, Step(alone, *where)) for share, alone in turns(params)]
         self.batch = self.steps[0][1].batch
 
@@ -144,7 +150,7 @@ def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
     largest = max(step.batch for step in steps.values())
     memory = {name: step.peak_memory() for name, step in steps.items()}
     flops = {name: step.flops_per_sample() for name, step in steps.items()}
-    seconds = {name: [] for name in steps}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(rounds), unit="round", desc="cost"):
         for name, step in steps.items():
             seconds[name].append(step.seconds_per_sample(largest))
@@ -161,7 +167,7 @@ def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
     }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.train.step_cost", description=__doc__.splitlines()[0])
     parser.add_argument("--params", nargs="+", required=True, help="frozen parameters, the reference first")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
@@ -176,14 +182,14 @@ def main(argv=None):
         parser.exit(1, f"{error}\n")
 
 
-def measure_all(options) -> None:
+def measure_all(options: argparse.Namespace) -> None:
     """Measures each way of training once and writes the costs of every variant."""
     variants = [load(path) for path in options.params]
     device, manifest = pick_device(), read_json(options.data / "manifest.json")
-    steps = {}
+    steps: dict[str, Step | Turns] = {}
     for params in variants:
         key = params.model_dump_json(exclude=FREE)
-        kind = Step if len(params.flava.mix.shares) == 1 else Turns
+        kind: type[Step | Turns] = Step if len(params.flava.mix.shares) == 1 else Turns
         steps[key] = steps.get(key) or kind(params, options.data, manifest, device)
     costs = measure(steps, variants[0].cost.rounds)
     by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}

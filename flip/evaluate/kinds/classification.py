@@ -11,15 +11,19 @@ from flip.testsets.reader import prompts
 
 def zero_shot(trial: Trial, features: Features) -> dict[str, np.ndarray]:
     """Return outcomes [images, ...] of the set's prompts, under ""."""
-    encoder, given = Cached(trial.model), prompts(trial.folder)
-    return {"": zeroshot.outcomes(encoder, trial.tokenize, features.batches(), *given, trial.device, trial.measure)}
+    encoder, (classes, templates) = Cached(trial.model), prompts(trial.folder)
+    assert classes is not None
+    assert templates is not None
+    batches, device = features.batches(), trial.device
+    return {"": zeroshot.outcomes(encoder, trial.tokenize, batches, classes, templates, device, trial.measure)}
 
 
 def measure(trial: Trial) -> dict[str, np.ndarray]:
     """Return outcomes [images, ...]: "" of prompts, if the model has a space for both sides, and "-probe"."""
     if not trial.params.has_image_tower or not (trial.params.aligned or trial.probed):
         return {}
-    features, found = compute(trial.model, trial.read(), trial.device), {}
+    found: dict[str, np.ndarray] = {}
+    features = compute(trial.model, trial.read(), trial.device)
     if trial.params.aligned:
         found |= zero_shot(trial, features)
     if trial.probed:

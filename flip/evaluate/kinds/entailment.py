@@ -6,7 +6,9 @@ one (FLAVA, section 4: its tasks of both sides), else how two features differ an
 (Conneau et al. 2017, arXiv 1705.02364, section 3.1, without u and v, of which neither alone says whether they agree).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.evaluate.distinct import encode_texts, equal_images
-from flip.evaluate.encoders import Tokenize
+from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.evaluate.features import Features
 from flip.evaluate.trial import Trial
 from flip.metrics.scoring import by_image
@@ -33,17 +35,22 @@ def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
     """Return the input of a probe for uint8 images [batch, height, width, 3] and statements, token ids [batch,
     slots]."""
     if model.params.flava.is_multimodal:
-        return model.passes["flava"].class_states(model, images, ids)
+        multimodal: Any = model.passes["flava"]
+        return multimodal.class_states(model, images, ids)
     return pair(model.encode_image(images), model.encode_text(ids))
 
 
 @torch.no_grad()
-def features(model: TwoTowers, tokenize: Tokenize, loader, lines: list[list[str]], device: str) -> dict[str, Features]:
+def features(
+    model: TwoTowers, tokenize: Tokenize, loader: ImageLoader, lines: list[list[str]], device: str
+) -> dict[str, Features]:
     """Return by task the inputs of a probe for a split: for images and statements, and for captions and statements."""
-    found, labels, start = {}, [], 0
+    found: dict[str, list[Tensor]] = {}
+    labels: list[Tensor] = []
+    start = 0
     for images, targets in loader:
-        captions, claims = zip(*lines[start : start + len(targets)], strict=True)
-        captions, claims = (tokenize(list(words)) for words in (captions, claims))
+        both_sides = zip(*lines[start : start + len(targets)], strict=True)
+        captions, claims = (tokenize(list(words)) for words in both_sides)
         if model.params.relates:
             found.setdefault("image", []).append(beside_picture(model, images.to(device), claims.to(device)).cpu())
         if model.text is not None:
@@ -54,7 +61,9 @@ def features(model: TwoTowers, tokenize: Tokenize, loader, lines: list[list[str]
     return {task: Features(torch.cat(parts), labels) for task, parts in found.items()}
 
 
-def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, loaders: dict, device: str) -> dict[str, np.ndarray]:
+def outcomes(
+    model: TwoTowers, tokenize: Tokenize, folder: Path, loaders: Mapping[str, ImageLoader], device: str
+) -> dict[str, np.ndarray]:
     """Return by task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since an image may be
     there with several statements; those that the model can do.
 

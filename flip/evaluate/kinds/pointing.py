@@ -37,6 +37,7 @@ def relevance(model: TwoTowers, images: Tensor, text: Tensor) -> Tensor:
     pooling of a single token has nothing to weigh: it gives what the token has to say, and leaves out how much the
     image's feature takes of it, which is the same for every caption.
     """
+    assert model.vision is not None
     tokens = model.vision.patches(model.vision(images))  # [images, patches, width]
     alone = model.project_image(tokens.flatten(0, 1)[:, None]).unflatten(0, tokens.shape[:2])
     cosines = (F.normalize(alone, dim=-1) * F.normalize(text, dim=-1)[:, None]).sum(dim=-1)
