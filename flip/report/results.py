@@ -266,7 +266,7 @@ class Results:
         if tradeoff := project.tradeoff:
             metric = project.metric(tradeoff.metric)
             wanted += [(variant, metric) for curve in tradeoff.curves.values() for variant in curve]
-        groups: dict[tuple, dict[tuple[str, Metric], np.ndarray]] = defaultdict(dict)
+        groups: dict[tuple[str, str, tuple[int, ...]], dict[tuple[str, Metric], np.ndarray]] = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
             if self.runs[variant].missing(metric):
                 continue

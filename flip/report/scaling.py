@@ -65,7 +65,7 @@ class Law:
     def saving(self, flops: float, error: Estimate) -> Estimate:
         """Return `flops` over the compute at which the law reaches an error; 0 if the error does not fall."""
 
-        def times(a: np.ndarray, b: np.ndarray, e: np.ndarray) -> np.ndarray:
+        def times(a: float | np.ndarray, b: float | np.ndarray, e: float | np.ndarray) -> np.ndarray:
             falls = b > 0
             steps = np.log(a / e) / np.where(falls, b, 1)
             return np.where(falls, np.exp(np.clip(np.log(flops / self.reference) - steps, -LIMIT, LIMIT)), 0)
