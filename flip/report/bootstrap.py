@@ -1,12 +1,17 @@
 """Compute the percentile bootstrap over test images and seeds, for many metrics at once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import ESTIMATE, percent
+
+if TYPE_CHECKING:
+    from flip.metrics.names import Metric
 
 # Item counts held at once: 8 MB of float64; more is not faster.
 BLOCK = 1 << 20
@@ -34,7 +39,7 @@ def generator(name: str) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(sha256(name.encode()).digest(), np.uint32))
 
 
-def _counts(items: int, resamples: int, rng):
+def _counts(items: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield blocks [rows, items]: how often each item is drawn when `items` are drawn with replacement."""
     rows = max(1, BLOCK // items)
     for start in range(0, resamples, rows):
@@ -44,8 +49,8 @@ def _counts(items: int, resamples: int, rng):
 
 
 def estimates(
-    outcomes: dict[tuple[str, str], np.ndarray], test_set: str, resamples: int, measure: str = ACCURACY
-) -> dict:
+    outcomes: "dict[tuple[str, Metric], np.ndarray]", test_set: str, resamples: int, measure: str = ACCURACY
+) -> "dict[tuple[str, Metric], Estimate]":
     """Return percentages with their resamples.
 
     Args:

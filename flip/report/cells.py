@@ -41,6 +41,8 @@ class Cell:
         """Say whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
         if self.difference is None or self.paper_difference is None:
             return None
+        assert self.difference_low is not None
+        assert self.difference_high is not None
         if self.difference_low <= 0 <= self.difference_high:
             return "within noise"
         return "yes" if self.difference * self.paper_difference > 0 else "no"
@@ -149,8 +151,9 @@ class Builder:
         """Return the row to compare with: the one it was tuned from, else the first of its mask ratio, else the first
         of all."""
         runs = self.results.runs
-        if runs[variant].params.start in table.variants:
-            return runs[variant].params.start
+        start = runs[variant].params.start
+        if start in table.variants:
+            return start
         mask = runs[variant].params.masking.image
         alike = next(name for name in table.variants if runs[name].params.masking.image == mask)
         return alike if alike != variant else table.variants[0]

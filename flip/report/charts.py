@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import vl_convert
@@ -9,10 +10,11 @@ import vl_convert
 from flip.files import write_atomic
 from flip.metrics.names import Metric
 from flip.report import formats
+from flip.report.cells import Comparison
 from flip.report.costs import cost, relative
 from flip.report.results import Results
 from flip.report.timeline import Timeline
-from flip.report.tradeoff import STYLES
+from flip.report.tradeoff import STYLES, Point
 
 MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
@@ -21,7 +23,7 @@ LANE = 26  # pixels
 STILL = {"width": 900, "columns": 5}  # pixels, and of the legend
 UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "font": "system-ui, sans-serif",
     "background": "#fff",
     "view": {"stroke": None},
@@ -44,14 +46,14 @@ CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
 def library() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script for an element of a page; cached, as bundling takes
     seconds."""
-    kept = MEMORY / f"vega-{vl_convert.__version__}.js"
+    kept = MEMORY / f"vega-{vl_convert.__version__}.js"  # type: ignore[attr-defined]
     if not kept.exists():
-        script = vl_convert.javascript_bundle()
+        script = vl_convert.javascript_bundle()  # type: ignore[call-arg]
         write_atomic(kept, script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
     return kept.read_text()
 
 
-def _number(value, digits: int = 4) -> float | None:
+def _number(value: float, digits: int = 4) -> float | None:
     """Round a number for JSON, which cannot represent NaN and infinity."""
     return round(float(value), digits) if np.isfinite(value) else None
 
@@ -83,7 +85,7 @@ def _intervals(y: dict) -> dict:
     }
 
 
-def tradeoff_records(curves: dict) -> list[dict]:
+def tradeoff_records(curves: dict[str, list[Point]]) -> list[dict]:
     """Return the points of the trade-off figure; times relative to the first curve's last run, accuracies in
     percent."""
     return [
@@ -101,7 +103,7 @@ def tradeoff_records(curves: dict) -> list[dict]:
     ]
 
 
-def tradeoff(curves: dict, metric: Metric) -> dict:
+def tradeoff(curves: dict[str, list[Point]], metric: Metric) -> dict:
     """Plot accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
     if not curves:
         return {}
@@ -109,7 +111,7 @@ def tradeoff(curves: dict, metric: Metric) -> dict:
     styles = [STYLES[place % len(STYLES)] for place in range(len(labels))]
     y = _axis("value", f"{metric}, zero-shot accuracy, %")
     colour = {"field": "curve", "type": "nominal", "scale": {"domain": labels, "range": [one for one, _ in styles]}}
-    shape = {"field": "curve", "type": "nominal", "title": None}
+    shape: dict[str, Any] = {"field": "curve", "type": "nominal", "title": None}
     shape |= {"scale": {"domain": labels, "range": [SHAPES[one] for _, one in styles]}}
     said = _tooltip(variant="run", curve="curve", epochs="epochs", time="time", value="accuracy", low="from", high="to")
     points = {"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "params": _by("curve", "chosen")}
@@ -157,7 +159,7 @@ def training(results: Results) -> dict:
     )
 
 
-def cost_records(results: Results, tables, metric: Metric) -> list[dict]:
+def cost_records(results: Results, tables: list[Comparison], metric: Metric) -> list[dict]:
     """Return a record of each variant of the tables that has the metric: costs relative to the first row of all,
     accuracy in percent."""
     baseline = cost(tables[0].rows[0].variant, results)
@@ -178,7 +180,7 @@ def cost_records(results: Results, tables, metric: Metric) -> list[dict]:
     return list(found.values())
 
 
-def costs(results: Results, tables, metric: Metric) -> dict:
+def costs(results: Results, tables: list[Comparison], metric: Metric) -> dict:
     """Plot accuracy against training time, with points as large as the memory that a step takes; {} without points."""
     if not (records := cost_records(results, tables, metric)):
         return {}
@@ -202,7 +204,8 @@ def costs(results: Results, tables, metric: Metric) -> dict:
 def pause_records(found: Timeline, end: float, unit: int) -> list[dict]:
     """Mark where pauses are left out, and how long they are; `label` is empty next to that of a longer pause, to whose
     `side` a fifth of the width is kept free, as a phone needs."""
-    written, records = [], []
+    written: list[float] = []
+    records: list[dict] = []
     for one in sorted(found.pauses, key=lambda pause: -pause.seconds):
         place, text = found.place(one.end), formats.duration(one.seconds)
         begin = place - end / 5 if place > end / 5 else place
@@ -216,7 +219,7 @@ def pause_records(found: Timeline, end: float, unit: int) -> list[dict]:
 def _pauses(records: list[dict], x: dict) -> list[dict]:
     """Draw dashed lines with labels at their ends."""
     common = {"x": x | {"field": "at"}, "color": {"value": "#555"}, "opacity": {"value": 1}}
-    layers = [
+    layers: list[dict] = [
         {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"tooltip": _tooltip(pause="nothing ran")}},
         {
             "mark": {"type": "text", "dy": -8, "align": {"expr": "datum.side"}},

@@ -66,7 +66,7 @@ def receipts(state: str, scale: str) -> dict[str, dict]:
     return {str(Path(path).relative_to(root)): parse(path, text, old) for path, text in texts.items()}
 
 
-def mean(values: list) -> float:
+def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
@@ -95,7 +95,9 @@ def row(runs: list[tuple[dict, dict, dict]], cost: dict | None) -> dict:
 
 def rows(found: dict[str, dict]) -> dict[str, dict]:
     """Return the rows of variants that have been evaluated, from the receipts of one state."""
-    costs, trained, runs = {}, {}, {}
+    costs: dict[str, dict] = {}
+    trained: dict[tuple[str, str], dict[str, float]] = {}
+    runs: dict[str, list[tuple[dict, dict, dict]]] = {}
     for path, receipt in reversed(found.items()):  # where two reports have a variant, the first one's counts
         match path.split("/"):
             case ["tables", _, "cost.json"]:

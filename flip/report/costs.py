@@ -15,9 +15,14 @@ from flip.report.results import Results, Run
 class Row(Protocol):
     """Describe what columns read of a row of a table (flip.report.cells.Row): its costs, and the paper's, by column."""
 
-    cost: dict[str, float]
-    paper_cost: dict[str, float]
-    evidence: dict
+    @property
+    def cost(self) -> dict[str, float]: ...
+
+    @property
+    def paper_cost(self) -> dict[str, float]: ...
+
+    @property
+    def evidence(self) -> dict: ...
 
 
 @dataclass(frozen=True)

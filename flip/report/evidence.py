@@ -1,17 +1,22 @@
 """Collect the evidence of numbers: data, code, and differences between the parameters of a table's rows."""
 
+from typing import TYPE_CHECKING
+
 from flip.metrics.measures import ACCURACY, MEASURES
 from flip.report import formats
 from flip.report.cells import Comparison, chance
 from flip.report.labels import IGNORED, flat
 from flip.report.results import Results, Run
 
+if TYPE_CHECKING:
+    from flip.report.page import Part
+
 Facts = list[tuple[str, str]]
 
 
 def manifests(runs: dict[str, Run]) -> dict[str, list[str]]:
     """Return the variants that were trained on each manifest."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, run in runs.items():
         found.setdefault(run.data["manifest"], []).append(name)
     return found
@@ -19,7 +24,7 @@ def manifests(runs: dict[str, Run]) -> dict[str, list[str]]:
 
 def versions(runs: dict[str, Run]) -> Facts:
     """Return all commits and package versions that results were made with."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for run in runs.values():
         for one in run.receipts:
             for name, version in ({"flip commit": formats.commit(one["git"])} | one["versions"]).items():
@@ -72,9 +77,9 @@ def differing(results: Results, table: Comparison) -> dict[str, list[tuple[str, 
     }
 
 
-def behind_cells(parts) -> dict[str, dict]:
+def behind_cells(parts: "list[Part]") -> dict[str, dict]:
     """Return what the page's script shows for a cell: by variant, by test set, and by table and variant."""
-    found = {"runs": {}, "sets": {}, "differ": {}, "first": {}}
+    found: dict[str, dict] = {"runs": {}, "sets": {}, "differ": {}, "first": {}}
     for part in parts:
         found["runs"] |= {name: of_run(name, run) for name, run in part.results.runs.items()}
         found["sets"] |= {name: of_set(name, content) for name, content in part.results.sets.items()}

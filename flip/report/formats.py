@@ -1,25 +1,37 @@
 """Format numbers as text, the same in Markdown and on the page."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from flip.metrics.measures import MEASURES
 
+if TYPE_CHECKING:
+    from flip.report.cells import Cell, Row
 
-def interval(value: float, low: float, high: float, form=".1f") -> str:
+
+def interval(value: float, low: float, high: float, form: str = ".1f") -> str:
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def value(cell) -> str:
+def value(cell: "Cell") -> str:
     """Format a value with its interval; a dash if the metric was not measured."""
-    return "-" if cell.value is None else interval(cell.value, cell.low, cell.high)
+    if cell.value is None:
+        return "-"
+    assert cell.low is not None
+    assert cell.high is not None
+    return interval(cell.value, cell.low, cell.high)
 
 
-def difference(cell) -> str:
+def difference(cell: "Cell") -> str:
     """Format a difference as '+1.3 [-0.4, +3.1]', or nothing without a row to compare with."""
     if cell.difference is None:
         return ""
+    assert cell.difference_low is not None
+    assert cell.difference_high is not None
     return interval(cell.difference, cell.difference_low, cell.difference_high, "+.1f")
 
 
-def paper(cell) -> str:
+def paper(cell: "Cell") -> str:
     """Format the paper's value and its own difference."""
     if cell.paper is None:
         return ""
@@ -45,7 +57,7 @@ def duration(seconds: float) -> str:
     return f"{first:,} {large}" + (f" {rest} {small}" if rest else "")
 
 
-def seeds(rows) -> str:
+def seeds(rows: "Sequence[Row]") -> str:
     """Format seeds as 'Seeds: 0 1', row by row where they differ."""
     by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]
     alike = len({row.evidence["seeds"] for row in rows}) == 1
@@ -73,7 +85,7 @@ def lacking(test: str) -> str:
     return f"{test} is not measured: evaluate.sets.{test} is null at this scale."
 
 
-def megabytes(count: int) -> str:
+def megabytes(count: float) -> str:
     return f"{count / 1e6:,.0f} MB"
 
 

@@ -98,9 +98,9 @@ MANY = 12  # facts, beyond which a label says only what sets its row apart
 IGNORED = {"variant", "scale", "resources"}
 
 
-def flat(tree: dict, prefix="") -> dict:
+def flat(tree: dict, prefix: str = "") -> dict[str, str]:
     """Return values as text by their dotted keys."""
-    found = {}
+    found: dict[str, str] = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
     return found

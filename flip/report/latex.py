@@ -2,7 +2,7 @@
 costs."""
 
 from flip.report import costs, formats
-from flip.report.cells import Comparison
+from flip.report.cells import Cell, Comparison, Row
 from flip.report.labels import column
 
 # What TeX would read as a command.
@@ -29,20 +29,21 @@ def stacked(lines: list[str], side: str) -> str:
     return rows if len(lines) == 1 else f"\\shortstack[{side}]{{{rows}}}"
 
 
-def cell(one) -> str:
+def cell(one: Cell) -> str:
     """Return a cell in up to three lines: the value with its interval, the difference with its own, the paper's
     value."""
     if one.value is None:
         return small(f"-- {escaped(one.missing or '')}")
     lines = [f"{one.value:.1f} {small(formats.value(one).partition(' ')[2])}"]
     if one.difference is not None:
+        assert one.reference is not None
         lines.append(small(f"{signed(formats.difference(one))} vs {escaped(one.reference)}"))
     if one.paper is not None:
         lines.append(small(f"paper {signed(formats.paper(one))}"))
     return stacked(lines, "r")
 
 
-def row(one) -> str:
+def row(one: Row) -> str:
     name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
     numbers = [escaped(column.number(one)) for column in costs.in_latex()]
     return " & ".join([name, *map(cell, one.cells), *numbers]) + " \\\\"
@@ -51,7 +52,7 @@ def row(one) -> str:
 def latex(table: Comparison) -> str:
     """Return a table environment; its caption says what it was trained and tested on."""
     heads = ["Row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    heads += [one.in_latex for one in costs.in_latex()]
+    heads += [one.in_latex or "" for one in costs.in_latex()]
     said = f"{table.title}. {table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}."
     lines = [
         "\\begin{table}",

@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 
+from flip.metrics.names import Metric
 from flip.report import charts, costs, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.html import inline, templates
@@ -29,7 +31,7 @@ class Part:
 
     results: Results
     tables: list[Comparison]
-    curves: dict
+    curves: dict[str, list[tradeoff.Point]]
     laws: dict | None = None
 
     @property
@@ -80,7 +82,7 @@ def setup(results: Results) -> dict[str, str]:
     }
 
 
-def _bins(log, column: str) -> np.ndarray:
+def _bins(log: pd.DataFrame, column: str) -> np.ndarray:
     """Return the column's means over at most POINTS equal stretches of training."""
     return np.array([part.mean() for part in np.array_split(log[column].to_numpy(), min(POINTS, len(log)))])
 
@@ -90,7 +92,7 @@ def training_curves(results: Results) -> list[dict]:
     losses = {name: [_bins(log, "loss") for log in run.logs] for name, run in results.runs.items()}
     top = max(values.max() for lines in losses.values() for values in lines)
 
-    def line(values):
+    def line(values: np.ndarray) -> str:
         x = np.linspace(0, WIDTH, len(values))
         return " ".join(f"{a:.1f},{HEIGHT * (1 - b / top):.1f}" for a, b in zip(x, values, strict=True))
 
@@ -107,7 +109,7 @@ def training_curves(results: Results) -> list[dict]:
     ]
 
 
-def headline(tables, speedups) -> list[str]:
+def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
     """Summarize the first table, the trade-off figure and the comparison with the paper in sentences."""
     first, sentences = tables[0], []
     for row in first.rows[1:]:
@@ -135,7 +137,7 @@ def headline(tables, speedups) -> list[str]:
     return sentences
 
 
-def agreement(tables) -> Counter:
+def agreement(tables: list[Comparison]) -> Counter[str]:
     """Count the comparisons, each once, that have the paper's sign."""
     found = {
         (row.variant, cell.metric, cell.reference): cell.agrees
@@ -147,7 +149,7 @@ def agreement(tables) -> Counter:
     return Counter(found.values())
 
 
-def figure(curves, metric) -> Markup:
+def figure(curves: dict[str, list[tradeoff.Point]], metric: Metric) -> Markup:
     """Return the trade-off figure as an element."""
     return inline(tradeoff.draw(curves, metric, "svg"))
 
@@ -180,7 +182,7 @@ def figures(part: Part) -> dict[str, dict]:
     return {f"{part.name}-{name}-chart": spec for name, spec in found.items() if spec}
 
 
-def section(part: Part, shown: set) -> dict:
+def section(part: Part, shown: set[tuple[str, str]]) -> dict:
     """Return what the template of a report needs; `shown` are the sheets that are on the page already."""
     results, tables, curves = part.results, part.tables, part.curves
     project, here, paper = results.project, setup(results), read_paper()
@@ -224,7 +226,8 @@ def environment() -> Environment:
 
 def render(parts: list[Part], absent: dict[str, str]) -> str:
     """Render the page of some reports of one scale, and why others are not on it."""
-    shown, first = set(), parts[0].results
+    shown: set[tuple[str, str]] = set()
+    first = parts[0].results
     sections = [section(part, shown) for part in parts]
     runs = {name: run for part in parts for name, run in part.results.runs.items()}
     examples, unseen = samples.examples(first.data, first.manifest)

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from flip.metrics.names import Metric
+from flip.report.cells import Comparison
 from flip.report.results import Results, Run
 
 WIDTH, HEIGHT = 200, 60  # units of the histogram's drawing
@@ -43,10 +44,10 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     )
 
 
-def relevance(results: Results, tables, shown: set) -> dict[str, list[Sheet]]:
+def relevance(results: Results, tables: list[Comparison], shown: set[tuple[str, str]]) -> dict[str, list[Sheet]]:
     """Return by table, for each of its metrics that is pointing accuracy, the maps of its rows; of a variant once on
     the page, with the first such table. `shown` are those that are on it already."""
-    found = {}
+    found: dict[str, list[Sheet]] = {}
     for table in tables:
         for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
             run = results.runs[variant]
@@ -77,10 +78,10 @@ def exemplary(results: Results) -> list[str]:
     metric = next((one for found in measured.values() for one in found if one in first), None)
     scores = {name: found.get(metric) for name, found in measured.items()}
     able = [name for name, score in scores.items() if score is not None]
-    return list(dict.fromkeys([able[0], max(able, key=scores.get)])) if able else []
+    return list(dict.fromkeys([able[0], max(able, key=scores.__getitem__)])) if able else []
 
 
-def retrieved(results: Results, shown: set) -> tuple[list[Sheet], list[str]]:
+def retrieved(results: Results, shown: set[tuple[str, str]]) -> tuple[list[Sheet], list[str]]:
     """Return what some variants find for captions, and which of these have no sheet; `shown` as for `relevance`."""
     found, without = [], []
     for variant in exemplary(results):
@@ -109,7 +110,7 @@ def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
     )
 
 
-def reconstructions(results: Results, shown: set) -> list[Sheet]:
+def reconstructions(results: Results, shown: set[tuple[str, str]]) -> list[Sheet]:
     """Return the reconstructions of each variant that predicts pixels; `shown` as for `relevance`."""
     found = []
     for variant, run in results.runs.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flip.config.resolve import Project
-from flip.config.schema import Params
+from flip.config.schema import Bootstrap, Params
 from flip.files import read_json
 from flip.metrics.measures import ACCURACY
 from flip.metrics.names import PROBE, Metric, transferred
@@ -202,7 +202,7 @@ class Results:
     receipts: Path
 
     @property
-    def bootstrap(self):
+    def bootstrap(self) -> Bootstrap:
         return self.project.baseline.bootstrap
 
     @property
@@ -266,14 +266,14 @@ class Results:
         if tradeoff := project.tradeoff:
             metric = project.metric(tradeoff.metric)
             wanted += [(variant, metric) for curve in tradeoff.curves.values() for variant in curve]
-        groups = defaultdict(dict)
+        groups: dict[tuple[str, str, tuple[int, ...]], dict[tuple[str, Metric], np.ndarray]] = defaultdict(dict)
         for variant, metric in dict.fromkeys(wanted):
             if self.runs[variant].missing(metric):
                 continue
             values = self.runs[variant].outcomes(metric)
             measure = metric.measure(self.sets)
             groups[metric.set, measure, values.shape[1:]][variant, metric] = values
-        found = {}
+        found: dict[tuple[str, Metric], Estimate] = {}
         for (name, measure, _), outcomes in groups.items():
             found |= estimates(outcomes, name, self.bootstrap.resamples, measure)
         return found
@@ -285,7 +285,9 @@ def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
     return read_json(_found(folder / "metrics.json")), _found(folder / "pictures.webp")
 
 
-def read_results(project: Project, data, folder, receipts, cost) -> Results:
+def read_results(
+    project: Project, data: str | Path, folder: str | Path, receipts: str | Path, cost: str | Path
+) -> Results:
     """Read the results of every variant that a table or the trade-off figure names, and of those they start from.
 
     `data`, `folder` and `receipts` are those of the project's scale, `cost` is the file with all costs,

@@ -9,10 +9,12 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
@@ -40,7 +42,7 @@ class Point:
     alike: bool  # as large a model as the first fitted one
 
 
-def both(function: Callable, *estimates: Estimate) -> Estimate:
+def both(function: Callable[..., Any], *estimates: Estimate) -> Estimate:
     """Apply a function to values, and to their resamples."""
     return Estimate(float(function(*(e.value for e in estimates))), function(*(e.resampled for e in estimates)))
 
@@ -63,7 +65,7 @@ class Law:
     def saving(self, flops: float, error: Estimate) -> Estimate:
         """Return `flops` over the compute at which the law reaches an error; 0 if the error does not fall."""
 
-        def times(a, b, e):
+        def times(a: float | np.ndarray, b: float | np.ndarray, e: float | np.ndarray) -> np.ndarray:
             falls = b > 0
             steps = np.log(a / e) / np.where(falls, b, 1)
             return np.where(falls, np.exp(np.clip(np.log(flops / self.reference) - steps, -LIMIT, LIMIT)), 0)
@@ -84,7 +86,9 @@ def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.nda
     return np.exp(y.mean(axis=0) + b * x.mean()), b
 
 
-def points(results: Results, estimates: dict, names: list[str], metric: Metric, first: str) -> list[Point]:
+def points(
+    results: Results, estimates: dict[tuple[str, Metric], Estimate], names: list[str], metric: Metric, first: str
+) -> list[Point]:
     """Clip errors to half an image, so that they have a logarithm."""
     least = 50 / results.sets[metric.set]["samples"]
     base = float(np.median(cost(first, results).total_time))
@@ -96,11 +100,13 @@ def points(results: Results, estimates: dict, names: list[str], metric: Metric, 
     return found
 
 
-def laws(results: Results, estimates: dict) -> list[Law]:
+def laws(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> list[Law]:
     """Return the laws of the report, in the order of params.yaml; none if it asks for none."""
     scaling = next(iter(results.project.reports.values())).scaling
+    if scaling is None:
+        return []
     found, reference = [], None
-    for label, one in scaling.laws.items() if scaling else ():
+    for label, one in scaling.laws.items():
         first = next(iter(scaling.laws.values())).fitted[0]
         metric = results.project.metric(scaling.metric)
         every = points(results, estimates, [*one.fitted, *one.held_out], metric, first)
@@ -151,7 +157,8 @@ def rows_of(law: Law, confidence: float) -> list[dict]:
     rows = []
     for point in (*law.fitted, *law.held):
         predicted = law.error(point.flops)
-        row = {"law": law.label, "variant": point.variant, "fitted": point in law.fitted, "same_model": point.alike}
+        row: dict[str, Any] = {"law": law.label, "variant": point.variant}
+        row |= {"fitted": point in law.fitted, "same_model": point.alike}
         row |= {"flops": point.flops, "time": point.time} | spread("error", point.error, confidence)
         row |= spread("predicted", predicted, confidence) | spread("off", point.error - predicted, confidence)
         rows.append(row | {"within_noise": row["off_low"] <= 0 <= row["off_high"]})
@@ -184,15 +191,15 @@ def summary(found: list[Law], metric: str, confidence: float) -> dict:
     }
 
 
-def summarized(results: Results, estimates: dict) -> dict | None:
+def summarized(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict | None:
     """Return the summary of a report's laws, once for page, files and figures; None if it has none."""
-    if not (found := laws(results, estimates)):
-        return None
     scaling = next(iter(results.project.reports.values())).scaling
+    if scaling is None or not (found := laws(results, estimates)):
+        return None
     return summary(found, scaling.metric, results.bootstrap.confidence)
 
 
-def draw_law(axes, law: dict, points: list[dict], color: str, marker: str) -> None:
+def draw_law(axes: Axes, law: dict, points: list[dict], color: str, marker: str) -> None:
     flops, said, lows, highs = zip(*(one.values() for one in law["line"]), strict=True)
     axes.plot(flops, said, color=color, linewidth=1.5, label=law["label"])
     axes.fill_between(flops, lows, highs, color=color, alpha=0.15, linewidth=0)
@@ -230,7 +237,7 @@ def draw(facts: dict, kind: str) -> bytes:
 
 def sentences(facts: dict) -> list[Markup]:
     """Say in sentences what the laws predict, and what masking saves."""
-    said = templates("flip.report").get_template("laws.html").module
+    said: Any = templates("flip.report").get_template("laws.html").module
     return [said.law(one) for one in facts["laws"]] + [said.saving(one) for one in facts["savings"]]
 
 

@@ -14,7 +14,7 @@ from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
 from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Comparison, Row, leading_metric
+from flip.report.cells import Builder, Cell, Comparison, Row, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
@@ -22,7 +22,7 @@ from flip.report.results import Results, read_results
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
-def markdown_cell(cell) -> str:
+def markdown_cell(cell: Cell) -> str:
     parts = [f"**{formats.value(cell)}**", *([cell.missing] if cell.missing else [])]
     if cell.difference is not None:
         parts.append(f"{formats.difference(cell)} vs {cell.reference}")
@@ -44,7 +44,7 @@ def markdown_row(row: Row) -> list[str]:
 def markdown(table: Comparison) -> str:
     """Return the table with its evidence in Markdown, for GitHub."""
     head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    head += [one.title for one in costs.in_markdown()]
+    head += [one.title or "" for one in costs.in_markdown()]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -64,7 +64,9 @@ def summary(results: Results, metric: Metric) -> dict:
     }
 
 
-def figure_records(found, tables, curves) -> dict[str, list[dict]]:
+def figure_records(
+    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.Point]]
+) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
     counts = {
         part: {stage: one[stage] for stage in ("wanted", "arrived", "decoded", "used")}
@@ -95,7 +97,7 @@ def check_name(table: str) -> None:
         )
 
 
-def write(found, out: Path) -> None:
+def write(found: Results, out: Path) -> None:
     """Write everything under `out`; the page last, so that it exists only if the rest does.
 
     Raises:
@@ -115,7 +117,7 @@ def write(found, out: Path) -> None:
         records.write(out, name, rows)
     write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
-        write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, project.metric(project.tradeoff.metric), kind))
+        write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, leading_metric(project), kind))
     if laws := scaling.summarized(found, builder.estimates):
         scaling.write(laws, out)
     part = page.Part(found, tables, curves, laws)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from flip.metrics.names import transferred
 from flip.provenance import receipt
@@ -16,7 +17,7 @@ from flip.provenance.layout import Records
 from flip.report.results import Results
 
 PAUSE = 60  # seconds in which nothing ran, from which on a figure leaves them out
-LOST = {"made_from": {"after": []}}  # stands for a receipt that is not there
+LOST: dict[str, Any] = {"made_from": {"after": []}}  # stands for a receipt that is not there
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +39,7 @@ class Job(Stretch):
     earlier: float = 0.0
 
 
-def total(stretches: list[Stretch]) -> float:
+def total(stretches: Iterable[Stretch]) -> float:
     """Return the total of their seconds."""
     return sum(one.seconds for one in stretches)
 
@@ -96,7 +97,8 @@ class Timeline:
     @property
     def lanes(self) -> list[int]:
         """Return for each job the first lane that is free when it starts: jobs in other lanes ran at the same time."""
-        ends, found = [], []
+        ends: list[datetime] = []
+        found: list[int] = []
         for job in self.jobs:
             lane = next((number for number, end in enumerate(ends) if end <= job.start), len(ends))
             ends[lane : lane + 1] = [job.end]
@@ -121,7 +123,7 @@ class Timeline:
 
     def stage_records(self) -> list[dict]:
         """Return the stages, the longest first; `share` is that of all jobs' seconds."""
-        found = {}
+        found: dict[str, list[float]] = {}
         for job in self.jobs:
             found.setdefault(job.stage, []).append(job.seconds)
         rows = [
@@ -146,7 +148,7 @@ def job(receipt: dict, name: str) -> Job:
 
 def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
     """Return some receipts and all upstream of them, by path in a folder. Missing ones are skipped."""
-    found = {}
+    found: dict[str, dict] = {}
     for path in last:
         found |= receipt.behind(str(path), lambda one: receipt.read(one) if Path(one).exists() else LOST)
     there = {path: receipt for path, receipt in found.items() if receipt is not LOST}

@@ -84,10 +84,11 @@ def ledger_line(receipts: dict[str, dict]) -> str:
 
 def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]) -> str:
     """Return one seed's number, as text."""
-    stages = {}
+    stages: dict[str, list[dict]] = {}
     for receipt in receipts.values():
         stages.setdefault(receipt["spec"]["stage"], []).append(receipt)
-    evaluation, training = stages.get("transfer", stages.get("evaluate"))[-1], stages["pretrain"][-1]
+    measured_by = "transfer" if "transfer" in stages else "evaluate"
+    evaluation, training = stages[measured_by][-1], stages["pretrain"][-1]
     measured, trained = evaluation["facts"]["metrics"], training["facts"]["training"]
     if str(metric) not in measured["metrics"]:
         why = metric.left_out(measured["skipped"]) or "the model lacks a tower for it"

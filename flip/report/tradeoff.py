@@ -1,10 +1,13 @@
 """Draw accuracy against training time, one curve per mask ratio (FLIP, Figures 1 and 3)."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flip.metrics.names import Metric
@@ -12,10 +15,18 @@ from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
 from flip.report.results import Results
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito's palette, as dark as text has to be; told apart with any colour vision, and by their shapes in print.
 STYLES = [("#0072B2", "o"), ("#B84F00", "s"), ("#007A5A", "^"), ("#A0428B", "D"), ("#7A5C00", "v")]
 # The same bytes from the same numbers; text stays text.
-SETTINGS = {"svg.hashsalt": "flip", "svg.fonttype": "none", "font.size": 10.5, "axes.spines.top": False}
+SETTINGS: "dict[RcKeyType, Any]" = {
+    "svg.hashsalt": "flip",
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "axes.spines.top": False,
+}
 METADATA = {"svg": dict.fromkeys(["Creator", "Date", "Format", "Type"]), "png": {"Software": None}}
 
 
@@ -29,7 +40,7 @@ class Point:
     high: float
 
 
-def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
+def curves(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict[str, list[Point]]:
     """Return curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
     tradeoff = results.project.tradeoff
     if tradeoff is None:
@@ -37,7 +48,7 @@ def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
     metric = results.project.metric(tradeoff.metric)
     baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
 
-    def point(variant):
+    def point(variant: str) -> Point:
         if missing := results.runs[variant].missing(metric):
             raise ValueError(f"tradeoff.curves: '{variant}' has no '{metric}' ({missing}); take it out")
         estimate = estimates[variant, metric]
@@ -53,7 +64,7 @@ def curves(results: Results, estimates: dict) -> dict[str, list[Point]]:
     return {label: [point(variant) for variant in names] for label, names in tradeoff.curves.items()}
 
 
-def time_to(accuracy: float, times, accuracies) -> float | None:
+def time_to(accuracy: float, times: Sequence[float], accuracies: Sequence[float]) -> float | None:
     """Return the time at which linear interpolation of the points first reaches `accuracy`; None if it does not."""
     for i, reached in enumerate(accuracies):
         if reached >= accuracy:
@@ -96,7 +107,7 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     return placed
 
 
-def _draw_curve(axes, points, color, marker, below):
+def _draw_curve(axes: Axes, points: list[Point], color: str, marker: str, below: int) -> None:
     times, values = [p.time for p in points], [p.estimate.value for p in points]
     bars = [[p.estimate.value - p.low for p in points], [p.high - p.estimate.value for p in points]]
     axes.errorbar(times, values, yerr=bars, color=color, marker=marker, markersize=7, capsize=3, linewidth=1.8)
