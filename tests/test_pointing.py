@@ -165,12 +165,14 @@ def jpeg_bytes(width=40, height=20):
 
 
 def test_boxes_are_seen_in_the_square_that_models_see(tmp_path):
-    tar = tar_of(tmp_path / "0.tar", jpg=jpeg_bytes(), txt=b"a thing\n", json=b'{"box": [5, 5, 20, 20]}')
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "nshards.txt").write_text("1\n")
+    tar = tar_of(tmp_path / "test" / "0.tar", jpg=jpeg_bytes(), txt=b"a thing\n", json=b'{"box": [5, 5, 20, 20]}')
     (sample,) = samples(tar)
     assert (sample.caption, sample.box) == ("a thing", (5, 5, 20, 20))
     assert sample.square == (0.0, 0.25, 0.5, 1.0)
     assert sample.share == 0.375
-    assert boxes.chance([tar]) == 37.5
+    assert boxes.KIND.facts(tmp_path, "mine", "accuracy") == {"chance": 37.5}
     picture = np.zeros((20, 40, 3), np.uint8)
     picture[5:20, 5:20] = 255
     seen = to_square(Image.fromarray(picture), 20)[:, :, 0] > 128
@@ -217,7 +219,7 @@ def test_an_oracle_hits_and_a_random_map_scores_chance(folder):
     assert not hits(1 - inside.float(), square).any()
     generator = torch.Generator().manual_seed(0)
     rounds = [hits(torch.rand(PICTURES, 6, 6, generator=generator), square) for _ in range(50)]
-    chance = boxes.chance([folder / "test" / "0.tar"]) / 100
+    chance = boxes.KIND.facts(folder, "pointing", "accuracy")["chance"] / 100
     # Centres of patches are a sample of the points of a picture, and each round one of a patch per picture.
     spread = (chance * (1 - chance)) ** 0.5 * (1 / (36 * PICTURES) + 1 / (50 * PICTURES)) ** 0.5
     assert abs(torch.stack(rounds).float().mean().item() - chance) < 4 * spread

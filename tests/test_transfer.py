@@ -561,7 +561,7 @@ def test_a_column_more_runs_its_own_job_alone(project):
 
 
 def test_a_world_without_their_pictures_is_refused(project):
-    tree = merge(project.tree, {"base": {"evaluate": {"probe": ["coarse"]}}})
+    tree = merge(project.tree, {"scales": {"tiny": {"evaluate": {"probe": ["coarse"]}}}})
     with pytest.raises(ParameterError, match=r"transfer.caption = 'world' shows .* or give a folder"):
         Project(tree, "tiny").check()
     lone = merge(project.tree, {"base": {"transfer": {"caption": None, "nocaps": "nocaps"}}})
@@ -570,7 +570,7 @@ def test_a_world_without_their_pictures_is_refused(project):
         Project(lone, "tiny").check()
     with pytest.raises(ParameterError, match=r"nocaps = 'world', which has no such set"):
         Project(merge(project.tree, {"base": {"transfer": {"nocaps": "world"}}}), "tiny").check()
-    tuned = merge(tree, {"base": {"evaluate": {"probe": ["fine"]}}})
+    tuned = merge(tree, {"scales": {"tiny": {"evaluate": {"probe": ["fine"]}}}})
     with pytest.raises(ParameterError, match=r"'coarse-finetuned': coarse has no training split here; name it in"):
         Project(tuned, "tiny").check()
     tree = merge(tree, {"base": {"transfer": {"caption": None, "vqa": None}}})

@@ -1,4 +1,4 @@
-"""What a scale will cost before it is run: FLOPs, GPU-hours, memory, storage, network, days.
+"""Estimate what a scale will cost before it is run: FLOPs, GPU-hours, memory, storage, network, days.
 
     python -m flip.plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
 

@@ -53,7 +53,7 @@ def attention_flops(query: Tensor, key: Tensor, value: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Alike(ProcessGroup):
-    """A process whose peers are all like itself: what they send has the shape of its own."""
+    """Stand for a process whose peers are all like itself: what they send has the shape of its own."""
 
     def all_gather_async(self, rows: Tensor) -> Callable[[], Tensor]:
         return lambda: rows if self.size == 1 else rows.repeat(self.size, *[1] * (rows.ndim - 1))

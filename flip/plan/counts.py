@@ -27,12 +27,12 @@ FREE = {
 
 
 class Uncounted(Exception):
-    """A step that reads values, of which a count has none."""
+    """Say that a step reads values, of which a count has none."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Numbers of a model: all of them, and those that are trained."""
+    """Hold the numbers of a model: all of them, and those that are trained."""
 
     total: int
     trained: int
@@ -40,7 +40,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Encoding:
-    """FLOPs of encoding one image, and one caption; 0 where there is no encoder."""
+    """Hold the FLOPs of encoding one image, and one caption; 0 where there is no encoder."""
 
     image: int
     text: int
@@ -48,7 +48,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs, and bytes at most."""
+    """Hold FLOPs, and bytes at most."""
 
     flops: int
     bytes: int
@@ -56,7 +56,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Counted:
-    """What one process's step needs: FLOPs, and bytes beside weights, gradients and optimizer state.
+    """Hold what one process's step needs: FLOPs, and bytes beside weights, gradients and optimizer state.
 
     part_flops: of a part of the batch, forward and backward; loss_flops: of losses over the whole batch.
     batch, features: bytes of the whole batch, and of what these losses read of it.

@@ -1,4 +1,4 @@
-"""How many pairs there are, and the bytes and hours until they lie in shards. Imports no torch."""
+"""Find how many pairs there are, and the bytes and hours until they lie in shards. Imports no torch."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Data:
 
 
 def rows(params: Params, given: int | None) -> tuple[int, str]:
-    """Rows of the URL list, and where that is from.
+    """Count the rows of the URL list, and where that is from.
 
     Raises:
         ParameterError: nothing says how many there are.
@@ -39,7 +39,8 @@ def rows(params: Params, given: int | None) -> tuple[int, str]:
 
 
 def find_data(params: Params, given: int | None, arrival: float, folder: str | Path = "data") -> Data:
-    """From the manifest of a run that has been, otherwise rows times the share that arrives and is used."""
+    """Find the data from the manifest of a run that has been, otherwise rows times the share that arrives and is
+    used."""
     wanted, source = rows(params, given)
     manifest = Path(folder) / params.scale / "manifest.json"
     if manifest.exists() and not given:
@@ -48,14 +49,16 @@ def find_data(params: Params, given: int | None, arrival: float, folder: str | P
 
 
 def stored_bytes(side: int) -> float:
-    """Of a picture with its caption in a shard, by its shorter side, pixels: a power law through what is known."""
+    """Return the bytes of an image with its caption in a shard, by its shorter side in pixels: a power law through
+    what is known."""
     known = sorted(facts().pictures.stored_bytes.items())
     (a, low), (b, high) = next((pair for pair in pairwise(known) if side <= pair[1][0]), tuple(known[-2:]))
     return low * (side / a) ** (math.log(high / low) / math.log(b / a))
 
 
 def download_hours(params: Params, data: Data, original: float, gigabits: float, at_once: int) -> float:
-    """Hours of one part: by its processes, or by its share of the line while `at_once` parts are under way."""
+    """Return the hours of one part: by its processes, or by its share of the line while `at_once` parts are under
+    way."""
     pictures, at_once = data.wanted / params.download.parts, min(at_once, params.download.parts)
     by_processes = pictures / (facts().pictures.download_per_process * params.download.processes)
     by_line = pictures * original * 8 * at_once / (gigabits * 1e9)

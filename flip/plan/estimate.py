@@ -1,4 +1,4 @@
-"""From parameters and assumptions to what each variant and all of it cost."""
+"""Compute, from parameters and assumptions, what each variant and all of it cost."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ TEST_PICTURES = 50_000
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the user may state; None: from params.yaml, facts.yaml or a measurement, as the report says."""
+    """Hold what the user may state; None: from params.yaml, facts.yaml or a measurement, as the report says."""
 
     gpu: str
     gpus: int
@@ -42,7 +42,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant, its seeds together; memory and FLOPs per sample are the same for each."""
+    """Hold one variant, its seeds together; memory and FLOPs per sample are the same for each."""
 
     variant: str
     samples: int
@@ -64,7 +64,7 @@ def gpus_per_job(project: Project, given: Assumptions) -> int:
 
 
 class Estimate:
-    """All numbers of a project at its scale.
+    """Hold all numbers of a project at its scale.
 
     Raises:
         ParameterError: an unknown GPU, more GPUs per job than there are, or a list whose length is not known.
@@ -85,7 +85,7 @@ class Estimate:
 
     @property
     def room(self) -> float:
-        """Bytes that a GPU has for tensors."""
+        """Return the bytes that a GPU has for tensors."""
         return self.gpu.memory_gb * 1e9 * facts().usable_memory
 
     @property
@@ -93,7 +93,7 @@ class Estimate:
         return self.given.utilization or getattr(facts().utilization, self.base.train.autocast)
 
     def _measurements(self) -> dict[str, float]:
-        """Seconds per sample by variant, where `flip.train.step_cost` measured them on this kind of GPU."""
+        """Read the seconds per sample by variant, where `flip.train.step_cost` measured them on this kind of GPU."""
         paths = [Path(Layout(self.project.scale).cost(report)) for report in self.project.reports]
         stored = [read_json(path) for path in paths if path.exists()]
         here = [one["variants"] for one in stored if one["device"] == self.gpu.device]
@@ -101,7 +101,7 @@ class Estimate:
 
     @property
     def throughput(self) -> str:
-        """Where GPU-hours come from."""
+        """Say where GPU-hours come from."""
         if self.given.samples_per_second:
             return (
                 f"stated: {self.base.variant} does {self.given.samples_per_second:g} samples/s per GPU, others by FLOPs"
@@ -115,7 +115,7 @@ class Estimate:
         return f"{found}; no measurement on this GPU{faster}"
 
     def seconds_per_sample(self, params: Params) -> float:
-        """Of one GPU."""
+        """Return the seconds that one GPU takes per sample."""
         here = flops_per_sample(self.work(params))
         if self.given.samples_per_second:
             return here / flops_per_sample(self.work(self.base)) / self.given.samples_per_second
@@ -124,7 +124,7 @@ class Estimate:
         return here / self.rate(params)
 
     def rate(self, params: Params) -> float:
-        """FLOPs per second of one GPU."""
+        """Return the FLOPs per second of one GPU."""
         return self.utilization * self.gpu.rate(params.train.autocast)
 
     def _row(self, params: Params) -> Row:
@@ -152,13 +152,13 @@ class Estimate:
 
     @cached_property
     def advised(self) -> list[Row]:
-        """The rows, with a remedy for what does not fit: to find one, more steps are counted."""
+        """Return the rows, with a remedy for what does not fit: to find one, more steps are counted."""
         loads = (self.work(self.project.variants[row.variant]) for row in self.rows)
         pairs = zip(self.rows, loads, strict=True)
         return [row if row.fits else replace(row, remedy=self._remedy(load)) for row, load in pairs]
 
     def _remedy(self, load: Work) -> str:
-        """The settings that fit and cost the fewest FLOPs."""
+        """Find the settings that fit and cost the fewest FLOPs."""
         ways = sorted((step_flops(one), number, one) for number, one in enumerate(alternatives(load)))
         for flops, _, way in ways:
             if one := self._largest(way):
@@ -169,7 +169,7 @@ class Estimate:
         return "does not fit at any micro_batch: more memory per GPU is needed"
 
     def _largest(self, way: Work) -> Work | None:
-        """The way itself, or with the largest micro-batch that divides it and fits; None where none does."""
+        """Return the way itself, or with the largest micro-batch that divides it and fits; None where none does."""
         if way.whole:
             return way if self._fits(way) else None
         sizes = [size for size in range(1, way.pairs) if way.pairs % size == 0]
@@ -189,7 +189,7 @@ class Estimate:
         return data_jobs(self.project) + variant_jobs(self.project, self.per_job)
 
     def _hours(self, job: Job) -> float:
-        """How long a job runs, with what it waits for at its start."""
+        """Return how long a job runs, with what it waits for at its start."""
         pictures, base = facts().pictures, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
@@ -206,13 +206,14 @@ class Estimate:
 
     @property
     def evaluation_hours(self) -> float:
-        """One forward pass of both towers over each set, and two more over the one of masked inference."""
+        """Return the hours of one forward of both towers over each set, and two more over the one of masked
+        inference."""
         passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_PICTURES, encoding(self.base)
         return passes * (pair.image + pair.text) / self.rate(self.base) / 3600
 
     @property
     def stored(self) -> dict[str, float]:
-        """Bytes of a picture with its caption: as downloaded, and in a shard."""
+        """Return the bytes of an image with its caption: as downloaded, and in a shard."""
         compact, downloaded = self.base.shards.compact, self.base.download.image_size
         sides = {
             "as downloaded": downloaded,
@@ -222,7 +223,7 @@ class Estimate:
 
     @property
     def totals(self) -> dict[str, float]:
-        """Sums over variants; bytes; hours until the data is there and until all is done."""
+        """Sum over variants; bytes; hours until the data is there and until all is done."""
         original = self.given.original_bytes or facts().pictures.original_bytes
         at_once = max(self.given.gpus // self.per_job, 1)
         largest = sorted((row.checkpoint_bytes for row in self.rows), reverse=True)
@@ -251,7 +252,8 @@ def flops_per_sample(load: Work) -> float:
 
 
 def alternatives(load: Work) -> Iterator[Work]:
-    """The same share in other ways: whole or in micro-batches, of whatever size; activations kept or not."""
+    """List other ways to work on the same share: whole or in micro-batches, of whatever size; activations kept or
+    not."""
     for again in (False, True):
         way = replace(load, params=changed(load.params, "train", checkpoint_activations=again))
         yield in_parts(way, None)

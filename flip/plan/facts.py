@@ -1,4 +1,4 @@
-"""The numbers of other people's that plans rest on, typed; where each is from stands in facts.yaml."""
+"""Read the numbers of other people's that plans rest on, typed; where each is from stands in facts.yaml."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ class Gpu(Section):
     float32_tflops: Positive
 
     def rate(self, precision: str) -> float:
-        """FLOPs per second of dense matrix products of numbers of this type."""
+        """Return the FLOPs per second of dense matrix products of numbers of this type."""
         return 1e12 * getattr(self, f"{precision}_tflops")
 
 
@@ -48,7 +48,7 @@ def facts() -> Facts:
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU of that name, in facts.yaml's spelling.
+    """Return the GPU of that name, in facts.yaml's spelling.
 
     Raises:
         ParameterError: no such GPU; names the nearest.

@@ -1,4 +1,4 @@
-"""The jobs of `snakemake ablations` on a cluster: which wait for which, and when each would run."""
+"""Schedule the jobs of `snakemake ablations` on a cluster: which wait for which, and when each would run."""
 
 import heapq
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""An estimate as text, and as rows for pandas."""
+"""Show an estimate as text, and as rows for pandas."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def size(count: float) -> str:
-    """Bytes with the unit that leaves one to four digits."""
+    """Write bytes with the unit that leaves one to four digits."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:,.{0 if count >= 100 else 1}f} {unit}"
@@ -53,7 +53,7 @@ def cells(row: Row) -> list[str]:
 
 
 def aligned(lines: list[list[str]]) -> str:
-    """Columns side by side; the first to the left, numbers to the right."""
+    """Put columns side by side; the first to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = [
         "  ".join([line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))])
@@ -63,7 +63,7 @@ def aligned(lines: list[list[str]]) -> str:
 
 
 def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
-    """What the whole of it costs."""
+    """Say what the whole of it costs."""
     total, given = estimate.totals, estimate.given
     downloaded, shards, kept = (size(total[f"{what}_bytes"]) for what in ("scratch", "shard", "checkpoint"))
     ready, done = duration(total["data_hours"]), duration(total["hours"])
@@ -81,7 +81,7 @@ def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
 
 
 def basis(estimate: Estimate) -> list[tuple[str, str]]:
-    """What the numbers rest on: measured, or stated and by whom."""
+    """Say what the numbers rest on: measured, or stated and by whom."""
     data, given, base = estimate.data, estimate.given, estimate.base
     caption = (
         "every slot full (an upper bound)" if given.caption_tokens is None else f"{given.caption_tokens:g}, stated"

@@ -35,12 +35,12 @@ SAVED = dict.fromkeys(
 
 
 def but(reason: str, *keys: str) -> dict[str, str]:
-    """The keys, with one reason."""
+    """Map the keys to one reason."""
     return dict.fromkeys(keys, reason)
 
 
 def below(section: str, *names: str) -> tuple[str, ...]:
-    """Keys of a section."""
+    """Name keys of a section."""
     return tuple(f"{section}.{name}" for name in names)
 
 

@@ -1,17 +1,16 @@
 """Compute the percentile bootstrap over test images and seeds, for many metrics at once."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import ESTIMATE, percent
 
-if TYPE_CHECKING:
-    from flip.metrics.names import Metric
+Key = TypeVar("Key", bound=Hashable)  # a metric, or its name
 
 # Item counts held at once: 8 MB of float64; more is not faster.
 BLOCK = 1 << 20
@@ -49,8 +48,8 @@ def _counts(items: int, resamples: int, rng: np.random.Generator) -> Iterator[np
 
 
 def estimates(
-    outcomes: "dict[tuple[str, Metric], np.ndarray]", test_set: str, resamples: int, measure: str = ACCURACY
-) -> "dict[tuple[str, Metric], Estimate]":
+    outcomes: Mapping[tuple[str, Key], np.ndarray], test_set: str, resamples: int, measure: str = ACCURACY
+) -> dict[tuple[str, Key], Estimate]:
     """Return percentages with their resamples.
 
     Args:

@@ -31,7 +31,7 @@ LOOK_AT = 200  # pairs of the first shard
 
 
 def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
-    """Pictures and captions at the beginning of the first shard.
+    """Read images and captions at the beginning of the first shard.
 
     Raises:
         ValueError: it is missing, or not whole.
@@ -50,7 +50,7 @@ def is_picture(jpeg: bytes) -> bool:
 
 
 def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
-    """Pictures that cannot be decoded, captions without a word."""
+    """Find images that cannot be decoded, captions without a word."""
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
     pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
     if pictures < 0.9 * len(pairs):
@@ -73,8 +73,9 @@ def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
 
 
 def disk_needed(variants: dict[str, Params], samples: int) -> int:
-    """Bytes of all weights, of the checkpoints of the largest run with the one being written, and of what locked image
-    towers give for so many pictures."""
+    """Return the bytes of all weights, of the checkpoints of the largest run with the one being written, and of what
+    locked image
+    towers give for so many images."""
     numbers = [weights(params) for params in variants.values()]
     seeds = len(next(iter(variants.values())).seeds)
     kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
@@ -101,7 +102,8 @@ def needed_memory(params: Params, device: str) -> float:
 
 
 def memory_faults(variants: dict[str, Params]) -> Iterator[str]:
-    """Steps that need more than their job asks for, of main memory or, where they run on GPUs, than one of them has."""
+    """Find steps that need more than their job asks for, of main memory or, where they run on GPUs, than one of them
+    has."""
     for name, params in variants.items():
         job = params.resources.pretrain
         device, key, processes = ("cuda", "gpu_memory_mb", 1) if job.gpus else ("cpu", "memory_mb", job.processes)
@@ -120,7 +122,7 @@ def package_faults(variants: dict[str, Params]) -> Iterator[str]:
 
 
 def port_faults() -> Iterator[str]:
-    """Whether processes of one machine can meet."""
+    """Find whether processes of one machine can meet."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 5):
             pass
@@ -129,7 +131,7 @@ def port_faults() -> Iterator[str]:
 
 
 def faults(project: Project, data: Path, folder: Path, names: list[str] | None = None) -> list[str]:
-    """All that is wrong for the variants of these names, or for all, each with what to do."""
+    """Find all that is wrong for the variants of these names, or for all, each with what to do."""
     variants, manifest = project.variants, read_json(data / "manifest.json")
     variants = {name: variants[name] for name in names or variants}
     return [

@@ -1,4 +1,4 @@
-"""What each variant's training step costs: counted FLOPs, time per sample as a ratio, peak memory.
+"""Measure what each variant's training step costs: counted FLOPs, time per sample as a ratio, peak memory.
 
     python -m flip.train.step_cost --params specs/tiny/params/*.yaml --data data/tiny \\
         --out tables/tiny/ablations/cost.json
@@ -36,13 +36,14 @@ if TYPE_CHECKING:
 
 
 def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:
-    """Features as a locked image tower's, for steps whose results do not count: no tower has to be trained first."""
+    """Make up features as a locked image tower's, for steps whose results do not count: no tower has to be trained
+    first."""
     row = np.ones((1, params.embedding), np.float32)
     return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
 
 
 class Step:
-    """One variant's training step on real data, at a batch of at most `cost.batch`."""
+    """Run one variant's training step on real data, at a batch of at most `cost.batch`."""
 
     def __init__(self, params: Params, data: Path, manifest: dict, device: str):
         self.batch = min(params.train.global_batch, params.cost.batch)
@@ -88,7 +89,7 @@ class Step:
             torch.cuda.synchronize()
 
     def peak_memory(self) -> int:
-        """Bytes that model, optimizer and two steps need; on a CPU those of a process of its own."""
+        """Return the bytes that model, optimizer and two steps need; on a CPU those of a process of its own."""
         if self.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -123,7 +124,8 @@ class Step:
 
 
 class Turns:
-    """Steps of several kinds that take turns (flava.mix), each with its share: what they cost on average, and the most
+    """Run steps of several batch types that take turns (flava.mix), each with its share: what they cost on average,
+    and the most
     memory that one needs."""
 
     def __init__(self, params: Params, *where: Any):
@@ -141,12 +143,12 @@ class Turns:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
-    """Costs by name; the first is the reference of the ratios."""
+    """Measure costs by name; the first is the reference of the ratios."""
     largest = max(step.batch for step in steps.values())
     memory = {name: step.peak_memory() for name, step in steps.items()}
     flops = {name: step.flops_per_sample() for name, step in steps.items()}
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_all(options: argparse.Namespace) -> None:
-    """Measures each way of training once and writes the costs of every variant."""
+    """Measure each way of training once and write the costs of every variant."""
     variants = [load(path) for path in options.params]
     device, manifest = pick_device(), read_json(options.data / "manifest.json")
     steps: dict[str, Step | Turns] = {}

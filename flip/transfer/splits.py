@@ -1,5 +1,5 @@
-"""What heads learn from and are tested on: states of patches, computed once for all tasks that have the same pictures,
-and beside each picture its captions, or its questions.
+"""Read what heads learn from and are tested on: states of patches, computed once for all tasks that share images, and
+beside each image its captions, or its questions.
 
 The world's heads learn from the pictures that fine's probe is fitted to and are tested on those of the retrieval set,
 so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
@@ -32,7 +32,7 @@ from flip.testsets.reader import to_square
 
 @dataclass(frozen=True)
 class Split:
-    """States of the image tower [pictures, slots, width], float16, mapped into memory, and for each picture its notes:
+    """Hold states of the image tower [images, slots, width], float16, mapped into memory, and for each image its notes:
     a list of captions, or of questions; and its domain, empty where it is not known."""
 
     states: Tensor
@@ -40,7 +40,7 @@ class Split:
     domains: list[str]
 
     def facts(self, digest: str) -> dict:
-        """What it consists of; `digest` is over the pictures."""
+        """Say what it consists of; `digest` is over the images."""
         text = json.dumps([digest, self.notes])
         return {"samples": len(self.notes), "sha256": sha256(text.encode()).hexdigest()}
 
@@ -82,7 +82,7 @@ def revision(data: Path, place: str, split: str) -> str:
 
 @torch.no_grad()
 def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str) -> dict[str, Split]:
-    """A split by task; `tasks` are those that share the pictures at `place`. Memory holds a batch of them.
+    """Read a split by task; `tasks` are those that share the images at `place`. Memory holds a batch of them.
 
     Raises:
         ValueError: a folder without the layout.
