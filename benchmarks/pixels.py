@@ -112,7 +112,7 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
     whole = write_data(params, folder / "whole", samples(params, pictures), sets)
     compact = write_data(params, folder / "compact", resized(whole))
     ways: dict[str, tuple[Path, AbstractContextManager[Any]]] = {
-        "PIL": (whole, mock.patch.object(loader, "squares", by_pil))
+        "PIL": (whole, mock.patch.object(loader, "decode_crops", by_pil))
     }
     ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}

@@ -102,7 +102,7 @@ class Ours:
 
     def loss(self) -> float:
         """Return the loss of the batch."""
-        batch = {name: tensor.to(self.run.world.device) for name, tensor in self.batch.items()}
+        batch = {name: tensor.to(self.run.group.device) for name, tensor in self.batch.items()}
         with torch.no_grad():
             return float(sum(self.run.losses(batch).values()))
 

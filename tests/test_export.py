@@ -245,7 +245,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     for fact in (
         manifest["id"], manifest["pairs"], "| training pairs | 120 |", "| samples seen | 360 |", "| wanted | 150 |",
         "| arrived | 130 |", "| used | 120 |", "| lost: not found | 20 |", "| fine | 12.35 |",
-        "40 pictures, revision `abab", "c" * 40, "| torch | 2.13.0 |", "license_name: MIT", f'"local-dir:{out}"',
+        "40 images, revision `abab", "c" * 40, "| torch | 2.13.0 |", "license_name: MIT", f'"local-dir:{out}"',
         "The text tower and the projections",
         "image: 0.5", "for research, not for decisions about people",
     ):  # fmt: skip

@@ -417,7 +417,7 @@ def test_captions_that_a_source_does_not_have_are_refused():
     assert "a column 'url' and one per language, or set captions.languages to [en]" in fault
     assert captions.untranslated(source.model_copy(update={"translations": "t.parquet"})) is None
     assert public.variants["siglip"].captions.untranslated(source) is None
-    assert public.tables["languages"].metrics == ["fine", "retrieval-image-r1", "retrieval-text-r1"]
+    assert public.tables["languages"].metrics == ["imagenet1k", "flickr30k-image-r1", "flickr30k-text-r1"]
 
 
 def changed_specs(project, path, value) -> set[str]:

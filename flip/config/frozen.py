@@ -26,9 +26,16 @@ def load(path: str | Path) -> Params:
     return check(Params, read_mapping(path), str(path))
 
 
+class _Plain(yaml.CSafeDumper):
+    """Write each value where it belongs: an anchor would tie what is the same by chance."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def to_yaml(tree: dict) -> str:
     """Dump YAML by libyaml, ten times as fast as in Python: every call of Snakemake writes all variants."""
-    return yaml.dump(tree, Dumper=yaml.CSafeDumper, sort_keys=False)
+    return yaml.dump(tree, Dumper=_Plain, sort_keys=False)
 
 
 def dump(params: Params) -> str:

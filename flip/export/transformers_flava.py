@@ -98,7 +98,7 @@ class FlavaTowers(Transformers):
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
         """Return the class token of the multimodal encoder for images and captions, [batch, width]."""
         multimodal: Any = model.passes["flava"]
-        return multimodal.joined(model, images, ids)
+        return multimodal.class_states(model, images, ids)
 
     def fills(self, loaded: Loaded) -> bool:
         return False
