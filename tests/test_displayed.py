@@ -16,7 +16,8 @@ from PIL import Image
 from flip.config.schema import Shards
 from flip.data import download, fingerprints, shards, table
 from flip.data.fingerprints import read
-from flip.data.shard import Shard, members
+from flip.data.shard import Shard
+from flip.data.tar_members import members
 from flip.data.token_cache import Tokens, words
 from flip.data.tokenizer import CaptionTokenizer, build
 from flip.data.translate import translated

@@ -483,5 +483,5 @@ def test_variants_that_cannot_be_counted_are_left_out_and_named(capsys, monkeypa
 
 
 def test_a_plan_loads_no_torch_for_what_it_knows():
-    code = "import sys, flip.plan.__main__; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
+    code = "import sys, flip.plan.__main__; sys.exit(bool({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

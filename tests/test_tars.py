@@ -23,7 +23,7 @@ from webdataset.tariterators import base_plus_ext
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.data import duplicates, fingerprints
-from flip.data.shard import members, split_name
+from flip.data.tar_members import members, split_name
 from flip.files import read_json, write_json
 from flip.testsets import fingerprints as of_sets
 from flip.testsets.contents import contents

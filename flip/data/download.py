@@ -28,7 +28,7 @@ from tqdm import tqdm
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.schemes import fetchable
-from flip.data.shard import members
+from flip.data.tar_members import members
 from flip.files import atomic, file_hash, read_json, workspace, write_json
 from flip.processes import background, given_options
 

@@ -17,7 +17,7 @@ import simplejpeg
 from tqdm import tqdm
 
 from flip.data.images import decode, is_plain
-from flip.data.shard import members
+from flip.data.tar_members import members
 from flip.data.words import has_words
 from flip.files import atomic
 

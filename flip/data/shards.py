@@ -27,7 +27,8 @@ from flip.config.schema import Compact, Shards
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
-from flip.data.shard import members, write_index
+from flip.data.shard import write_index
+from flip.data.tar_members import members
 from flip.files import atomic, file_hash, read_json, write_json
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost

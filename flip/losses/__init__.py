@@ -1,13 +1,12 @@
 """Find the objectives that parameters ask for, and compute their losses.
 
-The registry is the parameters' own list of sections (flip.config.sections.objectives): each stands for the file of its
+The registry is the parameters' own list of sections (flip.config.objectives): each stands for the file of its
 name here, which is imported where one of its weights is above 0.
 """
 
-from importlib import import_module
-
 from torch import Tensor, nn
 
+from flip.config.objectives.section import defined_in
 from flip.config.schema import Params
 from flip.losses.objective import Batch, Objective, Scope, Setting
 
@@ -16,14 +15,7 @@ __all__ = ["Objective", "Scope", "Setting", "modules", "named_losses", "objectiv
 
 def wanted(params: Params) -> dict[str, type[Objective]]:
     """Map the sections with a weight above 0 to their objectives, in the order of the sections."""
-    return {name: _defined(f"{__name__}.{name}") for name in params.objectives}
-
-
-def _defined(module: str) -> type[Objective]:
-    """Return the one objective that a module defines."""
-    there = vars(import_module(module)).values()
-    (found,) = (one for one in there if isinstance(one, type) and issubclass(one, Objective) and one is not Objective)
-    return found
+    return {name: defined_in(f"{__name__}.{name}", Objective) for name in params.objectives}
 
 
 def objectives(setting: Setting) -> list[Objective]:

@@ -1,7 +1,7 @@
 """Define what an objective is: losses with their weights, and whatever else these need.
 
 An objective is a file flip/losses/NAME.py with one subclass of `Objective`, and a section NAME of the parameters
-(flip.config.sections.objectives). It is built where a weight of its section is above 0, and nowhere else: neither its
+(flip.config.objectives). It is built where a weight of its section is above 0, and nowhere else: neither its
 file nor its parameters count for a variant that leaves it out.
 """
 

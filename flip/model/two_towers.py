@@ -110,7 +110,7 @@ class TwoTowers(nn.Module):
             self.log_scale.clamp_(0, math.log(limit))
 
     def heads(self) -> dict[str, nn.Module]:
-        """Map sections to the modules of their objectives, in the order of the sections."""
+        """Map sections to the modules of their objectives, MAE's decoder first."""
         found = {
             name: self.passes[path] for name in self.objectives if (path := CHECKPOINT.get(name, name)) in self.passes
         }

@@ -17,9 +17,11 @@ ADAM = 2  # moments per weight
 
 @dataclass(frozen=True)
 class Memory:
-    """Hold the bytes of a process. `state`: weights and moments; `batch`: images and ids of the whole step; `step`:
-    activations,
-    features, gradients and the losses where they are largest together."""
+    """Hold the bytes of a process.
+
+    state: weights and moments; batch: images and ids of the whole step; step: activations, features, gradients and the
+    losses where they are largest together.
+    """
 
     state: float
     batch: float

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from flip.data.shard import PICTURES, members
+from flip.data.tar_members import PICTURES, members
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from flip.data.fingerprints import HASHES, SIDE, chunks, hash_images, perceptual_hash, write
 from flip.data.images import decode
-from flip.data.shard import PICTURES
+from flip.data.tar_members import PICTURES
 from flip.files import read_json
 from flip.testsets import layout, public
 from flip.testsets.contents import encoded_picture

@@ -7,7 +7,7 @@ Nothing else has to know of it. Both are found by themselves.
 from collections.abc import Callable
 from pathlib import Path
 
-from flip.data.shard import members
+from flip.data.tar_members import members
 from flip.testsets import layout
 from flip.testsets.contents import image_extension, read
 

@@ -11,12 +11,14 @@ import io
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from flip.data.words import has_words
 from flip.files import known_hash
 from flip.testsets.contents import contents
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KIND, NAMES, PROMPTS = "dataset_type.txt", "classnames.txt", "zeroshot_classification_templates.txt"
 FIELD = "{c}"  # where a class name goes in a prompt
@@ -144,12 +146,14 @@ def label(content: bytes, where: str, classes: int) -> int:
     return int(found)
 
 
-def labels(content: bytes, where: str, classes: int) -> np.ndarray:
+def labels(content: bytes, where: str, classes: int) -> "np.ndarray":
     """Return whether each class is there, as an .npy says it: int64 [classes], 0 or 1; `where` names its sample.
 
     Raises:
         ValueError: it holds something else, or labels of another number of classes.
     """
+    import numpy as np  # here, as every dry run loads this module
+
     try:
         found = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # of numpy, or of Python's parser, which reads the header

@@ -15,7 +15,7 @@ from PIL import Image
 from flip.config.schema import Params
 from flip.data.contact_sheet import spread
 from flip.data.images import decode
-from flip.data.shard import PICTURES, members
+from flip.data.tar_members import PICTURES, members
 from flip.files import read_json
 from flip.testsets import kinds, layout, public
 from flip.testsets.contents import encoded_picture, read

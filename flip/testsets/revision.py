@@ -15,7 +15,7 @@ from flip.config.faults import nearest
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.images import decode
-from flip.data.shard import PICTURES
+from flip.data.tar_members import PICTURES
 from flip.files import write_json
 from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import retrieval_in

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from flip.data.shard import PICTURES
+from flip.data.tar_members import PICTURES
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
 from flip.testsets.contents import add
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from flip.config.schema import Params
 from flip.data.images import decode
-from flip.data.shard import PICTURES
+from flip.data.tar_members import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers

@@ -3,31 +3,17 @@
 So an objective is a file here and one of the same name in flip.losses, and nothing else names it.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
-from flip.config.objectives.section import IMAGE, TEXT, ObjectiveSection
+from flip.config.objectives.section import IMAGE, TEXT, ObjectiveSection, defined_in
 from flip.config.sections.data import Mix
 from flip.config.sections.types import Section
 
 # In the order in which their losses are computed and added up.
 NAMES = tuple(sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - {"__init__", "section"}))
-
-
-def _section(name: str) -> type[ObjectiveSection]:
-    """Return the one section that a module defines."""
-    module = import_module(f"{__name__}.{name}")
-    (found,) = (
-        one
-        for one in vars(module).values()
-        if getattr(one, "__module__", None) == module.__name__
-        and isinstance(one, type)
-        and issubclass(one, ObjectiveSection)
-    )
-    return found
 
 
 class _Base(Section):
@@ -75,5 +61,5 @@ class _Base(Section):
         return next((one.sample_types for one in self.objectives.values() if one.sample_types), None)
 
 
-_FIELDS: dict[str, Any] = {name: (_section(name), ...) for name in NAMES}
+_FIELDS: dict[str, Any] = {name: (defined_in(f"{__name__}.{name}", ObjectiveSection), ...) for name in NAMES}
 Objectives: Any = create_model("Objectives", __base__=_Base, **_FIELDS)

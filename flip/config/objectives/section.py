@@ -1,13 +1,22 @@
 """Define what the section of an objective answers for it to those who must not import torch."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from importlib import import_module
+from typing import Any, ClassVar, TypeVar
 
 from flip.config.sections.data import Mix
 from flip.config.sections.types import Section
 
 IMAGE, TEXT = "image", "text"  # towers
 Facts = dict[str, tuple[Callable[[Any], str], tuple[str, ...]]]
+Class = TypeVar("Class")
+
+
+def defined_in(module: str, base: type[Class]) -> type[Class]:
+    """Import a module and return the one subclass of `base` that it defines itself."""
+    there = [one for one in vars(import_module(module)).values() if isinstance(one, type) and issubclass(one, base)]
+    (found,) = (one for one in there if one.__module__ == module)
+    return found
 
 
 class ObjectiveSection(Section):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.data.contact_sheet import HIT, MISS, SHOWN, SIDE, cell, label, sheet, spread, webp
-from flip.data.shard import members
+from flip.data.tar_members import members
 from flip.evaluate.distinct import Firsts
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.trial import Trial

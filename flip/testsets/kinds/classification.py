@@ -4,15 +4,15 @@ zeroshot_classification_templates.txt the prompts."""
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from flip.metrics.measures import ACCURACY, undefined
 from flip.metrics.names import FINETUNED, PROBE
-from flip.metrics.scoring import guessed
 from flip.testsets import layout
 from flip.testsets.kind import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Classification(Kind):
@@ -33,6 +33,10 @@ class Classification(Kind):
         Raises:
             ValueError: labels, names and prompts do not belong together, or the set has no such measure.
         """
+        import numpy as np  # here, as every dry run loads this module
+
+        from flip.metrics.scoring import guessed
+
         names, targets = layout.class_names(folder), np.array(self.targets(folder, "test"))
         layout.prompts(folder)
         several, classes = targets.ndim == 2, len(names)
@@ -48,7 +52,7 @@ class Classification(Kind):
         return facts | ({"least": int(np.bincount(targets, minlength=2).min())} if measure == "auc" else {})
 
 
-def every_class(folder: Path, names: list[str], labelled: np.ndarray) -> None:
+def every_class(folder: Path, names: list[str], labelled: "np.ndarray") -> None:
     """Refuse labels [images, classes] of which one has no image.
 
     Raises:

@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from flip.data.images import decode, displayed_size
 from flip.data.words import has_words
 from flip.testsets.contents import contents, encoded_picture
 from flip.testsets.kind import Kind
 from flip.testsets.layout import tars, text
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Sample:
     name: str = "image"  # its tar and key, for messages
 
     @property
-    def picture(self) -> Image.Image:
+    def picture(self) -> "Image.Image":
         """Decode it, anew each time, so that many samples take little memory."""
+        from flip.data.images import decode  # here, as every dry run loads this module
+
         return decode(self.encoded, self.name)
 
     @property
@@ -66,6 +69,8 @@ def samples(tar: Path) -> Iterator[Sample]:
     Raises:
         ValueError: an image without a caption, or without a box that lies within it.
     """
+    from flip.data.images import displayed_size  # here, as every dry run loads this module
+
     for key, content in contents(tar):
         where = f"{tar}: {key}"
         found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
