@@ -30,7 +30,7 @@ def with_places(tree):
     base["source"] |= {"table": PLACES["table"], "translations": PLACES["translations"]}
     base["shards"]["only"] = PLACES["shards"]
     scale["tokenizer"] = {"kind": "bert", "path": PLACES["tokenizer"], "multilingual": 3000}
-    base["evaluate"]["sets"]["sketch"] = PLACES["test_sets"]
+    scale["evaluate"]["sets"]["sketch"] = PLACES["test_sets"]
     base["evaluate"]["languages"]["de"] = PLACES["translated_set"]
     scale["codebook"] |= {"weights": PLACES["codebook"], "codes": 8192}
     scale["transfer"] |= {"caption": PLACES["transfer"], "vqa": None}
