@@ -328,11 +328,11 @@ def test_flips_table_4_has_the_papers_values_and_names_the_sets_that_are_missing
     add_set(folders[1], "voc2007", 200)
     add_set(folders[1], "cifar10", 200)
     found = Builder(read_results(project, *folders)).table("zero-shot")
-    assert [[(str(cell.metric), cell.paper) for cell in row.cells] for row in found.rows] == [
+    assert [[(str(cell.metric), cell.paper) for cell in row.metrics] for row in found.rows] == [
         [("cifar10", 96.0), ("voc2007", 81.1)],
         [("cifar10", 97.2), ("voc2007", 83.1)],
     ]
-    assert all(cell.low < cell.value < cell.high for row in found.rows for cell in row.cells)
+    assert all(cell.low < cell.value < cell.high for row in found.rows for cell in row.metrics)
     said = [note.split(":")[0] for note in found.notes if "is not measured" in note]
     assert sorted(said) == sorted(f"{name} is not measured" for name in absent)
     assert "- birdsnap is not measured: evaluate.sets.birdsnap is null at this scale." in tables.markdown(found)

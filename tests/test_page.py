@@ -16,7 +16,8 @@ from flip.config.resolve import read_project
 from flip.data.contact_sheet import SHOWN
 from flip.metrics.names import Metric
 from flip.report import page, samples, tradeoff, whole
-from flip.report.cells import Builder, Cell
+from flip.report.cells import Builder
+from flip.report.columns import Cell, of_metric
 from flip.report.results import read_results
 from tests.results_world import write_world
 
@@ -154,7 +155,7 @@ def test_what_the_inputs_say_is_escaped(project, folder):
 def test_a_comparison_in_two_tables_counts_once():
     class Row:
         variant = "flip-75"
-        cells = (Cell(Metric("fine"), 50, 48, 52, "flip-50", 1, 0.5, 1.5, 68.2, -1.4),)
+        cells = (Cell(of_metric(Metric("fine")), 50, 48, 52, "flip-50", 1, 0.5, 1.5, 68.2, -1.4),)
 
     class Table:
         rows = (Row(),)

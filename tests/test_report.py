@@ -19,12 +19,14 @@ from flip.metrics.names import Metric
 from flip.provenance.receipt import save
 from flip.report import costs, formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
-from flip.report.cells import Builder, Cell, chance, read_paper
+from flip.report.cells import Builder, chance, read_paper
+from flip.report.columns import Cell, Column, of_metric
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import read_results
 from tests import results_world as world
 
+FINE = of_metric(Metric("fine"))
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
 TABLE_1 = """
 a clip imagenet1k 68.6           a flip-50 imagenet1k 69.6           a flip-75 imagenet1k 68.2
@@ -226,9 +228,9 @@ def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
     runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
     found = replace(results, runs=runs)
     table = Builder(found).table("a")
-    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert [cell.value for cell in table.rows[1].metrics] == [None] * 4
     assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
-    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert table.rows[1]["relative_flops"].value == pytest.approx(0.55)
     assert "| **-**<br>no text tower |" in tables.markdown(table)
     assert pd.read_csv(io.StringIO(records.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
     assert "flip-50" not in tables.summary(found, Metric("fine"))["fine"]
@@ -298,9 +300,9 @@ def test_a_key_without_a_word_of_its_own_is_shown_by_its_name(change):
 )
 def test_agreement_is_in_sign_and_only_beyond_noise(low, high, paper, verdict):
     middle = (low + high) / 2
-    cell = Cell("fine", 50, 48, 52, "clip", middle, low, high, 69.6, paper)
+    cell = Cell(FINE, 50, 48, 52, "clip", middle, low, high, 69.6, paper)
     assert cell.agrees == verdict
-    assert Cell("fine", 50, 48, 52, "clip", middle, low, high).agrees is None
+    assert Cell(FINE, 50, 48, 52, "clip", middle, low, high).agrees is None
 
 
 def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
@@ -521,8 +523,8 @@ def pixels():
 def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
     results = read_results(pixels, *world.write_world(tmp_path, pixels))
     clip, mae = Builder(results).table("pixels").rows
-    assert [cell.missing for cell in clip.cells] == [None] * 3
-    assert [cell.missing for cell in mae.cells] == ["no text tower", None, "no text tower"]
+    assert [cell.missing for cell in clip.metrics] == [None] * 3
+    assert [cell.missing for cell in mae.metrics] == ["no text tower", None, "no text tower"]
     assert mae.cells[0].value is mae.cells[0].difference is None
     assert mae.cells[1].difference == pytest.approx(mae.cells[1].value - clip.cells[1].value, abs=2e-4)
     tables.write(results, tmp_path / "out")
@@ -696,15 +698,15 @@ def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
 
 def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
     """It stands in Markdown, LaTeX, CSV and on the page, with its number of each row."""
-    hours = costs.Column(
-        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", form="{:.4f} h".format
+    hours = Column(
+        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", digits=".4f", unit=" h"
     )
     monkeypatch.setattr(costs, "COLUMNS", [*costs.COLUMNS, hours])
     results = builder.results
     table = builder.table("a")
     expected = {row.variant: results.runs[row.variant].training[0]["seconds"] / 3600 for row in table.rows}
     assert {row["variant"]: row["gpu_hours"] for row in table.wide()} == pytest.approx(expected, abs=1e-4)
-    assert {row["gpu_hours"] for row in table.records()} == {row.cost["gpu_hours"] for row in table.rows}
+    assert {row["gpu_hours"] for row in table.records()} == {row["gpu_hours"].value for row in table.rows}
     heads, _, *rows = [line for line in tables.markdown(table).splitlines() if line.startswith("|")]
     assert heads.endswith("| GPU-hours |")
     assert all(row.endswith(f" {expected[name]:.4f} h |") for name, row in zip(expected, rows, strict=True))
@@ -714,4 +716,4 @@ def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
     assert '<th scope="col">GPU-hours</th></tr></thead>' in shown
     for value in expected.values():
         assert f" & {value:.4f} h " in text
-        assert f">{value:.4f} h</td></tr>" in shown
+        assert f"<span>{value:.4f} h</span>\n</td></tr>" in shown

@@ -12,8 +12,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from flip.metrics.names import Metric
-from flip.report import charts, costs, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
+from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
+from flip.report.columns import on_page
 from flip.report.html import inline, templates
 from flip.report.labels import column
 from flip.report.results import Results
@@ -113,19 +114,18 @@ def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
     """Summarize the first table, the trade-off figure and the comparison with the paper in sentences."""
     first, sentences = tables[0], []
     for row in first.rows[1:]:
-        cell, cost = next((cell for cell in row.cells if cell.difference is not None), None), row.cost
+        cell = next((cell for cell in row.cells if cell.reference), None)
         if cell is None:
             continue
-        ratios = [formats.times(cost["relative_flops"]), formats.times(cost["relative_time"])]
+        costs = [row[f"relative_{name}"] for name in ("flops", "time")]
         text = (
-            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {column(cell.metric)} against "
-            f"{cell.reference}, with {ratios[0]} the FLOPs and {ratios[1]} the time per sample"
+            f"{row.variant} ({row.label}): {cell.compared} points of {cell.column.on_page} against {cell.reference}, "
+            f"with {costs[0].number} the FLOPs and {costs[1].number} the time per sample"
         )
         if cell.paper_difference is not None:
             text += f". The paper: {cell.paper_difference:+.1f} points"
-            if row.paper_cost:
-                printed = [formats.times(row.paper_cost.get(f"relative_{name}")) for name in ("flops", "time")]
-                text += f", {printed[0]} and {printed[1]}"
+            if any(one.printed for one in costs):
+                text += f", {costs[0].printed} and {costs[1].printed}"
         sentences.append(f"{text}.")
     for one in speedups:
         share = f"some run of the curve reaches it in {one['share']:.0%} of the resamples"
@@ -248,7 +248,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             paper=read_paper(),
             formats=formats,
             column=column,
-            cost_columns=costs.on_page(),
+            on_page=on_page,
             tags=TAGS,
             size=(WIDTH, HEIGHT),
             style=Markup((HERE / "page.css").read_text()),

@@ -13,38 +13,36 @@ from statistics import fmean as mean
 from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
-from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Cell, Comparison, Row, leading_metric
-from flip.report.labels import column
+from flip.report import charts, formats, losses, page, records, scaling, tradeoff
+from flip.report.cells import Builder, Comparison, leading_metric
+from flip.report.columns import Cell, Row
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
 
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
-def markdown_cell(cell: Cell) -> str:
-    parts = [f"**{formats.value(cell)}**", *([cell.missing] if cell.missing else [])]
-    if cell.difference is not None:
-        parts.append(f"{formats.difference(cell)} vs {cell.reference}")
-    if cell.paper is not None:
-        parts.append(f"paper {formats.paper(cell)}")
+def markdown_cell(row: Row, cell: Cell) -> str:
+    parts = [f"**{cell.text}**" if cell.metric else cell.text, *([cell.missing] if cell.missing else [])]
+    if beside := cell.column.beside(row):
+        parts = [f"{cell.text} ({' '.join(beside)})"]
+    if cell.reference:
+        parts.append(f"{cell.compared} vs {cell.reference}")
+    if cell.printed:
+        parts.append(f"paper {cell.printed}")
     if cell.agrees:
         parts.append(f"agrees with the paper: {cell.agrees}")
     return "<br>".join(parts)
 
 
 def markdown_row(row: Row) -> list[str]:
-    return [
-        f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
-        *map(markdown_cell, row.cells),
-        *(one.markdown(row) for one in costs.in_markdown()),
-    ]
+    name = f"**{row.variant}**" + (f"<br>{row.label}" if row.label else "")
+    return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
 
 
 def markdown(table: Comparison) -> str:
     """Return the table with its evidence in Markdown, for GitHub."""
-    head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    head += [one.title or "" for one in costs.in_markdown()]
+    head = ["row", *(one.title for one in table.columns if one.title)]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
