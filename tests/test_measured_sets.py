@@ -24,7 +24,8 @@ from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
-from flip.report.results import Run, read_results
+from flip.report.results import read_results
+from flip.report.runs import Run
 from flip.testsets import layout
 from flip.testsets.cache import decoded
 from flip.testsets.kinds.classification import every_class

@@ -15,7 +15,7 @@ from PIL import Image
 from flip.config.resolve import read_project
 from flip.data.contact_sheet import SHOWN
 from flip.metrics.names import Metric
-from flip.report import page, samples, tradeoff, whole
+from flip.report import images, page, tradeoff, whole
 from flip.report.cells import Builder
 from flip.report.columns import Cell, of_metric
 from flip.report.results import read_results
@@ -288,9 +288,9 @@ def test_pictures_are_shown_with_their_captions_or_it_says_why_not(project, resu
     text = " ".join("".join(Reader(html).words).split())
     assert all(f"a <b>{item}</b> on grass" in text for item in range(12))
     assert "a <b>" not in html
-    _, why = samples.examples(tmp_path, results.manifest)
+    _, why = images.examples(tmp_path, results.manifest)
     assert "00000.index.npy: missing; `dvc checkout" in why
-    assert samples.examples(tmp_path, {"shards": []}) == ([], "the manifest names no shards")
+    assert images.examples(tmp_path, {"shards": []}) == ([], "the manifest names no shards")
 
 
 def test_a_variant_without_a_gallery_is_named(project, results):

@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from flip.report import formats
 from flip.report.columns import Column, Row
-from flip.report.results import Results, Run
+from flip.report.results import Results
+from flip.report.runs import Run
 
 
 @dataclass(frozen=True)

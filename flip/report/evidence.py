@@ -6,7 +6,8 @@ from flip.metrics.measures import ACCURACY, MEASURES
 from flip.report import formats
 from flip.report.cells import Comparison, chance
 from flip.report.labels import IGNORED, flat
-from flip.report.results import Results, Run
+from flip.report.results import Results
+from flip.report.runs import Run
 
 if TYPE_CHECKING:
     from flip.report.page import Part

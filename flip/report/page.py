@@ -12,7 +12,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from flip.metrics.names import Metric
-from flip.report import charts, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
+from flip.report import charts, evidence, formats, images, latex, records, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
 from flip.report.columns import on_page
 from flip.report.html import inline, templates
@@ -189,7 +189,7 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
     metric = leading_metric(project)
     rows = dict.fromkeys(row.variant for table in tables for row in table.rows)
     plotted = {record["variant"] for record in charts.cost_records(results, tables, metric)}
-    found, without = pictures.retrieved(results, shown)
+    found, without = images.retrieved(results, shown)
     return {
         "name": part.name,
         "report": project.reports[part.name],
@@ -206,11 +206,11 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
         "scaling": scaling.section(part.laws),
         "downloads": downloads(tables),
         "unplotted": [(name, results.runs[name].missing(metric)) for name in rows if name not in plotted],
-        "looks": pictures.relevance(results, tables, shown),
+        "looks": images.relevance(results, tables, shown),
         "retrieved": found,
         "unretrieved": without,
-        "reconstructions": pictures.reconstructions(results, shown),
-        "tokenizer": pictures.tokenizer(results),
+        "reconstructions": images.reconstructions(results, shown),
+        "tokenizer": images.tokenizer(results),
         "training": training_curves(results),
         "time": part.time,
         "still": inline(charts.still(part.time_figure)) if part.time else "",
@@ -230,7 +230,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
     first = parts[0].results
     sections = [section(part, shown) for part in parts]
     runs = {name: run for part in parts for name, run in part.results.runs.items()}
-    examples, unseen = samples.examples(first.data, first.manifest)
+    examples, unseen = images.examples(first.data, first.manifest)
     return (
         environment()
         .get_template("page.html")
