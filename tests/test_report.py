@@ -432,7 +432,9 @@ def mixed(project):
 @pytest.mark.parametrize("allowed", [{}, {"mixed_data": False}])
 def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
     elsewhere(project, fresh[1], "flip-50-double")
-    with pytest.raises(ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in params.yaml"):
+    with pytest.raises(
+        ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in the file of its report"
+    ):
         read_results(mixed(**allowed), *fresh)
 
 

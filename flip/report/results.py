@@ -62,12 +62,12 @@ class Results:
                 self.check_rows(
                     f"table {name}",
                     table.variants,
-                    f"; or set {key}: true in params.yaml: the table then says what each row was trained on",
+                    f"; or set {key}: true in the file of its report: the table then says what each row was trained on",
                 )
         if self.project.tradeoff:
             curves, remedy = (
                 self.project.tradeoff.curves.values(),
-                "; or take them out of tradeoff.curves in params.yaml",
+                "; or take them out of tradeoff.curves",
             )
             self.check_rows("trade-off figure", [variant for curve in curves for variant in curve], remedy)
         for name in self.sets:
