@@ -35,7 +35,7 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.report.compare --scale $(SCALE)
 
-show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test pictures, scores, patches, where it looks
+show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test images, scores, patches, where it looks
 	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains

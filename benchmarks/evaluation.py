@@ -170,7 +170,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         size, small, who = (name, options.classes), (name, 2), f"{benchmark}, {called('open_clip_torch')}"
         made = lambda: compare(title, build_head, size, small, who, rounds, 1e-5, **goal)  # noqa: B023, E731
         yield from attempt(title, made)
-    title, size = f"linear probe, {options.probed:,} pictures of width {PROBED['width']}", (options.probed,)
+    title, size = f"linear probe, {options.probed:,} images of width {PROBED['width']}", (options.probed,)
     who = called("scikit-learn")
     yield from attempt(title, lambda: compare(title, build_probe, size, size, who, rounds, 0.02, at_most=1.5))
 

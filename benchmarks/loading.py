@@ -205,7 +205,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
 def stored(folder: Path, kind: str) -> str:
     """Return a note on the mean size of an image."""
     shard = Shard(tar(folder, kind))
-    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB a picture"
+    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB an image"
 
 
 def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> Iterator[Row]:

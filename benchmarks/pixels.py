@@ -56,7 +56,7 @@ def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.nda
 
 def samples(params: Params, pictures: int) -> Iterator[dict[str, Any]]:
     """Yield the first rows of the synthetic data set."""
-    for row in trange(pictures, desc="pictures", unit="picture", disable=None):
+    for row in trange(pictures, desc="pictures", unit="image", disable=None):
         text = caption(params.world, row).encode()
         yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
 
@@ -127,7 +127,7 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
 
 
 def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
-    """Publish the rows that `rows(params, folder, pictures, sets, seeds)` gives for a variant of `tiny`."""
+    """Publish the rows that `rows(params, folder, images, sets, seeds)` gives for a variant of `tiny`."""
     parser = arguments(part, about)
     parser.add_argument("--variant", default="flip-50", help="of tiny (default: flip-50)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")

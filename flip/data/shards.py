@@ -149,7 +149,7 @@ def write_part(download: str | Path, fingerprints: str | Path, duplicates: list,
     account = read_json(download)
     reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
     found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
-    samples = tqdm(found, "shards", account["arrived"], unit="picture", disable=None)
+    samples = tqdm(found, "shards", account["arrived"], unit="image", disable=None)
     written = write_all(out.with_suffix(""), samples, how.samples_per_shard)
     ledger = {
         "wanted": account["wanted"],
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
-    parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")
+    parser.add_argument("--download", required=True, help="account of the downloaded part; the images lie beside it")
     parser.add_argument("--fingerprints", required=True, help="the part's fingerprints")
     parser.add_argument("--duplicates", nargs="*", default=[], help="keys to drop, of every bucket")
     parser.add_argument("--out", required=True, help="entries and ledger (JSON); shards and their list go beside it")

@@ -17,7 +17,7 @@ from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
 from flip.plan.work import Work, changed, in_parts, job_gpus, work
 from flip.provenance.layout import Layout
 
-# Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
+# Of images per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
 TEST_PICTURES = 50_000
 
 

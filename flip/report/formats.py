@@ -41,11 +41,11 @@ def trained(data: dict[str, dict], share: float | None) -> str:
         part = "" if share is None else f" ({share:.1%} of those wanted)"
         counts = sorted({one["pictures"] for one in data.values()})
         least = f"{counts[0]:,} to " if len(counts) > 1 else ""  # train.data_share differs
-        return f"Trained on {least}{counts[-1]:,} pictures{part}, manifest {first['manifest'][:12]}."
-    rows = [f"{name} on {one['pictures']:,} pictures, manifest {one['manifest'][:12]}" for name, one in data.items()]
+        return f"Trained on {least}{counts[-1]:,} images{part}, manifest {first['manifest'][:12]}."
+    rows = [f"{name} on {one['pictures']:,} images, manifest {one['manifest'][:12]}" for name, one in data.items()]
     meaning = "the manifests hold other pairs, so differences between rows are also those of the data"
     if all(other["pairs"] == first["pairs"] for other in others):
-        meaning = "the manifests hold the same pairs of picture and caption, stored differently"
+        meaning = "the manifests hold the same pairs of image and caption, stored differently"
     return f"Rows are trained on different manifests: {'; '.join(rows)}. Mind that {meaning}."
 
 
@@ -65,7 +65,7 @@ def commit(git: dict) -> str:
 
 def test_sets(sets: dict) -> str:
     return "; ".join(
-        f"{name}: {test['samples']:,} pictures"
+        f"{name}: {test['samples']:,} images"
         + (f", {test['classes']:,} classes" if test["classes"] else "")
         + (f", {MEASURES[test['measure']].title}" if "measure" in test else "")
         + (f", chance {test['chance']:.2g}%" if test["chance"] else "")

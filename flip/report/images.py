@@ -46,7 +46,7 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"Where {variant} looks in {len(hits)} test pictures: {found}.",
+        f"Where {variant} looks in {len(hits)} test images: {found}.",
         f"Hits: {sum(hits)} of these {len(hits)}; {whole}.",
     )
 
@@ -72,7 +72,7 @@ def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"Captions, below each the {facts['top']} of {facts['pictures']:,} pictures that fit it best to {variant}, and "
+        f"Captions, below each the {facts['top']} of {facts['pictures']:,} images that fit it best to {variant}, and "
         f"which place the right one has: {found}.",
         f"Right at once: {ranks.count(1)} of these {len(ranks)}; {metric} {run.metrics[0]['metrics'][metric]:.1f}%.",
     )
@@ -110,10 +110,10 @@ def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"{len(facts['subjects'])} test pictures, below each its visible patches on grey, and below that what "
+        f"{len(facts['subjects'])} test images, below each its visible patches on grey, and below that what "
         f"{variant} draws in place of the others: {', '.join(facts['subjects'])}.",
         f"{1 - facts['removed']:.0%} of the patches are seen{beside}. {how}. Error on the removed patches of "
-        f"{facts['measured']:,} test pictures: {facts['error']:.2f} of the variance.",
+        f"{facts['measured']:,} test images: {facts['error']:.2f} of the variance.",
     )
 
 
@@ -141,8 +141,8 @@ def tokenizer(results: Results) -> dict | None:
     if results.codebook is None:
         return None
     facts, path = results.codebook
-    caption = "Pictures from the training set, and below each what its codes show."
-    alt = "A dozen training pictures, and below each one the same picture made from one code per patch, less sharp."
+    caption = "Images from the training set, and below each what its codes show."
+    alt = "A dozen training images, and below each one the same image made from one code per patch, less sharp."
     return facts | {
         "variants": [name for name, run in results.runs.items() if run.params.flava.reads_codes],
         "sheets": [_sheet(path, "Originals and reconstructions", alt, caption)],

@@ -64,11 +64,11 @@ def setup(results: Results) -> dict[str, str]:
     params, model, train = run.params, run.params.model, run.params.train
     primary = params.evaluate.primary_set
     tested = results.sets[primary]
-    size = f"{tested['samples']:,} pictures, {tested['classes']:,} classes (chance {chance(tested):.2g}%)"
+    size = f"{tested['samples']:,} images, {tested['classes']:,} classes (chance {chance(tested):.2g}%)"
     return {
         "Image encoder": encoder(model.vision.layers, model.vision.width, 3 * model.patch**2),
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
-        "Pictures": f"{model.image} px, {model.patches} patches of {model.patch} px",
+        "Images": f"{model.image} px, {model.patches} patches of {model.patch} px",
         "Captions": f"{model.tokens} tokens, vocabulary of {params.tokenizer.vocabulary:,} at most",
         "Training pairs": f"{params.source.table}, {run.data['pictures']:,}",
         "Baseline's epochs": f"{train.total_epochs:g}",

@@ -112,7 +112,7 @@ class Run:
         there = content.get("least", content["samples"])
         if there >= fewest:
             return None
-        return f"{there} pictures of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
+        return f"{there} images of {test}{' in a class' if 'least' in content else ''}, fewer than {fewest}"
 
     def outcomes(self, metric: Metric) -> np.ndarray:
         """Return [seeds, images, ...]: what the metric's measure keeps of each (flip.metrics.scoring).
@@ -131,7 +131,7 @@ class Run:
                 row = file[name]
             if len(row) > pictures:
                 raise ValueError(
-                    f"{folder}: '{metric}' has {len(row)} outcomes of {pictures} pictures, and does not say whose they "
+                    f"{folder}: '{metric}' has {len(row)} outcomes of {pictures} images, and does not say whose they "
                     "are: an earlier version wrote it; evaluate again"
                 )
             if abs(percent(measure, row[None]) - metrics["metrics"][name]) > 0.01:

@@ -78,7 +78,7 @@ def counted(tables: Iterable[pa.Table], samples: int, where: str) -> Iterator[pa
         yield table
     if found != samples:
         raise ValueError(
-            f"{where}: {found} pictures, but its revision.json says {samples} samples; run the testsets stage again"
+            f"{where}: {found} images, but its revision.json says {samples} samples; run the testsets stage again"
         )
 
 

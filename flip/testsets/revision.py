@@ -31,7 +31,7 @@ def decodable(folder: Path) -> int:
     Raises:
         ValueError: one cannot be, or as `image_extension`.
     """
-    every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
+    every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="image", disable=None)
     found = sum(1 for where, content in every if decode(encoded_picture(content, where), where))  # type: ignore[misc]
     check_some(found, folder / "test")
     return found

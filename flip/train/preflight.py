@@ -54,7 +54,7 @@ def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
     pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
     if pictures < 0.9 * len(pairs):
-        yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
+        yield f"{name}: {pictures} of the first {len(pairs)} images can be decoded; make the shards again"
     tokenizer = CaptionTokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
     if words.sum() < 0.5 * len(pairs):

@@ -1,8 +1,8 @@
 """Read what heads learn from and are tested on: states of patches, computed once for all tasks that share images, and
 beside each image its captions, or its questions.
 
-The world's heads learn from the pictures that fine's probe is fitted to and are tested on those of the retrieval set,
-so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
+The world's heads learn from the images that fine's probe is fitted to and are tested on those of the retrieval set,
+so that no more images are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
 """
 
 import json

@@ -37,7 +37,7 @@ def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
         parts = [[part.strip() for part in line.split("\t")] for line in found]
         if not parts or not all(len(one) == 3 and all(one) for one in parts):
             raise ValueError(
-                f"{where} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, with "
+                f"{where} needs an image and a .txt of one line per pair: kind, right caption and wrong caption, with "
                 "tabs between them"
             )
         yield picture, [Pair(*one) for one in parts]
