@@ -17,10 +17,10 @@ from benchmarks.table import Row, against
 from flip.config.schema import Params
 
 
-def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
+def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
     """Yield a row per test set."""
     peer("torchao.float8")
-    data = write_data(params, folder, samples(params, pictures), sets)
+    data = write_data(params, folder, samples(params, images), sets)
     plain = params.train.precision
     found: dict[str, list[dict[str, float]]] = {"float8": [], plain: []}
     for seed in seeds:

@@ -313,7 +313,7 @@ def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
         stored = dict(file)
     stored["retrieval-image-r1"] = np.repeat(stored["retrieval-image-r1"][:, 0], 5)
     np.savez(folder / "outcomes.npz", **stored)
-    message = "'retrieval-image-r1' has 2000 outcomes of 400 pictures, and does not say whose they are"
+    message = "'retrieval-image-r1' has 2000 outcomes of 400 images, and does not say whose they are"
     with pytest.raises(ValueError, match=message):
         found.outcomes(Metric("retrieval", "image", "r1"))
 
@@ -445,7 +445,7 @@ def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
 def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed, fresh, tmp_path, pairs, meaning):
     elsewhere(project, fresh[1], "flip-50-double", pairs=pairs, pictures=9876)
     tables.write(read_results(mixed(mixed_data=True), *fresh), tmp_path / "out")
-    said = "clip on 10,970 pictures, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 pictures, manifest 111111111111"
+    said = "clip on 10,970 images, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 images, manifest 111111111111"
     for name in ("two.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
         assert f"Rows are trained on different manifests: {said}." in text
@@ -534,7 +534,7 @@ def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
         text = (tmp_path / "out" / name).read_text()
         assert "no text tower" in text
         assert "fine linear probe" in text
-        assert "1,500 pictures, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
+        assert "1,500 images, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
     assert "points of fine linear probe against clip" in (tmp_path / "out" / "index.html").read_text()
     frame = pd.read_csv(tmp_path / "out" / "tables.csv").set_index(["variant", "metric"])
     assert np.isnan(frame.value["mae", "fine"])
@@ -587,7 +587,7 @@ def test_chance_is_that_of_the_classes_or_the_sets_own():
     sets["pointing"]["chance"] = 12.3246
     assert [chance(test) for test in sets.values()] == [100 / 128, 12.3246, None]
     assert formats.test_sets({name: test | {"chance": chance(test)} for name, test in sets.items()}) == (
-        "fine: 500 pictures, 128 classes, chance 0.78%; pointing: 500 pictures, chance 12%; retrieval: 500 pictures"
+        "fine: 500 images, 128 classes, chance 0.78%; pointing: 500 images, chance 12%; retrieval: 500 images"
     )
 
 
@@ -605,7 +605,7 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
         assert list(frame.variant) == table.variants
         assert {f"{metric}_low" for metric in table.metrics} <= set(frame.columns)
         text = (written / f"{name}.md").read_text()
-        assert "10,970 pictures (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
+        assert "10,970 images (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
         assert all(f"{frame[metric][0]:.1f} [" in text for metric in table.metrics)
         assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
@@ -671,8 +671,8 @@ def test_weights_are_counted_as_in_the_papers_table_9(project):
 
 def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
     rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
-    assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 pictures (50.0% of those wanted)")
-    assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 pictures, manifest mmmm")
+    assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 images (50.0% of those wanted)")
+    assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 images, manifest mmmm")
 
 
 @pytest.mark.parametrize(

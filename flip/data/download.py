@@ -45,7 +45,7 @@ CLASSES = {
     "truncated": r"IncompleteRead",
     "too small": r"image too small",
     "too elongated": r"aspect ratio too large",
-    "no readable image": r"Image decoding error|OpenCV",
+    "no readable picture": r"Image decoding error|OpenCV",
     "connection": r"urlopen error|Errno|[Cc]onnection|SSL",
 }
 

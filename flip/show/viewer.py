@@ -126,7 +126,7 @@ class Viewer:
             raise ValueError(f"--sets {name}: too large to be kept decoded; name a smaller one")
         classes, _ = prompts(folder)
         words = [classes[target] for target in squares.targets] if classes else [one[0] for one in squares.targets]
-        return SearchedSet(name, squares.pictures, words, bool(classes), f"images {revision}")
+        return SearchedSet(name, squares.pictures, words, bool(classes), f"pictures {revision}")
 
     def picture(self, test_set: SearchedSet, number: int) -> Picture:
         """Return an image of a test set by its number.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.data.words import has_words
-from flip.testsets.contents import contents, encoded_picture
+from flip.testsets.contents import contents, encoded_image
 from flip.testsets.kind import Kind
 from flip.testsets.layout import tars, text
 
@@ -73,7 +73,7 @@ def samples(tar: Path) -> Iterator[Sample]:
 
     for key, content in contents(tar):
         where = f"{tar}: {key}"
-        found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
+        found, caption = encoded_image(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
         if not has_words(caption):
             raise ValueError(f"{where} needs an image and a .txt with its caption; export the set again")
         size = displayed_size(found, where)
