@@ -62,7 +62,7 @@ bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minu
 bench-loading: .venv/ready ## of `make bench`, from shards to batches: about three minutes
 	$(RUN) benchmarks loading
 
-bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on compact shards: half an hour on one core
+bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on resized shards: half an hour on one core
 	$(RUN) benchmarks pixels
 
 bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core

@@ -29,7 +29,7 @@ def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list
             values.append(errors(params.model_copy(update={"train": train}), data, data, sets, seed))
     for name in sets:
         eight, other = ([one[name] for one in values] for values in found.values())
-        yield against(f"{name}: told wrongly after training in float8", "", eight, plain, other)
+        yield against(f"{name}: error rate after training in float8", "", eight, plain, other)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -109,12 +109,12 @@ def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) 
 
 def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
     """Yield rows of error rates by test set and kind of shard."""
-    whole = write_data(params, folder / "whole", samples(params, images), sets)
-    compact = write_data(params, folder / "compact", resized(whole))
+    whole = write_data(params, folder / "original", samples(params, images), sets)
+    compact = write_data(params, folder / "resized", resized(whole))
     ways: dict[str, tuple[Path, AbstractContextManager[Any]]] = {
         "PIL": (whole, mock.patch.object(loader, "decode_crops", by_pil))
     }
-    ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
+    ways |= {"original": (whole, nullcontext()), "resized": (compact, nullcontext())}
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for seed in seeds:
         for way, (data, changed) in ways.items():
@@ -122,8 +122,8 @@ def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list
                 found[way].append(errors(params, data, whole, sets, seed))
     for name in sets:
         wrong = {way: [one[name] for one in values] for way, values in found.items()}
-        for way in ("whole", "compact"):
-            yield against(f"{name}: told wrongly after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
+        for way in ("original", "resized"):
+            yield against(f"{name}: error rate after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
 
 
 def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
@@ -141,7 +141,7 @@ def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Seq
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
         how = {"variant": options.variant, "pictures": images, "seeds": len(seeds)}
-        found = attempt("told wrongly", lambda: rows(params, Path(folder), images, sets, seeds))
+        found = attempt("error rate", lambda: rows(params, Path(folder), images, sets, seeds))
         publish(part, found, options.results, how)
 
 

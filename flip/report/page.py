@@ -128,7 +128,7 @@ def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
                 text += f", {costs[0].printed} and {costs[1].printed}"
         sentences.append(f"{text}.")
     for one in speedups:
-        share = f"some run of the curve reaches it in {one['share']:.0%} of the resamples"
+        share = f"in {one['share']:.0%} of the resamples"
         text = f"{one['label']} does not reach the accuracy of {one['baseline']}"
         if one["speedup"] is not None:
             ratio = f"{'at least ' if one['first'] else ''}{one['speedup']:.1f}x"
