@@ -35,7 +35,7 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.report.compare --scale $(SCALE)
 
-show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test pictures, scores, patches, where it looks
+show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test images, scores, patches, where it looks
 	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
@@ -62,7 +62,7 @@ bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minu
 bench-loading: .venv/ready ## of `make bench`, from shards to batches: about three minutes
 	$(RUN) benchmarks loading
 
-bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on compact shards: half an hour on one core
+bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on resized shards: half an hour on one core
 	$(RUN) benchmarks pixels
 
 bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core

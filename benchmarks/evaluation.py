@@ -150,8 +150,8 @@ def compare(
     one, other, least = found["flip"], found["theirs"], found.get("floor")
     yield against(f"{title}: time", "s", one.seconds, who, other.seconds, note=note, **target)
     if least:
-        yield against(f"{title}: over its products alone", "s", one.seconds, "products", least.seconds)
-        yield against(f"{title}: the limit, its products alone", "s", least.seconds, who, other.seconds)
+        yield against(f"{title}: share of the matmul-only bound", "s", one.seconds, "products", least.seconds)
+        yield against(f"{title}: the matmul-only bound", "s", least.seconds, who, other.seconds)
     yield against(f"{title}: memory", "B", [one.rise], who, [max(other.rise, 1)])
 
 
@@ -170,7 +170,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         size, small, who = (name, options.classes), (name, 2), f"{benchmark}, {called('open_clip_torch')}"
         made = lambda: compare(title, build_head, size, small, who, rounds, 1e-5, **goal)  # noqa: B023, E731
         yield from attempt(title, made)
-    title, size = f"linear probe, {options.probed:,} pictures of width {PROBED['width']}", (options.probed,)
+    title, size = f"linear probe, {options.probed:,} images of width {PROBED['width']}", (options.probed,)
     who = called("scikit-learn")
     yield from attempt(title, lambda: compare(title, build_probe, size, size, who, rounds, 0.02, at_most=1.5))
 

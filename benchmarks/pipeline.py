@@ -110,7 +110,7 @@ def build_intervals(which: str, resamples: int) -> Callable[[], np.ndarray]:
 
 def intervals(options: argparse.Namespace) -> Iterator[Row]:
     """Yield rows of time and memory of the intervals of some tables."""
-    title, who = f"{COLUMNS} intervals, {options.resamples:,} resamples of {ITEMS:,} pictures", called("scipy")
+    title, who = f"{COLUMNS} intervals, {options.resamples:,} resamples of {ITEMS:,} images", called("scipy")
     ours, theirs = (build_intervals(side, options.resamples)() for side in ("flip", "theirs"))
     note = f"ends equal to {same(title, ours, theirs, 0.05 if options.dry else 0.01):.0e}, as resamples differ"
     found = measure(

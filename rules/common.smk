@@ -3,7 +3,7 @@
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
-# Pictures, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
+# Images, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-# The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
+# The data: URL table -> images -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
 # Needs the source's files (none for the world), the receipts of testsets.smk and specs/<scale>/. Gives
 # receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
 # lies in data/<scale>/ only serves the next stage ("intermediate").
@@ -33,7 +33,7 @@ def drawn_by(wildcards, input) -> list[str]:
 
 
 rule download:
-    """Download part {wildcards.part} with img2dataset, pictures of {BASE.download.image_size} pixels."""
+    """Download part {wildcards.part} with img2dataset, images of {BASE.download.image_size} pixels."""
     input:
         spec=AT.specs.data("download"),
         upstream=data_receipts("table"),
@@ -58,7 +58,7 @@ rule download:
 
 
 rule fingerprints:
-    """Hash bytes and looks of the pictures of part {wildcards.part}."""
+    """Hash bytes and looks of the images of part {wildcards.part}."""
     input:
         spec=AT.specs.data("fingerprints"),
         upstream=data_receipts("download/{part}"),
@@ -80,7 +80,7 @@ rule fingerprints:
 
 
 rule duplicates:
-    """Find pictures that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
+    """Find images that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
     input:
         spec=AT.specs.data("duplicates"),
         upstream=data_receipts(

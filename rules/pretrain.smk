@@ -1,4 +1,4 @@
-# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all pictures once.
+# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all images once.
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
 # receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
@@ -48,7 +48,7 @@ def tower_files(wildcards) -> list[str]:
 
 
 def tower_receipts(wildcards) -> list[str]:
-    """What image features follow from: the pictures, and the training of the variant whose tower it is."""
+    """What image features follow from: the images, and the training of the variant whose tower it is."""
     own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
     file = PROJECT.variants[wildcards.variant].image_tower.file
     return data_receipts("manifest") + [own] * (not file)
@@ -107,7 +107,7 @@ rule preflight:
 
 
 rule embed:
-    """Compute what the locked image tower of {wildcards.variant} gives for all training pictures, once."""
+    """Compute what the locked image tower of {wildcards.variant} gives for all training images, once."""
     input:
         spec=AT.specs.features("{variant}"),
         upstream=tower_receipts,

@@ -1,4 +1,4 @@
-# Test sets, and what no training picture may be equal to or look like.
+# Test sets, and what no training image may be equal to or look like.
 # Needs specs/<scale>/, folders of test sets that params.yaml names and, for public sets, the Hugging Face hub, once.
 # Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
 # all scales share, data/<scale>/tests/ and, intermediate, data/<scale>/fingerprints/tests.parquet.
@@ -70,7 +70,7 @@ rule test_sets:
 
 
 rule test_fingerprints:
-    """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
+    """Hash bytes and looks of all test images, and of those that probes are fitted to."""
     input:
         spec=AT.specs.data("test_fingerprints"),
         upstream=[AT.receipts.test(name) for name in SETS],

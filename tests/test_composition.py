@@ -137,7 +137,7 @@ def public(folder, text, picture=True):
 def test_a_public_set_is_checked(tmp_path):
     good = public(tmp_path / "good", "add-attribute\ta dog\ta red dog\nadd-attribute\ta cat\ta red cat\n")
     assert revision(good, "composition", "x")["pairs"] == {"add-attribute": 2}
-    wants = "needs a picture and a .txt of one line per pair: kind, right caption and wrong caption"
+    wants = "needs an image and a .txt of one line per pair: kind, right caption and wrong caption"
     faults = {"two": "swap\ta dog", "none": "", "empty": "swap\ta dog\t "}
     for name, text in faults.items():
         with pytest.raises(ValueError, match=wants):

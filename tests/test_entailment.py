@@ -111,7 +111,7 @@ def test_a_picture_without_a_statement_is_named(folder, tmp_path):
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add(tar, "000000.jpg", b"1")
         add(tar, "000000.txt", b"a red star")
-    with pytest.raises(ValueError, match=r"000000.txt has 1 lines; it needs two, a caption of the picture and"):
+    with pytest.raises(ValueError, match=r"000000.txt has 1 lines; it needs two, a caption of the image and"):
         texts([tmp_path / "0.tar"])
 
 

@@ -18,7 +18,7 @@ from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
 from flip.data.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
-from flip.report.samples import example
+from flip.report.images import example
 from flip.show.viewer import Viewer
 from flip.testsets import cache as squares
 from flip.testsets.kinds import pointing as boxes

@@ -239,7 +239,7 @@ def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypat
         ({"sets": {"cars": f"wds/ucf101@{COMMIT}"}}, "publishes no wds/ucf101 on the hub; name a folder"),
         (
             {"sets": {"cars": f"wds/cars@{COMMIT}"}, "measures": {"cars": "map"}},
-            "measures.cars: map is not for pictures with one class",
+            "measures.cars: map is not for images with one class",
         ),
         (
             {"sets": {"cars": f"wds/cars@{COMMIT}"}, "measures": {"cars": "auc"}},

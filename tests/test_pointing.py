@@ -186,10 +186,10 @@ def test_boxes_are_seen_in_the_square_that_models_see(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"json": b'{"box": [5, 5, 20, 20]}'}, r"000000 needs a picture and a \.txt with its caption"),
+        ({"json": b'{"box": [5, 5, 20, 20]}'}, r"000000 needs an image and a \.txt with its caption"),
         ({"txt": b"a thing"}, r"000000\.json is ''; it needs {'box': \[left, top, right, bottom\]}"),
         ({"txt": b"a thing", "json": b'{"boxes": []}'}, '000000.json is \'{"boxes": '),
-        ({"txt": b"a thing", "json": b'{"box": [5, 5, 50, 20]}'}, "000000.json is .* in a picture of 40 x 20 pixels"),
+        ({"txt": b"a thing", "json": b'{"box": [5, 5, 50, 20]}'}, "000000.json is .* in an image of 40 x 20 pixels"),
         ({"txt": b"a thing", "json": b'{"box": [5, 5, 5, 20]}'}, "the first two smaller"),
     ],
 )

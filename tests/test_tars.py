@@ -239,7 +239,7 @@ def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
     folder = classified(tmp_path / "mine")
     found = revision(folder, "mine", str(folder))
     write_json(tmp_path / "made" / "revision.json", found | {"samples": {"a sample more": 17}.get(change_of, 19)})
-    with pytest.raises(ValueError, match=r"mine/test: 18 pictures, but its revision.json says 1\d samples"):
+    with pytest.raises(ValueError, match=r"mine/test: 18 images, but its revision.json says 1\d samples"):
         list(of_sets.of_tests([tmp_path / "made" / "revision.json"]))
 
 

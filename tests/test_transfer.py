@@ -589,7 +589,7 @@ def test_tables_show_what_heads_do(project, tmp_path):
     part = project.of("transfers")
     places = write_world(tmp_path, part)
     (table,) = Builder(read_results(part, *places)).tables()
-    cells = {str(cell.metric): cell for cell in table.rows[1].cells}
+    cells = {str(cell.metric): cell for cell in table.rows[1].metrics}
     assert cells["caption-cider"].paper == 127.7
     assert cells["vqa-relation"].low < cells["vqa-relation"].value < cells["vqa-relation"].high
     assert cells["caption-cider"].difference is not None

@@ -21,7 +21,7 @@ from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.render import decode, draw
 from flip.synthetic.scenes import BACKGROUNDS, COARSE, COLOURS, FINE, RELATIONS, SHAPES, TEXTURES, draw_scene, stream
 from flip.synthetic.shapes import placed
-from flip.synthetic.shifts import LEAKING, PICTURES_OF, SETS, jpeg_of, scene_of
+from flip.synthetic.shifts import IMAGES_OF, LEAKING, SETS, jpeg_of, scene_of
 
 PAIRS = list(combinations(("shape", "colour", "texture", "background", "count"), 2))
 DIGEST = """
@@ -229,7 +229,7 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
 def test_test_pictures_are_not_rows(tiny):
     rows = {sha256(world.jpeg(tiny, row)).digest() for row in range(300) if isinstance(world.origin(tiny, row), int)}
     tests = {sha256(jpeg_of(tiny, name, index)).digest() for name in SETS for index in range(20)}
-    assert len(tests) == 20 * (len(SETS) - len(PICTURES_OF))
+    assert len(tests) == 20 * (len(SETS) - len(IMAGES_OF))
     assert not rows & tests
 
 

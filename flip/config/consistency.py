@@ -74,7 +74,7 @@ def _collect(faults: Faults, project: "Project", *rules: Callable[["Project"], I
     for rule in rules:
         with faults.collected():
             for where, fault in rule(project):
-                faults.parts.append((f"params.yaml, {where}", fault))
+                faults.parts.append((project.place(where), fault))
 
 
 def kinds(project: "Project") -> Iterator[tuple[str, str]]:
@@ -107,28 +107,25 @@ def names(project: "Project") -> Iterator[tuple[str, str]]:
 
 def scales(project: "Project") -> Iterator[tuple[str, str]]:
     """Check every scale's own values, and its sets."""
+    faults = Faults()
     for name in project.tree["scales"]:
-        one = replace(project, scale=name)
-        try:
+        with faults.collected():
+            one = replace(project, scale=name)
             one.plain()
             if same := tasks.same_name(one.test_sets):
                 fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
                 yield f"evaluate at scale '{name}'", fault
-        except ParameterError as error:
-            yield from _parts(error)
+    faults.raise_all()
 
 
 def elsewhere(project: "Project") -> Iterator[tuple[str, str]]:
     """Check metrics of tables at the other scales."""
+    faults = Faults()
     for name in (one for one in project.tree["scales"] if one != project.scale):
-        try:
+        with faults.collected():
             _ = replace(project, scale=name).tables
-        except ParameterError as error:
-            yield from _parts(error)
-
-
-def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
-    return ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
+    faults.raise_all()
+    yield from ()
 
 
 def differ(project: "Project") -> Iterator[tuple[str, str]]:

@@ -76,7 +76,7 @@ class Curve:
         self.metric = str(Metric(self.set, "" if self.params.aligned else PROBE))
         self.points = read_csv(file) if file.exists() else []
         if not self.params.has_image_tower:
-            raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")
+            raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on images to follow")
         made = made_folder(self.params, trained.data, self.set) / "revision.json"
         if not made.exists():
             raise ValueError(f"{made}: not here; {trained.data_remedy}")

@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=1.0,
         help="share of rows that becomes pairs (default: 1; LAION-400M: 0.68 in 2024)",
     )
-    add("--original-bytes", type=positive, help=f"per picture on the wire (default: {known.pictures.original_bytes:,})")
-    add("--stored-bytes", type=positive, help="per picture in a shard (default: by download.image_size)")
+    add("--original-bytes", type=positive, help=f"per image on the wire (default: {known.pictures.original_bytes:,})")
+    add("--stored-bytes", type=positive, help="per image in a shard (default: by download.image_size)")
     add("--gigabits", type=positive, default=2.0, help="bandwidth, Gbit/s (default: 2)")
     add("--json", metavar="FILE", help="everything as JSON as well")
     add("--csv", metavar="FILE", help="a row per variant as CSV as well")

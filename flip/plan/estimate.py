@@ -17,8 +17,8 @@ from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
 from flip.plan.work import Work, changed, in_parts, job_gpus, work
 from flip.provenance.layout import Layout
 
-# Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
-TEST_PICTURES = 50_000
+# Of images per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
+TEST_IMAGES = 50_000
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,14 @@ class Estimate:
 
     def _hours(self, job: Job) -> float:
         """Return how long a job runs, with what it waits for at its start."""
-        pictures, base = facts().pictures, self.base
+        images, base = facts().pictures, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
         if job.rule == "download":
-            original = self.given.original_bytes or pictures.original_bytes
+            original = self.given.original_bytes or images.original_bytes
             return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
         if job.rule in ("fingerprints", "shards"):
-            return overhead + part / pictures.per_job / 3600
+            return overhead + part / images.per_job / 3600
         if job.rule == "pretrain":
             return overhead + next(row.hours for row in self.rows if row.variant == job.name.split("/")[1])
         if job.rule == "evaluate":
@@ -208,7 +208,7 @@ class Estimate:
     def evaluation_hours(self) -> float:
         """Return the hours of one forward of both towers over each set, and two more over the one of masked
         inference."""
-        passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_PICTURES, encoding(self.base)
+        passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_IMAGES, encoding(self.base)
         return passes * (pair.image + pair.text) / self.rate(self.base) / 3600
 
     @property

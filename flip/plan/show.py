@@ -73,7 +73,7 @@ def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
         ),
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
-        ("storage", f"{downloaded} of pictures as downloaded, {shards} as shards"),
+        ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
@@ -96,7 +96,7 @@ def basis(estimate: Estimate) -> list[tuple[str, str]]:
         ("FLOPs", "counted by torch on tensors without values, attention in its plain form"),
         ("memory", f"counted likewise in {base.train.autocast}; tests compare it with what torch allocates; {room}"),
         ("tokens", f"per caption: {caption}"),
-        ("pictures", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
+        ("images", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
         ("jobs", f"{overhead}; waiting for other users is not in it"),
     ]
 

@@ -43,7 +43,7 @@ def write_images(world: World, name: str, out: Path, split: str, language: Langu
     """Write the tar file of a split, and the number of tar files, one."""
     count = size(world, name, split)
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
+        for index in tqdm(range(count), desc=f"{name} {split}", unit="image", disable=None):
             add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
             for extension, text in annotations(world, name, index, language, split).items():
                 add(tar, f"{index:06d}.{extension}", text.encode())

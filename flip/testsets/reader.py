@@ -15,10 +15,10 @@ from PIL import Image
 from flip.config.schema import Params
 from flip.data.contact_sheet import spread
 from flip.data.images import decode
-from flip.data.tar_members import PICTURES, members
+from flip.data.tar_members import IMAGES, members
 from flip.files import read_json
 from flip.testsets import kinds, layout, public
-from flip.testsets.contents import encoded_picture, read
+from flip.testsets.contents import encoded_image, read
 
 
 def places(params: Params) -> dict[str, str]:
@@ -77,9 +77,9 @@ class Split:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
         extension, target = kinds.of_folder(self.folder).target(self.folder)
-        every = layout.samples(self.folder, self.name, *PICTURES, extension)
+        every = layout.samples(self.folder, self.name, *IMAGES, extension)
         while some := list(islice(every, self.batch)):
-            images = [to_square(decode(encoded_picture(content, where), where), self.side) for where, content in some]
+            images = [to_square(decode(encoded_image(content, where), where), self.side) for where, content in some]
             targets = [target(content.get(extension, b""), where) for where, content in some]
             yield torch.stack(images), collated(targets)
 
@@ -120,7 +120,7 @@ def examples(folder: Path, side: int, count: int) -> tuple[torch.Tensor, list[in
     for place in spread(len(places), count):
         tar, key, files = places[place]
         with open(tar, "rb") as file:
-            content, where = read(file, files, *PICTURES, extension), f"{tar}: {key}"
+            content, where = read(file, files, *IMAGES, extension), f"{tar}: {key}"
         classes.append(target(content.get(extension, b""), where))
-        pictures.append(to_square(decode(encoded_picture(content, where), where), side))
+        pictures.append(to_square(decode(encoded_image(content, where), where), side))
     return torch.stack(pictures), classes

@@ -15,12 +15,12 @@ from flip.config.faults import nearest
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.images import decode
-from flip.data.tar_members import PICTURES
+from flip.data.tar_members import IMAGES
 from flip.files import write_json
 from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import retrieval_in
 from flip.testsets import kinds, layout, mirror, public
-from flip.testsets.contents import encoded_picture
+from flip.testsets.contents import encoded_image
 from flip.testsets.kind import check_some
 from flip.testsets.notes import notes_path
 
@@ -31,8 +31,8 @@ def decodable(folder: Path) -> int:
     Raises:
         ValueError: one cannot be, or as `image_extension`.
     """
-    every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
-    found = sum(1 for where, content in every if decode(encoded_picture(content, where), where))  # type: ignore[misc]
+    every = tqdm(layout.samples(folder, "test", *IMAGES), desc=f"{folder}", unit="image", disable=None)
+    found = sum(1 for where, content in every if decode(encoded_image(content, where), where))  # type: ignore[misc]
     check_some(found, folder / "test")
     return found
 

@@ -41,7 +41,7 @@ def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
     return [(content[jpg : jpg + size], content[txt : txt + length].decode()) for jpg, size, txt, length in rows]
 
 
-def is_picture(jpeg: bytes) -> bool:
+def is_image(jpeg: bytes) -> bool:
     try:
         simplejpeg.decode_jpeg_header(jpeg)
     except ValueError:
@@ -52,9 +52,9 @@ def is_picture(jpeg: bytes) -> bool:
 def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     """Find images that cannot be decoded, captions without a word."""
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
-    pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
-    if pictures < 0.9 * len(pairs):
-        yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
+    images = sum(is_image(jpeg) for jpeg, _ in pairs)
+    if images < 0.9 * len(pairs):
+        yield f"{name}: {images} of the first {len(pairs)} images can be decoded; make the shards again"
     tokenizer = CaptionTokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
     if words.sum() < 0.5 * len(pairs):

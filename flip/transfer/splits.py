@@ -1,8 +1,8 @@
 """Read what heads learn from and are tested on: states of patches, computed once for all tasks that share images, and
 beside each image its captions, or its questions.
 
-The world's heads learn from the pictures that fine's probe is fitted to and are tested on those of the retrieval set,
-so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
+The world's heads learn from the images that fine's probe is fitted to and are tested on those of the retrieval set,
+so that no more images are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
 """
 
 import json
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from flip.config.schema import Params
 from flip.data.images import decode
-from flip.data.tar_members import PICTURES
+from flip.data.tar_members import IMAGES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
 from flip.model.two_towers import TwoTowers
-from flip.testsets.contents import encoded_picture
+from flip.testsets.contents import encoded_image
 from flip.testsets.kinds import LEARNED
 from flip.testsets.layout import samples, set_hash, text
 from flip.testsets.notes import SHOWN, notes_path, read_notes
@@ -64,8 +64,8 @@ def folder_batches(
     folder: Path, tasks: list[str], split: str, side: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict]]]:
     images, notes, beside = [], [], {"domain", *(LEARNED[task].beside for task in tasks)}
-    for where, content in samples(folder, split, *PICTURES, *beside):
-        images.append(to_square(decode(encoded_picture(content, where), where), side))
+    for where, content in samples(folder, split, *IMAGES, *beside):
+        images.append(to_square(decode(encoded_image(content, where), where), side))
         some = {task: LEARNED[task].notes(content, where) for task in tasks}
         notes.append(some | {"domain": text(content.get("domain", b""), f"{where}.domain").strip()})
         if len(images) == batch:

@@ -44,10 +44,10 @@ def by_kind(asked: list[Question], owners: list[int], right: list[float]) -> dic
     """
     sums: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for one, picture, score in zip(asked, owners, right, strict=True):
+    for one, image, score in zip(asked, owners, right, strict=True):
         for kind in {"", one.kind}:
-            sums[kind][picture] += score
-            counts[kind][picture] += 1
+            sums[kind][image] += score
+            counts[kind][image] += 1
     pairs = {kind: [np.array(list(one[kind].values()), float) for one in (sums, counts)] for kind in counts}
     return {kind: scores.ratio(*pair).astype(np.float32) for kind, pair in pairs.items()}
 

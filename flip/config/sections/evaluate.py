@@ -23,13 +23,13 @@ class Evaluate(Section):
         "once; "
         "null: the scale has none, and tables leave its metrics out. What a folder is for stands "
         "in its dataset_type.txt: "
-        "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
+        "retrieval (a .txt of captions beside each image), pointing (.txt, and a box in .json), entailment (.cls, "
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
         "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
     )
     languages: dict[Language, Place] = Field(
         description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
-        "that read it; its pictures are not looked for in the training data, so name a "
+        "that read it; its images are not looked for in the training data, so name a "
         "set with the same ones in sets, too; null: the scale has none"
     )
     probe: Distinct[Name] = Field(
@@ -110,7 +110,7 @@ class Evaluate(Section):
                 raise ValueError(f"probe names '{name}', which sets has not; allowed: {', '.join(self.sets)}")
             if self.sets[name] == "world" and name not in ProbeSets.model_fields:
                 raise ValueError(
-                    f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
+                    f"probe names '{name}', of which the world has no labelled training images; allowed: "
                     f"{', '.join(ProbeSets.model_fields)}, or one of sets that is a folder with a training split"
                 )
         return self

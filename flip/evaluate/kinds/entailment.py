@@ -31,7 +31,7 @@ def pair(u: Tensor, v: Tensor) -> Tensor:
     return torch.cat([(u - v).abs(), u * v], dim=-1)
 
 
-def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
+def beside_image(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
     """Return the input of a probe for uint8 images [batch, height, width, 3] and statements, token ids [batch,
     slots]."""
     if model.params.flava.is_multimodal:
@@ -52,7 +52,7 @@ def features(
         both_sides = zip(*lines[start : start + len(targets)], strict=True)
         captions, claims = (tokenize(list(words)) for words in both_sides)
         if model.params.relates:
-            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims.to(device)).cpu())
+            found.setdefault("image", []).append(beside_image(model, images.to(device), claims.to(device)).cpu())
         if model.text is not None:
             both = encode_texts(model.text, torch.cat([captions, claims]), device)
             found.setdefault("text", []).append(pair(*both.chunk(2)))

@@ -60,7 +60,7 @@ def every_class(folder: Path, names: list[str], labelled: "np.ndarray") -> None:
     """
     present: Any = labelled.any(0)  # numpy's types allow for a single value
     if lost := [name for name, there in zip(names, present, strict=True) if not there]:
-        raise ValueError(f"{folder}: no picture has '{lost[0]}', so it has no average precision; take the class out")
+        raise ValueError(f"{folder}: no image has '{lost[0]}', so it has no average precision; take the class out")
 
 
 KIND = Classification()

@@ -25,8 +25,7 @@ def texts(tars: list[Path]) -> list[list[str]]:
             found.append([line for line in layout.lines(content.get("txt", b""), where) if line.strip()])
             if len(found[-1]) != 2:
                 raise ValueError(
-                    f"{where} has {len(found[-1])} lines; it needs two, a caption of the picture and a statement about "
-                    "it"
+                    f"{where} has {len(found[-1])} lines; it needs two, a caption of the image and a statement about it"
                 )
     return found
 
