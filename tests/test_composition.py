@@ -11,8 +11,10 @@ import pytest
 import simplejpeg
 import torch
 
+from flip.config.kinds.composition import Pair, counted, samples
 from flip.evaluate.kinds.composition import outcomes, preference
 from flip.files import read_json
+from flip.formats.contents import add
 from flip.metrics.names import Metric
 from flip.model.two_towers import TwoTowers
 from flip.synthetic import testsets
@@ -27,8 +29,6 @@ from flip.synthetic.composition import (
 )
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets.contents import add
-from flip.testsets.kinds.composition import Pair, counted, samples
 from flip.testsets.revision import revision
 from tests.conftest import SMALL
 

@@ -14,10 +14,13 @@ import torch.nn.functional as F
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.config.frozen import merge
+from flip.config.kinds.classification import every_class
+from flip.config.kinds.multilabel import KIND
 from flip.config.resolve import Project, read_project
 from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
+from flip.formats import layout
 from flip.metrics import scoring
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
@@ -25,10 +28,7 @@ from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
-from flip.testsets import layout
 from flip.testsets.cache import decoded
-from flip.testsets.kinds.classification import every_class
-from flip.testsets.kinds.multilabel import KIND
 from flip.testsets.reader import prompts, read_set
 from flip.testsets.revision import record, revision, training
 from flip.transfer import finetuning

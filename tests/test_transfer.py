@@ -19,9 +19,12 @@ from torch import nn
 from flip.config.consistency import transferable
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, merge
+from flip.config.kinds import LEARNED
+from flip.config.kinds.vqa import Question
 from flip.config.resolve import Project
 from flip.config.schema import Tower
 from flip.files import read_json, write_json
+from flip.formats.contents import add
 from flip.metrics.names import Metric, transferred
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
@@ -30,9 +33,6 @@ from flip.synthetic import testsets
 from flip.synthetic.questions import ANNOTATORS, questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import captions_of, scene_of
-from flip.testsets.contents import add
-from flip.testsets.kinds import LEARNED
-from flip.testsets.kinds.vqa import Question
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, fit, learning_rate

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from flip.data.contact_sheet import QUALITY, SHOWN, spread
-from flip.data.images import decode
 from flip.data.shard import read_index
+from flip.formats.images import decode
 
 SIDE = 128  # pixels of the longer side, at most
 

@@ -23,7 +23,7 @@ from flip.testsets.reader import Split, to_square
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
 # would take 193 GB, is decoded each time.
 LARGEST = 16 << 30
-READERS = ("flip.testsets.kinds", "flip.data.images")
+READERS = ("flip.config.kinds", "flip.formats.images")
 
 
 def is_captions(target: object) -> bool:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flip.config import kinds, public
 from flip.config.schema import Params
 from flip.data.contact_sheet import spread
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES, members
 from flip.files import read_json
-from flip.testsets import kinds, layout, public
-from flip.testsets.contents import encoded_picture, read
+from flip.formats import layout
+from flip.formats.contents import encoded_picture, read
+from flip.formats.images import decode
+from flip.formats.tar_members import PICTURES, members
 
 
 def places(params: Params) -> dict[str, str]:

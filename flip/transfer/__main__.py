@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flip.config.frozen import load
+from flip.config.kinds import LEARNED
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
@@ -26,7 +27,6 @@ from flip.metrics.names import FINETUNED, Metric
 from flip.metrics.scoring import number
 from flip.metrics.sets import JAVA, TRANSFERS
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds import LEARNED
 from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
 from flip.transfer.splits import Split, read_split, revision

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flip.config.kinds import LEARNED
 from flip.config.schema import Params
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
+from flip.formats.contents import encoded_picture
+from flip.formats.images import decode
+from flip.formats.layout import samples, set_hash, text
+from flip.formats.notes import SHOWN, notes_path, read_notes
+from flip.formats.tar_members import PICTURES
 from flip.model.two_towers import TwoTowers
-from flip.testsets.contents import encoded_picture
-from flip.testsets.kinds import LEARNED
-from flip.testsets.layout import samples, set_hash, text
-from flip.testsets.notes import SHOWN, notes_path, read_notes
 from flip.testsets.reader import to_square
 
 

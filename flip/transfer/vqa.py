@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.kinds.vqa import Question
 from flip.config.sections.transfer import Transfer
-from flip.testsets.kinds.vqa import Question
 from flip.transfer import scores
 from flip.transfer.answers import soft_scores
 from flip.transfer.fit import fit
