@@ -13,7 +13,7 @@ from flip.config.kinds.entailment import texts
 from flip.evaluate.kinds import entailment as task
 from flip.files import read_json
 from flip.formats.layout import tars
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.synthetic import testsets
 from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, told, turned
 from flip.synthetic.languages.english import ENGLISH
@@ -155,7 +155,7 @@ def test_an_oracle_scores_100(folder, change):
 )
 def test_a_model_has_the_tasks_that_its_towers_allow(change, folder, variant, tasks):
     torch.manual_seed(0)
-    model = TwoTowers(change(variant, SMALL), 50).eval()
+    model = build_towers(change(variant, SMALL), 50).eval()
     tokenize = lambda words: torch.randint(0, 50, (len(words), 8), generator=torch.Generator().manual_seed(0))  # noqa: E731
     assert task.outcomes(model, tokenize, folder, loaders(folder), "cpu").keys() == tasks
 

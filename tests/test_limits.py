@@ -348,8 +348,8 @@ def test_many_faults_are_counted(project):
         ["flip.report.trace", "a", "../x", "fine"],
         ["flip.report.trace", "../a", "clip", "fine"],
         ["flip.show", "../x", "text"],
-        ["flip.evaluate.curve", "../x"],
-        ["flip.evaluate.curve", "--", "--help"],
+        ["flip.report.curve", "../x"],
+        ["flip.report.curve", "--", "--help"],
         ["flip.export", "--variant", "../x", "--format", "timm", "--out", "nowhere"],
         ["flip.export", "--variant=", "--format", "timm", "--out", "nowhere"],
         ["flip.export.imports", "--variant", "../x", "--format", "timm", "--source", "nowhere", "--out", "nowhere"],
@@ -358,7 +358,7 @@ def test_many_faults_are_counted(project):
 def test_commands_take_no_path_for_a_variant(words, capsys):
     module = (
         words[0]
-        if words[0] in ("flip.report.trace", "flip.evaluate.curve", "flip.export.imports")
+        if words[0] in ("flip.report.trace", "flip.report.curve", "flip.export.imports")
         else f"{words[0]}.__main__"
     )
     with pytest.raises(SystemExit) as ended:

@@ -21,10 +21,10 @@ from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
 from flip.formats import layout
+from flip.losses import build_towers
 from flip.metrics import scoring
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
-from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import Run, read_results
@@ -177,7 +177,7 @@ def taught(several, tmp_path):
 def test_several_labels_are_probed_and_fine_tuned_by_their_measure(taught, change):
     torch.manual_seed(0)
     params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 60, "augmentation": WHOLE}}}))
-    model, side = TwoTowers(params, 4).eval(), params.model.image
+    model, side = build_towers(params, 4).eval(), params.model.image
     training, test = (read_set(taught, side, 16, split) for split in ("train", "test"))
     found = {
         "probe": probe.outcomes(compute(model, training, "cpu"), compute(model, test, "cpu"), "map-11"),

@@ -15,7 +15,7 @@ import simplejpeg
 from flip.config.frozen import dump
 from flip.files import read_json, write_atomic
 from flip.formats.contents import add
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import save_weights
 from tests.colour_sets import write_set
 from tests.conftest import SMALL
@@ -119,7 +119,7 @@ def test_a_new_kind_is_checked_measured_and_named(package, change, small_data, t
     assert (facts["samples"], facts["classes"], facts["chance"]) == (6, 0, 25.0)
 
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
-    save_weights(tmp_path / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
+    save_weights(tmp_path / "w.safetensors", build_towers(params, vocabulary).state_dict())
     given += ["--data", data, "--weights", tmp_path / "w.safetensors", "--seed", 0, "--out", tmp_path / "out"]
     done = call(package, "-m", "flip.evaluate", *given)
     assert done.returncode == 0, done.stderr

@@ -28,10 +28,10 @@ from flip.plan.facts import facts
 from flip.plan.schedule import Job, data_jobs, job_limit, simulate, variant_jobs
 from flip.plan.show import text
 from flip.plan.step import encoding, memory, model_flops, step_flops, weights
-from flip.plan.work import changed, job_gpus, vocabulary, work
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_model
 from flip.train.step_cost import Step
+from flip.train.work import changed, job_gpus, vocabulary, work
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 

@@ -25,8 +25,8 @@ from flip.config.resolve import Project
 from flip.config.schema import Tower
 from flip.files import read_json, write_json
 from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.metrics.names import Metric, transferred
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.specs import stages
 from flip.synthetic import testsets
@@ -295,7 +295,7 @@ def test_scores_by_kind_are_means_over_questions():
 def test_a_layers_rate_is_a_share_of_the_next_ones(change):
     tuning = change("clip", {"transfer": {"finetuning": {"layer_decay": 0.5, "weight_decay": 0.1}}}).transfer.finetuning
     delta = {"model": SMALL["model"] | {"vision": {"layers": 2, "width": 16, "heads": 2}}}
-    classifier = finetuning.Classifier(TwoTowers(change("siglip", merge(SMALL, delta)), 50), 3)
+    classifier = finetuning.Classifier(build_towers(change("siglip", merge(SMALL, delta)), 50), 3)
     groups = finetuning.layered(classifier, tuning)
     scale = {id(p): (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(scale) == len(list(classifier.parameters()))
@@ -317,7 +317,7 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     """Plain colours with noise, in crops; the first step of a schedule of one changes the tower, too."""
     params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 40}}}))
     torch.manual_seed(0)
-    model = TwoTowers(params, 50).eval()
+    model = build_towers(params, 50).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     labels = torch.arange(64) % 4
     colours = torch.tensor([(220, 30, 30), (30, 200, 40), (40, 60, 220), (240, 240, 240)])
@@ -410,7 +410,7 @@ def parameters(change, variant, **transfer):
 def weights_of(params, data, folder):
     torch.manual_seed(0)
     save_weights(
-        folder / "w.safetensors", TwoTowers(params, read_json(data / "tokenizer.json")["vocabulary"]).state_dict()
+        folder / "w.safetensors", build_towers(params, read_json(data / "tokenizer.json")["vocabulary"]).state_dict()
     )
     return folder / "w.safetensors"
 
@@ -439,7 +439,7 @@ def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
 def test_states_are_those_of_the_tower_and_computed_once_for_both_tasks(change, data):
     params, seen = parameters(change, "clip-class"), []
     torch.manual_seed(0)
-    model = TwoTowers(params, 50).eval()
+    model = build_towers(params, 50).eval()
     model.vision.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     found = read_split(model, data, "world", ["caption", "vqa"], "test", "cpu")
     assert sum(map(len, seen)) == 16

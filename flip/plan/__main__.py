@@ -19,7 +19,7 @@ from flip.plan.facts import facts
 from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
 from flip.plan.step import memory
-from flip.plan.work import job_gpus, work
+from flip.train.work import job_gpus, work
 
 
 def share(value: str) -> float:

@@ -25,14 +25,14 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
 from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
-from flip.losses import Scope, Setting, named_losses, objectives, readers, wanted
+from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.plan.counts import Cost, Counted, Encoding, Uncounted, Weights, way_of_training
-from flip.plan.work import changed, vocabulary
 from flip.train.gradcache import is_shared
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun
+from flip.train.work import changed, vocabulary
 
 Batch = dict[str, Tensor]
 FAKE = FakeTensorMode()
@@ -126,7 +126,7 @@ def tiles_of(device: str) -> Iterator[None]:
 
 def make_model(params: Params) -> TwoTowers:
     """Build the model of a variant, whose blocks see each part of a batch at once, as on a GPU."""
-    model = TwoTowers(params, vocabulary(params))
+    model = build_towers(params, vocabulary(params))
     if params.image_tower.locked:
         model.image_tower.requires_grad_(False)
     for module in model.modules():

@@ -12,18 +12,10 @@ from typing import TypeVar
 
 from flip.config.schema import Params
 from flip.provenance.sources import REGISTRIES, source_hash
+from flip.train.work import FREE
 
 MEMORY = Path(".flip/counts")  # what can be deleted at any time
 COUNTING = "flip.plan.counting"
-# Parameters that do not change what a step costs.
-FREE = {
-    "variant": True,
-    "start": True,
-    "seeds": True,
-    "image_tower": {"weights"},
-    "text_tower": {"weights"},
-    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
-}
 
 
 class Uncounted(Exception):

@@ -14,8 +14,8 @@ from flip.plan.data import Data, download_hours, find_data, stored_bytes
 from flip.plan.facts import facts, find_gpu
 from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
 from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
-from flip.plan.work import Work, changed, in_parts, job_gpus, work
 from flip.provenance.layout import Layout
+from flip.train.work import Work, changed, in_parts, job_gpus, work
 
 # Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
 TEST_PICTURES = 50_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from flip.config.schema import Params
 from flip.plan.counts import Cost, Counted, Encoding, Weights, remembered
-from flip.plan.work import Work, changed, in_parts, turns
+from flip.train.work import Work, changed, in_parts, turns
 
 FULL = 4  # bytes of a float32
 ADAM = 2  # moments per weight

@@ -135,7 +135,7 @@ def _imports(module: str) -> frozenset[str]:
     if "pkgutil.iter_modules" in names:  # which a package finds its own modules by
         package = module.removesuffix(".__init__")
         names |= {f"{package}.{path.stem}" for path in path.parent.glob("*.py") if path.stem != "__init__"}
-    return frozenset(_loaded(name) for name in names if name.split(".")[0] == "flip" and path_of(name))
+    return frozenset(name for name in names if name.split(".")[0] == "flip" and path_of(name))
 
 
 def _loaded(name: str) -> str:
@@ -153,7 +153,7 @@ def sources(module: str) -> tuple[Path, ...]:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += _imports(name)
+            todo += map(_loaded, _imports(name))
     return tuple(sorted({_file(name) for name in seen}))
 
 
