@@ -38,7 +38,7 @@ from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, fit, learning_rate
 from flip.transfer.heads import FORM, Answerer, Captioner, DecoderBlock
 from flip.transfer.scores import bleu, cider, ratio
-from flip.transfer.splits import Split, read_split
+from flip.transfer.splits import TaskSplit, read_split
 from flip.transfer.words import END, PAD, START, UNKNOWN, Vocabulary, words
 from tests.conftest import SMALL
 
@@ -227,7 +227,7 @@ def coloured(count, note, told=True):
     """A split whose pictures have one of four colours, which their states tell or not."""
     colours = [COLOURS[index % 4] for index in range(count)]
     states = torch.eye(4)[torch.arange(count) % 4] if told else torch.zeros(count, 4)
-    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
+    return TaskSplit(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
 
 
 def asked(colour):
@@ -257,7 +257,7 @@ def test_a_captioner_learns_what_states_tell(transfer):
 
 def test_domains_are_sets_of_their_own(said):
     captions, references = ([" ".join(one) for one in said[0]], [[" ".join(one) for one in some] for some in said[1]])
-    test = Split(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
+    test = TaskSplit(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
     found = captioning.by_domain(captions, test, [])
     names = {"cider", "bleu4", "in-domain-cider", "in-domain-bleu4", "near-domain-cider", "near-domain-bleu4"}
     assert found.keys() == names

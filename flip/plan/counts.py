@@ -39,8 +39,8 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Hold FLOPs, and bytes at most."""
+class PartCost:
+    """Hold what a part of a step needs: FLOPs, and bytes at most."""
 
     flops: int
     bytes: int
@@ -64,7 +64,7 @@ class Counted:
     loss: int
 
 
-Found = TypeVar("Found", Weights, Encoding, Cost, Counted)
+Found = TypeVar("Found", Weights, Encoding, PartCost, Counted)
 
 
 def way_of_training(params: Params) -> str:

@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     variant: str
     label: str
     cells: list[Cell]
@@ -64,7 +64,7 @@ class Comparison:
 
     name: str
     title: str
-    rows: list[Row]
+    rows: list[TableRow]
     sets: dict[str, dict]
     trained: str
     notes: list[str]
@@ -205,10 +205,10 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, name: str, paper: dict) -> Row:
+    def row(self, variant: str, label: str, name: str, paper: dict) -> TableRow:
         table = self.results.project.tables[name]
         printed = {one.key: paper[variant][one.key] for one in in_paper() if one.key in paper.get(variant, {})}
-        return Row(
+        return TableRow(
             variant=variant,
             label=label,
             cells=[self.cell(variant, metric, table, paper) for metric in self.results.project.metrics(name)],

@@ -12,8 +12,9 @@ from flip.report import formats
 from flip.report.results import Results, Run
 
 
-class Row(Protocol):
-    """Describe what columns read of a row of a table (flip.report.cells.Row): its costs, and the paper's, by column."""
+class HasCosts(Protocol):
+    """Describe what columns read of a row of a table (flip.report.cells.TableRow): its costs, and the paper's, by
+    column."""
 
     @property
     def cost(self) -> dict[str, float]: ...
@@ -26,7 +27,7 @@ class Row(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class VariantCost:
     """Hold the costs of one variant; a run that builds on another includes that one in its totals.
 
     Times are relative to the cost report's reference variant, one per interleaved round: [rounds]. `batch` is the one
@@ -43,7 +44,7 @@ class Cost:
     total_time: np.ndarray
 
 
-def cost(variant: str, results: Results) -> Cost:
+def cost(variant: str, results: Results) -> VariantCost:
     """Return counted FLOPs, measured time and memory of a variant.
 
     Raises:
@@ -60,7 +61,9 @@ def cost(variant: str, results: Results) -> Cost:
         samples += before.samples
         total_flops += before.total_flops
         total_time = total_time + before.total_time
-    return Cost(run, flops, time, measured["peak_memory_bytes"], measured["batch"], samples, total_flops, total_time)
+    return VariantCost(
+        run, flops, time, measured["peak_memory_bytes"], measured["batch"], samples, total_flops, total_time
+    )
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,13 @@ class Column:
     """
 
     key: str
-    value: Callable[[Cost, Cost], float | np.ndarray]
+    value: Callable[[VariantCost, VariantCost], float | np.ndarray]
     title: str | None = None
     short: str | None = ""
     page: str | None = ""
     form: Callable[[float], str] = formats.times
-    text: Callable[[Row], str] | None = None
-    below: Callable[[Row], list[str]] = lambda row: []
+    text: Callable[[HasCosts], str] | None = None
+    below: Callable[[HasCosts], list[str]] = lambda row: []
     sort: str = ""
     paper: bool = False
 
@@ -102,7 +105,7 @@ class Column:
     def on_page(self) -> str | None:
         return self.title if self.page == "" else self.page
 
-    def numbers(self, this: Cost, first: Cost) -> dict[str, float]:
+    def numbers(self, this: VariantCost, first: VariantCost) -> dict[str, float]:
         """Return its number by its key; of several rounds the median, the smallest and the largest."""
         found = self.value(this, first)
         if not isinstance(found, np.ndarray):
@@ -113,28 +116,28 @@ class Column:
             f"{self.key}_high": float(found.max()),
         }
 
-    def number(self, row: Row) -> str:
+    def number(self, row: HasCosts) -> str:
         return self.form(row.cost[self.key])
 
-    def range(self, row: Row) -> str:
+    def range(self, row: HasCosts) -> str:
         """Return the range over the rounds as text; nothing where there is one number, or two digits show none."""
         return formats.around(row.cost, self.key) if f"{self.key}_low" in row.cost else ""
 
-    def markdown(self, row: Row) -> str:
+    def markdown(self, row: HasCosts) -> str:
         text = self.text(row) if self.text else f"{self.number(row)} {self.range(row)}".strip()
         printed = self.printed(row)
         return text if printed is None else f"{text}<br>paper {self.form(printed)}"
 
-    def printed(self, row: Row) -> float | None:
+    def printed(self, row: HasCosts) -> float | None:
         """Return the paper's value in a row, if it has one."""
         return row.paper_cost.get(self.key)
 
 
-def memory(row: Row) -> list[str]:
+def memory(row: HasCosts) -> list[str]:
     return [formats.megabytes(row.cost["peak_memory_bytes"]), f"at batch {row.cost['measured_batch']:,}"]
 
 
-def length(row: Row) -> list[str]:
+def length(row: HasCosts) -> list[str]:
     return [f"{row.cost['samples']:,} samples", f"{row.evidence['steps']:,} steps"]
 
 
@@ -199,6 +202,6 @@ def in_paper() -> list[Column]:
     return [one for one in COLUMNS if one.paper]
 
 
-def relative(this: Cost, first: Cost) -> dict[str, float]:
+def relative(this: VariantCost, first: VariantCost) -> dict[str, float]:
     """Return the numbers of all columns by their names in files."""
     return {name: value for one in COLUMNS for name, value in one.numbers(this, first).items()}

@@ -2,7 +2,7 @@
 costs."""
 
 from flip.report import costs, formats
-from flip.report.cells import Cell, Comparison, Row
+from flip.report.cells import Cell, Comparison, TableRow
 from flip.report.labels import column
 
 # What TeX would read as a command.
@@ -43,7 +43,7 @@ def cell(one: Cell) -> str:
     return stacked(lines, "r")
 
 
-def row(one: Row) -> str:
+def row(one: TableRow) -> str:
     name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
     numbers = [escaped(column.number(one)) for column in costs.in_latex()]
     return " & ".join([name, *map(cell, one.cells), *numbers]) + " \\\\"

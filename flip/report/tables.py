@@ -14,7 +14,7 @@ from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
 from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Cell, Comparison, Row, leading_metric
+from flip.report.cells import Builder, Cell, Comparison, TableRow, leading_metric
 from flip.report.labels import column
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
@@ -33,7 +33,7 @@ def markdown_cell(cell: Cell) -> str:
     return "<br>".join(parts)
 
 
-def markdown_row(row: Row) -> list[str]:
+def markdown_row(row: TableRow) -> list[str]:
     return [
         f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
         *map(markdown_cell, row.cells),
@@ -65,7 +65,7 @@ def summary(results: Results, metric: Metric) -> dict:
 
 
 def figure_records(
-    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.Point]]
+    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
     counts = {

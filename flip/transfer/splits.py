@@ -31,7 +31,7 @@ from flip.testsets.reader import to_square
 
 
 @dataclass(frozen=True)
-class Split:
+class TaskSplit:
     """Hold states of the image tower [images, slots, width], float16, mapped into memory, and for each image its notes:
     a list of captions, or of questions; and its domain, empty where it is not known."""
 
@@ -81,7 +81,9 @@ def revision(data: Path, place: str, split: str) -> str:
 
 
 @torch.no_grad()
-def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str) -> dict[str, Split]:
+def read_split(
+    model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str
+) -> dict[str, TaskSplit]:
     """Read a split by task; `tasks` are those that share the images at `place`. Memory holds a batch of them.
 
     Raises:
@@ -104,4 +106,4 @@ def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split
 
     found = mapped(states())
     domains = [one.get("domain", "") for one in notes]
-    return {task: Split(found, [one[task] for one in notes], domains) for task in tasks}
+    return {task: TaskSplit(found, [one[task] for one in notes], domains) for task in tasks}
