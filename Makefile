@@ -39,7 +39,7 @@ show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test image
 	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
-	$(RUN) flip.evaluate.curve --scale $(SCALE) $(VARIANT)
+	$(RUN) flip.report.curve --scale $(SCALE) $(VARIANT)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)

@@ -33,9 +33,9 @@ from flip.evaluate.features import Features
 from flip.export.open_clip_models import OpenClip
 from flip.export.target import their_weights
 from flip.files import read_json
+from flip.losses import build_towers
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import number
-from flip.model.two_towers import TwoTowers
 
 CAPTIONS, WIDTH, BATCH = 5, 512, 64  # of an image; of features; clip-benchmark's default
 SLOTS, TEMPLATES = 77, 80  # CLIP's text tower; ImageNet's prompts
@@ -84,7 +84,7 @@ def build_head(which: str, name: str, classes: int) -> Callable[[], object]:
     params = check(Params, merge(tree, {"model": {"tokens": SLOTS}}), name)
     tokenizer = CaptionTokenizer("", SLOTS, params.captions)
     torch.manual_seed(0)
-    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    model = build_towers(params, tokenizer.vocabulary).eval()
     words = prompts(classes)
     if which == "flip":
         return lambda: zeroshot.head(model, lambda texts: torch.from_numpy(tokenizer(texts)), *words, "cpu")

@@ -13,7 +13,7 @@ from pathlib import Path
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip.testsets import public
+from flip.config import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.provenance.freshness import (
     STALE_TIME,

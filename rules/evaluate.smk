@@ -6,7 +6,7 @@
 
 from flip.metrics.names import transferred
 from flip.metrics.sets import TRANSFERS
-from flip.testsets.notes import SHOWN, notes_path
+from flip.formats.notes import SHOWN, notes_path
 
 # Folders of a job, with its wildcards.
 RUN = AT.run("{variant}", "{seed}")

@@ -101,7 +101,7 @@ rule preflight:
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
-        "{PYTHON} -m flip.train.preflight --params {HERE.project} --data {HERE.data}"
+        "{PYTHON} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 

@@ -11,10 +11,12 @@ import pytest
 import simplejpeg
 import torch
 
+from flip.config.kinds.composition import Pair, counted, samples
 from flip.evaluate.kinds.composition import outcomes, preference
 from flip.files import read_json
+from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.metrics.names import Metric
-from flip.model.two_towers import TwoTowers
 from flip.synthetic import testsets
 from flip.synthetic.composition import (
     CHANGES,
@@ -27,8 +29,6 @@ from flip.synthetic.composition import (
 )
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets.contents import add
-from flip.testsets.kinds.composition import Pair, counted, samples
 from flip.testsets.revision import revision
 from tests.conftest import SMALL
 
@@ -187,7 +187,7 @@ def test_an_oracle_scores_100_and_its_opposite_0(folder, change):
 def test_a_random_model_scores_chance(folder, change):
     """Of 300 pairs in all, half are right, within 4.5 standard deviations; swaps of a bag of words are ties."""
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL | {"model": {**SMALL["model"], "tokens": 32}}), 50).eval()
+    model = build_towers(change("clip", SMALL | {"model": {**SMALL["model"], "tokens": 32}}), 50).eval()
     vocabulary = {}
 
     def tokenize(texts):

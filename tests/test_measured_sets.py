@@ -14,22 +14,22 @@ import torch.nn.functional as F
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.config.frozen import merge
+from flip.config.kinds.classification import every_class
+from flip.config.kinds.multilabel import KIND
 from flip.config.resolve import Project, read_project
 from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
+from flip.formats import layout
+from flip.losses import build_towers
 from flip.metrics import scoring
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
-from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
 from flip.report.results import read_results
 from flip.report.runs import Run
-from flip.testsets import layout
 from flip.testsets.cache import decoded
-from flip.testsets.kinds.classification import every_class
-from flip.testsets.kinds.multilabel import KIND
 from flip.testsets.reader import prompts, read_set
 from flip.testsets.revision import record, revision, training
 from flip.transfer import finetuning
@@ -178,7 +178,7 @@ def taught(several, tmp_path):
 def test_several_labels_are_probed_and_fine_tuned_by_their_measure(taught, change):
     torch.manual_seed(0)
     params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 60, "augmentation": WHOLE}}}))
-    model, side = TwoTowers(params, 4).eval(), params.model.image
+    model, side = build_towers(params, 4).eval(), params.model.image
     training, test = (read_set(taught, side, 16, split) for split in ("train", "test"))
     found = {
         "probe": probe.outcomes(compute(model, training, "cpu"), compute(model, test, "cpu"), "map-11"),

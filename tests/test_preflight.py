@@ -9,7 +9,7 @@ import yaml
 from flip.config.frozen import merge
 from flip.config.resolve import Project
 from flip.files import read_json
-from flip.train import preflight
+from flip.plan import preflight
 from tests.conftest import SMALL
 
 

@@ -364,7 +364,7 @@ def test_time_to_an_accuracy_lies_on_the_line_between_two_points():
 
 def test_speed_up_is_the_baselines_time_over_the_curves():
     def point(name, time, value):
-        return tradeoff.Point(name, 1, time, Estimate(value, np.full(4, value)), value - 1, value + 1)
+        return tradeoff.TradeoffPoint(name, 1, time, Estimate(value, np.full(4, value)), value - 1, value + 1)
 
     found = tradeoff.speedups(
         {

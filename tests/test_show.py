@@ -15,8 +15,8 @@ from PIL import Image
 from flip.data.tokenizer import CaptionTokenizer
 from flip.evaluate.encoders import Full
 from flip.evaluate.reconstruction import GREY
+from flip.losses import build_towers
 from flip.model.masking import mask_patches
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.layout import find
 from flip.show.__main__ import main
@@ -40,7 +40,7 @@ def folder(tmp_path_factory, change, small_data):
         params = small(change, variant)
         tokenizer = CaptionTokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(number)
-        model = TwoTowers(params, tokenizer.vocabulary)
+        model = build_towers(params, tokenizer.vocabulary)
         save_weights(write_params(folder, params) / "weights.safetensors", model.state_dict())
     return folder
 

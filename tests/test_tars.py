@@ -23,10 +23,10 @@ from webdataset.tariterators import base_plus_ext
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.data import duplicates, fingerprints
-from flip.data.tar_members import members, split_name
 from flip.files import read_json, write_json
+from flip.formats.contents import contents
+from flip.formats.tar_members import members, split_name
 from flip.testsets import fingerprints as of_sets
-from flip.testsets.contents import contents
 from flip.testsets.reader import prompts, read_set, to_square
 from flip.testsets.revision import make, revision
 from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write

@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flip.config import roles
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
+from flip.config.kinds import KINDS, LEARNED
 from flip.config.schema import Model, Params
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
+from flip.formats.notes import SHOWN
 from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
-from flip.testsets import roles as tasks
-from flip.testsets.kinds import KINDS, LEARNED
-from flip.testsets.notes import SHOWN
 
 if TYPE_CHECKING:
     from flip.config.resolve import Project
@@ -47,9 +47,9 @@ def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
             raise ParameterError(f"params.yaml, {key}: {fault}")
 
 
-def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: str) -> None:
+def metrics_must_be(metrics: list[str], sets: dict[str, roles.TestSet], where: str) -> None:
     """Raise ParameterError for all metrics that the scale's sets do not have."""
-    if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, sets))]:
+    if faults := [(where, fault) for metric in metrics if (fault := roles.fault(metric, sets))]:
         raise ParameterError(*faults)
 
 
@@ -112,7 +112,7 @@ def scales(project: "Project") -> Iterator[tuple[str, str]]:
         with faults.collected():
             one = replace(project, scale=name)
             one.plain()
-            if same := tasks.same_name(one.test_sets):
+            if same := roles.same_name(one.test_sets):
                 fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
                 yield f"evaluate at scale '{name}'", fault
     faults.raise_all()
@@ -157,7 +157,7 @@ def measured(project: "Project") -> Iterator[tuple[str, str]]:
     if project.tradeoff:
         asked["tradeoff.metric"] = project.tradeoff.metric
     for where, metric in asked.items():
-        if fault := tasks.fault(metric, project.test_sets):
+        if fault := roles.fault(metric, project.test_sets):
             yield where, fault
         elif "scaling" in where and project.metric(metric).set in ("caption", "nocaps"):
             yield where, f"'{metric}' is a score of captions and no accuracy, whose error a law is fitted to; name one"

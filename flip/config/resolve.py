@@ -9,12 +9,12 @@ from typing import TypeVar
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
+from flip.config.roles import TestSet
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.sections.types import Section
 from flip.config.tree import Files, place, read_files
 from flip.metrics.names import Metric, own_name, places
-from flip.testsets.roles import TestSet
 
 One = TypeVar("One", bound=Section)
 

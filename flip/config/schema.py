@@ -14,9 +14,9 @@ from flip.config.sections.data import (
     Captions,
     Compact,
     Download,
-    Faults,
     Filters,
     Mix,
+    NetworkErrors,
     Noise,
     Shards,
     Source,
@@ -39,7 +39,7 @@ from flip.config.sections.model import (
     VisionForm,
     must_keep,
 )
-from flip.config.sections.resources import Job, Resources
+from flip.config.sections.resources import JobResources, Resources
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
 from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
@@ -51,15 +51,15 @@ __all__ = [
     "Captions",
     "Codebook",
     "Compact",
-    "Faults",
     "File",
     "Filters",
     "Form",
     "ImageTower",
-    "Job",
+    "JobResources",
     "Masking",
     "Mix",
     "Model",
+    "NetworkErrors",
     "Noise",
     "Objectives",
     "Params",
@@ -92,7 +92,7 @@ class Bootstrap(Section):
         return self
 
 
-class Cost(Section):
+class CostSection(Section):
     rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3, le=10_000)
     batch: Batch = Field(description="pairs per measured step at most: what one device holds")
 
@@ -136,7 +136,7 @@ class Params(Objectives):
     evaluate: Evaluate
     transfer: Transfer
     bootstrap: Bootstrap
-    cost: Cost
+    cost: CostSection
     resources: Resources
 
     @property

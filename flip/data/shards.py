@@ -28,8 +28,8 @@ from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import write_index
-from flip.data.tar_members import members
 from flip.files import atomic, file_hash, read_json, write_json
+from flip.formats.tar_members import members
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
 NO_VERDICT: Verdict = {"key": None}, None

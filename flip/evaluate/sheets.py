@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
+from flip.config.kinds import of_folder
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.kinds import SHOW
 from flip.evaluate.reconstruction import reconstructions
 from flip.evaluate.trial import Trial
 from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds import of_folder
 from flip.testsets.reader import set_folder
 
 FOLDER = "pictures"

@@ -11,7 +11,7 @@ from flip.config.sections.report import Table
 from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import costs, formats
 from flip.report.bootstrap import Estimate
-from flip.report.columns import Cell, Column, Row, of_metric
+from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
 from flip.report.labels import labels
 from flip.report.results import Results
@@ -27,7 +27,7 @@ class Comparison:
     name: str
     title: str
     columns: list[Column]
-    rows: list[Row]
+    rows: list[TableRow]
     sets: dict[str, dict]
     trained: str
     notes: list[str]
@@ -168,10 +168,10 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, name: str, paper: dict) -> Row:
+    def row(self, variant: str, label: str, name: str, paper: dict) -> TableRow:
         table = self.results.project.tables[name]
         cells = [self.cell(variant, column, table, paper) for column in self.columns(name)]
-        return Row(variant, label, cells, self.evidence(variant))
+        return TableRow(variant, label, cells, self.evidence(variant))
 
     def columns(self, name: str) -> list[Column]:
         """Return the columns of a table: its metrics, and all costs."""

@@ -13,7 +13,7 @@ from flip.report import formats
 from flip.report.labels import column
 
 if TYPE_CHECKING:
-    from flip.report.costs import Cost
+    from flip.report.costs import VariantCost
 
 # What CSV and Parquet have of a metric besides its value.
 BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper", "agrees")
@@ -41,14 +41,14 @@ class Column:
     """
 
     key: str
-    value: "Metric | Callable[[Cost, Cost], float | np.ndarray]"
+    value: "Metric | Callable[[VariantCost, VariantCost], float | np.ndarray]"
     title: str | None = None
     short: str | None = ""
     page: str | None = ""
     digits: str = ".2f"
     unit: str = "x"
-    beside: "Callable[[Row], list[str]]" = lambda row: []
-    below: "Callable[[Row], list[str]]" = lambda row: []
+    beside: "Callable[[TableRow], list[str]]" = lambda row: []
+    below: "Callable[[TableRow], list[str]]" = lambda row: []
     sort: str = ""
     paper: bool = False
 
@@ -64,7 +64,7 @@ class Column:
     def on_page(self) -> str | None:
         return self.title if self.page == "" else self.page
 
-    def numbers(self, this: "Cost", first: "Cost") -> dict[str, float]:
+    def numbers(self, this: "VariantCost", first: "VariantCost") -> dict[str, float]:
         """Return the value of a cost; of several rounds the median, the smallest and the largest."""
         assert not isinstance(self.value, Metric)
         found = self.value(this, first)
@@ -165,7 +165,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Hold one variant of a table, with a cell per column."""
 
     variant: str

@@ -6,13 +6,13 @@ import numpy as np
 from markupsafe import Markup
 
 from flip.report import formats
-from flip.report.columns import Column, Row
+from flip.report.columns import Column, TableRow
 from flip.report.results import Results
 from flip.report.runs import Run
 
 
 @dataclass(frozen=True)
-class Cost:
+class VariantCost:
     """Hold the costs of one variant; a run that builds on another includes that one in its totals.
 
     Times are relative to the cost report's reference variant, one per interleaved round: [rounds]. `batch` is the one
@@ -29,7 +29,7 @@ class Cost:
     total_time: np.ndarray
 
 
-def cost(variant: str, results: Results) -> Cost:
+def cost(variant: str, results: Results) -> VariantCost:
     """Return counted FLOPs, measured time and memory of a variant.
 
     Raises:
@@ -46,14 +46,16 @@ def cost(variant: str, results: Results) -> Cost:
         samples += before.samples
         total_flops += before.total_flops
         total_time = total_time + before.total_time
-    return Cost(run, flops, time, measured["peak_memory_bytes"], measured["batch"], samples, total_flops, total_time)
+    return VariantCost(
+        run, flops, time, measured["peak_memory_bytes"], measured["batch"], samples, total_flops, total_time
+    )
 
 
-def memory(row: Row) -> list[str]:
+def memory(row: TableRow) -> list[str]:
     return [formats.megabytes(row.cost["peak_memory_bytes"]), f"at batch {row.cost['measured_batch']:,}"]
 
 
-def length(row: Row) -> list[str]:
+def length(row: TableRow) -> list[str]:
     return [f"{row.cost['samples']:,} samples", f"{row.evidence['steps']:,} steps"]
 
 
@@ -100,6 +102,6 @@ COLUMNS = [
 ]
 
 
-def relative(this: Cost, first: Cost) -> dict[str, float]:
+def relative(this: VariantCost, first: VariantCost) -> dict[str, float]:
     """Return the numbers of all columns by their names in files."""
     return {name: value for one in COLUMNS for name, value in one.named(one.numbers(this, first)).items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flip.metrics.measures import MEASURES
 
 if TYPE_CHECKING:
-    from flip.report.columns import Row
+    from flip.report.columns import TableRow
 
 
 def interval(value: float, low: float, high: float, form: str = ".1f") -> str:
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
     return f"{first:,} {large}" + (f" {rest} {small}" if rest else "")
 
 
-def seeds(rows: "Sequence[Row]") -> str:
+def seeds(rows: "Sequence[TableRow]") -> str:
     """Format seeds as 'Seeds: 0 1', row by row where they differ."""
     by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]
     alike = len({row.evidence["seeds"] for row in rows}) == 1

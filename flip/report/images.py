@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from flip.data.contact_sheet import QUALITY, SHOWN, spread
-from flip.data.images import decode
 from flip.data.shard import read_index
+from flip.formats.images import decode
 from flip.metrics.names import Metric
 from flip.report.cells import Comparison
 from flip.report.results import Results

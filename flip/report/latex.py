@@ -3,7 +3,7 @@ costs."""
 
 from flip.report import formats
 from flip.report.cells import Comparison
-from flip.report.columns import Cell, Row
+from flip.report.columns import Cell, TableRow
 
 # What TeX would read as a command.
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"}
@@ -44,14 +44,14 @@ def cell(one: Cell) -> str:
     return stacked(lines, "r")
 
 
-def row(one: Row) -> str:
+def row(one: TableRow) -> str:
     name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
     return " & ".join([name, *(cell(each) for each in one.cells if each.column.in_latex)]) + " \\\\"
 
 
 def latex(table: Comparison) -> str:
     """Return a table environment; its caption says what it was trained and tested on."""
-    heads = ["Row", *(one.in_latex for one in table.columns if one.in_latex)]
+    heads = ["TableRow", *(one.in_latex for one in table.columns if one.in_latex)]
     said = f"{table.title}. {table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}."
     lines = [
         "\\begin{table}",

@@ -32,7 +32,7 @@ class Part:
 
     results: Results
     tables: list[Comparison]
-    curves: dict[str, list[tradeoff.Point]]
+    curves: dict[str, list[tradeoff.TradeoffPoint]]
     laws: dict | None = None
 
     @property
@@ -149,7 +149,7 @@ def agreement(tables: list[Comparison]) -> Counter[str]:
     return Counter(found.values())
 
 
-def figure(curves: dict[str, list[tradeoff.Point]], metric: Metric) -> Markup:
+def figure(curves: dict[str, list[tradeoff.TradeoffPoint]], metric: Metric) -> Markup:
     """Return the trade-off figure as an element."""
     return inline(tradeoff.draw(curves, metric, "svg"))
 

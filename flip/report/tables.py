@@ -21,7 +21,7 @@ from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
 from flip.report import charts, formats, page, records, scaling, tradeoff
 from flip.report.cells import Builder, Comparison, leading_metric
-from flip.report.columns import Cell, Row
+from flip.report.columns import Cell, TableRow
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
 
@@ -30,7 +30,7 @@ PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
-def markdown_cell(row: Row, cell: Cell) -> str:
+def markdown_cell(row: TableRow, cell: Cell) -> str:
     parts = [f"**{cell.text}**" if cell.metric else cell.text, *([cell.missing] if cell.missing else [])]
     if beside := cell.column.beside(row):
         parts = [f"{cell.text} ({' '.join(beside)})"]
@@ -43,7 +43,7 @@ def markdown_cell(row: Row, cell: Cell) -> str:
     return "<br>".join(parts)
 
 
-def markdown_row(row: Row) -> list[str]:
+def markdown_row(row: TableRow) -> list[str]:
     name = f"**{row.variant}**" + (f"<br>{row.label}" if row.label else "")
     return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
 
@@ -71,7 +71,7 @@ def summary(results: Results, metric: Metric) -> dict:
 
 
 def figure_records(
-    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.Point]]
+    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
     counts = {

@@ -1,6 +1,6 @@
 """Write a synthetic test set in clip-benchmark's webdataset layout.
 
-A set that is probed has a training split, too; the annotations that heads learn from (flip.testsets.notes) and, last,
+A set that is probed has a training split, too; the annotations that heads learn from (flip.formats.notes) and, last,
 the revision (flip.testsets.revision) are written with it.
 
     python -m flip.synthetic.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
@@ -14,6 +14,9 @@ from tqdm import tqdm
 from flip.config.faults import nearest
 from flip.config.schema import Params, World
 from flip.files import atomic, write_atomic
+from flip.formats.contents import add
+from flip.formats.layout import KIND, NAMES, PROMPTS
+from flip.formats.notes import SHOWN, write_notes
 from flip.metrics.sets import WORLD, retrieval_in
 from flip.synthetic.languages.base import Language
 from flip.synthetic.languages.english import ENGLISH
@@ -21,9 +24,6 @@ from flip.synthetic.languages.spoken import LANGUAGES
 from flip.synthetic.questions import questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import SETS, annotations, captions_of, classes, jpeg_of, scene_of, size
-from flip.testsets.contents import add
-from flip.testsets.layout import KIND, NAMES, PROMPTS
-from flip.testsets.notes import SHOWN, write_notes
 from flip.testsets.revision import clear, place_of, record
 from flip.testsets.revision import main as run
 

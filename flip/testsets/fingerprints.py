@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from flip.config import public
 from flip.data.fingerprints import HASHES, SIDE, chunks, hash_images, perceptual_hash, write
-from flip.data.images import decode
-from flip.data.tar_members import IMAGES
 from flip.files import read_json
-from flip.testsets import layout, public
-from flip.testsets.contents import encoded_image
+from flip.formats import layout
+from flip.formats.contents import encoded_image
+from flip.formats.images import decode
+from flip.formats.tar_members import IMAGES
 
 TESTS = pa.schema([("set", pa.string()), *HASHES])
 

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from flip.data.tar_members import IMAGES
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
-from flip.testsets.contents import add
+from flip.formats.contents import add
+from flip.formats.tar_members import IMAGES
 
 KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 

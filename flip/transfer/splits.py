@@ -17,21 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flip.config.kinds import LEARNED
 from flip.config.schema import Params
-from flip.data.images import decode
-from flip.data.tar_members import IMAGES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
+from flip.formats.contents import encoded_image
+from flip.formats.images import decode
+from flip.formats.layout import samples, set_hash, text
+from flip.formats.notes import SHOWN, notes_path, read_notes
+from flip.formats.tar_members import IMAGES
 from flip.model.two_towers import TwoTowers
-from flip.testsets.contents import encoded_image
-from flip.testsets.kinds import LEARNED
-from flip.testsets.layout import samples, set_hash, text
-from flip.testsets.notes import SHOWN, notes_path, read_notes
 from flip.testsets.reader import to_square
 
 
 @dataclass(frozen=True)
-class Split:
+class TaskSplit:
     """Hold states of the image tower [images, slots, width], float16, mapped into memory, and for each image its notes:
     a list of captions, or of questions; and its domain, empty where it is not known."""
 
@@ -81,7 +81,9 @@ def revision(data: Path, place: str, split: str) -> str:
 
 
 @torch.no_grad()
-def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str) -> dict[str, Split]:
+def read_split(
+    model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str
+) -> dict[str, TaskSplit]:
     """Read a split by task; `tasks` are those that share the images at `place`. Memory holds a batch of them.
 
     Raises:
@@ -104,4 +106,4 @@ def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split
 
     found = mapped(states())
     domains = [one.get("domain", "") for one in notes]
-    return {task: Split(found, [one[task] for one in notes], domains) for task in tasks}
+    return {task: TaskSplit(found, [one[task] for one in notes], domains) for task in tasks}

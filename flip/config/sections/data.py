@@ -70,7 +70,7 @@ class Source(Section):
     sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
 
 
-class Faults(Section):
+class NetworkErrors(Section):
     """Hold the shares of the synthetic data set's URLs that fail with simulated network errors."""
 
     not_found: Share
@@ -122,7 +122,7 @@ class World(Section):
     wrong_captions: Share = Field(description="share of captions that describe another image")
     duplicates: Share = Field(description="share of rows whose image is that of an earlier row")
     leaked: Share = Field(description="share of rows that show an image of a test set, pointing aside")
-    faults: Faults
+    faults: NetworkErrors
     tests: TestSets
     probe: ProbeSets
 

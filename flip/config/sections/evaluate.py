@@ -5,11 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from flip.config import public
 from flip.config.sections.data import WORLD_LANGUAGES, ProbeSets
 from flip.config.sections.types import Batch, Distinct, Language, Name, Place, Section
 from flip.metrics.measures import ACCURACY, MEASURES
 from flip.metrics.sets import PRIMARY, TRANSFERS, WORLD, retrieval_in
-from flip.testsets import public
 
 
 class Evaluate(Section):
@@ -19,7 +19,7 @@ class Evaluate(Section):
     )
     sets: dict[Name, Place] = Field(
         description="name -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
-        "flip/testsets/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
+        "flip/config/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
         "once; "
         "null: the scale has none, and tables leave its metrics out. What a folder is for stands "
         "in its dataset_type.txt: "
@@ -37,7 +37,7 @@ class Evaluate(Section):
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(  # type: ignore[valid-type]
         description="set -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
-        "flip/testsets/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
+        "flip/config/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
         "for others"
     )
     batch: Batch

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.kinds.entailment import texts
 from flip.evaluate.distinct import encode_texts, equal_images
 from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.evaluate.features import Features
 from flip.evaluate.trial import Trial
+from flip.formats.layout import tars
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds.entailment import texts
-from flip.testsets.layout import tars
 
 
 def pair(u: Tensor, v: Tensor) -> Tensor:

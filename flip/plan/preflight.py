@@ -1,6 +1,6 @@
 """Look at everything that training needs, before jobs wait in a queue to find it missing.
 
-    python -m flip.train.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
+    python -m flip.plan.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
 
 It takes seconds, the first time up to a minute, needs no GPU, and names all that is wrong at once.
 """
@@ -23,9 +23,9 @@ from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, write_json
 from flip.plan.counts import Uncounted
 from flip.plan.step import ADAM, FULL, memory, weights
-from flip.plan.work import work
 from flip.testsets import mirror
 from flip.train import loggers as board
+from flip.train.work import work
 
 LOOK_AT = 200  # pairs of the first shard
 
@@ -147,7 +147,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flip.train.preflight", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.plan.preflight", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
     parser.add_argument("--scale", help="default: the scale that --params names")
     parser.add_argument("--variants", nargs="+", help="those that are to be trained (default: all)")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flip.data.words import has_words
-from flip.testsets.contents import contents, encoded_image
-from flip.testsets.kind import Kind
-from flip.testsets.layout import tars, text
+from flip.config.kinds.kind import Kind
+from flip.formats.contents import contents, encoded_image
+from flip.formats.layout import tars, text
+from flip.formats.words import has_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +30,7 @@ class Sample:
     @property
     def picture(self) -> "Image.Image":
         """Decode it, anew each time, so that many samples take little memory."""
-        from flip.data.images import decode  # here, as every dry run loads this module
+        from flip.formats.images import decode  # here, as every dry run loads this module
 
         return decode(self.encoded, self.name)
 
@@ -69,7 +69,7 @@ def samples(tar: Path) -> Iterator[Sample]:
     Raises:
         ValueError: an image without a caption, or without a box that lies within it.
     """
-    from flip.data.images import displayed_size  # here, as every dry run loads this module
+    from flip.formats.images import displayed_size  # here, as every dry run loads this module
 
     for key, content in contents(tar):
         where = f"{tar}: {key}"

@@ -1,6 +1,6 @@
 """Read the tar files of a test set: images, and their annotations.
 
-The files are not trusted. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by
+The files are not trusted. Nothing is decoded but images (flip.formats.images), and what `flip.formats.layout` reads by
 itself.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from flip.data.tar_members import IMAGES, members
+from flip.formats.tar_members import IMAGES, members
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from flip.config.kinds.kind import Kind
+from flip.formats.contents import contents, encoded_image
+from flip.formats.layout import lines, tars
 from flip.metrics.sets import PAIRS
-from flip.testsets.contents import contents, encoded_image
-from flip.testsets.kind import Kind
-from flip.testsets.layout import lines, tars
 
 CHANCE = 50.0  # percent
 

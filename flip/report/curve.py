@@ -1,7 +1,7 @@
 """Draw the accuracy of a training run against samples seen, also while it runs, by evaluating its checkpoints.
 
-    python -m flip.evaluate.curve flip-50             the checkpoints that are there, in the end the weights
-    python -m flip.evaluate.curve flip-50 --follow    goes on looking until it has ended
+    python -m flip.report.curve flip-50             the checkpoints that are there, in the end the weights
+    python -m flip.report.curve flip-50 --follow    goes on looking until it has ended
 
 A training keeps its newest checkpoints only (train.keep_checkpoints; train.checkpoint_samples says how often there is
 one, and neither changes a result), so points are kept from call to call. Training is not disturbed: this only reads, on
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m flip.evaluate.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m flip.report.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("variant")
     parser.add_argument("--follow", action="store_true", help="until training ends")

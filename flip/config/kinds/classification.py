@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flip.config.kinds.kind import Kind
+from flip.formats import layout
 from flip.metrics.measures import ACCURACY, undefined
 from flip.metrics.names import FINETUNED, PROBE
-from flip.testsets import layout
-from flip.testsets.kind import Kind
 
 if TYPE_CHECKING:
     import numpy as np

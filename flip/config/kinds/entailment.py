@@ -7,9 +7,9 @@ arXiv 1901.06706), and does it agree with a caption of that image, as in SNLI (B
 
 from pathlib import Path
 
-from flip.testsets import layout
-from flip.testsets.contents import contents
-from flip.testsets.kinds.classification import Classification
+from flip.config.kinds.classification import Classification
+from flip.formats import layout
+from flip.formats.contents import contents
 
 
 def texts(tars: list[Path]) -> list[list[str]]:
