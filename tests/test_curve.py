@@ -23,7 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def folder(tmp_path, small_data, monkeypatch):
     write_folder(tmp_path, small_data)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.nice", lambda _: None)  # for good, in the test's own process
     return tmp_path
 
 

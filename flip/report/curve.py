@@ -186,7 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, help="folder (default: curves/<scale>/<variant>/seed-<seed>)")
     options = parser.parse_args(argv)
-    os.nice(19)
     torch.set_num_threads(1)
     try:
         print(run(options))
@@ -195,4 +194,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(19)  # training goes first
     main()
