@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -25,6 +25,10 @@ ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the
 
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
 	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
+
+sweep: .venv/ready ## choose what the variants of REPORTS (default: of all) sweep, such as their learning rates, at SCALE
+	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
+	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS)) # those that begin with another's weights
 
 report: .venv/ready ## one page with every report of params.yaml, or REPORTS=ablations,systems, at SCALE
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))

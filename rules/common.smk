@@ -5,10 +5,12 @@
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
 # Images, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
@@ -29,7 +31,13 @@ from flip.provenance.layout import Layout
 from flip.provenance.locks import enter
 from flip.config.faults import ParameterError
 from flip.provenance.environment import git_state
-from flip.provenance.specs import DATA, TRANSLATED_SET, TRANSLATIONS, write_specs
+from flip.provenance.specs import (
+    DATA,
+    TRANSLATED_SET,
+    TRANSLATIONS,
+    is_chosen,
+    write_specs,
+)
 from snakemake.exceptions import WorkflowError
 
 try:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flip.config import roles
+from flip.config import roles, sweep
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
 from flip.config.kinds import KINDS, LEARNED
@@ -65,7 +65,7 @@ def check(project: "Project") -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, elsewhere, kinds, differ, shown, measured, read_codes_alike, transferable)
+    _collect(faults, project, elsewhere, kinds, differ, swept, shown, measured, read_codes_alike, transferable)
     faults.raise_all()
 
 
@@ -137,6 +137,28 @@ def differ(project: "Project") -> Iterator[tuple[str, str]]:
                 "variants",
                 f"'{first}' and '{name}' resolve to the same parameters; remove one, and name the other in the tables",
             )
+
+
+def swept(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find sweeps of what is no parameter of a variant, or has nothing to be chosen by, and tables that show what
+    sweeps choose by."""
+    faults = Faults()
+    for params in project.variants.values():
+        for key in sweep.grid(params):
+            with faults.collected():
+                sweep.must_be_swept(params, key)
+        if sweep.grid(params):
+            with faults.collected():
+                sweep.metric(params)
+    faults.raise_all()
+    validation = project.baseline.evaluate.validation_set
+    for name in project.tables:
+        for metric in project.metrics(name):
+            if metric.set == validation:
+                fault = (
+                    f"'{metric}' is what sweeps choose by (evaluate.validation_set), so it says nothing; take it out"
+                )
+                yield f"tables.{name}.metrics", fault
 
 
 def shown(project: "Project") -> Iterator[tuple[str, str]]:

@@ -13,16 +13,11 @@ from flip.config.roles import TestSet
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.sections.types import Section
+from flip.config.sweep import CHOSEN, SHARED, delta, read_choices
 from flip.config.tree import Files, place, read_files
 from flip.metrics.names import Metric, own_name, places
 
 One = TypeVar("One", bound=Section)
-
-# A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
-SHARED = {
-    "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
-    "seeds", "larger", "transfer",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,7 +218,18 @@ class Project:
         for one in ({}, *deltas):
             tree = self._with_size(merge(tree, one), where)
         tree.pop("larger", None)
+        tree = merge(tree, self._chosen(tree, names["variant"]))
         return check(Params, tree | {"scale": self.scale} | names, where)
+
+    def _chosen(self, tree: dict, variant: str) -> dict:
+        """Return what a sweep has chosen for a variant, of the parameters that it still sweeps."""
+        values, swept = self.choices.get(variant, {}).get("values", {}), tree.get("sweep")
+        return delta({key: value for key, value in values.items() if isinstance(swept, dict) and swept.get(key)})
+
+    @property
+    def choices(self) -> dict[str, dict]:
+        """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.Choice)."""
+        return self.tree.get(CHOSEN, {})
 
     @property
     def tuning(self) -> dict:
@@ -281,4 +287,6 @@ def read_project(path: str | Path = "params.yaml", scale: str | None = None) -> 
     tree, files = read_files(path)
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
+    if CHOSEN not in tree:
+        tree |= {CHOSEN: read_choices(Path(path).parent / CHOSEN / scale)}
     return Project(tree, scale, files)

@@ -108,6 +108,7 @@ class File(Section):
     reports: dict[Name, dict[str, Any]] = Field(min_length=1)
     tables: dict[Name, dict[str, Any]] = Field(min_length=1)
     tradeoff: dict[str, Any] | None
+    chosen: dict[Name, dict[str, Any]] | None = Field(None, description="by sweeps; jobs read it with all else")
 
 
 class Params(Objectives):
@@ -117,6 +118,10 @@ class Params(Objectives):
     variant: Name
     start: Name | None = Field(None, description="variant whose weights this one starts from")
     seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
+    sweep: dict[str, Annotated[Distinct[Any], Field(min_length=2, max_length=100)] | None] = Field(
+        description="parameter, as train.base_lr -> values of which `snakemake sweep` chooses the best on "
+        "evaluate.validation_set; all combinations of several parameters; null: not swept, whatever this is like"
+    )
     source: Source
     world: World
     download: Download

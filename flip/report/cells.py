@@ -15,6 +15,7 @@ from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
 from flip.report.labels import labels
 from flip.report.results import Results
+from flip.report.swept import swept
 
 INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole images, too
 PAPER = Path(__file__).with_name("paper.yaml")
@@ -206,7 +207,11 @@ class Builder:
             rows=[self.row(v, text, name, paper) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: tested(test, sets[test], metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
-            notes=[*self.paper["notes"].get(name, []), *self.unmeasured(name)],
+            notes=[
+                *self.paper["notes"].get(name, []),
+                *self.unmeasured(name),
+                *swept(self.results.project, table.variants),
+            ],
         )
 
     def tables(self) -> list[Comparison]:

@@ -29,6 +29,7 @@ def classes(name: str) -> tuple[str, ...]:
     """Return a set's class names; none where images have captions."""
     others: dict[str, tuple[str, ...]] = {
         "fine": FINE,
+        "validation": FINE,
         "entailment": entailment.CLASSES,
         "retrieval": (),
         "pointing": (),

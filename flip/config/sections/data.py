@@ -98,6 +98,7 @@ class TestSets(Section):
 
     coarse: Rendered
     fine: Rendered
+    validation: Rendered = Field(description="images of fine's classes that sweeps choose by")
     shifted: Rendered = Field(description="images in each of the shifted sets")
     retrieval: Rendered = Field(description="images with five captions each")
     pointing: Rendered = Field(
@@ -111,6 +112,7 @@ class ProbeSets(Section):
 
     coarse: Rendered
     fine: Rendered
+    validation: Rendered
     entailment: Rendered
 
 

@@ -17,6 +17,9 @@ class Evaluate(Section):
         description="the set of `sets`, of one class per image, that leads: masked inference is measured on it, curves "
         "and figures show it, and `primary` stands for it in the metrics of tables, of the trade-off and of laws"
     )
+    validation_set: Name | None = Field(
+        description="the set of `sets` that sweeps choose by, which no table may show; null: there is none"
+    )
     sets: dict[Name, Place] = Field(
         description="name -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
         "flip/config/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
