@@ -35,5 +35,5 @@ rule codebook:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --intermediate --"
-        " {PYTHON} -m flip.train.image_tokenizer --params {FROZEN}"
+        " {PYTHON:q} -m flip.train.image_tokenizer --params {FROZEN}"
         " --data {HERE.data} --threads {threads} --out {params.out:q} 2> {log:q}"

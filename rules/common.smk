@@ -65,7 +65,7 @@ PYTHON = sys.executable
 # How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
 # end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "exec {PYTHON} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
+    "exec {PYTHON:q} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
     " --outputs {params.outputs:q}"
 )
 # Before it: what is measured was fetched earlier.

@@ -23,7 +23,7 @@ rule table:
         module=DATA["table"].at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --out-folder {HERE.table_folder} 2> {log:q}"
 
 
@@ -52,7 +52,7 @@ rule download:
         drawn_by=drawn_by,
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --table {params.table:q} {params.drawn_by:q} --out {params.outputs:q}"
         " --log {log:q} 2>> {log:q}"
 
@@ -75,7 +75,7 @@ rule fingerprints:
         download=AT.download("{part}"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.data.fingerprints --download {params.download:q}"
+        " {PYTHON:q} -m flip.data.fingerprints --download {params.download:q}"
         " --out {params.outputs:q} 2> {log:q}"
 
 
@@ -100,7 +100,7 @@ rule duplicates:
         tests=AT.fingerprints("tests"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
+        " {PYTHON:q} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
         " --tests {params.tests:q} --fingerprints {params.fingerprints:q}"
         " --out {params.outputs:q} 2> {log:q}"
 
@@ -130,7 +130,7 @@ rule shards:
         duplicates=[AT.duplicates(bucket) for bucket in BUCKETS],
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.shards --params {FROZEN}"
+        " {PYTHON:q} -m flip.data.shards --params {FROZEN}"
         " --download {params.download:q}"
         " --fingerprints {params.fingerprints:q}"
         " --duplicates {params.duplicates:q} --out {params.outputs:q} 2> {log:q}"
@@ -152,7 +152,7 @@ rule manifest:
         shards=[AT.shards_of(part) for part in PARTS],
     shell:
         RECEIPT + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"
-        " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
+        " {PYTHON:q} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
         " --ledger {params.ledger:q} 2> {log:q}"
 
 
@@ -175,6 +175,6 @@ rule tokenizer:
         sources=outside(BASE.tokenizer.path if BASE.tokenizer.kind == "bert" else None),
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.tokenizer --params {FROZEN}"
+        " {PYTHON:q} -m flip.data.tokenizer --params {FROZEN}"
         " --manifest {HERE.manifest} --shards {HERE.shards} --out {params.outputs:q}"
         " 2> {log:q}"

@@ -67,7 +67,7 @@ rule translations:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --facts {params.facts:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --languages {wildcards.languages} --manifest {HERE.manifest}"
         " --shards {HERE.shards} --out {params.out:q} 2> {log:q}"
 
@@ -95,6 +95,6 @@ rule translated_set:
         ).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --set {params.set:q} --out {params.out:q}"
         " 2> {log:q}"

@@ -101,7 +101,7 @@ rule preflight:
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
-        "{PYTHON} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
+        "{PYTHON:q} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 
@@ -132,7 +132,7 @@ rule embed:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --facts {params.outputs:q} --intermediate --"
-        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train.precompute_features --params {params.frozen:q}"
         " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
@@ -172,7 +172,7 @@ rule pretrain:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train --params {params.frozen:q}"
         " --data {HERE.data} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"

@@ -102,7 +102,7 @@ rule candidate:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --intermediate --"
-        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.sweep --params {params.frozen:q} --values {params.values:q}"
         " --data {HERE.data} --seed {SWEPT_SEED} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"
@@ -132,5 +132,5 @@ rule choose:
         outputs=AT.choice("{variant}"),
     shell:
         RECEIPT
-        + " -- {PYTHON} -m flip.sweep.choose --params {params.frozen:q} --spec {input.spec:q}"
+        + " -- {PYTHON:q} -m flip.sweep.choose --params {params.frozen:q} --spec {input.spec:q}"
         " --scores {params.scores:q} --out {params.outputs:q} 2> {log:q}"

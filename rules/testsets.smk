@@ -39,7 +39,7 @@ rule mirror_set:
         / "mirror.json",
     shell:
         RECEIPT + " --facts {params.outputs:q} --intermediate --"
-        " {PYTHON} -m flip.testsets.mirror --params {FROZEN}"
+        " {PYTHON:q} -m flip.testsets.mirror --params {FROZEN}"
         " --set {wildcards.set} 2> {log:q}"
 
 
@@ -65,7 +65,7 @@ rule test_sets:
         .module,
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m {params.module} --params {FROZEN} --set {wildcards.set}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN} --set {wildcards.set}"
         " --out {params.out:q} 2> {log:q}"
 
 
@@ -87,4 +87,4 @@ rule test_fingerprints:
         sets=[f"{AT.test(name)}/revision.json" for name in SETS],
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.outputs:q} 2> {log:q}"

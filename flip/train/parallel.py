@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from flip.model.transformer import Block, Transformer
 from flip.train.process_group import ProcessGroup
 
+
 def sum_gradients(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Reduce gradients for DDP as their sum over the processes (communication hook)."""
     return dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
