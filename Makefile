@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,10 @@ ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
 	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
 
+sweep: .venv/ready ## choose what the variants of REPORTS (default: of all) sweep, such as their learning rates, at SCALE
+	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
+	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS)) # those that begin with another's weights
+
 report: .venv/ready ## one page with every report of params.yaml, or REPORTS=ablations,systems, at SCALE
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
@@ -35,11 +39,11 @@ reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.report.compare --scale $(SCALE)
 
-show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test pictures, scores, patches, where it looks
+show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test images, scores, patches, where it looks
 	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
-	$(RUN) flip.evaluate.curve --scale $(SCALE) $(VARIANT)
+	$(RUN) flip.report.curve --scale $(SCALE) $(VARIANT)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
 	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)
@@ -62,7 +66,7 @@ bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minu
 bench-loading: .venv/ready ## of `make bench`, from shards to batches: about three minutes
 	$(RUN) benchmarks loading
 
-bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on compact shards: half an hour on one core
+bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on resized shards: half an hour on one core
 	$(RUN) benchmarks pixels
 
 bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core

@@ -5,6 +5,7 @@
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
 #   snakemake mirror                               fetch the public test sets that params.yaml pins, once
+#   snakemake sweep                                choose what each variant sweeps: chosen/<scale>/
 #   snakemake variant --config variant=flip-50     one variant alone
 #   snakemake --profile slurm ablations            on a cluster (slurm/config.yaml)
 
@@ -16,6 +17,7 @@ include: "rules/languages.smk"
 include: "rules/codebook.smk"
 include: "rules/pretrain.smk"
 include: "rules/evaluate.smk"
+include: "rules/sweep.smk"
 include: "rules/tables.smk"
 
 

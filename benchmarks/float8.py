@@ -17,10 +17,10 @@ from benchmarks.table import Row, against
 from flip.config.schema import Params
 
 
-def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
+def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
     """Yield a row per test set."""
     peer("torchao.float8")
-    data = write_data(params, folder, samples(params, pictures), sets)
+    data = write_data(params, folder, samples(params, images), sets)
     plain = params.train.precision
     found: dict[str, list[dict[str, float]]] = {"float8": [], plain: []}
     for seed in seeds:
@@ -29,7 +29,7 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
             values.append(errors(params.model_copy(update={"train": train}), data, data, sets, seed))
     for name in sets:
         eight, other = ([one[name] for one in values] for values in found.values())
-        yield against(f"{name}: told wrongly after training in float8", "", eight, plain, other)
+        yield against(f"{name}: error rate after training in float8", "", eight, plain, other)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

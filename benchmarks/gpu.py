@@ -24,8 +24,8 @@ from benchmarks.harness import Form, Measured, Missing, called, measure, peer
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.device import pick_device
 from flip.plan.step import model_flops
-from flip.plan.work import work
 from flip.train.compile import compile_blocks
+from flip.train.work import work
 
 # Pairs per step, most important model first: what open_clip's unmasked step can hold in 80 GB.
 BATCHES = {"l16": 256, "b16": 512, "h14": 128, "s16": 1024, "dry": 4}

@@ -72,8 +72,8 @@ def samples(pictures: int) -> Iterator[dict[str, Any]]:
 def write(folder: Path, pictures: int) -> None:
     """Write the same pairs as a shard and as a compact (resized) one."""
     made = list(samples(pictures))
-    write_shard(tar(folder, "whole"), iter(made))
-    write_shard(tar(folder, "compact"), ({**one, "jpg": resize_jpeg(one["jpg"], COMPACT)} for one in made))
+    write_shard(tar(folder, "original"), iter(made))
+    write_shard(tar(folder, "resized"), ({**one, "jpg": resize_jpeg(one["jpg"], COMPACT)} for one in made))
 
 
 def tar(folder: Path, kind: str) -> Path:
@@ -116,7 +116,7 @@ def exhausting(data: Loader, workers: int) -> Callable[[], None]:
 
 def on_gpu(folder: Path, side: int, decode: Callable[..., Any], workers: int = 2) -> Callable[[], None]:
     """Return `ours` decoded by the GPU: one thread reads and launches while another waits for the GPU."""
-    plain = loader(folder, "whole", side)
+    plain = loader(folder, "original", side)
     images = GpuImageReader(decode, "cuda", plain.images.shards, plain.order, side, CROP, 0)
     return exhausting(Loader(plain.order, images, plain.captions), workers)
 
@@ -126,7 +126,7 @@ def pixels_alone(folder: Path, side: int) -> Callable[[], None]:
 
     It decodes at the scale that the loader uses most, and resizes as much as a crop has on average.
     """
-    shard, square = Shard(tar(folder, "whole")), np.empty((side, side, 3), np.uint8)
+    shard, square = Shard(tar(folder, "original")), np.empty((side, side, 3), np.uint8)
     least, share = 128 if side <= 96 else 256, np.mean(CROP.crop_area) ** 0.5
 
     def run() -> None:
@@ -144,7 +144,7 @@ def theirs(folder: Path, side: int) -> Callable[[], None]:
     pixels, tokenizer = open_clip.image_transform(side, is_train=True), open_clip.SimpleTokenizer(context_length=SLOTS)
 
     def run() -> None:
-        shard = wds.WebDataset(str(tar(folder, "whole")), shardshuffle=False, empty_check=False)
+        shard = wds.WebDataset(str(tar(folder, "original")), shardshuffle=False, empty_check=False)
         pairs = shard.decode("pilrgb").rename(image="jpg", text="txt")
         pairs = pairs.map_dict(image=pixels, text=lambda text: tokenizer(text)[0]).to_tuple("image", "text")
         exhaust(pairs.batched(BATCH))
@@ -154,24 +154,24 @@ def theirs(folder: Path, side: int) -> Callable[[], None]:
 
 def reading(folder: Path) -> Callable[[], object]:
     """Return a function that reads as the loader does: images one by one, and all captions."""
-    shard = Shard(tar(folder, "whole"))
+    shard = Shard(tar(folder, "original"))
     return lambda: [(exhaust(map(shard.jpeg, range(len(shard)))), shard.captions()) for _ in range(PASSES)]
 
 
 def their_reading(folder: Path) -> Callable[[], object]:
     """Return a function that reads a shard by webdataset."""
-    wds, name = peer("webdataset"), str(tar(folder, "whole"))
+    wds, name = peer("webdataset"), str(tar(folder, "original"))
     return lambda: [exhaust(wds.WebDataset(name, shardshuffle=False, empty_check=False)) for _ in range(PASSES)]
 
 
 def captions(folder: Path) -> list[str]:
     """Return all captions."""
-    return Shard(tar(folder, "whole")).captions()
+    return Shard(tar(folder, "original")).captions()
 
 
 def encoding(folder: Path) -> Callable[[], object]:
     """Return a function that tokenizes all captions."""
-    found, read = captions(folder), loader(folder, "whole", 64).captions
+    found, read = captions(folder), loader(folder, "original", 64).captions
     assert read is not None
     tokenizer = read.tokens.tokenizer
     return lambda: tokenizer.encode(found)
@@ -185,7 +185,7 @@ def their_encoding(folder: Path) -> Callable[[], object]:
 
 def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
     """Return a note on the mean difference to PIL's pixels of the same crops of the same images."""
-    whole, stored, found = Shard(tar(folder, "whole")), Shard(tar(folder, kind)), []
+    whole, stored, found = Shard(tar(folder, "original")), Shard(tar(folder, kind)), []
     draws = uniform(0, "augmentation", torch.arange(pictures), DRAWN).numpy()[:, 1:].reshape(pictures, -1, 4)
     for item in range(min(pictures, len(whole))):
         image, mine = Image.open(BytesIO(whole.jpeg(item))), np.empty((side, side, 3), np.uint8)
@@ -205,7 +205,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
 def stored(folder: Path, kind: str) -> str:
     """Return a note on the mean size of an image."""
     shard = Shard(tar(folder, kind))
-    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB a picture"
+    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB an image"
 
 
 def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> Iterator[Row]:
@@ -217,9 +217,9 @@ def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> It
         note = f"{difference(folder, kind, side)}; {stored(folder, kind)}"
         times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, pictures
         yield against(f"{kind} shard to batch, {side} px", "s", *times, at_least=target, note=note)
-    title, least, other = f"whole shard to batch, {side} px", found["floor"].seconds, found["open_clip"].seconds
+    title, least, other = f"original shard to batch, {side} px", found["floor"].seconds, found["open_clip"].seconds
     name, who = f"{title}: over decoding and resizing alone", f"{called('simplejpeg')}, torch"
-    yield against(name, "s", found["whole"].seconds, who, least, pictures)
+    yield against(name, "s", found["original"].seconds, who, least, pictures)
     name = f"{title}: the limit, decoding and resizing alone"
     yield against(name, "s", least, called("open_clip_torch"), other, pictures)
 
@@ -232,16 +232,16 @@ def compare_parts(folder: Path, rounds: int) -> Iterator[Row]:
     yield against("reading a shard", "s", *times, at_least=100)
     found = measure({"ours": Form(encoding, (folder,)), "theirs": Form(their_encoding, (folder,))}, rounds)
     who = called("open_clip_torch")
-    yield against("captions to ids, once", "s", found["ours"].seconds, who, found["theirs"].seconds, count)
+    yield against("tokenization (cached)", "s", found["ours"].seconds, who, found["theirs"].seconds, count)
 
 
 def compare_workers(folder: Path, side: int, rounds: int) -> Iterator[Row]:
     """Yield the row of several workers against one."""
     cores = len(os.sched_getaffinity(0))
     workers = {"one": 1, "all": cores}
-    forms = {name: Form(ours, (folder, "whole", side, n), keep=True, clock="wall") for name, n in workers.items()}
+    forms = {name: Form(ours, (folder, "original", side, n), keep=True, clock="wall") for name, n in workers.items()}
     found = measure(forms, rounds)
-    name = f"whole shard to batch, {side} px, {cores} workers, time that passes"
+    name = f"original shard to batch, {side} px, {cores} workers, wall-clock time"
     yield against(name, "s", found["all"].seconds, "1 worker", found["one"].seconds, len(captions(folder)))
 
 
@@ -249,15 +249,15 @@ def compare_gpu(folder: Path, side: int, rounds: int) -> Iterator[Row]:
     """Yield the row of decoding by the GPU against all cores."""
     cores, decode = len(os.sched_getaffinity(0)), peer("torchcodec.decoders").decode_jpeg
     forms = {"gpu": Form(on_gpu, (folder, side, decode), keep=True, clock="wall")}
-    forms |= {"cores": Form(ours, (folder, "whole", side, cores), keep=True, clock="wall")}
-    found, name = measure(forms, rounds), f"whole shard to batch, {side} px, decoded by the GPU, time that passes"
+    forms |= {"cores": Form(ours, (folder, "original", side, cores), keep=True, clock="wall")}
+    found, name = measure(forms, rounds), f"original shard to batch, {side} px, decoded by the GPU, wall-clock time"
     yield against(name, "s", found["gpu"].seconds, f"{cores} cores", found["cores"].seconds, len(captions(folder)))
 
 
 def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Yield the rows of all comparisons."""
     write(folder, options.pictures)
-    goals: dict[int, dict[str, float]] = {224: {"whole": 7}, 64: {"whole": 7, "compact": 10}}
+    goals: dict[int, dict[str, float]] = {224: {"original": 7}, 64: {"original": 7, "resized": 10}}
     for side, goal in goals.items():
         yield from attempt(f"shards to batches, {side} px", partial(compare, folder, side, options.rounds, goal))
     yield from attempt("reading a shard", lambda: compare_parts(folder, options.rounds))

@@ -106,9 +106,9 @@ def compare(loss: str, pairs: int, width: int, rounds: int) -> Iterator[Row]:
     time, memory = SHARES[loss] if pairs >= LARGE else (None, None)
     yield against(f"{name}: time", "s", ours.seconds, who, theirs.seconds, at_most=time, note=note)
     yield against(f"{name}: memory", "B", [ours.rise], who, [theirs.rise], at_most=memory)
-    yield against(f"{name}: time over its products alone", "s", ours.seconds, "products", floor.seconds)
+    yield against(f"{name}: share of the matmul-only bound", "s", ours.seconds, "products", floor.seconds)
     if "whole" in found:
-        yield against(f"{name}: tiles for the whole matrix", "s", ours.seconds, "whole", found["whole"].seconds)
+        yield against(f"{name}: tiled against full logits", "s", ours.seconds, "whole", found["whole"].seconds)
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:

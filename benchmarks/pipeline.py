@@ -31,7 +31,7 @@ from tests.results_world import write_world
 SHARDS = 20
 EMPTY = "rule nothing:\n    output: 'nothing'\n    shell: 'touch {output}'\n"
 QUIET = ["--cores", "all", "--quiet", "all"]
-LIGHT = ["data.download", "data.tokenizer", "preflight", "report.tables"]
+LIGHT = ["data.download", "data.tokenizer", "plan.preflight", "report.tables"]
 HEAVY = ["train", "evaluate", "transfer", "export"]  # these need torch
 ITEMS, COLUMNS = 1500, 24  # test images; rows of the tables times their metrics
 CONFIDENCE = 0.95
@@ -110,7 +110,7 @@ def build_intervals(which: str, resamples: int) -> Callable[[], np.ndarray]:
 
 def intervals(options: argparse.Namespace) -> Iterator[Row]:
     """Yield rows of time and memory of the intervals of some tables."""
-    title, who = f"{COLUMNS} intervals, {options.resamples:,} resamples of {ITEMS:,} pictures", called("scipy")
+    title, who = f"{COLUMNS} intervals, {options.resamples:,} resamples of {ITEMS:,} images", called("scipy")
     ours, theirs = (build_intervals(side, options.resamples)() for side in ("flip", "theirs"))
     note = f"ends equal to {same(title, ours, theirs, 0.05 if options.dry else 0.01):.0e}, as resamples differ"
     found = measure(

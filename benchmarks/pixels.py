@@ -54,9 +54,9 @@ def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.nda
     return True
 
 
-def samples(params: Params, pictures: int) -> Iterator[dict[str, Any]]:
+def samples(params: Params, images: int) -> Iterator[dict[str, Any]]:
     """Yield the first rows of the synthetic data set."""
-    for row in trange(pictures, desc="pictures", unit="picture", disable=None):
+    for row in trange(images, desc="pictures", unit="image", disable=None):
         text = caption(params.world, row).encode()
         yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
 
@@ -107,14 +107,14 @@ def errors(params: Params, data: Path, tests: Path, sets: list[str], seed: int) 
     return found
 
 
-def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
+def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list[int]) -> Iterator[Row]:
     """Yield rows of error rates by test set and kind of shard."""
-    whole = write_data(params, folder / "whole", samples(params, pictures), sets)
-    compact = write_data(params, folder / "compact", resized(whole))
+    whole = write_data(params, folder / "original", samples(params, images), sets)
+    compact = write_data(params, folder / "resized", resized(whole))
     ways: dict[str, tuple[Path, AbstractContextManager[Any]]] = {
         "PIL": (whole, mock.patch.object(loader, "decode_crops", by_pil))
     }
-    ways |= {"whole": (whole, nullcontext()), "compact": (compact, nullcontext())}
+    ways |= {"original": (whole, nullcontext()), "resized": (compact, nullcontext())}
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for seed in seeds:
         for way, (data, changed) in ways.items():
@@ -122,26 +122,26 @@ def rows(params: Params, folder: Path, pictures: int, sets: list[str], seeds: li
                 found[way].append(errors(params, data, whole, sets, seed))
     for name in sets:
         wrong = {way: [one[name] for one in values] for way, values in found.items()}
-        for way in ("whole", "compact"):
-            yield against(f"{name}: told wrongly after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
+        for way in ("original", "resized"):
+            yield against(f"{name}: error rate after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
 
 
 def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
-    """Publish the rows that `rows(params, folder, pictures, sets, seeds)` gives for a variant of `tiny`."""
+    """Publish the rows that `rows(params, folder, images, sets, seeds)` gives for a variant of `tiny`."""
     parser = arguments(part, about)
     parser.add_argument("--variant", default="flip-50", help="of tiny (default: flip-50)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     options = parser.parse_args(argv)
     params = read_project(scale="tiny").variants[options.variant]
-    pictures, sets, seeds = params.world.pictures, SETS, options.seeds
+    images, sets, seeds = params.world.pictures, SETS, options.seeds
     if options.dry:
-        pictures, sets, seeds = 64, ["coarse"], [0]
+        images, sets, seeds = 64, ["coarse"], [0]
         params = params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        how = {"variant": options.variant, "pictures": pictures, "seeds": len(seeds)}
-        found = attempt("told wrongly", lambda: rows(params, Path(folder), pictures, sets, seeds))
+        how = {"variant": options.variant, "pictures": images, "seeds": len(seeds)}
+        found = attempt("error rate", lambda: rows(params, Path(folder), images, sets, seeds))
         publish(part, found, options.results, how)
 
 

@@ -81,7 +81,7 @@ def project(folder: Path, variants: int, shards: int) -> None:
     tree["tradeoff"] = {"report": "ablations", "metric": "fine", "curves": {"all": names}}
     tree["base"]["download"]["parts"] = PARTS
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    (folder / "flip/train/preflight.py").write_text(NO_PREFLIGHT)
+    (folder / "flip/plan/preflight.py").write_text(NO_PREFLIGHT)
     module = folder / "flip/provenance/receipt.py"
     stand_in = STAND_IN.replace("SHARDS", str(shards // PARTS))
     module.write_text(module.read_text().split('\n\nif __name__ == "__main__":')[0] + stand_in)

@@ -1,4 +1,4 @@
-# The image tokenizer: training pictures -> codes, which masked image modelling predicts.
+# The image tokenizer: training images -> codes, which masked image modelling predicts.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/codebook.json, and behind it
 # data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.webp}. Only variants that read codes ask for it; it
 # serves their training and their report alone ("intermediate").
@@ -11,7 +11,7 @@ def codebook_receipt(variants) -> list[str]:
 
 
 rule codebook:
-    """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} pictures, or take DALL-E's."""
+    """Train an image tokenizer of {BASE.codebook.codes} codes on {BASE.codebook.samples} images, or take DALL-E's."""
     input:
         spec=AT.specs.codebook,
         upstream=data_receipts("manifest"),
@@ -35,5 +35,5 @@ rule codebook:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --intermediate --"
-        " {PYTHON} -m flip.train.image_tokenizer --params {FROZEN}"
+        " {PYTHON:q} -m flip.train.image_tokenizer --params {FROZEN}"
         " --data {HERE.data} --threads {threads} --out {params.out:q} 2> {log:q}"

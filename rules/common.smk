@@ -3,17 +3,19 @@
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
-# Pictures, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
+# Images, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 # The package of this folder, even where `snakemake` was installed with another copy of it.
 sys.path.insert(0, workflow.basedir)
 
-from flip.testsets import public
+from flip.config import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.provenance.freshness import (
     STALE_TIME,
@@ -29,7 +31,13 @@ from flip.provenance.layout import Layout
 from flip.provenance.locks import enter
 from flip.config.faults import ParameterError
 from flip.provenance.environment import git_state
-from flip.provenance.specs import DATA, TRANSLATED_SET, TRANSLATIONS, write_specs
+from flip.provenance.specs import (
+    DATA,
+    TRANSLATED_SET,
+    TRANSLATIONS,
+    is_chosen,
+    write_specs,
+)
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -57,7 +65,7 @@ PYTHON = sys.executable
 # How every job begins: its command follows after --. It takes the shell's place, as a shell that is sent SIGTERM would
 # end at once, and the job with it, before it has saved its work.
 RECEIPT = (
-    "exec {PYTHON} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
+    "exec {PYTHON:q} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
     " --outputs {params.outputs:q}"
 )
 # Before it: what is measured was fetched earlier.

@@ -1,4 +1,4 @@
-# The data: URL table -> pictures -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
+# The data: URL table -> images -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
 # Needs the source's files (none for the world), the receipts of testsets.smk and specs/<scale>/. Gives
 # receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
 # lies in data/<scale>/ only serves the next stage ("intermediate").
@@ -23,7 +23,7 @@ rule table:
         module=DATA["table"].at(BASE.source.table).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --out-folder {HERE.table_folder} 2> {log:q}"
 
 
@@ -33,7 +33,7 @@ def drawn_by(wildcards, input) -> list[str]:
 
 
 rule download:
-    """Download part {wildcards.part} with img2dataset, pictures of {BASE.download.image_size} pixels."""
+    """Download part {wildcards.part} with img2dataset, images of {BASE.download.image_size} pixels."""
     input:
         spec=AT.specs.data("download"),
         upstream=data_receipts("table"),
@@ -52,13 +52,13 @@ rule download:
         drawn_by=drawn_by,
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --table {params.table:q} {params.drawn_by:q} --out {params.outputs:q}"
         " --log {log:q} 2>> {log:q}"
 
 
 rule fingerprints:
-    """Hash bytes and looks of the pictures of part {wildcards.part}."""
+    """Hash bytes and looks of the images of part {wildcards.part}."""
     input:
         spec=AT.specs.data("fingerprints"),
         upstream=data_receipts("download/{part}"),
@@ -75,12 +75,12 @@ rule fingerprints:
         download=AT.download("{part}"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.data.fingerprints --download {params.download:q}"
+        " {PYTHON:q} -m flip.data.fingerprints --download {params.download:q}"
         " --out {params.outputs:q} 2> {log:q}"
 
 
 rule duplicates:
-    """Find pictures that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
+    """Find images that are there twice or in a test set, in bucket {wildcards.bucket} of {BASE.shards.buckets}."""
     input:
         spec=AT.specs.data("duplicates"),
         upstream=data_receipts(
@@ -100,7 +100,7 @@ rule duplicates:
         tests=AT.fingerprints("tests"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
+        " {PYTHON:q} -m flip.data.duplicates --params {FROZEN} --bucket {wildcards.bucket}"
         " --tests {params.tests:q} --fingerprints {params.fingerprints:q}"
         " --out {params.outputs:q} 2> {log:q}"
 
@@ -130,7 +130,7 @@ rule shards:
         duplicates=[AT.duplicates(bucket) for bucket in BUCKETS],
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.shards --params {FROZEN}"
+        " {PYTHON:q} -m flip.data.shards --params {FROZEN}"
         " --download {params.download:q}"
         " --fingerprints {params.fingerprints:q}"
         " --duplicates {params.duplicates:q} --out {params.outputs:q} 2> {log:q}"
@@ -152,7 +152,7 @@ rule manifest:
         shards=[AT.shards_of(part) for part in PARTS],
     shell:
         RECEIPT + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"
-        " {PYTHON} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
+        " {PYTHON:q} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
         " --ledger {params.ledger:q} 2> {log:q}"
 
 
@@ -175,6 +175,6 @@ rule tokenizer:
         sources=outside(BASE.tokenizer.path if BASE.tokenizer.kind == "bert" else None),
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m flip.data.tokenizer --params {FROZEN}"
+        " {PYTHON:q} -m flip.data.tokenizer --params {FROZEN}"
         " --manifest {HERE.manifest} --shards {HERE.shards} --out {params.outputs:q}"
         " 2> {log:q}"

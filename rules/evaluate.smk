@@ -6,7 +6,7 @@
 
 from flip.metrics.names import transferred
 from flip.metrics.sets import TRANSFERS
-from flip.testsets.notes import SHOWN, notes_path
+from flip.formats.notes import SHOWN, notes_path
 
 # Folders of a job, with its wildcards.
 RUN = AT.run("{variant}", "{seed}")
@@ -63,7 +63,7 @@ rule evaluate:
         OFFLINE
         + RECEIPT
         + " --output-dirs {params.output_dirs:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.evaluate --params {params.frozen:q}"
+        " {PYTHON:q} -m flip.evaluate --params {params.frozen:q}"
         " --data {HERE.data} --seed {wildcards.seed} --threads {threads}"
         " --weights {params.weights:q}"
         " --out {params.out:q} 2> {log:q}"
@@ -89,7 +89,7 @@ rule cost:
         params=compared_parameters,
     shell:
         RECEIPT + " --facts {params.outputs:q} --"
-        " {PYTHON} -m flip.train.step_cost --params {params.params:q} --data {HERE.data}"
+        " {PYTHON:q} -m flip.train.step_cost --params {params.params:q} --data {HERE.data}"
         " --threads {JOB.threads} --out {params.outputs:q} 2> {log:q}"
 
 
@@ -117,7 +117,7 @@ rule transfer:
         sources=transfer_sources,
     shell:
         OFFLINE + RECEIPT + " --sources {params.sources:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.transfer --params {params.frozen:q}"
+        " {PYTHON:q} -m flip.transfer --params {params.frozen:q}"
         " --data {HERE.data} --seed {wildcards.seed} --threads {threads}"
         " --weights {params.weights:q}"
         " --out {params.out:q}"

@@ -1,4 +1,4 @@
-# Captions in other languages: training pictures -> each one's caption in one of a variant's languages, with a tokenizer
+# Captions in other languages: training images -> each one's caption in one of a variant's languages, with a tokenizer
 # of them all; and the retrieval set in each.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/languages/, and behind it
 # data/<scale>/languages/{<languages>/, tests/retrieval-<language>/}, intermediate: from the same data they are made again.
@@ -44,7 +44,7 @@ def evaluation_receipts(wildcards) -> list[str]:
 
 
 rule translations:
-    """Say captions in {wildcards.languages}, a language per picture, and make their tokenizer."""
+    """Say captions in {wildcards.languages}, a language per image, and make their tokenizer."""
     input:
         spec=AT.specs.translations("{languages}"),
         upstream=data_receipts("manifest"),
@@ -67,7 +67,7 @@ rule translations:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --facts {params.facts:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --languages {wildcards.languages} --manifest {HERE.manifest}"
         " --shards {HERE.shards} --out {params.out:q} 2> {log:q}"
 
@@ -95,6 +95,6 @@ rule translated_set:
         ).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
-        " {PYTHON} -m {params.module} --params {FROZEN}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --set {params.set:q} --out {params.out:q}"
         " 2> {log:q}"

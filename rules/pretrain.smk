@@ -1,4 +1,4 @@
-# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all pictures once.
+# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all images once.
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
 # receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
@@ -48,7 +48,7 @@ def tower_files(wildcards) -> list[str]:
 
 
 def tower_receipts(wildcards) -> list[str]:
-    """What image features follow from: the pictures, and the training of the variant whose tower it is."""
+    """What image features follow from: the images, and the training of the variant whose tower it is."""
     own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
     file = PROJECT.variants[wildcards.variant].image_tower.file
     return data_receipts("manifest") + [own] * (not file)
@@ -101,13 +101,13 @@ rule preflight:
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),
     shell:
-        "{PYTHON} -m flip.train.preflight --params {HERE.project} --data {HERE.data}"
+        "{PYTHON:q} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
 
 
 rule embed:
-    """Compute what the locked image tower of {wildcards.variant} gives for all training pictures, once."""
+    """Compute what the locked image tower of {wildcards.variant} gives for all training images, once."""
     input:
         spec=AT.specs.features("{variant}"),
         upstream=tower_receipts,
@@ -132,7 +132,7 @@ rule embed:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --facts {params.outputs:q} --intermediate --"
-        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train.precompute_features --params {params.frozen:q}"
         " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
@@ -172,7 +172,7 @@ rule pretrain:
     shell:
         RECEIPT
         + " --sources {params.sources:q} --extra-outputs {params.extra_outputs:q} --facts {params.facts:q} --"
-        " {PYTHON} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train --params {params.frozen:q}"
         " --data {HERE.data} --seed {wildcards.seed} --spec {input.spec:q} {params.begin:q} --threads {params.threads}"

@@ -22,7 +22,7 @@ rule tables:
         out=REPORT,
     shell:
         RECEIPT + " --extra-outputs {params.metrics:q} --"
-        " {PYTHON} -m flip.report.tables --params {HERE.project} --scale {wildcards.scale} --report {wildcards.report}"
+        " {PYTHON:q} -m flip.report.tables --params {HERE.project} --scale {wildcards.scale} --report {wildcards.report}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
         " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
 
@@ -41,6 +41,6 @@ rule page:
         reports=chosen_reports(config, PROJECT),
     shell:
         RECEIPT + " --"
-        " {PYTHON} -m flip.report.whole --params {HERE.project} --scale {wildcards.scale} --reports {params.reports:q}"
+        " {PYTHON:q} -m flip.report.whole --params {HERE.project} --scale {wildcards.scale} --reports {params.reports:q}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
         " --tables {HERE.tables} --out {params.outputs:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-# Test sets, and what no training picture may be equal to or look like.
+# Test sets, and what no training image may be equal to or look like.
 # Needs specs/<scale>/, folders of test sets that params.yaml names and, for public sets, the Hugging Face hub, once.
 # Gives receipts/<scale>/data/{mirror/, tests/, test_fingerprints.json}, and behind them testsets/<name>/<commit>/, which
 # all scales share, data/<scale>/tests/ and, intermediate, data/<scale>/fingerprints/tests.parquet.
@@ -39,7 +39,7 @@ rule mirror_set:
         / "mirror.json",
     shell:
         RECEIPT + " --facts {params.outputs:q} --intermediate --"
-        " {PYTHON} -m flip.testsets.mirror --params {FROZEN}"
+        " {PYTHON:q} -m flip.testsets.mirror --params {FROZEN}"
         " --set {wildcards.set} 2> {log:q}"
 
 
@@ -65,12 +65,12 @@ rule test_sets:
         .module,
     shell:
         RECEIPT + " --sources {params.sources:q} --"
-        " {PYTHON} -m {params.module} --params {FROZEN} --set {wildcards.set}"
+        " {PYTHON:q} -m {params.module} --params {FROZEN} --set {wildcards.set}"
         " --out {params.out:q} 2> {log:q}"
 
 
 rule test_fingerprints:
-    """Hash bytes and looks of all test pictures, and of those that probes are fitted to."""
+    """Hash bytes and looks of all test images, and of those that probes are fitted to."""
     input:
         spec=AT.specs.data("test_fingerprints"),
         upstream=[AT.receipts.test(name) for name in SETS],
@@ -87,4 +87,4 @@ rule test_fingerprints:
         sets=[f"{AT.test(name)}/revision.json" for name in SETS],
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.testsets.fingerprints --tests {params.sets:q} --out {params.outputs:q} 2> {log:q}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from flip.files import write_json
-from flip.testsets.layout import set_hash
+from flip.formats.layout import set_hash
 from tests.conftest import COLOURS
 
 PICTURES = 40

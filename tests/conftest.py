@@ -132,7 +132,7 @@ def trained(change, small_data):
     from flip.config.frozen import merge
     from flip.config.tree import read_tree
     from flip.data.tokenizer import CaptionTokenizer
-    from flip.model.two_towers import TwoTowers
+    from flip.losses import build_towers
 
     variants = read_tree("params.yaml")["variants"]
 
@@ -142,7 +142,7 @@ def trained(change, small_data):
         )
         tokenizer = CaptionTokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(0)
-        model = TwoTowers(params, tokenizer.vocabulary).eval()
+        model = build_towers(params, tokenizer.vocabulary).eval()
         for parameter in model.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
         return model, tokenizer

@@ -74,13 +74,22 @@ def shrink(tree):
     """params.yaml with a world, a model and a list of variants that train in seconds."""
     world = tree["base"]["world"]
     world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
-    world["tests"] = {"coarse": 32, "fine": 128, "shifted": 16, "retrieval": 12, "pointing": 16, "entailment": 32}
-    world["probe"] = {"coarse": 32, "fine": 256, "entailment": 64}
+    world["tests"] = {
+        "coarse": 32,
+        "fine": 128,
+        "validation": 128,
+        "shifted": 16,
+        "retrieval": 12,
+        "pointing": 16,
+        "entailment": 32,
+    }
+    world["probe"] = {"coarse": 32, "fine": 256, "validation": 128, "entailment": 64}
     tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200
     tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
     tree["scales"]["tiny"] |= {
+        "sweep": {},
         "train": {"batch": 16, "base_lr": 0.01, "epochs": 2.0, "warmup_samples": 50},
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],

@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
+from flip.plan import preflight
 from flip.train import loggers as module
-from flip.train import preflight
 from flip.train.checkpoint import Checkpoints
 from flip.train.loggers import TENSORBOARD, WANDB, board, scalars
 from flip.train.loop import Trainer, train

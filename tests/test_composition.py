@@ -11,10 +11,12 @@ import pytest
 import simplejpeg
 import torch
 
+from flip.config.kinds.composition import Pair, counted, samples
 from flip.evaluate.kinds.composition import outcomes, preference
 from flip.files import read_json
+from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.metrics.names import Metric
-from flip.model.two_towers import TwoTowers
 from flip.synthetic import testsets
 from flip.synthetic.composition import (
     CHANGES,
@@ -27,12 +29,10 @@ from flip.synthetic.composition import (
 )
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets.contents import add
-from flip.testsets.kinds.composition import Pair, counted, samples
 from flip.testsets.revision import revision
 from tests.conftest import SMALL
 
-STAR = Thing("star", "red", "plain", 0.4, -0.25, -0.25, 0.0)
+STAR = Thing("star", "red", "usual", 0.4, -0.25, -0.25, 0.0)
 BALL = replace(STAR, shape="ball", colour="blue", x=0.25)
 KEY = replace(STAR, shape="key", colour="pink", x=0.25, y=0.25)
 GROUP = Scene((STAR, KEY, BALL), None, "grass", 96, 96, "look")
@@ -137,7 +137,7 @@ def public(folder, text, picture=True):
 def test_a_public_set_is_checked(tmp_path):
     good = public(tmp_path / "good", "add-attribute\ta dog\ta red dog\nadd-attribute\ta cat\ta red cat\n")
     assert revision(good, "composition", "x")["pairs"] == {"add-attribute": 2}
-    wants = "needs a picture and a .txt of one line per pair: kind, right caption and wrong caption"
+    wants = "needs an image and a .txt of one line per pair: kind, right caption and wrong caption"
     faults = {"two": "swap\ta dog", "none": "", "empty": "swap\ta dog\t "}
     for name, text in faults.items():
         with pytest.raises(ValueError, match=wants):
@@ -187,7 +187,7 @@ def test_an_oracle_scores_100_and_its_opposite_0(folder, change):
 def test_a_random_model_scores_chance(folder, change):
     """Of 300 pairs in all, half are right, within 4.5 standard deviations; swaps of a bag of words are ties."""
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL | {"model": {**SMALL["model"], "tokens": 32}}), 50).eval()
+    model = build_towers(change("clip", SMALL | {"model": {**SMALL["model"], "tokens": 32}}), 50).eval()
     vocabulary = {}
 
     def tokenize(texts):

@@ -6,8 +6,8 @@ import json
 import pytest
 from PIL import Image
 
-from flip.testsets.contents import contents
-from flip.testsets.kinds import LEARNED
+from flip.config.kinds import LEARNED
+from flip.formats.contents import contents
 from flip.transfer import convert as module
 from flip.transfer.convert import convert, main
 

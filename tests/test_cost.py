@@ -7,9 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flip.config.resolve import read_project
 from flip.files import read_json
-from flip.model.two_towers import TwoTowers
-from flip.plan.counts import FREE
+from flip.losses import build_towers
 from flip.train.step_cost import Step, measure
+from flip.train.work import FREE
 from tests.conftest import SMALL
 
 
@@ -21,7 +21,7 @@ def encoder_flops(tower, slots):
 def counted(params, kept):
     """FLOPs of the vision tower for one picture, forward, without doing the work."""
     with torch.device("meta"):
-        model = TwoTowers(params, 100)
+        model = build_towers(params, 100)
         side = params.model.image
         images, keep = torch.zeros(1, side, side, 3, dtype=torch.uint8), torch.zeros(1, kept, dtype=torch.int64)
         with FlopCounterMode(display=False) as counter:

@@ -4,13 +4,13 @@ runs that are others and calls that come again do no harm; the training's end is
 import pandas as pd
 import pytest
 
-from flip.evaluate.curve import Curve, main, read_state
 from flip.evaluate.inputs import new_model
 from flip.evaluate.kinds.classification import measure
 from flip.evaluate.trial import Trial
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
 from flip.provenance.layout import find
+from flip.report.curve import Curve, main, read_state
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import log_csv
 from tests.looked_at import small, write_folder, write_params
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def folder(tmp_path, small_data, monkeypatch):
     write_folder(tmp_path, small_data)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.nice", lambda _: None)  # for good, in the test's own process
     return tmp_path
 
 
@@ -117,7 +116,7 @@ def test_following_ends_with_the_training(folder, change, monkeypatch):
     training = Training(folder, small(change, "clip"))
     training.advance(2)
     looks = iter([lambda: training.advance(2), training.end])
-    monkeypatch.setattr("flip.evaluate.curve.time.sleep", lambda _: next(looks)())
+    monkeypatch.setattr("flip.report.curve.time.sleep", lambda _: next(looks)())
     main(["clip", "--follow"])
     frame = pd.read_csv(folder / "curves" / "tiny" / "clip" / "seed-0" / "curve.csv")
     assert frame.samples.tolist() == [16, 32]
@@ -129,7 +128,7 @@ def test_a_checkpoint_that_vanishes_is_passed_over(folder, change, monkeypatch):
     training.advance(2)
     training.advance(2)
     gone = training.checkpoints.paths()[0].name
-    monkeypatch.setattr("flip.evaluate.curve.read_state", lambda path: None if path.name == gone else read_state(path))
+    monkeypatch.setattr("flip.report.curve.read_state", lambda path: None if path.name == gone else read_state(path))
     assert curve(folder).samples.tolist() == [16]
 
 

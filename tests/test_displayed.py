@@ -17,11 +17,11 @@ from flip.config.schema import Shards
 from flip.data import download, fingerprints, shards, table
 from flip.data.fingerprints import read
 from flip.data.shard import Shard
-from flip.data.tar_members import members
 from flip.data.token_cache import Tokens, words
 from flip.data.tokenizer import CaptionTokenizer, build
 from flip.data.translate import translated
 from flip.files import read_json, write_json
+from flip.formats.tar_members import members
 from tests.images import UNTURNED, encoded, pattern, png, png16, turned
 
 GREY = pattern(1)[:, :, 0]

@@ -18,7 +18,7 @@ from flip.evaluate.distinct import TEXTS, Firsts, encode_texts, exact, firsts
 from flip.evaluate.encoders import Full
 from flip.evaluate.features import compute
 from flip.evaluate.kinds.composition import preference
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 
 PICTURES, WORDS = 60, 6
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -36,7 +36,7 @@ def tokenize(texts):
 def build():
     """A model of random weights, wide enough for products whose last bits differ with their place."""
     torch.manual_seed(0)
-    return TwoTowers(read_project("params.yaml", "tiny").resolve("clip"), 32).eval()
+    return build_towers(read_project("params.yaml", "tiny").resolve("clip"), 32).eval()
 
 
 def captioned(side):

@@ -21,8 +21,8 @@ from flip.config.frozen import dump, merge
 from flip.config.schema import Params, Shards
 from flip.data import download, duplicates, fingerprints, manifest, samples, shards, table
 from flip.data.pairs import NAME
-from flip.data.tar_members import members
 from flip.files import read_json
+from flip.formats.tar_members import members
 from flip.synthetic import download as from_world
 from flip.synthetic import world
 from flip.synthetic.server import serving

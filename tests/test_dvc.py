@@ -67,18 +67,11 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
     assert Path(page).read_text().count("<img") == 2
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "expected"),
-    [
-        ("params.yaml", "resamples: 200", "resamples: 300", {"tables"}),
-        ("flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ", {"tables"}),
-    ],
-)
-def test_a_change_of_a_base_value_or_a_source_file(work, file, old, new, expected):
-    edit(work, file, old, new)
+def test_a_change_of_a_source_file_remakes_what_it_makes(work):
+    edit(work, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
     said = dvc(work, "repro")
     assert stages(said) == ["specs", "tables@ablations"]
-    assert set(ran(said)) & WORK == expected
+    assert set(ran(said)) & WORK == {"tables"}
     is_up_to_date(work)
 
 
@@ -140,10 +133,12 @@ def test_a_pulled_file_that_is_not_what_was_recorded_is_named(clone, name):
         assert f"not what their receipts say: {name}" in snakemake(clone, "-n", check=False)
 
 
-def test_a_branch_switch_and_back_runs_nothing(work):
+def test_a_change_of_a_base_value_remakes_the_tables_and_a_branch_switch_and_back_runs_nothing(work):
     call(work, "git", "checkout", "--quiet", "-b", "other")
     edit(work, "params.yaml", "resamples: 200", "resamples: 300")
-    dvc(work, "repro")
+    said = dvc(work, "repro")
+    assert stages(said) == ["specs", "tables@ablations"]
+    assert set(ran(said)) & WORK == {"tables"}
     commit(work)
     call(work, "git", "checkout", "--quiet", "main")
     dvc(work, "checkout")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from flip.config.kinds.entailment import texts
 from flip.evaluate.kinds import entailment as task
 from flip.files import read_json
-from flip.model.two_towers import TwoTowers
+from flip.formats.layout import tars
+from flip.losses import build_towers
 from flip.synthetic import testsets
 from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, told, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets.kinds.entailment import texts
-from flip.testsets.layout import tars
 from flip.testsets.reader import read_set
 from tests.conftest import SMALL
 
@@ -26,7 +26,7 @@ from tests.conftest import SMALL
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning", r"ignore:WebDataset:UserWarning"
 )
-STAR = Thing("star", "red", "plain", 0.5, 0.0, 0.0, 0.0)
+STAR = Thing("star", "red", "usual", 0.5, 0.0, 0.0, 0.0)
 BALL = replace(STAR, shape="ball", colour="blue", x=0.5)
 SCENE = Scene((STAR, BALL), "left of", "grass", 96, 96, "look")
 
@@ -106,12 +106,12 @@ def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
 def test_a_picture_without_a_statement_is_named(folder, tmp_path):
     import tarfile
 
-    from flip.testsets.contents import add
+    from flip.formats.contents import add
 
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         add(tar, "000000.jpg", b"1")
         add(tar, "000000.txt", b"a red star")
-    with pytest.raises(ValueError, match=r"000000.txt has 1 lines; it needs two, a caption of the picture and"):
+    with pytest.raises(ValueError, match=r"000000.txt has 1 lines; it needs two, a caption of the image and"):
         texts([tmp_path / "0.tar"])
 
 
@@ -155,7 +155,7 @@ def test_an_oracle_scores_100(folder, change):
 )
 def test_a_model_has_the_tasks_that_its_towers_allow(change, folder, variant, tasks):
     torch.manual_seed(0)
-    model = TwoTowers(change(variant, SMALL), 50).eval()
+    model = build_towers(change(variant, SMALL), 50).eval()
     tokenize = lambda words: torch.randint(0, 50, (len(words), 8), generator=torch.Generator().manual_seed(0))  # noqa: E731
     assert task.outcomes(model, tokenize, folder, loaders(folder), "cpu").keys() == tasks
 

@@ -18,10 +18,10 @@ from flip.evaluate.__main__ import evaluate, main
 from flip.evaluate.encoders import Cached, Ensemble, Full, Masked
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
+from flip.losses import build_towers
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import number
 from flip.model.text import PAD
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.synthetic import testsets
 from flip.testsets.cache import decoded
@@ -90,7 +90,7 @@ def test_retrieval_equals_clip_benchmark(change):
     from clip_benchmark.metrics.zeroshot_retrieval import evaluate
 
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL), 80).eval()
+    model = build_towers(change("clip", SMALL), 80).eval()
     images = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8)
     captions = [[str(2 * item), str(2 * item + 1)] for item in range(40)]
     loader = [(images[start : start + 16], captions[start : start + 16]) for start in range(0, 40, 16)]
@@ -107,7 +107,7 @@ def test_retrieval_equals_clip_benchmark(change):
 def test_the_head_is_clip_benchmarks(change, texts):
     """Prompts of one class or of several at a time; some of equal words, some of other lengths."""
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL), 32).eval()
+    model = build_towers(change("clip", SMALL), 32).eval()
 
     def tokenize(prompts):
         ids = torch.full((len(prompts), 8), PAD)
@@ -123,7 +123,7 @@ def test_the_head_is_clip_benchmarks(change, texts):
 
 
 def test_masked_inference_is_training_masking_and_the_ensemble_covers_all(change):
-    model = TwoTowers(change("flip-75", SMALL), 4)
+    model = build_towers(change("flip-75", SMALL), 4)
     images = torch.randint(0, 256, (6, 16, 16, 3)).byte()
     masked = Masked(model, seed=3)
     features = torch.cat([masked.encode_image(part) for part in images.split(4)])
@@ -148,7 +148,7 @@ def run(params, data, folder):
     write_atomic(folder / "params.yaml", dump(params))
     torch.manual_seed(0)
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
-    save_weights(folder / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
+    save_weights(folder / "w.safetensors", build_towers(params, vocabulary).state_dict())
     words = ["--params", folder / "params.yaml", "--data", data, "--weights", folder / "w.safetensors", "--seed", 0]
     main([str(word) for word in [*words, "--out", folder / "out"]])
     return read_json(folder / "out" / "metrics.json"), np.load(folder / "out" / "outcomes.npz")
@@ -208,7 +208,7 @@ def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data
 
 def test_the_tower_sees_each_picture_once(parameters, data):
     seen = []
-    model = TwoTowers(parameters("clip", ["fine"]), 4).eval()
+    model = build_towers(parameters("clip", ["fine"]), 4).eval()
     model.vision.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     evaluate(model, lambda texts: torch.zeros(len(texts), 1).long(), data, 0, "cpu")
     assert sum(seen) == 3 * PICTURES + 60 + POINTED
@@ -217,7 +217,7 @@ def test_the_tower_sees_each_picture_once(parameters, data):
 @pytest.mark.parametrize("variant", ["clip", "siglip"])
 def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets, variant):
     torch.manual_seed(0)
-    model = TwoTowers(change(variant, SMALL), 4).eval()
+    model = build_towers(change(variant, SMALL), 4).eval()
     tokenize = lambda texts: first_colour(texts)[:, None].expand(-1, 8)  # noqa: E731
     loader, (classes, templates) = read_set(sets["classes"], 16, 16), prompts(sets["classes"])
     weights = benchmark.zero_shot_classifier(Full(model), tokenize, classes, templates, "cpu", amp=False)

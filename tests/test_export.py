@@ -21,7 +21,7 @@ from flip.export.check import example_image
 from flip.export.formats import choose, quiet, targets
 from flip.export.imports import convert_checkpoint
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import save_weights
 from flip.provenance.receipt import save
 from flip.testsets.reader import to_square
@@ -104,7 +104,9 @@ def test_there_and_back(case, trained, tmp_path, project):
     assert one.image_only or params.form.text == model.params.form.text
     assert one.image_only or params.captions == model.params.captions
     stored = load_file(tmp_path / "back" / "weights.safetensors")
-    again = TwoTowers(params, len(stored.get("text.embed.weight", "0"))).eval()  # a token more where words were hidden
+    again = build_towers(
+        params, len(stored.get("text.embed.weight", "0"))
+    ).eval()  # a token more where words were hidden
     again.load_state_dict(stored, strict=not one.image_only)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     ids = torch.from_numpy(tokenizer(["red picture 1", "blue"]))
@@ -123,7 +125,7 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
     params = change("clip-form", delta)
     write_json(tmp_path / "tokenizer.json", build(params, iter(())))
     tokenizer = CaptionTokenizer(tmp_path / "tokenizer.json", 20, params.captions)
-    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    model = build_towers(params, tokenizer.vocabulary).eval()
     command.export(model, tokenizer, choose(name, params), tmp_path / "there")
     assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
     convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)

@@ -16,11 +16,10 @@ from flip.config.resolve import Project
 from flip.config.schema import Captions
 from flip.export.names import exported
 from flip.export.transformers_flava import FlavaPretraining
-from flip.losses import Setting, named_losses, objectives
+from flip.losses import Setting, build_towers, named_losses, objectives
 from flip.losses.flava import FlavaObjective
 from flip.model.block_masks import block_masks, word_masks
 from flip.model.text import PAD
-from flip.model.two_towers import TwoTowers
 from tests.conftest import SMALL
 from tests.test_forms import pixels
 from tests.test_model import MODEL, VOCABULARY, build, pictures
@@ -248,12 +247,12 @@ def test_losses_start_at_chance(change, small_data):
 
 def test_nothing_is_built_that_no_loss_reads(system):
     plain, full = system(), system(**dict.fromkeys(LOSSES, 1.0))
-    assert not TwoTowers(plain, VOCABULARY).passes
+    assert not build_towers(plain, VOCABULARY).passes
     assert len(objectives(Setting(plain))) == 1
-    assert TwoTowers(system(mim=1.0), VOCABULARY).passes["flava"].multimodal is None
-    one = set(TwoTowers(system(mmm_text=1.0), VOCABULARY).passes["flava"].heads)
+    assert build_towers(system(mim=1.0), VOCABULARY).passes["flava"].multimodal is None
+    one = set(build_towers(system(mmm_text=1.0), VOCABULARY).passes["flava"].heads)
     assert one == {"mmm_text"}
-    assert set(TwoTowers(full, VOCABULARY).passes["flava"].heads) == set(LOSSES)
+    assert set(build_towers(full, VOCABULARY).passes["flava"].heads) == set(LOSSES)
 
 
 def test_flava_learns_in_bfloat16(change, small_data):

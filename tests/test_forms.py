@@ -10,12 +10,11 @@ from flip.config.resolve import read_project
 from flip.config.schema import Tower, VisionForm
 from flip.config.tree import read_tree
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
-from flip.losses import Setting, named_losses, objectives
+from flip.losses import Setting, build_towers, named_losses, objectives
 from flip.model.masking import mask_patches
 from flip.model.packing import PackedBatch, split_rows
 from flip.model.text import PAD
 from flip.model.transformer import Transformer
-from flip.model.two_towers import TwoTowers
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
 from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures
@@ -171,7 +170,7 @@ def test_attention_pooling_equals_timm(change, activation):
 
 def test_siglip_starts_as_the_paper_says(change):
     """t' = log 10, b = -10 (section 3.2), the scale not clipped; 'matched' is the prior's log 1 / (n - 1)."""
-    model = TwoTowers(change("clip", SIGLIP), VOCABULARY)
+    model = build_towers(change("clip", SIGLIP), VOCABULARY)
     assert model.log_scale.item() == pytest.approx(math.log(10))
     assert model.logit_bias.item() == -10
     model.log_scale.data.fill_(math.log(1e3))
@@ -179,11 +178,11 @@ def test_siglip_starts_as_the_paper_says(change):
     matched = change("clip", {**SIGLIP, "sigmoid": {"weight": 1.0, "bias": "matched"}})
     assert [round(matched.sigmoid.initial_bias(n), 2) for n in (256, 4096, 32768)] == [-5.54, -8.32, -10.40]
     free = change("clip", {**SIGLIP, "sigmoid": {"weight": 1.0, "bias": None}})
-    assert TwoTowers(free, VOCABULARY).logit_bias is None
+    assert build_towers(free, VOCABULARY).logit_bias is None
 
 
 def test_nothing_is_built_that_is_not_used(change):
-    flip, clip, siglip = (TwoTowers(change("clip", one), VOCABULARY) for one in ({"model": SIZE}, CLIP, SIGLIP))
+    flip, clip, siglip = (build_towers(change("clip", one), VOCABULARY) for one in ({"model": SIZE}, CLIP, SIGLIP))
     names = [set(model.state_dict()) for model in (flip, clip, siglip)]
     new = {name for one in names[1:] for name in one} - names[0]
     assert {name for name in new if "attention_pooling" not in name} == {
@@ -208,7 +207,7 @@ def test_the_class_token_always_stays(change):
 @pytest.mark.parametrize("system", [CLIP, SIGLIP, {"model": SIZE, "form": {"vision": {"pooling": "max"}}}])
 def test_every_form_is_masked_and_reconstructed(change, system):
     """Each parameter gets a gradient where patches are removed and predicted."""
-    model = TwoTowers(change("flip-75-mae", {**system, "masking": {"image": 0.75}}), VOCABULARY)
+    model = build_towers(change("flip-75-mae", {**system, "masking": {"image": 0.75}}), VOCABULARY)
     data = batch()
     sum(named_losses(objectives(Setting(model.params)), data, model(data, 0)).values()).backward()
     for name, parameter in model.named_parameters():

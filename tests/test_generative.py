@@ -8,13 +8,12 @@ import torch
 
 from flip.config.faults import ParameterError
 from flip.data.batch_types import PAD
-from flip.losses import Setting, named_losses, objectives
+from flip.losses import Setting, build_towers, named_losses, objectives
 from flip.losses.generative import GenerativeObjective
 from flip.losses.reconstruction import ReconstructionObjective
 from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.transformer import Transformer
-from flip.model.two_towers import TwoTowers
 from tests.test_model import MODEL, VOCABULARY, build, captions, pictures
 
 HEAD = {"layers": 2, "width": 32, "heads": 2, "pixels": 0.7, "words": 0.3}
@@ -211,13 +210,13 @@ def names(model):
 
 
 def test_only_what_a_loss_needs_is_built(change):
-    assert len(TwoTowers(change("clip", {"pixels": 0.0, "words": 0.0}), VOCABULARY).passes) == 0
-    shared = TwoTowers(change("m3ae"), VOCABULARY)
+    assert len(build_towers(change("clip", {"pixels": 0.0, "words": 0.0}), VOCABULARY).passes) == 0
+    shared = build_towers(change("m3ae"), VOCABULARY)
     assert {name.split(".")[0] for name in names(shared)} == {"vision", "passes"}
     assert sum(isinstance(one, Transformer) for one in shared.modules()) == 2  # encoder and decoder
     for without, gone in (("words", "passes.generative.words"), ("pixels", "passes.generative.pixels")):
         for variant in SYSTEMS:
-            both, one = (TwoTowers(change(variant, delta), VOCABULARY) for delta in ({}, {without: 0.0}))
+            both, one = (build_towers(change(variant, delta), VOCABULARY) for delta in ({}, {without: 0.0}))
             missing = names(both) - names(one)
             assert missing == {f"{gone}.weight", f"{gone}.bias"}
             assert [*named_losses(objectives(Setting(one.params)), batch(), one(batch(), 0))][-1] != without

@@ -13,15 +13,15 @@ import simplejpeg
 import torch
 from PIL import Image, ImageOps
 
+from flip.config.kinds import pointing as boxes
 from flip.config.schema import Compact
 from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
-from flip.data.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
-from flip.report.samples import example
+from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
+from flip.report.images import example
 from flip.show.viewer import Viewer
 from flip.testsets import cache as squares
-from flip.testsets.kinds import pointing as boxes
 from flip.testsets.reader import examples, read_set, to_square
 from flip.transfer.splits import folder_batches
 from tests.images import UNTURNED, encoded, pattern, png, png16, shorts, turned

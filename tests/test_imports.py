@@ -22,7 +22,7 @@ from flip.export.imports import adopt, convert, convert_checkpoint
 from flip.export.imports import main as import_main
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import load_weights
 from tests.conftest import SMALL
 from tests.test_evaluate import write_set
@@ -42,7 +42,7 @@ def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
     params = load(tmp_path / "back" / "params.yaml")
     assert params.form.vision.mean == (0.48, 0.46, 0.41)
     tokenizer = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
-    again = TwoTowers(params, tokenizer.vocabulary)
+    again = build_towers(params, tokenizer.vocabulary)
     load_weights(tmp_path / "back" / "weights.safetensors", again)
     command.export(again, tokenizer, one, tmp_path / "second")
     name = "open_clip_model.safetensors"

@@ -467,7 +467,7 @@ def test_rows_that_read_english_alone_say_so(project, tmp_path):
         write_json(folder / "metrics.json", facts)
         np.savez(folder / "outcomes.npz", **found)
     (table,) = Builder(read_results(part, data, results, receipts, cost)).tables()
-    cells = {row.variant: {str(cell.metric): cell for cell in row.cells} for row in table.rows}
+    cells = {row.variant: {str(cell.metric): cell for cell in row.metrics} for row in table.rows}
     german = {name: one["retrieval-de-image-r1"] for name, one in cells.items()}
     assert german["siglip-whole"].missing == "captions in en alone"
     assert german["siglip-whole"].value is None

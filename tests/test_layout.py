@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
+from flip.config.kinds import LEARNED, composition, entailment
+from flip.config.kinds import pointing as boxes
 from flip.evaluate import zeroshot
-from flip.testsets import layout
-from flip.testsets.kinds import LEARNED, composition, entailment
-from flip.testsets.kinds import pointing as boxes
+from flip.formats import layout
 from flip.testsets.reader import prompts, read_set
 from flip.testsets.revision import revision
 from tests.layouts import CLASSES, captioned, classified, photo, write

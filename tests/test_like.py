@@ -1,5 +1,7 @@
 """`like: NAME` takes what NAME says, with the keys beside it over that; a report is read from its file."""
 
+import re
+
 import pytest
 import yaml
 from ruamel.yaml import YAML
@@ -138,6 +140,34 @@ def test_a_report_is_one_file(tmp_path):
     assert project.tradeoff.report == project.tables["t"].report == "mine"
     (tmp_path / "params.yaml").write_text(to_yaml(project.tree))
     assert read_project(tmp_path / "params.yaml").tree == project.tree
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tables": {"t": {"metrics": ["fien"]}}}, "mine.yaml, tables.t.metrics: metric 'fien': of none"),
+        ({"tables": {"t": {"variants": ["clip", "flop"]}}}, "mine.yaml, tables.t.variants: unknown variant 'flop'"),
+        ({"tables": {"t": {"metric": []}}}, "mine.yaml, tables.t: metric: unknown key"),
+        ({"tables": {"t": {"like": "u"}}}, "mine.yaml, tables.t.like: unknown table 'u'"),
+        ({"tables": 5}, "mine.yaml, tables: no mapping of names to tables"),
+        ({"tradeoff": {"metric": "fine", "curves": {"x": ["flop"]}}}, "mine.yaml, tradeoff.curves.x: unknown variant"),
+        ({"questions": "Q"}, "mine.yaml: questions: unknown key; did you mean 'question'"),
+        ({"tables": {}}, "mine.yaml: no table names it"),
+    ],
+)
+def test_a_fault_of_a_report_names_the_file_that_it_stands_in(tmp_path, changes, message):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["reports"] = {one: str(ROOT / file) for one, file in tree["reports"].items()} | {"mine": "mine.yaml"}
+    (tmp_path / "params.yaml").write_text(to_yaml(tree))
+    table = {"title": "T", "variants": ["clip", "flip-50"], "metrics": ["fine"]}
+    report = {"title": "Mine", "question": "Which?", "about": "Two of them.", "tables": {"t": table}}
+    changed = report | changes if changes.get("tables") == {} else merge(report, changes)
+    (tmp_path / "mine.yaml").write_text(to_yaml(changed))
+    if "tradeoff" in changes:
+        del tree["reports"]["ablations"]
+        (tmp_path / "params.yaml").write_text(to_yaml(tree))
+    with pytest.raises(ParameterError, match=f"(^|  ){re.escape(message)}"):
+        read_project(tmp_path / "params.yaml").check()
 
 
 @pytest.mark.parametrize(

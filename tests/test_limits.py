@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
-from flip.config import consistency
+from flip.config import consistency, roles
 from flip.config.faults import SHOWN, ParameterError, check
 from flip.config.frozen import to_yaml
 from flip.config.resolve import Project, read_project
@@ -20,7 +20,6 @@ from flip.config.sections.types import Section
 from flip.evaluate import retrieval
 from flip.metrics import sets as set_names
 from flip.synthetic import composition, questions, shifts
-from flip.testsets import roles as tasks
 from tests.test_params import broken
 
 SMALL = {"embedding": 8, "tokens": 9} | {side: {"layers": 1, "width": 8, "heads": 1} for side in ("vision", "text")}
@@ -271,18 +270,18 @@ def test_no_set_has_the_name_of_a_metric(project, role):
 
 
 def test_a_folder_has_the_metrics_of_what_it_is_for(tmp_path):
-    assert tasks.TestSet("mine", str(tmp_path / "absent")).has("-image-r1")  # nobody can tell yet
+    assert roles.TestSet("mine", str(tmp_path / "absent")).has("-image-r1")  # nobody can tell yet
     (tmp_path / "dataset_type.txt").write_text("retrieval\n")
-    mine = tasks.TestSet("mine", str(tmp_path))
+    mine = roles.TestSet("mine", str(tmp_path))
     assert mine.has("-image-r1")
     assert not mine.has("-probe")
-    assert tasks.TestSet("voc", "testsets/wds_voc2007_multilabel").kind == "multilabel"
+    assert roles.TestSet("voc", "testsets/wds_voc2007_multilabel").kind == "multilabel"
     (tmp_path / "dataset_type.txt").write_text("composition\n")
-    assert tasks.TestSet("sugar", str(tmp_path)).has("-replace-att")  # it has pairs of its own kinds
-    assert not tasks.TestSet("composition", "world").has("-replace-att")
-    assert tasks.TestSet("nocaps", str(tmp_path)).has("-in-domain-cider")
-    assert not tasks.TestSet("nocaps", str(tmp_path)).has("-in-domain-cidre")
-    assert not tasks.TestSet("vqa", str(tmp_path)).has("-colour")  # its questions are of no kind
+    assert roles.TestSet("sugar", str(tmp_path)).has("-replace-att")  # it has pairs of its own kinds
+    assert not roles.TestSet("composition", "world").has("-replace-att")
+    assert roles.TestSet("nocaps", str(tmp_path)).has("-in-domain-cider")
+    assert not roles.TestSet("nocaps", str(tmp_path)).has("-in-domain-cidre")
+    assert not roles.TestSet("vqa", str(tmp_path)).has("-colour")  # its questions are of no kind
 
 
 def test_a_folder_for_nothing_that_is_measured_is_named(project, tmp_path):
@@ -349,8 +348,8 @@ def test_many_faults_are_counted(project):
         ["flip.report.trace", "a", "../x", "fine"],
         ["flip.report.trace", "../a", "clip", "fine"],
         ["flip.show", "../x", "text"],
-        ["flip.evaluate.curve", "../x"],
-        ["flip.evaluate.curve", "--", "--help"],
+        ["flip.report.curve", "../x"],
+        ["flip.report.curve", "--", "--help"],
         ["flip.export", "--variant", "../x", "--format", "timm", "--out", "nowhere"],
         ["flip.export", "--variant=", "--format", "timm", "--out", "nowhere"],
         ["flip.export.imports", "--variant", "../x", "--format", "timm", "--source", "nowhere", "--out", "nowhere"],
@@ -359,7 +358,7 @@ def test_many_faults_are_counted(project):
 def test_commands_take_no_path_for_a_variant(words, capsys):
     module = (
         words[0]
-        if words[0] in ("flip.report.trace", "flip.evaluate.curve", "flip.export.imports")
+        if words[0] in ("flip.report.trace", "flip.report.curve", "flip.export.imports")
         else f"{words[0]}.__main__"
     )
     with pytest.raises(SystemExit) as ended:

@@ -15,7 +15,7 @@ from flip.config.frozen import dump
 from flip.data.feature_cache import FACTS, FeatureCache, features_path
 from flip.data.shard import read_index
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import load_weights, save_weights
 from flip.report.costs import cost
 from flip.train import __main__ as pretrain
@@ -168,7 +168,7 @@ def test_the_command_trains_to_whole_weights(change, data, tower, features):
     words += ["--features", features, "--checkpoints", out / "checkpoints"]
     pretrain.main([str(word) for word in words])
     vocabulary = parts(params, data)[0].captions.tokens.tokenizer.vocabulary
-    load_weights(out / "weights.safetensors", TwoTowers(params, vocabulary))
+    load_weights(out / "weights.safetensors", build_towers(params, vocabulary))
     theirs = load_file(tower)
     for name, weight in load_file(out / "weights.safetensors").items():
         assert torch.equal(weight, theirs[name]) == name.startswith(("vision.", "image_projection.")), name

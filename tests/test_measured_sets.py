@@ -14,21 +14,22 @@ import torch.nn.functional as F
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.config.frozen import merge
+from flip.config.kinds.classification import every_class
+from flip.config.kinds.multilabel import KIND
 from flip.config.resolve import Project, read_project
 from flip.evaluate import probe, zeroshot
 from flip.evaluate.features import compute
 from flip.files import read_json, write_atomic
+from flip.formats import layout
+from flip.losses import build_towers
 from flip.metrics import scoring
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
-from flip.model.two_towers import TwoTowers
 from flip.report import tables
 from flip.report.cells import Builder
-from flip.report.results import Run, read_results
-from flip.testsets import layout
+from flip.report.results import read_results
+from flip.report.runs import Run
 from flip.testsets.cache import decoded
-from flip.testsets.kinds.classification import every_class
-from flip.testsets.kinds.multilabel import KIND
 from flip.testsets.reader import prompts, read_set
 from flip.testsets.revision import record, revision, training
 from flip.transfer import finetuning
@@ -177,7 +178,7 @@ def taught(several, tmp_path):
 def test_several_labels_are_probed_and_fine_tuned_by_their_measure(taught, change):
     torch.manual_seed(0)
     params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 60, "augmentation": WHOLE}}}))
-    model, side = TwoTowers(params, 4).eval(), params.model.image
+    model, side = build_towers(params, 4).eval(), params.model.image
     training, test = (read_set(taught, side, 16, split) for split in ("train", "test"))
     found = {
         "probe": probe.outcomes(compute(model, training, "cpu"), compute(model, test, "cpu"), "map-11"),
@@ -199,7 +200,7 @@ def test_a_training_split_of_several_labels_is_looked_at(taught):
 
 
 def test_what_a_set_of_several_labels_does_not_have_is_named(several):
-    said = "measures.voc: .* not for pictures with several labels; choose map, map-11"
+    said = "measures.voc: .* not for images with several labels; choose map, map-11"
     with pytest.raises(ValueError, match=said):
         revision(several, "voc", "x", False, "accuracy")
 
@@ -241,7 +242,7 @@ def test_labels_that_are_none_are_named(several, tmp_path):
 
 
 def test_a_class_without_a_picture_has_no_average_precision():
-    with pytest.raises(ValueError, match="no picture has 'b'"):
+    with pytest.raises(ValueError, match="no image has 'b'"):
         every_class("set", ["a", "b"], np.array([[1, 0]]))
 
 
@@ -270,8 +271,8 @@ def test_a_report_reads_what_a_measure_keeps(run):
 
 
 def test_too_few_pictures_for_an_interval_are_named(run):
-    assert run("auc", 100, np.arange(100) == 7, least=1).missing(OWN) == "1 pictures of own in a class, fewer than 10"
-    assert run("mean-per-class", 6, np.arange(6) % 2).missing(OWN) == "6 pictures of own, fewer than 10"
+    assert run("auc", 100, np.arange(100) == 7, least=1).missing(OWN) == "1 images of own in a class, fewer than 10"
+    assert run("mean-per-class", 6, np.arange(6) % 2).missing(OWN) == "6 images of own, fewer than 10"
 
 
 def test_outcomes_that_do_not_give_the_number_are_refused(run, tmp_path):
@@ -328,11 +329,11 @@ def test_flips_table_4_has_the_papers_values_and_names_the_sets_that_are_missing
     add_set(folders[1], "voc2007", 200)
     add_set(folders[1], "cifar10", 200)
     found = Builder(read_results(project, *folders)).table("zero-shot")
-    assert [[(str(cell.metric), cell.paper) for cell in row.cells] for row in found.rows] == [
+    assert [[(str(cell.metric), cell.paper) for cell in row.metrics] for row in found.rows] == [
         [("cifar10", 96.0), ("voc2007", 81.1)],
         [("cifar10", 97.2), ("voc2007", 83.1)],
     ]
-    assert all(cell.low < cell.value < cell.high for row in found.rows for cell in row.cells)
+    assert all(cell.low < cell.value < cell.high for row in found.rows for cell in row.metrics)
     said = [note.split(":")[0] for note in found.notes if "is not measured" in note]
     assert sorted(said) == sorted(f"{name} is not measured" for name in absent)
     assert "- birdsnap is not measured: evaluate.sets.birdsnap is null at this scale." in tables.markdown(found)
@@ -345,12 +346,12 @@ def test_a_tables_cell_has_an_interval_and_says_its_measure(measured):
     assert flip.difference_low <= flip.difference <= flip.difference_high
     tables.write(results, out)
     text = (out / "index.html").read_text()
-    assert "200 pictures, 5 classes, 11-point mean average precision, chance 40%" in text
+    assert "200 images, 5 classes, 11-point mean average precision, chance 40%" in text
 
 
 def test_a_cell_of_too_few_pictures_says_so_and_is_no_zero(measured):
     results, out = measured(6)
     cells = [row.cells[1] for row in Builder(results).table("t").rows]
-    assert [(cell.value, cell.missing) for cell in cells] == 2 * [(None, "6 pictures of sketch, fewer than 10")]
+    assert [(cell.value, cell.missing) for cell in cells] == 2 * [(None, "6 images of sketch, fewer than 10")]
     tables.write(results, out)
-    assert "6 pictures of sketch, fewer than 10" in (out / "index.html").read_text()
+    assert "6 images of sketch, fewer than 10" in (out / "index.html").read_text()

@@ -174,8 +174,8 @@ def test_a_paired_difference_of_a_model_from_itself_is_nothing():
 @pytest.mark.parametrize(
     ("measure", "targets", "classes", "said"),
     [
-        ("map", np.zeros(4, int), 3, "not for pictures with one class; choose accuracy"),
-        ("accuracy", np.zeros((4, 3), int), 3, "not for pictures with several labels; choose map, map-11"),
+        ("map", np.zeros(4, int), 3, "not for images with one class; choose accuracy"),
+        ("accuracy", np.zeros((4, 3), int), 3, "not for images with several labels; choose map, map-11"),
         ("auc", np.zeros(4, int), 3, "auc is for 2 classes, not 3; choose accuracy, top1-top5, mean-per-class"),
         ("top1-top5", np.zeros(4, int), 5, "more than 5 classes, not 5"),
     ],

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flip.config import public
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.resolve import read_project
 from flip.files import read_json
-from flip.testsets import mirror, public
+from flip.testsets import mirror
 from flip.testsets.revision import make
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
@@ -223,7 +224,7 @@ def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypat
     assert read_json(tmp_path / "tests/cars/revision.json")["classes"] == 4
     facts = public.known() | {NAME: public.PublicSet("", REPOSITORY, "classification", 5, ())}
     monkeypatch.setattr(public, "known", lambda: facts)
-    with pytest.raises(ValueError, match=r"4 classes, but wds/vtab/kitti.* has 5 by flip/testsets/public.yaml"):
+    with pytest.raises(ValueError, match=r"4 classes, but wds/vtab/kitti.* has 5 by flip/config/public.yaml"):
         make(params, "cars", tmp_path / "tests" / "cars")
 
 
@@ -234,12 +235,12 @@ def test_its_classes_are_those_of_the_registry(here, change, tmp_path, monkeypat
         ({"sets": {"cars": "wds/cars@main"}}, "'wds/cars@main' is not pinned"),
         (
             {"sets": {"cars": f"wds/carts@{COMMIT}"}},
-            "'wds/carts' is no public set of flip/testsets/public.yaml; allowed: ",
+            "'wds/carts' is no public set of flip/config/public.yaml; allowed: ",
         ),
         ({"sets": {"cars": f"wds/ucf101@{COMMIT}"}}, "publishes no wds/ucf101 on the hub; name a folder"),
         (
             {"sets": {"cars": f"wds/cars@{COMMIT}"}, "measures": {"cars": "map"}},
-            "measures.cars: map is not for pictures with one class",
+            "measures.cars: map is not for images with one class",
         ),
         (
             {"sets": {"cars": f"wds/cars@{COMMIT}"}, "measures": {"cars": "auc"}},

@@ -11,8 +11,8 @@ import torch
 from flip.config.schema import Mix
 from flip.data.batch_types import batch_type
 from flip.data.sampler import Mixture, turn
+from flip.plan.preflight import batch_faults
 from flip.train.loop import log_csv
-from flip.train.preflight import batch_faults
 from flip.train.process_group import ProcessGroup
 from tests.conftest import SMALL
 from tests.processes import together

@@ -7,11 +7,10 @@ from torch.func import functional_call
 
 from flip.export.names import TIMM, TRANSFORMERS, WeightPair, exported
 from flip.export.transformers_models import VitMaeDecoder
-from flip.losses import Setting, objectives
+from flip.losses import Setting, build_towers, objectives
 from flip.losses.reconstruction import ReconstructionObjective
 from flip.model.masking import mask_patches
 from flip.model.text import PAD
-from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, sincos_positions, statistics
 
 VOCABULARY = 100
@@ -30,7 +29,7 @@ def change(change):
 def build(params):
     """In float64, with biases and gains away from their initial 0 and 1."""
     torch.manual_seed(0)
-    model = TwoTowers(params, VOCABULARY).double()
+    model = build_towers(params, VOCABULARY).double()
     for parameter in model.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
     return model
@@ -161,7 +160,7 @@ def test_decoder_puts_each_patch_back(change):
 
 def test_mask_ratio_zero_is_clip_bit_for_bit(change):
     """One code path: a kept set of all patches in their order gives the very same bits."""
-    model = TwoTowers(change("clip"), VOCABULARY)
+    model = build_towers(change("clip"), VOCABULARY)
     images = pictures(4)
     everything = torch.arange(64).expand(4, 64)
     assert torch.equal(model.encode_image(images), model.encode_image(images, everything))
@@ -171,7 +170,7 @@ def test_mask_ratio_zero_is_clip_bit_for_bit(change):
 
 def test_removed_patches_have_no_influence(change):
     params = change("flip-50")
-    model = TwoTowers(params, VOCABULARY)
+    model = build_towers(params, VOCABULARY)
     images = pictures(4)
     order = mask_patches(0, torch.arange(4), 64, 32)
     removed = (order.ids_restore >= 32).unflatten(1, (8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -216,7 +215,7 @@ def test_sizes_are_those_of_table_9(project, model, vision, text, total):
         update={"model": type(project.resolve("clip").model)(**tree["models"][model])}
     )
     with torch.device("meta"):
-        towers = TwoTowers(params, 30523)
+        towers = build_towers(params, 30523)
     count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6  # noqa: E731
     fixed = towers.vision.positions.numel() / 1e6  # the paper counts positions
     assert count(towers.vision) + fixed == pytest.approx(vision, rel=0.01)

@@ -14,17 +14,17 @@ import simplejpeg
 
 from flip.config.frozen import dump
 from flip.files import read_json, write_atomic
-from flip.model.two_towers import TwoTowers
+from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.model.weights import save_weights
-from flip.testsets.contents import add
 from tests.colour_sets import write_set
 from tests.conftest import SMALL
 from tests.miniature import ROOT
 
 DECLARED = '''"""Images of one to four things: a .txt holds how many."""
 
-from flip.testsets.kind import Kind
-from flip.testsets.layout import is_number, text
+from flip.config.kinds.kind import Kind
+from flip.formats.layout import is_number, text
 
 MOST = 4
 
@@ -58,7 +58,7 @@ MEASURED = '''"""Measure whether a model can count, by prompts."""
 from flip.evaluate import zeroshot
 from flip.evaluate.encoders import Cached
 from flip.evaluate.features import compute
-from flip.testsets.kinds.counting import MOST
+from flip.config.kinds.counting import MOST
 
 
 def measure(trial):
@@ -76,7 +76,7 @@ def package(tmp_path_factory):
     """A copy of the package with the new kind: two files, of which none was there."""
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "flip", folder / "flip", ignore=shutil.ignore_patterns("__pycache__"))
-    for place, content in (("testsets", DECLARED), ("evaluate", MEASURED)):
+    for place, content in (("config", DECLARED), ("evaluate", MEASURED)):
         path = folder / "flip" / place / "kinds" / "counting.py"
         assert not path.exists()
         path.write_text(content)
@@ -119,7 +119,7 @@ def test_a_new_kind_is_checked_measured_and_named(package, change, small_data, t
     assert (facts["samples"], facts["classes"], facts["chance"]) == (6, 0, 25.0)
 
     vocabulary = read_json(data / "tokenizer.json")["vocabulary"]
-    save_weights(tmp_path / "w.safetensors", TwoTowers(params, vocabulary).state_dict())
+    save_weights(tmp_path / "w.safetensors", build_towers(params, vocabulary).state_dict())
     given += ["--data", data, "--weights", tmp_path / "w.safetensors", "--seed", 0, "--out", tmp_path / "out"]
     done = call(package, "-m", "flip.evaluate", *given)
     assert done.returncode == 0, done.stderr
@@ -143,7 +143,7 @@ def test_a_new_kind_is_refused_where_its_numbers_are_none(package, change, tmp_p
 def test_names_of_its_metrics_are_known_and_its_code_counts(package, tmp_path):
     own = counted(tmp_path / "mine", ["1"])
     code = f"""
-from flip.testsets.roles import TestSet, fault
+from flip.config.roles import TestSet, fault
 sets = {{"things": TestSet("things", {str(own)!r})}}
 print(fault("things", sets), fault("things-image", sets))
 from flip.provenance.sources import sources
@@ -155,7 +155,7 @@ print("torch" in sys.modules)
     said = call(package, "-c", code)
     assert said.stdout.splitlines() == [
         "None metric 'things-image': things has none; did you mean 'things'?; known: things",
-        "['evaluate', 'testsets']",
-        "['testsets']",
+        "['config', 'evaluate']",
+        "['config']",
         "False",
     ], said.stderr

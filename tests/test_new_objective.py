@@ -191,7 +191,7 @@ def test_it_trains(folders, change, small_data, tmp_path, name, weight):
 PLANNED = """
 from flip.config.resolve import read_project
 from flip.plan.step import step_flops
-from flip.plan.work import work
+from flip.train.work import work
 project = read_project("params.yaml", "tiny")
 print(*[step_flops(work(project.resolve(name))) for name in ("clip", "cyclip", "coca")])
 """

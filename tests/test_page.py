@@ -15,8 +15,9 @@ from PIL import Image
 from flip.config.resolve import read_project
 from flip.data.contact_sheet import SHOWN
 from flip.metrics.names import Metric
-from flip.report import page, samples, tradeoff, whole
-from flip.report.cells import Builder, Cell
+from flip.report import images, page, tradeoff, whole
+from flip.report.cells import Builder
+from flip.report.columns import Cell, of_metric
 from flip.report.results import read_results
 from tests.results_world import write_world
 
@@ -126,7 +127,7 @@ def test_every_number_of_the_tables_is_on_the_page(folder, reader):
 
 def test_page_gives_the_data_its_losses_and_the_papers_side(project, reader):
     text = "".join(reader.words)
-    assert "12,000 pictures were wanted and 10,970 are used (91.4%)" in text
+    assert "12,000 images were wanted and 10,970 are used (91.4%)" in text
     for line in ("lost: not found", "lost: in a test set", "LAION-400M", "ViT-L/16", "5e5e5e5e5e5e", "chance 0.78%"):
         assert line in text
     assert all(f"Table {name}: {table.title}" in text for name, table in project.tables.items())
@@ -154,7 +155,7 @@ def test_what_the_inputs_say_is_escaped(project, folder):
 def test_a_comparison_in_two_tables_counts_once():
     class Row:
         variant = "flip-75"
-        cells = (Cell(Metric("fine"), 50, 48, 52, "flip-50", 1, 0.5, 1.5, 68.2, -1.4),)
+        cells = (Cell(of_metric(Metric("fine")), 50, 48, 52, "flip-50", 1, 0.5, 1.5, 68.2, -1.4),)
 
     class Table:
         rows = (Row(),)
@@ -197,11 +198,11 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
     assert {"mae", "m3ae", "mae-clip"} <= set(drawing)
     images = reader.of("img")
     alts = [image["alt"] for image in images]
-    found = sum(alt.startswith("Captions, below each the 4 of 400 pictures") for alt in alts)
+    found = sum(alt.startswith("Captions, below each the 4 of 400 images") for alt in alts)
     assert 1 <= found <= 2, "the baseline's, and that of the best"
     assert len(images) == len(looking) + len(drawing) + 1 + found + SHOWN
     for name in looking:
-        assert alts.count(f"Where {name} looks in 2 test pictures: a red star (hit), a <b> (miss).") == 1
+        assert alts.count(f"Where {name} looks in 2 test images: a red star (hit), a <b> (miss).") == 1
     for name in drawing:
         assert sum(f"what {name} draws in place of the others: red star, " in alt for alt in alts) == 1
     for image in images:
@@ -216,7 +217,7 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
     assert "Hits: 1 of these 2; " in text
     assert "Right at once: 5 of these 12; retrieval-image-r1 " in text
     assert "% of the set's 480, chance 12.3%." in text
-    assert "Error on the removed patches of 512 test pictures: 0.43 of the variance." in text
+    assert "Error on the removed patches of 512 test images: 0.43 of the variance." in text
     assert {"systems-reconstructions", "systems-tokenizer"} <= set(reader.ids)
 
 
@@ -287,9 +288,9 @@ def test_pictures_are_shown_with_their_captions_or_it_says_why_not(project, resu
     text = " ".join("".join(Reader(html).words).split())
     assert all(f"a <b>{item}</b> on grass" in text for item in range(12))
     assert "a <b>" not in html
-    _, why = samples.examples(tmp_path, results.manifest)
+    _, why = images.examples(tmp_path, results.manifest)
     assert "00000.index.npy: missing; `dvc checkout" in why
-    assert samples.examples(tmp_path, {"shards": []}) == ([], "the manifest names no shards")
+    assert images.examples(tmp_path, {"shards": []}) == ([], "the manifest names no shards")
 
 
 def test_a_variant_without_a_gallery_is_named(project, results):

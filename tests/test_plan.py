@@ -23,15 +23,15 @@ from flip.plan import __main__ as command
 from flip.plan import counting, counts
 from flip.plan.counts import Uncounted
 from flip.plan.data import find_data, stored_bytes
-from flip.plan.estimate import Assumptions, Estimate, alternatives
+from flip.plan.estimate import Assumptions, ScalePlan, alternatives
 from flip.plan.facts import facts
-from flip.plan.schedule import Job, data_jobs, job_limit, simulate, variant_jobs
+from flip.plan.schedule import PlannedJob, data_jobs, job_limit, simulate, variant_jobs
 from flip.plan.show import text
 from flip.plan.step import encoding, memory, model_flops, step_flops, weights
-from flip.plan.work import changed, job_gpus, vocabulary, work
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_model
 from flip.train.step_cost import Step
+from flip.train.work import changed, job_gpus, vocabulary, work
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 
@@ -233,7 +233,8 @@ def test_the_papers_relative_flops_come_out(laion):
     """FLIP, Table 1a and section 4.1: both towers, all text slots. With a class token, too: tests/test_cost.py."""
     one = encoding(laion.baseline)
     assert one.text / one.image == pytest.approx(0.044, abs=0.001)
-    rows = {row.variant: row.relative_flops for row in Estimate(laion, replace(GIVEN, gpus=256)).rows}
+    table = replace(laion, tree=laion.tree | {"tables": {"a": laion.tree["tables"]["a"]}, "tradeoff": None})
+    rows = {row.variant: row.relative_flops for row in ScalePlan(table, replace(GIVEN, gpus=256)).rows}
     assert [round(rows[name], 2) for name in ("clip", "flip-50", "flip-75")] == [1.0, 0.51, 0.28]
 
 
@@ -366,7 +367,7 @@ def test_a_batch_of_64k_is_reachable_on_eight_gpus(laion):
 
 def test_remedies_fit_and_are_the_largest_that_do(laion):
     tables = {"a": laion.tree["tables"]["a"] | {"variants": ["clip"]}}
-    estimate = Estimate(Project(laion.tree | {"tables": tables}, laion.scale), replace(GIVEN, gpus_per_job=8))
+    estimate = ScalePlan(Project(laion.tree | {"tables": tables}, laion.scale), replace(GIVEN, gpus_per_job=8))
     rows = {row.variant: row for row in estimate.advised}
     assert not rows["clip"].fits
     assert rows["clip"].remedy.startswith("train: {micro_batch: 128} (")
@@ -391,7 +392,13 @@ def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path, project):
 
 
 def test_times_follow_dependencies_jobs_and_gpus():
-    jobs = [Job("a", 1, ()), Job("b", 1, ()), Job("c", 2, ("a",)), Job("d", 0, ()), Job("e", 0, ("c", "d"))]
+    jobs = [
+        PlannedJob("a", 1, ()),
+        PlannedJob("b", 1, ()),
+        PlannedJob("c", 2, ("a",)),
+        PlannedJob("d", 0, ()),
+        PlannedJob("e", 0, ("c", "d")),
+    ]
     hours = {"a": 1.0, "b": 3.0, "c": 1.0, "d": 1.0, "e": 1.0}
 
     def times(limit, gpus):
@@ -405,9 +412,9 @@ def test_times_follow_dependencies_jobs_and_gpus():
 
 
 def test_more_gpus_are_faster_until_variants_wait_for_each_other(laion):
-    days = [Estimate(laion, replace(GIVEN, gpus=gpus, gpus_per_job=8)).totals["hours"] for gpus in (8, 64, 512)]
+    days = [ScalePlan(laion, replace(GIVEN, gpus=gpus, gpus_per_job=8)).totals["hours"] for gpus in (8, 64, 512)]
     assert days[0] > 4 * days[1] > 4 * days[2] * 0.9
-    estimate = Estimate(laion, replace(GIVEN, gpus=512, gpus_per_job=8))
+    estimate = ScalePlan(laion, replace(GIVEN, gpus=512, gpus_per_job=8))
     before, tuned = (estimate.times[f"pretrain/{name}/0"] for name in ("flip-50", "flip-50-tuned"))
     assert tuned[0] >= before[1]
     assert estimate.times["tables"][0] >= max(end for name, (_, end) in estimate.times.items() if "evaluate" in name)
@@ -420,12 +427,12 @@ def test_hours_come_from_a_measurement_where_there_is_one(laion, tmp_path, monke
     costs = {"device": facts().gpus["h100"].device, "variants": {"clip": {"seconds_per_sample": 0.01}}}
     (tmp_path / "tables" / "laion400m" / "ablations" / "cost.json").write_text(json.dumps(costs))
     given = replace(GIVEN, gpus=256)
-    measured, other = Estimate(root, given), Estimate(root, replace(given, gpu="a100-80gb"))
+    measured, other = ScalePlan(root, given), ScalePlan(root, replace(given, gpu="a100-80gb"))
     row = measured.rows[0]
     assert row.gpu_hours == pytest.approx(row.samples * 0.01 / 3600)
     assert measured.throughput.startswith("measured")
     assert other.throughput.startswith("stated: 45% of 19.5 TFLOP/s in float32")
-    stated = Estimate(root, replace(given, samples_per_second=50))
+    stated = ScalePlan(root, replace(given, samples_per_second=50))
     assert [stated.rows[n].gpu_hours * 50 * 3600 for n in (0, 2)] == pytest.approx(
         [row.samples, stated.rows[2].relative_flops * row.samples], rel=1e-3
     )
@@ -457,7 +464,7 @@ def test_gpus_of_a_job(project):
 
 def test_the_command_prints_and_writes(tmp_path, capsys):
     files = ["--json", str(tmp_path / "plan.json"), "--csv", str(tmp_path / "plan.csv")]
-    command.main(["--scale", "cc12m", "--gpu", "a100-40gb", *files])
+    command.main(["--scale", "cc12m", "--report", "transfers", "--gpu", "a100-40gb", *files])
     printed = capsys.readouterr().out
     plan = read_json(tmp_path / "plan.json")
     assert "stated: 15% of 312 TFLOP/s in bfloat16" in printed

@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.vision_transformer import global_pool_nlc
 
+from flip.config.kinds import pointing as boxes
+from flip.config.kinds.pointing import Sample, samples
 from flip.evaluate.kinds.pointing import hits, outcomes, relevance
 from flip.files import read_json
-from flip.model.two_towers import TwoTowers
+from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.synthetic import render, testsets, world
 from flip.synthetic.pointing import QUARTERS, box
 from flip.synthetic.scenes import COLOURS, SHAPES
 from flip.synthetic.shapes import placed
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
-from flip.testsets.contents import add
 from flip.testsets.fingerprints import of_tests
-from flip.testsets.kinds import pointing as boxes
-from flip.testsets.kinds.pointing import Sample, samples
 from flip.testsets.reader import to_square
 from tests.conftest import SMALL
 
@@ -52,7 +52,9 @@ def folder(change, tmp_path_factory):
 
 def build(change, pooling, delta=None):
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL | {"form": {"vision": {"pooling": pooling}}} | (delta or {})), 50).double()
+    model = build_towers(
+        change("clip", SMALL | {"form": {"vision": {"pooling": pooling}}} | (delta or {})), 50
+    ).double()
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval()
@@ -186,10 +188,10 @@ def test_boxes_are_seen_in_the_square_that_models_see(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"json": b'{"box": [5, 5, 20, 20]}'}, r"000000 needs a picture and a \.txt with its caption"),
+        ({"json": b'{"box": [5, 5, 20, 20]}'}, r"000000 needs an image and a \.txt with its caption"),
         ({"txt": b"a thing"}, r"000000\.json is ''; it needs {'box': \[left, top, right, bottom\]}"),
         ({"txt": b"a thing", "json": b'{"boxes": []}'}, '000000.json is \'{"boxes": '),
-        ({"txt": b"a thing", "json": b'{"box": [5, 5, 50, 20]}'}, "000000.json is .* in a picture of 40 x 20 pixels"),
+        ({"txt": b"a thing", "json": b'{"box": [5, 5, 50, 20]}'}, "000000.json is .* in an image of 40 x 20 pixels"),
         ({"txt": b"a thing", "json": b'{"box": [5, 5, 5, 20]}'}, "the first two smaller"),
     ],
 )

@@ -9,7 +9,7 @@ import yaml
 from flip.config.frozen import merge
 from flip.config.resolve import Project
 from flip.files import read_json
-from flip.train import preflight
+from flip.plan import preflight
 from tests.conftest import SMALL
 
 
@@ -52,7 +52,7 @@ def test_the_command_names_all_faults_at_once(project, data, tmp_path, monkeypat
     said = capsys.readouterr().err
     for fact in (
         "0 of the first 40 captions have a word; look at source.caption_column",
-        "of the first 40 pictures can be decoded",
+        "of the first 40 images can be decoded",
         "variant 'flip-50': a batch of 200 is larger than the data (120 pairs)",
         "0.0 GB are free; make room, or lower train.keep_checkpoints",
         "variant 'clip': a step needs about",

@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from flip.evaluate import probe
 from flip.evaluate.features import Features, compute
+from flip.losses import build_towers
 from flip.metrics.scoring import number
-from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import read_set
 from tests.colour_sets import PICTURES, write_set
 from tests.conftest import SMALL
@@ -149,7 +149,7 @@ def test_neither_size_nor_place_of_features_matters_and_runs_repeat():
 def test_features_are_those_of_the_pooled_tower(change, tmp_path):
     """Before the projection, in the set's order."""
     torch.manual_seed(0)
-    model = TwoTowers(change("clip", SMALL), 4).eval()
+    model = build_towers(change("clip", SMALL), 4).eval()
     folder = write_set(tmp_path / "fine", train=30)
     for split, count in (("test", PICTURES), ("train", 30)):
         loader = read_set(folder, 16, 16, split)

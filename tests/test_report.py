@@ -19,12 +19,14 @@ from flip.metrics.names import Metric
 from flip.provenance.receipt import save
 from flip.report import costs, formats, latex, page, records, tables, tradeoff
 from flip.report.bootstrap import Estimate
-from flip.report.cells import Builder, Cell, chance, read_paper
+from flip.report.cells import Builder, chance, read_paper
+from flip.report.columns import Cell, Column, of_metric
 from flip.report.costs import cost, relative
 from flip.report.labels import labels
 from flip.report.results import read_results
 from tests import results_world as world
 
+FINE = of_metric(Metric("fine"))
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
 TABLE_1 = """
 a clip imagenet1k 68.6           a flip-50 imagenet1k 69.6           a flip-75 imagenet1k 68.2
@@ -226,9 +228,9 @@ def test_a_model_without_a_text_tower_has_dashes(project, results, tmp_path):
     runs = results.runs | {"flip-50": replace(results.runs["flip-50"], params=alone)}
     found = replace(results, runs=runs)
     table = Builder(found).table("a")
-    assert [cell.value for cell in table.rows[1].cells] == [None] * 4
+    assert [cell.value for cell in table.rows[1].metrics] == [None] * 4
     assert all(cell.value is not None for cell in table.rows[0].cells + table.rows[2].cells)
-    assert table.rows[1].cost["relative_flops"] == pytest.approx(0.55)
+    assert table.rows[1]["relative_flops"].value == pytest.approx(0.55)
     assert "| **-**<br>no text tower |" in tables.markdown(table)
     assert pd.read_csv(io.StringIO(records.csv(table.wide()))).fine.isna().tolist() == [False, True, False]
     assert "flip-50" not in tables.summary(found, Metric("fine"))["fine"]
@@ -298,9 +300,9 @@ def test_a_key_without_a_word_of_its_own_is_shown_by_its_name(change):
 )
 def test_agreement_is_in_sign_and_only_beyond_noise(low, high, paper, verdict):
     middle = (low + high) / 2
-    cell = Cell("fine", 50, 48, 52, "clip", middle, low, high, 69.6, paper)
+    cell = Cell(FINE, 50, 48, 52, "clip", middle, low, high, 69.6, paper)
     assert cell.agrees == verdict
-    assert Cell("fine", 50, 48, 52, "clip", middle, low, high).agrees is None
+    assert Cell(FINE, 50, 48, 52, "clip", middle, low, high).agrees is None
 
 
 def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
@@ -311,7 +313,7 @@ def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
         stored = dict(file)
     stored["retrieval-image-r1"] = np.repeat(stored["retrieval-image-r1"][:, 0], 5)
     np.savez(folder / "outcomes.npz", **stored)
-    message = "'retrieval-image-r1' has 2000 outcomes of 400 pictures, and does not say whose they are"
+    message = "'retrieval-image-r1' has 2000 outcomes of 400 images, and does not say whose they are"
     with pytest.raises(ValueError, match=message):
         found.outcomes(Metric("retrieval", "image", "r1"))
 
@@ -362,7 +364,7 @@ def test_time_to_an_accuracy_lies_on_the_line_between_two_points():
 
 def test_speed_up_is_the_baselines_time_over_the_curves():
     def point(name, time, value):
-        return tradeoff.Point(name, 1, time, Estimate(value, np.full(4, value)), value - 1, value + 1)
+        return tradeoff.TradeoffPoint(name, 1, time, Estimate(value, np.full(4, value)), value - 1, value + 1)
 
     found = tradeoff.speedups(
         {
@@ -430,7 +432,9 @@ def mixed(project):
 @pytest.mark.parametrize("allowed", [{}, {"mixed_data": False}])
 def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
     elsewhere(project, fresh[1], "flip-50-double")
-    with pytest.raises(ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in params.yaml"):
+    with pytest.raises(
+        ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in the file of its report"
+    ):
         read_results(mixed(**allowed), *fresh)
 
 
@@ -441,7 +445,7 @@ def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
 def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed, fresh, tmp_path, pairs, meaning):
     elsewhere(project, fresh[1], "flip-50-double", pairs=pairs, pictures=9876)
     tables.write(read_results(mixed(mixed_data=True), *fresh), tmp_path / "out")
-    said = "clip on 10,970 pictures, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 pictures, manifest 111111111111"
+    said = "clip on 10,970 images, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 images, manifest 111111111111"
     for name in ("two.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
         assert f"Rows are trained on different manifests: {said}." in text
@@ -521,8 +525,8 @@ def pixels():
 def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
     results = read_results(pixels, *world.write_world(tmp_path, pixels))
     clip, mae = Builder(results).table("pixels").rows
-    assert [cell.missing for cell in clip.cells] == [None] * 3
-    assert [cell.missing for cell in mae.cells] == ["no text tower", None, "no text tower"]
+    assert [cell.missing for cell in clip.metrics] == [None] * 3
+    assert [cell.missing for cell in mae.metrics] == ["no text tower", None, "no text tower"]
     assert mae.cells[0].value is mae.cells[0].difference is None
     assert mae.cells[1].difference == pytest.approx(mae.cells[1].value - clip.cells[1].value, abs=2e-4)
     tables.write(results, tmp_path / "out")
@@ -530,7 +534,7 @@ def test_a_model_without_a_text_tower_has_a_row_of_probes(pixels, tmp_path):
         text = (tmp_path / "out" / name).read_text()
         assert "no text tower" in text
         assert "fine linear probe" in text
-        assert "1,500 pictures, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
+        assert "1,500 images, 128 classes, chance 0.78%, linear probe fitted to 2,560 more" in text
     assert "points of fine linear probe against clip" in (tmp_path / "out" / "index.html").read_text()
     frame = pd.read_csv(tmp_path / "out" / "tables.csv").set_index(["variant", "metric"])
     assert np.isnan(frame.value["mae", "fine"])
@@ -583,7 +587,7 @@ def test_chance_is_that_of_the_classes_or_the_sets_own():
     sets["pointing"]["chance"] = 12.3246
     assert [chance(test) for test in sets.values()] == [100 / 128, 12.3246, None]
     assert formats.test_sets({name: test | {"chance": chance(test)} for name, test in sets.items()}) == (
-        "fine: 500 pictures, 128 classes, chance 0.78%; pointing: 500 pictures, chance 12%; retrieval: 500 pictures"
+        "fine: 500 images, 128 classes, chance 0.78%; pointing: 500 images, chance 12%; retrieval: 500 images"
     )
 
 
@@ -601,7 +605,7 @@ def test_each_table_is_written_as_csv_and_markdown(project, written):
         assert list(frame.variant) == table.variants
         assert {f"{metric}_low" for metric in table.metrics} <= set(frame.columns)
         text = (written / f"{name}.md").read_text()
-        assert "10,970 pictures (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
+        assert "10,970 images (91.4% of those wanted), manifest 5e5e5e5e5e5e." in text
         assert all(f"{frame[metric][0]:.1f} [" in text for metric in table.metrics)
         assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
@@ -667,8 +671,8 @@ def test_weights_are_counted_as_in_the_papers_table_9(project):
 
 def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
     rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
-    assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 pictures (50.0% of those wanted)")
-    assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 pictures, manifest mmmm")
+    assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 images (50.0% of those wanted)")
+    assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 images, manifest mmmm")
 
 
 @pytest.mark.parametrize(
@@ -696,15 +700,15 @@ def test_a_report_writes_nothing_that_a_table_could_overwrite(project, written):
 
 def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
     """It stands in Markdown, LaTeX, CSV and on the page, with its number of each row."""
-    hours = costs.Column(
-        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", form="{:.4f} h".format
+    hours = Column(
+        "gpu_hours", lambda this, _: this.run.training[0]["seconds"] / 3600, "GPU-hours", digits=".4f", unit=" h"
     )
     monkeypatch.setattr(costs, "COLUMNS", [*costs.COLUMNS, hours])
     results = builder.results
     table = builder.table("a")
     expected = {row.variant: results.runs[row.variant].training[0]["seconds"] / 3600 for row in table.rows}
     assert {row["variant"]: row["gpu_hours"] for row in table.wide()} == pytest.approx(expected, abs=1e-4)
-    assert {row["gpu_hours"] for row in table.records()} == {row.cost["gpu_hours"] for row in table.rows}
+    assert {row["gpu_hours"] for row in table.records()} == {row["gpu_hours"].value for row in table.rows}
     heads, _, *rows = [line for line in tables.markdown(table).splitlines() if line.startswith("|")]
     assert heads.endswith("| GPU-hours |")
     assert all(row.endswith(f" {expected[name]:.4f} h |") for name, row in zip(expected, rows, strict=True))
@@ -714,4 +718,4 @@ def test_a_column_of_costs_is_one_entry(builder, monkeypatch):
     assert '<th scope="col">GPU-hours</th></tr></thead>' in shown
     for value in expected.values():
         assert f" & {value:.4f} h " in text
-        assert f">{value:.4f} h</td></tr>" in shown
+        assert f"<span>{value:.4f} h</span>\n</td></tr>" in shown

@@ -16,7 +16,7 @@ from flip.report import scaling
 from flip.report.bootstrap import Estimate, estimates
 from flip.report.cells import Builder
 from flip.report.results import read_results
-from flip.report.scaling import Law, Point, fit, interpolated
+from flip.report.scaling import FittedLaw, LawPoint, fit, interpolated
 from flip.report.tables import write
 from tests import results_world as world
 from tests.test_page import Reader
@@ -29,8 +29,8 @@ def exact(value, resamples=5):
 
 
 def law_of(a, b, flops=FLOPS, held=(), label="law", time=1.0):
-    made = [Point(f"{label}-{x:g}", x, time * x / 1e12, exact(a * (x / 4e12) ** -b), True) for x in (*flops, *held)]
-    return Law(label, 4e12, exact(a), exact(b), made[: len(flops)], made[len(flops) :])
+    made = [LawPoint(f"{label}-{x:g}", x, time * x / 1e12, exact(a * (x / 4e12) ** -b), True) for x in (*flops, *held)]
+    return FittedLaw(label, 4e12, exact(a), exact(b), made[: len(flops)], made[len(flops) :])
 
 
 def test_an_exact_power_law_is_found_for_a_value_and_for_resamples():
@@ -62,11 +62,11 @@ def test_a_law_says_an_error_and_how_much_compute_an_error_takes():
 
 def test_savings_by_interpolation_are_those_of_straight_lines():
     """Accuracy 30 at 4e12 against 20 at 1e12 and 40 at 2e12: there at 1.5e12."""
-    base = [Point("b", 4e12, 8.0, exact(70.0), True)]
-    curve = [Point("c", 1e12, 1.0, exact(80.0), True), Point("d", 2e12, 2.0, exact(60.0), True)]
+    base = [LawPoint("b", 4e12, 8.0, exact(70.0), True)]
+    curve = [LawPoint("c", 1e12, 1.0, exact(80.0), True), LawPoint("d", 2e12, 2.0, exact(60.0), True)]
     assert interpolated(base, curve, "flops").value == pytest.approx(4 / 1.5)
     assert interpolated(base, curve, "time").value == pytest.approx(8 / 1.5)
-    missed = interpolated([Point("b", 4e12, 8.0, exact(50.0), True)], curve, "flops")
+    missed = interpolated([LawPoint("b", 4e12, 8.0, exact(50.0), True)], curve, "flops")
     assert missed.value == 0
     assert (missed.resampled == 0).all()
 
@@ -90,8 +90,8 @@ def test_the_figure_and_the_files_are_made_of_one_summary():
 
 def test_a_run_off_the_law_is_told_from_one_on_it():
     law = law_of(40.0, 0.5, held=[8e12])
-    off = Point("off", 8e12, 1.0, exact(50.0), False)
-    rows = scaling.rows_of(Law(law.label, 4e12, law.a, law.b, law.fitted, [*law.held, off]), 0.95)
+    off = LawPoint("off", 8e12, 1.0, exact(50.0), False)
+    rows = scaling.rows_of(FittedLaw(law.label, 4e12, law.a, law.b, law.fitted, [*law.held, off]), 0.95)
     assert [row["fitted"] for row in rows] == [True] * 3 + [False] * 2
     assert rows[-2]["off"] == pytest.approx(0, abs=1e-9)
     assert not rows[-1]["within_noise"]

@@ -17,8 +17,8 @@ import webdataset
 from flip.config.schema import Compact, Shards
 from flip.data import duplicates, fingerprints, manifest, shards
 from flip.data.shard import Shard, index_path, read_index, write_index
-from flip.data.tar_members import members
 from flip.files import file_hash, write_json
+from flip.formats.tar_members import members
 from flip.testsets import fingerprints as of_sets
 from tests.images import encoded, pattern, png16, turned
 

@@ -15,10 +15,9 @@ from flip.evaluate import gallery, retrieval
 from flip.evaluate.kinds import pointing
 from flip.evaluate.reconstruction import GREY, Error, Prediction, beside_words, by_decoder, drawn, reconstructions
 from flip.evaluate.sheets import sheets, write_sheets
-from flip.losses import Setting
+from flip.losses import Setting, build_towers
 from flip.losses.generative import GenerativeObjective
 from flip.losses.reconstruction import Pixels, ReconstructionObjective
-from flip.model.two_towers import TwoTowers
 from flip.model.vision import patchify, unpatchify
 from flip.synthetic import testsets
 from flip.testsets.reader import examples, prompts, read_set, to_square
@@ -135,7 +134,7 @@ def test_error_is_0_for_an_oracle_and_1_for_the_mean(change):
 @torch.no_grad()
 def test_predictions_are_those_of_training(change, variant, way, names):
     torch.manual_seed(0)
-    model = TwoTowers(change(variant, SMALL), 20).eval()
+    model = build_towers(change(variant, SMALL), 20).eval()
     ids = torch.randint(1, 20, (6, 8), generator=torch.Generator().manual_seed(4))
     batch = {"images": random_images(), "ids": ids, "positions": torch.arange(6)}
     found, trained = way(model, batch, 3), model(batch, 3)
@@ -166,7 +165,7 @@ def build(change):
         params = change(variant, SMALL)
         sets = params.evaluate.model_copy(update={"sets": dict.fromkeys(("fine", "retrieval", "pointing"), "world")})
         torch.manual_seed(0)
-        return TwoTowers(params.model_copy(update={"evaluate": sets}), 20).eval()
+        return build_towers(params.model_copy(update={"evaluate": sets}), 20).eval()
 
     return built
 

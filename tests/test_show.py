@@ -15,8 +15,8 @@ from PIL import Image
 from flip.data.tokenizer import CaptionTokenizer
 from flip.evaluate.encoders import Full
 from flip.evaluate.reconstruction import GREY
+from flip.losses import build_towers
 from flip.model.masking import mask_patches
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.layout import find
 from flip.show.__main__ import main
@@ -40,7 +40,7 @@ def folder(tmp_path_factory, change, small_data):
         params = small(change, variant)
         tokenizer = CaptionTokenizer(small_data / "tokenizer.json", params.model.tokens, params.captions)
         torch.manual_seed(number)
-        model = TwoTowers(params, tokenizer.vocabulary)
+        model = build_towers(params, tokenizer.vocabulary)
         save_weights(write_params(folder, params) / "weights.safetensors", model.state_dict())
     return folder
 
@@ -166,11 +166,11 @@ def test_a_page_has_all_parts_and_loads_nothing(show):
     words = "".join(reader.words)
     assert "a “red”" not in words
     assert 'a "red" <picture> on grass' in words
-    for part in ("Test pictures that fit it best", "fine: the best of 4 classes", "a mask of 50%", "Where it looks"):
+    for part in ("Test images that fit it best", "fine: the best of 4 classes", "a mask of 50%", "Where it looks"):
         assert part in words
     assert "retrieval: the best" not in words
     assert html.count("<li><figure>") == 5
-    assert images(html).keys() >= {"All patches of the picture", "The patches that are kept"}
+    assert images(html).keys() >= {"All patches of the image", "The patches that are kept"}
 
 
 def test_a_picture_of_ones_own_is_cut_to_its_square(show, tmp_path):
@@ -178,7 +178,7 @@ def test_a_picture_of_ones_own_is_cut_to_its_square(show, tmp_path):
     html = show("clip", "red", "--picture", tmp_path / "mine.png")
     assert "mine.png" in html
     assert images(html)["mine.png"] == (16, 16)
-    assert "is trained on whole pictures" in html
+    assert "is trained on whole images" in html
 
 
 def test_without_a_sentence_the_best_class_is_looked_for(show):
@@ -196,7 +196,7 @@ def test_the_same_question_gives_the_same_page(show):
 @pytest.mark.parametrize("variant", ["mae", "m3ae"])
 def test_what_a_variant_without_a_common_space_cannot_do_is_said_and_the_rest_is_shown(show, variant):
     html = show(variant, "a red picture")
-    assert "no text tower</b>, so it cannot compare pictures with sentences" in html
+    assert "no text tower</b>, so it cannot compare images with sentences" in html
     assert "Which class it is" not in html
     assert "What it draws" in images(html)
 

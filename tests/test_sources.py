@@ -160,9 +160,11 @@ def test_another_meaning_of_any_function_that_a_stage_imports_plans_it(package, 
     remember_all_but_meanings(monkeypatch, known := {})
     for path, expected in importers.items():
         text = path.read_text()
-        if not (expected and (found := functions(ast.parse(text)))):
+        found = [node for node in functions(ast.parse(text)) if node.body[0].lineno > node.lineno]  # none in one line
+        if not (expected and found):
             continue
-        lines, one = text.splitlines(keepends=True), draw.choice(found)
+        with_lines = [one for one in found if one.body[-1].lineno > one.lineno]  # no `def size(self) -> int: ...`
+        lines, one = text.splitlines(keepends=True), draw.choice(with_lines)
         last = one.body[-1]
         lines.insert(last.lineno - 1, f"{' ' * last.col_offset}changed = 1\n")
         path.write_text("".join(lines))
@@ -205,6 +207,13 @@ def test_a_derived_property_is_code_of_every_stage_that_reads_parameters(package
     assert {module for module in STAGES - given_none if after[module] != before[module]} == (
         STAGES - given_none if expected else set()
     )
+
+
+def test_the_command_of_a_package_counts_for_what_runs_it_alone():
+    """To import flip.config.schema runs flip/config/__init__.py, and not its __main__.py."""
+    for module in STAGES:
+        commands = {path for path in sources.sources(module) if path.name == "__main__.py"}
+        assert commands <= {sources.path_of(module)}, module
 
 
 def test_the_package_itself_counts_for_every_stage(package):

@@ -18,7 +18,7 @@ UNUSED = {
     "flip.synthetic.testsets": {"torch", "pandas", "sklearn"},
     "flip.config.resolve": {"torch", "pandas", "sklearn", "img2dataset"},
     "flip.synthetic.translate": {"torch", "pandas", "sklearn"},
-    "flip.train.preflight": {"torch", "pandas", "sklearn"},
+    "flip.plan.preflight": {"torch", "pandas", "sklearn"},
     "flip.train": {"pandas", "sklearn", "transformers", "tensorboard", "wandb"},
     "flip.evaluate.__main__": {"pandas", "sklearn", "transformers", "matplotlib"},
     "flip.transfer.__main__": {"pandas", "sklearn", "transformers"},

@@ -23,10 +23,10 @@ from webdataset.tariterators import base_plus_ext
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.data import duplicates, fingerprints
-from flip.data.tar_members import members, split_name
 from flip.files import read_json, write_json
+from flip.formats.contents import contents
+from flip.formats.tar_members import members, split_name
 from flip.testsets import fingerprints as of_sets
-from flip.testsets.contents import contents
 from flip.testsets.reader import prompts, read_set, to_square
 from flip.testsets.revision import make, revision
 from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
@@ -239,7 +239,7 @@ def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
     folder = classified(tmp_path / "mine")
     found = revision(folder, "mine", str(folder))
     write_json(tmp_path / "made" / "revision.json", found | {"samples": {"a sample more": 17}.get(change_of, 19)})
-    with pytest.raises(ValueError, match=r"mine/test: 18 pictures, but its revision.json says 1\d samples"):
+    with pytest.raises(ValueError, match=r"mine/test: 18 images, but its revision.json says 1\d samples"):
         list(of_sets.of_tests([tmp_path / "made" / "revision.json"]))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flip.export.target import own_weights
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import load_weights, save_weights
 from flip.train.process_group import ProcessGroup
 from tests.conftest import SMALL
@@ -125,7 +125,7 @@ def test_what_was_stored_outside_the_limits_is_read_as_the_clamp_leaves_it(chang
 
 @pytest.mark.parametrize(("temperature", "scale"), [(0.01, 100), (0.07, 1 / 0.07), (1.0, 1)])
 def test_a_model_begins_within_the_limits(change, temperature, scale):
-    model = TwoTowers(change("clip", {**SMALL, "logits": {"temperature": temperature}}), 20)
+    model = build_towers(change("clip", {**SMALL, "logits": {"temperature": temperature}}), 20)
     assert model.scale.item() == pytest.approx(scale)
 
 

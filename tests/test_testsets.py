@@ -12,8 +12,8 @@ import webdataset
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
-from flip.data.tar_members import members
 from flip.files import file_hash, read_json
+from flip.formats.tar_members import members
 from flip.synthetic import testsets
 from flip.synthetic.scenes import COARSE, FINE
 from flip.synthetic.shifts import SETS, SHIFTED

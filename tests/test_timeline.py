@@ -9,7 +9,7 @@ import vl_convert
 
 from flip.provenance.receipt import save
 from flip.report import charts, formats
-from flip.report.timeline import Job, Timeline, jobs, total
+from flip.report.timeline import TimedJob, Timeline, jobs, total
 
 BEGAN = datetime(2026, 11, 24, 9, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ def at(seconds: float) -> datetime:
 
 
 def timeline(*spans) -> Timeline:
-    return Timeline(sorted(Job(at(start), at(end), stage, f"{stage}-{start}") for start, end, stage in spans))
+    return Timeline(sorted(TimedJob(at(start), at(end), stage, f"{stage}-{start}") for start, end, stage in spans))
 
 
 @pytest.fixture

@@ -19,26 +19,26 @@ from torch import nn
 from flip.config.consistency import transferable
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, merge
+from flip.config.kinds import LEARNED
+from flip.config.kinds.vqa import Question
 from flip.config.resolve import Project
 from flip.config.schema import Tower
 from flip.files import read_json, write_json
+from flip.formats.contents import add
+from flip.losses import build_towers
 from flip.metrics.names import Metric, transferred
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import save_weights
 from flip.provenance.specs import stages
 from flip.synthetic import testsets
 from flip.synthetic.questions import ANNOTATORS, questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import captions_of, scene_of
-from flip.testsets.contents import add
-from flip.testsets.kinds import LEARNED
-from flip.testsets.kinds.vqa import Question
 from flip.transfer import __main__ as command
 from flip.transfer import captioning, finetuning, vqa
 from flip.transfer.fit import batches, fit, learning_rate
 from flip.transfer.heads import FORM, Answerer, Captioner, DecoderBlock
 from flip.transfer.scores import bleu, cider, ratio
-from flip.transfer.splits import Split, read_split
+from flip.transfer.splits import TaskSplit, read_split
 from flip.transfer.words import END, PAD, START, UNKNOWN, Vocabulary, words
 from tests.conftest import SMALL
 
@@ -227,7 +227,7 @@ def coloured(count, note, told=True):
     """A split whose pictures have one of four colours, which their states tell or not."""
     colours = [COLOURS[index % 4] for index in range(count)]
     states = torch.eye(4)[torch.arange(count) % 4] if told else torch.zeros(count, 4)
-    return Split(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
+    return TaskSplit(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
 
 
 def asked(colour):
@@ -257,7 +257,7 @@ def test_a_captioner_learns_what_states_tell(transfer):
 
 def test_domains_are_sets_of_their_own(said):
     captions, references = ([" ".join(one) for one in said[0]], [[" ".join(one) for one in some] for some in said[1]])
-    test = Split(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
+    test = TaskSplit(torch.zeros(30, 1, 1), references, ["near-domain"] * 10 + ["in-domain"] * 20)
     found = captioning.by_domain(captions, test, [])
     names = {"cider", "bleu4", "in-domain-cider", "in-domain-bleu4", "near-domain-cider", "near-domain-bleu4"}
     assert found.keys() == names
@@ -295,7 +295,7 @@ def test_scores_by_kind_are_means_over_questions():
 def test_a_layers_rate_is_a_share_of_the_next_ones(change):
     tuning = change("clip", {"transfer": {"finetuning": {"layer_decay": 0.5, "weight_decay": 0.1}}}).transfer.finetuning
     delta = {"model": SMALL["model"] | {"vision": {"layers": 2, "width": 16, "heads": 2}}}
-    classifier = finetuning.Classifier(TwoTowers(change("siglip", merge(SMALL, delta)), 50), 3)
+    classifier = finetuning.Classifier(build_towers(change("siglip", merge(SMALL, delta)), 50), 3)
     groups = finetuning.layered(classifier, tuning)
     scale = {id(p): (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert len(scale) == len(list(classifier.parameters()))
@@ -317,7 +317,7 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     """Plain colours with noise, in crops; the first step of a schedule of one changes the tower, too."""
     params = change("clip", merge(SMALL, {"transfer": {"finetuning": {"steps": 40}}}))
     torch.manual_seed(0)
-    model = TwoTowers(params, 50).eval()
+    model = build_towers(params, 50).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     labels = torch.arange(64) % 4
     colours = torch.tensor([(220, 30, 30), (30, 200, 40), (40, 60, 220), (240, 240, 240)])
@@ -410,7 +410,7 @@ def parameters(change, variant, **transfer):
 def weights_of(params, data, folder):
     torch.manual_seed(0)
     save_weights(
-        folder / "w.safetensors", TwoTowers(params, read_json(data / "tokenizer.json")["vocabulary"]).state_dict()
+        folder / "w.safetensors", build_towers(params, read_json(data / "tokenizer.json")["vocabulary"]).state_dict()
     )
     return folder / "w.safetensors"
 
@@ -439,7 +439,7 @@ def test_the_command_writes_metrics_with_their_evidence(change, data, tmp_path):
 def test_states_are_those_of_the_tower_and_computed_once_for_both_tasks(change, data):
     params, seen = parameters(change, "clip-class"), []
     torch.manual_seed(0)
-    model = TwoTowers(params, 50).eval()
+    model = build_towers(params, 50).eval()
     model.vision.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     found = read_split(model, data, "world", ["caption", "vqa"], "test", "cpu")
     assert sum(map(len, seen)) == 16
@@ -589,7 +589,7 @@ def test_tables_show_what_heads_do(project, tmp_path):
     part = project.of("transfers")
     places = write_world(tmp_path, part)
     (table,) = Builder(read_results(part, *places)).tables()
-    cells = {str(cell.metric): cell for cell in table.rows[1].cells}
+    cells = {str(cell.metric): cell for cell in table.rows[1].metrics}
     assert cells["caption-cider"].paper == 127.7
     assert cells["vqa-relation"].low < cells["vqa-relation"].value < cells["vqa-relation"].high
     assert cells["caption-cider"].difference is not None

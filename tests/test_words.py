@@ -2,7 +2,7 @@
 
 import pytest
 
-from flip.data.words import has_words
+from flip.formats.words import has_words
 
 WORDS = [
     "a boat", "nan", "NaN", "None", "7", "é", "船", "мяч", "२", "⭐", "\u2764\ufe0f", "🇩🇪", "a\tkey\nat night",

@@ -149,7 +149,7 @@ def test_sources_follow_imports():
     )
     assert not {name for name in names("flip.train") if "/report/" in name or "/evaluate/" in name}
     assert "flip/synthetic/server.py" in names("flip.synthetic.download")
-    assert "flip/testsets/kinds/pointing.py" in names("flip.testsets.revision")  # which the package finds by itself
+    assert "flip/config/kinds/pointing.py" in names("flip.testsets.revision")  # which the package finds by itself
     assert "flip/evaluate/kinds/pointing.py" in names("flip.evaluate")
     assert not {name for name in names("flip.report.tables") if "/model/" in name or "/train/" in name}
 

@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flip.config import roles, sweep
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
+from flip.config.kinds import KINDS, LEARNED
 from flip.config.schema import Model, Params
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
+from flip.formats.notes import SHOWN
 from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
-from flip.testsets import roles as tasks
-from flip.testsets.kinds import KINDS, LEARNED
-from flip.testsets.notes import SHOWN
 
 if TYPE_CHECKING:
     from flip.config.resolve import Project
@@ -47,9 +47,9 @@ def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
             raise ParameterError(f"params.yaml, {key}: {fault}")
 
 
-def metrics_must_be(metrics: list[str], sets: dict[str, tasks.TestSet], where: str) -> None:
+def metrics_must_be(metrics: list[str], sets: dict[str, roles.TestSet], where: str) -> None:
     """Raise ParameterError for all metrics that the scale's sets do not have."""
-    if faults := [(where, fault) for metric in metrics if (fault := tasks.fault(metric, sets))]:
+    if faults := [(where, fault) for metric in metrics if (fault := roles.fault(metric, sets))]:
         raise ParameterError(*faults)
 
 
@@ -65,7 +65,7 @@ def check(project: "Project") -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, elsewhere, kinds, differ, shown, measured, read_codes_alike, transferable)
+    _collect(faults, project, elsewhere, kinds, differ, swept, shown, measured, read_codes_alike, transferable)
     faults.raise_all()
 
 
@@ -74,7 +74,7 @@ def _collect(faults: Faults, project: "Project", *rules: Callable[["Project"], I
     for rule in rules:
         with faults.collected():
             for where, fault in rule(project):
-                faults.parts.append((f"params.yaml, {where}", fault))
+                faults.parts.append((project.place(where), fault))
 
 
 def kinds(project: "Project") -> Iterator[tuple[str, str]]:
@@ -107,28 +107,25 @@ def names(project: "Project") -> Iterator[tuple[str, str]]:
 
 def scales(project: "Project") -> Iterator[tuple[str, str]]:
     """Check every scale's own values, and its sets."""
+    faults = Faults()
     for name in project.tree["scales"]:
-        one = replace(project, scale=name)
-        try:
+        with faults.collected():
+            one = replace(project, scale=name)
             one.plain()
-            if same := tasks.same_name(one.test_sets):
+            if same := roles.same_name(one.test_sets):
                 fault = f"sets: a metric of '{same[0]}' goes by the name of the set '{same[1]}'; choose another name"
                 yield f"evaluate at scale '{name}'", fault
-        except ParameterError as error:
-            yield from _parts(error)
+    faults.raise_all()
 
 
 def elsewhere(project: "Project") -> Iterator[tuple[str, str]]:
     """Check metrics of tables at the other scales."""
+    faults = Faults()
     for name in (one for one in project.tree["scales"] if one != project.scale):
-        try:
+        with faults.collected():
             _ = replace(project, scale=name).tables
-        except ParameterError as error:
-            yield from _parts(error)
-
-
-def _parts(error: ParameterError) -> Iterator[tuple[str, str]]:
-    return ((where.removeprefix("params.yaml, "), fault) for where, fault in error.parts)
+    faults.raise_all()
+    yield from ()
 
 
 def differ(project: "Project") -> Iterator[tuple[str, str]]:
@@ -140,6 +137,28 @@ def differ(project: "Project") -> Iterator[tuple[str, str]]:
                 "variants",
                 f"'{first}' and '{name}' resolve to the same parameters; remove one, and name the other in the tables",
             )
+
+
+def swept(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find sweeps of what is no parameter of a variant, or has nothing to be chosen by, and tables that show what
+    sweeps choose by."""
+    faults = Faults()
+    for params in project.variants.values():
+        for key in sweep.grid(params):
+            with faults.collected():
+                sweep.must_be_swept(params, key)
+        if sweep.grid(params):
+            with faults.collected():
+                sweep.metric(params)
+    faults.raise_all()
+    validation = project.baseline.evaluate.validation_set
+    for name in project.tables:
+        for metric in project.metrics(name):
+            if metric.set == validation:
+                fault = (
+                    f"'{metric}' is what sweeps choose by (evaluate.validation_set), so it says nothing; take it out"
+                )
+                yield f"tables.{name}.metrics", fault
 
 
 def shown(project: "Project") -> Iterator[tuple[str, str]]:
@@ -160,7 +179,7 @@ def measured(project: "Project") -> Iterator[tuple[str, str]]:
     if project.tradeoff:
         asked["tradeoff.metric"] = project.tradeoff.metric
     for where, metric in asked.items():
-        if fault := tasks.fault(metric, project.test_sets):
+        if fault := roles.fault(metric, project.test_sets):
             yield where, fault
         elif "scaling" in where and project.metric(metric).set in ("caption", "nocaps"):
             yield where, f"'{metric}' is a score of captions and no accuracy, whose error a law is fitted to; name one"

@@ -76,7 +76,7 @@ def explain(error: ValidationError, schema: type[Section]) -> Iterator[str]:
         if fault["type"] == "extra_forbidden":
             yield f"{key}unknown key; {nearest(path[-1], _known_keys(schema, path[:-1]))}"
         elif fault["type"] == "missing":
-            yield f"{key}missing; add it to params.yaml"
+            yield f"{key}missing; add it"
         else:
             value = "" if isinstance(fault["input"], dict) else f" (value: {shortened(repr(fault['input']))})"
             yield f"{key}{fault['msg'].removeprefix('Value error, ')}{value}"

@@ -38,9 +38,9 @@ def must_be_read(config: dict, words: list[str]) -> None:
     """Raise ParameterError where a target that reads a key is not on the command line, so that it would choose nothing
     and all be made."""
     for key, target in {"variant": "variant", "reports": "report"}.items():
-        if key in config and words and target not in words:
+        if key in config and words and not {target, "sweep"} & set(words):
             raise ParameterError(
-                f"--config {key}={config[key]} is read by `snakemake {target}` alone; name that target"
+                f"--config {key}={config[key]} is read by `snakemake {target}` and `snakemake sweep` alone; name one"
             )
 
 

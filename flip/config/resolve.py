@@ -1,7 +1,7 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -9,20 +9,15 @@ from typing import TypeVar
 from flip.config import consistency
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
+from flip.config.roles import TestSet
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.sections.types import Section
-from flip.config.tree import read_tree
+from flip.config.sweep import CHOSEN, SHARED, delta, read_choices
+from flip.config.tree import Files, place, read_files
 from flip.metrics.names import Metric, own_name, places
-from flip.testsets.roles import TestSet
 
 One = TypeVar("One", bound=Section)
-
-# A variant trains and is evaluated on its scale's data, so that rows of a table can be compared.
-SHARED = {
-    "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
-    "seeds", "larger", "transfer",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +26,11 @@ class Project:
 
     tree: dict
     scale: str
+    files: Files = field(default_factory=dict)  # what of it stands in which file other than params.yaml
+
+    def place(self, key: str) -> str:
+        """Name the file that a key stands in, and the key there."""
+        return place(key, self.files)
 
     @cached_property
     def variants(self) -> dict[str, Params]:
@@ -86,7 +86,7 @@ class Project:
         faults = Faults()
         for name, tree in self.tree[key].items():
             with faults.collected():
-                found[name] = check(schema, tree, f"params.yaml, {key}.{name}")
+                found[name] = check(schema, tree, self.place(f"{key}.{name}"))
         faults.raise_all()
         return found
 
@@ -96,7 +96,7 @@ class Project:
         tables = {name: self.tree["tables"][name] for name, table in self.tables.items() if table.report == report}
         tradeoff = self.tree["tradeoff"] if self.tradeoff and self.tradeoff.report == report else None
         reports = {report: self.tree["reports"][report]}
-        part = Project(self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff}, self.scale)
+        part = replace(self, tree=self.tree | {"reports": reports, "tables": tables, "tradeoff": tradeoff})
         for one in ("variants", "primary_set", "places", "test_sets_of_all_scales"):
             vars(part)[one] = getattr(self, one)  # resolved once for all reports
         return part
@@ -177,19 +177,19 @@ class Project:
         """
         known = self.test_sets_of_all_scales
         found = [own_name(one, self.primary_set) for one in metrics]
-        consistency.metrics_must_be(found, known, f"params.yaml, tables.{table}.metrics")
+        consistency.metrics_must_be(found, known, self.place(f"tables.{table}.metrics"))
         return [metric for metric in (Metric.parse(one, known) for one in found) if metric.set in self.places]
 
     def _table(self, name: str, stated: list[Metric]) -> Table:
         metrics = [str(metric) for metric in stated if self.places[metric.set] is not None]
         tree = self.tree["tables"][name] | {"metrics": metrics}
-        return check(Table, tree, f"params.yaml, tables.{name} at scale '{self.scale}'")
+        return check(Table, tree, self.place(f"tables.{name} at scale '{self.scale}'"))
 
     @cached_property
     def tradeoff(self) -> Tradeoff | None:
         if self.tree["tradeoff"] is None:
             return None
-        tradeoff, faults = check(Tradeoff, self.tree["tradeoff"], "params.yaml, tradeoff"), Faults()
+        tradeoff, faults = check(Tradeoff, self.tree["tradeoff"], self.place("tradeoff")), Faults()
         for name, variants in tradeoff.curves.items():
             with faults.collected():
                 self._must_know("variant", variants, f"tradeoff.curves.{name}")
@@ -199,7 +199,7 @@ class Project:
         return tradeoff.model_copy(update={"metric": own_name(tradeoff.metric, self.primary_set)})
 
     def _must_know(self, what: str, names: Iterable[object], where: str) -> None:
-        must_know(names, self.tree[f"{what}s"], what, f"params.yaml, {where}")
+        must_know(names, self.tree[f"{what}s"], what, self.place(where))
 
     def _with_size(self, tree: dict, where: str) -> dict:
         """Return the tree with the sizes of the model that it names; a delta may name another, or change sizes one by
@@ -218,7 +218,18 @@ class Project:
         for one in ({}, *deltas):
             tree = self._with_size(merge(tree, one), where)
         tree.pop("larger", None)
+        tree = merge(tree, self._chosen(tree, names["variant"]))
         return check(Params, tree | {"scale": self.scale} | names, where)
+
+    def _chosen(self, tree: dict, variant: str) -> dict:
+        """Return what a sweep has chosen for a variant, of the parameters that it still sweeps."""
+        values, swept = self.choices.get(variant, {}).get("values", {}), tree.get("sweep")
+        return delta({key: value for key, value in values.items() if isinstance(swept, dict) and swept.get(key)})
+
+    @property
+    def choices(self) -> dict[str, dict]:
+        """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.Choice)."""
+        return self.tree.get(CHOSEN, {})
 
     @property
     def tuning(self) -> dict:
@@ -273,7 +284,9 @@ def read_project(path: str | Path = "params.yaml", scale: str | None = None) -> 
     Raises:
         ParameterError: what `read_tree` refuses; an unknown scale.
     """
-    tree = read_tree(path)
+    tree, files = read_files(path)
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
-    return Project(tree, scale)
+    if CHOSEN not in tree:
+        tree |= {CHOSEN: read_choices(Path(path).parent / CHOSEN / scale)}
+    return Project(tree, scale, files)

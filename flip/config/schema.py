@@ -14,9 +14,9 @@ from flip.config.sections.data import (
     Captions,
     Compact,
     Download,
-    Faults,
     Filters,
     Mix,
+    NetworkErrors,
     Noise,
     Shards,
     Source,
@@ -39,7 +39,7 @@ from flip.config.sections.model import (
     VisionForm,
     must_keep,
 )
-from flip.config.sections.resources import Job, Resources
+from flip.config.sections.resources import JobResources, Resources
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
 from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
@@ -51,15 +51,15 @@ __all__ = [
     "Captions",
     "Codebook",
     "Compact",
-    "Faults",
     "File",
     "Filters",
     "Form",
     "ImageTower",
-    "Job",
+    "JobResources",
     "Masking",
     "Mix",
     "Model",
+    "NetworkErrors",
     "Noise",
     "Objectives",
     "Params",
@@ -92,7 +92,7 @@ class Bootstrap(Section):
         return self
 
 
-class Cost(Section):
+class CostSection(Section):
     rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3, le=10_000)
     batch: Batch = Field(description="pairs per measured step at most: what one device holds")
 
@@ -108,6 +108,7 @@ class File(Section):
     reports: dict[Name, dict[str, Any]] = Field(min_length=1)
     tables: dict[Name, dict[str, Any]] = Field(min_length=1)
     tradeoff: dict[str, Any] | None
+    chosen: dict[Name, dict[str, Any]] | None = Field(None, description="by sweeps; jobs read it with all else")
 
 
 class Params(Objectives):
@@ -117,6 +118,10 @@ class Params(Objectives):
     variant: Name
     start: Name | None = Field(None, description="variant whose weights this one starts from")
     seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
+    sweep: dict[str, Annotated[Distinct[Any], Field(min_length=2, max_length=100)] | None] = Field(
+        description="parameter, as train.base_lr -> values of which `snakemake sweep` chooses the best on "
+        "evaluate.validation_set; all combinations of several parameters; null: not swept, whatever this is like"
+    )
     source: Source
     world: World
     download: Download
@@ -136,7 +141,7 @@ class Params(Objectives):
     evaluate: Evaluate
     transfer: Transfer
     bootstrap: Bootstrap
-    cost: Cost
+    cost: CostSection
     resources: Resources
 
     @property

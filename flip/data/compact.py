@@ -5,7 +5,7 @@ import simplejpeg
 from PIL import Image
 
 from flip.config.schema import Compact
-from flip.data.images import decode, displayed_size, is_plain
+from flip.formats.images import decode, displayed_size, is_plain
 
 
 def resize_jpeg(encoded: bytes, compact: Compact, name: str = "image") -> bytes:

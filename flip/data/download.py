@@ -28,12 +28,12 @@ from tqdm import tqdm
 from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.data.schemes import fetchable
-from flip.data.tar_members import members
 from flip.files import atomic, file_hash, read_json, workspace, write_json
+from flip.formats.tar_members import members
 from flip.processes import background, given_options
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
-# 2: upright, 16 bits scaled, as flip.data.images decodes.
+# 2: upright, 16 bits scaled, as flip.formats.images decodes.
 DECODING = 2
 # img2dataset keeps the words of whatever library failed; the first pattern that is found names the class.
 CLASSES = {

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
-from flip.data.images import decode, is_plain
-from flip.data.tar_members import members
-from flip.data.words import has_words
 from flip.files import atomic
+from flip.formats.images import decode, is_plain
+from flip.formats.tar_members import members
+from flip.formats.words import has_words
 
 Item = TypeVar("Item")
 

@@ -5,7 +5,7 @@ from typing import IO
 
 from img2dataset.resizer import Resizer
 
-from flip.data.images import decode, is_plain
+from flip.formats.images import decode, is_plain
 
 
 class DisplayedResizer(Resizer):

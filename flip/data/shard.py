@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flip.data.checksum import check, checked
-from flip.data.tar_members import BLOCK, RECORD, members
+from flip.formats.tar_members import BLOCK, RECORD, members
 
 
 def index_path(tar: str | Path) -> Path:

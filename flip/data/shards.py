@@ -28,8 +28,8 @@ from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import write_index
-from flip.data.tar_members import members
 from flip.files import atomic, file_hash, read_json, write_json
+from flip.formats.tar_members import members
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
 NO_VERDICT: Verdict = {"key": None}, None
@@ -60,23 +60,23 @@ def allowed_of(fingerprints: str | Path, only: str | None) -> set[str] | None:
     return set().union(*(mine.intersection(table["sha256"].to_pylist()) for table in batches(paths, ["sha256"])))
 
 
-def why_lost(picture: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:
+def why_lost(image: dict, reasons: dict[str, str], allowed: set[str] | None) -> str | None:
     """Return the class that an image is lost under, by its row of the fingerprints; None if it is used."""
-    if picture["looks"] is None:
+    if image["looks"] is None:
         return "broken"
-    if not picture["captioned"]:
+    if not image["captioned"]:
         return "no caption"
-    if reason := reasons.get(picture["key"]):
+    if reason := reasons.get(image["key"]):
         return reason
-    return None if allowed is None or picture["sha256"].hex() in allowed else "not in shards.only"
+    return None if allowed is None or image["sha256"].hex() in allowed else "not in shards.only"
 
 
 def verdicts(fingerprints: str | Path, reasons: dict[str, str], allowed: set[str] | None) -> Iterator[Verdict]:
     """Yield (row of the fingerprints, why it is lost or None) of every image of a part, by key."""
     with pq.ParquetFile(fingerprints) as file:
         for batch in file.iter_batches(columns=["key", "url", "sha256", "looks", "captioned"]):
-            for picture in batch.to_pylist():
-                yield picture, why_lost(picture, reasons, allowed)
+            for image in batch.to_pylist():
+                yield image, why_lost(image, reasons, allowed)
 
 
 def usable(
@@ -90,16 +90,16 @@ def usable(
     for tar in sorted(download.with_suffix("").glob("*.tar")):
         with open(tar, "rb") as file:
             for key, sample in sorted(members(tar).items()):
-                key, (picture, reason) = f"{download.stem}-{key}", next(verdict, NO_VERDICT)
-                if picture["key"] != key:
+                key, (image, reason) = f"{download.stem}-{key}", next(verdict, NO_VERDICT)
+                if image["key"] != key:
                     raise ValueError(
-                        f"{download}: {key} has no fingerprint where it should be ({picture['key']}); run the "
+                        f"{download}: {key} has no fingerprint where it should be ({image['key']}); run the "
                         "fingerprints stage again"
                     )
                 if reason:
                     lost[reason] += 1
                 else:
-                    facts = {"__key__": key, "__url__": picture["url"], "__sha256__": picture["sha256"].hex()}
+                    facts = {"__key__": key, "__url__": image["url"], "__sha256__": image["sha256"].hex()}
                     jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
                     yield facts | {"jpg": resize_jpeg(jpeg, compact, key) if compact else jpeg, "txt": caption}
 
@@ -149,7 +149,7 @@ def write_part(download: str | Path, fingerprints: str | Path, duplicates: list,
     account = read_json(download)
     reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
     found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
-    samples = tqdm(found, "shards", account["arrived"], unit="picture", disable=None)
+    samples = tqdm(found, "shards", account["arrived"], unit="image", disable=None)
     written = write_all(out.with_suffix(""), samples, how.samples_per_shard)
     ledger = {
         "wanted": account["wanted"],
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.shards", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
-    parser.add_argument("--download", required=True, help="account of the downloaded part; the pictures lie beside it")
+    parser.add_argument("--download", required=True, help="account of the downloaded part; the images lie beside it")
     parser.add_argument("--fingerprints", required=True, help="the part's fingerprints")
     parser.add_argument("--duplicates", nargs="*", default=[], help="keys to drop, of every bucket")
     parser.add_argument("--out", required=True, help="entries and ledger (JSON); shards and their list go beside it")

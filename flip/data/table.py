@@ -160,7 +160,7 @@ def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     if len(wrong):
         raise ValueError(
             f"source.sha256_column '{name}': {wrong[0].as_py()!r} is no SHA-256 of 64 hexadecimal digits; remove the "
-            "row, name another column, or set the key to null to take pictures as they come"
+            "row, name another column, or set the key to null to take images as they come"
         )
     return lower
 

@@ -25,8 +25,8 @@ from flip.config.sections.data import ENGLISH
 from flip.data.pairs import BATCH, files
 from flip.data.tokenizer import TRAINING_CAPTIONS, train_wordpiece
 from flip.data.translations import FACTS, SCHEMA, table_path
-from flip.data.words import has_words
 from flip.files import atomic, file_hash, read_json, write_json
+from flip.formats.words import has_words
 
 Translator = Callable[[str, str], str | None]  # the caption of the image at a URL in a language, where there is one
 TranslatorFactory = Callable[

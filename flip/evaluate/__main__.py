@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flip.config.frozen import load
+from flip.config.kinds import of_folder
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import zeroshot
@@ -29,7 +30,6 @@ from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.testsets import mirror
-from flip.testsets.kinds import of_folder
 from flip.testsets.reader import places, prompts, revision, set_folder
 
 

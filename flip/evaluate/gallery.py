@@ -14,10 +14,10 @@ TOP = 4  # images below a caption
 EDGE = 5  # pixels
 
 
-def edged(picture: np.ndarray, right: bool) -> np.ndarray:
+def edged(image: np.ndarray, right: bool) -> np.ndarray:
     """Frame a cell in the colour of a right or a wrong answer; a right one has a tick, too."""
     found = cv2.copyMakeBorder(
-        picture[EDGE:-EDGE, EDGE:-EDGE], *(EDGE,) * 4, cv2.BORDER_CONSTANT, value=(HIT if right else MISS)[1]
+        image[EDGE:-EDGE, EDGE:-EDGE], *(EDGE,) * 4, cv2.BORDER_CONSTANT, value=(HIT if right else MISS)[1]
     )
     if right:
         corner = SIDE - 26
@@ -56,9 +56,9 @@ def best_matches(model: TwoTowers, tokenize: Tokenize, loader: ImageLoader, devi
     ranks = retrieval.ranks(images, texts, owners)[0][places].tolist()
     scores, right = exact(texts[places]) @ exact(images).T, owners[places]
     best = scores.argsort(dim=1, descending=True, stable=True)[:, :TOP].tolist()
-    captions, cells = chosen(loader, places, {picture for row in best for picture in row})
+    captions, cells = chosen(loader, places, {image for row in best for image in row})
     stacks = [
-        [headed(caption, rank), *(edged(cells[picture], picture == own) for picture in row)]
+        [headed(caption, rank), *(edged(cells[image], image == own) for image in row)]
         for caption, rank, own, row in zip(captions, ranks, right.tolist(), best, strict=True)
     ]
     facts = {"kind": "retrieval", "subjects": captions, "ranks": ranks, "pictures": len(images), "top": len(best[0])}

@@ -7,6 +7,7 @@ import torch
 from flip.config.schema import Params
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.evaluate.encoders import ImageLoader, Tokenize
+from flip.losses import build_towers
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.testsets.cache import decoded
@@ -32,7 +33,7 @@ def new_model(
     another."""
     path = tokenizer or tokenizer_path(data, params.captions)
     captions = CaptionTokenizer(path, params.model.tokens, params.captions)
-    model = TwoTowers(params, captions.vocabulary).to(device).eval()
+    model = build_towers(params, captions.vocabulary).to(device).eval()
     return model, lambda texts: torch.from_numpy(captions(texts))
 
 

@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
+from flip.config.kinds import of_folder
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.kinds import SHOW
 from flip.evaluate.reconstruction import reconstructions
 from flip.evaluate.trial import Trial
 from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds import of_folder
 from flip.testsets.reader import set_folder
 
 FOLDER = "pictures"
@@ -20,18 +20,18 @@ def sheets(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: 
     without a common space, predicted pixels or the set."""
     params, primary = model.params, model.params.evaluate.primary_set
     drawn = reconstructions(model, tokenize, set_folder(params, data, primary), seed, device)
-    found = {name: (picture, facts | {"set": primary}) for name, (picture, facts) in drawn.items()}
+    found = {name: (image, facts | {"set": primary}) for name, (image, facts) in drawn.items()}
     for name in params.evaluate.sets if params.aligned else ():
         trial = Trial(model, tokenize, data, name, device)
         if show := SHOW.get(of_folder(trial.folder).name):
-            what, picture, facts = show(trial)
-            found[f"{what}-{name}"] = picture, facts | {"set": name}
+            what, image, facts = show(trial)
+            found[f"{what}-{name}"] = image, facts | {"set": name}
     return found
 
 
 def write_sheets(out: Path, found: dict[str, tuple[bytes, dict]]) -> dict[str, dict]:
     """Write the sheets to a folder below `out`, without earlier ones; return their facts."""
     shutil.rmtree(out / FOLDER, ignore_errors=True)
-    for name, (picture, _) in found.items():
-        write_atomic(out / FOLDER / f"{name}.webp", picture)
+    for name, (image, _) in found.items():
+        write_atomic(out / FOLDER / f"{name}.webp", image)
     return {name: facts for name, (_, facts) in found.items()}

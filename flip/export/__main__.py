@@ -22,6 +22,7 @@ from flip.export.check import Differences, compare
 from flip.export.formats import FORMATS, choose, quiet
 from flip.export.target import Target
 from flip.files import atomic_folder, file_hash, write_atomic
+from flip.losses import build_towers
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.provenance.layout import Layout
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> str:
     target = choose(options.format, params)
     path = options.tokenizer or tokenizer_path(options.data, params.captions)
     tokenizer = CaptionTokenizer(path, params.model.tokens, params.captions)
-    model = TwoTowers(params, tokenizer.vocabulary).eval()
+    model = build_towers(params, tokenizer.vocabulary).eval()
     load_weights(options.weights, model)
     if options.receipt:
         evidence = Evidence.of_receipt(options.receipt, file_hash(options.weights))

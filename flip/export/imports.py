@@ -30,7 +30,7 @@ from flip.export.formats import FORMATS, models, quiet
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
 from flip.files import atomic_folder, write_atomic, write_json
-from flip.model.two_towers import TwoTowers
+from flip.losses import build_towers
 from flip.model.weights import save_weights
 
 UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, OSError, KeyError, ValueError, EOFError)
@@ -93,7 +93,7 @@ def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, sou
         ValueError: weights are unknown, missing or of another shape.
     """
     with torch.device("meta"):
-        wanted = TwoTowers(params, vocabulary).state_dict()
+        wanted = build_towers(params, vocabulary).state_dict()
     if target.image_only:
         wanted = {name: tensor for name, tensor in wanted.items() if name.startswith("vision.")}
     found = imported(target.table, target.state(loaded), wanted, str(source))
@@ -123,7 +123,7 @@ def convert_checkpoint(options: argparse.Namespace, base: Params) -> Differences
             tokenizer = CaptionTokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
             vocabulary = tokenizer.vocabulary
         weights = convert(target, loaded, params, vocabulary, options.source)
-        model = TwoTowers(params, vocabulary)
+        model = build_towers(params, vocabulary)
         model.load_state_dict(weights, strict=not target.image_only)
         differences = compare(model, tokenizer, loaded, prepared=True)
         write_atomic(folder / "params.yaml", dump(params))

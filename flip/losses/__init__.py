@@ -1,16 +1,30 @@
-"""Find the objectives that parameters ask for, and compute their losses.
+"""Find the objectives that parameters ask for, build the model with what they train, and compute their losses.
 
 The registry is the parameters' own list of sections (flip.config.objectives): each stands for the file of its
 name here, which is imported where one of its weights is above 0.
 """
 
-from torch import Tensor, nn
+from functools import partial
+
+from torch import Tensor
 
 from flip.config.objectives.section import defined_in
 from flip.config.schema import Params
 from flip.losses.objective import Batch, Objective, Scope, Setting
+from flip.model.head import Head
+from flip.model.two_towers import TwoTowers
 
-__all__ = ["Objective", "Scope", "Setting", "modules", "named_losses", "objectives", "readers", "wanted"]
+__all__ = [
+    "Objective",
+    "Scope",
+    "Setting",
+    "build_heads",
+    "build_towers",
+    "named_losses",
+    "objectives",
+    "readers",
+    "wanted",
+]
 
 
 def wanted(params: Params) -> dict[str, type[Objective]]:
@@ -23,10 +37,18 @@ def objectives(setting: Setting) -> list[Objective]:
     return [one(setting) for one in wanted(setting.params).values()]
 
 
-def modules(params: Params, vocabulary: int) -> dict[str, nn.Module]:
+def build_towers(params: Params, vocabulary: int) -> TwoTowers:
+    """Build the two towers, with what the objectives train beside them."""
+    return TwoTowers(params, vocabulary, partial(build_heads, params, vocabulary))
+
+
+def build_heads(params: Params, vocabulary: int) -> dict[str, Head]:
     """Build what the objectives train beside the towers, by section."""
-    built = {name: one.module(params, vocabulary) for name, one in wanted(params).items()}
-    return {name: module for name, module in built.items() if module is not None}
+    found = {}
+    for name, one in wanted(params).items():
+        if (module := one.module(params, vocabulary)) is not None:
+            found[name] = Head(module, one.reads(params), one.scope is Scope.GLOBAL_BATCH, one.reads_patches)
+    return found
 
 
 def readers(chosen: list[Objective], params: Params, batch_type: str) -> list[Objective]:

@@ -35,7 +35,7 @@ def undefined(measure: str, classes: int, labels: bool) -> str | None:
     has."""
     allowed = ", ".join(name for name, one in MEASURES.items() if one.labels == labels)
     if MEASURES[measure].labels != labels:
-        return f"{measure} is not for pictures with {'several labels' if labels else 'one class'}; choose {allowed}"
+        return f"{measure} is not for images with {'several labels' if labels else 'one class'}; choose {allowed}"
     if measure == "auc" and classes != 2:
         return f"auc is for 2 classes, not {classes}; choose {allowed.replace(', auc', '')}"
     if measure == "top1-top5" and classes <= TOP:

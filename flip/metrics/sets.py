@@ -10,7 +10,7 @@ QUESTIONS = ("colour", "shape", "count", "place", "relation")
 SCORES = ("cider", "bleu4", *JAVA)  # of captions
 
 # Sets of the world, and what they are for.
-WORLD = dict.fromkeys(("fine", "coarse"), "classification") | {"retrieval": "retrieval"}
+WORLD = dict.fromkeys(("fine", "coarse", "validation"), "classification") | {"retrieval": "retrieval"}
 WORLD |= dict.fromkeys(("sketch", "rendition", "corruption", "viewpoint"), "classification")
 WORLD |= {kind: kind for kind in ("pointing", "entailment", "composition")}
 

@@ -4,16 +4,16 @@ Each is there only where the parameters ask for it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flip import losses
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, batch_type
+from flip.model.head import Head
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision, initialize
@@ -33,11 +33,12 @@ CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpo
 class TwoTowers(nn.Module):
     """Hold `vision` and `text`, which are None where no loss reads that side, and what ties them where a loss does.
 
-    `decoder` and `passes`, by section, are the modules of objectives (flip.losses.Objective.module); MAE's decoder has
-    a name of its own in checkpoints, and nowhere else.
+    `decoder` and `passes`, by section, are the modules of objectives; MAE's decoder has a name of its own in
+    checkpoints, and nowhere else. `build_heads` (flip.losses.build_heads) gives these by section; it is called once the
+    towers are there, so that their initial weights do not depend on it.
     """
 
-    def __init__(self, params: Params, vocabulary: int):
+    def __init__(self, params: Params, vocabulary: int, build_heads: Callable[[], Mapping[str, Head]]):
         super().__init__()
         model, form = params.model, params.form
         self.params = params
@@ -52,10 +53,11 @@ class TwoTowers(nn.Module):
             self.register_load_state_dict_post_hook(lambda model, _: model.clamp_scale())
         bias = params.sigmoid.initial_bias(params.train.global_batch)
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
-        self.objectives = losses.wanted(params)
-        built = losses.modules(params, vocabulary)
-        self.decoder = built.pop("reconstruction", None)
-        self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): module for name, module in built.items()})
+        heads = dict(build_heads())
+        decoder = heads.pop("reconstruction", None)
+        self.decoder = None if decoder is None else decoder.module
+        self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
+        self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
         self.apply(initialize)
         for module in self.modules():
             if isinstance(module, Transformer):
@@ -109,13 +111,6 @@ class TwoTowers(nn.Module):
         if self.params.aligned and (limit := self.params.logits.max_scale) is not None:
             self.log_scale.clamp_(0, math.log(limit))
 
-    def heads(self) -> dict[str, nn.Module]:
-        """Map sections to the modules of their objectives, MAE's decoder first."""
-        found = {
-            name: self.passes[path] for name in self.objectives if (path := CHECKPOINT.get(name, name)) in self.passes
-        }
-        return found if self.decoder is None else {"reconstruction": self.decoder} | found
-
     def forward(
         self, batch: Batch, seed: int, features_only: bool = False, start_gather: Callable | None = None
     ) -> Batch:
@@ -128,17 +123,12 @@ class TwoTowers(nn.Module):
         image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
         what it returns.
         """
-        kind, heads = batch_type(batch), {}
-        for name, head in self.heads().items():
-            objective = self.objectives[name]
-            if kind in objective.reads(self.params) and (
-                not features_only or objective.scope is losses.Scope.GLOBAL_BATCH
-            ):
-                heads[name] = head
-        towers = Forward(self, batch, seed, reads_patches=any(self.objectives[name].reads_patches for name in heads))
+        kind = batch_type(batch)
+        heads = [one for one in self.heads if kind in one.reads and (one.over_global_batch or not features_only)]
+        towers = Forward(self, batch, seed, reads_patches=any(one.reads_patches for one in heads))
         outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
-        for head in heads.values():
-            outputs |= head(towers, batch, seed)
+        for head in heads:
+            outputs |= head.module(towers, batch, seed)
         return outputs
 
 

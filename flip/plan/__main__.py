@@ -14,12 +14,12 @@ from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
 from flip.files import write_atomic, write_json
 from flip.plan.counts import Uncounted
-from flip.plan.estimate import Assumptions, Estimate, gpus_per_job
+from flip.plan.estimate import Assumptions, ScalePlan, gpus_per_job
 from flip.plan.facts import facts
 from flip.plan.schedule import job_limit
 from flip.plan.show import as_csv, text
 from flip.plan.step import memory
-from flip.plan.work import job_gpus, work
+from flip.train.work import job_gpus, work
 
 
 def share(value: str) -> float:
@@ -65,8 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=1.0,
         help="share of rows that becomes pairs (default: 1; LAION-400M: 0.68 in 2024)",
     )
-    add("--original-bytes", type=positive, help=f"per picture on the wire (default: {known.pictures.original_bytes:,})")
-    add("--stored-bytes", type=positive, help="per picture in a shard (default: by download.image_size)")
+    add("--original-bytes", type=positive, help=f"per image on the wire (default: {known.pictures.original_bytes:,})")
+    add("--stored-bytes", type=positive, help="per image in a shard (default: by download.image_size)")
     add("--gigabits", type=positive, default=2.0, help="bandwidth, Gbit/s (default: 2)")
     add("--json", metavar="FILE", help="everything as JSON as well")
     add("--csv", metavar="FILE", help="a row per variant as CSV as well")
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         project = read_project(options.params, options.scale).check()
         given = assumptions(options, project)
         known, left_out = countable(project.of(options.report), given)
-        estimate = Estimate(known, given)
+        estimate = ScalePlan(known, given)
     except (ParameterError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     if options.json:

@@ -25,14 +25,14 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
 from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
-from flip.losses import Scope, Setting, named_losses, objectives, readers, wanted
+from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
-from flip.plan.counts import Cost, Counted, Encoding, Uncounted, Weights, way_of_training
-from flip.plan.work import changed, vocabulary
+from flip.plan.counts import Counted, Encoding, PartCost, Uncounted, Weights, way_of_training
 from flip.train.gradcache import is_shared
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun
+from flip.train.work import changed, vocabulary
 
 Batch = dict[str, Tensor]
 FAKE = FakeTensorMode()
@@ -126,7 +126,7 @@ def tiles_of(device: str) -> Iterator[None]:
 
 def make_model(params: Params) -> TwoTowers:
     """Build the model of a variant, whose blocks see each part of a batch at once, as on a GPU."""
-    model = TwoTowers(params, vocabulary(params))
+    model = build_towers(params, vocabulary(params))
     if params.image_tower.locked:
         model.image_tower.requires_grad_(False)
     for module in model.modules():
@@ -194,7 +194,7 @@ def count_encoding(params: Params) -> Encoding:
     return Encoding(image.flops, text.flops)
 
 
-def count_again(params: Params, pairs: int) -> Cost:
+def count_again(params: Params, pairs: int) -> PartCost:
     """Count the forward pass of `pairs` pairs without a graph, which losses over the whole batch need where a step is
     cut into parts.
 
@@ -204,10 +204,10 @@ def count_again(params: Params, pairs: int) -> Cost:
     with values_unread():
         run, batch = make_run(params), make_batch(params, pairs)
         if not any(one.scope is Scope.GLOBAL_BATCH for one in run.readers(batch)):
-            return Cost(0, 0)
+            return PartCost(0, 0)
         with torch.no_grad(), Ledger() as ledger:
             run.outputs(batch, features_only=True)
-    return Cost(ledger.flops, ledger.peak)
+    return PartCost(ledger.flops, ledger.peak)
 
 
 def count_step(params: Params, part: int, pairs: int, processes: int, device: str, whole: bool) -> Counted:
@@ -268,7 +268,7 @@ def make_leaves(outputs: Batch, pairs: int, whole: bool) -> Batch:
     return leaves
 
 
-def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[PartCost, list[str]]:
     """Count the losses over the whole batch of so many processes, forth and back; and name the leaves that they read.
 
     From two processes on, each more adds the same: so many tiles of the logits, and so many rows of features.
@@ -278,15 +278,15 @@ def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) ->
         return few, read
     more, _ = count_loss_of(run, batch, leaves, 3)
     grown = (low + (processes - 2) * (high - low) for low, high in zip(astuple(few), astuple(more), strict=True))
-    return Cost(*grown), read
+    return PartCost(*grown), read
 
 
-def count_loss_of(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[Cost, list[str]]:
+def count_loss_of(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[PartCost, list[str]]:
     """Count as `count_loss`, each process's tiles and rows."""
     every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, batch_type(batch))
     if not (over_batch := [one for one in every if one.scope is Scope.GLOBAL_BATCH]):
-        return Cost(0, 0), []
+        return PartCost(0, 0), []
     leaves = {name: leaf.detach().requires_grad_(leaf.requires_grad) for name, leaf in leaves.items()}
     with Ledger([*leaves.values(), *batch.values()]) as ledger:
         sum(named_losses(over_batch, batch, leaves).values()).backward()
-    return Cost(ledger.flops, ledger.peak), [name for name, leaf in leaves.items() if leaf.grad is not None]
+    return PartCost(ledger.flops, ledger.peak), [name for name, leaf in leaves.items() if leaf.grad is not None]

@@ -12,18 +12,10 @@ from typing import TypeVar
 
 from flip.config.schema import Params
 from flip.provenance.sources import REGISTRIES, source_hash
+from flip.train.work import FREE
 
 MEMORY = Path(".flip/counts")  # what can be deleted at any time
 COUNTING = "flip.plan.counting"
-# Parameters that do not change what a step costs.
-FREE = {
-    "variant": True,
-    "start": True,
-    "seeds": True,
-    "image_tower": {"weights"},
-    "text_tower": {"weights"},
-    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
-}
 
 
 class Uncounted(Exception):
@@ -47,8 +39,8 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Hold FLOPs, and bytes at most."""
+class PartCost:
+    """Hold what a part of a step needs: FLOPs, and bytes at most."""
 
     flops: int
     bytes: int
@@ -72,7 +64,7 @@ class Counted:
     loss: int
 
 
-Found = TypeVar("Found", Weights, Encoding, Cost, Counted)
+Found = TypeVar("Found", Weights, Encoding, PartCost, Counted)
 
 
 def way_of_training(params: Params) -> str:

@@ -12,13 +12,13 @@ from flip.config.schema import Params
 from flip.files import read_json
 from flip.plan.data import Data, download_hours, find_data, stored_bytes
 from flip.plan.facts import facts, find_gpu
-from flip.plan.schedule import Job, data_jobs, simulate, variant_jobs
+from flip.plan.schedule import PlannedJob, data_jobs, simulate, variant_jobs
 from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
-from flip.plan.work import Work, changed, in_parts, job_gpus, work
 from flip.provenance.layout import Layout
+from flip.train.work import Work, changed, in_parts, job_gpus, work
 
-# Of pictures per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
-TEST_PICTURES = 50_000
+# Of images per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
+TEST_IMAGES = 50_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Assumptions:
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantPlan:
     """Hold one variant, its seeds together; memory and FLOPs per sample are the same for each."""
 
     variant: str
@@ -63,7 +63,7 @@ def gpus_per_job(project: Project, given: Assumptions) -> int:
     return given.gpus_per_job or job_gpus(project.baseline.resources.pretrain) or 1
 
 
-class Estimate:
+class ScalePlan:
     """Hold all numbers of a project at its scale.
 
     Raises:
@@ -127,14 +127,14 @@ class Estimate:
         """Return the FLOPs per second of one GPU."""
         return self.utilization * self.gpu.rate(params.train.autocast)
 
-    def _row(self, params: Params) -> Row:
+    def _row(self, params: Params) -> VariantPlan:
         load, seeds, limit = self.work(params), len(params.seeds), params.resources.pretrain.minutes
         samples = params.train.steps(self.data.used) * params.train.global_batch
         flops = flops_per_sample(load)
         hours = samples * self.seconds_per_sample(params) / self.per_job / 3600
         peak, count = memory(load).peak, weights(params)
         features = encoding(params).image * self.data.used if params.features else 0  # of a locked tower, once
-        return Row(
+        return VariantPlan(
             variant=params.variant,
             samples=samples * seeds,
             flops_per_sample=flops,
@@ -151,7 +151,7 @@ class Estimate:
         )
 
     @cached_property
-    def advised(self) -> list[Row]:
+    def advised(self) -> list[VariantPlan]:
         """Return the rows, with a remedy for what does not fit: to find one, more steps are counted."""
         loads = (self.work(self.project.variants[row.variant]) for row in self.rows)
         pairs = zip(self.rows, loads, strict=True)
@@ -185,19 +185,19 @@ class Estimate:
     def _fits(self, way: Work) -> bool:
         return memory(way).peak <= self.room
 
-    def _jobs(self) -> list[Job]:
+    def _jobs(self) -> list[PlannedJob]:
         return data_jobs(self.project) + variant_jobs(self.project, self.per_job)
 
-    def _hours(self, job: Job) -> float:
+    def _hours(self, job: PlannedJob) -> float:
         """Return how long a job runs, with what it waits for at its start."""
-        pictures, base = facts().pictures, self.base
+        images, base = facts().pictures, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
         if job.rule == "download":
-            original = self.given.original_bytes or pictures.original_bytes
+            original = self.given.original_bytes or images.original_bytes
             return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
         if job.rule in ("fingerprints", "shards"):
-            return overhead + part / pictures.per_job / 3600
+            return overhead + part / images.per_job / 3600
         if job.rule == "pretrain":
             return overhead + next(row.hours for row in self.rows if row.variant == job.name.split("/")[1])
         if job.rule == "evaluate":
@@ -208,7 +208,7 @@ class Estimate:
     def evaluation_hours(self) -> float:
         """Return the hours of one forward of both towers over each set, and two more over the one of masked
         inference."""
-        passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_PICTURES, encoding(self.base)
+        passes, pair = (len(self.base.evaluate.sets) + 2) * TEST_IMAGES, encoding(self.base)
         return passes * (pair.image + pair.text) / self.rate(self.base) / 3600
 
     @property

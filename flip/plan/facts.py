@@ -27,10 +27,10 @@ class Utilization(Section):
 
 
 class Pictures(Section):
-    original_bytes: Count = Field(description="bytes on the wire per picture")
+    original_bytes: Count = Field(description="bytes on the wire per image")
     stored_bytes: dict[int, int] = Field(description="shorter side, pixels -> bytes in a shard, with the caption")
-    download_per_process: Positive = Field(description="pictures per second")
-    per_job: Positive = Field(description="pictures per second")
+    download_per_process: Positive = Field(description="images per second")
+    per_job: Positive = Field(description="images per second")
 
 
 class Facts(Section):

@@ -12,7 +12,7 @@ from flip.config.resolve import Project
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """`name` is rule/wildcards; `after` names the jobs that it waits for."""
 
     name: str
@@ -24,37 +24,37 @@ class Job:
         return self.name.split("/")[0]
 
 
-def data_jobs(project: Project) -> list[Job]:
+def data_jobs(project: Project) -> list[PlannedJob]:
     """rules/data.smk."""
     base = project.baseline
     parts, buckets, sets = range(base.download.parts), range(base.shards.buckets), base.evaluate.sets
     prints = (*(f"fingerprints/{part}" for part in parts), "test_fingerprints")
     doubles = tuple(f"duplicates/{bucket}" for bucket in buckets)
     return [
-        Job("table", 0, ()),
-        *(Job(f"test_sets/{name}", 0, ()) for name in sets),
-        *(Job(f"download/{part}", 0, ("table",)) for part in parts),
-        *(Job(f"fingerprints/{part}", 0, (f"download/{part}",)) for part in parts),
-        Job("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
-        *(Job(name, 0, prints) for name in doubles),
-        *(Job(f"shards/{part}", 0, doubles) for part in parts),
-        Job("manifest", 0, tuple(f"shards/{part}" for part in parts)),
-        Job("tokenizer", 0, ("manifest",)),
+        PlannedJob("table", 0, ()),
+        *(PlannedJob(f"test_sets/{name}", 0, ()) for name in sets),
+        *(PlannedJob(f"download/{part}", 0, ("table",)) for part in parts),
+        *(PlannedJob(f"fingerprints/{part}", 0, (f"download/{part}",)) for part in parts),
+        PlannedJob("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
+        *(PlannedJob(name, 0, prints) for name in doubles),
+        *(PlannedJob(f"shards/{part}", 0, doubles) for part in parts),
+        PlannedJob("manifest", 0, tuple(f"shards/{part}" for part in parts)),
+        PlannedJob("tokenizer", 0, ("manifest",)),
     ]
 
 
-def variant_jobs(project: Project, gpus: int) -> list[Job]:
+def variant_jobs(project: Project, gpus: int) -> list[PlannedJob]:
     """rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
-    found, base = [Job("preflight", 0, ("tokenizer",))], project.baseline
+    found, base = [PlannedJob("preflight", 0, ("tokenizer",))], project.baseline
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
         for name, params in ((name, project.variants[name]) for name in project.named):
             before = tuple(f"pretrain/{one}/{seed}" for one in params.before)
-            found.append(Job(f"pretrain/{name}/{seed}", gpus, ("preflight", *before)))
-        found += [Job(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
+            found.append(PlannedJob(f"pretrain/{name}/{seed}", gpus, ("preflight", *before)))
+        found += [PlannedJob(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")
-    cost = Job("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
-    return [*found, cost, Job("tables", 0, (*evaluated, "cost"))]
+    cost = PlannedJob("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
+    return [*found, cost, PlannedJob("tables", 0, (*evaluated, "cost"))]
 
 
 def job_limit(profile: str | Path = "slurm/config.yaml") -> int:
@@ -62,7 +62,9 @@ def job_limit(profile: str | Path = "slurm/config.yaml") -> int:
     return yaml.safe_load(Path(profile).read_text())["jobs"]
 
 
-def simulate(jobs: list[Job], hours: Callable[[Job], float], limit: int, gpus: int) -> dict[str, tuple[float, float]]:
+def simulate(
+    jobs: list[PlannedJob], hours: Callable[[PlannedJob], float], limit: int, gpus: int
+) -> dict[str, tuple[float, float]]:
     """Start and end of each job, hours: list scheduling. Whenever a job ends, those that wait for nothing start in the
     order given, as long as fewer than `limit` run and `gpus` suffice; one that does not fit lets smaller ones pass.
 

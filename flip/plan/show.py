@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import asdict
 
-from flip.plan.estimate import Estimate, Row
+from flip.plan.estimate import ScalePlan, VariantPlan
 from flip.plan.facts import facts
 
 COLUMNS = (
@@ -38,7 +38,7 @@ def duration(hours: float) -> str:
     return f"{number(hours / 24)} days" if hours >= 48 else f"{number(hours)} hours"
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: VariantPlan) -> list[str]:
     return [
         row.variant,
         f"{row.samples:,}",
@@ -62,7 +62,7 @@ def aligned(lines: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in shown)
 
 
-def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
+def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
     """Say what the whole of it costs."""
     total, given = estimate.totals, estimate.given
     downloaded, shards, kept = (size(total[f"{what}_bytes"]) for what in ("scratch", "shard", "checkpoint"))
@@ -73,14 +73,14 @@ def total_lines(estimate: Estimate) -> list[tuple[str, str]]:
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
         ),
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
-        ("storage", f"{downloaded} of pictures as downloaded, {shards} as shards"),
+        ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
 
 
-def basis(estimate: Estimate) -> list[tuple[str, str]]:
+def basis(estimate: ScalePlan) -> list[tuple[str, str]]:
     """Say what the numbers rest on: measured, or stated and by whom."""
     data, given, base = estimate.data, estimate.given, estimate.base
     caption = (
@@ -96,7 +96,7 @@ def basis(estimate: Estimate) -> list[tuple[str, str]]:
         ("FLOPs", "counted by torch on tensors without values, attention in its plain form"),
         ("memory", f"counted likewise in {base.train.autocast}; tests compare it with what torch allocates; {room}"),
         ("tokens", f"per caption: {caption}"),
-        ("pictures", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
+        ("images", f"{original}, {stored}; stated, flip/plan/facts.yaml or options"),
         ("jobs", f"{overhead}; waiting for other users is not in it"),
     ]
 
@@ -106,7 +106,7 @@ def named(lines: list[tuple[str, str]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {words}" for name, words in lines)
 
 
-def text(estimate: Estimate) -> str:
+def text(estimate: ScalePlan) -> str:
     table = aligned([list(COLUMNS), *(cells(row) for row in estimate.rows)])
     parts = [f"{estimate.project.scale} on {estimate.given.gpu}", table, named(total_lines(estimate))]
     if misfits := [(row.variant, row.remedy) for row in estimate.advised if not row.fits]:
@@ -118,7 +118,7 @@ def text(estimate: Estimate) -> str:
     return "\n\n".join(parts)
 
 
-def as_csv(estimate: Estimate) -> str:
+def as_csv(estimate: ScalePlan) -> str:
     rows, stream = [asdict(row) for row in estimate.advised], io.StringIO()
     writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
     writer.writeheader()

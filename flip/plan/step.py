@@ -8,8 +8,8 @@ is "4.4 %" of the image tower) and of a class token beside the patches, as its r
 from dataclasses import dataclass, replace
 
 from flip.config.schema import Params
-from flip.plan.counts import Cost, Counted, Encoding, Weights, remembered
-from flip.plan.work import Work, changed, in_parts, turns
+from flip.plan.counts import Counted, Encoding, PartCost, Weights, remembered
+from flip.train.work import Work, changed, in_parts, turns
 
 FULL = 4  # bytes of a float32
 ADAM = 2  # moments per weight
@@ -65,7 +65,7 @@ def _flops(params: Params, work: Work) -> float:
     """Return FLOPs of a step, which parts of any size add up to: but for the one query of attention pooling, which each
     part projects for itself."""
     found = counted(params, in_parts(work, None))
-    again = 0 if work.whole else remembered("count_again", Cost, params, work.pairs).flops
+    again = 0 if work.whole else remembered("count_again", PartCost, params, work.pairs).flops
     return found.part_flops + found.loss_flops + again
 
 

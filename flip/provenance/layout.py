@@ -12,6 +12,7 @@ from flip.config.faults import nearest
 from flip.config.frozen import load
 from flip.config.resolve import read_project
 from flip.config.schema import Params
+from flip.config.sweep import CHOSEN
 
 RECEIPTS, SPECS = "receipts", "specs"
 
@@ -61,6 +62,13 @@ class Records:
 
     def features(self, variant: str, seed: int | str | None = None) -> str:
         return _seeded(self.root, "features", variant, seed=seed, stage="embed")
+
+    def candidate(self, variant: str, candidate: str) -> str:
+        """Return the path for one candidate of a sweep; all of them have one spec, 'candidate'."""
+        return f"{self.root}/sweeps/{variant}/{candidate}.json"
+
+    def choice(self, variant: str) -> str:
+        return f"{self.root}/choices/{variant}/choose.json"
 
     def tables(self, report: str, stage: str) -> str:
         return f"{self.root}/tables/{report}/{stage}.json"
@@ -175,6 +183,17 @@ class Layout:
     def checkpoints(self, variant: str, seed: int | str) -> str:
         """Return the folder of a training run in progress; it is deleted when the run ends."""
         return f"checkpoints/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def candidate(self, variant: str, candidate: str) -> str:
+        """Return the folder of one candidate of a sweep."""
+        return f"sweeps/{self.scale}/{variant}/{candidate}"
+
+    def candidate_checkpoints(self, variant: str, candidate: str) -> str:
+        return f"checkpoints/{self.scale}/{variant}/sweep/{candidate}"
+
+    def choice(self, variant: str) -> str:
+        """Return the path of what a sweep has chosen."""
+        return f"{CHOSEN}/{self.scale}/{variant}.json"
 
     def features(self, variant: str, seed: int | str) -> str:
         return f"features/{self.scale}/{variant}/{seed_folder(seed)}"

@@ -133,8 +133,15 @@ def _imports(module: str) -> frozenset[str]:
     parts, path = module.split("."), _file(module)
     names = {*(".".join(parts[:end]) for end in range(1, len(parts))), *_facts(path)["imports"]}
     if "pkgutil.iter_modules" in names:  # which a package finds its own modules by
-        names |= {f"{module}.{path.stem}" for path in path.parent.glob("*.py") if path.stem != "__init__"}
+        package = module.removesuffix(".__init__")
+        names |= {f"{package}.{path.stem}" for path in path.parent.glob("*.py") if path.stem != "__init__"}
     return frozenset(name for name in names if name.split(".")[0] == "flip" and path_of(name))
+
+
+def _loaded(name: str) -> str:
+    """Return the module that an import of this name loads: of a package its __init__, never its __main__."""
+    init = f"{name}.__init__"
+    return init if path_of(init) else name
 
 
 @cache
@@ -146,7 +153,7 @@ def sources(module: str) -> tuple[Path, ...]:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += _imports(name)
+            todo += map(_loaded, _imports(name))
     return tuple(sorted({_file(name) for name in seen}))
 
 

@@ -7,6 +7,8 @@
     specs/<scale>/codebook.json                       the image tokenizer
     specs/<scale>/languages/**/<stage>.json           captions in other languages
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
+    specs/<scale>/sweeps/<variant>/<stage>.json       of the candidates of its sweep
+    specs/<scale>/choices/<variant>/<stage>.json      of what it chooses
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
     specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flip.config import sweep
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump, to_yaml
 from flip.config.objectives import NAMES
@@ -85,6 +88,8 @@ PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
 CODEBOOK = Stage("flip.train.image_tokenizer", unread.CODEBOOK)
 EVALUATE = Stage("flip.evaluate", unread.EVALUATE)
+SWEEP = Stage("flip.sweep", unread.SWEEP)
+CHOOSE = Stage("flip.sweep.choose", unread.SWEEP)
 TRANSFER = {
     job: Stage("flip.transfer", unread.TRANSFER | own)
     for job, own in ((HEADS, unread.HEADS), ("finetuning", unread.FINETUNING))
@@ -99,6 +104,21 @@ def recipe(project: Project, variant: str) -> dict[str, Any]:
     params = project.variants[variant]
     found = PRETRAIN.parameters(params)
     return found | {"before": [recipe(project, name) for name in params.before]} if params.before else found
+
+
+def sweep_recipe(project: Project, variant: str) -> dict[str, Any]:
+    """Return what the candidates of a variant's sweep have in common, with the recipes of those it starts from."""
+    params = project.variants[variant]
+    found = sweep.without(SWEEP.parameters(params), [*sweep.grid(params)])
+    validation = params.evaluate.validation_set
+    found["places"] = {validation: params.evaluate.sets.get(validation or "")}
+    return found | {"before": [recipe(project, name) for name in params.before]}
+
+
+def is_chosen(project: Project, variant: str) -> bool:
+    """Return whether a sweep of this very recipe has chosen what a variant is trained with."""
+    choice = project.choices.get(variant)
+    return choice is not None and choice["recipe"] == sweep.recipe_hash(sweep_recipe(project, variant))
 
 
 class Spec(NamedTuple):
@@ -127,6 +147,10 @@ def stages(project: Project) -> Iterator[Spec]:
         yield Spec(at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
         yield Spec(at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places, [params])
+        if tried := sweep.grid(params):
+            common = sweep_recipe(project, variant)
+            yield Spec(at.candidate(variant, "candidate"), SWEEP, common, [params])
+            yield Spec(at.choice(variant), CHOOSE, {"sweep": tried, "common": common})
     for name in {params.features for params in variants.values() if params.features is not None}:
         yield Spec(at.features(name), EMBED, EMBED.parameters(variants[name]), [variants[name]])
     for report in project.reports:
@@ -162,6 +186,7 @@ def report_stages(project: Project, report: str) -> Iterator[Spec]:
             yield Spec(at.transfer(report, name, job), stage, learned, [params])
     compared = {name: part.tree[name] for name in ("reports", "tables", "tradeoff")}
     compared |= {"variants": {name: TABLES.parameters(params) for name, params in variants.items()}}
+    compared |= {"choices": {name: project.choices[name] for name in variants if name in project.choices}}
     yield Spec(at.tables(report, "tables"), TABLES, compared)
 
 

@@ -15,6 +15,7 @@ UPSTREAM = "what it decides comes with a result that this one is made from"
 SPEED = "it changes how fast a result comes, and not what it is, but for rounding, as another machine does"
 RESTART = "it says when a run saves its state, and when it gives up"
 NAME = "a name: under another one, a result is the same"
+CHOSEN = "what was chosen stands under its own key"
 OWN = "each seed has a result of its own"
 UNUSED = "it is read on the way to something else, and gives nothing to this result"
 LISTED = "what the stage reads of it is listed beside the parameters"
@@ -25,7 +26,7 @@ TRAINED = (*MODEL, "captions", "augmentation", "noise", "codebook", "train")
 DATA = ("source", "world", "download", "shards", "tokenizer")
 MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
 
-ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED}
+ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED, "sweep": CHOSEN}
 FASTER = dict.fromkeys(
     ("train.workers", "train.decoder", "train.compile", "train.checkpoint_activations", "train.shard_weights"), SPEED
 )
@@ -66,10 +67,16 @@ OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
 TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
 DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
 MIRROR_SET = DATA_CODE | but(
-    NOT_READ, *DATA, *below("evaluate", "primary_set", "languages", "measures", "batch"), *MEASURED[1:]
+    NOT_READ,
+    *DATA,
+    *below("evaluate", "primary_set", "validation_set", "languages", "measures", "batch"),
+    *MEASURED[1:],
 )
 TEST_SETS = DATA_CODE | but(
-    NOT_READ, "source", "download", "shards", "tokenizer", *below("evaluate", "languages", "batch"), *MEASURED[1:]
+    NOT_READ,
+    *("source", "download", "shards", "tokenizer"),
+    *below("evaluate", "validation_set", "languages", "batch"),
+    *MEASURED[1:],
 )
 DUPLICATES = (
     DATA_CODE
@@ -85,7 +92,7 @@ TRANSLATIONS = (
 )
 TRANSLATED_SET = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", "evaluate.batch", *MEASURED[1:]
-) | but(UNUSED, *below("evaluate", "primary_set", "sets", "probe", "measures"))  # fmt: skip
+) | but(UNUSED, *below("evaluate", "primary_set", "validation_set", "sets", "probe", "measures"))  # fmt: skip
 PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)
 # What a model is built with before weights replace it.
 BUILT = but(UNUSED, "train.batch", "train.batch_scale") | but(SPEED, "train.checkpoint_activations")
@@ -115,12 +122,22 @@ CODEBOOK = (
     | but(NOT_READ, *below("form.vision", *FORM_BESIDE_PIXELS), *below("train", *STEPS, "precision"))
     | but(NOT_READ, "start", "image_tower", "text_tower", "masking", *LOSSES, "captions", "noise", *MEASURED)
 )
+SWEEP = (
+    ALWAYS
+    | FASTER
+    | SAVED
+    | but(OWN, "seeds")
+    | but(UPSTREAM, "codebook", "evaluate.measures", *DATA)
+    | but(LISTED, *below("evaluate", "sets", "languages"))
+    | but(NOT_READ, "evaluate.primary_set", *MEASURED[1:])
+)
 EVALUATE = (
     ALWAYS
     | but(OWN, "seeds")
     | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
     | but(LISTED, *below("evaluate", "sets", "languages"))
     | BUILT
+    | but(NOT_READ, "evaluate.validation_set")
     | but(NOT_READ, "augmentation", "noise", "codebook", "train", *MEASURED[1:])
 )
 TRANSFER = (
@@ -128,7 +145,7 @@ TRANSFER = (
     | but(OWN, "seeds")
     | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
     | BUILT
-    | but(UNUSED, "evaluate.languages")
+    | but(UNUSED, *below("evaluate", "languages", "validation_set"))
     | but(NOT_READ, "augmentation", "noise", "codebook", "train", "bootstrap", "cost")
 )
 HEADS = but(NOT_READ, "transfer.finetuning")
@@ -139,6 +156,7 @@ FINETUNING = but(
 )
 COST = (
     but(NAME, "scale", "variant")
+    | but(CHOSEN, "sweep")
     | SAVED
     | but(NOT_READ, "resources.data", "resources.evaluate", "seeds", *MEASURED[:3])
     | but(NOT_READ, *below("resources.pretrain", "nodes", "processes", "gpus", "gpu_memory_mb"))

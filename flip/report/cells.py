@@ -1,6 +1,6 @@
 """Build a table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,53 +9,16 @@ import yaml
 from flip.config.resolve import Project
 from flip.config.sections.report import Table
 from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
-from flip.report import formats
+from flip.report import costs, formats
 from flip.report.bootstrap import Estimate
-from flip.report.costs import cost, in_paper, relative
+from flip.report.columns import Cell, Column, TableRow, of_metric
+from flip.report.costs import cost
 from flip.report.labels import labels
 from flip.report.results import Results
+from flip.report.swept import swept
 
 INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole images, too
 PAPER = Path(__file__).with_name("paper.yaml")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Hold one metric of one row, in percent and percentage points. Fields without a comparison are None, and so are
-    all of a metric that was not measured, for the reason in `missing`."""
-
-    metric: Metric
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    reference: str | None = None
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    paper: float | None = None
-    paper_difference: float | None = None
-    missing: str | None = None
-
-    @property
-    def agrees(self) -> str | None:
-        """Say whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
-        if self.difference is None or self.paper_difference is None:
-            return None
-        assert self.difference_low is not None
-        assert self.difference_high is not None
-        if self.difference_low <= 0 <= self.difference_high:
-            return "within noise"
-        return "yes" if self.difference * self.paper_difference > 0 else "no"
-
-
-@dataclass(frozen=True)
-class Row:
-    variant: str
-    label: str
-    cells: list[Cell]
-    cost: dict[str, float]
-    paper_cost: dict[str, float]
-    evidence: dict
 
 
 @dataclass(frozen=True)
@@ -64,46 +27,37 @@ class Comparison:
 
     name: str
     title: str
-    rows: list[Row]
+    columns: list[Column]
+    rows: list[TableRow]
     sets: dict[str, dict]
     trained: str
     notes: list[str]
 
     def tested(self, cell: Cell) -> dict:
-        """Return the test set of a cell."""
-        return self.sets[cell.metric.set]
+        """Return what a record says of the test set of a metric's cell."""
+        assert cell.metric
+        test = self.sets[cell.metric.set]
+        return {"chance": test["chance"], "test_samples": test["samples"], "test_sha256": test["sha256"]}
 
     def records(self) -> list[dict]:
-        """Return the table in long form: one record per cell."""
+        """Return the table in long form: one record per row and metric."""
         return [
-            {"table": self.name, "variant": row.variant, "label": row.label}
-            | asdict(cell)
-            | {"metric": str(cell.metric)}
+            {"table": self.name, "variant": row.variant, "label": row.label, "metric": cell.column.key}
+            | cell.fields()
             | {"agrees": cell.agrees}
             | row.cost
-            | {f"paper_{one.key}": one.printed(row) for one in in_paper()}
+            | {f"paper_{one.column.key}": one.paper for one in row.cells if one.column.paper}
             | row.evidence
-            | {"chance": self.tested(cell)["chance"]}
-            | {f"test_{key}": self.tested(cell)[key] for key in ("samples", "sha256")}
+            | self.tested(cell)
             for row in self.rows
-            for cell in row.cells
+            for cell in row.metrics
         ]
 
     def wide(self) -> list[dict]:
         """Return one record per row."""
-        numbers = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper")
         return [
             {"variant": row.variant, "label": row.label}
-            | {
-                key: value
-                for cell in row.cells
-                for key, value in {
-                    str(cell.metric): cell.value,
-                    **{f"{cell.metric}_{name}": getattr(cell, name) for name in numbers},
-                    f"{cell.metric}_agrees": cell.agrees,
-                }.items()
-            }
-            | row.cost
+            | {name: number for cell in row.cells for name, number in cell.in_files().items()}
             | row.evidence
             for row in self.rows
         ]
@@ -167,26 +121,36 @@ class Builder:
         others = [one for one in (self.baseline(variant, table), *above) if one != variant]
         return next(((one, metric) for one in others if (one, metric) in self.estimates), None)
 
-    def cell(self, variant: str, metric: Metric, table: Table, paper: dict) -> Cell:
+    def compared(self, variant: str, metric: Metric, table: Table, paper: dict) -> dict:
+        """Return the fields of a cell that hold the difference from what its metric is compared with, if anything."""
+        if not (reference := self.reference(variant, metric, table)):
+            return {}
+        difference = self.estimates[variant, metric] - self.estimates[reference]
+        low, high = difference.interval(self.results.bootstrap.confidence)
+        printed = [paper.get(row, {}).get(str(one)) for row, one in ((variant, metric), reference)]
+        return {
+            "reference": reference[0] if reference[1] == metric else str(reference[1]),
+            "difference": difference.value,
+            "difference_low": low,
+            "difference_high": high,
+            "paper_difference": None if None in printed else round(printed[0] - printed[1], 1),
+        }
+
+    def measured(self, variant: str, metric: Metric, table: Table, paper: dict) -> dict:
+        """Return the fields of a metric's cell."""
         if missing := self.results.runs[variant].missing(metric):
-            return Cell(metric, missing=missing)
-        confidence = self.results.bootstrap.confidence
+            return {"missing": missing}
         estimate = self.estimates[variant, metric]
-        low, high = estimate.interval(confidence)
-        printed = paper.get(variant, {}).get(str(metric))
-        cell = {"metric": metric, "value": estimate.value, "low": low, "high": high, "paper": printed}
-        if reference := self.reference(variant, metric, table):
-            difference = estimate - self.estimates[reference]
-            low, high = difference.interval(confidence)
-            other = paper.get(reference[0], {}).get(str(reference[1]))
-            cell |= {
-                "reference": reference[0] if reference[1] == metric else str(reference[1]),
-                "difference": difference.value,
-                "difference_low": low,
-                "difference_high": high,
-                "paper_difference": None if None in (printed, other) else round(printed - other, 1),
-            }
-        return Cell(**rounded(cell))
+        low, high = estimate.interval(self.results.bootstrap.confidence)
+        return {"value": estimate.value, "low": low, "high": high} | self.compared(variant, metric, table, paper)
+
+    def cell(self, variant: str, column: Column, table: Table, paper: dict) -> Cell:
+        if column.metric:
+            found = self.measured(variant, column.metric, table, paper)
+        else:
+            found = column.numbers(cost(variant, self.results), cost(table.variants[0], self.results))
+        printed = None if "missing" in found else paper.get(variant, {}).get(column.key)
+        return Cell(column, paper=printed, **rounded(found))
 
     def share(self, variant: str) -> float | None:
         """Return the share of the wanted images that are used; known for the current data only."""
@@ -205,17 +169,14 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, name: str, paper: dict) -> Row:
+    def row(self, variant: str, label: str, name: str, paper: dict) -> TableRow:
         table = self.results.project.tables[name]
-        printed = {one.key: paper[variant][one.key] for one in in_paper() if one.key in paper.get(variant, {})}
-        return Row(
-            variant=variant,
-            label=label,
-            cells=[self.cell(variant, metric, table, paper) for metric in self.results.project.metrics(name)],
-            cost=rounded(relative(cost(variant, self.results), cost(table.variants[0], self.results))),
-            paper_cost=printed,
-            evidence=self.evidence(variant),
-        )
+        cells = [self.cell(variant, column, table, paper) for column in self.columns(name)]
+        return TableRow(variant, label, cells, self.evidence(variant))
+
+    def columns(self, name: str) -> list[Column]:
+        """Return the columns of a table: its metrics, and all costs."""
+        return [*map(of_metric, self.results.project.metrics(name)), *costs.COLUMNS]
 
     def printed(self, name: str, metrics: list[Metric]) -> dict[str, dict[str, float]]:
         """Return the paper's values of a table, variant -> metric or cost -> value: each also by the name of the metric
@@ -242,10 +203,15 @@ class Builder:
         return Comparison(
             name=name,
             title=table.title,
+            columns=self.columns(name),
             rows=[self.row(v, text, name, paper) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: tested(test, sets[test], metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
-            notes=[*self.paper["notes"].get(name, []), *self.unmeasured(name)],
+            notes=[
+                *self.paper["notes"].get(name, []),
+                *self.unmeasured(name),
+                *swept(self.results.project, table.variants),
+            ],
         )
 
     def tables(self) -> list[Comparison]:

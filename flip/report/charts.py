@@ -14,7 +14,7 @@ from flip.report.cells import Comparison
 from flip.report.costs import cost, relative
 from flip.report.results import Results
 from flip.report.timeline import Timeline
-from flip.report.tradeoff import STYLES, Point
+from flip.report.tradeoff import STYLES, TradeoffPoint
 
 MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
@@ -85,7 +85,7 @@ def _intervals(y: dict) -> dict:
     }
 
 
-def tradeoff_records(curves: dict[str, list[Point]]) -> list[dict]:
+def tradeoff_records(curves: dict[str, list[TradeoffPoint]]) -> list[dict]:
     """Return the points of the trade-off figure; times relative to the first curve's last run, accuracies in
     percent."""
     return [
@@ -103,7 +103,7 @@ def tradeoff_records(curves: dict[str, list[Point]]) -> list[dict]:
     ]
 
 
-def tradeoff(curves: dict[str, list[Point]], metric: Metric) -> dict:
+def tradeoff(curves: dict[str, list[TradeoffPoint]], metric: Metric) -> dict:
     """Plot accuracy against training time, a curve per mask ratio (FLIP, Figures 1 and 3); {} without curves."""
     if not curves:
         return {}

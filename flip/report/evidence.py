@@ -6,7 +6,8 @@ from flip.metrics.measures import ACCURACY, MEASURES
 from flip.report import formats
 from flip.report.cells import Comparison, chance
 from flip.report.labels import IGNORED, flat
-from flip.report.results import Results, Run
+from flip.report.results import Results
+from flip.report.runs import Run
 
 if TYPE_CHECKING:
     from flip.report.page import Part
@@ -41,7 +42,7 @@ def of_run(variant: str, run: Run) -> Facts:
         ("Seeds", ", ".join(map(str, run.params.seeds))),
         (
             "Trained on",
-            f"{run.data['pictures']:,} pictures, {run.samples:,} samples seen in {training['steps']:,} steps",
+            f"{run.data['pictures']:,} images, {run.samples:,} samples seen in {training['steps']:,} steps",
         ),
         ("Data manifest", run.data["manifest"]),
         ("Pairs of the manifest", run.data["pairs"]),
@@ -55,7 +56,7 @@ def of_run(variant: str, run: Run) -> Facts:
 def of_set(name: str, content: dict) -> Facts:
     """Return the evidence of any number that was measured on a test set."""
     guess, train = chance(content), content.get("train", {}).get("sha256")
-    size = f"{content['samples']:,} pictures" + (f", {content['classes']:,} classes" if content["classes"] else "")
+    size = f"{content['samples']:,} images" + (f", {content['classes']:,} classes" if content["classes"] else "")
     measure = content.get("measure", ACCURACY)
     found = [("Evaluation set", f"{name}: {size}"), ("Its revision (SHA-256)", content["sha256"])]
     found += [("Measure", MEASURES[measure].title)] if measure != ACCURACY else []

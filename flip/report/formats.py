@@ -6,46 +6,15 @@ from typing import TYPE_CHECKING
 from flip.metrics.measures import MEASURES
 
 if TYPE_CHECKING:
-    from flip.report.cells import Cell, Row
+    from flip.report.columns import TableRow
 
 
 def interval(value: float, low: float, high: float, form: str = ".1f") -> str:
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def value(cell: "Cell") -> str:
-    """Format a value with its interval; a dash if the metric was not measured."""
-    if cell.value is None:
-        return "-"
-    assert cell.low is not None
-    assert cell.high is not None
-    return interval(cell.value, cell.low, cell.high)
-
-
-def difference(cell: "Cell") -> str:
-    """Format a difference as '+1.3 [-0.4, +3.1]', or nothing without a row to compare with."""
-    if cell.difference is None:
-        return ""
-    assert cell.difference_low is not None
-    assert cell.difference_high is not None
-    return interval(cell.difference, cell.difference_low, cell.difference_high, "+.1f")
-
-
-def paper(cell: "Cell") -> str:
-    """Format the paper's value and its own difference."""
-    if cell.paper is None:
-        return ""
-    return f"{cell.paper:.1f}" + (f" ({cell.paper_difference:+.1f})" if cell.paper_difference is not None else "")
-
-
 def times(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f}x"
-
-
-def around(cost: dict, name: str) -> str:
-    """Format the range of a relative time over the rounds, or nothing where two digits show none."""
-    low, high = f"{cost[f'{name}_low']:.2f}", f"{cost[f'{name}_high']:.2f}"
-    return "" if low == high else f"[{low}, {high}]"
 
 
 def duration(seconds: float) -> str:
@@ -57,7 +26,7 @@ def duration(seconds: float) -> str:
     return f"{first:,} {large}" + (f" {rest} {small}" if rest else "")
 
 
-def seeds(rows: "Sequence[Row]") -> str:
+def seeds(rows: "Sequence[TableRow]") -> str:
     """Format seeds as 'Seeds: 0 1', row by row where they differ."""
     by_row = [f"{row.variant}: {row.evidence['seeds']}" for row in rows]
     alike = len({row.evidence["seeds"] for row in rows}) == 1
@@ -72,11 +41,11 @@ def trained(data: dict[str, dict], share: float | None) -> str:
         part = "" if share is None else f" ({share:.1%} of those wanted)"
         counts = sorted({one["pictures"] for one in data.values()})
         least = f"{counts[0]:,} to " if len(counts) > 1 else ""  # train.data_share differs
-        return f"Trained on {least}{counts[-1]:,} pictures{part}, manifest {first['manifest'][:12]}."
-    rows = [f"{name} on {one['pictures']:,} pictures, manifest {one['manifest'][:12]}" for name, one in data.items()]
+        return f"Trained on {least}{counts[-1]:,} images{part}, manifest {first['manifest'][:12]}."
+    rows = [f"{name} on {one['pictures']:,} images, manifest {one['manifest'][:12]}" for name, one in data.items()]
     meaning = "the manifests hold other pairs, so differences between rows are also those of the data"
     if all(other["pairs"] == first["pairs"] for other in others):
-        meaning = "the manifests hold the same pairs of picture and caption, stored differently"
+        meaning = "the manifests hold the same pairs of image and caption, stored differently"
     return f"Rows are trained on different manifests: {'; '.join(rows)}. Mind that {meaning}."
 
 
@@ -96,7 +65,7 @@ def commit(git: dict) -> str:
 
 def test_sets(sets: dict) -> str:
     return "; ".join(
-        f"{name}: {test['samples']:,} pictures"
+        f"{name}: {test['samples']:,} images"
         + (f", {test['classes']:,} classes" if test["classes"] else "")
         + (f", {MEASURES[test['measure']].title}" if "measure" in test else "")
         + (f", chance {test['chance']:.2g}%" if test["chance"] else "")

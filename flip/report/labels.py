@@ -95,7 +95,7 @@ TASKS = {PROBE: "linear probe", FINETUNED: "fine-tuned"}
 SCORES = {"cider": "CIDEr-D", "bleu4": "BLEU-4", "meteor": "METEOR", "spice": "SPICE"}
 MANY = 12  # facts, beyond which a label says only what sets its row apart
 # No part of the recipe.
-IGNORED = {"variant", "scale", "resources"}
+IGNORED = {"variant", "scale", "resources", "sweep"}
 
 
 def flat(tree: dict, prefix: str = "") -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Write tables for LaTeX with the package booktabs: values, intervals, paired differences, the paper's values,
 costs."""
 
-from flip.report import costs, formats
-from flip.report.cells import Cell, Comparison, Row
-from flip.report.labels import column
+from flip.report import formats
+from flip.report.cells import Comparison
+from flip.report.columns import Cell, TableRow
 
 # What TeX would read as a command.
 SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"}
@@ -30,29 +30,28 @@ def stacked(lines: list[str], side: str) -> str:
 
 
 def cell(one: Cell) -> str:
-    """Return a cell in up to three lines: the value with its interval, the difference with its own, the paper's
-    value."""
+    """Return a cost as a number, a metric in up to three lines: the value with its interval, the difference with its
+    own, the paper's value."""
+    if one.metric is None:
+        return escaped(one.number)
     if one.value is None:
         return small(f"-- {escaped(one.missing or '')}")
-    lines = [f"{one.value:.1f} {small(formats.value(one).partition(' ')[2])}"]
-    if one.difference is not None:
-        assert one.reference is not None
-        lines.append(small(f"{signed(formats.difference(one))} vs {escaped(one.reference)}"))
-    if one.paper is not None:
-        lines.append(small(f"paper {signed(formats.paper(one))}"))
+    lines = [f"{one.number} {small(one.range)}"]
+    if one.reference:
+        lines.append(small(f"{signed(one.compared)} vs {escaped(one.reference)}"))
+    if one.printed:
+        lines.append(small(f"paper {signed(one.printed)}"))
     return stacked(lines, "r")
 
 
-def row(one: Row) -> str:
+def row(one: TableRow) -> str:
     name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
-    numbers = [escaped(column.number(one)) for column in costs.in_latex()]
-    return " & ".join([name, *map(cell, one.cells), *numbers]) + " \\\\"
+    return " & ".join([name, *(cell(each) for each in one.cells if each.column.in_latex)]) + " \\\\"
 
 
 def latex(table: Comparison) -> str:
     """Return a table environment; its caption says what it was trained and tested on."""
-    heads = ["Row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    heads += [one.in_latex or "" for one in costs.in_latex()]
+    heads = ["TableRow", *(one.in_latex for one in table.columns if one.in_latex)]
     said = f"{table.title}. {table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}."
     lines = [
         "\\begin{table}",

@@ -12,8 +12,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from flip.metrics.names import Metric
-from flip.report import charts, costs, evidence, formats, latex, pictures, records, samples, scaling, timeline, tradeoff
+from flip.report import charts, evidence, formats, images, latex, records, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric, read_paper
+from flip.report.columns import on_page
 from flip.report.html import inline, templates
 from flip.report.labels import column
 from flip.report.results import Results
@@ -31,7 +32,7 @@ class Part:
 
     results: Results
     tables: list[Comparison]
-    curves: dict[str, list[tradeoff.Point]]
+    curves: dict[str, list[tradeoff.TradeoffPoint]]
     laws: dict | None = None
 
     @property
@@ -63,11 +64,11 @@ def setup(results: Results) -> dict[str, str]:
     params, model, train = run.params, run.params.model, run.params.train
     primary = params.evaluate.primary_set
     tested = results.sets[primary]
-    size = f"{tested['samples']:,} pictures, {tested['classes']:,} classes (chance {chance(tested):.2g}%)"
+    size = f"{tested['samples']:,} images, {tested['classes']:,} classes (chance {chance(tested):.2g}%)"
     return {
         "Image encoder": encoder(model.vision.layers, model.vision.width, 3 * model.patch**2),
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
-        "Pictures": f"{model.image} px, {model.patches} patches of {model.patch} px",
+        "Images": f"{model.image} px, {model.patches} patches of {model.patch} px",
         "Captions": f"{model.tokens} tokens, vocabulary of {params.tokenizer.vocabulary:,} at most",
         "Training pairs": f"{params.source.table}, {run.data['pictures']:,}",
         "Baseline's epochs": f"{train.total_epochs:g}",
@@ -113,22 +114,21 @@ def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
     """Summarize the first table, the trade-off figure and the comparison with the paper in sentences."""
     first, sentences = tables[0], []
     for row in first.rows[1:]:
-        cell, cost = next((cell for cell in row.cells if cell.difference is not None), None), row.cost
+        cell = next((cell for cell in row.cells if cell.reference), None)
         if cell is None:
             continue
-        ratios = [formats.times(cost["relative_flops"]), formats.times(cost["relative_time"])]
+        costs = [row[f"relative_{name}"] for name in ("flops", "time")]
         text = (
-            f"{row.variant} ({row.label}): {formats.difference(cell)} points of {column(cell.metric)} against "
-            f"{cell.reference}, with {ratios[0]} the FLOPs and {ratios[1]} the time per sample"
+            f"{row.variant} ({row.label}): {cell.compared} points of {cell.column.on_page} against {cell.reference}, "
+            f"with {costs[0].number} the FLOPs and {costs[1].number} the time per sample"
         )
         if cell.paper_difference is not None:
             text += f". The paper: {cell.paper_difference:+.1f} points"
-            if row.paper_cost:
-                printed = [formats.times(row.paper_cost.get(f"relative_{name}")) for name in ("flops", "time")]
-                text += f", {printed[0]} and {printed[1]}"
+            if any(one.printed for one in costs):
+                text += f", {costs[0].printed} and {costs[1].printed}"
         sentences.append(f"{text}.")
     for one in speedups:
-        share = f"some run of the curve reaches it in {one['share']:.0%} of the resamples"
+        share = f"in {one['share']:.0%} of the resamples"
         text = f"{one['label']} does not reach the accuracy of {one['baseline']}"
         if one["speedup"] is not None:
             ratio = f"{'at least ' if one['first'] else ''}{one['speedup']:.1f}x"
@@ -149,7 +149,7 @@ def agreement(tables: list[Comparison]) -> Counter[str]:
     return Counter(found.values())
 
 
-def figure(curves: dict[str, list[tradeoff.Point]], metric: Metric) -> Markup:
+def figure(curves: dict[str, list[tradeoff.TradeoffPoint]], metric: Metric) -> Markup:
     """Return the trade-off figure as an element."""
     return inline(tradeoff.draw(curves, metric, "svg"))
 
@@ -189,7 +189,7 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
     metric = leading_metric(project)
     rows = dict.fromkeys(row.variant for table in tables for row in table.rows)
     plotted = {record["variant"] for record in charts.cost_records(results, tables, metric)}
-    found, without = pictures.retrieved(results, shown)
+    found, without = images.retrieved(results, shown)
     return {
         "name": part.name,
         "report": project.reports[part.name],
@@ -206,11 +206,11 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
         "scaling": scaling.section(part.laws),
         "downloads": downloads(tables),
         "unplotted": [(name, results.runs[name].missing(metric)) for name in rows if name not in plotted],
-        "looks": pictures.relevance(results, tables, shown),
+        "looks": images.relevance(results, tables, shown),
         "retrieved": found,
         "unretrieved": without,
-        "reconstructions": pictures.reconstructions(results, shown),
-        "tokenizer": pictures.tokenizer(results),
+        "reconstructions": images.reconstructions(results, shown),
+        "tokenizer": images.tokenizer(results),
         "training": training_curves(results),
         "time": part.time,
         "still": inline(charts.still(part.time_figure)) if part.time else "",
@@ -230,7 +230,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
     first = parts[0].results
     sections = [section(part, shown) for part in parts]
     runs = {name: run for part in parts for name, run in part.results.runs.items()}
-    examples, unseen = samples.examples(first.data, first.manifest)
+    examples, unseen = images.examples(first.data, first.manifest)
     return (
         environment()
         .get_template("page.html")
@@ -248,7 +248,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             paper=read_paper(),
             formats=formats,
             column=column,
-            cost_columns=costs.on_page(),
+            on_page=on_page,
             tags=TAGS,
             size=(WIDTH, HEIGHT),
             style=Markup((HERE / "page.css").read_text()),

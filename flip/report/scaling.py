@@ -31,7 +31,7 @@ LIMIT = 7.0  # of logarithms of ratios: a thousand times more or less is as good
 
 
 @dataclass(frozen=True)
-class Point:
+class LawPoint:
     """Hold one training run: its compute in FLOPs, its time over that of the first law's first run, its error in
     percent."""
 
@@ -48,7 +48,7 @@ def both(function: Callable[..., Any], *estimates: Estimate) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Law:
+class FittedLaw:
     """Hold the law error = a x (FLOPs / reference)^-b of the fitted points; `held` are those that it is compared
     with."""
 
@@ -56,8 +56,8 @@ class Law:
     reference: float
     a: Estimate
     b: Estimate
-    fitted: list[Point]
-    held: list[Point]
+    fitted: list[LawPoint]
+    held: list[LawPoint]
 
     def error(self, flops: float) -> Estimate:
         return both(lambda a, b: a * (flops / self.reference) ** -b, self.a, self.b)
@@ -73,7 +73,7 @@ class Law:
         return both(times, self.a, self.b, error)
 
     @property
-    def curve(self) -> list[Point]:
+    def curve(self) -> list[LawPoint]:
         """Return the runs of one model, least compute first."""
         return sorted((one for one in (*self.fitted, *self.held) if one.alike), key=lambda one: one.flops)
 
@@ -88,7 +88,7 @@ def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.nda
 
 def points(
     results: Results, estimates: dict[tuple[str, Metric], Estimate], names: list[str], metric: Metric, first: str
-) -> list[Point]:
+) -> list[LawPoint]:
     """Clip errors to half an image, so that they have a logarithm."""
     least = 50 / results.sets[metric.set]["samples"]
     base = float(np.median(cost(first, results).total_time))
@@ -96,11 +96,11 @@ def points(
     for name in names:
         error = both(lambda value: np.maximum(100 - value, least), estimates[name, metric])
         total, alike = cost(name, results), results.runs[name].params.model == model
-        found.append(Point(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike))
+        found.append(LawPoint(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike))
     return found
 
 
-def laws(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> list[Law]:
+def laws(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> list[FittedLaw]:
     """Return the laws of the report, in the order of params.yaml; none if it asks for none."""
     scaling = next(iter(results.project.reports.values())).scaling
     if scaling is None:
@@ -115,7 +115,9 @@ def laws(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> lis
         reference = reference or float(flops.max())
         a, b = fit(flops, np.array([point.error.value for point in fitted]), reference)
         many = fit(flops, np.array([point.error.resampled for point in fitted]), reference)
-        found.append(Law(label, reference, Estimate(float(a), many[0]), Estimate(float(b), many[1]), fitted, held))
+        found.append(
+            FittedLaw(label, reference, Estimate(float(a), many[0]), Estimate(float(b), many[1]), fitted, held)
+        )
     return found
 
 
@@ -124,7 +126,7 @@ def spread(name: str, estimate: Estimate, confidence: float) -> dict[str, float]
     return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
 
-def interpolated(base: list[Point], curve: list[Point], what: str) -> Estimate:
+def interpolated(base: list[LawPoint], curve: list[LawPoint], what: str) -> Estimate:
     """Return how many times less (`what`: flops or time) a curve takes to the accuracy of the last run of `base`, by
     linear interpolation between runs; 0 if it does not reach it."""
     own, theirs = ([getattr(one, what) for one in runs] for runs in (curve, base))
@@ -138,7 +140,7 @@ def interpolated(base: list[Point], curve: list[Point], what: str) -> Estimate:
     return Estimate(ratio(base[-1].error.value, [one.error.value for one in curve]), resampled)
 
 
-def savings(found: list[Law], confidence: float) -> list[dict]:
+def savings(found: list[FittedLaw], confidence: float) -> list[dict]:
     """Return for each law but the first how many times less compute, or time, it takes to the accuracy of the first
     one's last run: by its fit, and by interpolation, where `first` says that its shortest run is there already."""
     rows, (base, *others) = [], found
@@ -152,7 +154,7 @@ def savings(found: list[Law], confidence: float) -> list[dict]:
     return rows
 
 
-def rows_of(law: Law, confidence: float) -> list[dict]:
+def rows_of(law: FittedLaw, confidence: float) -> list[dict]:
     """Return a law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
     rows = []
     for point in (*law.fitted, *law.held):
@@ -165,14 +167,14 @@ def rows_of(law: Law, confidence: float) -> list[dict]:
     return rows
 
 
-def line_of(law: Law, confidence: float) -> list[dict]:
+def line_of(law: FittedLaw, confidence: float) -> list[dict]:
     """Return the law's predictions between its first and its last run."""
     flops = [point.flops for point in (*law.fitted, *law.held)]
     between = np.geomspace(min(flops), max(flops), 40).tolist()
     return [{"flops": one} | spread("predicted", law.error(one), confidence) for one in between]
 
 
-def summary(found: list[Law], metric: str, confidence: float) -> dict:
+def summary(found: list[FittedLaw], metric: str, confidence: float) -> dict:
     """Return the content of scaling.json and of the figure."""
     fits = [
         {"label": law.label, "reference_flops": law.reference}

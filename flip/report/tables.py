@@ -5,46 +5,52 @@
 """
 
 import argparse
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean as mean
 
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
 from flip.config.resolve import read_project
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
-from flip.report import charts, costs, formats, losses, page, records, scaling, tradeoff
-from flip.report.cells import Builder, Cell, Comparison, Row, leading_metric
-from flip.report.labels import column
+from flip.report import charts, formats, page, records, scaling, tradeoff
+from flip.report.cells import Builder, Comparison, leading_metric
+from flip.report.columns import Cell, TableRow
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
 
+POINTS = 120  # per training curve; a run logs more rows
+PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
-def markdown_cell(cell: Cell) -> str:
-    parts = [f"**{formats.value(cell)}**", *([cell.missing] if cell.missing else [])]
-    if cell.difference is not None:
-        parts.append(f"{formats.difference(cell)} vs {cell.reference}")
-    if cell.paper is not None:
-        parts.append(f"paper {formats.paper(cell)}")
+def markdown_cell(row: TableRow, cell: Cell) -> str:
+    parts = [f"**{cell.text}**" if cell.metric else cell.text, *([cell.missing] if cell.missing else [])]
+    if beside := cell.column.beside(row):
+        parts = [f"{cell.text} ({' '.join(beside)})"]
+    if cell.reference:
+        parts.append(f"{cell.compared} vs {cell.reference}")
+    if cell.printed:
+        parts.append(f"paper {cell.printed}")
     if cell.agrees:
         parts.append(f"agrees with the paper: {cell.agrees}")
     return "<br>".join(parts)
 
 
-def markdown_row(row: Row) -> list[str]:
-    return [
-        f"**{row.variant}**" + (f"<br>{row.label}" if row.label else ""),
-        *map(markdown_cell, row.cells),
-        *(one.markdown(row) for one in costs.in_markdown()),
-    ]
+def markdown_row(row: TableRow) -> list[str]:
+    name = f"**{row.variant}**" + (f"<br>{row.label}" if row.label else "")
+    return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
 
 
 def markdown(table: Comparison) -> str:
     """Return the table with its evidence in Markdown, for GitHub."""
-    head = ["row", *(f"{column(cell.metric)}, %" for cell in table.rows[0].cells)]
-    head += [one.title or "" for one in costs.in_markdown()]
+    head = ["row", *(one.title for one in table.columns if one.title)]
     lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -65,7 +71,7 @@ def summary(results: Results, metric: Metric) -> dict:
 
 
 def figure_records(
-    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.Point]]
+    found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
     counts = {
@@ -82,6 +88,29 @@ def figure_records(
         "figure-training": charts.training_records(found),
         "ledger": ledger,
     }
+
+
+def draw_losses(logs: dict[str, list]) -> bytes:
+    """Draw training curves as a PNG for `dvc plots`: a panel per variant, a line per seed, all on the same axes."""
+    rows = -(-len(logs) // COLUMNS)
+    with matplotlib.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.3), layout="constrained")
+        panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat
+        for panel, (name, seeds) in zip(panels, logs.items(), strict=False):
+            for log in seeds:
+                parts = np.array_split(log[["samples", "loss"]].to_numpy(), min(POINTS, len(log)))
+                panel.plot(*np.array([part.mean(axis=0) for part in parts]).T, linewidth=1)
+            panel.set_title(name, fontsize=8)
+            panel.grid(alpha=0.25)
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        for panel in panels:  # those that are left
+            panel.set_axis_off()
+        figure.supxlabel("samples seen")
+        figure.supylabel("loss")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    return file.getvalue()
 
 
 def check_name(table: str) -> None:
@@ -115,7 +144,7 @@ def write(found: Results, out: Path) -> None:
     records.write(out, "tables", [record for table in tables for record in table.records()])
     for name, rows in figure_records(found, tables, curves).items():
         records.write(out, name, rows)
-    write_atomic(out / "losses.png", losses.draw({name: run.logs for name, run in found.runs.items()}))
+    write_atomic(out / "losses.png", draw_losses({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, leading_metric(project), kind))
     if laws := scaling.summarized(found, builder.estimates):

@@ -31,7 +31,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, order=True)
-class Job(Stretch):
+class TimedJob(Stretch):
     """Describe a job; `earlier`: seconds of training before the last start, if it was killed and continued."""
 
     stage: str
@@ -48,7 +48,7 @@ def total(stretches: Iterable[Stretch]) -> float:
 class Timeline:
     """Hold jobs by their start, at least one."""
 
-    jobs: list[Job]
+    jobs: list[TimedJob]
 
     @cached_property
     def idle(self) -> list[Stretch]:
@@ -139,14 +139,14 @@ class Timeline:
         return sorted(rows, key=lambda row: -row["seconds"])
 
 
-def job(receipt: dict, name: str) -> Job:
+def job(receipt: dict, name: str) -> TimedJob:
     """Read the time of a job from its receipt."""
     start, end = (datetime.fromisoformat(receipt[key]) for key in ("start", "end"))
     trained = receipt["facts"].get("training", {}).get("seconds", 0)
-    return Job(start, end, receipt["spec"]["stage"], name, max(0.0, trained - Stretch(start, end).seconds))
+    return TimedJob(start, end, receipt["spec"]["stage"], name, max(0.0, trained - Stretch(start, end).seconds))
 
 
-def jobs(last: Iterable[Path], folder: Path) -> list[Job]:
+def jobs(last: Iterable[Path], folder: Path) -> list[TimedJob]:
     """Return some receipts and all upstream of them, by path in a folder. Missing ones are skipped."""
     found: dict[str, dict] = {}
     for path in last:

@@ -97,7 +97,7 @@ def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]
     (weights, content), *_ = training["made"].items()
     lines = [
         f"seed {seed}: {metric} = {measured['metrics'][str(metric)]:.2f} %",
-        f"  test set  {metric.set}: {test['samples']:,} pictures, revision {test['sha256']}",
+        f"  test set  {metric.set}: {test['samples']:,} images, revision {test['sha256']}",
         f"  evaluated\n{made(evaluation)}",
         f"  weights   {weights}, SHA-256 {content['sha256']}",
         f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",

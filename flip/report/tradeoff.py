@@ -31,7 +31,7 @@ METADATA = {"svg": dict.fromkeys(["Creator", "Date", "Format", "Type"]), "png": 
 
 
 @dataclass(frozen=True)
-class Point:
+class TradeoffPoint:
     variant: str
     epochs: float
     time: float
@@ -40,7 +40,7 @@ class Point:
     high: float
 
 
-def curves(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict[str, list[Point]]:
+def curves(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict[str, list[TradeoffPoint]]:
     """Return curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
     tradeoff = results.project.tradeoff
     if tradeoff is None:
@@ -48,11 +48,11 @@ def curves(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> d
     metric = results.project.metric(tradeoff.metric)
     baseline = cost(next(iter(tradeoff.curves.values()))[-1], results)
 
-    def point(variant: str) -> Point:
+    def point(variant: str) -> TradeoffPoint:
         if missing := results.runs[variant].missing(metric):
             raise ValueError(f"tradeoff.curves: '{variant}' has no '{metric}' ({missing}); take it out")
         estimate = estimates[variant, metric]
-        return Point(
+        return TradeoffPoint(
             variant=variant,
             epochs=results.runs[variant].params.train.total_epochs,
             time=relative(cost(variant, results), baseline)["relative_total_time"],
@@ -75,7 +75,7 @@ def time_to(accuracy: float, times: Sequence[float], accuracies: Sequence[float]
     return None
 
 
-def speedups(found: dict[str, list[Point]]) -> list[dict]:
+def speedups(found: dict[str, list[TradeoffPoint]]) -> list[dict]:
     """Return for each curve but the first how much sooner it reaches the accuracy of the first one's last run.
 
     `speedup` is None where a curve does not get there; `first` says that its shortest run is there already, so that
@@ -107,7 +107,7 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     return placed
 
 
-def _draw_curve(axes: Axes, points: list[Point], color: str, marker: str, below: int) -> None:
+def _draw_curve(axes: Axes, points: list[TradeoffPoint], color: str, marker: str, below: int) -> None:
     times, values = [p.time for p in points], [p.estimate.value for p in points]
     bars = [[p.estimate.value - p.low for p in points], [p.high - p.estimate.value for p in points]]
     axes.errorbar(times, values, yerr=bars, color=color, marker=marker, markersize=7, capsize=3, linewidth=1.8)
@@ -118,7 +118,7 @@ def _draw_curve(axes: Axes, points: list[Point], color: str, marker: str, below:
         axes.annotate(f"{point.epochs:g}", at, place, textcoords="offset points", ha=side, color=color, fontsize=9)
 
 
-def draw(found: dict[str, list[Point]], metric: Metric, kind: str) -> bytes:
+def draw(found: dict[str, list[TradeoffPoint]], metric: Metric, kind: str) -> bytes:
     """Draw the figure as 'svg' or 'png'."""
     with matplotlib.rc_context(SETTINGS | {"axes.spines.right": False}):
         figure = Figure(figsize=(4.8, 3.8), layout="constrained")

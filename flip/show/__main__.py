@@ -12,8 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from flip.data.words import has_words
 from flip.files import write_atomic
+from flip.formats.words import has_words
 from flip.provenance.layout import Trained, find
 from flip.show.page import render
 from flip.show.viewer import Picture, SearchedSet, Viewer

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flip.config.faults import nearest
+from flip.config.kinds import of_folder
 from flip.data.batch_types import PAD
-from flip.data.images import decode
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.device import pick_device
 from flip.evaluate.distinct import encode_texts
@@ -25,11 +25,11 @@ from flip.evaluate.inputs import read, read_model
 from flip.evaluate.kinds.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
+from flip.formats.images import decode
 from flip.model.masking import mask_patches
 from flip.provenance.layout import Trained
 from flip.provenance.sources import source_hash
 from flip.testsets.cache import Squares
-from flip.testsets.kinds import of_folder
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 
 LOOKS = Path(".flip/looks")

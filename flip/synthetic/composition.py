@@ -9,12 +9,12 @@ relations (Yuksekgonul et al. 2023, arXiv 2210.01936). Both captions of a swap h
 from itertools import takewhile
 from random import Random
 
+from flip.config.kinds.composition import Pair
 from flip.metrics.sets import PAIRS
 from flip.synthetic.captions import name, word
 from flip.synthetic.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, told, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import RELATIONS, Scene, Thing
-from flip.testsets.kinds.composition import Pair
 
 CHANGES = dict(zip(PAIRS, (reshaped, repainted, turned, exchanged, swapped), strict=True))
 APART = 0.3  # of the image's shorter side: things in different quarters, along an axis that tells them apart

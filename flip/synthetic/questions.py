@@ -5,10 +5,10 @@ Annotators agree on what they see and differ in their words: as in captions, mos
 
 from random import Random
 
+from flip.config.kinds.vqa import Question
 from flip.synthetic.captions import INVERSE, word
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing
-from flip.testsets.kinds.vqa import Question
 
 ANNOTATORS = 10
 COUNTS = {1: ("1", "one"), 2: ("2", "two"), 3: ("3", "three")}

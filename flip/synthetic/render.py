@@ -13,8 +13,7 @@ from flip.synthetic.shapes import placed
 from flip.synthetic.surfaces import ink, printed
 from flip.synthetic.textures import crop
 
-# Hue in degrees, saturation, value: from and to. Things are pale and backgrounds dim, so that the outline is the first
-# thing to be seen: with strong colours a small model learns those alone, and no shape, in the time that a laptop has.
+# Hue in degrees, saturation, value: from and to. Backgrounds are dim, so that things stand out.
 TONES = {
     "red": ((-8, 8), (0.5, 0.7), (0.9, 1.0)),
     "orange": ((22, 32), (0.5, 0.7), (0.92, 1.0)),
@@ -50,9 +49,9 @@ def background(scene: Scene, random: Random) -> np.ndarray:
     return tile * np.array([random.uniform(0.88, 1.1) for _ in range(3)], np.float32)
 
 
-def paint(picture: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> None:
+def paint(image: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> None:
     """Blend `fill` (a colour [3] or an image) into the image, in place, by the mask (uint8 [height, width])."""
-    picture += (mask.astype(np.float32) / 255)[..., None] * (fill - picture)
+    image += (mask.astype(np.float32) / 255)[..., None] * (fill - image)
 
 
 def silhouette(polygons: Sequence[np.ndarray], scene: Scene) -> np.ndarray:
@@ -62,62 +61,62 @@ def silhouette(polygons: Sequence[np.ndarray], scene: Scene) -> np.ndarray:
     return mask
 
 
-def shadow(picture: np.ndarray, mask: np.ndarray, random: Random) -> None:
+def shadow(image: np.ndarray, mask: np.ndarray, random: Random) -> None:
     """Darken the image, in place, in a shadow that the mask casts."""
     reach = min(mask.shape) * 0.03
     shift = np.array([[1, 0, random.uniform(-reach, reach)], [0, 1, random.uniform(0.3, 1) * reach]], np.float32)
     soft = cv2.warpAffine(cv2.blur(mask, (5, 5)), shift, mask.shape[::-1])
-    picture *= (1 - soft.astype(np.float32) * (random.uniform(0.25, 0.5) / 255))[..., None]
+    image *= (1 - soft.astype(np.float32) * (random.uniform(0.25, 0.5) / 255))[..., None]
 
 
-def draw_thing(picture: np.ndarray, thing: Thing, scene: Scene, random: Random, fill: np.ndarray | None = None) -> None:
+def draw_thing(image: np.ndarray, thing: Thing, scene: Scene, random: Random, fill: np.ndarray | None = None) -> None:
     """Draw one thing onto the image, in place, in its own colours or in those of the image `fill`."""
     polygons = placed(thing, scene.width, scene.height)
     mask = silhouette(polygons, scene)
     colour = tone(thing.colour, random)
-    shadow(picture, mask, random)
-    paint(picture, mask, colour if fill is None else fill)
+    shadow(image, mask, random)
+    paint(image, mask, colour if fill is None else fill)
     if fill is None:
         second = ink(thing, random)
         shade = contrast(colour, random.uniform(0.4, 0.55)) if second is None else second
-        paint(picture, np.where(printed(thing, scene, random), mask, 0), shade)
+        paint(image, np.where(printed(thing, scene, random), mask, 0), shade)
     edge = contrast(colour, random.uniform(0.45, 0.75)).tolist()
-    cv2.polylines(picture, polygons, True, edge, random.choice((1, 1, 2)), cv2.LINE_AA, 4)
+    cv2.polylines(image, polygons, True, edge, random.choice((1, 1, 2)), cv2.LINE_AA, 4)
 
 
-def light(picture: np.ndarray, random: Random) -> np.ndarray:
+def light(image: np.ndarray, random: Random) -> np.ndarray:
     """Return the image with light that falls off to one side."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y = random.uniform(-0.18, 0.18), random.uniform(-0.18, 0.18)
     ramp = np.linspace(-x, x, width, dtype=np.float32) + np.linspace(-y, y, height, dtype=np.float32)[:, None]
-    return picture * (ramp + random.uniform(0.85, 1.1))[..., None]
+    return image * (ramp + random.uniform(0.85, 1.1))[..., None]
 
 
-def develop(picture: np.ndarray, random: Random, blur: float = 0.35, noise: float = 0.35) -> np.ndarray:
+def develop(image: np.ndarray, random: Random, blur: float = 0.35, noise: float = 0.35) -> np.ndarray:
     """Add light, blur (in a share `blur` of images) and noise (of strength up to `noise`).
 
     float32 [height, width, 3] -> uint8 [height, width, 3].
     """
-    picture = light(picture, random)
+    image = light(image, random)
     if random.random() < blur:
-        picture = cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 1.1))
-    height, width = picture.shape[:2]
-    picture += (crop("noise", width, height, random).astype(np.float32) - 128) * random.uniform(0, noise)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+        image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.5, 1.1))
+    height, width = image.shape[:2]
+    image += (crop("noise", width, height, random).astype(np.float32) - 128) * random.uniform(0, noise)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def draw(scene: Scene) -> np.ndarray:
     """Draw a scene, the main thing in front: uint8 [height, width, 3], RGB."""
     random = Random(scene.look)
-    picture = background(scene, random)
+    image = background(scene, random)
     for thing in reversed(scene.things):
-        draw_thing(picture, thing, scene, random)
-    return develop(picture, random)
+        draw_thing(image, thing, scene, random)
+    return develop(image, random)
 
 
-def encode(picture: np.ndarray, quality: int) -> bytes:
+def encode(image: np.ndarray, quality: int) -> bytes:
     """Encode an image (uint8 [height, width, 3], RGB) as JPEG."""
-    return simplejpeg.encode_jpeg(picture, quality=quality, colorspace="RGB", colorsubsampling="420")
+    return simplejpeg.encode_jpeg(image, quality=quality, colorspace="RGB", colorsubsampling="420")
 
 
 def quality(scene: Scene) -> int:
@@ -125,6 +124,6 @@ def quality(scene: Scene) -> int:
     return Random(f"{scene.look}/quality").randint(60, 95)
 
 
-def decode(picture: bytes) -> np.ndarray:
+def decode(image: bytes) -> np.ndarray:
     """Decode a JPEG file: uint8 [height, width, 3], RGB."""
-    return simplejpeg.decode_jpeg(picture, colorspace="RGB")
+    return simplejpeg.decode_jpeg(image, colorspace="RGB")

@@ -59,7 +59,7 @@ class Web(BaseHTTPRequestHandler):
             row = -1
         if not 0 <= row < self.world.pictures:
             return self._answer(404)
-        getattr(self, f"_{fault(self.world, row) or 'picture'}")(row)
+        getattr(self, f"_{fault(self.world, row) or 'image'}")(row)
 
     def _answer(self, status: int, kind: str = "text/html", body: bytes = b"", length: int | None = None) -> None:
         self.send_response(status)
@@ -68,7 +68,7 @@ class Web(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _picture(self, row: int) -> None:
+    def _image(self, row: int) -> None:
         self._answer(200, "image/jpeg", jpeg(self.world, row))
 
     def _not_found(self, row: int) -> None:

@@ -23,13 +23,14 @@ SETS = tuple(WORLD)
 
 
 # Sets of another one's images, so that no more are kept out of training.
-PICTURES_OF = {"entailment": "fine", "composition": "pointing"}
+IMAGES_OF = {"entailment": "fine", "composition": "pointing"}
 
 
 def classes(name: str) -> tuple[str, ...]:
     """Return a set's class names; none where images have captions."""
     others: dict[str, tuple[str, ...]] = {
         "fine": FINE,
+        "validation": FINE,
         "entailment": entailment.CLASSES,
         "retrieval": (),
         "pointing": (),
@@ -51,7 +52,7 @@ def label(name: str, index: int) -> int:
 
 def scene_of(world: World, name: str, index: int, split: str = "test") -> Scene:
     """Return the scene of image `index` of a set: mostly one thing, of its class; any scene for sets with captions."""
-    name = PICTURES_OF.get(name, name)
+    name = IMAGES_OF.get(name, name)
     random = stream(world, split, name, index)
     look = f"{world.seed}/{split} look/{name}/{index}"
     if name == "retrieval":
@@ -83,7 +84,7 @@ def tilted(scene: Scene, random: Random) -> Scene:
 def sketch(scene: Scene) -> np.ndarray:
     """Draw a scene as outlines in chalk, each line up to three times, sometimes hatched: uint8 [height, width, 3]."""
     random = Random(scene.look)
-    picture = 0.25 * crop("paper", scene.width, scene.height, random).astype(np.float32)
+    image = 0.25 * crop("paper", scene.width, scene.height, random).astype(np.float32)
     chalk, width = (
         random.uniform(190, 250),
         max(1, round(min(scene.width, scene.height) * random.uniform(0.012, 0.03))),
@@ -93,12 +94,12 @@ def sketch(scene: Scene) -> np.ndarray:
         if random.random() < 0.4:
             hatched = printed(replace(thing, texture="striped", size=thing.size * 0.35), scene, random)
             mask = np.where(hatched, render.silhouette(polygons, scene), 0)
-            render.paint(picture, mask // 2, np.array([chalk] * 3, np.float32))
+            render.paint(image, mask // 2, np.array([chalk] * 3, np.float32))
         for _ in range(random.randint(1, 3)):
             wobble = np.array([random.gauss(0, 9), random.gauss(0, 9)]).astype(np.int32)
             lines = [polygon + wobble for polygon in polygons]
-            cv2.polylines(picture, lines, True, (chalk,) * 3, width, cv2.LINE_AA, 4)
-    return render.develop(picture, random, noise=0.15)
+            cv2.polylines(image, lines, True, (chalk,) * 3, width, cv2.LINE_AA, 4)
+    return render.develop(image, random, noise=0.15)
 
 
 def rainbow(scene: Scene, random: Random) -> np.ndarray:
@@ -121,22 +122,22 @@ def rendition(scene: Scene) -> np.ndarray:
     random = Random(scene.look)
     style = random.choice(("material", "rainbow", "mosaic", "poster", "negative"))
     filling = {"material": material, "rainbow": rainbow}.get(style)
-    picture = render.background(scene, random)
+    image = render.background(scene, random)
     for thing in reversed(scene.things):
-        render.draw_thing(picture, thing, scene, random, filling(scene, random) if filling else None)
-    return restyled(render.develop(picture, random), style, random)
+        render.draw_thing(image, thing, scene, random, filling(scene, random) if filling else None)
+    return restyled(render.develop(image, random), style, random)
 
 
-def restyled(picture: np.ndarray, style: str, random: Random) -> np.ndarray:
+def restyled(image: np.ndarray, style: str, random: Random) -> np.ndarray:
     """Return an image (uint8 [height, width, 3]) as mosaic, poster or negative; unchanged for other styles."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if style == "mosaic":
         stones = random.randint(22, 32) / min(height, width)
-        small = cv2.resize(picture, None, fx=stones, fy=stones, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, None, fx=stones, fy=stones, interpolation=cv2.INTER_AREA)
         return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
     if style == "poster":
-        return cv2.medianBlur(picture, 7) // 80 * 80 + 40
-    return 255 - picture if style == "negative" else picture
+        return cv2.medianBlur(image, 7) // 80 * 80 + 40
+    return 255 - image if style == "negative" else image
 
 
 def corruption(scene: Scene) -> np.ndarray:
@@ -145,38 +146,36 @@ def corruption(scene: Scene) -> np.ndarray:
     return random.choice((noisy, blurred, compressed, foggy, occluded))(render.draw(scene), random)
 
 
-def noisy(picture: np.ndarray, random: Random) -> np.ndarray:
+def noisy(image: np.ndarray, random: Random) -> np.ndarray:
     """Return the image with strong noise."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     grains = crop("noise", width, height, random, (1, 2)).astype(np.float32) - 128
-    return np.clip(picture + grains * random.uniform(1.2, 2.4), 0, 255).astype(np.uint8)
+    return np.clip(image + grains * random.uniform(1.2, 2.4), 0, 255).astype(np.uint8)
 
 
-def blurred(picture: np.ndarray, random: Random) -> np.ndarray:
+def blurred(image: np.ndarray, random: Random) -> np.ndarray:
     """Return the image blurred by a Gaussian of 2 to 4 % of its shorter side."""
-    return cv2.GaussianBlur(picture, (0, 0), min(picture.shape[:2]) * random.uniform(0.02, 0.04))
+    return cv2.GaussianBlur(image, (0, 0), min(image.shape[:2]) * random.uniform(0.02, 0.04))
 
 
-def compressed(picture: np.ndarray, random: Random) -> np.ndarray:
+def compressed(image: np.ndarray, random: Random) -> np.ndarray:
     """Return the image after JPEG compression at quality 4 to 9."""
-    return render.decode(render.encode(picture, random.randint(4, 9)))
+    return render.decode(render.encode(image, random.randint(4, 9)))
 
 
-def foggy(picture: np.ndarray, random: Random) -> np.ndarray:
+def foggy(image: np.ndarray, random: Random) -> np.ndarray:
     """Return the image blended with white."""
-    return cv2.addWeighted(
-        picture, random.uniform(0.25, 0.45), np.full_like(picture, 255), random.uniform(0.45, 0.55), 0
-    )
+    return cv2.addWeighted(image, random.uniform(0.25, 0.45), np.full_like(image, 255), random.uniform(0.45, 0.55), 0)
 
 
-def occluded(picture: np.ndarray, random: Random) -> np.ndarray:
+def occluded(image: np.ndarray, random: Random) -> np.ndarray:
     """Draw two or three bars across the image, in place, and return it."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     for _ in range(random.randint(2, 3)):
         ends = ((0, random.randint(0, height)), (width, random.randint(0, height)))
         colour = [random.randint(0, 255) for _ in range(3)]
-        cv2.line(picture, *ends, colour, max(3, round(min(height, width) * random.uniform(0.06, 0.1))))
-    return picture
+        cv2.line(image, *ends, colour, max(3, round(min(height, width) * random.uniform(0.06, 0.1))))
+    return image
 
 
 def captions_of(

@@ -1,6 +1,6 @@
 """Write a synthetic test set in clip-benchmark's webdataset layout.
 
-A set that is probed has a training split, too; the annotations that heads learn from (flip.testsets.notes) and, last,
+A set that is probed has a training split, too; the annotations that heads learn from (flip.formats.notes) and, last,
 the revision (flip.testsets.revision) are written with it.
 
     python -m flip.synthetic.testsets --params specs/tiny/params/clip.yaml --set fine --out data/tiny/tests/fine
@@ -14,6 +14,9 @@ from tqdm import tqdm
 from flip.config.faults import nearest
 from flip.config.schema import Params, World
 from flip.files import atomic, write_atomic
+from flip.formats.contents import add
+from flip.formats.layout import KIND, NAMES, PROMPTS
+from flip.formats.notes import SHOWN, write_notes
 from flip.metrics.sets import WORLD, retrieval_in
 from flip.synthetic.languages.base import Language
 from flip.synthetic.languages.english import ENGLISH
@@ -21,9 +24,6 @@ from flip.synthetic.languages.spoken import LANGUAGES
 from flip.synthetic.questions import questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import SETS, annotations, captions_of, classes, jpeg_of, scene_of, size
-from flip.testsets.contents import add
-from flip.testsets.layout import KIND, NAMES, PROMPTS
-from flip.testsets.notes import SHOWN, write_notes
 from flip.testsets.revision import clear, place_of, record
 from flip.testsets.revision import main as run
 
@@ -43,7 +43,7 @@ def write_images(world: World, name: str, out: Path, split: str, language: Langu
     """Write the tar file of a split, and the number of tar files, one."""
     count = size(world, name, split)
     with atomic(out / split / "0.tar") as file, tarfile.open(fileobj=file, mode="w") as tar:
-        for index in tqdm(range(count), desc=f"{name} {split}", unit="picture", disable=None):
+        for index in tqdm(range(count), desc=f"{name} {split}", unit="image", disable=None):
             add(tar, f"{index:06d}.jpg", jpeg_of(world, name, index, split))
             for extension, text in annotations(world, name, index, language, split).items():
                 add(tar, f"{index:06d}.{extension}", text.encode())

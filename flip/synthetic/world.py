@@ -13,7 +13,7 @@ import cv2
 from PIL import Image, ImageDraw, ImageFont
 
 from flip.config.frozen import load
-from flip.config.schema import Faults, World
+from flip.config.schema import NetworkErrors, World
 from flip.files import atomic
 from flip.synthetic import render
 from flip.synthetic.captions import describe
@@ -97,9 +97,9 @@ def caption(world: World, row: int, language: Language = ENGLISH) -> str:
 
 
 def fault(world: World, row: int) -> str | None:
-    """Return the network error that a row's URL fails with, a field of `Faults`; None if it does not fail."""
+    """Return the network error that a row's URL fails with, a field of `NetworkErrors`; None if it does not fail."""
     chance = stream(world, "fault", row).random()
-    for name in Faults.model_fields:
+    for name in NetworkErrors.model_fields:
         chance -= getattr(world.faults, name)
         if chance < 0:
             return name

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from flip.data.checksum import check, checked, read_checked
 from flip.provenance.sources import source_hash
-from flip.testsets.reader import Split, to_square
+from flip.testsets.reader import ImageSplit, to_square
 
 # Bytes of a split at most: all test sets of FLIP's tables fit, at 224 pixels and more; ImageNet's training split, which
 # would take 193 GB, is decoded each time.
 LARGEST = 16 << 30
-READERS = ("flip.testsets.kinds", "flip.data.images")
+READERS = ("flip.config.kinds", "flip.formats.images")
 
 
 def is_captions(target: object) -> bool:
@@ -49,7 +49,7 @@ class Squares:
             yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
 
 
-def write(loader: Split, pictures: Path, targets: Path, samples: int) -> None:
+def write(loader: ImageSplit, pictures: Path, targets: Path, samples: int) -> None:
     """Write both files of a split; that of the targets, which comes last, shows that the other one is complete.
 
     Raises:
@@ -79,7 +79,7 @@ def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
     return np.memmap(pictures, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
 
 
-def decoded(loader: Split, place: Path, revision: dict, side: int, batch: int) -> Squares | Split:
+def decoded(loader: ImageSplit, place: Path, revision: dict, side: int, batch: int) -> Squares | ImageSplit:
     """Return the same as `loader` of a split that `revision` describes, from files in `place`, which the first call
     writes.
 

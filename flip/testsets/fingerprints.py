@@ -14,23 +14,24 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from flip.config import public
 from flip.data.fingerprints import HASHES, SIDE, chunks, hash_images, perceptual_hash, write
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES
 from flip.files import read_json
-from flip.testsets import layout, public
-from flip.testsets.contents import encoded_picture
+from flip.formats import layout
+from flip.formats.contents import encoded_image
+from flip.formats.images import decode
+from flip.formats.tar_members import IMAGES
 
 TESTS = pa.schema([("set", pa.string()), *HASHES])
 
 
-def looks_of_decoded(picture: bytes, where: str) -> bytes:
+def looks_of_decoded(image: bytes, where: str) -> bytes:
     """Return the `looks` of an image that the fast decoders refuse, by evaluation's: all that it reads has some.
 
     Raises:
         ValueError: nothing decodes it.
     """
-    grey = np.asarray(decode(picture, where).convert("L"))
+    grey = np.asarray(decode(image, where).convert("L"))
     return perceptual_hash(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
 
 
@@ -40,11 +41,11 @@ def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
     Raises:
         ValueError: a sample without an image, with several, or with one that cannot be decoded.
     """
-    for some in chunks(layout.samples(folder, split, *PICTURES)):
-        pictures = [encoded_picture(content, where) for where, content in some]
+    for some in chunks(layout.samples(folder, split, *IMAGES)):
+        pictures = [encoded_image(content, where) for where, content in some]
         rows = [
-            {"set": name, "sha256": sha256(picture).digest(), "looks": value or looks_of_decoded(picture, where)}
-            for picture, value, (where, _) in zip(pictures, hash_images(pictures), some, strict=True)
+            {"set": name, "sha256": sha256(image).digest(), "looks": value or looks_of_decoded(image, where)}
+            for image, value, (where, _) in zip(pictures, hash_images(pictures), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
 
@@ -78,7 +79,7 @@ def counted(tables: Iterable[pa.Table], samples: int, where: str) -> Iterator[pa
         yield table
     if found != samples:
         raise ValueError(
-            f"{where}: {found} pictures, but its revision.json says {samples} samples; run the testsets stage again"
+            f"{where}: {found} images, but its revision.json says {samples} samples; run the testsets stage again"
         )
 
 

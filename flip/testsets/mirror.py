@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from flip.config import public
 from flip.config.faults import nearest
 from flip.config.frozen import load
 from flip.files import file_hash, known_hash, read_json, write_atomic, write_json
-from flip.testsets import public
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
@@ -183,7 +183,7 @@ def pin(path: Path) -> list[str]:
     found = {newest(name): pattern for name, pattern in patterns.items() if pattern.search(text)}
     if not found:
         raise ValueError(
-            f"{path}: no set to pin; write wds/NAME, a set of flip/testsets/public.yaml, into evaluate.sets first"
+            f"{path}: no set to pin; write wds/NAME, a set of flip/config/public.yaml, into evaluate.sets first"
         )
     for place, pattern in found.items():
         text = pattern.sub(place, text)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flip.config import kinds, public
 from flip.config.schema import Params
 from flip.data.contact_sheet import spread
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES, members
 from flip.files import read_json
-from flip.testsets import kinds, layout, public
-from flip.testsets.contents import encoded_picture, read
+from flip.formats import layout
+from flip.formats.contents import encoded_image, read
+from flip.formats.images import decode
+from flip.formats.tar_members import IMAGES, members
 
 
 def places(params: Params) -> dict[str, str]:
@@ -66,7 +67,7 @@ def to_square(image: Image.Image, side: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Split:
+class ImageSplit:
     """Yield batches of one split: images uint8 [batch, side, side, 3]; classes [batch], labels [batch, classes], or a
     list of captions for each."""
 
@@ -77,9 +78,9 @@ class Split:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | list]]:
         extension, target = kinds.of_folder(self.folder).target(self.folder)
-        every = layout.samples(self.folder, self.name, *PICTURES, extension)
+        every = layout.samples(self.folder, self.name, *IMAGES, extension)
         while some := list(islice(every, self.batch)):
-            images = [to_square(decode(encoded_picture(content, where), where), self.side) for where, content in some]
+            images = [to_square(decode(encoded_image(content, where), where), self.side) for where, content in some]
             targets = [target(content.get(extension, b""), where) for where, content in some]
             yield torch.stack(images), collated(targets)
 
@@ -96,7 +97,7 @@ def prompts(folder: str | Path) -> tuple[list[str] | None, list[str] | None]:
     return layout.class_names(Path(folder)), layout.prompts(Path(folder))
 
 
-def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> Split:
+def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> ImageSplit:
     """Return a set's split.
 
     Raises:
@@ -108,7 +109,7 @@ def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> 
             f"{folder}: no {split}/nshards.txt; evaluate.sets wants 'world' or a folder in clip-benchmark's webdataset "
             "layout (clip_benchmark_export_wds writes one)"
         )
-    return Split(folder, side, batch, split)
+    return ImageSplit(folder, side, batch, split)
 
 
 def examples(folder: Path, side: int, count: int) -> tuple[torch.Tensor, list[int]]:
@@ -120,7 +121,7 @@ def examples(folder: Path, side: int, count: int) -> tuple[torch.Tensor, list[in
     for place in spread(len(places), count):
         tar, key, files = places[place]
         with open(tar, "rb") as file:
-            content, where = read(file, files, *PICTURES, extension), f"{tar}: {key}"
+            content, where = read(file, files, *IMAGES, extension), f"{tar}: {key}"
         classes.append(target(content.get(extension, b""), where))
-        pictures.append(to_square(decode(encoded_picture(content, where), where), side))
+        pictures.append(to_square(decode(encoded_image(content, where), where), side))
     return torch.stack(pictures), classes

@@ -11,18 +11,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from flip.config import kinds, public
 from flip.config.faults import nearest
 from flip.config.frozen import load
+from flip.config.kinds.kind import check_some
 from flip.config.schema import Params
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES
 from flip.files import write_json
+from flip.formats import layout
+from flip.formats.contents import encoded_image
+from flip.formats.images import decode
+from flip.formats.notes import notes_path
+from flip.formats.tar_members import IMAGES
 from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import retrieval_in
-from flip.testsets import kinds, layout, mirror, public
-from flip.testsets.contents import encoded_picture
-from flip.testsets.kind import check_some
-from flip.testsets.notes import notes_path
+from flip.testsets import mirror
 
 
 def decodable(folder: Path) -> int:
@@ -31,8 +33,8 @@ def decodable(folder: Path) -> int:
     Raises:
         ValueError: one cannot be, or as `image_extension`.
     """
-    every = tqdm(layout.samples(folder, "test", *PICTURES), desc=f"{folder}", unit="picture", disable=None)
-    found = sum(1 for where, content in every if decode(encoded_picture(content, where), where))  # type: ignore[misc]
+    every = tqdm(layout.samples(folder, "test", *IMAGES), desc=f"{folder}", unit="image", disable=None)
+    found = sum(1 for where, content in every if decode(encoded_image(content, where), where))  # type: ignore[misc]
     check_some(found, folder / "test")
     return found
 
@@ -94,7 +96,7 @@ def record(params: Params, name: str, folder: Path, out: Path) -> None:
 
     Raises:
         ValueError: as `revision`; the primary set is not of one class per image, or a public set has other classes
-            than flip/testsets/public.yaml says.
+            than flip/config/public.yaml says.
     """
     source, evaluate = place_of(params, name), params.evaluate
     if name == evaluate.primary_set and (kind := kinds.of_folder(folder).name) != "classification":
@@ -103,9 +105,7 @@ def record(params: Params, name: str, folder: Path, out: Path) -> None:
         )
     found = revision(folder, name, source, name in evaluate.probe, evaluate.measure(name))
     if public.is_public(source) and found["classes"] != (stated := public.named(source).classes):
-        raise ValueError(
-            f"{folder}: {found['classes']} classes, but {source} has {stated} by flip/testsets/public.yaml"
-        )
+        raise ValueError(f"{folder}: {found['classes']} classes, but {source} has {stated} by flip/config/public.yaml")
     write_json(out / "revision.json", found)
 
 

@@ -25,8 +25,8 @@ from flip.data.prefetch import prefetch
 from flip.data.shard import Shard, check_size
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
+from flip.losses import build_towers
 from flip.model.transformer import full_precision
-from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
 from flip.train.guards import INTERRUPTED, Interrupted, stoppable
 from flip.train.process_group import ProcessGroup, start, stop
@@ -43,7 +43,7 @@ class ImageEncoder:
 
     def __init__(self, params: Params, weights: str | Path, device: str):
         self.params, self.device = params, device
-        self.model = TwoTowers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
+        self.model = build_towers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
         load_weights(weights, self.model.image_tower, strict=False)
 
     @property

@@ -20,7 +20,7 @@ from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
 from flip.device import ToDevice
-from flip.losses import Setting, named_losses, objectives, readers, wanted
+from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.two_towers import TwoTowers
 from flip.train.compile import prepare
 from flip.train.gradcache import backward_in_parts
@@ -81,7 +81,7 @@ def build_model(params: Params, vocabulary: int, seed: int, device: str | torch.
     gradients."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TwoTowers(params, vocabulary).to(device)
+        model = build_towers(params, vocabulary).to(device)
     if params.image_tower.locked:
         model.image_tower.requires_grad_(False)
     return model

@@ -26,10 +26,9 @@ from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
-from flip.plan.counts import FREE
-from flip.plan.work import turns
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_loader, build_model
+from flip.train.work import FREE, turns
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flip.config.frozen import load
+from flip.config.kinds import LEARNED
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate.inputs import read, read_model
@@ -26,10 +27,9 @@ from flip.metrics.names import FINETUNED, Metric
 from flip.metrics.scoring import number
 from flip.metrics.sets import JAVA, TRANSFERS
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds import LEARNED
 from flip.testsets.reader import made_folder
 from flip.transfer import captioning, finetuning, java, vqa
-from flip.transfer.splits import Split, read_split, revision
+from flip.transfer.splits import TaskSplit, read_split, revision
 
 
 class Missing(Exception):
@@ -47,7 +47,7 @@ def place_of(params: Params, task: str) -> str:
     return place
 
 
-def read_splits(model: TwoTowers, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], Split]:
+def read_splits(model: TwoTowers, data: Path, tasks: list[str], device: str) -> dict[tuple[str, str], TaskSplit]:
     """Read the splits by task and 'train' or 'test'; features of images that tasks share are computed once."""
     places: dict[tuple[str, str], dict[str, None]] = {}
     for task, split in [(task, "test") for task in tasks] + [(LEARNED[task].taught_by, "train") for task in tasks]:
@@ -59,7 +59,7 @@ def read_splits(model: TwoTowers, data: Path, tasks: list[str], device: str) -> 
     }
 
 
-def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], Split]) -> dict[str, Any]:
+def facts_of(params: Params, data: Path, task: str, splits: dict[tuple[str, str], TaskSplit]) -> dict[str, Any]:
     """Return the facts about a task's set that tables state."""
     found = {
         split: splits[one, split].facts(revision(data, place_of(params, one), split))

@@ -8,7 +8,7 @@ from flip.config.sections.transfer import Transfer
 from flip.transfer import java, scores
 from flip.transfer.fit import fit
 from flip.transfer.heads import Captioner
-from flip.transfer.splits import Split
+from flip.transfer.splits import TaskSplit
 from flip.transfer.words import Vocabulary, words
 
 
@@ -23,7 +23,7 @@ def scored(captions: list[str], references: list[list[str]], more: list[str]) ->
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def by_domain(captions: list[str], test: Split, more: list[str]) -> dict[str, np.ndarray]:
+def by_domain(captions: list[str], test: TaskSplit, more: list[str]) -> dict[str, np.ndarray]:
     """Return `scored` of all images, and of each domain's as a set of its own: 'cider', 'in-domain-cider'."""
     found = scored(captions, test.notes, more)
     for domain in sorted(set(test.domains) - {""}):
@@ -33,7 +33,7 @@ def by_domain(captions: list[str], test: Split, more: list[str]) -> dict[str, np
     return found
 
 
-def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Captioner, Vocabulary]:
+def train(training: TaskSplit, transfer: Transfer, seed: int, device: str) -> tuple[Captioner, Vocabulary]:
     """Train a head on images and their captions; return it with its vocabulary.
 
     Raises:
@@ -55,7 +55,7 @@ def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[
 
 
 def outcomes(
-    training: Split, tests: dict[str, Split], transfer: Transfer, more: list[str], seed: int, device: str
+    training: TaskSplit, tests: dict[str, TaskSplit], transfer: Transfer, more: list[str], seed: int, device: str
 ) -> dict[str, np.ndarray]:
     """Train a head and return `by_domain` of its captions of each test's images, by metric: '<test>-<score>'.
 

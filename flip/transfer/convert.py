@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from flip.data.tar_members import PICTURES
 from flip.files import atomic, file_hash, read_json, write_atomic, write_json
-from flip.testsets.contents import add
+from flip.formats.contents import add
+from flip.formats.tar_members import IMAGES
 
 KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 
@@ -34,11 +34,11 @@ class ConvertedSample(NamedTuple):
     annotations: dict[str, str]  # extension -> text
 
 
-def coco(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+def coco(files: list[dict[str, Any]], images: Path, split: str) -> list[ConvertedSample]:
     """Return the samples of Karpathy's split of COCO: train and restval, or test."""
     return [
         ConvertedSample(
-            pictures / one.get("filepath", "") / one["filename"],
+            images / one.get("filepath", "") / one["filename"],
             {"txt": captions([sentence["raw"] for sentence in one["sentences"]])},
         )
         for one in files[0]["images"]
@@ -51,18 +51,18 @@ def captions(texts: list[str]) -> str:
     return "".join(" ".join(text.split()) + "\n" for text in texts)
 
 
-def nocaps(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+def nocaps(files: list[dict[str, Any]], images: Path, split: str) -> list[ConvertedSample]:
     """Return the images of nocaps with their captions and their domain."""
     texts: dict[int, list[str]] = defaultdict(list)
     for one in files[0]["annotations"]:
         texts[one["image_id"]].append(one["caption"])
     return [
-        ConvertedSample(pictures / one["file_name"], {"txt": captions(texts[one["id"]]), "domain": one["domain"]})
+        ConvertedSample(images / one["file_name"], {"txt": captions(texts[one["id"]]), "domain": one["domain"]})
         for one in files[0]["images"]
     ]
 
 
-def vqa(files: list[dict[str, Any]], pictures: Path, split: str) -> list[ConvertedSample]:
+def vqa(files: list[dict[str, Any]], images: Path, split: str) -> list[ConvertedSample]:
     """Return COCO's images with their questions, each with the answers of all annotators."""
     annotations, questions = sorted(files, key=lambda one: "questions" in one)
     answers = {
@@ -73,16 +73,14 @@ def vqa(files: list[dict[str, Any]], pictures: Path, split: str) -> list[Convert
         note = {"question": one["question"], "answers": answers[one["question_id"]]}
         asked[one["image_id"]].append(note)
     name = f"COCO_{questions['data_subtype']}_{{:012d}}.jpg"
-    return [
-        ConvertedSample(pictures / name.format(image), {"json": json.dumps(notes)}) for image, notes in asked.items()
-    ]
+    return [ConvertedSample(images / name.format(image), {"json": json.dumps(notes)}) for image, notes in asked.items()]
 
 
 KINDS = {"coco": coco, "nocaps": nocaps, "vqa": vqa}
 FILES = {"coco": 1, "nocaps": 1, "vqa": 2}
 
 
-def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[ConvertedSample]:
+def samples(kind: str, files: list[Path], images: Path, split: str) -> list[ConvertedSample]:
     """Return the samples to write, without reading an image.
 
     Raises:
@@ -91,7 +89,7 @@ def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[Co
     if len(files) != FILES[kind]:
         raise ValueError(f"{kind} is made of {FILES[kind]} JSON file(s), not {len(files)}; see --help for examples")
     try:
-        found = KINDS[kind]([read_json(path) for path in files], pictures, split)
+        found = KINDS[kind]([read_json(path) for path in files], images, split)
     except (KeyError, TypeError, ValueError) as error:
         names = ", ".join(map(str, files))
         raise ValueError(f"{names}: not what {kind} publishes: {type(error).__name__} {error}") from None
@@ -100,9 +98,9 @@ def samples(kind: str, files: list[Path], pictures: Path, split: str) -> list[Co
     missing = [one.picture for one in found if not one.picture.is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: missing, with {len(missing) - 1} more of {len(found)} images; see --pictures")
-    unknown = [one.picture for one in found if extension(one.picture) not in PICTURES]
+    unknown = [one.picture for one in found if extension(one.picture) not in IMAGES]
     if unknown:
-        raise ValueError(f"{unknown[0]}: not an image format that is read here; allowed: {', '.join(PICTURES)}")
+        raise ValueError(f"{unknown[0]}: not an image format that is read here; allowed: {', '.join(IMAGES)}")
     return found
 
 
@@ -120,13 +118,13 @@ def write_tar(path: Path, some: list[ConvertedSample], start: int) -> None:
                 add(tar, f"{number:08d}.{name}", text.encode())
 
 
-def convert(kind: str, files: list[Path], pictures: Path, split: str, out: Path, size: int) -> None:
+def convert(kind: str, files: list[Path], images: Path, split: str, out: Path, size: int) -> None:
     """Write `out`/`split`: tar files of `size` images, then nshards.txt.
 
     Raises:
         ValueError: as `samples`; or the folder holds tar files that were made from other files.
     """
-    found = samples(kind, files, pictures, split)
+    found = samples(kind, files, images, split)
     made_from = {"kind": kind, "files": [file_hash(path) for path in files], "pictures_per_tar": size}
     mark = out / split / "made_from.json"
     if mark.exists() and read_json(mark) != made_from:

@@ -1,8 +1,8 @@
 """Read what heads learn from and are tested on: states of patches, computed once for all tasks that share images, and
 beside each image its captions, or its questions.
 
-The world's heads learn from the pictures that fine's probe is fitted to and are tested on those of the retrieval set,
-so that no more pictures are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
+The world's heads learn from the images that fine's probe is fitted to and are tested on those of the retrieval set,
+so that no more images are kept out of pre-training. Another set is a folder in clip-benchmark's webdataset layout.
 """
 
 import json
@@ -17,21 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flip.config.kinds import LEARNED
 from flip.config.schema import Params
-from flip.data.images import decode
-from flip.data.tar_members import PICTURES
 from flip.evaluate.features import mapped
 from flip.evaluate.inputs import read
+from flip.formats.contents import encoded_image
+from flip.formats.images import decode
+from flip.formats.layout import samples, set_hash, text
+from flip.formats.notes import SHOWN, notes_path, read_notes
+from flip.formats.tar_members import IMAGES
 from flip.model.two_towers import TwoTowers
-from flip.testsets.contents import encoded_picture
-from flip.testsets.kinds import LEARNED
-from flip.testsets.layout import samples, set_hash, text
-from flip.testsets.notes import SHOWN, notes_path, read_notes
 from flip.testsets.reader import to_square
 
 
 @dataclass(frozen=True)
-class Split:
+class TaskSplit:
     """Hold states of the image tower [images, slots, width], float16, mapped into memory, and for each image its notes:
     a list of captions, or of questions; and its domain, empty where it is not known."""
 
@@ -64,8 +64,8 @@ def folder_batches(
     folder: Path, tasks: list[str], split: str, side: int, batch: int
 ) -> Iterator[tuple[Tensor, list[dict]]]:
     images, notes, beside = [], [], {"domain", *(LEARNED[task].beside for task in tasks)}
-    for where, content in samples(folder, split, *PICTURES, *beside):
-        images.append(to_square(decode(encoded_picture(content, where), where), side))
+    for where, content in samples(folder, split, *IMAGES, *beside):
+        images.append(to_square(decode(encoded_image(content, where), where), side))
         some = {task: LEARNED[task].notes(content, where) for task in tasks}
         notes.append(some | {"domain": text(content.get("domain", b""), f"{where}.domain").strip()})
         if len(images) == batch:
@@ -81,7 +81,9 @@ def revision(data: Path, place: str, split: str) -> str:
 
 
 @torch.no_grad()
-def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str) -> dict[str, Split]:
+def read_split(
+    model: TwoTowers, data: Path, place: str, tasks: list[str], split: str, device: str
+) -> dict[str, TaskSplit]:
     """Read a split by task; `tasks` are those that share the images at `place`. Memory holds a batch of them.
 
     Raises:
@@ -104,4 +106,4 @@ def read_split(model: TwoTowers, data: Path, place: str, tasks: list[str], split
 
     found = mapped(states())
     domains = [one.get("domain", "") for one in notes]
-    return {task: Split(found, [one[task] for one in notes], domains) for task in tasks}
+    return {task: TaskSplit(found, [one[task] for one in notes], domains) for task in tasks}

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.kinds.vqa import Question
 from flip.config.sections.transfer import Transfer
-from flip.testsets.kinds.vqa import Question
 from flip.transfer import scores
 from flip.transfer.answers import soft_scores
 from flip.transfer.fit import fit
 from flip.transfer.heads import Answerer
-from flip.transfer.splits import Split
+from flip.transfer.splits import TaskSplit
 from flip.transfer.words import Vocabulary
 
 
@@ -44,21 +44,21 @@ def by_kind(asked: list[Question], owners: list[int], right: list[float]) -> dic
     """
     sums: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     counts: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for one, picture, score in zip(asked, owners, right, strict=True):
+    for one, image, score in zip(asked, owners, right, strict=True):
         for kind in {"", one.kind}:
-            sums[kind][picture] += score
-            counts[kind][picture] += 1
+            sums[kind][image] += score
+            counts[kind][image] += 1
     pairs = {kind: [np.array(list(one[kind].values()), float) for one in (sums, counts)] for kind in counts}
     return {kind: scores.ratio(*pair).astype(np.float32) for kind, pair in pairs.items()}
 
 
-def numbered(split: Split) -> tuple[list[Question], Tensor]:
+def numbered(split: TaskSplit) -> tuple[list[Question], Tensor]:
     """Return all questions, and the index of the image of each [questions]."""
     pairs = [(one, row) for row, some in enumerate(split.notes) for one in some]
     return [one for one, _ in pairs], torch.tensor([row for _, row in pairs])
 
 
-def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[Answerer, Vocabulary, list[str]]:
+def train(training: TaskSplit, transfer: Transfer, seed: int, device: str) -> tuple[Answerer, Vocabulary, list[str]]:
     """Train a head; return it with its vocabulary and the answers that it chooses from.
 
     Raises:
@@ -82,7 +82,7 @@ def train(training: Split, transfer: Transfer, seed: int, device: str) -> tuple[
 
 
 @torch.no_grad()
-def outcomes(training: Split, test: Split, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
+def outcomes(training: TaskSplit, test: TaskSplit, transfer: Transfer, seed: int, device: str) -> dict[str, np.ndarray]:
     """Train a head and return `by_kind` of its answers about the test images, by metric: 'vqa' and 'vqa-<kind>'.
 
     Raises:

@@ -23,11 +23,11 @@ class Flava(ObjectiveSection):
         "samples as": (lambda one: one.mix.text, ("mix.pairs", "mix.images", "mix.texts")),
     }
 
-    mim: Weight = Field(description="weight: codes of hidden patches, from the picture")
+    mim: Weight = Field(description="weight: codes of hidden patches, from the image")
     mlm: Weight = Field(description="weight: hidden words, from the caption")
-    mmm_image: Weight = Field(description="weight: codes of hidden patches, from picture and caption")
-    mmm_text: Weight = Field(description="weight: hidden words, from picture and caption")
-    itm: Weight = Field(description="weight: whether the caption is the picture's own")
+    mmm_image: Weight = Field(description="weight: codes of hidden patches, from image and caption")
+    mmm_text: Weight = Field(description="weight: hidden words, from image and caption")
+    itm: Weight = Field(description="weight: whether the caption is the image's own")
     mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
     mask_text: Share = Field(description="share of words to hide, each by itself")

@@ -36,12 +36,12 @@ class Choice(Section):
 
 
 class Size(Section):
-    width_column: Text = Field(description="column with the picture's width, pixels")
-    height_column: Text = Field(description="column with the picture's height, pixels")
+    width_column: Text = Field(description="column with the image's width, pixels")
+    height_column: Text = Field(description="column with the image's height, pixels")
     min_side: int = Field(
-        0, description="keep pictures whose shorter side has at least this many pixels", ge=0, le=65_536
+        0, description="keep images whose shorter side has at least this many pixels", ge=0, le=65_536
     )
-    max_aspect_ratio: float | None = Field(None, description="keep pictures at most this elongated", ge=1, le=1000)
+    max_aspect_ratio: float | None = Field(None, description="keep images at most this elongated", ge=1, le=1000)
 
 
 class Filters(Section):
@@ -60,7 +60,7 @@ class Source(Section):
     url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
     caption_column: Text = Field(description="column with the caption")
     sha256_column: Text | None = Field(
-        description="column with the SHA-256 of each picture's bytes, hexadecimal; pictures with another are refused"
+        description="column with the SHA-256 of each image's bytes, hexadecimal; images with another are refused"
     )
     translations: Place | None = Field(
         description="parquet file (or glob) with captions in other languages: the URL's column, and one of text for "
@@ -70,7 +70,7 @@ class Source(Section):
     sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
 
 
-class Faults(Section):
+class NetworkErrors(Section):
     """Hold the shares of the synthetic data set's URLs that fail with simulated network errors."""
 
     not_found: Share
@@ -78,9 +78,9 @@ class Faults(Section):
     slow: Share = Field(description="answers only after the download's time-out")
     reset: Share = Field(description="connection reset before the body")
     truncated: Share = Field(description="JPEG cut in the middle")
-    html: Share = Field(description="an HTML page instead of a picture, with status 200")
+    html: Share = Field(description="an HTML page instead of an image, with status 200")
     tiny: Share = Field(description="a tracking pixel")
-    huge: Share = Field(description="a picture of many megapixels")
+    huge: Share = Field(description="an image of many megapixels")
 
     @model_validator(mode="after")
     def at_most_all(self) -> Self:
@@ -98,12 +98,13 @@ class TestSets(Section):
 
     coarse: Rendered
     fine: Rendered
-    shifted: Rendered = Field(description="pictures in each of the shifted sets")
-    retrieval: Rendered = Field(description="pictures with five captions each")
+    validation: Rendered = Field(description="images of fine's classes that sweeps choose by")
+    shifted: Rendered = Field(description="images in each of the shifted sets")
+    retrieval: Rendered = Field(description="images with five captions each")
     pointing: Rendered = Field(
-        description="pictures of two or three things, of which one is named; composition has the same ones"
+        description="images of two or three things, of which one is named; composition has the same ones"
     )
-    entailment: Rendered = Field(description="pictures, fine's first, each with a statement about it")
+    entailment: Rendered = Field(description="images, fine's first, each with a statement about it")
 
 
 class ProbeSets(Section):
@@ -111,6 +112,7 @@ class ProbeSets(Section):
 
     coarse: Rendered
     fine: Rendered
+    validation: Rendered
     entailment: Rendered
 
 
@@ -119,10 +121,10 @@ class World(Section):
 
     seed: Seed
     pictures: Natural = Field(description="rows of the URL table", le=10**9)
-    wrong_captions: Share = Field(description="share of captions that describe another picture")
-    duplicates: Share = Field(description="share of rows whose picture is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show a picture of a test set, pointing aside")
-    faults: Faults
+    wrong_captions: Share = Field(description="share of captions that describe another image")
+    duplicates: Share = Field(description="share of rows whose image is that of an earlier row")
+    leaked: Share = Field(description="share of rows that show an image of a test set, pointing aside")
+    faults: NetworkErrors
     tests: TestSets
     probe: ProbeSets
 
@@ -134,30 +136,30 @@ class Download(Section):
         description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
     )
     parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
-    image_size: Pixels = Field(description="shorter side of the stored pictures, pixels; smaller ones stay as they are")
+    image_size: Pixels = Field(description="shorter side of the stored images, pixels; smaller ones stay as they are")
     processes: Few
     threads: Few
     timeout: Natural = Field(description="seconds", le=3600)
     retries: int = Field(ge=0, le=100)
-    min_image_size: int = Field(description="smaller pictures (shorter side, pixels) are refused", ge=0, le=65_536)
+    min_image_size: int = Field(description="smaller images (shorter side, pixels) are refused", ge=0, le=65_536)
     max_aspect_ratio: float = Field(ge=1, le=1000)
-    quality: int = Field(description="JPEG quality of the stored pictures", ge=1, le=100)
+    quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
     samples_per_shard: Shard
 
 
 class Compact(Section):
     """Describe resized copies of the images, stored at the size that training needs."""
 
-    image_size: Pixels = Field(description="shorter side, pixels; smaller pictures stay as they are")
+    image_size: Pixels = Field(description="shorter side, pixels; smaller images stay as they are")
     quality: int = Field(description="of the JPEGs", ge=1, le=100)
 
 
 class Shards(Section):
     samples_per_shard: Shard
-    compact: Compact | None = Field(description="null: pictures stay as they were downloaded, to the byte")
+    compact: Compact | None = Field(description="null: images stay as they were downloaded, to the byte")
     buckets: Few = Field(description="jobs that share the search for duplicates, by hash")
     only: Place | None = Field(
-        description="parquet file (or glob) with a column sha256: pictures that are not in it are dropped"
+        description="parquet file (or glob) with a column sha256: images that are not in it are dropped"
     )
 
 
@@ -186,7 +188,7 @@ class Captions(Section):
         description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
     )
     languages: Distinct[Language] = Field(
-        description="languages that pictures have their captions in, each picture's in one of them; en: as they come",
+        description="languages that images have their captions in, each image's in one of them; en: as they come",
         min_length=1,
     )
     start: bool = Field(description="a start token before each caption")
@@ -229,18 +231,18 @@ class Augmentation(Section):
     """Describe the random resized crop; there are no colour changes (FLIP, appendix)."""
 
     crop_area: Range[Annotated[float, Field(gt=0, le=1)]] = Field(
-        description="smallest and largest share of the area; [1, 1]: the whole picture"
+        description="smallest and largest share of the area; [1, 1]: the whole image"
     )
     crop_aspect: Range[Annotated[float, Field(ge=0.01, le=100)]] = Field(
         description="smallest and largest aspect ratio"
     )
-    flip: bool = Field(description="mirror half of the pictures")
+    flip: bool = Field(description="mirror half of the images")
 
 
 class Noise(Section):
     """Describe training pairs corrupted on purpose; each kind is drawn by itself, whenever a pair is seen."""
 
-    images: Share = Field(description="share of pictures replaced by uniform noise")
+    images: Share = Field(description="share of images replaced by uniform noise")
     texts: Share = Field(description="share of captions whose words are replaced by random tokens")
     pairs: Share = Field(description="share of captions that are exchanged for each other within a global batch")
 
@@ -273,8 +275,8 @@ class Mix(Section):
     """Say what the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
     (FLAVA, Table A.2: 0.70 pairs, 0.15 images, 0.15 texts, of a data set each)."""
 
-    pairs: Share = Field(description="share of the samples whose picture and caption all losses read")
-    images: Share = Field(description="share of the samples whose picture alone is read, by mim")
+    pairs: Share = Field(description="share of the samples whose image and caption all losses read")
+    images: Share = Field(description="share of the samples whose image alone is read, by mim")
     texts: Share = Field(description="share of the samples whose caption alone is read, by mlm")
 
     @model_validator(mode="after")

@@ -5,11 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from flip.config import public
 from flip.config.sections.data import WORLD_LANGUAGES, ProbeSets
 from flip.config.sections.types import Batch, Distinct, Language, Name, Place, Section
 from flip.metrics.measures import ACCURACY, MEASURES
 from flip.metrics.sets import PRIMARY, TRANSFERS, WORLD, retrieval_in
-from flip.testsets import public
 
 
 class Evaluate(Section):
@@ -17,19 +17,22 @@ class Evaluate(Section):
         description="the set of `sets`, of one class per image, that leads: masked inference is measured on it, curves "
         "and figures show it, and `primary` stands for it in the metrics of tables, of the trade-off and of laws"
     )
+    validation_set: Name | None = Field(
+        description="the set of `sets` that sweeps choose by, which no table may show; null: there is none"
+    )
     sets: dict[Name, Place] = Field(
         description="name -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
-        "flip/testsets/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
+        "flip/config/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
         "once; "
         "null: the scale has none, and tables leave its metrics out. What a folder is for stands "
         "in its dataset_type.txt: "
-        "retrieval (a .txt of captions beside each picture), pointing (.txt, and a box in .json), entailment (.cls, "
+        "retrieval (a .txt of captions beside each image), pointing (.txt, and a box in .json), entailment (.cls, "
         "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
         "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
     )
     languages: dict[Language, Place] = Field(
         description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
-        "that read it; its pictures are not looked for in the training data, so name a "
+        "that read it; its images are not looked for in the training data, so name a "
         "set with the same ones in sets, too; null: the scale has none"
     )
     probe: Distinct[Name] = Field(
@@ -37,7 +40,7 @@ class Evaluate(Section):
     )
     measures: dict[Name, Literal[*MEASURES]] = Field(  # type: ignore[valid-type]
         description="set -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
-        "flip/testsets/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
+        "flip/config/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
         "for others"
     )
     batch: Batch
@@ -110,7 +113,7 @@ class Evaluate(Section):
                 raise ValueError(f"probe names '{name}', which sets has not; allowed: {', '.join(self.sets)}")
             if self.sets[name] == "world" and name not in ProbeSets.model_fields:
                 raise ValueError(
-                    f"probe names '{name}', of which the world has no labelled training pictures; allowed: "
+                    f"probe names '{name}', of which the world has no labelled training images; allowed: "
                     f"{', '.join(ProbeSets.model_fields)}, or one of sets that is a folder with a training split"
                 )
         return self

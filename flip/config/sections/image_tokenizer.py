@@ -23,8 +23,8 @@ class Codebook(Section):
     blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0, le=1000)
     commitment: Positive = Field(description="weight of the pull of encoded patches towards their codes")
     decay: Part = Field(description="share that a step leaves of the moving averages which the codes are")
-    samples: Count = Field(description="pictures that it is trained on, counted with repetition")
-    batch: Batch = Field(description="pictures per step")
+    samples: Count = Field(description="images that it is trained on, counted with repetition")
+    batch: Batch = Field(description="images per step")
     lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
 
     @model_validator(mode="after")

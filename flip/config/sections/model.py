@@ -27,7 +27,7 @@ class Tower(Section):
 class Model(Section):
     """Size of the two towers (FLIP, Table 9). The MLP is four times as wide as its tower."""
 
-    image: Pixels = Field(description="side of the input picture, pixels")
+    image: Pixels = Field(description="side of the input image, pixels")
     patch: Pixels = Field(description="side of a patch, pixels")
     embedding: Width = Field(description="width of the common space, where form.vision projects into it")
     vision: Tower
@@ -163,7 +163,7 @@ class ImageTower(TrainedTower):
 
     lr_scale: Share = Field(
         description="learning rate over that of the rest; below 1 without weight decay; 0: locked, its features of all "
-        "pictures are computed once"
+        "images are computed once"
     )
 
     @model_validator(mode="after")
@@ -202,7 +202,7 @@ class ImageTower(TrainedTower):
             if value != allowed:
                 raise ValueError(
                     f"{key} = {value}: the features of a locked image tower (image_tower.lr_scale = 0) are those of "
-                    f"whole pictures, computed once; allowed: {allowed}, or a lr_scale above 0"
+                    f"whole images, computed once; allowed: {allowed}, or a lr_scale above 0"
                 )
 
 

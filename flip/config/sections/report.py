@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from flip.config.sections.types import Distinct, Name, Prose, Section, Text
 
 
-class Law(Section):
+class LawSection(Section):
     """Name the runs that a scaling law is fitted to, and those that it is compared with."""
 
     fitted: Distinct[Name] = Field(description="variants, least compute first", min_length=3)
@@ -24,7 +24,7 @@ class Scaling(Section):
     """Describe how the error falls with compute (FLIP, section 4.3; Cherti et al. 2022)."""
 
     metric: Name = Field(description="an accuracy; its error is 100% minus it")
-    laws: dict[Text, Law] = Field(
+    laws: dict[Text, LawSection] = Field(
         description="one law per mask ratio; the others are compared with the first", min_length=1
     )
 

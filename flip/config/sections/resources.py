@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from flip.config.sections.types import Count, Few, Natural, Section
 
 
-class Job(Section):
+class JobResources(Section):
     """Describe the resources that a job of a stage requests."""
 
     threads: Few = Field(description="processor cores per process")
@@ -16,7 +16,7 @@ class Job(Section):
     minutes: Natural = Field(description="time limit", le=525_600)
 
 
-class Training(Job):
+class Training(JobResources):
     """Describe a job of many processes, which is stopped before its time limit and queued again."""
 
     nodes: Few
@@ -42,6 +42,6 @@ class Training(Job):
 
 
 class Resources(Section):
-    data: Job
+    data: JobResources
     pretrain: Training
-    evaluate: Job
+    evaluate: JobResources

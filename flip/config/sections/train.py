@@ -37,7 +37,7 @@ class Train(Section):
     shuffle_shards: Natural = Field(description="shards whose samples are shuffled together", le=10**6)
     workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0, le=10_000)
     decoder: Literal["cpu", "gpu"] = Field(
-        description="what decodes pictures; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
+        description="what decodes images; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
     )
     shard_weights: bool = Field(
         description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"

@@ -18,7 +18,7 @@ class Schedule(Section):
     """Describe AdamW over a number of steps."""
 
     steps: Count
-    batch: Batch = Field(description="captions, questions or pictures per step")
+    batch: Batch = Field(description="captions, questions or images per step")
     lr: Rate = Field(description="learning rate after the warm-up; a cosine leads it to 0")
     warmup: Part = Field(description="share of the steps over which the learning rate grows")
     weight_decay: float = Field(ge=0, le=10)
@@ -38,14 +38,14 @@ class Transfer(Schedule):
     table names such metrics (FLIP, section 4.2, trains the tower, too)."""
 
     caption: Place | None = Field(
-        description=f"'world', or {LAYOUT}; beside each picture a .txt of captions, a line each (as COCO's)"
+        description=f"'world', or {LAYOUT}; beside each image a .txt of captions, a line each (as COCO's)"
     )
     nocaps: Place | None = Field(
         description="a folder as for caption, of which the test split alone is read: what captions are tested on, too, "
-        "and by domain, where a .domain says it beside each picture (as nocaps); null: the scale has none"
+        "and by domain, where a .domain says it beside each image (as nocaps); null: the scale has none"
     )
     vqa: Place | None = Field(
-        description=f"'world', or {LAYOUT}; beside each picture a .json of "
+        description=f"'world', or {LAYOUT}; beside each image a .json of "
         '[{"question": text, "answers": [those of all annotators]}] (as VQAv2)'
     )
     words: Natural = Field(description="words of a caption or a question at most", le=1000)

@@ -1,4 +1,4 @@
-"""Find what measures each kind of test set (flip/testsets/kinds): the file of its name in this folder.
+"""Find what measures each kind of test set (flip/config/kinds): the file of its name in this folder.
 
 `measure(trial)` gives outcomes per test image by what follows the set's name in that of the metric, none of what the
 model cannot do. `show(trial)`, where there is anything to see, gives a sheet's name, the sheet (WebP) and facts.

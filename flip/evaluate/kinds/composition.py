@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.data.images import decode
+from flip.config.kinds.composition import samples
 from flip.evaluate.distinct import Firsts, encode_texts, exact
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.trial import Trial
+from flip.formats.images import decode
+from flip.formats.layout import tars
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds.composition import samples
-from flip.testsets.layout import tars
 from flip.testsets.reader import to_square
 
 

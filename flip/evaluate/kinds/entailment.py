@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.kinds.entailment import texts
 from flip.evaluate.distinct import encode_texts, equal_images
 from flip.evaluate.encoders import ImageLoader, Tokenize
 from flip.evaluate.features import Features
 from flip.evaluate.trial import Trial
+from flip.formats.layout import tars
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds.entailment import texts
-from flip.testsets.layout import tars
 
 
 def pair(u: Tensor, v: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def pair(u: Tensor, v: Tensor) -> Tensor:
     return torch.cat([(u - v).abs(), u * v], dim=-1)
 
 
-def beside_picture(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
+def beside_image(model: TwoTowers, images: Tensor, ids: Tensor) -> Tensor:
     """Return the input of a probe for uint8 images [batch, height, width, 3] and statements, token ids [batch,
     slots]."""
     if model.params.flava.is_multimodal:
@@ -52,7 +52,7 @@ def features(
         both_sides = zip(*lines[start : start + len(targets)], strict=True)
         captions, claims = (tokenize(list(words)) for words in both_sides)
         if model.params.relates:
-            found.setdefault("image", []).append(beside_picture(model, images.to(device), claims.to(device)).cpu())
+            found.setdefault("image", []).append(beside_image(model, images.to(device), claims.to(device)).cpu())
         if model.text is not None:
             both = encode_texts(model.text, torch.cat([captions, claims]), device)
             found.setdefault("text", []).append(pair(*both.chunk(2)))

@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flip.config.kinds.pointing import Sample, samples
 from flip.data.contact_sheet import HIT, MISS, SHOWN, SIDE, cell, label, sheet, spread, webp
-from flip.data.tar_members import members
 from flip.evaluate.distinct import Firsts
 from flip.evaluate.encoders import Tokenize
 from flip.evaluate.trial import Trial
+from flip.formats.layout import tars
+from flip.formats.tar_members import members
 from flip.metrics.scoring import by_image
 from flip.model.two_towers import TwoTowers
-from flip.testsets.kinds.pointing import Sample, samples
-from flip.testsets.layout import tars
 from flip.testsets.reader import to_square
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from flip.config import public
+from flip.config.kinds import KINDS, LEARNED
+from flip.config.kinds.kind import Kind
+from flip.formats.layout import stated_kind
 from flip.metrics.names import ENSEMBLE, MASKED, Metric
 from flip.metrics.sets import TRANSFERS, WORLD
-from flip.testsets import public
-from flip.testsets.kind import Kind
-from flip.testsets.kinds import KINDS, LEARNED
-from flip.testsets.layout import stated_kind
 
 WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of the primary set alone
 ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.endings))

@@ -4,8 +4,8 @@
 import json
 from typing import NamedTuple
 
+from flip.config.kinds.kind import Kind
 from flip.metrics.sets import QUESTIONS
-from flip.testsets.kind import Kind
 
 
 class Question(NamedTuple):

@@ -1,7 +1,7 @@
 """Draw the accuracy of a training run against samples seen, also while it runs, by evaluating its checkpoints.
 
-    python -m flip.evaluate.curve flip-50             the checkpoints that are there, in the end the weights
-    python -m flip.evaluate.curve flip-50 --follow    goes on looking until it has ended
+    python -m flip.report.curve flip-50             the checkpoints that are there, in the end the weights
+    python -m flip.report.curve flip-50 --follow    goes on looking until it has ended
 
 A training keeps its newest checkpoints only (train.keep_checkpoints; train.checkpoint_samples says how often there is
 one, and neither changes a result), so points are kept from call to call. Training is not disturbed: this only reads, on
@@ -76,7 +76,7 @@ class Curve:
         self.metric = str(Metric(self.set, "" if self.params.aligned else PROBE))
         self.points = read_csv(file) if file.exists() else []
         if not self.params.has_image_tower:
-            raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on pictures to follow")
+            raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on images to follow")
         made = made_folder(self.params, trained.data, self.set) / "revision.json"
         if not made.exists():
             raise ValueError(f"{made}: not here; {trained.data_remedy}")
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m flip.evaluate.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m flip.report.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("variant")
     parser.add_argument("--follow", action="store_true", help="until training ends")
@@ -186,7 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--out", type=Path, help="folder (default: curves/<scale>/<variant>/seed-<seed>)")
     options = parser.parse_args(argv)
-    os.nice(19)
     torch.set_num_threads(1)
     try:
         print(run(options))
@@ -195,4 +194,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(19)  # training goes first
     main()

@@ -1,6 +1,6 @@
 """Look at everything that training needs, before jobs wait in a queue to find it missing.
 
-    python -m flip.train.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
+    python -m flip.plan.preflight --params specs/tiny/params.yaml --data data/tiny --results results/tiny --out ...
 
 It takes seconds, the first time up to a minute, needs no GPU, and names all that is wrong at once.
 """
@@ -23,9 +23,9 @@ from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, write_json
 from flip.plan.counts import Uncounted
 from flip.plan.step import ADAM, FULL, memory, weights
-from flip.plan.work import work
 from flip.testsets import mirror
 from flip.train import loggers as board
+from flip.train.work import work
 
 LOOK_AT = 200  # pairs of the first shard
 
@@ -41,7 +41,7 @@ def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
     return [(content[jpg : jpg + size], content[txt : txt + length].decode()) for jpg, size, txt, length in rows]
 
 
-def is_picture(jpeg: bytes) -> bool:
+def is_image(jpeg: bytes) -> bool:
     try:
         simplejpeg.decode_jpeg_header(jpeg)
     except ValueError:
@@ -52,9 +52,9 @@ def is_picture(jpeg: bytes) -> bool:
 def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     """Find images that cannot be decoded, captions without a word."""
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
-    pictures = sum(is_picture(jpeg) for jpeg, _ in pairs)
-    if pictures < 0.9 * len(pairs):
-        yield f"{name}: {pictures} of the first {len(pairs)} pictures can be decoded; make the shards again"
+    images = sum(is_image(jpeg) for jpeg, _ in pairs)
+    if images < 0.9 * len(pairs):
+        yield f"{name}: {images} of the first {len(pairs)} images can be decoded; make the shards again"
     tokenizer = CaptionTokenizer(data / "tokenizer.json", params.model.tokens, params.captions)
     words = (tokenizer([text for _, text in pairs]) >= 0).any(axis=1)
     if words.sum() < 0.5 * len(pairs):
@@ -147,7 +147,7 @@ def faults(project: Project, data: Path, folder: Path, names: list[str] | None =
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flip.train.preflight", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.plan.preflight", description=__doc__.splitlines()[0])
     parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
     parser.add_argument("--scale", help="default: the scale that --params names")
     parser.add_argument("--variants", nargs="+", help="those that are to be trained (default: all)")

@@ -1,15 +1,15 @@
 """Say what a kind of test set is: what lies beside its images, how that is checked, and which metrics it has.
 
-Each file of flip/testsets/kinds declares one, as KIND; the file of the same name in flip/evaluate/kinds measures it.
+Each file of flip/config/kinds declares one, as KIND; the file of the same name in flip/evaluate/kinds measures it.
 Nothing else has to know of it. Both are found by themselves.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from flip.data.tar_members import members
-from flip.testsets import layout
-from flip.testsets.contents import image_extension, read
+from flip.formats import layout
+from flip.formats.contents import image_extension, read
+from flip.formats.tar_members import members
 
 
 def check_some(samples: int, place: Path) -> None:

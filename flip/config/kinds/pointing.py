@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flip.data.words import has_words
-from flip.testsets.contents import contents, encoded_picture
-from flip.testsets.kind import Kind
-from flip.testsets.layout import tars, text
+from flip.config.kinds.kind import Kind
+from flip.formats.contents import contents, encoded_image
+from flip.formats.layout import tars, text
+from flip.formats.words import has_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +30,7 @@ class Sample:
     @property
     def picture(self) -> "Image.Image":
         """Decode it, anew each time, so that many samples take little memory."""
-        from flip.data.images import decode  # here, as every dry run loads this module
+        from flip.formats.images import decode  # here, as every dry run loads this module
 
         return decode(self.encoded, self.name)
 
@@ -59,7 +59,7 @@ def _box(content: bytes, size: tuple[int, int]) -> tuple[float, float, float, fl
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise ValueError(f"'{content[:80].decode(errors='replace')}'") from None
     if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
-        raise ValueError(f"{[left, top, right, bottom]} in a picture of {size[0]} x {size[1]} pixels")
+        raise ValueError(f"{[left, top, right, bottom]} in an image of {size[0]} x {size[1]} pixels")
     return left, top, right, bottom
 
 
@@ -69,20 +69,20 @@ def samples(tar: Path) -> Iterator[Sample]:
     Raises:
         ValueError: an image without a caption, or without a box that lies within it.
     """
-    from flip.data.images import displayed_size  # here, as every dry run loads this module
+    from flip.formats.images import displayed_size  # here, as every dry run loads this module
 
     for key, content in contents(tar):
         where = f"{tar}: {key}"
-        found, caption = encoded_picture(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
+        found, caption = encoded_image(content, where), text(content.get("txt", b""), f"{where}.txt").strip()
         if not has_words(caption):
-            raise ValueError(f"{where} needs a picture and a .txt with its caption; export the set again")
+            raise ValueError(f"{where} needs an image and a .txt with its caption; export the set again")
         size = displayed_size(found, where)
         try:
             box = _box(content.get("json", b""), size)
         except ValueError as error:
             raise ValueError(
                 f"{where}.json is {error}; it needs {{'box': [left, top, right, bottom]}} in pixels of the "
-                "picture, the first two smaller"
+                "image, the first two smaller"
             ) from None
         yield Sample(found, size, caption, box, where)
 

@@ -1,6 +1,6 @@
 """Read the tar files of a test set: images, and their annotations.
 
-The files are not trusted. Nothing is decoded but images (flip.data.images), and what `flip.testsets.layout` reads by
+The files are not trusted. Nothing is decoded but images (flip.formats.images), and what `flip.formats.layout` reads by
 itself.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from flip.data.tar_members import PICTURES, members
+from flip.formats.tar_members import IMAGES, members
 
 
 def read(file: BinaryIO, places: dict[str, tuple[int, int]], *extensions: str) -> dict[str, bytes]:
@@ -40,14 +40,14 @@ def image_extension(files: Collection[str], where: str) -> str:
     Raises:
         ValueError: there is no image, or more than one: which would be evaluated, and which kept out of training?
     """
-    found = [extension for extension in PICTURES if extension in files]
+    found = [extension for extension in IMAGES if extension in files]
     if len(found) != 1:
         has = f"images .{' and .'.join(found)}" if found else "no image"
-        raise ValueError(f"{where} has {has}; each sample needs one of .{', .'.join(PICTURES)}; export the set again")
+        raise ValueError(f"{where} has {has}; each sample needs one of .{', .'.join(IMAGES)}; export the set again")
     return found[0]
 
 
-def encoded_picture(content: dict[str, bytes], where: str) -> bytes:
+def encoded_image(content: dict[str, bytes], where: str) -> bytes:
     """Return the image among a sample's files, as it is stored. Raises ValueError as `image_extension`."""
     return content[image_extension(content, where)]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from flip.config.kinds.kind import Kind
+from flip.formats.contents import contents, encoded_image
+from flip.formats.layout import lines, tars
 from flip.metrics.sets import PAIRS
-from flip.testsets.contents import contents, encoded_picture
-from flip.testsets.kind import Kind
-from flip.testsets.layout import lines, tars
 
 CHANCE = 50.0  # percent
 
@@ -32,15 +32,15 @@ def samples(tar: Path) -> Iterator[tuple[bytes, list[Pair]]]:
     """
     for key, content in contents(tar):
         where = f"{tar}: {key}"
-        picture = encoded_picture(content, where)
+        image = encoded_image(content, where)
         found = [line for line in lines(content.get("txt", b""), f"{where}.txt") if line.strip()]
         parts = [[part.strip() for part in line.split("\t")] for line in found]
         if not parts or not all(len(one) == 3 and all(one) for one in parts):
             raise ValueError(
-                f"{where} needs a picture and a .txt of one line per pair: kind, right caption and wrong caption, with "
+                f"{where} needs an image and a .txt of one line per pair: kind, right caption and wrong caption, with "
                 "tabs between them"
             )
-        yield picture, [Pair(*one) for one in parts]
+        yield image, [Pair(*one) for one in parts]
 
 
 def counted(tars: list[Path]) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """Read images with captions, for a head that learns to write them: a .txt holds them, a line each, and a .domain the
 name of the domain, where the set has several."""
 
+from flip.config.kinds.kind import Kind
+from flip.formats.layout import captions
 from flip.metrics.sets import SCORES
-from flip.testsets.kind import Kind
-from flip.testsets.layout import captions
 
 
 class Caption(Kind):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from flip.testsets import layout
-from flip.testsets.kinds.classification import Classification
+from flip.config.kinds.classification import Classification
+from flip.formats import layout
 
 
 class Multilabel(Classification):

@@ -79,7 +79,7 @@ def fault(place: str) -> str | None:
     if name not in known():
         there = ", ".join(one for one, facts in known().items() if facts.hub)
         return (
-            f"'{name}' is no public set of flip/testsets/public.yaml; allowed: {there}; or a folder that begins with ./"
+            f"'{name}' is no public set of flip/config/public.yaml; allowed: {there}; or a folder that begins with ./"
         )
     if known()[name].hub is None:
         return f"clip-benchmark publishes no {name} on the hub; name a folder, and its measure in evaluate.measures"

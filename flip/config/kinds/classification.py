@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flip.config.kinds.kind import Kind
+from flip.formats import layout
 from flip.metrics.measures import ACCURACY, undefined
 from flip.metrics.names import FINETUNED, PROBE
-from flip.testsets import layout
-from flip.testsets.kind import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def every_class(folder: Path, names: list[str], labelled: "np.ndarray") -> None:
     """
     present: Any = labelled.any(0)  # numpy's types allow for a single value
     if lost := [name for name, there in zip(names, present, strict=True) if not there]:
-        raise ValueError(f"{folder}: no picture has '{lost[0]}', so it has no average precision; take the class out")
+        raise ValueError(f"{folder}: no image has '{lost[0]}', so it has no average precision; take the class out")
 
 
 KIND = Classification()

@@ -1,13 +1,14 @@
-"""Find the kinds of test sets: each file of this folder declares one, as KIND."""
+"""Find the kinds of test sets: each file of this folder but `kind` declares one, as KIND."""
 
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from flip.testsets import layout
-from flip.testsets.kind import Kind
+from flip.config.kinds.kind import Kind
+from flip.formats import layout
 
-_found = [import_module(f"{__name__}.{one.name}").KIND for one in iter_modules(__path__)]
+_names = [one.name for one in iter_modules(__path__) if one.name != "kind"]
+_found = [import_module(f"{__name__}.{name}").KIND for name in _names]
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _found if not kind.learned}  # by what dataset_type.txt says
 LEARNED: dict[str, Kind] = {kind.name: kind for kind in _found if kind.learned}  # by task
 

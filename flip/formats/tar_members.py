@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BLOCK, RECORD = 512, 10240  # a tar's unit, and the unit that its end is padded to
-PICTURES = ("jpg", "jpeg", "png", "webp")  # extensions
+IMAGES = ("jpg", "jpeg", "png", "webp")  # extensions
 
 
 RESERVED = re.compile(r"__[^/]*__($|/)")  # names that webdataset keeps for itself

@@ -1,6 +1,6 @@
 """Read images of domains that training captions do not cover (Agrawal et al. 2019), laid out as those of captioning."""
 
-from flip.testsets.kinds.caption import Caption
+from flip.config.kinds.caption import Caption
 
 
 class Nocaps(Caption):

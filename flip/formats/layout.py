@@ -2,7 +2,7 @@
 
     test/nshards.txt, test/0.tar, test/1.tar, ...     images, and beside each its class, labels or captions
     classnames.txt, zeroshot_classification_templates.txt     of a set with classes, a line each
-    dataset_type.txt     what the set is for (flip/testsets/kinds), unless it is classification
+    dataset_type.txt     what the set is for (flip/config/kinds), unless it is classification
 
 Texts are UTF-8. Lines end at a line feed, with or without a carriage return, and nowhere else.
 """
@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flip.data.words import has_words
 from flip.files import known_hash
-from flip.testsets.contents import contents
+from flip.formats.contents import contents
+from flip.formats.words import has_words
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,9 @@ arXiv 1901.06706), and does it agree with a caption of that image, as in SNLI (B
 
 from pathlib import Path
 
-from flip.testsets import layout
-from flip.testsets.contents import contents
-from flip.testsets.kinds.classification import Classification
+from flip.config.kinds.classification import Classification
+from flip.formats import layout
+from flip.formats.contents import contents
 
 
 def texts(tars: list[Path]) -> list[list[str]]:
@@ -25,8 +25,7 @@ def texts(tars: list[Path]) -> list[list[str]]:
             found.append([line for line in layout.lines(content.get("txt", b""), where) if line.strip()])
             if len(found[-1]) != 2:
                 raise ValueError(
-                    f"{where} has {len(found[-1])} lines; it needs two, a caption of the picture and a statement about "
-                    "it"
+                    f"{where} has {len(found[-1])} lines; it needs two, a caption of the image and a statement about it"
                 )
     return found
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from flip.config.kinds.kind import Kind
+from flip.formats import layout
 from flip.metrics.sets import RECALLS
-from flip.testsets import layout
-from flip.testsets.kind import Kind
 
 
 class Retrieval(Kind):

@@ -1,16 +1,23 @@
-"""Select sheets of images for the page: retrieval, relevance of patches, reconstruction, image tokenizer."""
+"""Select images for the page: examples of training data, and sheets of retrieval, relevance, reconstruction, codes."""
 
+import io
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from flip.data.contact_sheet import QUALITY, SHOWN, spread
+from flip.data.shard import read_index
+from flip.formats.images import decode
 from flip.metrics.names import Metric
 from flip.report.cells import Comparison
-from flip.report.results import Results, Run
+from flip.report.results import Results
+from flip.report.runs import Run
 
 WIDTH, HEIGHT = 200, 60  # units of the histogram's drawing
+SIDE = 128  # pixels of the longer side of an example, at most
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def _relevance(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"Where {variant} looks in {len(hits)} test pictures: {found}.",
+        f"Where {variant} looks in {len(hits)} test images: {found}.",
         f"Hits: {sum(hits)} of these {len(hits)}; {whole}.",
     )
 
@@ -65,7 +72,7 @@ def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"Captions, below each the {facts['top']} of {facts['pictures']:,} pictures that fit it best to {variant}, and "
+        f"Captions, below each the {facts['top']} of {facts['pictures']:,} images that fit it best to {variant}, and "
         f"which place the right one has: {found}.",
         f"Right at once: {ranks.count(1)} of these {len(ranks)}; {metric} {run.metrics[0]['metrics'][metric]:.1f}%.",
     )
@@ -103,10 +110,10 @@ def _reconstruction(variant: str, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"{len(facts['subjects'])} test pictures, below each its visible patches on grey, and below that what "
+        f"{len(facts['subjects'])} test images, below each its visible patches on grey, and below that what "
         f"{variant} draws in place of the others: {', '.join(facts['subjects'])}.",
         f"{1 - facts['removed']:.0%} of the patches are seen{beside}. {how}. Error on the removed patches of "
-        f"{facts['measured']:,} test pictures: {facts['error']:.2f} of the variance.",
+        f"{facts['measured']:,} test images: {facts['error']:.2f} of the variance.",
     )
 
 
@@ -134,8 +141,8 @@ def tokenizer(results: Results) -> dict | None:
     if results.codebook is None:
         return None
     facts, path = results.codebook
-    caption = "Pictures from the training set, and below each what its codes show."
-    alt = "A dozen training pictures, and below each one the same picture made from one code per patch, less sharp."
+    caption = "Images from the training set, and below each what its codes show."
+    alt = "A dozen training images, and below each one the same image made from one code per patch, less sharp."
     return facts | {
         "variants": [name for name, run in results.runs.items() if run.params.flava.reads_codes],
         "sheets": [_sheet(path, "Originals and reconstructions", alt, caption)],
@@ -144,3 +151,45 @@ def tokenizer(results: Results) -> dict | None:
         "box": (WIDTH, HEIGHT),
         "parts": len(facts["use"]),
     }
+
+
+@dataclass(frozen=True)
+class Example:
+    """Hold an image that is part of the page, with its size in pixels."""
+
+    source: str
+    size: tuple[int, int]
+    caption: str
+
+
+def example(tar: Path, row: np.ndarray) -> Example:
+    """Return the sample that a row of the shard's index points at."""
+
+    def read(offset: int, size: int) -> bytes:
+        file.seek(offset)
+        return file.read(size)
+
+    with open(tar, "rb") as file:
+        jpeg, text = (read(*place) for place in row.reshape(2, 2).tolist())
+    image, picture = decode(jpeg, str(tar)).convert("RGB"), io.BytesIO()
+    image.thumbnail((SIDE, SIDE))
+    image.save(picture, "WEBP", quality=QUALITY, method=6)
+    source = f"data:image/webp;base64,{b64encode(picture.getvalue()).decode()}"
+    return Example(source, image.size, text.decode().strip())
+
+
+def examples(data: Path, manifest: dict) -> tuple[list[Example], str | None]:
+    """Return samples of the training data that are spread evenly over the shards, or why there are none."""
+    shards = [data / "shards" / shard["name"] for shard in manifest["shards"]]
+    ends = np.cumsum([shard["samples"] for shard in manifest["shards"]], dtype=int)
+    if not len(ends):
+        return [], "the manifest names no shards"
+    found = []
+    try:
+        for place in spread(int(ends[-1]), SHOWN):
+            shard = int(np.searchsorted(ends, place, side="right"))
+            start = int(ends[shard - 1]) if shard else 0
+            found.append(example(shards[shard], read_index(shards[shard])[place - start]))
+    except (ValueError, OSError) as error:
+        return [], str(error)
+    return found, None
