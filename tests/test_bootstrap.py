@@ -1,11 +1,13 @@
 """The intervals hold what they promise: coverage, pairing, seeds, determinism, speed."""
 
 import time
+from operator import sub
 
 import numpy as np
 import pytest
 
-from flip.report.bootstrap import Estimate, estimates, generator
+from flip.report.bootstrap import generator
+from flip.report.intervals import Estimate, both, estimates
 
 RNG = np.random.default_rng(1)
 
@@ -45,14 +47,14 @@ def test_a_paired_difference_of_alike_models_is_narrower_than_an_unpaired_one():
     second[0, :30] = 1
     found = estimates({("a", "m"): first, ("b", "m"): second}, "set", 1000)
     other = estimates({("b", "m"): second}, "another draw", 1000)["b", "m"]
-    paired, unpaired = found["b", "m"] - found["a", "m"], other - found["a", "m"]
+    paired, unpaired = found.difference(("b", "m"), ("a", "m")), both(sub, other, found["a", "m"])
     assert paired.value == pytest.approx(unpaired.value) == pytest.approx(100 * (30 - first[0, :30].sum()) / 1500)
     assert np.diff(paired.interval(0.95)) < np.diff(unpaired.interval(0.95)) / 4
 
 
 def test_a_model_does_not_differ_from_itself():
-    found = estimates({("a", "m"): draws(0.5, 200, seeds=3)}, "set", 100)["a", "m"]
-    assert (found - found).interval(0.95) == (0, 0)
+    found = estimates({("a", "m"): draws(0.5, 200, seeds=3)}, "set", 100)
+    assert found.difference(("a", "m"), ("a", "m")).interval(0.95) == (0, 0)
 
 
 def test_seeds_that_disagree_widen_the_interval():

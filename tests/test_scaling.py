@@ -13,8 +13,8 @@ from flip.config.consistency import BESIDE
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
 from flip.report import scaling
-from flip.report.bootstrap import Estimate, estimates
 from flip.report.cells import Builder
+from flip.report.intervals import Estimate, estimates
 from flip.report.results import read_results
 from flip.report.scaling import FittedLaw, LawPoint, fit, interpolated
 from flip.report.tables import write
