@@ -19,7 +19,7 @@ from flip.metrics.names import Metric
 from flip.provenance.receipt import save
 from flip.report import costs, formats, latex, page, records, tables, tradeoff
 from flip.report.cells import Builder, chance
-from flip.report.columns import Cell, Column, of_metric
+from flip.report.columns import Column, of_metric
 from flip.report.costs import cost, relative
 from flip.report.intervals import Estimate
 from flip.report.labels import labels

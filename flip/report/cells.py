@@ -117,21 +117,24 @@ class Builder:
 
     def contrast(self, variant: str, metric: Metric, name: str) -> Contrast | None:
         """Return a number of a table beside what it is compared with, if anything."""
-        key, paper = (variant, metric), self.printed(name)
-        if key not in self.estimates or not (
-            reference := self.reference(variant, metric, self.results.project.tables[name])
-        ):
+        key, table = (variant, metric), self.results.project.tables[name]
+        reference = self.reference(variant, metric, table) if key in self.estimates else None
+        if reference is None:
             return None
-        values = [(paper.get(row, {}).get(str(one)), self.tested(one)) for row, one in (key, reference)]
-        theirs = [(value, count) for value, count in values if value is not None]
-        there, digits = len(theirs) == len(values), self.paper["digits"].get(name, 1)
-        return Contrast(
-            reference=reference,
-            difference=self.estimates.difference(key, reference),
-            one_run=self.estimates.single(key, reference),
-            paper=round(theirs[0][0] - theirs[1][0], digits) if there else None,
-            noise=noise(theirs, digits, self.results.bootstrap.confidence) if there else None,
-        )
+        ours, one_run = self.estimates.difference(key, reference), self.estimates.single(key, reference)
+        return Contrast(reference, ours, one_run, *self.printed_difference(key, reference, name))
+
+    def printed_difference(
+        self, key: tuple[str, Metric], reference: tuple[str, Metric], name: str
+    ) -> tuple[float | None, float | None]:
+        """Return the paper's difference of two numbers of a table, and its noise; None without either number."""
+        paper, digits = self.printed(name), self.paper["digits"].get(name, 1)
+        values = [paper.get(row, {}).get(str(one)) for row, one in (key, reference)]
+        if None in values:
+            return None, None
+        sizes = [self.tested(one) for _, one in (key, reference)]
+        wide = noise(list(zip(values, sizes, strict=True)), digits, self.results.bootstrap.confidence)
+        return round(values[0] - values[1], digits), wide
 
     def tested(self, metric: Metric) -> int | None:
         """Return of how many images or captions the paper's value is the accuracy, if that is known."""
