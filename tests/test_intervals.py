@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from flip.report.bootstrap import Resampled
-from flip.report.intervals import Estimate, Spread, error, estimates, spread
+from flip.report.intervals import Estimate, Estimates, Spread, error, estimates, spread
 from tests.simulated_reports import CASES, SIX, SimulatedReport
 
 RNG = np.random.default_rng(3)
@@ -44,33 +44,33 @@ def resampled(values, deviations):
     return Resampled(values.mean(), values, values + np.array(deviations, float), 10**9)
 
 
-def test_the_spread_is_a_mean_ratio_of_variances():
-    """Seeds at 50 and 54: variance 8. Resamples move one seed by 1 and the other by -1: variance 2, so four times."""
+def test_the_spread_is_a_mean_over_rows():
+    """Seeds at 50 and 54: variance 8. Resamples move one seed by 1 and the other by -1: variance 2 of that."""
     opposite = [[1, -1], [-1, 1]]
-    assert resampled([50, 54], opposite).between == pytest.approx(8)
-    assert resampled([50, 54], opposite).interaction == pytest.approx(2)
     rows = [resampled([50, 54], opposite), resampled([20, 20], opposite)]
-    assert spread(rows) == Spread(2.0, 2)
-    assert spread([*rows, resampled([7], [[0], [1]]), resampled([7, 7], [[1, 1], [2, 2]])]) == Spread(2.0, 2)
+    assert spread(rows) == Spread(4.0, 2.0, 2)
+    assert spread([*rows, resampled([7], [[0], [1]])]) == Spread(4.0, 2.0, 2), "a single seed tells nothing"
+    third = resampled([1, 1, 1], [[1, 1, 1], [2, 2, 2]])  # counts for two: its seeds answer alike
+    assert spread([*rows, third]) == Spread(2.0, 1.0, 4)
 
 
 def test_the_error_adds_runs_to_images_and_counts_nothing_twice():
-    """Images move all seeds alike by +-3, so their variance (of four resamples) is 12; seeds differ by 8 = 4 x 2."""
+    """Images move all seeds alike by +-3: of four resamples that is a variance of 12. Seeds differ by 8."""
     run = resampled([50, 54], [[3 + 1, 3 - 1], [3 - 1, 3 + 1], [-3 + 1, -3 - 1], [-3 - 1, -3 + 1]])
-    standard, freedom = error(run.mean, [run], Spread(4.0, 1))
+    standard, freedom = error(run.mean, [run], Spread(8.0, 2.0, 1))
     assert standard**2 == pytest.approx(12 + (8 - 2) / 2)
     assert freedom == pytest.approx(15**2 / (8 / 2) ** 2)
-    # Of seeds that differ by no more than images explain, the bootstrap of images is all.
-    assert error(run.mean, [run], Spread(0.5, 1))[0] ** 2 == pytest.approx(12)
+    # Where seeds differ by what images explain, the bootstrap of images is all.
+    assert error(run.mean, [run], Spread(2.0, 2.0, 1))[0] ** 2 == pytest.approx(12)
+    # Where they happen to differ by half of it, half of the interaction's share, 2 / 2, is taken away.
+    assert error(run.mean, [run], Spread(1.0, 2.0, 1))[0] ** 2 == pytest.approx(12 - 0.5)
 
 
 def test_without_noise_of_images_the_interval_is_students():
     """Many images, or a training that no image decides: the two-sample t interval with pooled variance."""
     one, two = np.array([50.0, 53, 55]), np.array([40.0, 41, 45])
-    tiny = 1e-6 * RNG.normal(size=(500, 3))
+    tiny = 1e-3 * RNG.normal(size=(500, 3))
     runs = {("a", "m"): resampled(one, tiny), ("b", "m"): resampled(two, tiny)}
-    from flip.report.intervals import Estimates
-
     found = Estimates(runs).difference(("a", "m"), ("b", "m"))
     theirs = stats.ttest_ind(one, two)
     assert found.interval(0.95) == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-3)

@@ -622,7 +622,7 @@ def test_of_several_runs_every_surface_has_the_verdict(three, tmp_path):
     tables.write(results, tmp_path / "out")
     frame = pd.read_csv(tmp_path / "out" / "tables.csv")
     compared = frame[frame.paper_difference.notna()]
-    assert len(compared) == 2 + 4, "fine of a, masked and ensemble of d"
+    assert len(compared) == 2 + 5, "fine of a and d, masked and ensemble of both rows of d"
     assert set(compared.verdict) <= set(VERDICTS)
     assert frame[frame.paper_difference.isna()].verdict.isna().all()
     assert (frame.difference_low <= frame.difference)[frame.difference.notna()].all()

@@ -6,8 +6,9 @@ import pytest
 
 from flip.config.resolve import read_project
 from flip.metrics.names import Metric
+from flip.report import paper as printed
 from flip.report.intervals import Estimate
-from flip.report.paper import noise, read_paper, tested
+from flip.report.paper import noise, read_paper
 from flip.report.verdicts import CONTRADICTED, DEFINITIONS, ONE_RUN, OTHER_SIZE, REPRODUCED, UNDECIDED, Contrast, holm
 from tests.simulated_reports import SimulatedReport
 
@@ -61,7 +62,7 @@ def test_sizes_are_those_of_the_papers_sets():
     paper = read_paper()
     sets = {name: {} for name in ("fine", "retrieval", "flickr30k", "caption", "imagenet1k")}
     found = {
-        str(metric): tested(paper, metric, sets)
+        str(metric): printed.tested(paper, metric, sets)
         for metric in (
             Metric("fine"), Metric("fine", "masked"), Metric("imagenet1k", "probe"), Metric("retrieval", "image", "r1"),
             Metric("flickr30k", "text", "r5"), Metric("caption", "", "cider"),
@@ -71,7 +72,7 @@ def test_sizes_are_those_of_the_papers_sets():
         "fine": 50000, "fine-masked": 50000, "imagenet1k-probe": 50000, "retrieval-image-r1": 5000,
         "flickr30k-text-r5": 1000, "caption-cider": None,
     }  # fmt: skip
-    assert tested(paper, Metric("fine"), {"fine": {"measure": "mean-per-class"}}) is None
+    assert printed.tested(paper, Metric("fine"), {"fine": {"measure": "mean-per-class"}}) is None
 
 
 def test_sizes_and_digits_are_of_sets_and_tables_that_there_are():

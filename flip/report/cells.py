@@ -130,11 +130,10 @@ class Builder:
         """Return the paper's difference of two numbers of a table, and its noise; None without either number."""
         paper, digits = self.printed(name), self.paper["digits"].get(name, 1)
         values = [paper.get(row, {}).get(str(one)) for row, one in (key, reference)]
-        if None in values:
+        if values[0] is None or values[1] is None:
             return None, None
-        sizes = [self.tested(one) for _, one in (key, reference)]
-        wide = noise(list(zip(values, sizes, strict=True)), digits, self.results.bootstrap.confidence)
-        return round(values[0] - values[1], digits), wide
+        sized = [(values[0], self.tested(key[1])), (values[1], self.tested(reference[1]))]
+        return round(values[0] - values[1], digits), noise(sized, digits, self.results.bootstrap.confidence)
 
     def tested(self, metric: Metric) -> int | None:
         """Return of how many images or captions the paper's value is the accuracy, if that is known."""

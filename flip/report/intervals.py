@@ -1,15 +1,15 @@
 """Estimate percentages and their differences with intervals over training runs and test images.
 
 The value of a run is a sum of random effects: of its seed, of the test images, and of both together (which images this
-seed is right on). The error of a mean over seeds, or of a difference of two, is
+seed is right on: their interaction). The squared standard error of a mean over seeds, or of a difference of two, is
 
-    images + (dispersion - 1) x interaction / seeds
+    images + (between - interaction) / seeds
 
-where `images` is the variance over the (paired) bootstrap of the test images, which has the interaction in it, and
-`interaction` is what the same draws give for the variance between seeds. The dispersion says how many times more the
-seeds differ than that: the mean over all rows of a report that have the metric, as three seeds of one row tell little
-(quasi-likelihood: McCullagh and Nelder 1989, section 4.5). Seeds are never taken to differ less (dispersion 1). The
-interval is Student's t with Satterthwaite's (1946) degrees of freedom. tests/test_intervals.py measures its coverage.
+`images` is the variance of the bootstrap over test images (paired, of a difference), in which the interaction is once
+already; `between` is the variance between seeds, and `interaction` the part of it that the bootstrap explains. The last
+two are means over all rows of a report that have the metric, as in an analysis of variance (Searle, Casella, McCulloch
+1992): three seeds of one row tell little. Intervals are Student's t with Satterthwaite's (1946) degrees of freedom.
+tests/simulated_reports.py measures how often they hold the truth.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,19 +28,27 @@ PERCENT = 100.0
 
 @dataclass(frozen=True)
 class Spread:
-    """Hold how many times more the seeds of a metric differ than which images they are right on explains, and the
-    degrees of freedom of that: the sum over rows of seeds - 1."""
+    """Hold how much the seeds of a metric differ, pooled over rows: variances in percent^2.
 
-    dispersion: float
+    Attributes:
+        between: between the seeds of a row.
+        interaction: what of that is explained by which test images there are.
+        freedom: degrees of freedom: the sum over rows of seeds - 1.
+    """
+
+    between: float
+    interaction: float
     freedom: int
 
 
 def spread(rows: Iterable[Resampled]) -> Spread:
-    """Pool the spread of seeds over rows; of single seeds, and of seeds that answer alike, nothing is known."""
-    known = [row for row in rows if row.seeds > 1 and row.interaction > 0]
+    """Pool the spread of seeds over those rows that have several."""
+    known = [row for row in rows if row.seeds > 1]
+    if not known:
+        return Spread(0.0, 0.0, 0)
     weights = [row.seeds - 1 for row in known]
-    ratios = [row.between / row.interaction for row in known]
-    return Spread(float(np.average(ratios, weights=weights)), sum(weights)) if known else Spread(1.0, 0)
+    between, interaction = np.average([[row.between, row.interaction] for row in known], axis=0, weights=weights)
+    return Spread(float(between), float(interaction), sum(weights))
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,15 @@ def error(images: np.ndarray, runs: list[Resampled], pooled: Spread) -> tuple[fl
         runs: what it is computed from, one or two; their seeds are independent.
         pooled: the spread of their metric.
     """
-    sampling = float(images.var(ddof=1))
-    interaction = sum(one.interaction / one.seeds for one in runs)
-    variance = sampling + max(pooled.dispersion - 1, 0) * interaction
-    doubt = sampling**2 / max(runs[0].images - 1, 1)
-    if pooled.freedom:
-        doubt += (pooled.dispersion * interaction) ** 2 / pooled.freedom
+    sampling, ends = float(images.var(ddof=1)), sum(1 / one.seeds for one in runs)
+    if pooled.between >= pooled.interaction:
+        seeds = pooled.between * ends
+        variance = sampling + (pooled.between - pooled.interaction) * ends
+    else:  # by chance; a row's own interaction, so that what is left is not below 0
+        interaction = sum(one.interaction / one.seeds for one in runs)
+        seeds = interaction * pooled.between / pooled.interaction
+        variance = max(sampling - interaction, 0) + seeds
+    doubt = sampling**2 / max(runs[0].images - 1, 1) + seeds**2 / max(pooled.freedom, 1)
     return variance**0.5, (variance**2 / doubt if doubt else np.inf)
 
 
@@ -123,7 +134,7 @@ class Estimates(dict[Key, Estimate]):
         if run.seeds == 1:
             return Estimate(run.value, run.mean, bounds=bounds)
         standard, freedom = error(run.mean, [run], pooled)
-        between = (max(pooled.dispersion - 1, 0) * run.interaction / run.seeds) ** 0.5
+        between = (max(pooled.between - pooled.interaction, 0) / run.seeds) ** 0.5
         drawn = generator(f"seeds of {key[0]}, {key[1]}").standard_t(max(pooled.freedom, 1), len(run.mean))
         return Estimate(run.value, run.mean + between * drawn, standard, freedom, bounds)
 
