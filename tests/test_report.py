@@ -602,24 +602,17 @@ def test_of_one_run_every_surface_says_so_and_nothing_more(project, written):
     assert '<span class="no">' not in page
 
 
-@pytest.fixture
-def three(project, tmp_path):
-    """Results of table a and d with three seeds: results(fewer) leaves variants out that then have one."""
-
-    def make(*single):
-        tables = {name: project.tree["tables"][name] for name in "ad"}
-        tree = merge(project.tree, {"base": {"seeds": [0, 1, 2]}}) | {"tables": tables, "tradeoff": None}
-        for name in single:
-            tree = tree | {"variants": merge(tree["variants"], {name: {"seeds": [0]}})}
-        found = Project(tree, project.scale)
-        return read_results(found, *world.write_world(tmp_path, found))
-
-    return make
+@pytest.fixture(scope="module")
+def three(project, tmp_path_factory):
+    """Results of the tables a and d with three seeds."""
+    tree = merge(project.tree, {"base": {"seeds": [0, 1, 2]}})
+    tree |= {"tables": {name: project.tree["tables"][name] for name in "ad"}, "tradeoff": None}
+    found = Project(tree, project.scale)
+    return read_results(found, *world.write_world(tmp_path_factory.mktemp("three"), found))
 
 
 def test_of_several_runs_every_surface_has_the_verdict(three, tmp_path):
-    results = three()
-    tables.write(results, tmp_path / "out")
+    tables.write(three, tmp_path / "out")
     frame = pd.read_csv(tmp_path / "out" / "tables.csv")
     compared = frame[frame.paper_difference.notna()]
     assert len(compared) == 2 + 5, "fine of a and d, masked and ensemble of both rows of d"
@@ -643,7 +636,9 @@ def test_of_several_runs_every_surface_has_the_verdict(three, tmp_path):
 
 
 def test_a_row_beside_one_of_a_single_seed_is_one_run(three):
-    builder = Builder(three("clip"))
+    run = three.runs["clip"]
+    few = {name: getattr(run, name)[:1] for name in ("metrics", "training", "logs", "receipts", "folders")}
+    builder = Builder(replace(three, runs=three.runs | {"clip": replace(run, **few)}))
     clip, *others = builder.table("a").rows
     for row in others:
         cell = row["fine"]
