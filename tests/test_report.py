@@ -362,6 +362,7 @@ def test_speed_up_is_the_baselines_time_over_the_curves():
     assert [one["speedup"] for one in found] == [pytest.approx(1 / 0.3), 4, None]
     assert [one["first"] for one in found] == [False, True, False]
     assert [one["share"] for one in found] == [1, 1, 0]
+    assert all(one["one_run"] for one in found), "without an error over seeds"
 
 
 # Refusals

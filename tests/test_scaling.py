@@ -148,6 +148,7 @@ def test_markdown_says_what_the_page_says(part, folder):
         (out / "scaling-laws.md").read_text(),
         " ".join("".join(Reader((out / "index.html").read_text()).words).split()),
     )
+    assert all(row["within_noise"] is None for row in facts["points"]), "of one run"
     rows = [line for line in text.splitlines() if line.startswith("| **")]
     assert [row.split("**")[1] for row in rows] == [row["variant"] for row in facts["points"]]
     for row, line in zip(facts["points"], rows, strict=True):
