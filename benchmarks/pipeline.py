@@ -24,7 +24,7 @@ from flip.config.resolve import read_project
 from flip.files import write_json
 from flip.provenance.sources import source_hash
 from flip.report import tables
-from flip.report.bootstrap import estimates
+from flip.report.intervals import estimates
 from flip.report.results import read_results
 from tests.results_world import write_world
 

@@ -7,7 +7,8 @@ import pytest
 from flip.evaluate import retrieval
 from flip.metrics.measures import ACCURACY
 from flip.metrics.scoring import by_image, number, percent
-from flip.report.bootstrap import estimates, generator
+from flip.report.bootstrap import generator
+from flip.report.intervals import estimates
 
 RESAMPLES = 1000
 
@@ -83,7 +84,7 @@ def test_differences_are_paired():
     values, owners = simulated(np.random.default_rng(3))
     stored = {(name, "m"): by_image(values, owners)[None] for name in ("a", "b")}
     found = estimates(stored, "set", 100)
-    assert (found["a", "m"] - found["b", "m"]).interval(0.95) == (0, 0)
+    assert found.difference(("a", "m"), ("b", "m")).interval(0.95) == (0, 0)
 
 
 def test_retrieval_stores_each_images_captions(monkeypatch):

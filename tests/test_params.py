@@ -99,7 +99,7 @@ def test_every_scale_resolves(scale):
         (
             ["scales", "tiny", "evaluate", "probe"],
             ["sketch"],
-            "'sketch', of which the world has no .* allowed: coarse, fine, entailment, or",
+            "'sketch', of which the world has no .* allowed: coarse, fine, validation, entailment, or",
         ),
         (
             ["base", "resources", "pretrain", "stop_seconds"],

@@ -18,12 +18,14 @@ from flip.config.resolve import Project, read_project
 from flip.metrics.names import Metric
 from flip.provenance.receipt import save
 from flip.report import costs, formats, latex, page, records, tables, tradeoff
-from flip.report.bootstrap import Estimate
-from flip.report.cells import Builder, chance, read_paper
-from flip.report.columns import Cell, Column, of_metric
+from flip.report.cells import Builder, chance
+from flip.report.columns import Column, of_metric
 from flip.report.costs import cost, relative
+from flip.report.intervals import Estimate
 from flip.report.labels import labels
+from flip.report.paper import read_paper
 from flip.report.results import read_results
+from flip.report.verdicts import ONE_RUN, VERDICTS
 from tests import results_world as world
 
 FINE = of_metric(Metric("fine"))
@@ -288,23 +290,6 @@ def test_a_key_without_a_word_of_its_own_is_shown_by_its_name(change):
     assert labels(rows) == ["train.weight_decay 0.2", "train.weight_decay 0.1"]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "paper", "verdict"),
-    [
-        (0.2, 2, 1, "yes"),
-        (0.2, 2, -1, "no"),
-        (-2, -0.2, -0.1, "yes"),
-        (-0.2, 2, 1, "within noise"),
-        (-0.2, 2, -1, "within noise"),
-    ],
-)
-def test_agreement_is_in_sign_and_only_beyond_noise(low, high, paper, verdict):
-    middle = (low + high) / 2
-    cell = Cell(FINE, 50, 48, 52, "clip", middle, low, high, 69.6, paper)
-    assert cell.agrees == verdict
-    assert Cell(FINE, 50, 48, 52, "clip", middle, low, high).agrees is None
-
-
 def test_outcomes_that_do_not_say_whose_they_are_are_refused(project, fresh):
     """An earlier version left those of each caption."""
     folder = fresh[1] / "clip" / "seed-0"
@@ -377,6 +362,7 @@ def test_speed_up_is_the_baselines_time_over_the_curves():
     assert [one["speedup"] for one in found] == [pytest.approx(1 / 0.3), 4, None]
     assert [one["first"] for one in found] == [False, True, False]
     assert [one["share"] for one in found] == [1, 1, 0]
+    assert all(one["one_run"] for one in found), "without an error over seeds"
 
 
 # Refusals
@@ -596,7 +582,72 @@ def test_differences_are_those_of_the_values(written):
     for (table, _, metric), cell in frame[frame.difference.notna()].iterrows():
         other = (table, cell.name[1], cell.reference) if cell.reference == "fine" else (table, cell.reference, metric)
         assert cell.difference == pytest.approx(cell.value - frame.loc[other].value, abs=2e-4)
-        assert cell.difference_low <= cell.difference <= cell.difference_high
+
+
+# Verdicts
+
+
+def test_of_one_run_every_surface_says_so_and_nothing_more(project, written):
+    """No difference has an interval, a p-value or a verdict, and so no headline."""
+    frame = pd.read_csv(written / "tables.csv")
+    assert set(frame.verdict) == {ONE_RUN}
+    assert frame[["difference_low", "difference_high", "p_value"]].isna().all(axis=None)
+    for name, table in project.tables.items():
+        wide = pd.read_csv(written / f"{name}.csv")
+        assert all(set(wide[f"{metric}_verdict"]) == {ONE_RUN} for metric in table.metrics)
+        for end in ("md", "tex"):
+            text = (written / f"{name}.{end}").read_text()
+            assert text.count(ONE_RUN) == len(table.variants) * len(table.metrics)
+    page = (written / "index.html").read_text()
+    assert re.search(r"Of \d+ comparisons with the paper:\s+<span>0 reproduced</span>, .*>\d+ one run</span>", page)
+    assert '<span class="no">' not in page
+
+
+@pytest.fixture(scope="module")
+def three(project, tmp_path_factory):
+    """Results of the tables a and d with three seeds."""
+    tree = merge(project.tree, {"base": {"seeds": [0, 1, 2]}})
+    tree |= {"tables": {name: project.tree["tables"][name] for name in "ad"}, "tradeoff": None}
+    found = Project(tree, project.scale)
+    return read_results(found, *world.write_world(tmp_path_factory.mktemp("three"), found))
+
+
+def test_of_several_runs_every_surface_has_the_verdict(three, tmp_path):
+    tables.write(three, tmp_path / "out")
+    frame = pd.read_csv(tmp_path / "out" / "tables.csv")
+    compared = frame[frame.paper_difference.notna()]
+    assert len(compared) == 2 + 5, "fine of a and d, masked and ensemble of both rows of d"
+    assert set(compared.verdict) <= set(VERDICTS)
+    assert frame[frame.paper_difference.isna()].verdict.isna().all()
+    assert (frame.difference_low <= frame.difference)[frame.difference.notna()].all()
+    assert (frame.paper_noise[frame.paper_difference.notna()] > 0.1).all()
+    for name in "ad":
+        own = compared[compared.table == name]
+        wide = pd.read_csv(tmp_path / "out" / f"{name}.csv").set_index("variant")
+        assert all(wide[f"{row.metric}_verdict"][row.variant] == row.verdict for row in own.itertuples())
+        for end in ("md", "tex"):
+            text = (tmp_path / "out" / f"{name}.{end}").read_text()
+            assert sum(text.count(f">{one}") + text.count(f"scriptsize {one}") for one in VERDICTS) == len(own)
+            assert ONE_RUN not in text
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert f"Of {len(compared)} comparisons with the paper:" in text
+    for one in VERDICTS:
+        count = (compared.verdict == one).sum()
+        assert re.search(rf"<span{' class=.[a-z]+.' if count else ''}>{count} {one}</span>", text)
+
+
+def test_a_row_beside_one_of_a_single_seed_is_one_run(three):
+    run = three.runs["clip"]
+    few = {name: getattr(run, name)[:1] for name in ("metrics", "training", "logs", "receipts", "folders")}
+    builder = Builder(replace(three, runs=three.runs | {"clip": replace(run, **few)}))
+    clip, *others = builder.table("a").rows
+    for row in others:
+        cell = row["fine"]
+        assert (cell.verdict, cell.difference_low, cell.p_value) == (ONE_RUN, None, None)
+        assert builder.estimates[row.variant, Metric("fine")].error, "its own interval is over its seeds"
+    assert clip["fine"].verdict == ONE_RUN
+    masked = next(row for row in builder.table("d").rows if row.variant == "flip-50")["fine-masked"]
+    assert masked.verdict in VERDICTS
 
 
 def test_each_table_is_written_as_csv_and_markdown(project, written):

@@ -13,8 +13,8 @@ from flip.config.consistency import BESIDE
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project, read_project
 from flip.report import scaling
-from flip.report.bootstrap import Estimate, estimates
 from flip.report.cells import Builder
+from flip.report.intervals import Estimate, estimates
 from flip.report.results import read_results
 from flip.report.scaling import FittedLaw, LawPoint, fit, interpolated
 from flip.report.tables import write
@@ -148,6 +148,7 @@ def test_markdown_says_what_the_page_says(part, folder):
         (out / "scaling-laws.md").read_text(),
         " ".join("".join(Reader((out / "index.html").read_text()).words).split()),
     )
+    assert all(row["within_noise"] is None for row in facts["points"]), "of one run"
     rows = [line for line in text.splitlines() if line.startswith("| **")]
     assert [row.split("**")[1] for row in rows] == [row["variant"] for row in facts["points"]]
     for row, line in zip(facts["points"], rows, strict=True):

@@ -228,7 +228,7 @@ class Project:
 
     @property
     def choices(self) -> dict[str, dict]:
-        """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.Choice)."""
+        """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.SweepChoice)."""
         return self.tree.get(CHOSEN, {})
 
     @property

@@ -39,7 +39,7 @@ class Candidate(Section):
     score: float = Field(ge=0, le=100)
 
 
-class Choice(Section):
+class SweepChoice(Section):
     """Hold what was chosen for a variant, and from what: the content of chosen/<scale>/<variant>.json."""
 
     values: Values
@@ -189,5 +189,5 @@ def read_choices(folder: Path) -> dict[str, dict]:
             raise ParameterError(
                 (str(path), "no JSON; `git checkout` it, or delete it and run `snakemake sweep`")
             ) from None
-        found[path.stem] = check(Choice, content, str(path)).model_dump(mode="json")
+        found[path.stem] = check(SweepChoice, content, str(path)).model_dump(mode="json")
     return found

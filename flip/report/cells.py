@@ -1,24 +1,23 @@
-"""Build a table as rows of cells: value, interval, paired difference, the paper's value, agreement, cost."""
+"""Build a table as rows of cells: value, interval, paired difference, the paper's value, verdict, cost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-
-import yaml
 
 from flip.config.resolve import Project
 from flip.config.sections.report import Table
 from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import costs, formats
-from flip.report.bootstrap import Estimate
 from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
+from flip.report.intervals import Estimates
 from flip.report.labels import labels
+from flip.report.paper import noise, printed, read_paper
+from flip.report.paper import tested as tested_by_paper
 from flip.report.results import Results
 from flip.report.swept import swept
+from flip.report.verdicts import ONE_RUN, Contrast, holm
 
 INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole images, too
-PAPER = Path(__file__).with_name("paper.yaml")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Comparison:
         return [
             {"table": self.name, "variant": row.variant, "label": row.label, "metric": cell.column.key}
             | cell.fields()
-            | {"agrees": cell.agrees}
             | row.cost
             | {f"paper_{one.column.key}": one.paper for one in row.cells if one.column.paper}
             | row.evidence
@@ -70,10 +68,6 @@ def leading_metric(project: Project) -> Metric:
     return project.metrics(next(iter(project.tables)))[0]
 
 
-def read_paper() -> dict:
-    return yaml.safe_load(PAPER.read_text())
-
-
 def chance(test: dict) -> float | None:
     """Return the accuracy of guessing, percent: the set's own, or that of its classes; None where there is neither."""
     return test.get("chance") or (100 / test["classes"] if test.get("classes") else None)
@@ -86,8 +80,9 @@ def tested(test: str, content: dict, metrics: list[Metric]) -> dict:
 
 
 def rounded(record: dict) -> dict:
-    """Round floats to four digits, once, so that files and page round the same number."""
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
+    """Round floats to four digits, once, so that files and page round the same number; of p-values two digits count."""
+    found = {key: round(value, 4) if isinstance(value, float) else value for key, value in record.items()}
+    return found | ({"p_value": float(f"{record['p_value']:.2g}")} if record.get("p_value") is not None else {})
 
 
 class Builder:
@@ -98,7 +93,7 @@ class Builder:
         self.paper = read_paper()
 
     @cached_property
-    def estimates(self) -> dict[tuple[str, Metric], Estimate]:
+    def estimates(self) -> Estimates:
         return self.results.estimates()
 
     def baseline(self, variant: str, table: Table) -> str:
@@ -121,36 +116,84 @@ class Builder:
         others = [one for one in (self.baseline(variant, table), *above) if one != variant]
         return next(((one, metric) for one in others if (one, metric) in self.estimates), None)
 
-    def compared(self, variant: str, metric: Metric, table: Table, paper: dict) -> dict:
+    def contrast(self, variant: str, metric: Metric, name: str) -> Contrast | None:
+        """Return a number of a table beside what it is compared with, if anything."""
+        key, table = (variant, metric), self.results.project.tables[name]
+        reference = self.reference(variant, metric, table) if key in self.estimates else None
+        if reference is None:
+            return None
+        ours, one_run = self.estimates.difference(key, reference), self.estimates.single(key, reference)
+        return Contrast(reference, ours, one_run, *self.printed_difference(key, reference, name))
+
+    def printed_difference(
+        self, key: tuple[str, Metric], reference: tuple[str, Metric], name: str
+    ) -> tuple[float | None, float | None]:
+        """Return the paper's difference of two numbers of a table, and its noise; None without either number."""
+        paper, digits = self.printed(name), self.paper["digits"].get(name, 1)
+        values = [paper.get(row, {}).get(str(one)) for row, one in (key, reference)]
+        if values[0] is None or values[1] is None:
+            return None, None
+        sized = [(values[0], self.tested(key[1])), (values[1], self.tested(reference[1]))]
+        return round(values[0] - values[1], digits), noise(sized, digits, self.results.bootstrap.confidence)
+
+    def tested(self, metric: Metric) -> int | None:
+        """Return of how many images or captions the paper's value is the accuracy, if that is known."""
+        return tested_by_paper(self.paper, metric, self.results.sets)
+
+    @cached_property
+    def contrasts(self) -> dict[tuple[str, str, Metric], Contrast]:
+        """Return those of all tables, by (table, variant, metric)."""
+        project = self.results.project
+        cells = [
+            (name, v, m) for name, one in project.tables.items() for v in one.variants for m in project.metrics(name)
+        ]
+        found = {(name, v, m): self.contrast(v, m, name) for name, v, m in cells}
+        return {cell: one for cell, one in found.items() if one}
+
+    @cached_property
+    def significant(self) -> set[tuple]:
+        """Return the (variant, metric, reference) that differ, of all in the report that have a verdict."""
+        p_values = {
+            (variant, metric, one.reference): one.difference.p_value
+            for (_, variant, metric), one in self.contrasts.items()
+            if one.paper is not None and not one.one_run
+        }
+        return holm(p_values, 1 - self.results.bootstrap.confidence)
+
+    def compared(self, variant: str, metric: Metric, name: str) -> dict:
         """Return the fields of a cell that hold the difference from what its metric is compared with, if anything."""
-        if not (reference := self.reference(variant, metric, table)):
+        if not (one := self.contrasts.get((name, variant, metric))):
             return {}
-        difference = self.estimates[variant, metric] - self.estimates[reference]
-        low, high = difference.interval(self.results.bootstrap.confidence)
-        printed = [paper.get(row, {}).get(str(one)) for row, one in ((variant, metric), reference)]
+        confidence, (row, other) = self.results.bootstrap.confidence, one.reference
+        low, high = (None, None) if one.one_run else one.difference.interval(confidence)
         return {
-            "reference": reference[0] if reference[1] == metric else str(reference[1]),
-            "difference": difference.value,
+            "reference": row if other == metric else str(other),
+            "difference": one.difference.value,
             "difference_low": low,
             "difference_high": high,
-            "paper_difference": None if None in printed else round(printed[0] - printed[1], 1),
+            "p_value": None if one.one_run else one.difference.p_value,
+            "paper_difference": one.paper,
+            "paper_noise": one.noise,
+            "verdict": one.verdict(confidence, (variant, metric, one.reference) in self.significant),
         }
 
-    def measured(self, variant: str, metric: Metric, table: Table, paper: dict) -> dict:
+    def measured(self, variant: str, metric: Metric, name: str) -> dict:
         """Return the fields of a metric's cell."""
         if missing := self.results.runs[variant].missing(metric):
             return {"missing": missing}
-        estimate = self.estimates[variant, metric]
-        low, high = estimate.interval(self.results.bootstrap.confidence)
-        return {"value": estimate.value, "low": low, "high": high} | self.compared(variant, metric, table, paper)
+        low, high = self.estimates[variant, metric].interval(self.results.bootstrap.confidence)
+        verdict = ONE_RUN if self.estimates.single((variant, metric)) else None
+        found = {"value": self.estimates[variant, metric].value, "low": low, "high": high, "verdict": verdict}
+        return found | self.compared(variant, metric, name)
 
-    def cell(self, variant: str, column: Column, table: Table, paper: dict) -> Cell:
+    def cell(self, variant: str, column: Column, name: str) -> Cell:
+        table = self.results.project.tables[name]
         if column.metric:
-            found = self.measured(variant, column.metric, table, paper)
+            found = self.measured(variant, column.metric, name)
         else:
             found = column.numbers(cost(variant, self.results), cost(table.variants[0], self.results))
-        printed = None if "missing" in found else paper.get(variant, {}).get(column.key)
-        return Cell(column, paper=printed, **rounded(found))
+        theirs = None if "missing" in found else self.printed(name).get(variant, {}).get(column.key)
+        return Cell(column, paper=theirs, **rounded(found))
 
     def share(self, variant: str) -> float | None:
         """Return the share of the wanted images that are used; known for the current data only."""
@@ -169,24 +212,25 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, name: str, paper: dict) -> TableRow:
-        table = self.results.project.tables[name]
-        cells = [self.cell(variant, column, table, paper) for column in self.columns(name)]
+    def row(self, variant: str, label: str, name: str) -> TableRow:
+        cells = [self.cell(variant, column, name) for column in self.columns(name)]
         return TableRow(variant, label, cells, self.evidence(variant))
 
     def columns(self, name: str) -> list[Column]:
         """Return the columns of a table: its metrics, and all costs."""
         return [*map(of_metric, self.results.project.metrics(name)), *costs.COLUMNS]
 
-    def printed(self, name: str, metrics: list[Metric]) -> dict[str, dict[str, float]]:
-        """Return the paper's values of a table, variant -> metric or cost -> value: each also by the name of the metric
-        of ours that it stands beside."""
-        beside = self.paper["beside"]
-        theirs = {str(one): str(replace(one, set=beside.get(one.set, one.set))) for one in metrics}
-        return {
-            variant: row | {ours: row[other] for ours, other in theirs.items() if other in row}
-            for variant, row in self.paper["tables"].get(name, {}).items()
-        }
+    def printed(self, name: str) -> dict[str, dict[str, float]]:
+        """Return the paper's values of a table, variant -> metric or cost -> value."""
+        return printed(self.paper, name, self.results.project.metrics(name))
+
+    def unsized(self, name: str) -> list[str]:
+        """Say of which metrics of a table the paper's sampling noise is not known."""
+        compared = [
+            metric for (table, _, metric), one in self.contrasts.items() if table == name and one.paper is not None
+        ]
+        unknown = [str(metric) for metric in dict.fromkeys(compared) if not self.tested(metric)]
+        return [formats.unsized(unknown)] if unknown else []
 
     def unmeasured(self, name: str) -> list[str]:
         """Return the sets that a table of params.yaml names and the scale does not have."""
@@ -197,18 +241,18 @@ class Builder:
     def table(self, name: str) -> Comparison:
         table, sets = self.results.project.tables[name], self.results.sets
         metrics = self.results.project.metrics(name)
-        paper = self.printed(name, metrics)
         texts = labels([self.results.runs[variant].params for variant in table.variants])
         used = dict.fromkeys(metric.set for metric in metrics)
         return Comparison(
             name=name,
             title=table.title,
             columns=self.columns(name),
-            rows=[self.row(v, text, name, paper) for v, text in zip(table.variants, texts, strict=True)],
+            rows=[self.row(v, text, name) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: tested(test, sets[test], metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=[
                 *self.paper["notes"].get(name, []),
+                *self.unsized(name),
                 *self.unmeasured(name),
                 *swept(self.results.project, table.variants),
             ],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flip.report.costs import VariantCost
 
 # What CSV and Parquet have of a metric besides its value.
-BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper", "agrees")
+BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper", "verdict")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def of_metric(metric: Metric) -> Column:
 @dataclass(frozen=True)
 class Cell:
     """Hold what a column shows of a row: metrics in percent and percentage points. Fields without a comparison are
-    None, and so are all of a metric that was not measured, for the reason in `missing`."""
+    None, and so are all of a metric that was not measured, for the reason in `missing`. The p-value is that of no
+    difference, before Holm's correction; the verdict is one of flip.report.verdicts."""
 
     column: Column
     value: float | None = None
@@ -97,22 +98,14 @@ class Cell:
     difference_high: float | None = None
     paper: float | None = None
     paper_difference: float | None = None
+    paper_noise: float | None = None
+    p_value: float | None = None
+    verdict: str | None = None
     missing: str | None = None
 
     @property
     def metric(self) -> Metric | None:
         return self.column.metric
-
-    @property
-    def agrees(self) -> str | None:
-        """Say whether the difference has the paper's sign: yes, no, or within noise if our interval includes 0."""
-        if self.difference is None or self.paper_difference is None:
-            return None
-        assert self.difference_low is not None
-        assert self.difference_high is not None
-        if self.difference_low <= 0 <= self.difference_high:
-            return "within noise"
-        return "yes" if self.difference * self.paper_difference > 0 else "no"
 
     def _text(self, number: float) -> str:
         return f"{number:{self.column.digits}}{self.column.unit}"
@@ -136,11 +129,11 @@ class Cell:
 
     @property
     def compared(self) -> str:
-        """Format the difference as '+1.3 [-0.4, +3.1]', or nothing without a row to compare with."""
+        """Format the difference as '+1.3 [-0.4, +3.1]', of one run '+1.3', or nothing without a row to compare with."""
         if self.difference is None:
             return ""
-        assert self.difference_low is not None
-        assert self.difference_high is not None
+        if self.difference_low is None or self.difference_high is None:
+            return f"{self.difference:+.1f}"
         return formats.interval(self.difference, self.difference_low, self.difference_high, "+.1f")
 
     @property

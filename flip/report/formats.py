@@ -54,6 +54,12 @@ def lacking(test: str) -> str:
     return f"{test} is not measured: evaluate.sets.{test} is null at this scale."
 
 
+def unsized(metrics: list[str]) -> str:
+    """Say that the paper's noise is unknown but for rounding."""
+    names = ", ".join(metrics)
+    return f"Of {names} it is not known how many images the paper's values are of: of its noise, only rounding counts."
+
+
 def megabytes(count: float) -> str:
     return f"{count / 1e6:,.0f} MB"
 

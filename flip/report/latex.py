@@ -1,5 +1,5 @@
 """Write tables for LaTeX with the package booktabs: values, intervals, paired differences, the paper's values,
-costs."""
+verdicts, costs."""
 
 from flip.report import formats
 from flip.report.cells import Comparison
@@ -30,8 +30,8 @@ def stacked(lines: list[str], side: str) -> str:
 
 
 def cell(one: Cell) -> str:
-    """Return a cost as a number, a metric in up to three lines: the value with its interval, the difference with its
-    own, the paper's value."""
+    """Return a cost as a number, a metric in up to four lines: the value with its interval, the difference with its
+    own, the paper's value, the verdict."""
     if one.metric is None:
         return escaped(one.number)
     if one.value is None:
@@ -41,6 +41,8 @@ def cell(one: Cell) -> str:
         lines.append(small(f"{signed(one.compared)} vs {escaped(one.reference)}"))
     if one.printed:
         lines.append(small(f"paper {signed(one.printed)}"))
+    if one.verdict:
+        lines.append(small(one.verdict))
     return stacked(lines, "r")
 
 

@@ -13,13 +13,16 @@ from markupsafe import Markup
 
 from flip.metrics.names import Metric
 from flip.report import charts, evidence, formats, images, latex, records, scaling, timeline, tradeoff
-from flip.report.cells import Comparison, chance, leading_metric, read_paper
+from flip.report.cells import Comparison, chance, leading_metric
 from flip.report.columns import on_page
 from flip.report.html import inline, templates
 from flip.report.labels import column
+from flip.report.paper import read_paper
 from flip.report.results import Results
+from flip.report.verdicts import CONTRADICTED, DEFINITIONS, ONE_RUN, OTHER_SIZE, REPRODUCED, UNDECIDED, VERDICTS
 
-TAGS = {"yes": ("yes", "agrees"), "no": ("no", "disagrees"), "within noise": ("noise", "within noise")}
+# Styles of verdicts.
+TAGS = {REPRODUCED: "yes", OTHER_SIZE: "noise", UNDECIDED: "soft", CONTRADICTED: "no", ONE_RUN: "soft"}
 # Points of a training curve, pixels of its drawing.
 POINTS, WIDTH, HEIGHT = 120, 200, 80
 HERE = Path(__file__).parent
@@ -78,7 +81,7 @@ def setup(results: Results) -> dict[str, str]:
         "Warm-up samples": f"{train.warmup:,}",
         "Precision": train.precision,
         "Test set": f"{primary}: {size}",
-        "Seeds": f"{len(params.seeds)}, {results.bootstrap.confidence:.0%} bootstrap intervals",
+        "Seeds": f"{len(params.seeds)}, {results.bootstrap.confidence:.0%} intervals",
         "Hardware": ", ".join(sorted({one["device"] for run in results.runs.values() for one in run.training})),
     }
 
@@ -126,9 +129,9 @@ def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
             text += f". The paper: {cell.paper_difference:+.1f} points"
             if any(one.printed for one in costs):
                 text += f", {costs[0].printed} and {costs[1].printed}"
-        sentences.append(f"{text}.")
+        sentences.append(f"{text}{' (one run)' if cell.verdict == ONE_RUN else ''}.")
     for one in speedups:
-        share = f"in {one['share']:.0%} of the resamples"
+        share = ONE_RUN if one["one_run"] else f"in {one['share']:.0%} of the resamples"
         text = f"{one['label']} does not reach the accuracy of {one['baseline']}"
         if one["speedup"] is not None:
             ratio = f"{'at least ' if one['first'] else ''}{one['speedup']:.1f}x"
@@ -137,16 +140,17 @@ def headline(tables: list[Comparison], speedups: list[dict]) -> list[str]:
     return sentences
 
 
-def agreement(tables: list[Comparison]) -> Counter[str]:
-    """Count the comparisons, each once, that have the paper's sign."""
+def verdicts(tables: list[Comparison]) -> dict[str, int]:
+    """Count the comparisons with the paper, each once, by their verdicts; those of one run only if there are any."""
     found = {
-        (row.variant, cell.metric, cell.reference): cell.agrees
+        (row.variant, cell.metric, cell.reference): cell.verdict
         for table in tables
         for row in table.rows
         for cell in row.cells
-        if cell.agrees
+        if cell.verdict and cell.paper_difference is not None
     }
-    return Counter(found.values())
+    counted = Counter(found.values())
+    return {name: counted[name] for name in VERDICTS} | counted if counted else {}
 
 
 def figure(curves: dict[str, list[tradeoff.TradeoffPoint]], metric: Metric) -> Markup:
@@ -200,7 +204,7 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
         "many_seeds": part.many_seeds,
         "setup": [(name, text, here[name]) for name, text in paper["setup"].items()] if curves else [],
         "headline": headline(tables, tradeoff.speedups(curves) if curves else []),
-        "agreement": agreement(tables),
+        "verdicts": verdicts(tables),
         "figure": figure(curves, metric) if curves else "",
         "figures": figures(part),
         "scaling": scaling.section(part.laws),
@@ -250,6 +254,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             column=column,
             on_page=on_page,
             tags=TAGS,
+            definitions=DEFINITIONS,
             size=(WIDTH, HEIGHT),
             style=Markup((HERE / "page.css").read_text()),
             script=Markup((HERE / "page.js").read_text()),

@@ -11,7 +11,8 @@ from flip.config.schema import Bootstrap
 from flip.files import read_json
 from flip.metrics.names import Metric
 from flip.provenance.layout import Records
-from flip.report.bootstrap import Estimate, estimates
+from flip.report.bootstrap import Resampled, resampled
+from flip.report.intervals import Estimates
 from flip.report.runs import Run, existing, must_be_same, read_run
 
 
@@ -85,8 +86,8 @@ class Results:
             raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
         return self
 
-    def estimates(self) -> dict[tuple[str, Metric], Estimate]:
-        """Return Estimates by (variant, metric), of all tables and the trade-off figure, but for what a row lacks."""
+    def estimates(self) -> Estimates:
+        """Return those of all tables and the trade-off figure by (variant, metric), but for what a row lacks."""
         project = self.project
         wanted = [
             (v, m) for name, table in project.tables.items() for v in table.variants for m in project.metrics(name)
@@ -101,10 +102,10 @@ class Results:
             values = self.runs[variant].outcomes(metric)
             measure = metric.measure(self.sets)
             groups[metric.set, measure, values.shape[1:]][variant, metric] = values
-        found: dict[tuple[str, Metric], Estimate] = {}
+        found: dict[tuple[str, Metric], Resampled] = {}
         for (name, measure, _), outcomes in groups.items():
-            found |= estimates(outcomes, name, self.bootstrap.resamples, measure)
-        return found
+            found |= resampled(outcomes, name, self.bootstrap.resamples, measure)
+        return Estimates(found)
 
 
 def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:

@@ -2,12 +2,13 @@
 
 error = a x (compute / reference)^-b, a straight line in logarithms, as Cherti et al. (2022, arXiv 2212.07143) fit to
 CLIP's zero-shot errors. Compute is the FLOPs of the whole training as counted, that of the runs which it builds on
-included; the error is 100% minus the metric. Intervals are over test images (and seeds): every resample is fitted.
+included; the error is 100% minus the metric. Intervals are over test images (and seeds, if there are several): every
+resample is fitted.
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
 from flip.report import formats, records
-from flip.report.bootstrap import Estimate
 from flip.report.costs import cost
 from flip.report.html import inline, templates
+from flip.report.intervals import Estimate, Estimates, both
 from flip.report.results import Results
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES, time_to
 
@@ -40,11 +41,7 @@ class LawPoint:
     time: float
     error: Estimate
     alike: bool  # as large a model as the first fitted one
-
-
-def both(function: Callable[..., Any], *estimates: Estimate) -> Estimate:
-    """Apply a function to values, and to their resamples."""
-    return Estimate(float(function(*(e.value for e in estimates))), function(*(e.resampled for e in estimates)))
+    one_run: bool = False  # of a single seed
 
 
 @dataclass(frozen=True)
@@ -86,21 +83,22 @@ def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.nda
     return np.exp(y.mean(axis=0) + b * x.mean()), b
 
 
-def points(
-    results: Results, estimates: dict[tuple[str, Metric], Estimate], names: list[str], metric: Metric, first: str
-) -> list[LawPoint]:
+def points(results: Results, estimates: Estimates, names: list[str], metric: Metric, first: str) -> list[LawPoint]:
     """Clip errors to half an image, so that they have a logarithm."""
     least = 50 / results.sets[metric.set]["samples"]
     base = float(np.median(cost(first, results).total_time))
     model, found = results.runs[names[0]].params.model, []
     for name in names:
         error = both(lambda value: np.maximum(100 - value, least), estimates[name, metric])
+        one_run = estimates.single((name, metric))
         total, alike = cost(name, results), results.runs[name].params.model == model
-        found.append(LawPoint(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike))
+        found.append(
+            LawPoint(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike, one_run)
+        )
     return found
 
 
-def laws(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> list[FittedLaw]:
+def laws(results: Results, estimates: Estimates) -> list[FittedLaw]:
     """Return the laws of the report, in the order of params.yaml; none if it asks for none."""
     scaling = next(iter(results.project.reports.values())).scaling
     if scaling is None:
@@ -155,15 +153,17 @@ def savings(found: list[FittedLaw], confidence: float) -> list[dict]:
 
 
 def rows_of(law: FittedLaw, confidence: float) -> list[dict]:
-    """Return a law's points: measured and predicted error, and their difference: noise, if its interval holds 0."""
+    """Return a law's points: measured and predicted error, and their difference: within noise, if its interval
+    holds 0; None if runs of one seed do not tell."""
     rows = []
     for point in (*law.fitted, *law.held):
         predicted = law.error(point.flops)
         row: dict[str, Any] = {"law": law.label, "variant": point.variant}
         row |= {"fitted": point in law.fitted, "same_model": point.alike}
         row |= {"flops": point.flops, "time": point.time} | spread("error", point.error, confidence)
-        row |= spread("predicted", predicted, confidence) | spread("off", point.error - predicted, confidence)
-        rows.append(row | {"within_noise": row["off_low"] <= 0 <= row["off_high"]})
+        row |= spread("predicted", predicted, confidence) | spread("off", both(sub, point.error, predicted), confidence)
+        within = row["off_low"] <= 0 <= row["off_high"]
+        rows.append(row | {"within_noise": None if any(one.one_run for one in (*law.fitted, point)) else within})
     return rows
 
 
@@ -193,7 +193,7 @@ def summary(found: list[FittedLaw], metric: str, confidence: float) -> dict:
     }
 
 
-def summarized(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict | None:
+def summarized(results: Results, estimates: Estimates) -> dict | None:
     """Return the summary of a report's laws, once for page, files and figures; None if it has none."""
     scaling = next(iter(results.project.reports.values())).scaling
     if scaling is None or not (found := laws(results, estimates)):

@@ -38,8 +38,8 @@ def markdown_cell(row: TableRow, cell: Cell) -> str:
         parts.append(f"{cell.compared} vs {cell.reference}")
     if cell.printed:
         parts.append(f"paper {cell.printed}")
-    if cell.agrees:
-        parts.append(f"agrees with the paper: {cell.agrees}")
+    if cell.verdict:
+        parts.append(cell.verdict)
     return "<br>".join(parts)
 
 

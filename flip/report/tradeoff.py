@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flip.metrics.names import Metric
-from flip.report.bootstrap import Estimate
 from flip.report.costs import cost, relative
+from flip.report.intervals import Estimate, Estimates
 from flip.report.results import Results
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TradeoffPoint:
     high: float
 
 
-def curves(results: Results, estimates: dict[tuple[str, Metric], Estimate]) -> dict[str, list[TradeoffPoint]]:
+def curves(results: Results, estimates: Estimates) -> dict[str, list[TradeoffPoint]]:
     """Return curves in the order of params.yaml, if any; times are relative to the last run of the first one."""
     tradeoff = results.project.tradeoff
     if tradeoff is None:
@@ -79,7 +79,8 @@ def speedups(found: dict[str, list[TradeoffPoint]]) -> list[dict]:
     """Return for each curve but the first how much sooner it reaches the accuracy of the first one's last run.
 
     `speedup` is None where a curve does not get there; `first` says that its shortest run is there already, so that
-    the speed-up is a lower bound; `share` is the share of resamples in which it gets there.
+    the speed-up is a lower bound; `share` is the share of resamples in which it gets there; `one_run` says that a point
+    is of a single seed.
     """
     (_, base), *others = found.items()
     target, rows = base[-1].estimate, []
@@ -94,6 +95,7 @@ def speedups(found: dict[str, list[TradeoffPoint]]) -> list[dict]:
                 "speedup": None if time is None else base[-1].time / time,
                 "first": time == times[0],
                 "share": float(np.mean(best >= target.resampled)),
+                "one_run": any(point.estimate.error is None for point in (*base, *points)),
             }
         )
     return rows

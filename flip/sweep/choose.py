@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         params, found = load(options.params), [read_json(path) for path in options.scores]
         scores = [sweep.Candidate(values=one["values"], score=one["score"]) for one in found]
-        choice = sweep.Choice(
+        choice = sweep.SweepChoice(
             values=sweep.choose(params, scores),
             metric=found[0]["metric"],
             images=found[0]["images"],
