@@ -267,7 +267,7 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
     shapes = [mentions(captions[row], ENGLISH.shapes[scenes[row].main.shape]) for row in right]
     colours = [mentions(captions[row], ENGLISH.colours[scenes[row].main.colour]) for row in right]
     assert np.mean(shapes) > 0.85
-    assert 0.3 < np.mean(colours) < 0.55, "a colour is neither left out nor told by all"
+    assert 0.45 < np.mean(colours) < 0.75, "a colour is neither left out nor told by all"
     assert len({caption.lower() for caption in captions}) > 0.5 * len(captions)
 
 
