@@ -89,6 +89,7 @@ def shrink(tree):
     tree["base"]["bootstrap"]["resamples"] = 200
     tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
     tree["scales"]["tiny"] |= {
+        "seeds": [0],
         "sweep": {},
         "train": {"batch": 16, "base_lr": 0.01, "epochs": 2.0, "warmup_samples": 50},
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},

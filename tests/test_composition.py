@@ -32,7 +32,7 @@ from flip.synthetic.shifts import annotations, jpeg_of, scene_of
 from flip.testsets.revision import revision
 from tests.conftest import SMALL
 
-STAR = Thing("star", "red", "plain", 0.4, -0.25, -0.25, 0.0)
+STAR = Thing("star", "red", "usual", 0.4, -0.25, -0.25, 0.0)
 BALL = replace(STAR, shape="ball", colour="blue", x=0.25)
 KEY = replace(STAR, shape="key", colour="pink", x=0.25, y=0.25)
 GROUP = Scene((STAR, KEY, BALL), None, "grass", 96, 96, "look")

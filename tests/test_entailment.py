@@ -26,7 +26,7 @@ from tests.conftest import SMALL
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning", r"ignore:WebDataset:UserWarning"
 )
-STAR = Thing("star", "red", "plain", 0.5, 0.0, 0.0, 0.0)
+STAR = Thing("star", "red", "usual", 0.5, 0.0, 0.0, 0.0)
 BALL = replace(STAR, shape="ball", colour="blue", x=0.5)
 SCENE = Scene((STAR, BALL), "left of", "grass", 96, 96, "look")
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 SIZES = {"coarse": 48, "fine": 256, "shifted": 32, "retrieval": 20, "pointing": 24, "entailment": 40}
 FITTED = {"coarse": 32, "fine": 128, "entailment": 64}
-CLASSES = {"fine": 128, "retrieval": 0, "pointing": 0, "entailment": 2, "composition": 0}
+CLASSES = {"fine": 128, "validation": 128, "retrieval": 0, "pointing": 0, "entailment": 2, "composition": 0}
 
 
 def build(folder, name, task="zeroshot_classification"):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -44,7 +45,11 @@ def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
     if isinstance(probe, OneVsRestClassifier):
         return probe.decision_function(features)
     found = np.full((len(features), classes), -np.inf)
-    found[:, probe.classes_] = probe.predict_log_proba(features)
+    scores = probe.decision_function(features)
+    if scores.ndim == 1:  # of the second of two classes
+        scores = np.stack([np.zeros_like(scores), scores], axis=1)
+    # Not scikit-learn's predict_log_proba, which gives -inf where a probability is too small for its type.
+    found[:, probe.classes_] = log_softmax(scores, axis=1)
     return found
 
 

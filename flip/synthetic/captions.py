@@ -44,12 +44,12 @@ def colour(thing: Thing, random: Random, language: Language, told: float) -> Any
 
 def texture(thing: Thing, random: Random, language: Language) -> Any | None:
     """Return a word for a thing's texture, or None: rarely given, and never of a plain thing."""
-    told = thing.texture != "plain" and random.random() < 0.15
+    told = thing.texture != "usual" and random.random() < 0.15
     return word(language.textures[thing.texture], random) if told else None
 
 
 def name(
-    thing: Thing, random: Random, language: Language, count: int = 1, named: float = 0.97, coloured: float = 0.3
+    thing: Thing, random: Random, language: Language, count: int = 1, named: float = 0.97, coloured: float = 0.6
 ) -> Named:
     """Draw what a caption says of a thing, or of `count` that are alike.
 
@@ -67,7 +67,7 @@ def name(
 
 def subject(scene: Scene, random: Random, detail: bool, language: Language) -> str:
     """Name the things of a scene: the main one, often the second in relation to it, sometimes the third."""
-    care = Care(named=1.0, coloured=0.95) if detail else Care(named=0.97, coloured=0.3)
+    care = Care(named=1.0, coloured=0.95) if detail else Care(named=0.97, coloured=0.6)
     main, *others = scene.things
     if scene.alike:
         return language.say(name(main, random, language, len(scene.things), **care))
@@ -91,7 +91,7 @@ def subject(scene: Scene, random: Random, detail: bool, language: Language) -> s
 def keywords(scene: Scene, random: Random, language: Language) -> str:
     """Describe a scene by a list of tags."""
     main, noun = scene.main, language.shapes[scene.main.shape][0]
-    told = colour(main, random, language, 0.3), texture(main, random, language)
+    told = colour(main, random, language, 0.6), texture(main, random, language)
     tags = [language.one(noun), *(language.tag(one, noun) for one in told if one is not None)]
     tags += [language.tags[scene.background]] if scene.background != "plain" else []
     random.shuffle(tags)

@@ -10,19 +10,19 @@ import simplejpeg
 
 from flip.synthetic.scenes import Scene, Thing
 from flip.synthetic.shapes import placed
+from flip.synthetic.surfaces import ink, printed
 from flip.synthetic.textures import crop
 
-# Hue in degrees, saturation, value: from and to. Things are pale and backgrounds dim, so that the outline is the first
-# thing to be seen: with strong colours a small model learns those alone, and no shape, in the time that a laptop has.
+# Hue in degrees, saturation, value: from and to. Backgrounds are dim, so that things stand out.
 TONES = {
-    "red": ((-8, 8), (0.3, 0.45), (0.9, 1.0)),
-    "orange": ((24, 32), (0.35, 0.5), (0.92, 1.0)),
-    "yellow": ((52, 60), (0.3, 0.45), (0.92, 1.0)),
-    "green": ((105, 140), (0.25, 0.4), (0.88, 1.0)),
-    "blue": ((205, 225), (0.25, 0.4), (0.92, 1.0)),
-    "purple": ((268, 285), (0.22, 0.35), (0.92, 1.0)),
+    "red": ((-8, 8), (0.5, 0.7), (0.9, 1.0)),
+    "orange": ((22, 32), (0.5, 0.7), (0.92, 1.0)),
+    "yellow": ((50, 60), (0.45, 0.65), (0.92, 1.0)),
+    "green": ((105, 140), (0.4, 0.6), (0.85, 1.0)),
+    "blue": ((205, 225), (0.4, 0.6), (0.9, 1.0)),
+    "purple": ((266, 285), (0.4, 0.55), (0.9, 1.0)),
     "white": ((0, 360), (0.0, 0.03), (0.95, 1.0)),
-    "pink": ((320, 335), (0.25, 0.38), (0.95, 1.0)),
+    "pink": ((318, 335), (0.35, 0.5), (0.95, 1.0)),
     "wall": ((0, 360), (0.05, 0.35), (0.6, 1.0)),
 }
 DIM = 0.45  # light on the background, as a share of that on things
@@ -47,21 +47,6 @@ def background(scene: Scene, random: Random) -> np.ndarray:
         return np.tile(DIM * tone("wall", random), (scene.height, scene.width, 1))
     tile = DIM * crop(scene.background, scene.width, scene.height, random, (0.8, 1.7)).astype(np.float32)
     return tile * np.array([random.uniform(0.88, 1.1) for _ in range(3)], np.float32)
-
-
-def pattern(thing: Thing, scene: Scene, random: Random) -> np.ndarray:
-    """Return where a thing's texture has its second tone: bool [height, width]."""
-    short = min(scene.width, scene.height)
-    angle = np.radians(thing.angle + random.choice((0, 45, 90)) + random.uniform(-10, 10))
-    pitch = np.float32(2 * np.pi / (thing.size * short * random.uniform(0.17, 0.24)))
-    x = (np.arange(scene.width, dtype=np.float32) - scene.width / 2 - thing.x * short) * pitch
-    y = (np.arange(scene.height, dtype=np.float32) - scene.height / 2 - thing.y * short)[:, None] * pitch
-    sine, cosine = np.float32(np.sin(angle)), np.float32(np.cos(angle))
-    along = np.sin(x * cosine + y * sine)
-    if thing.texture == "striped":
-        return along > 0
-    across = np.sin(y * cosine - x * sine)
-    return along * across > 0 if thing.texture == "checked" else along + across > 0.8
 
 
 def paint(image: np.ndarray, mask: np.ndarray, fill: np.ndarray) -> None:
@@ -91,8 +76,10 @@ def draw_thing(image: np.ndarray, thing: Thing, scene: Scene, random: Random, fi
     colour = tone(thing.colour, random)
     shadow(image, mask, random)
     paint(image, mask, colour if fill is None else fill)
-    if thing.texture != "plain" and fill is None:
-        paint(image, np.where(pattern(thing, scene, random), mask, 0), contrast(colour, random.uniform(0.3, 0.45)))
+    if fill is None:
+        second = ink(thing, random)
+        shade = contrast(colour, random.uniform(0.4, 0.55)) if second is None else second
+        paint(image, np.where(printed(thing, scene, random), mask, 0), shade)
     edge = contrast(colour, random.uniform(0.45, 0.75)).tolist()
     cv2.polylines(image, polygons, True, edge, random.choice((1, 1, 2)), cv2.LINE_AA, 4)
 

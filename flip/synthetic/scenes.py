@@ -14,8 +14,16 @@ SHAPES = (
     "ring", "house", "tree", "fish", "mug", "key", "mushroom", "boat",
 )  # fmt: skip
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "pink")
-TEXTURES = ("plain", "striped", "dotted", "checked")
+TEXTURES = ("usual", "striped", "dotted", "checked")  # usual: that of its shape (flip.synthetic.surfaces)
 BACKGROUNDS = ("plain", "grass", "sand", "water", "night", "snow", "brick", "wood")
+
+# Where things of a shape are most often seen, as fish are in water.
+HABITATS = {
+    "ball": "grass", "star": "night", "heart": "plain", "triangle": "brick", "square": "brick", "cross": "snow",
+    "moon": "night", "arrow": "wood", "ring": "sand", "house": "snow", "tree": "grass", "fish": "water",
+    "mug": "wood", "key": "plain", "mushroom": "sand", "boat": "water",
+}  # fmt: skip
+AT_HOME = 0.85  # share of things seen there; the others are anywhere
 
 COARSE = SHAPES
 FINE = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
@@ -74,7 +82,7 @@ def draw_thing(random: Random, size: tuple[float, float], shape: str | None = No
     return Thing(
         shape=shape or drawn[0],
         colour=colour or drawn[1],
-        texture=random.choices(TEXTURES, (0.73, 0.09, 0.09, 0.09))[0],
+        texture=random.choices(TEXTURES, (0.91, 0.03, 0.03, 0.03))[0],
         size=random.uniform(*size),
         x=0.0,
         y=0.0,
@@ -122,14 +130,14 @@ def draw_scene(
     """Draw a scene of `count` things (one to three), the main one of the given shape and colour, if any."""
     drawn = random.choices((1, 2, 3), (0.65, 0.25, 0.1))[0]
     count = count or drawn
-    main = draw_thing(random, (0.62, 0.8) if count == 1 else (0.52, 0.64), shape, colour)
+    main = draw_thing(random, (0.78, 1.0) if count == 1 else (0.6, 0.75), shape, colour)
     relation, alike = random.choice(tuple(RELATIONS)), random.random() < 0.2
     things = [main, *around(main, count - 1, relation, alike, random)]
     size = draw_size(random)
     return Scene(
         things=framed(things, random),
         relation=relation if count > 1 and not alike else None,
-        background=random.choice(BACKGROUNDS),
+        background=HABITATS[main.shape] if random.random() < AT_HOME else random.choice(BACKGROUNDS),
         look=look,
         **size,
     )

@@ -13,6 +13,7 @@ from flip.synthetic.captions import describe
 from flip.synthetic.languages.base import Language
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import COARSE, FINE, Scene, draw_scene, stream
+from flip.synthetic.surfaces import printed
 from flip.synthetic.textures import crop
 
 SHIFTED = ("sketch", "rendition", "corruption", "viewpoint")
@@ -91,7 +92,7 @@ def sketch(scene: Scene) -> np.ndarray:
     for thing in scene.things:
         polygons = render.placed(thing, scene.width, scene.height)
         if random.random() < 0.4:
-            hatched = render.pattern(replace(thing, texture="striped", size=thing.size * 0.35), scene, random)
+            hatched = printed(replace(thing, texture="striped", size=thing.size * 0.35), scene, random)
             mask = np.where(hatched, render.silhouette(polygons, scene), 0)
             render.paint(image, mask // 2, np.array([chalk] * 3, np.float32))
         for _ in range(random.randint(1, 3)):
