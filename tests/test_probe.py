@@ -166,7 +166,7 @@ def test_what_is_certain_has_a_score_and_no_two_are_equal_for_want_of_digits():
     """Far from the border a probability is 0 in every float; its logarithm is not."""
     features = np.array([[-1.0], [1.0]], np.float32).repeat(20, 0)
     fitted = probe.fit(features, np.array([0] * 20 + [1] * 20))
-    with np.errstate(all="raise"):
+    with np.errstate(divide="raise", invalid="raise"):
         found = probe.logits(fitted, np.array([[1e3], [2e3], [4e3]], np.float32), 2)
     assert np.isfinite(found).all()
     assert found[0, 0] > found[1, 0] > found[2, 0]

@@ -92,6 +92,9 @@ def test_words_have_no_edge_and_numbers_inside_win(project):
         ({"world.seed": [1, 2, 3]}, "belongs to the whole scale"),
         ({"train.base_lr": [0.001, 0.001]}, "is there twice"),
         ({"train.base_lr": [0.001]}, "at least 2"),
+        ({"train.base_lr": [0.001, "fast"]}, "sweep: train.base_lr: Input should be a valid number"),
+        ({"train.base_lr": [0.001, None]}, "sweep: train.base_lr: Input should be a valid number"),
+        ({"train.base_lr": [[1], [2]]}, "sweep.train.base_lr"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_anything_runs(project, grid, said):

@@ -232,7 +232,7 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
 
 def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
     before = {"pretrain": {*specs.DATA, "codebook", "translations"}, "codebook": {*specs.DATA}}
-    before |= dict.fromkeys(("candidate", "choose"), {*specs.DATA, "codebook", "translations"})
+    before |= {key: {*specs.DATA, "codebook", "translations"} for key in ("candidate", "choose")}
     before |= {"embed": {*specs.DATA, "pretrain"}, "cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
     before |= {name: {*specs.DATA, "pretrain", "translated_set"} for name in ("evaluate", "transfer", "finetuning")}
     for name, stage in STAGES.items():

@@ -139,18 +139,27 @@ def differ(project: "Project") -> Iterator[tuple[str, str]]:
             )
 
 
-def swept(project: "Project") -> Iterator[tuple[str, str]]:
-    """Find sweeps of what is no parameter of a variant, or has nothing to be chosen by, and tables that show what
-    sweeps choose by."""
+def sweepable(variants: list[Params]) -> None:
+    """Raise ParameterError for sweeps of what is no parameter of a variant, of values that it may not have, or without
+    anything to choose by."""
     faults = Faults()
-    for params in project.variants.values():
+    for params in variants:
         for key in sweep.grid(params):
             with faults.collected():
                 sweep.must_be_swept(params, key)
-        if sweep.grid(params):
-            with faults.collected():
-                sweep.metric(params)
+        with faults.collected():
+            sweep.metric(params)
     faults.raise_all()
+    for params in {str(sweep.grid(one)): one for one in variants}.values():  # a scale's grid is that of many
+        for values in sweep.candidates(params).values():
+            with faults.collected():
+                sweep.with_values(params, values, f"params.yaml, variant '{params.variant}', sweep")
+    faults.raise_all()
+
+
+def swept(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find sweeps that are none, and tables that show what sweeps choose by."""
+    sweepable([one for one in project.variants.values() if sweep.grid(one)])
     validation = project.baseline.evaluate.validation_set
     for name in project.tables:
         for metric in project.metrics(name):

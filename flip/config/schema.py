@@ -118,7 +118,9 @@ class Params(Objectives):
     variant: Name
     start: Name | None = Field(None, description="variant whose weights this one starts from")
     seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
-    sweep: dict[str, Annotated[Distinct[Any], Field(min_length=2, max_length=100)] | None] = Field(
+    sweep: dict[
+        str, Annotated[Distinct[float | int | str | bool | None], Field(min_length=2, max_length=100)] | None
+    ] = Field(
         description="parameter, as train.base_lr -> values of which `snakemake sweep` chooses the best on "
         "evaluate.validation_set; all combinations of several parameters; null: not swept, whatever this is like"
     )
