@@ -121,7 +121,9 @@ def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:train.precision. float8.*emulated")
 # webdataset leaves closing its files to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-@pytest.mark.parametrize("part", ["losses", "steps", "loading", "pixels", "float8", "gpu", "evaluation", "pipeline"])
+@pytest.mark.parametrize(
+    "part", ["losses", "steps", "loading", "pixels", "regime", "float8", "gpu", "evaluation", "pipeline"]
+)
 def test_each_part_runs(part, tmp_path):
     """In sizes that show nothing else."""
     module = __import__(f"benchmarks.{part}", fromlist=["main"])
