@@ -22,7 +22,7 @@ from flip.config.tree import read_tree
 from flip.files import write_json
 
 ROOT = Path(__file__).parent.parent
-FILES = ["Snakefile", "params.yaml", "configs", "dvc.yaml", "rules", "flip", "profiles"]
+FILES = ["Snakefile", "params.yaml", "configs", "chosen", "dvc.yaml", "rules", "flip", "profiles"]
 FILES += [".dvc", ".dvcignore", ".gitignore"]
 PARTS = 20
 # Replaces the command of every job.

@@ -12,7 +12,7 @@ from flip.config.tree import read_tree
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parent.parent
-FILES = ["Snakefile", "params.yaml", "configs", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
+FILES = ["Snakefile", "params.yaml", "configs", "chosen", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
 FILES += [".dvc", ".dvcignore", ".gitignore"]
 VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
 METRICS = ["fine", "coarse", "retrieval-image-r1"]
