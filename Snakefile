@@ -25,6 +25,7 @@ localrules:
     data,
     report,
     specs,
+    sweep,
     variant,
 
 
@@ -50,6 +51,12 @@ rule data:
 rule report:
     input:
         HERE.receipts.page,
+
+
+# What is best for each variant of `--config reports=ablations,systems` (default: of all), or of `--config variant=NAME`.
+rule sweep:
+    input:
+        lambda wildcards: [HERE.receipts.choice(name) for name in sweeps_now()],
 
 
 # A variant, trained and evaluated: `--config variant=NAME`, or all.

@@ -63,13 +63,6 @@ def candidate_beginning(wildcards) -> list[str]:
     return beginning(as_trained(wildcards))
 
 
-# What is best for each variant of `--config reports=...` (default: of all), or of `--config variant=...`.
-rule sweep:
-    input:
-        lambda wildcards: [HERE.receipts.choice(name) for name in sweeps_now()],
-    localrule: True
-
-
 rule candidate:
     """Train {wildcards.variant} with {params.values} and score it on the validation set."""
     input:

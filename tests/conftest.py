@@ -37,9 +37,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def project():
-    from flip.config.resolve import read_project
+    """params.yaml at tiny, with one seed and nothing swept, as most tests ask for no more."""
+    from flip.config.resolve import Project, read_project
 
-    return read_project("params.yaml", "tiny")
+    tree = read_project("params.yaml", "tiny").tree
+    scale = tree["scales"]["tiny"]
+    tuning = {key: value for key, value in scale["tuning"].items() if key != "sweep"}
+    few = scale | {"seeds": [0], "sweep": {}, "tuning": tuning}
+    return Project(tree | {"scales": tree["scales"] | {"tiny": few}}, "tiny")
 
 
 @pytest.fixture(scope="session")

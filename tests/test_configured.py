@@ -78,7 +78,9 @@ def test_snakemake_plans_nothing_then():
 )
 def test_a_word_that_the_target_does_not_read_is_refused(words, config):
     """Or all variants would be trained where one was meant."""
-    with pytest.raises(ParameterError, match=r"is read by `snakemake (variant|report)` alone; name that target"):
+    with pytest.raises(
+        ParameterError, match=r"is read by `snakemake (variant|report)` and `snakemake sweep` alone; name one"
+    ):
         configured(ROOT / "params.yaml", config, words)
 
 

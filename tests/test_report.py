@@ -205,11 +205,11 @@ def test_costs_are_relative_to_the_first_row_round_by_round(results):
 
 
 def test_total_time_counts_samples_and_the_training_that_a_row_starts_from(results):
-    """64,000 samples masked, then 3,200 (0.32 epochs of 10,000 in batches of 128) with whole pictures."""
+    """32,000 samples masked, then 1,600 (0.16 epochs of 10,000 in batches of 64) with whole images."""
     tuned, start, clip = (cost(name, results) for name in ("flip-50-tuned", "flip-50", "clip"))
-    assert (start.samples, tuned.samples) == (64000, 67200)
-    assert tuned.total_flops == pytest.approx(4e8 * (0.55 * 64000 + 1.0 * 3200))
-    assert relative(tuned, clip)["relative_total_time"] == pytest.approx((0.55 * 64000 + 3200) / 64000)
+    assert (start.samples, tuned.samples) == (32000, 33600)
+    assert tuned.total_flops == pytest.approx(4e8 * (0.55 * 32000 + 1.0 * 1600))
+    assert relative(tuned, clip)["relative_total_time"] == pytest.approx((0.55 * 32000 + 1600) / 32000)
     assert relative(tuned, clip)["relative_time"] == 1
     double = relative(cost("flip-50-double", results), clip)
     assert double["relative_total_time"] == pytest.approx(2 * 0.55)
@@ -280,7 +280,7 @@ def test_labels_name_what_differs_and_nothing_else(project):
     assert of("clip", "flip-50") == [f"image mask 0%, batch {batch}", f"image mask 50%, batch {2 * batch}"]
     assert of("flip-75", "text-prioritized") == ["text mask 0%", "text mask 50% prioritized"]
     assert of("flip-50", "flip-50-mae") == ["reconstruction weight 0", "reconstruction weight 1"]
-    assert of("clip", "clip-half") == ["epochs 6.4", "epochs 3.2"]
+    assert of("clip", "clip-half") == ["epochs 3.2", "epochs 1.6"]
     assert of("flip-50", "flip-50-tuned")[1].endswith("tuned from flip-50")
     assert of("clip") == [""]
 

@@ -127,7 +127,7 @@ def test_a_batch_larger_than_the_data_is_refused(change, small_data):
 
 
 def test_a_warmup_without_end_is_refused(change):
-    with pytest.raises(ValueError, match=r"train\.warmup_samples x train\.warmup_scale = 6400"):
+    with pytest.raises(ValueError, match=r"train\.warmup_samples x train\.warmup_scale = 4500"):
         count_steps(change(), 1000)
 
 

@@ -29,9 +29,9 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
 
     whole = read_project("params.yaml", scale)
     plan = planned(snakemake(copy, "-n", report, "--config", f"scale={scale}"))
-    named = whole.of(report).named
-    assert plan["pretrain"] == plan["evaluate"] == len(named)
-    assert plan.get("embed", 0) == len({whole.variants[name].features for name in named} - {None})
+    named, seeds = whole.of(report).named, len(whole.baseline.seeds)
+    assert plan["pretrain"] == plan["evaluate"] == seeds * len(named)
+    assert plan.get("embed", 0) == seeds * len({whole.variants[name].features for name in named} - {None})
     assert plan["download"] == plan["shards"] == whole.baseline.download.parts
     assert plan["tables"] == plan["cost"] == plan["tokenizer"] == plan["manifest"] == 1
     spoken = [whole.variants[name].captions for name in named]
@@ -101,7 +101,7 @@ def jobs(said):
 def everything(tmp_path_factory):
     """A folder with nothing made, and what a dry run of all reports prints there."""
     folder = copy_workflow(tmp_path_factory.mktemp("everything"))
-    return folder, snakemake(folder, "-n", "-p", "report")
+    return folder, snakemake(folder, "-n", "-p", "report", "sweep")
 
 
 def test_each_job_runs_the_module_whose_code_counts_for_it(everything):
