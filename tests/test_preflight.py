@@ -26,7 +26,7 @@ def project_with(project, **changes) -> Project:
     tree["tables"] = {"a": {"title": "A", "report": "ablations", "variants": ["clip", "flip-50"], "metrics": ["fine"]}}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}
     tree["tradeoff"]["curves"] = {"all": ["clip"]}
-    tree["scales"]["tiny"] = merge(tree["scales"]["tiny"], changes)
+    tree["scales"]["tiny"] = merge(merge(tree["scales"]["tiny"], {"train": {"batch": 16}}), changes)
     return Project(tree, "tiny")
 
 
