@@ -35,7 +35,7 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert plan["download"] == plan["shards"] == whole.baseline.download.parts
     assert plan["tables"] == plan["cost"] == plan["tokenizer"] == plan["manifest"] == 1
     spoken = [whole.variants[name].captions for name in named]
-    assert plan.get("transfer", 0) == sum(map(len, transferred(whole.of(report)).values()))
+    assert plan.get("transfer", 0) == seeds * sum(map(len, transferred(whole.of(report)).values()))
     assert plan.get("translations", 0) == any(captions.translated for captions in spoken)
     assert plan.get("translated_set", 0) == max(len(captions.translated) for captions in spoken)
     assert plan.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
