@@ -41,9 +41,8 @@ def project():
     from flip.config.resolve import Project, read_project
 
     tree = read_project("params.yaml", "tiny").tree
-    scale = tree["scales"]["tiny"]
-    tuning = {key: value for key, value in scale["tuning"].items() if key != "sweep"}
-    few = scale | {"seeds": [0], "sweep": {}, "tuning": tuning}
+    few = {key: value for key, value in tree["scales"]["tiny"].items() if key not in ("seeds", "sweep")}
+    few["tuning"] = {key: value for key, value in few["tuning"].items() if key != "sweep"}
     return Project(tree | {"scales": tree["scales"] | {"tiny": few}}, "tiny")
 
 
