@@ -126,6 +126,11 @@ def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list
             yield against(f"{name}: error rate after training on {way} shards", "", wrong[way], "PIL", wrong["PIL"])
 
 
+def of_few(params: Params) -> Params:
+    """Return parameters whose warm-up ends within the few images of a dry run."""
+    return params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
+
+
 def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
     """Publish the rows that `rows(params, folder, images, sets, seeds)` gives for a variant of `tiny`."""
     parser = arguments(part, about)
@@ -136,7 +141,7 @@ def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Seq
     images, sets, seeds = params.world.pictures, SETS, options.seeds
     if options.dry:
         images, sets, seeds = 64, ["coarse"], [0]
-        params = params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
+        params = of_few(params)
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import trange
 
-from benchmarks.pixels import errors, samples, write_data
+from benchmarks.pixels import errors, of_few, samples, write_data
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params
@@ -126,18 +126,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     options = parser.parse_args(argv)
     variants = read_project(scale="tiny").variants
-    clip, longer, images, seeds = (
-        variants["clip"],
-        variants["clip-double"],
-        variants["clip"].world.pictures,
-        options.seeds,
-    )
+    clip, longer, seeds = variants["clip"], variants["clip-double"], options.seeds
+    images = clip.world.pictures
     if options.dry:
-        images, seeds = 64, [0]
-        clip, longer = (
-            one.model_copy(update={"train": one.train.model_copy(update={"warmup_samples": 64})})
-            for one in (clip, longer)
-        )
+        images, seeds, clip, longer = 64, [0], of_few(clip), of_few(longer)
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:

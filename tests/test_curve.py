@@ -9,7 +9,7 @@ from flip.evaluate.kinds.classification import measure
 from flip.evaluate.trial import Trial
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
-from flip.provenance.layout import find
+from flip.provenance.trained import find
 from flip.report.curve import Curve, main, read_state
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import log_csv

@@ -382,7 +382,8 @@ def test_remedies_are_settings_that_params_yaml_allows(change):
         assert trained(change, "flip-75-mae", micro_batch=one.params.train.micro_batch)
 
 
-def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path, project):
+def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path):
+    project = read_project("params.yaml", "tiny")
     jobs = planned(snakemake(copy_workflow(tmp_path), "-n", "ablations"))
     found = [*data_jobs(project), *variant_jobs(project.of("ablations"), 1)]
     rules = [job.rule for job in found]

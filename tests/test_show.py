@@ -18,7 +18,7 @@ from flip.evaluate.reconstruction import GREY
 from flip.losses import build_towers
 from flip.model.masking import mask_patches
 from flip.model.weights import save_weights
-from flip.provenance.layout import find
+from flip.provenance.trained import find
 from flip.show.__main__ import main
 from flip.show.page import patches_of
 from flip.show.viewer import Viewer

@@ -139,7 +139,7 @@ def differ(project: "Project") -> Iterator[tuple[str, str]]:
             )
 
 
-def sweepable(variants: list[Params]) -> None:
+def sweeps_must_be_possible(variants: list[Params]) -> None:
     """Raise ParameterError for sweeps of what is no parameter of a variant, of values that it may not have, or without
     anything to choose by."""
     faults = Faults()
@@ -159,7 +159,7 @@ def sweepable(variants: list[Params]) -> None:
 
 def swept(project: "Project") -> Iterator[tuple[str, str]]:
     """Find sweeps that are none, and tables that show what sweeps choose by."""
-    sweepable([one for one in project.variants.values() if sweep.grid(one)])
+    sweeps_must_be_possible([one for one in project.variants.values() if sweep.grid(one)])
     validation = project.baseline.evaluate.validation_set
     for name in project.tables:
         for metric in project.metrics(name):

@@ -29,7 +29,7 @@ from flip.evaluate.trial import Trial
 from flip.files import read_json, write_atomic
 from flip.metrics.names import PROBE, Metric
 from flip.model.weights import read_weights
-from flip.provenance.layout import Trained, find
+from flip.provenance.trained import Trained, find
 from flip.report.intervals import estimates
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES
 from flip.testsets.reader import made_folder, prompts, set_folder

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flip.files import write_atomic
 from flip.formats.words import has_words
-from flip.provenance.layout import Trained, find
+from flip.provenance.trained import Trained, find
 from flip.show.page import render
 from flip.show.viewer import Picture, SearchedSet, Viewer
 

@@ -27,8 +27,8 @@ from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
 from flip.formats.images import decode
 from flip.model.masking import mask_patches
-from flip.provenance.layout import Trained
 from flip.provenance.sources import source_hash
+from flip.provenance.trained import Trained
 from flip.testsets.cache import Squares
 from flip.testsets.reader import made_folder, prompts, set_folder, to_square
 

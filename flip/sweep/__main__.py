@@ -53,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for score.json, log.csv, training.json")
     options, others = parser.parse_known_args(argv)
     try:
-        wanted = load(options.params)
-        params = sweep.with_values(wanted, options.values, str(options.params))
+        params = sweep.with_values(load(options.params), options.values | DIVERGES, str(options.params))
         path = options.out / "candidate.yaml"
-        write_atomic(path, dump(sweep.with_values(params, DIVERGES, str(path))))
+        write_atomic(path, dump(params))
         words = ["--params", path, "--data", options.data, "--seed", options.seed, "--out", options.out, *others]
         training.main(list(map(str, words)))
         if env_int(RANK, 0) == 0:
