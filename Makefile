@@ -26,9 +26,9 @@ ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
 	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
 
-sweep: .venv/ready ## choose what the variants of REPORTS (default: of all) sweep, such as their learning rates, at SCALE
+sweep: .venv/ready ## choose schedules of equal time and what is swept, such as learning rates, for REPORTS (default: all) at SCALE
 	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
-	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS)) # those that begin with another's weights
+	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS)) # those that had to wait
 
 report: .venv/ready ## one page with every report of params.yaml, or REPORTS=ablations,systems, at SCALE
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))

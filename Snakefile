@@ -53,10 +53,10 @@ rule report:
         HERE.receipts.page,
 
 
-# What is best for each variant of `--config reports=ablations,systems` (default: of all), or of `--config variant=NAME`.
+# The schedules and the best values for each variant of `--config reports=ablations,systems` (default: of all), or of `--config variant=NAME`.
 rule sweep:
     input:
-        lambda wildcards: [HERE.receipts.choice(name) for name in sweeps_now()],
+        lambda wildcards: choices_now(),
 
 
 # A variant, trained and evaluated: `--config variant=NAME`, or all.

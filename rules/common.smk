@@ -36,6 +36,7 @@ from flip.provenance.specs import (
     TRANSLATED_SET,
     TRANSLATIONS,
     is_chosen,
+    is_timed,
     write_specs,
 )
 from snakemake.exceptions import WorkflowError
@@ -120,6 +121,18 @@ def gpus(per_node: int, nodes: int = 1) -> dict:
     return asked | ({"gres": f"gpu:{per_node}"} if per_node else {})
 
 
+# What a job that times steps asks for: all local cores, though it uses those of one process of a training job, as
+# another job beside it would be measured too.
+MEASURING = SimpleNamespace(
+    threads=max(JOB.threads, workflow.cores if workflow.local_exec else 1),
+    resources={
+        **gpus(JOB.gpus),
+        "mem_mb": JOB.memory_mb // JOB.processes,
+        "runtime": JOB.minutes,
+    },
+)
+
+
 def evaluations(variants) -> list[str]:
     """Receipts of the evaluation of all seeds of variants."""
     return [
@@ -138,9 +151,8 @@ def compared_receipts(wildcards) -> list[str]:
     return [*evaluations(names), cost, manifest, *heads, *codebook_receipt(names)]
 
 
-def cost_receipts(wildcards) -> list[str]:
-    """What steps are measured on."""
-    names = PROJECT.of(wildcards.report).named
+def steps_receipts(names) -> list[str]:
+    """What the steps of variants are measured on."""
     found = codebook_receipt(names) + translation_receipts(names)
     return data_receipts("manifest", "tokenizer") + found
 

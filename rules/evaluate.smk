@@ -73,17 +73,14 @@ rule cost:
     """FLOPs, time per sample and memory of the training steps that {wildcards.report} compares, measured in turns."""
     input:
         spec=AT.specs.tables("{report}", "cost"),
-        upstream=cost_receipts,
+        upstream=lambda wildcards: steps_receipts(PROJECT.of(wildcards.report).named),
     output:
         update(AT.receipts.tables("{report}", "cost")),
     log:
         AT.log("cost", "{report}"),
-    # All local cores, though it uses those of a training job: another job beside it would be measured too.
-    threads: max(JOB.threads, workflow.cores if workflow.local_exec else 1)
+    threads: MEASURING.threads
     resources:
-        **gpus(JOB.gpus),
-        mem_mb=JOB.memory_mb // JOB.processes,
-        runtime=JOB.minutes,
+        **MEASURING.resources,
     params:
         outputs=AT.cost("{report}"),
         params=compared_parameters,

@@ -1,7 +1,9 @@
-# Sweeps: a grid of values (`sweep` of a variant) -> candidates, trained at one seed -> the best on the validation set.
+# What is chosen before a variant trains: a schedule that takes another one's time, from the times of their steps
+# (`train.equal_time`); and the best of a grid of values (`sweep`) on the validation set, of candidates trained at one seed.
 # Needs the receipts of data.smk and of what training builds on. Gives receipts/<scale>/sweeps/<variant>/<candidate>.json and behind
 # it sweeps/<scale>/<variant>/<candidate>/, intermediate; receipts/<scale>/choices/<variant>/choose.json and behind it
-# chosen/<scale>/<variant>.json, which belongs into Git: params.yaml is read with it from the next call of Snakemake on.
+# chosen/<scale>/sweeps/<variant>.json; receipts/<scale>/times/<variant>/step_time.json and behind it chosen/<scale>/times/<variant>.json.
+# What is chosen belongs into Git: params.yaml is read with it from the next call of Snakemake on.
 
 from functools import cache
 
@@ -18,9 +20,10 @@ def candidates(variant) -> dict:
 
 
 def unsettled(variant) -> list[str]:
-    """Variants that this one begins with and for which nothing has been chosen yet: their turn comes first."""
+    """What has to be chosen before this variant's candidates train: its schedule, and what it begins with."""
     before = PROJECT.chain(variant)[1:]
-    return [one for one in before if candidates(one) and not is_chosen(PROJECT, one)]
+    found = [one for one in before if candidates(one) and not is_chosen(PROJECT, one)]
+    return found + [f"{variant}'s schedule"] * (not is_timed(PROJECT, variant))
 
 
 def sweepable() -> list[str]:
@@ -32,20 +35,27 @@ def sweepable() -> list[str]:
         names = dict.fromkeys(
             name for report in reports for name in PROJECT.of(report).named
         )
-    return [name for name in names if candidates(name)]
+    return [name for name in names if candidates(name) or not is_timed(PROJECT, name)]
 
 
 @cache
-def sweeps_now() -> list[str]:
-    """Of these, those that can be swept now; the others are named, as they need another call."""
+def choices_now() -> list[str]:
+    """Receipts of what can be chosen for these now; the others are named, as they need another call."""
     found = sweepable()
-    later = {name: unsettled(name) for name in found if unsettled(name)}
+    later = {name: before for name in found if (before := unsettled(name))}
     for name, before in later.items():
         logger.warning(
-            f"{name} begins with {', '.join(before)}, for which nothing is chosen yet: run `snakemake sweep` again "
-            "after this one."
+            f"{name} waits for {', '.join(before)}: run `snakemake sweep` again after this one."
         )
-    return [name for name in found if name not in later]
+    times = [name for name in found if not is_timed(PROJECT, name)]
+    swept = [name for name in found if candidates(name) and name not in later]
+    receipts = HERE.receipts
+    return [*map(receipts.step_time, times), *map(receipts.choice, swept)]
+
+
+def timed_pair(wildcards) -> list[str]:
+    """The variant whose time another one takes, and that one."""
+    return [PROJECT.variants[wildcards.variant].train.equal_time, wildcards.variant]
 
 
 def as_trained(wildcards) -> SimpleNamespace:
@@ -61,6 +71,28 @@ def candidate_receipts(wildcards) -> list[str]:
 
 def candidate_beginning(wildcards) -> list[str]:
     return beginning(as_trained(wildcards))
+
+
+rule step_time:
+    """Time the steps of {wildcards.variant} and of the variant whose time it takes, in turns."""
+    input:
+        spec=AT.specs.step_time("{variant}"),
+        upstream=lambda wildcards: steps_receipts(timed_pair(wildcards)),
+    output:
+        update(AT.receipts.step_time("{variant}")),
+    log:
+        AT.log("step_time", "{variant}"),
+    priority: 2
+    threads: MEASURING.threads
+    resources:
+        **MEASURING.resources,
+    params:
+        frozen=lambda wildcards: [HERE.params(name) for name in timed_pair(wildcards)],
+        outputs=AT.step_time("{variant}"),
+    shell:
+        RECEIPT
+        + " -- {PYTHON:q} -m flip.sweep.times --params {params.frozen:q} --spec {input.spec:q} --data {HERE.data}"
+        " --threads {JOB.threads} --out {params.outputs:q} 2> {log:q}"
 
 
 rule candidate:

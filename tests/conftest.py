@@ -37,13 +37,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def project():
-    """params.yaml at tiny, with one seed and nothing swept, as most tests ask for no more."""
+    """params.yaml at tiny, with one seed and nothing swept or timed, as most tests ask for no more."""
+    from flip.config.chosen import CHOSEN
     from flip.config.resolve import Project, read_project
 
     tree = read_project("params.yaml", "tiny").tree
     few = {key: value for key, value in tree["scales"]["tiny"].items() if key not in ("seeds", "sweep")}
     few["tuning"] = {key: value for key, value in few["tuning"].items() if key != "sweep"}
-    return Project(tree | {"scales": tree["scales"] | {"tiny": few}}, "tiny")
+    return Project(tree | {"scales": tree["scales"] | {"tiny": few}, CHOSEN: {}}, "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from flip.config.resolve import read_project
 from flip.files import read_json
 from flip.losses import build_towers
+from flip.provenance.unread import RUN, nested
 from flip.train.step_cost import Step, measure
-from flip.train.work import FREE
 from tests.conftest import SMALL
 
 
@@ -73,8 +73,8 @@ def test_a_batch_beyond_the_device_is_measured_in_part(change, small_data):
 
 
 def test_only_what_a_step_costs_tells_measurements_apart(project):
-    keys = {name: params.model_dump_json(exclude=FREE) for name, params in project.variants.items()}
+    keys = {name: params.model_dump_json(exclude=nested(RUN)) for name, params in project.variants.items()}
     assert keys["clip"] == keys["clip-half"]
-    assert keys["flip-50"] == keys["flip-50-double"]
+    assert keys["flip-50"] == keys["flip-50-equal-time"]
     assert keys["flip-50"] != keys["flip-50-tuned"]
     assert len({keys[name] for name in ("clip", "flip-50", "flip-50-small-batch", "flip-50-mae", "text-random")}) == 5

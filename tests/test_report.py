@@ -211,7 +211,7 @@ def test_total_time_counts_samples_and_the_training_that_a_row_starts_from(resul
     assert tuned.total_flops == pytest.approx(4e8 * (0.55 * 32000 + 1.0 * 1600))
     assert relative(tuned, clip)["relative_total_time"] == pytest.approx((0.55 * 32000 + 1600) / 32000)
     assert relative(tuned, clip)["relative_time"] == 1
-    double = relative(cost("flip-50-double", results), clip)
+    double = relative(cost("flip-50-equal-time", results), clip)
     assert double["relative_total_time"] == pytest.approx(2 * 0.55)
 
 
@@ -405,10 +405,11 @@ def test_results_of_an_earlier_manifest_are_refused(project, fresh):
 
 @pytest.fixture
 def mixed(project):
-    """mixed(whether its table allows mixed data): a project with a table of clip and flip-50-double, and a figure."""
+    """mixed(whether its table allows mixed data): a project with a table of two rows, and a figure."""
 
     def make(**allowed):
-        table = project.tree["tables"]["a"] | {"variants": ["clip", "flip-50-double"], "metrics": ["fine"]} | allowed
+        rows = {"variants": ["clip", "flip-50-equal-time"], "metrics": ["fine"]}
+        table = project.tree["tables"]["a"] | rows | allowed
         tradeoff = project.tree["tradeoff"] | {"curves": {"mask 0%": ["clip"]}}
         return Project(project.tree | {"tables": {"two": table}, "tradeoff": tradeoff}, "tiny")
 
@@ -417,9 +418,9 @@ def mixed(project):
 
 @pytest.mark.parametrize("allowed", [{}, {"mixed_data": False}])
 def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
-    elsewhere(project, fresh[1], "flip-50-double")
+    elsewhere(project, fresh[1], "flip-50-equal-time")
     with pytest.raises(
-        ValueError, match=r"'clip'.*'flip-50-double'.*set tables.two.mixed_data: true in the file of its report"
+        ValueError, match=r"'clip'.*'flip-50-equal-time'.*set tables.two.mixed_data: true in the file of its report"
     ):
         read_results(mixed(**allowed), *fresh)
 
@@ -429,17 +430,17 @@ def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
     [("22" * 32, "differences between rows are also those of the data"), (world.PAIRS, "hold the same pairs")],
 )
 def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed, fresh, tmp_path, pairs, meaning):
-    elsewhere(project, fresh[1], "flip-50-double", pairs=pairs, pictures=9876)
+    elsewhere(project, fresh[1], "flip-50-equal-time", pairs=pairs, pictures=9876)
     tables.write(read_results(mixed(mixed_data=True), *fresh), tmp_path / "out")
-    said = "clip on 10,970 images, manifest 5e5e5e5e5e5e; flip-50-double on 9,876 images, manifest 111111111111"
+    said = "clip on 10,970 images, manifest 5e5e5e5e5e5e; flip-50-equal-time on 9,876 images, manifest 111111111111"
     for name in ("two.md", "index.html"):
         text = (tmp_path / "out" / name).read_text()
         assert f"Rows are trained on different manifests: {said}." in text
         assert meaning in text
     rows = pd.read_csv(tmp_path / "out" / "two.csv", dtype=str).set_index("variant")
-    assert dict(rows.manifest) == {"clip": world.MANIFEST, "flip-50-double": "1" * 64}
-    assert dict(rows.pictures) == {"clip": "10970", "flip-50-double": "9876"}
-    assert rows.share_used.notna().to_dict() == {"clip": True, "flip-50-double": False}
+    assert dict(rows.manifest) == {"clip": world.MANIFEST, "flip-50-equal-time": "1" * 64}
+    assert dict(rows.pictures) == {"clip": "10970", "flip-50-equal-time": "9876"}
+    assert rows.share_used.notna().to_dict() == {"clip": True, "flip-50-equal-time": False}
 
 
 def test_the_figure_takes_no_mixed_data(project, mixed, fresh):
@@ -456,7 +457,7 @@ def test_rows_evaluated_on_another_test_set_are_refused(project, fresh):
 
 @pytest.mark.parametrize(
     "name",
-    ["receipts/variants/clip/seed-0/evaluate.json", "results/flip-50-double/seed-0/log.csv", "tables/cost.json"],
+    ["receipts/variants/clip/seed-0/evaluate.json", "results/flip-50-equal-time/seed-0/log.csv", "tables/cost.json"],
 )
 def test_a_missing_file_is_named_with_the_command_that_makes_it(project, fresh, name):
     (fresh[1].parent / name).unlink()

@@ -126,8 +126,8 @@ def choice(project, variant, rate, **others):
 def test_what_was_chosen_replaces_the_swept_value_alone_and_a_changed_recipe_is_told(project, tmp_path):
     grid = {"train.base_lr": RATES}
     first = project(clip=grid, flip_50=grid)
-    write_json(tmp_path / "chosen/tiny/clip.json", choice(first, "clip", 0.002))
-    write_json(tmp_path / "chosen/tiny/flip-50.json", choice(first, "flip-50", 0.004, recipe="0" * 64))
+    write_json(tmp_path / "chosen/tiny/sweeps/clip.json", choice(first, "clip", 0.002))
+    write_json(tmp_path / "chosen/tiny/sweeps/flip-50.json", choice(first, "flip-50", 0.004, recipe="0" * 64))
     found = project(clip=grid, flip_50=grid)
     assert [found.resolve(name).train.base_lr for name in ("clip", "flip-50")] == [0.002, 0.004]
     assert found.resolve("flip-75") == first.resolve("flip-75")
@@ -143,10 +143,10 @@ def test_what_was_chosen_replaces_the_swept_value_alone_and_a_changed_recipe_is_
 
 
 def test_a_damaged_choice_is_named(project, tmp_path):
-    (tmp_path / "chosen/tiny").mkdir(parents=True)
+    (tmp_path / "chosen/tiny/sweeps").mkdir(parents=True)
     for content in ("<<<<<<< ours", '{"values": {}}', "[]"):
-        (tmp_path / "chosen/tiny/clip.json").write_text(content)
-        with pytest.raises(ParameterError, match=r"chosen/tiny/clip\.json"):
+        (tmp_path / "chosen/tiny/sweeps/clip.json").write_text(content)
+        with pytest.raises(ParameterError, match=r"chosen/tiny/sweeps/clip\.json"):
             project()
 
 
@@ -161,8 +161,8 @@ def test_the_workflow_sweeps_then_trains_with_what_was_chosen(made, tmp_path):
     shutil.copytree(made, folder, symlinks=True)
     write_params(folder, widest)
     said = snakemake(folder, "sweep")
-    assert "flip-50-tuned begins with flip-50" in said
-    found = read_json(folder / "chosen/tiny/flip-50.json")
+    assert "flip-50-tuned waits for flip-50" in said
+    found = read_json(folder / "chosen/tiny/sweeps/flip-50.json")
     assert found["values"] == {"train.base_lr": 0.01}
     scores = {one["values"]["train.base_lr"]: one["score"] for one in found["candidates"]}
     assert scores[0.01] == max(scores.values())

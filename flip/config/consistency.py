@@ -65,7 +65,7 @@ def check(project: "Project") -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, elsewhere, kinds, differ, swept, shown, measured, read_codes_alike, transferable)
+    _collect(faults, project, elsewhere, kinds, differ, swept, timed, shown, measured, read_codes_alike, transferable)
     faults.raise_all()
 
 
@@ -168,6 +168,22 @@ def swept(project: "Project") -> Iterator[tuple[str, str]]:
                     f"'{metric}' is what sweeps choose by (evaluate.validation_set), so it says nothing; take it out"
                 )
                 yield f"tables.{name}.metrics", fault
+
+
+def timed(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find schedules that take the time of what has none of its own."""
+    for name, params in project.variants.items():
+        if (other := params.train.equal_time) is None:
+            continue
+        place = f"variants.{name}.train.equal_time"
+        if (reference := project.variants.get(other)) is None:
+            yield place, f"unknown variant '{other}'; {nearest(other, project.variants)}"
+            continue
+        if other == name or reference.train.equal_time:
+            yield place, f"'{other}' takes another one's time, or is this one; name one with a schedule of its own"
+        if before := [*params.before, *reference.before]:
+            fault = f"the time of {', '.join(dict.fromkeys(before))}, trained before, would not count; set it to null"
+            yield place, fault
 
 
 def shown(project: "Project") -> Iterator[tuple[str, str]]:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from flip.config import consistency
+from flip.config.chosen import CHOSEN, SWEEPS, TIMES, read_chosen
+from flip.config.equal_time import StepTime, schedule
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
 from flip.config.roles import TestSet
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.sections.types import Section
-from flip.config.sweep import CHOSEN, SHARED, delta, read_choices
+from flip.config.sweep import SHARED, delta, with_values
 from flip.config.tree import Files, place, read_files
 from flip.metrics.names import Metric, own_name, places
 
@@ -229,7 +231,12 @@ class Project:
     @property
     def choices(self) -> dict[str, dict]:
         """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.SweepChoice)."""
-        return self.tree.get(CHOSEN, {})
+        return self.tree.get(CHOSEN, {}).get(SWEEPS, {})
+
+    @property
+    def times(self) -> dict[str, dict]:
+        """Return how long steps take that were timed at this scale, by variant (flip.config.equal_time.StepTime)."""
+        return self.tree.get(CHOSEN, {}).get(TIMES, {})
 
     @property
     def tuning(self) -> dict:
@@ -249,14 +256,26 @@ class Project:
         return found
 
     def resolve(self, variant: str) -> Params:
-        """Resolve base <- scale <- variant; one with `start` is that variant plus the scale's `tuning`.
+        """Resolve base <- scale <- variant <- what was chosen for it; one with `start` is that variant plus the scale's
+        `tuning`.
 
         Raises:
             ParameterError: an unknown variant, or every fault of its parameters.
         """
+        params, found = self._as_stated(variant), self.times.get(variant)
+        reference = params.train.equal_time
+        if reference is None or found is None or found["of"] != reference:
+            return params
+        values = schedule(params.train, self._as_stated(reference).train, StepTime(**found).ratio)
+        return with_values(params, values, self._where(variant))
+
+    def _where(self, variant: str) -> str:
+        return f"params.yaml, variant '{variant}' at scale '{self.scale}'"
+
+    def _as_stated(self, variant: str) -> Params:
+        """Resolve a variant but for a schedule that takes another one's time."""
         self._must_know("variant", [variant], "variants")
-        delta = self.tree["variants"][variant] or {}
-        where = f"params.yaml, variant '{variant}' at scale '{self.scale}'"
+        delta, where = self.tree["variants"][variant] or {}, self._where(variant)
         if shared := SHARED & delta.keys():
             fault = f"{', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
             raise ParameterError((where, fault))
@@ -288,5 +307,5 @@ def read_project(path: str | Path = "params.yaml", scale: str | None = None) -> 
     scale = tree["scale"] if scale is None else scale
     must_know([scale], tree["scales"], "scale", str(path))
     if CHOSEN not in tree:
-        tree |= {CHOSEN: read_choices(Path(path).parent / CHOSEN / scale)}
+        tree |= {CHOSEN: read_chosen(Path(path).parent / CHOSEN / scale)}
     return Project(tree, scale, files)

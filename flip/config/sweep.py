@@ -3,14 +3,14 @@
     scales: {tiny: {sweep: {train.base_lr: [0.002, 0.004, 0.008]}}}
 
 `snakemake sweep` trains the candidates of every variant at one seed, evaluates them on `evaluate.validation_set`, which
-no table may show, and writes chosen/<scale>/<variant>.json. From then on params.yaml is read with what was chosen.
+no table may show, and writes chosen/<scale>/sweeps/<variant>.json. From then on params.yaml is read with what was
+chosen.
 """
 
 import json
 import re
 from hashlib import sha256
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -28,7 +28,6 @@ SHARED = {
     "source", "world", "download", "shards", "tokenizer", "codebook", "evaluate", "bootstrap", "cost", "resources",
     "seeds", "larger", "transfer",
 }  # fmt: skip
-CHOSEN = "chosen"  # the folder beside params.yaml
 Values = dict[str, Any]  # by dotted keys
 
 
@@ -40,7 +39,7 @@ class Candidate(Section):
 
 
 class SweepChoice(Section):
-    """Hold what was chosen for a variant, and from what: the content of chosen/<scale>/<variant>.json."""
+    """Hold what was chosen for a variant, and from what: the content of chosen/<scale>/sweeps/<variant>.json."""
 
     values: Values
     metric: str
@@ -173,21 +172,3 @@ def must_be_swept(params: "Params", key: str) -> None:
         raise ParameterError((where, "a section; name a key in it"))
     if key.partition(".")[0] in SHARED:
         raise ParameterError((where, "belongs to the whole scale; sweep what a variant may change"))
-
-
-def read_choices(folder: Path) -> dict[str, dict]:
-    """Read the choices of a scale, by variant; none where nothing was chosen.
-
-    Raises:
-        ParameterError: a file holds something else.
-    """
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text())
-        except (ValueError, UnicodeDecodeError):
-            raise ParameterError(
-                (str(path), "no JSON; `git checkout` it, or delete it and run `snakemake sweep`")
-            ) from None
-        found[path.stem] = check(SweepChoice, content, str(path)).model_dump(mode="json")
-    return found

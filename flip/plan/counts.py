@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from flip.config.schema import Params
 from flip.provenance.sources import REGISTRIES, source_hash
-from flip.train.work import FREE
+from flip.provenance.unread import RUN, nested
 
 MEMORY = Path(".flip/counts")  # what can be deleted at any time
 COUNTING = "flip.plan.counting"
@@ -69,7 +69,7 @@ Found = TypeVar("Found", Weights, Encoding, PartCost, Counted)
 
 def way_of_training(params: Params) -> str:
     """Return what a step depends on, but for how its batch is cut, and how fast and where it runs."""
-    tree = params.model_dump(mode="json", exclude=FREE)
+    tree = params.model_dump(mode="json", exclude=nested(RUN))
     tree["train"] |= dict.fromkeys(("batch", "batch_scale", "micro_batch", "compile", "shard_weights"))
     return json.dumps(tree, sort_keys=True)
 

@@ -6,7 +6,7 @@ A path is a string. The rules ask with Snakemake's wildcards in place of names, 
 
 from dataclasses import dataclass
 
-from flip.config.sweep import CHOSEN
+from flip.config.chosen import CHOSEN, SWEEPS, TIMES
 
 RECEIPTS, SPECS = "receipts", "specs"
 
@@ -63,6 +63,9 @@ class Records:
 
     def choice(self, variant: str) -> str:
         return f"{self.root}/choices/{variant}/choose.json"
+
+    def step_time(self, variant: str) -> str:
+        return f"{self.root}/times/{variant}/step_time.json"
 
     def tables(self, report: str, stage: str) -> str:
         return f"{self.root}/tables/{report}/{stage}.json"
@@ -187,7 +190,11 @@ class Layout:
 
     def choice(self, variant: str) -> str:
         """Return the path of what a sweep has chosen."""
-        return f"{CHOSEN}/{self.scale}/{variant}.json"
+        return f"{CHOSEN}/{self.scale}/{SWEEPS}/{variant}.json"
+
+    def step_time(self, variant: str) -> str:
+        """Return the path of how long a variant's step takes."""
+        return f"{CHOSEN}/{self.scale}/{TIMES}/{variant}.json"
 
     def features(self, variant: str, seed: int | str) -> str:
         return f"features/{self.scale}/{variant}/{seed_folder(seed)}"

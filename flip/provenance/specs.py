@@ -9,6 +9,7 @@
     specs/<scale>/variants/<variant>/<stage>.json     of one variant
     specs/<scale>/sweeps/<variant>/<stage>.json       of the candidates of its sweep
     specs/<scale>/choices/<variant>/<stage>.json      of what it chooses
+    specs/<scale>/times/<variant>/<stage>.json        of the timing of a variant that takes another one's time
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
     specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
@@ -94,6 +95,7 @@ TRANSFER = {
     job: Stage("flip.transfer", unread.TRANSFER | own)
     for job, own in ((HEADS, unread.HEADS), ("finetuning", unread.FINETUNING))
 }
+STEP_TIME = Stage("flip.sweep.times", unread.COST)
 COST = Stage("flip.train.step_cost", unread.COST)
 TABLES = Stage("flip.report.tables", unread.TABLES)
 PAGE = Stage("flip.report.whole", unread.TABLES)
@@ -119,6 +121,20 @@ def is_chosen(project: Project, variant: str) -> bool:
     """Return whether a sweep of this very recipe has chosen what a variant is trained with."""
     choice = project.choices.get(variant)
     return choice is not None and choice["recipe"] == sweep.recipe_hash(sweep_recipe(project, variant))
+
+
+def timed_recipe(project: Project, variant: str) -> dict[str, Any]:
+    """Return what the ratio of two times depends on, by variant: of a step of the variant whose time this one takes,
+    and of its own; nothing where it takes none."""
+    params = project.variants[variant]
+    pair = [project.variants[params.train.equal_time], params] if params.train.equal_time else []
+    return {one.variant: STEP_TIME.parameters(one) for one in pair}
+
+
+def is_timed(project: Project, variant: str) -> bool:
+    """Return whether the schedule of a variant was computed for steps of these very recipes, or is its own."""
+    recipe, found = timed_recipe(project, variant), project.times.get(variant)
+    return not recipe or (found is not None and found["recipe"] == sweep.recipe_hash(recipe))
 
 
 class Spec(NamedTuple):
@@ -151,6 +167,8 @@ def stages(project: Project) -> Iterator[Spec]:
             common = sweep_recipe(project, variant)
             yield Spec(at.candidate(variant, "candidate"), SWEEP, common, [params])
             yield Spec(at.choice(variant), CHOOSE, {"sweep": tried, "common": common})
+        if pair := timed_recipe(project, variant):
+            yield Spec(at.step_time(variant), STEP_TIME, pair, [variants[name] for name in pair])
     for name in {params.features for params in variants.values() if params.features is not None}:
         yield Spec(at.features(name), EMBED, EMBED.parameters(variants[name]), [variants[name]])
     for report in project.reports:

@@ -26,7 +26,7 @@ TRAINED = (*MODEL, "captions", "augmentation", "noise", "codebook", "train")
 DATA = ("source", "world", "download", "shards", "tokenizer")
 MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
 
-ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED, "sweep": CHOSEN}
+ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED, "sweep": CHOSEN, "train.equal_time": CHOSEN}
 FASTER = dict.fromkeys(
     ("train.workers", "train.decoder", "train.compile", "train.checkpoint_activations", "train.shard_weights"), SPEED
 )
@@ -154,9 +154,15 @@ FINETUNING = but(
     *below("transfer", "caption", "nocaps", "vqa", "words", "least", "captioning", "fusion"),
     *below("transfer", "steps", "batch", "lr", "warmup", "weight_decay"),
 )
+# Which run it is, and how long; none of it changes what a step costs.
+RUN = (
+    "variant", "start", "seeds", "sweep", "image_tower.weights", "text_tower.weights",
+    *below("train", "data_share", "epochs", "epochs_scale", "equal_time", "base_lr", "warmup_samples", "warmup_scale"),
+)  # fmt: skip
 COST = (
-    but(NAME, "scale", "variant")
-    | but(CHOSEN, "sweep")
+    but(UNUSED, *RUN)
+    | but(NAME, "scale", "variant")
+    | but(CHOSEN, "sweep", "train.equal_time")
     | SAVED
     | but(NOT_READ, "resources.data", "resources.evaluate", "seeds", *MEASURED[:3])
     | but(NOT_READ, *below("resources.pretrain", "nodes", "processes", "gpus", "gpu_memory_mb"))

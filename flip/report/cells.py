@@ -9,6 +9,7 @@ from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import costs, formats
 from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
+from flip.report.equal_time import equal_times
 from flip.report.intervals import Estimates
 from flip.report.labels import labels
 from flip.report.paper import noise, printed, read_paper
@@ -255,6 +256,7 @@ class Builder:
                 *self.unsized(name),
                 *self.unmeasured(name),
                 *swept(self.results.project, table.variants),
+                *equal_times(self.results, table.variants),
             ],
         )
 

@@ -1,7 +1,7 @@
 """Choose the best of a sweep's candidates.
 
 python -m flip.sweep.choose --params specs/tiny/params/clip.yaml --spec specs/tiny/sweeps/clip/choose.json \\
-    --scores sweeps/tiny/clip/*/score.json --out chosen/tiny/clip.json
+    --scores sweeps/tiny/clip/*/score.json --out chosen/tiny/sweeps/clip.json
 """
 
 import argparse

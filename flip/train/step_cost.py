@@ -26,12 +26,16 @@ from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
+from flip.provenance.unread import RUN, nested
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_loader, build_model
-from flip.train.work import FREE, turns
+from flip.train.work import turns
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+# Of the largest batch, in each round: one alone is too short for a ratio within 3 %.
+STEPS = 4
 
 
 def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:
@@ -141,20 +145,32 @@ class Turns:
         return max(step.peak_memory() for _, step in self.steps)
 
 
+def timed(params: Params, data: Path, manifest: dict, device: str) -> Step | Turns:
+    """Return what a variant's costs are measured on."""
+    kind: type[Step | Turns] = Step if len(params.flava.mix.shares) == 1 else Turns
+    return kind(params, data, manifest, device)
+
+
 def resident() -> int:
     """Return the bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
-    """Measure costs by name; the first is the reference of the ratios."""
-    largest = max(step.batch for step in steps.values())
-    memory = {name: step.peak_memory() for name, step in steps.items()}
-    flops = {name: step.flops_per_sample() for name, step in steps.items()}
+def in_turns(steps: dict[str, Step | Turns], rounds: int) -> dict[str, list[float]]:
+    """Return seconds per sample by name: one number per round, in which each runs over as many samples."""
+    samples = STEPS * max(step.batch for step in steps.values())
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(rounds), unit="round", desc="cost"):
         for name, step in steps.items():
-            seconds[name].append(step.seconds_per_sample(largest))
+            seconds[name].append(step.seconds_per_sample(samples))
+    return seconds
+
+
+def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
+    """Measure costs by name; the first is the reference of the ratios."""
+    memory = {name: step.peak_memory() for name, step in steps.items()}
+    flops = {name: step.flops_per_sample() for name, step in steps.items()}
+    seconds = in_turns(steps, rounds)
     reference = next(iter(seconds.values()))
     return {
         name: {
@@ -187,13 +203,13 @@ def measure_all(options: argparse.Namespace) -> None:
     """Measure each way of training once and write the costs of every variant."""
     variants = [load(path) for path in options.params]
     device, manifest = pick_device(), read_json(options.data / "manifest.json")
+    keys = {params.variant: params.model_dump_json(exclude=nested(RUN)) for params in variants}
     steps: dict[str, Step | Turns] = {}
     for params in variants:
-        key = params.model_dump_json(exclude=FREE)
-        kind: type[Step | Turns] = Step if len(params.flava.mix.shares) == 1 else Turns
-        steps[key] = steps.get(key) or kind(params, options.data, manifest, device)
+        key = keys[params.variant]
+        steps[key] = steps.get(key) or timed(params, options.data, manifest, device)
     costs = measure(steps, variants[0].cost.rounds)
-    by_variant = {params.variant: costs[params.model_dump_json(exclude=FREE)] for params in variants}
+    by_variant = {name: costs[key] for name, key in keys.items()}
     facts = {"device": device_name(device), "threads": options.threads, "rounds": variants[0].cost.rounds}
     write_json(options.out, facts | {"variants": by_variant})
 

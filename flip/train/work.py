@@ -8,15 +8,6 @@ from flip.config.sections.resources import Training
 
 # open_clip's SimpleTokenizer; the others' size is in params.yaml.
 CLIP_VOCABULARY = 49408
-# Parameters that do not change what a step costs.
-FREE = {
-    "variant": True,
-    "start": True,
-    "seeds": True,
-    "image_tower": {"weights"},
-    "text_tower": {"weights"},
-    "train": {"data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples", "warmup_scale"},
-}
 
 
 @dataclass(frozen=True)

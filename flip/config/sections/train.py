@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flip.config.sections.types import Batch, Count, Minutes, Natural, Part, Positive, Rate, Section, Tiny
+from flip.config.sections.types import Batch, Count, Minutes, Name, Natural, Part, Positive, Rate, Section, Tiny
 
 # What is said where that is missing.
 FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
@@ -23,6 +23,10 @@ class Train(Section):
     )
     epochs: Positive = Field(description="passes over the pairs that are trained on")
     epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
+    equal_time: Name | None = Field(
+        description="variant whose training time this one takes: once `snakemake sweep` has timed the steps of both, "
+        "epochs_scale and warmup_scale follow from it; until then they are as given"
+    )
     base_lr: Rate = Field(description="learning rate at a batch of 256; scales linearly")
     warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0, le=10**12)
     warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")

@@ -1,0 +1,57 @@
+"""Time a variant's step and that of the variant whose training time it takes, in turns.
+
+python -m flip.sweep.times --params specs/tiny/params/clip.yaml specs/tiny/params/flip-50-equal-time.yaml \\
+    --spec specs/tiny/times/flip-50-equal-time/step_time.json --data data/tiny \\
+    --out chosen/tiny/times/flip-50-equal-time.json
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from flip.config import sweep
+from flip.config.equal_time import StepTime
+from flip.config.frozen import load
+from flip.config.schema import Params
+from flip.device import device_name, keep_memory, pick_device
+from flip.files import read_json, write_json
+from flip.train.step_cost import in_turns, timed
+
+
+def relative_rounds(reference: Params, params: Params, data: Path) -> list[float]:
+    """Return the time per sample of a variant's step over that of the reference's, by round."""
+    manifest, device = read_json(data / "manifest.json"), pick_device()
+    steps = {name: timed(one, data, manifest, device) for name, one in (("reference", reference), ("this", params))}
+    seconds = in_turns(steps, params.cost.rounds)
+    return [this / other for this, other in zip(seconds["this"], seconds["reference"], strict=True)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m flip.sweep.times", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", nargs=2, required=True, help="frozen parameters: of the other variant, of this one")
+    parser.add_argument("--spec", required=True, help="what their steps depend on")
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json, tokenizer.json, shards")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", required=True, help="JSON file")
+    options = parser.parse_args(argv)
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    try:
+        reference, params = map(load, options.params)
+        found = StepTime(
+            of=reference.variant,
+            relative_rounds=relative_rounds(reference, params, options.data),
+            device=device_name(pick_device()),
+            threads=options.threads,
+            recipe=sweep.recipe_hash(read_json(options.spec)["parameters"]),
+        )
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    write_json(options.out, found.model_dump(mode="json"))
+
+
+if __name__ == "__main__":
+    main()
