@@ -44,7 +44,8 @@ def markdown_cell(row: TableRow, cell: Cell) -> str:
 
 
 def markdown_row(row: TableRow) -> list[str]:
-    name = f"**{row.variant}**" + (f"<br>{row.label}" if row.label else "")
+    name = f"**{row.variant}**" + (f" <sup>{row.marks}</sup>" if row.marks else "")
+    name += f"<br>{row.label}" if row.label else ""
     return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
 
 
