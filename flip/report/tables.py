@@ -24,6 +24,7 @@ from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.columns import Cell, TableRow
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
+from flip.report.swept import tried
 
 POINTS = 120  # per training curve; a run logs more rows
 PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
@@ -87,6 +88,11 @@ def figure_records(
         "figure-tradeoff": charts.tradeoff_records(curves),
         "figure-costs": charts.cost_records(found, tables, leading_metric(found.project)),
         "figure-training": charts.training_records(found),
+        "figure-sweeps": [
+            {"table": table.name} | one
+            for table in tables
+            for one in tried(found.project, [row.variant for row in table.rows])
+        ],
         "ledger": ledger,
     }
 
