@@ -18,7 +18,7 @@ from flip.export.names import exported
 from flip.export.transformers_flava import FlavaPretraining
 from flip.losses import Setting, build_towers, named_losses, objectives
 from flip.losses.flava import FlavaObjective
-from flip.model.block_masks import block_masks, word_masks
+from flip.model.block_masks import block_masks, shown_words, word_masks
 from flip.model.text import PAD
 from tests.conftest import SMALL
 from tests.test_forms import pixels
@@ -29,7 +29,7 @@ WIDTH, CODES, WORDS = 48, 40, 9
 SIZE = {
     "model": {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "embedding": WIDTH,
               "text": {"layers": 2, "width": WIDTH, "heads": 3}},
-    "flava": {"multimodal": {"layers": 2, "width": WIDTH, "heads": 3}},
+    "flava": {"multimodal": {"layers": 2, "width": WIDTH, "heads": 3}, "random_words": 0.0, "kept_words": 0.0},
     "codebook": {"codes": CODES},
 }  # fmt: skip
 LOSSES = ("mim", "mlm", "mmm_image", "mmm_text", "itm")
@@ -177,6 +177,39 @@ def test_words_are_masked_at_their_share_and_start_end_and_padding_never():
     assert masks[words].double().mean().item() == pytest.approx(0.15, abs=0.005)
 
 
+def test_masked_words_are_shown_by_berts_rule():
+    """Of the masked, a tenth as another word, a tenth as they are, the rest as the mask; nothing else changes."""
+    positions, ids = torch.arange(4000), torch.full((4000, 16), 5)
+    masked = torch.rand(4000, 16, generator=torch.Generator().manual_seed(0)) < 0.15
+    shown, blank = shown_words(0, positions, ids, masked, (0.1, 0.1), 50)
+    assert not (blank & ~masked).any()
+    assert torch.equal(shown[~masked], ids[~masked])
+    assert not (blank & (shown != ids)).any()
+    assert blank[masked].double().mean().item() == pytest.approx(0.8, abs=0.015)
+    others = shown[shown != ids]
+    assert len(others) / masked.sum().item() == pytest.approx(0.1 * 49 / 50, abs=0.012)
+    assert set(others.tolist()) == set(range(50)) - {5}
+    part = shown_words(0, positions[9:12], ids[9:12], masked[9:12], (0.1, 0.1), 50)
+    assert all(torch.equal(one, every[9:12]) for one, every in zip(part, (shown, blank), strict=True))
+    for shares, expected in (((0.0, 0.0), masked), ((0.0, 1.0), masked & False)):
+        shown, blank = shown_words(0, positions, ids, masked, shares, 50)
+        assert torch.equal(shown, ids)
+        assert torch.equal(blank, expected)
+
+
+def test_words_that_are_kept_are_predicted_all_the_same(system):
+    """Losses of words are there where no mask is shown, and equal those of a text tower that sees the whole caption."""
+    params, data = system(mlm=1.0, kept_words=1.0), batch()
+    model = build(params)
+    loss = losses(params, model, data)["mlm"]
+    states = model.text.transformer.norm(
+        model.text.pre_norm_states(data["words"], torch.zeros_like(data["masked_words"]), None)[0]
+    ).unflatten(0, data["words"].shape)
+    logits = model.passes["flava"].heads["mlm"](states)[data["masked_words"]]
+    expected = torch.nn.functional.cross_entropy(logits, data["words"][data["masked_words"]])
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
+
+
 def test_what_is_hidden_nowhere_costs_nothing(system):
     """No masked patch and no masked word: 0 and finite gradients, where a mean over nothing is no number."""
     params = system(**dict.fromkeys(LOSSES, 1.0))
@@ -273,6 +306,7 @@ def test_flava_learns_in_bfloat16(change, small_data):
         ({"flava": {"mim": 1.0, "mask_image": 0.01}}, r"hides none of the 36 patches; allowed: 0.0278 to 1"),
         ({"flava": {"mlm": 1.0, "mask_text": 0.0}}, "mask_text = 0 hides no word"),
         ({"flava": {"itm": 1.0, "mismatched": 0.0}}, "leaves itm one answer"),
+        ({"flava": {"mlm": 1.0, "random_words": 0.95}}, "shares of the hidden words; allowed: 1 together"),
         ({"flava": {"mlm": 1.0}, "captions": {"end": True, "fill": True}}, "captions.fill puts end tokens"),
         ({"form": {"text": {"pooling": "first"}}}, "reads the start token: set captions.start"),
     ],

@@ -74,8 +74,16 @@ def test_like_is_the_same_as_writing_out(reading):
         "sigmoid": {"weight": 1.0},
         "captions": {"end": True, "fill": True, "languages": ["en", "de"]},
         "form": {
-            "vision": {"pooling": "map", "positions": "learned", "activation": "gelu_tanh", "projection": "none"},
+            "vision": {
+                "pooling": "map",
+                "positions": "learned",
+                "activation": "gelu_tanh",
+                "projection": "none",
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+            },
             "text": {"pooling": "last", "activation": "gelu_tanh", "projection": "affine", "bottleneck": 0.125},
+            "initialization": "siglip",
         },
         "train": {"epochs_scale": 0.25, "warmup_scale": 0.25},
     }

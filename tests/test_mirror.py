@@ -19,6 +19,7 @@ from flip.config.frozen import dump
 from flip.config.resolve import read_project
 from flip.files import read_json
 from flip.testsets import mirror
+from flip.testsets.reader import prompts
 from flip.testsets.revision import make
 from tests.colour_sets import write_set
 from tests.hub import COMMIT, serving
@@ -27,6 +28,7 @@ from tests.miniature import ROOT
 REPOSITORY = "clip-benchmark/wds_vtab-kitti_closest_vehicle_distance"  # four classes, as there are colours
 NAME = "wds/vtab/kitti_closest_vehicle_distance"
 PLACE = f"{NAME}@{COMMIT}"
+OWN = ["{c}", "a {c} picture"]  # prompts of `write_set`
 
 
 @pytest.fixture
@@ -79,6 +81,23 @@ def test_a_set_is_fetched_once_without_its_training_split(hub, call, files, monk
     hub.asked.clear()
     assert call(hub)[0].returncode == 0
     assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("objectnet", ["{c}"]), ("imagenet-r", OWN), ("imagenet1k", None), ("imagenetv2", None)],
+)
+def test_imagenets_have_the_papers_prompts_and_other_sets_their_own(tmp_path, monkeypatch, name, expected):
+    """FLIP takes 7 of CLIP's prompts, all of them for ImageNet-R (which its folder has), and bare names for
+    ObjectNet."""
+    monkeypatch.chdir(tmp_path)
+    folder = public.folder(f"wds/{name}@{COMMIT}")
+    for place in (folder, folder.parent):
+        write_set(place)
+        _, found = prompts(place)
+        assert len(found) == 7 if expected is None else found == expected
+    write_set(tmp_path / "mine")
+    assert prompts(tmp_path / "mine")[1] == OWN
 
 
 def test_a_fetch_that_was_cut_off_continues_in_the_middle_of_its_file(hub, call, files):

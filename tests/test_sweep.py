@@ -14,7 +14,8 @@ from flip.config.resolve import read_project
 from flip.config.tree import read_tree
 from flip.files import read_json, write_json
 from flip.provenance.specs import is_chosen, recipe, sweep_recipe
-from flip.report.swept import swept
+from flip.report import charts
+from flip.report.swept import swept, tried
 from tests.miniature import ROOT, call, planned, snakemake, write_params
 
 RATES = [0.001, 0.002, 0.004]
@@ -140,6 +141,27 @@ def test_what_was_chosen_replaces_the_swept_value_alone_and_a_changed_recipe_is_
     assert re.search("Not swept.*flip-75", notes)
     # Once it is no longer swept, params.yaml counts.
     assert project(flip_50=grid).resolve("clip").train.base_lr == first.resolve("clip").train.base_lr
+
+
+def test_the_curve_is_drawn_for_the_rows_whose_recipe_was_swept(project, tmp_path):
+    """A drawing per row, with every value in its order and one that is chosen, in Vega-Lite that compiles."""
+    import vl_convert
+
+    grid = {"train.base_lr": RATES}
+    first = project(clip=grid, flip_50=grid)
+    for name, rate, others in (("clip", 0.002, {}), ("flip-50", 0.004, {}), ("flip-75", 0.002, {"recipe": "0" * 64})):
+        write_json(tmp_path / f"chosen/tiny/{name}.json", choice(first, name, rate, **others))
+    found = tried(project(clip=grid, flip_50=grid), ["clip", "flip-75", "flip-50"])
+    rates = ["0.001", "0.002", "0.004"]
+    assert [(one["variant"], one["values"]) for one in found] == [
+        (name, rate) for name in ("clip", "flip-50") for rate in rates
+    ]
+    assert [one["values"] for one in found if one["chosen"]] == ["0.002", "0.004"]
+    assert [one["score"] for one in found] == [50.0, 51.0, 50.0, 50.0, 50.0, 51.0]
+    figure = charts.sweeps(found)
+    assert figure["data"]["values"] == found
+    assert vl_convert.vegalite_to_svg(figure).count("M0,") > 6
+    assert charts.sweeps([]) == {}
 
 
 def test_a_damaged_choice_is_named(project, tmp_path):

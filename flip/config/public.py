@@ -24,6 +24,7 @@ class PublicSet:
     classes: int
     sources: tuple[int, ...]
     measure: str = ACCURACY
+    prompts: tuple[str, ...] | None = None
 
     def undefined(self, measure: str) -> str | None:
         """Return why it has no such measure; None if it has."""
@@ -58,6 +59,11 @@ def at(place: str) -> PublicSet | None:
     if is_public(place):
         return named(place)
     return mirrored().get(Path(place))
+
+
+def of_folder(folder: Path) -> PublicSet | None:
+    """Return the public set that lies in a folder, a copy's or that of one commit; None of others."""
+    return mirrored().get(folder) or mirrored().get(folder.parent)
 
 
 def commit(place: str) -> str:

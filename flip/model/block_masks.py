@@ -1,5 +1,5 @@
 """Draw the masks of masked modelling: blocks of patches (BEiT, Algorithm 1) and single tokens (BERT), for FLAVA's
-losses.
+losses; and what is shown in place of masked tokens.
 
 Random numbers follow from (seed, stream, position) alone, as those of all masks do (flip.model.masking).
 """
@@ -63,3 +63,18 @@ def word_masks(seed: int, positions: Tensor, ids: Tensor, share: float, captions
     if captions.end:
         words = words & (slots != lengths - 1)
     return words & (uniform(seed, "words", positions, ids.shape[1]) < share)
+
+
+def shown_words(
+    seed: int, positions: Tensor, ids: Tensor, masked: Tensor, shares: tuple[float, float], vocabulary: int
+) -> tuple[Tensor, Tensor]:
+    """Draw what stands in place of masked tokens (BERT, Devlin et al. 2019, section 3.1).
+
+    `ids`, int64 [batch, slots], are those of captions, of which some are `masked`, bool [batch, slots]. `shares` of the
+    masked are shown as a random token of the vocabulary, and as they are. Returns the ids to show, int64 [batch,
+    slots], and which tokens the mask vector replaces, bool [batch, slots].
+    """
+    random, kept = shares
+    draw = uniform(seed, "shown words", positions, ids.shape[1])
+    others = (uniform(seed, "random words", positions, ids.shape[1]) * vocabulary).long()
+    return torch.where(masked & (draw < random), others, ids), masked & (draw >= random + kept)

@@ -3,9 +3,9 @@
 Images and captions with masked patches and tokens go through their towers and, together, through a multimodal encoder;
 heads predict what was masked, and whether image and caption match.
 
-Masked patches and tokens are replaced by learned vectors, so that all token positions stay. The multimodal encoder
-reads the towers' states before their last LayerNorm, as in the released code, after a class token, and has no position
-embeddings of its own.
+Masked patches and most masked tokens are replaced by learned vectors, so that all token positions stay. The multimodal
+encoder reads the towers' states before their last LayerNorm, as in the released code, after a class token, and has no
+position embeddings of its own.
 """
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAIRS, batch_type
+from flip.model.block_masks import shown_words
 from flip.model.packing import PackedBatch, masked_tokens
 from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
@@ -55,7 +56,7 @@ class FlavaModel(nn.Module):
     def __init__(self, params: Params, vocabulary: int):
         super().__init__()
         flava, model, epsilon = params.flava, params.model, params.form.vision.norm_epsilon
-        self.section = flava
+        self.section, self.vocabulary = flava, vocabulary
         both, codes = flava.multimodal.width, params.codebook.codes
         self.patch_mask = nn.Parameter(0.02 * torch.randn(model.vision.width)) if flava.hides_patches else None
         self.word_mask = nn.Parameter(0.02 * torch.randn(model.text.width)) if flava.hides_words else None
@@ -80,7 +81,7 @@ class FlavaModel(nn.Module):
         if "masked_patches" in batch:
             image = towers.vision.pre_norm_states(batch["images"], batch["masked_patches"], self.patch_mask)
         if "masked_words" in batch:
-            words, packing = towers.text.pre_norm_states(batch["words"], batch["masked_words"], self.word_mask)
+            words, packing = towers.text.pre_norm_states(*self._shown(batch, seed), self.word_mask)
         seen = self._one_side(towers, batch, image, words, packing)
         if self.multimodal is not None and batch_type(batch) == PAIRS:
             assert image is not None
@@ -101,6 +102,11 @@ class FlavaModel(nn.Module):
         patches = torch.zeros(len(images), towers.vision.positions.shape[0], dtype=torch.bool, device=ids.device)
         words, packing = towers.text.pre_norm_states(ids, nothing, self.word_mask)
         return self.multimodal(towers.vision.pre_norm_states(images, patches, self.patch_mask), words, packing)[:, 0]
+
+    def _shown(self, batch: dict[str, Tensor], seed: int) -> tuple[Tensor, Tensor]:
+        """Return the ids that the text tower is shown, and the tokens that the mask vector replaces."""
+        shares = (self.section.random_words, self.section.kept_words)
+        return shown_words(seed, batch["positions"], batch["words"], batch["masked_words"], shares, self.vocabulary)
 
     def _one_side(
         self, towers: Towers, batch: dict, image: Tensor | None, words: Tensor | None, packing: PackedBatch | None

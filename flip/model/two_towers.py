@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, batch_type
 from flip.model.head import Head
+from flip.model.initialization import initialize_model
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.text import TextEncoder
-from flip.model.transformer import Transformer, full_precision, initialize
+from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import VisionEncoder
 
 Batch = dict[str, Tensor]
@@ -58,7 +59,7 @@ class TwoTowers(nn.Module):
         self.decoder = None if decoder is None else decoder.module
         self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
         self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
-        self.apply(initialize)
+        initialize_model(self)
         for module in self.modules():
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations

@@ -62,7 +62,7 @@ class Stage:
         """Return the parameters that count: all but `unread` and objectives without a weight."""
         if self.unread is None:
             return {}
-        left_out = set(NAMES) - params.objectives.keys()
+        left_out = {*(set(NAMES) - params.objectives.keys()), *unread.as_before(params)}
         return params.model_dump(mode="json", exclude=unread.nested({*self.unread, *left_out}))
 
     def plugins(self, built: Iterable[Params]) -> list[str]:

@@ -6,9 +6,11 @@ at what they read.
 """
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from flip.config.objectives import NAMES
+from flip.config.schema import Params
 
 NOT_READ = "the stage's code does not read it"
 UPSTREAM = "what it decides comes with a result that this one is made from"
@@ -33,11 +35,18 @@ FASTER = dict.fromkeys(
 SAVED = dict.fromkeys(
     ("train.checkpoint_minutes", "train.checkpoint_samples", "train.keep_checkpoints", "train.stall_minutes"), RESTART
 )
+# Keys that came after results -> what these were made with: at that value a key does not count, so they stay valid.
+ADDED = {"form.initialization": "xavier"}
 
 
 def but(reason: str, *keys: str) -> dict[str, str]:
     """Map the keys to one reason."""
     return dict.fromkeys(keys, reason)
+
+
+def as_before(params: Params) -> list[str]:
+    """Return the keys of ADDED at the value that they had before they were keys."""
+    return [key for key, value in ADDED.items() if attrgetter(key)(params) == value]
 
 
 def below(section: str, *names: str) -> tuple[str, ...]:
@@ -95,7 +104,8 @@ TRANSLATED_SET = DATA_CODE | but(
 ) | but(UNUSED, *below("evaluate", "primary_set", "validation_set", "sets", "probe", "measures"))  # fmt: skip
 PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook", *DATA) | but(NOT_READ, *MEASURED)
 # What a model is built with before weights replace it.
-BUILT = but(UNUSED, "train.batch", "train.batch_scale") | but(SPEED, "train.checkpoint_activations")
+BUILT = but(UNUSED, *below("train", "batch", "batch_scale"), "form.initialization")
+BUILT |= but(SPEED, "train.checkpoint_activations")
 STEPS = (
     "batch", "batch_scale", "micro_batch", "data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples",
     "warmup_scale", "weight_decay", "betas", "epsilon", "skip_nonfinite",
@@ -118,7 +128,7 @@ CODEBOOK = (
     | FASTER
     | SAVED
     | but(UPSTREAM, *DATA)
-    | but(NOT_READ, *below("model", "embedding", "vision", "text", "tokens"), "form.text")
+    | but(NOT_READ, *below("model", "embedding", "vision", "text", "tokens"), "form.text", "form.initialization")
     | but(NOT_READ, *below("form.vision", *FORM_BESIDE_PIXELS), *below("train", *STEPS, "precision"))
     | but(NOT_READ, "start", "image_tower", "text_tower", "masking", *LOSSES, "captions", "noise", *MEASURED)
 )

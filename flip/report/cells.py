@@ -9,6 +9,7 @@ from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
 from flip.report import costs, formats
 from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
+from flip.report.deviations import Deviation, deviations
 from flip.report.equal_time import equal_times
 from flip.report.intervals import Estimates
 from flip.report.labels import labels
@@ -46,7 +47,7 @@ class Comparison:
             | cell.fields()
             | row.cost
             | {f"paper_{one.column.key}": one.paper for one in row.cells if one.column.paper}
-            | row.evidence
+            | row.behind
             | self.tested(cell)
             for row in self.rows
             for cell in row.metrics
@@ -57,7 +58,7 @@ class Comparison:
         return [
             {"variant": row.variant, "label": row.label}
             | {name: number for cell in row.cells for name, number in cell.in_files().items()}
-            | row.evidence
+            | row.behind
             for row in self.rows
         ]
 
@@ -215,7 +216,13 @@ class Builder:
 
     def row(self, variant: str, label: str, name: str) -> TableRow:
         cells = [self.cell(variant, column, name) for column in self.columns(name)]
-        return TableRow(variant, label, cells, self.evidence(variant))
+        own = [one for one in self.deviations(name) if variant in one.rows]
+        return TableRow(variant, label, cells, self.evidence(variant), own)
+
+    def deviations(self, name: str) -> list[Deviation]:
+        """Return how the rows of a table differ from their papers."""
+        project = self.results.project
+        return deviations(project, project.tables[name].variants, {one.task for one in project.metrics(name)})
 
     def columns(self, name: str) -> list[Column]:
         """Return the columns of a table: its metrics, and all costs."""
@@ -257,6 +264,7 @@ class Builder:
                 *self.unmeasured(name),
                 *swept(self.results.project, table.variants),
                 *equal_times(self.results, table.variants),
+                *(one.note for one in self.deviations(name)),
             ],
         )
 

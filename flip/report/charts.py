@@ -20,6 +20,7 @@ MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
 HEIGHT = 340  # pixels; the width is that of the page
 LANE = 26  # pixels
+PANEL = {"width": 110, "height": 80}  # pixels, of each drawing of a figure of many
 STILL = {"width": 900, "columns": 5}  # pixels, and of the legend
 UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
@@ -38,6 +39,8 @@ CONFIG: dict[str, Any] = {
     },
     "legend": {"orient": "bottom", "labelFontSize": 12, "labelColor": "#222", "symbolLimit": 0, "labelLimit": 170},
 }
+BEST, OTHERS = "#a8380b", "#0b62a8"  # colours of what was chosen, and of what else was tried
+HEADER = {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#222", "labelLimit": PANEL["width"] + 40}
 # What is clicked on in the legend stays, all else fades.
 CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
 
@@ -157,6 +160,32 @@ def training(results: Results) -> dict:
             points | {"encoding": {"y": y, "opacity": {"value": 0}, "tooltip": said}},
         ],
     )
+
+
+def sweeps(records: list[dict]) -> dict:
+    """Plot scores against the values that were tried (flip.report.swept), a small drawing per row, all on one axis of
+    scores; {} without records."""
+    if not records:
+        return {}
+    parameters, metrics = (" or ".join(dict.fromkeys(one[key] for one in records)) for key in ("parameters", "metric"))
+    x: dict[str, Any] = {"field": "values", "type": "ordinal", "sort": None, "title": None}
+    y = _axis("score", f"{metrics}, %") | {"axis": {"tickCount": 4, "titleFontWeight": "normal"}}
+    chosen = {"test": "datum.chosen"}
+    said = _tooltip(variant="run", values=parameters, score="score, %", chosen="chosen")
+    points = {"mark": {"type": "point", "filled": True, "opacity": 1}, "encoding": {"tooltip": said}}
+    for channel, best, other in (("shape", "diamond", "circle"), ("size", 150, 35), ("color", BEST, OTHERS)):
+        points["encoding"][channel] = {"condition": chosen | {"value": best}, "value": other}
+    line = {"mark": {"type": "line", "strokeWidth": 1.6, "color": OTHERS}}
+    return {
+        "description": f"{metrics} accuracy against {parameters}, a drawing per row; diamonds are what was chosen. The "
+        "table's notes have the numbers.",
+        "config": CONFIG,
+        "data": {"values": records},
+        "facet": {"field": "variant", "type": "nominal", "sort": None, "title": None, "header": HEADER},
+        "columns": STILL["columns"],
+        "spec": PANEL | {"encoding": {"x": x, "y": y}, "layer": [line, points]},
+        "resolve": {"scale": {"x": "independent"}},
+    }
 
 
 def cost_records(results: Results, tables: list[Comparison], metric: Metric) -> list[dict]:

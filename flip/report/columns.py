@@ -14,6 +14,7 @@ from flip.report.labels import column
 
 if TYPE_CHECKING:
     from flip.report.costs import VariantCost
+    from flip.report.deviations import Deviation
 
 # What CSV and Parquet have of a metric besides its value.
 BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper", "verdict")
@@ -159,12 +160,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """Hold one variant of a table, with a cell per column."""
+    """Hold one variant of a table, with a cell per column, and what it has otherwise than its paper."""
 
     variant: str
     label: str
     cells: list[Cell]
     evidence: dict
+    deviations: "list[Deviation]"
 
     def __getitem__(self, key: str) -> Cell:
         """Return the cell of the column with a key."""
@@ -173,6 +175,16 @@ class TableRow:
     @property
     def metrics(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.metric]
+
+    @property
+    def marks(self) -> str:
+        """Return the marks of the notes about this row, and not about all."""
+        return " ".join(one.mark for one in self.deviations if one.mark)
+
+    @property
+    def behind(self) -> dict[str, Any]:
+        """Return what files say of where its numbers come from."""
+        return self.evidence | {"deviations": "; ".join(one.text for one in self.deviations)}
 
     @cached_property
     def cost(self) -> dict[str, float]:

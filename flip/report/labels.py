@@ -66,6 +66,10 @@ FACTS = {
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
         ["form.text.pooling", "form.text.causal"],
     ),
+    "initial weights as": (
+        lambda p: "" if p.form.initialization == "xavier" else f"{p.form.initialization}'s",
+        ["form.initialization"],
+    ),
     "towers": (_size, [f"model.{side}.{key}" for side in ("vision", "text") for key in ("layers", "width", "heads")]),
     "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
     "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),

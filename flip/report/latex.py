@@ -47,7 +47,8 @@ def cell(one: Cell) -> str:
 
 
 def row(one: TableRow) -> str:
-    name = stacked([escaped(one.variant), *([small(escaped(one.label))] if one.label else [])], "l")
+    marks = f"\\textsuperscript{{{one.marks}}}" if one.marks else ""
+    name = stacked([escaped(one.variant) + marks, *([small(escaped(one.label))] if one.label else [])], "l")
     return " & ".join([name, *(cell(each) for each in one.cells if each.column.in_latex)]) + " \\\\"
 
 

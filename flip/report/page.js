@@ -97,6 +97,7 @@ async function draw(id, spec) {
   const place = document.getElementById(id);
   place.hidden = false;
   spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
+  if (spec.facet) spec.columns = Math.max(1, Math.floor((place.clientWidth - 40) / (spec.spec.width + 50)));
   await vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false });
   const still = place.nextElementSibling;
   if (still?.classList.contains("fallback")) still.hidden = true;

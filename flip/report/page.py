@@ -19,6 +19,7 @@ from flip.report.html import inline, templates
 from flip.report.labels import column
 from flip.report.paper import read_paper
 from flip.report.results import Results
+from flip.report.swept import tried
 from flip.report.verdicts import CONTRADICTED, DEFINITIONS, ONE_RUN, OTHER_SIZE, REPRODUCED, UNDECIDED, VERDICTS
 
 # Styles of verdicts.
@@ -183,7 +184,11 @@ def figures(part: Part) -> dict[str, dict]:
         "curves": charts.training(part.results),
         "time": part.time_figure,
     }
-    return {f"{part.name}-{name}-chart": spec for name, spec in found.items() if spec}
+    found = {f"{part.name}-{name}-chart": spec for name, spec in found.items()}
+    for table in part.tables:
+        rows = [row.variant for row in table.rows]
+        found[f"table-{table.name}-sweeps-chart"] = charts.sweeps(tried(part.results.project, rows))
+    return {name: spec for name, spec in found.items() if spec}
 
 
 def section(part: Part, shown: set[tuple[str, str]]) -> dict:

@@ -12,6 +12,24 @@ def curve(choice: dict) -> str:
     return ", ".join(f"**{text}**" if best else text for text, best in zip(texts, chosen, strict=True))
 
 
+def tried(project: Project, variants: list[str]) -> list[dict]:
+    """Return a record of every value that was tried for these rows, in the order of its sweep; scores in percent."""
+    return [
+        {
+            "variant": name,
+            "parameters": ", ".join(choice["values"]),
+            "values": _text(one["values"]),
+            "metric": choice["metric"],
+            "score": one["score"],
+            "chosen": one["values"] == choice["values"],
+        }
+        for name in variants
+        if is_chosen(project, name)
+        for choice in [project.choices[name]]
+        for one in choice["candidates"]
+    ]
+
+
 def _text(values: dict) -> str:
     return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values.values())
 

@@ -24,6 +24,7 @@ from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.columns import Cell, TableRow
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
+from flip.report.swept import tried
 
 POINTS = 120  # per training curve; a run logs more rows
 PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
@@ -44,7 +45,8 @@ def markdown_cell(row: TableRow, cell: Cell) -> str:
 
 
 def markdown_row(row: TableRow) -> list[str]:
-    name = f"**{row.variant}**" + (f"<br>{row.label}" if row.label else "")
+    name = f"**{row.variant}**" + (f" <sup>{row.marks}</sup>" if row.marks else "")
+    name += f"<br>{row.label}" if row.label else ""
     return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
 
 
@@ -86,6 +88,11 @@ def figure_records(
         "figure-tradeoff": charts.tradeoff_records(curves),
         "figure-costs": charts.cost_records(found, tables, leading_metric(found.project)),
         "figure-training": charts.training_records(found),
+        "figure-sweeps": [
+            {"table": table.name} | one
+            for table in tables
+            for one in tried(found.project, [row.variant for row in table.rows])
+        ],
         "ledger": ledger,
     }
 

@@ -91,10 +91,13 @@ def collated(targets: list) -> torch.Tensor | list:
 
 
 def prompts(folder: str | Path) -> tuple[list[str] | None, list[str] | None]:
-    """Return the class names and prompt templates of a set; None of one without classes."""
-    if not kinds.of_folder(folder).has_classes:
+    """Return the class names of a set and its prompt templates, for which public.yaml may have the paper's; None of one
+    without classes."""
+    if not kinds.of_folder(folder := Path(folder)).has_classes:
         return None, None
-    return layout.class_names(Path(folder)), layout.prompts(Path(folder))
+    known = public.of_folder(folder)
+    theirs = known.prompts if known else None
+    return layout.class_names(folder), [*theirs] if theirs else layout.prompts(folder)
 
 
 def read_set(folder: str | Path, side: int, batch: int, split: str = "test") -> ImageSplit:

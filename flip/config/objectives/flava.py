@@ -31,6 +31,8 @@ class Flava(ObjectiveSection):
     mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
     mask_text: Share = Field(description="share of words to hide, each by itself")
+    random_words: Share = Field(description="share of hidden words shown as a random word, not as the mask (BERT: 0.1)")
+    kept_words: Share = Field(description="share of hidden words shown as they are, and yet predicted (BERT: 0.1)")
     mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
     multimodal: Tower = Field(description="the encoder over both sides' states")
     mix: Mix
@@ -94,6 +96,11 @@ class Flava(ObjectiveSection):
             )
         if self.hides_words and not self.mask_text:
             raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")
+        if self.random_words + self.kept_words > 1:
+            raise ValueError(
+                f"flava.random_words = {self.random_words:g} and flava.kept_words = {self.kept_words:g} are shares of "
+                "the hidden words; allowed: 1 together"
+            )
         if self.hides_words and params.captions.fill:
             raise ValueError(
                 "captions.fill puts end tokens where no words are; flava's losses would hide them: use false"

@@ -123,6 +123,9 @@ class Form(Section):
 
     vision: VisionForm
     text: TextForm
+    initialization: Literal["xavier", "clip", "siglip", "flava"] = Field(
+        description="initial weights: Xavier-uniform (MAE, FLIP, M3AE), or those of CLIP's, SigLIP's or FLAVA's code"
+    )
 
 
 class TrainedTower(Section):

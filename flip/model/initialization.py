@@ -1,0 +1,131 @@
+"""Draw the initial weights of a model by the scheme that `form.initialization` names.
+
+`xavier` is that of MAE, FLIP and M3AE. The others are those of released code, as the papers do not tell them: OpenAI's
+CLIP; big_vision's SigLIP; FLAVA in transformers and torchmultimodal, which agree on the encoders. All begin with
+`initialize`, so that it holds for what a scheme says nothing of.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from flip.model.embedding import Bottleneck
+from flip.model.transformer import Block, initialize
+from flip.model.vision import AttentionPooling
+
+if TYPE_CHECKING:
+    from flip.model.two_towers import TwoTowers
+
+FLAVA_STD = 0.02
+SIGLIP_BIAS_STD = 1e-6
+# Standard deviation of a unit normal that is cut at two of them: variance scaling, as JAX has it, divides by it.
+CUT = 0.87962566103423978
+
+
+def _clip(model: "TwoTowers") -> None:
+    """Draw as OpenAI's CLIP: the text tower's matrices by its width and depth; the image tower's blocks as PyTorch
+    does."""
+    if model.vision is not None:
+        model.vision.embed.reset_parameters()
+        for block in _blocks(model.vision):
+            _as_pytorch(block)
+    if model.text is not None:
+        for block in (blocks := list(_blocks(model.text))):
+            _as_pytorch(block)
+            width = block.attention.out.in_features
+            into_residual = (2 * width * len(blocks)) ** -0.5
+            nn.init.normal_(block.attention.qkv.weight, std=width**-0.5)
+            nn.init.normal_(block.attention.out.weight, std=into_residual)
+            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp[2].weight, std=into_residual)
+        nn.init.normal_(model.text.positions.weight, std=0.01)
+    for projection in _projections(model):
+        nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
+
+
+def _as_pytorch(block: Block) -> None:
+    """Draw what nn.MultiheadAttention and nn.Linear do: uniform with a variance of 1 / (3 x inputs), q, k and v as one
+    Xavier-uniform matrix; attention has no biases at the start."""
+    for linear in (block.attention.out, block.mlp[0], block.mlp[2]):
+        linear.reset_parameters()
+    nn.init.zeros_(block.attention.out.bias)
+
+
+def _siglip(model: "TwoTowers") -> None:
+    """Draw as big_vision: q, k and v each by itself, embeddings and positions with a variance of 1 / width, what comes
+    first and last LeCun-normal."""
+    for block in (block for tower in (model.vision, model.text) if tower is not None for block in _blocks(tower)):
+        _xavier_each(block.attention.qkv, 3)
+        _small_biases(block.mlp)
+    if model.vision is not None:
+        _lecun_normal(model.vision.embed)
+        if (pooling := model.vision.attention_pooling) is not None:
+            _pooling(pooling)
+    if model.text is not None:
+        std = model.text.positions.embedding_dim**-0.5
+        nn.init.normal_(model.text.positions.weight, std=std)
+        if isinstance(model.text.embed, Bottleneck):
+            model.text.embed.initialize(std)
+        else:
+            nn.init.normal_(model.text.embed.weight, std=std)
+    for projection in _projections(model):
+        _lecun_normal(projection)
+
+
+def _pooling(pooling: AttentionPooling) -> None:
+    """Draw SigLIP's attention pooling; its query is Xavier-uniform as a matrix [1, width]."""
+    _xavier_each(pooling.keys_values, 2)
+    _small_biases(pooling.mlp)
+    nn.init.xavier_uniform_(pooling.probe.data[None])
+
+
+def _flava(model: "TwoTowers") -> None:
+    """Draw as FLAVA: N(0, 0.02) matrices and embeddings; class tokens, mask vectors and image positions begin at 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=FLAVA_STD)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("class_token", "patch_mask", "word_mask", "vision.positions")):
+            nn.init.zeros_(parameter)
+
+
+def _blocks(tower: nn.Module) -> Iterator[Block]:
+    yield from tower.transformer.blocks  # type: ignore[union-attr, misc]
+
+
+def _projections(model: "TwoTowers") -> list[nn.Linear]:
+    """List the projections into the common space, where there are any."""
+    found = [getattr(model, f"{side}_projection", None) for side in ("image", "text")]
+    return [one for one in found if isinstance(one, nn.Linear)]
+
+
+def _xavier_each(linear: nn.Linear, parts: int) -> None:
+    """Draw a matrix of several equal ones, each Xavier-uniform by itself."""
+    for part in linear.weight.data.chunk(parts):
+        nn.init.xavier_uniform_(part)
+
+
+def _small_biases(mlp: nn.Sequential) -> None:
+    for linear in (mlp[0], mlp[2]):
+        nn.init.normal_(linear.bias, std=SIGLIP_BIAS_STD)
+
+
+def _lecun_normal(linear: nn.Linear) -> None:
+    """Draw a cut normal with a variance of 1 / inputs."""
+    std = linear.in_features**-0.5 / CUT
+    nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
+
+
+SCHEMES: dict[str, Callable[["TwoTowers"], None]] = {
+    "xavier": lambda model: None,
+    "clip": _clip,
+    "siglip": _siglip,
+    "flava": _flava,
+}
+
+
+def initialize_model(model: "TwoTowers") -> None:
+    """Draw all weights of a model by the scheme of its parameters, from PyTorch's global random state."""
+    model.apply(initialize)
+    SCHEMES[model.params.form.initialization](model)
