@@ -172,7 +172,6 @@ def test_half_the_compute_for_equal_errors_saves_half():
     laws = fit([curve(said), curve(said, "other", flops=FLOPS / 2, time=0.5)], POWER, SEEDS)
     (row,) = scaling.savings(laws, 0.95)
     assert row["by_law"] == pytest.approx(2)
-    assert row["by_law_low"] <= 2 <= row["by_law_high"]
     assert row["flops"] == pytest.approx(2)
     assert row["time"] == pytest.approx(4)
 
