@@ -191,6 +191,8 @@ variants:
   flip-50-mae: {like: flip-50, reconstruction: {weight: 1.0}}
   clip-short: {train: {epochs_scale: 0.25, warmup_scale: 0.25}}
   clip-half: {train: {epochs_scale: 0.5}}
+  clip-eighth: {train: {epochs_scale: 0.125, warmup_scale: 0.125}}
+  clip-sixteenth: {train: {epochs_scale: 0.0625, warmup_scale: 0.0625}}
   clip-larger: {like: clip-short, model: larger}
   clip-form:
     like: clip-short
@@ -242,11 +244,11 @@ reports:
     question: What brings more?
     about: Three ways.
     tables:
-      b: {like: a, title: Schedules, variants: [clip-short, clip-half, clip, clip-larger]}
+      b: {like: a, title: Schedules, variants: [clip-sixteenth, clip-eighth, clip-short, clip-half, clip, clip-larger]}
     scaling:
       metric: fine
       laws:
-        mask 0%: {fitted: [clip-short, clip-half, clip], held_out: [clip-larger]}
+        mask 0%: {fitted: [clip-sixteenth, clip-eighth, clip-short, clip-half, clip], held_out: [clip-larger]}
 """  # fmt: skip
 
 

@@ -1,13 +1,11 @@
-"""Fit a scaling law, a power law of the error in compute, to some runs, and compare its predictions with other runs.
+"""Set measured errors of runs beside what the laws of a report predict (flip.report.laws), and say how they agree.
 
-error = a x (compute / reference)^-b, a straight line in logarithms, as Cherti et al. (2022, arXiv 2212.07143) fit to
-CLIP's zero-shot errors. Compute is the FLOPs of the whole training as counted, that of the runs which it builds on
-included; the error is 100% minus the metric. Intervals are over test images (and seeds, if there are several): every
-resample is fitted.
+Compute is the FLOPs of the whole training as counted, that of the runs which it builds on included; the error is 100%
+minus the metric.
 """
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
 from operator import sub
 from pathlib import Path
 from typing import Any
@@ -19,107 +17,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from flip.config.sections.report import Scaling
 from flip.files import write_atomic, write_json
 from flip.metrics.names import Metric
 from flip.report import formats, records
 from flip.report.costs import cost
 from flip.report.html import inline, templates
-from flip.report.intervals import Estimate, Estimates, both
+from flip.report.intervals import PERCENT, Estimate, Estimates, both
+from flip.report.laws import Curve, FittedLaw, LawPoint, choose, fit
 from flip.report.results import Results
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES, time_to
+from flip.report.verdicts import ONE_RUN, UNDECIDED
 
-LIMIT = 7.0  # of logarithms of ratios: a thousand times more or less is as good as never
-
-
-@dataclass(frozen=True)
-class LawPoint:
-    """Hold one training run: its compute in FLOPs, its time over that of the first law's first run, its error in
-    percent."""
-
-    variant: str
-    flops: float
-    time: float
-    error: Estimate
-    alike: bool  # as large a model as the first fitted one
-    one_run: bool = False  # of a single seed
-
-
-@dataclass(frozen=True)
-class FittedLaw:
-    """Hold the law error = a x (FLOPs / reference)^-b of the fitted points; `held` are those that it is compared
-    with."""
-
-    label: str
-    reference: float
-    a: Estimate
-    b: Estimate
-    fitted: list[LawPoint]
-    held: list[LawPoint]
-
-    def error(self, flops: float) -> Estimate:
-        return both(lambda a, b: a * (flops / self.reference) ** -b, self.a, self.b)
-
-    def saving(self, flops: float, error: Estimate) -> Estimate:
-        """Return `flops` over the compute at which the law reaches an error; 0 if the error does not fall."""
-
-        def times(a: float | np.ndarray, b: float | np.ndarray, e: float | np.ndarray) -> np.ndarray:
-            falls = b > 0
-            steps = np.log(a / e) / np.where(falls, b, 1)
-            return np.where(falls, np.exp(np.clip(np.log(flops / self.reference) - steps, -LIMIT, LIMIT)), 0)
-
-        return both(times, self.a, self.b, error)
-
-    @property
-    def curve(self) -> list[LawPoint]:
-        """Return the runs of one model, least compute first."""
-        return sorted((one for one in (*self.fitted, *self.held) if one.alike), key=lambda one: one.flops)
-
-
-def fit(flops: np.ndarray, errors: np.ndarray, reference: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a and b [...] by least squares in logarithms, for FLOPs [points] and errors [points, ...]."""
-    x, y = np.log(flops / reference), np.log(errors)
-    centred = x - x.mean()
-    b = -np.tensordot(centred, y, axes=1) / (centred**2).sum()
-    return np.exp(y.mean(axis=0) + b * x.mean()), b
+INSIDE, OUTSIDE = "inside", "outside"  # of the interval that a law predicts for a held-out run
+DIFFER = "differ"  # two exponents
 
 
 def points(results: Results, estimates: Estimates, names: list[str], metric: Metric, first: str) -> list[LawPoint]:
-    """Clip errors to half an image, so that they have a logarithm."""
-    least = 50 / results.sets[metric.set]["samples"]
+    """Return runs, their times over that of the run `first`."""
     base = float(np.median(cost(first, results).total_time))
     model, found = results.runs[names[0]].params.model, []
     for name in names:
-        error = both(lambda value: np.maximum(100 - value, least), estimates[name, metric])
-        one_run = estimates.single((name, metric))
-        total, alike = cost(name, results), results.runs[name].params.model == model
-        found.append(
-            LawPoint(name, total.total_flops, float(np.median(total.total_time)) / base, error, alike, one_run)
-        )
+        error = both(lambda value: PERCENT - value, estimates[name, metric])
+        seeds, alike = estimates.runs[name, metric].seeds, results.runs[name].params.model == model
+        total = cost(name, results)
+        found.append(LawPoint(name, total.total_flops, float(np.median(total.total_time)) / base, error, seeds, alike))
     return found
 
 
-def laws(results: Results, estimates: Estimates) -> list[FittedLaw]:
-    """Return the laws of the report, in the order of params.yaml; none if it asks for none."""
-    scaling = next(iter(results.project.reports.values())).scaling
-    if scaling is None:
-        return []
-    found, reference = [], None
+def curves(scaling: Scaling, results: Results, estimates: Estimates) -> list[Curve]:
+    """Return those of the report, in the order of its file."""
+    metric, first = results.project.metric(scaling.metric), next(iter(scaling.laws.values())).fitted
+    reference = max(cost(name, results).total_flops for name in first)
+    found = []
     for label, one in scaling.laws.items():
-        first = next(iter(scaling.laws.values())).fitted[0]
-        metric = results.project.metric(scaling.metric)
-        every = points(results, estimates, [*one.fitted, *one.held_out], metric, first)
-        fitted, held = every[: len(one.fitted)], every[len(one.fitted) :]
-        flops = np.array([point.flops for point in fitted])
-        reference = reference or float(flops.max())
-        a, b = fit(flops, np.array([point.error.value for point in fitted]), reference)
-        many = fit(flops, np.array([point.error.resampled for point in fitted]), reference)
-        found.append(
-            FittedLaw(label, reference, Estimate(float(a), many[0]), Estimate(float(b), many[1]), fitted, held)
-        )
+        every = points(results, estimates, [*one.fitted, *one.held_out], metric, first[0])
+        found.append(Curve(label, reference, every[: len(one.fitted)], every[len(one.fitted) :]))
     return found
 
 
-def spread(name: str, estimate: Estimate, confidence: float) -> dict[str, float]:
+def spread(name: str, estimate: Estimate, confidence: float) -> dict[str, Any]:
+    """Return an estimate as fields, with the ends of its interval."""
     low, high = estimate.interval(confidence)
     return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
@@ -138,57 +76,82 @@ def interpolated(base: list[LawPoint], curve: list[LawPoint], what: str) -> Esti
     return Estimate(ratio(base[-1].error.value, [one.error.value for one in curve]), resampled)
 
 
-def savings(found: list[FittedLaw], confidence: float) -> list[dict]:
+def savings(found: Sequence[FittedLaw], confidence: float) -> list[dict]:
     """Return for each law but the first how many times less compute, or time, it takes to the accuracy of the first
     one's last run: by its fit, and by interpolation, where `first` says that its shortest run is there already."""
     rows, (base, *others) = [], found
-    last = base.curve[-1]
+    last = base.curve.one_model[-1]
     for law in others:
-        row = {"label": law.label, "baseline": last.variant, "first": law.curve[0].error.value <= last.error.value}
+        runs = law.curve.one_model
+        row = {"label": law.label, "baseline": last.variant, "first": runs[0].error.value <= last.error.value}
         row |= spread("by_law", law.saving(last.flops, last.error), confidence)
         for what in ("flops", "time"):
-            row |= spread(what, interpolated(base.curve, law.curve, what), confidence)
+            row |= spread(what, interpolated(base.curve.one_model, runs, what), confidence)
         rows.append(row)
     return rows
 
 
+def exponents(found: Sequence[FittedLaw], confidence: float) -> list[dict]:
+    """Return for each law but the first how its exponent differs from the first one's, with a verdict."""
+    rows, (base, *others) = [], found
+    for law in others:
+        row = {"label": law.label, "baseline": base.label}
+        row |= spread("difference", both(sub, law.exponent, base.exponent), confidence)
+        zero = row["difference_low"] <= 0 <= row["difference_high"]
+        one_run = base.curve.one_run or law.curve.one_run
+        rows.append(row | {"verdict": ONE_RUN if one_run else UNDECIDED if zero else DIFFER})
+    return rows
+
+
 def rows_of(law: FittedLaw, confidence: float) -> list[dict]:
-    """Return a law's points: measured and predicted error, and their difference: within noise, if its interval
-    holds 0; None if runs of one seed do not tell."""
-    rows = []
-    for point in (*law.fitted, *law.held):
-        predicted = law.error(point.flops)
-        row: dict[str, Any] = {"law": law.label, "variant": point.variant}
-        row |= {"fitted": point in law.fitted, "same_model": point.alike}
+    """Return a law's runs: measured error, the prediction for such a run with its interval, and how far the one is off
+    the other; of held-out runs, whether it lies inside."""
+    rows, (least, *_, most) = [], sorted(point.flops for point in law.curve.fitted)
+    for point in (*law.curve.fitted, *law.curve.held):
+        fitted, predicted = point in law.curve.fitted, law.predict(point.flops, point.seeds)
+        low, high = predicted.interval(confidence)
+        verdict = INSIDE if low <= point.error.value <= high else OUTSIDE
+        row: dict[str, Any] = {"law": law.label, "variant": point.variant, "fitted": fitted}
+        row |= {"same_model": point.alike, "extrapolated": not least <= point.flops <= most, "seeds": point.seeds}
         row |= {"flops": point.flops, "time": point.time} | spread("error", point.error, confidence)
-        row |= spread("predicted", predicted, confidence) | spread("off", both(sub, point.error, predicted), confidence)
-        within = row["off_low"] <= 0 <= row["off_high"]
-        rows.append(row | {"within_noise": None if any(one.one_run for one in (*law.fitted, point)) else within})
+        row |= spread("predicted", predicted, confidence) | {"off": point.error.value - predicted.value}
+        one_run = point.one_run or law.curve.one_run
+        rows.append(row | {"verdict": None if fitted else ONE_RUN if one_run else verdict})
     return rows
 
 
 def line_of(law: FittedLaw, confidence: float) -> list[dict]:
-    """Return the law's predictions between its first and its last run."""
-    flops = [point.flops for point in (*law.fitted, *law.held)]
-    between = np.geomspace(min(flops), max(flops), 40).tolist()
-    return [{"flops": one} | spread("predicted", law.error(one), confidence) for one in between]
+    """Return what the law predicts for runs of as many seeds as its first one, from its least compute to its most."""
+    flops = [point.flops for point in (*law.curve.fitted, *law.curve.held)]
+    between, seeds = np.geomspace(min(flops), max(flops), 40).tolist(), law.curve.fitted[0].seeds
+    return [{"flops": one} | spread("predicted", law.predict(one, seeds), confidence) for one in between]
 
 
-def summary(found: list[FittedLaw], metric: str, confidence: float) -> dict:
-    """Return the content of scaling.json and of the figure."""
-    fits = [
-        {"label": law.label, "reference_flops": law.reference}
-        | spread("a", law.a, confidence)
-        | spread("b", law.b, confidence)
+def fact(law: FittedLaw, confidence: float) -> dict:
+    """Return a law as fields of scaling.json: parameters, noise, and the line to draw."""
+    floor = law.irreducible
+    return (
+        {"label": law.label, "reference_flops": law.curve.reference, "runs": len(law.curve.fitted)}
+        | {"one_run": law.curve.one_run, "log_a": float(law.parameters[0])}
+        | spread("b", law.exponent, confidence)
+        | (spread("irreducible", floor, confidence) if floor else {"irreducible": None})
         | {"line": line_of(law, confidence)}
-        for law in found
-    ]
-    every = [row for law in found for row in rows_of(law, confidence)]
+    )
+
+
+def summary(found: Sequence[FittedLaw], metric: str, confidence: float, left_out: dict[str, float]) -> dict:
+    """Return the content of scaling.json and of the figure; `left_out` is the error of each form, in points."""
+    noise = found[0].noise
     return {
         "metric": metric,
         "confidence": confidence,
-        "laws": fits,
-        "points": every,
+        "form": found[0].form.name,
+        "left_out": left_out,
+        "seeds_sd": noise.seeds**0.5 if noise.seeds else None,
+        "birge": noise.ratio**0.5 if noise.seeds else None,
+        "laws": [fact(law, confidence) for law in found],
+        "points": [row for law in found for row in rows_of(law, confidence)],
+        "exponents": exponents(found, confidence),
         "savings": savings(found, confidence),
     }
 
@@ -196,9 +159,12 @@ def summary(found: list[FittedLaw], metric: str, confidence: float) -> dict:
 def summarized(results: Results, estimates: Estimates) -> dict | None:
     """Return the summary of a report's laws, once for page, files and figures; None if it has none."""
     scaling = next(iter(results.project.reports.values())).scaling
-    if scaling is None or not (found := laws(results, estimates)):
+    if scaling is None:
         return None
-    return summary(found, scaling.metric, results.bootstrap.confidence)
+    found = curves(scaling, results, estimates)
+    form, left_out = choose(found)
+    laws = fit(found, form, estimates.spread(results.project.metric(scaling.metric)))
+    return summary(laws, scaling.metric, results.bootstrap.confidence, left_out)
 
 
 def draw_law(axes: Axes, law: dict, points: list[dict], color: str, marker: str) -> None:
@@ -237,23 +203,55 @@ def draw(facts: dict, kind: str) -> bytes:
     return file.getvalue()
 
 
+def headline(facts: dict) -> dict:
+    """Return what the headline counts: held-out runs with a verdict, those inside, those of one run, and the runs
+    outside by law."""
+    held = [row for row in facts["points"] if not row["fitted"]]
+    outside: dict[str, list[dict]] = {}
+    for row in held:
+        if row["verdict"] == OUTSIDE:
+            outside.setdefault(row["law"], []).append(row)
+    count = {one: sum(row["verdict"] == one for row in held) for one in (INSIDE, ONE_RUN)}
+    return {
+        "judged": len(held) - count[ONE_RUN],
+        "inside": count[INSIDE],
+        "one_run": count[ONE_RUN],
+        "outside": outside,
+    }
+
+
 def sentences(facts: dict) -> list[Markup]:
-    """Say in sentences what the laws predict, and what masking saves."""
+    """Say in sentences whether the laws predict what they have not seen, which form they have, and what masking
+    saves."""
     said: Any = templates("flip.report").get_template("laws.html").module
-    return [said.law(one) for one in facts["laws"]] + [said.saving(one) for one in facts["savings"]]
+    return [
+        said.headline(headline(facts), facts["confidence"]),
+        said.form(facts),
+        *(said.law(one) for one in facts["laws"]),
+        *(said.exponent(one) for one in facts["exponents"]),
+        *(said.saving(one) for one in facts["savings"]),
+    ]
+
+
+def kind(row: dict) -> str:
+    """Say what a run is to its law: 'mask 0%, held out beyond the fitted, larger model'."""
+    place = "held out beyond the fitted" if row["extrapolated"] else "held out among the fitted"
+    return f"{row['law']}, {'fitted' if row['fitted'] else place}{'' if row['same_model'] else ', larger model'}"
 
 
 def markdown(facts: dict) -> str:
-    """Return the page's section in Markdown: every run, its law's prediction, and the sentences."""
-    head = ["run", "law", "FLOPs", "error, %", "law says, %", "off"]
-    lines = [f"### Scaling laws: {facts['metric']}", "", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    """Return the page's section in Markdown: the headline, every run with its law's prediction, the other sentences."""
+    first, *others = (one.striptags() for one in sentences(facts))
+    head = ["run", "law", "FLOPs", "error, %", "law predicts, %", "off", "held-out run"]
+    lines = [f"### Scaling laws: {facts['metric']}", "", f"**{first}**", ""]
+    lines += [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for row in facts["points"]:
-        part = f"{row['law']}, {'fitted' if row['fitted'] else 'held out'}"
-        cells = [f"**{row['variant']}**", part if row["same_model"] else f"{part}, larger model", f"{row['flops']:.2e}"]
-        for name, form in (("error", ".1f"), ("predicted", ".1f"), ("off", "+.1f")):
-            cells.append(formats.interval(row[name], row[f"{name}_low"], row[f"{name}_high"], form))
+        cells = [f"**{row['variant']}**", kind(row), f"{row['flops']:.2e}"]
+        for name in ("error", "predicted"):
+            cells.append(formats.interval(row[name], row[f"{name}_low"], row[f"{name}_high"]))
+        cells += [f"{row['off']:+.1f}", row["verdict"] or ""]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"- {one.striptags()}" for one in sentences(facts)), ""])
+    return "\n".join([*lines, "", *(f"- {one}" for one in others), ""])
 
 
 def section(facts: dict | None) -> Markup:
@@ -261,7 +259,9 @@ def section(facts: dict | None) -> Markup:
     if facts is None:
         return Markup()
     template = templates("flip.report").get_template("scaling.html")
-    return Markup(template.render(figure=inline(draw(facts, "svg")), sentences=sentences(facts), **facts))
+    tags = {INSIDE: "yes", OUTSIDE: "no", ONE_RUN: "soft"}
+    said = {"sentences": sentences(facts), "tags": tags, "kind": kind}
+    return Markup(template.render(figure=inline(draw(facts, "svg")), **said, **facts))
 
 
 def write(facts: dict, out: Path) -> None:

@@ -2,16 +2,30 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flip.config.sections.types import Distinct, Name, Prose, Section, Text
 
+FITTED_RUNS = 5  # the fewest that a law is fitted to, so that its residuals say how well its form fits
+
 
 class LawSection(Section):
-    """Name the runs that a scaling law is fitted to, and those that it is compared with."""
+    """Name the runs that a scaling law is fitted to, and those that it is compared with. A run is a variant; its seeds
+    repeat it."""
 
-    fitted: Distinct[Name] = Field(description="variants, least compute first", min_length=3)
+    fitted: Distinct[Name] = Field(description=f"variants, least compute first; at least {FITTED_RUNS}")
     held_out: Distinct[Name] = Field(description="variants that the fit does not see", min_length=1)
+
+    @field_validator("fitted")
+    @classmethod
+    def enough(cls, names: list[str]) -> list[str]:
+        if (count := len(names)) < FITTED_RUNS:
+            said = ", ".join(names) or "none"
+            raise ValueError(
+                f"the curve has {count} {'run' if count == 1 else 'runs'} ({said}), and a law needs at least "
+                f"{FITTED_RUNS} (seeds repeat a run, they add none); name {FITTED_RUNS - count} more"
+            )
+        return names
 
     @model_validator(mode="after")
     def holds_out(self) -> Self:
