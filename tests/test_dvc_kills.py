@@ -28,7 +28,7 @@ from tests.miniature import (
     snakemake,
     write_params,
 )
-from tests.versioned import commit, is_up_to_date, reconcile, stages
+from tests.versioned import commit, is_up_to_date, reconcile
 
 
 def until(condition, process):
