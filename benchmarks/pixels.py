@@ -43,6 +43,7 @@ from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_loader, build_model, count_steps
 
 SETS = ["fine", "coarse"]
+FEW, FEW_TESTED = 64, 400  # images of a dry run's data and of each of its test sets
 
 
 def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.ndarray]) -> bool:
@@ -127,8 +128,13 @@ def rows(params: Params, folder: Path, images: int, sets: list[str], seeds: list
 
 
 def of_few(params: Params) -> Params:
-    """Return parameters whose warm-up ends within the few images of a dry run."""
-    return params.model_copy(update={"train": params.train.model_copy(update={"warmup_samples": 64})})
+    """Return parameters of a dry run: its warm-up ends within the few images, and test sets are small."""
+    world, train = params.world, params.train.model_copy(update={"warmup_samples": 64})
+    tests, probe = (
+        one.model_copy(update=dict.fromkeys(one.model_fields_set, FEW_TESTED)) for one in (world.tests, world.probe)
+    )
+    world = world.model_copy(update={"tests": tests, "probe": probe})
+    return params.model_copy(update={"train": train, "world": world})
 
 
 def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Sequence[str] | None = None) -> None:
@@ -140,7 +146,7 @@ def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Seq
     params = read_project(scale="tiny").variants[options.variant]
     images, sets, seeds = params.world.pictures, SETS, options.seeds
     if options.dry:
-        images, sets, seeds = 64, ["coarse"], [0]
+        images, sets, seeds = FEW, ["coarse"], [0]
         params = of_few(params)
     torch.set_num_threads(1)
     keep_memory()

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import trange
 
-from benchmarks.pixels import errors, of_few, samples, write_data
+from benchmarks.pixels import FEW, errors, of_few, samples, write_data
 from benchmarks.table import Row, against, alone, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     clip, longer, seeds = variants["clip"], variants["clip-double"], options.seeds
     images = clip.world.pictures
     if options.dry:
-        images, seeds, clip, longer = 64, [0], of_few(clip), of_few(longer)
+        images, seeds, clip, longer = FEW, [0], of_few(clip), of_few(longer)
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:

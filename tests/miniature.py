@@ -1,10 +1,13 @@
 """The whole pipeline in miniature: parameters that run in a minute, and how the tests call Snakemake, DVC and Git."""
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from flip.config.frozen import to_yaml
@@ -20,10 +23,11 @@ WHO = {f"GIT_{role}_{what}": "tests@localhost" for role in ("AUTHOR", "COMMITTER
 
 
 def environment(folder) -> dict:
-    """As after `. .venv/bin/activate`; DVC's own notes stay in the folder."""
+    """As after `. .venv/bin/activate`; DVC's own notes stay in the folder; Snakemake starts as jobs of a cluster do."""
+    startup = f"{ROOT}/slurm/startup{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     dvc = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{folder}/.dvc/tmp/site"}
-    return os.environ | WHO | dvc | {"PATH": path}
+    return os.environ | WHO | dvc | {"PATH": path, "PYTHONPATH": startup}
 
 
 def call(folder, *words, check=True) -> str:
@@ -59,14 +63,24 @@ def edit(folder, name, old, new) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+@cache
+def known_code() -> Path:
+    """Where copies of the workflow remember what they have read of the package's code, by its bytes."""
+    folder = tempfile.mkdtemp(prefix="flip-code-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def copy_workflow(folder):
-    """The workflow's files, and nothing that a run has made."""
+    """The workflow's files, and nothing that a run has made but for what it has read of the code."""
     for name in FILES:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("tmp", "cache", "__pycache__"))
         else:
             shutil.copy(source, folder / name)
+    (folder / ".flip").mkdir()
+    (folder / ".flip/code").symlink_to(known_code())
     return folder
 
 
@@ -95,7 +109,7 @@ def shrink(tree):
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],
         "cost": {"rounds": 3, "batch": 16},
-        "evaluate": tree["scales"]["tiny"]["evaluate"] | {"batch": 64, "probe": ["fine", "coarse"]},
+        "evaluate": tree["scales"]["tiny"]["evaluate"] | {"batch": 64, "probe": ["coarse"]},
         "transfer": SMALL["transfer"] | {"steps": 20},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}

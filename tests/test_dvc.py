@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from tests.miniature import (
     VARIANTS,
@@ -28,51 +27,43 @@ WORK = {"table", "download", "shards", "tokenizer", "pretrain", "evaluate", "cos
 def test_a_run_of_snakemake_is_recorded_and_nothing_runs_again(recorded):
     folder, said = recorded
     assert said == f"Recorded with DVC: data, {', '.join(f'variant@{name}' for name in VARIANTS)}, tables@ablations.\n"
-    assert stages(dvc(folder, "repro")) == []
     is_up_to_date(folder)
+    assert stages(dvc(folder, "repro")) == []
     assert call(folder, "git", "status", "--porcelain") == ""
 
 
 def test_an_experiment_runs_what_its_change_asks_for(work):
-    """In place: one variant. In a folder of its own: how all are evaluated."""
-    said = dvc(work, "exp", "run", "--name", "less", "-S", "variants.flip-75.masking.image=0.7")
-    assert stages(said) == ["specs", "variant@flip-75", "tables@ablations"]
-    assert sorted(set(ran(said)) & WORK) == ["cost", "evaluate", "pretrain", "tables"]
-    assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
-    is_up_to_date(work)
+    """In place: the tables, as a value of `base` is theirs alone. In a folder of its own: one variant."""
+    said = dvc(work, "exp", "run", "--name", "more", "-S", "base.bootstrap.resamples=300")
+    assert stages(said) == ["specs", "tables@ablations"]
+    assert set(ran(said)) & WORK == {"tables"}
 
-    said = dvc(work, "exp", "run", "--temp", "--name", "larger", "-S", "scales.tiny.evaluate.batch=32")
-    assert set(ran(said)) & WORK == {"evaluate", "tables"}
+    said = dvc(work, "exp", "run", "--temp", "--name", "less", "-S", "variants.flip-75.masking.image=0.7")
+    assert stages(said) == ["specs", "variant@flip-75", "tables@ablations"]
+    assert set(ran(said)) & WORK == {"cost", "evaluate", "pretrain", "tables"}
+    assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
     is_up_to_date(work)
 
     (work / "shown.csv").write_text(dvc(work, "exp", "show", "--csv"))
     shown = pd.read_csv(work / "shown.csv").set_index("Experiment")
-    assert {"less", "larger"} <= set(shown.index)
+    assert {"less", "more"} <= set(shown.index)
     metrics = [*(f"fine.{name}" for name in VARIANTS)]
     first = [*metrics, "pictures", "share_used", "training_hours"]
     assert sorted(shown.columns[4 : 4 + len(first)]) == sorted(first)
-    assert shown.loc[["less", "larger"], first].notna().all(axis=None)
+    assert shown.loc[["less", "more"], first].notna().all(axis=None)
     assert float(shown.loc["less", "variants.flip-75.masking.image"]) == 0.7
-    assert float(shown.loc["larger", "scales.tiny.evaluate.batch"]) == 32
+    assert float(shown.loc["more", "base.bootstrap.resamples"]) == 300
     assert len(re.findall(r"fine\.clip", dvc(work, "metrics", "diff", "main", "--all"))) == 1
 
-    found = call(work, "python", "-m", "flip.report.compare", "main", "less", "larger", "--csv")
+    found = call(work, "python", "-m", "flip.report.compare", "main", "less", "more", "--csv")
     found = pd.read_csv(io.StringIO(found)).set_index(["variant", "state"])
     assert len(found) == 3 * len(VARIANTS)
     assert found.commit["flip-75", "main"] != found.commit["flip-75", "less"]
-    assert found.fine["clip", "main"] == found.fine["clip", "larger"]
+    assert found.fine["clip", "main"] == found.fine["clip", "more"]
     assert "'none': no Git revision" in call(work, "python", "-m", "flip.report.compare", "none", check=False)
 
     page = dvc(work, "plots", "show", "--out", "plots").strip().removeprefix("file://")
     assert Path(page).read_text().count("<img") == 2
-
-
-def test_a_change_of_a_source_file_remakes_what_it_makes(work):
-    edit(work, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
-    said = dvc(work, "repro")
-    assert stages(said) == ["specs", "tables@ablations"]
-    assert set(ran(said)) & WORK == {"tables"}
-    is_up_to_date(work)
 
 
 def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
@@ -80,13 +71,11 @@ def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
     weights = sorted(work.glob("results/tiny/*/seed-0/weights.safetensors"))
     before = [path.stat().st_mtime_ns for path in weights]
     edit(work, "flip/data/shards.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
-    plan = planned(snakemake(work, "-n", "ablations"))
-    assert {"shards", "manifest"} <= set(plan)
-    assert not {"table", "download", "fingerprints", "duplicates"} & set(plan)
-    snakemake(work, "ablations")
+    done = set(ran(snakemake(work, "ablations")))
+    assert {"shards", "manifest"} <= done
+    assert not {"table", "download", "fingerprints", "duplicates"} & done
     assert [path.stat().st_mtime_ns for path in weights] == before
     # Recorded by Snakemake itself: an experiment would put what is not recorded aside.
-    assert stages(dvc(work, "repro")) == []
     is_up_to_date(work)
 
 
@@ -99,10 +88,28 @@ def test_other_data_makes_every_stage_run(work):
 
 
 def test_a_clone_and_a_pull_run_nothing(clone):
+    """What was pulled and is not what was recorded is named, and nothing is touched; once it is, nothing runs."""
     dvc(clone, "pull")
+    names = ["results/tiny/clip/seed-0/weights.safetensors", "tables/tiny/ablations/a.md"]
+    content = {name: (clone / name).read_bytes() for name in names}
+    for name in names:
+        replace(clone / name, content[name] + b"x")
+    said = reconcile(clone, check=False)
+    assert said.startswith(f"not what dvc.lock says: {', '.join(names)}. Nothing was touched.")
+    assert not (clone / "specs").exists()
+    assert all((clone / name).read_bytes() == content[name] + b"x" for name in names)
+    assert f"not what their receipts say: {names[0]};" in snakemake(clone, "-n", check=False)
+    for name in names:
+        replace(clone / name, content[name])
     assert "What is here is what was recorded." in reconcile(clone)
     is_up_to_date(clone)
     assert stages(dvc(clone, "repro")) == []
+
+
+def replace(path, content):
+    """Another file of that name: what DVC pulls is linked to what its cache holds."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def test_tables_alone_are_pulled_and_weights_on_request(clone):
@@ -118,33 +125,15 @@ def test_tables_alone_are_pulled_and_weights_on_request(clone):
     assert "dvc pull data/tiny/manifest.json" in failed
 
 
-@pytest.mark.parametrize("name", ["tables/tiny/ablations/a.md", "results/tiny/clip/seed-0/weights.safetensors"])
-def test_a_pulled_file_that_is_not_what_was_recorded_is_named(clone, name):
-    dvc(clone, "pull")
-    path = clone / name
-    content = path.read_bytes() + b"x"
-    path.unlink()
-    path.write_bytes(content)
-    said = reconcile(clone, check=False)
-    assert said.startswith(f"not what dvc.lock says: {name}. Nothing was touched.")
-    assert not (clone / "specs").exists()
-    assert path.read_bytes() == content
-    if "weights" in name:
-        assert f"not what their receipts say: {name}" in snakemake(clone, "-n", check=False)
-
-
-def test_a_change_of_a_base_value_remakes_the_tables_and_a_branch_switch_and_back_runs_nothing(work):
+def test_a_change_of_a_source_file_remakes_the_tables_and_a_branch_switch_and_back_runs_nothing(work):
     call(work, "git", "checkout", "--quiet", "-b", "other")
-    edit(work, "params.yaml", "resamples: 200", "resamples: 300")
+    edit(work, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
     said = dvc(work, "repro")
     assert stages(said) == ["specs", "tables@ablations"]
     assert set(ran(said)) & WORK == {"tables"}
     commit(work)
-    call(work, "git", "checkout", "--quiet", "main")
-    dvc(work, "checkout")
-    reconcile(work)
-    is_up_to_date(work)
-    call(work, "git", "checkout", "--quiet", "other")
-    dvc(work, "checkout")
-    reconcile(work)
-    is_up_to_date(work)
+    for branch in ("main", "other"):
+        call(work, "git", "checkout", "--quiet", branch)
+        dvc(work, "checkout")
+        reconcile(work)
+        is_up_to_date(work)

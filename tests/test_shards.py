@@ -225,6 +225,15 @@ def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, 
             assert (content[jpg : jpg + jpg_size], content[txt : txt + txt_size].decode()) in samples
 
 
+def test_a_shard_has_the_bytes_that_webdatasets_writer_gives_it(tmp_path):
+    samples = [{"__key__": f"0000-{n}", "jpg": jpeg(picture(n)), "txt": f"caption {n} é".encode()} for n in range(3)]
+    shards.write_shard(tmp_path / "ours.tar", samples)
+    with webdataset.TarWriter(str(tmp_path / "theirs.tar"), encoder=False, mtime=0) as theirs:
+        for sample in samples:
+            theirs.write(sample)
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+
+
 def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(download, stages, tmp_path):
     samples = [(jpeg(picture(number)), f"caption {number}") for number in range(5)]
     account = download("0000", samples)

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from flip.files import read_json
-from tests.miniature import ROOT, VARIANTS, call, copy_workflow, edit, environment, planned, shrink, snakemake
+from tests.miniature import ROOT, call, copy_workflow, edit, environment, planned, shrink, snakemake
 from tests.miniature import write_params as change_params
 from tests.slurm_cluster import NODES, Unavailable, cluster, kill_where, slurm, until
 
@@ -24,18 +24,21 @@ SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "gpu"}
 WORDS = ["snakemake", "--profile", "slurm", "--jobs", "4", "--slurm-init-seconds-before-status-checks", "7"]
 RUN = "results/tiny/long/seed-0"
 FAILURES = {"scancel": "CANCELLED", "timeout": "TIMEOUT"}  # what Snakemake has to submit anew, and as which it sees it
-STRIDE = 2000  # samples between accidents: more than a percent of the run
+STRIDE = 500  # samples between accidents: more than a percent of the run
+SLOWLY = "slowly"  # while a file of this name is there, steps take a tenth of a second each
+TRAINED = ("clip", "flip-50", "long")
 
 
 def slower(tree):
-    """The miniature with one run that is long enough to be disturbed, and pictures that come at once."""
+    """The miniature with few variants, one of them long enough to be disturbed, and pictures that come at once."""
     tree = shrink(tree)
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
     tree["scales"]["tiny"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
     tree["base"]["resources"]["pretrain"] |= {"gpus": 1, "minutes": 20, "stop_seconds": 600}
     tree["scales"]["tiny"]["train"]["checkpoint_minutes"] = 0.02
-    tree["variants"]["long"] = {"masking": {"image": 0.5}, "train": {"epochs_scale": 170.0}}
-    tree["tables"]["a"]["variants"].append("long")
+    long = {"masking": {"image": 0.5}, "train": {"epochs_scale": 70.0}}
+    tree["variants"] = {name: tree["variants"].get(name, long) for name in TRAINED}
+    tree["tables"] = {"a": tree["tables"]["a"] | {"variants": list(TRAINED)}}
     return tree
 
 
@@ -133,6 +136,9 @@ def run(one_cluster, tmp_path_factory):
     folder = copy_workflow(tmp_path_factory.mktemp("slurm"))
     change_params(folder, slower)
     edit(folder, "flip/train/launch.py", "LOOK = 20", "LOOK = 2")  # a test cannot wait as long as is polite
+    step = "        while run.done < run.steps:\n"
+    edit(folder, "flip/train/loop.py", step, f"{step}            time.sleep(0.1 * Path('{SLOWLY}').exists())\n")
+    (folder / SLOWLY).touch()
     disturbed = Disturbed(folder, one_cluster)
     disturbed.plan = planned(snakemake(folder, "-n", "ablations"))
     output = folder / "snakemake.log"
@@ -146,6 +152,7 @@ def run(one_cluster, tmp_path_factory):
             until(lambda: disturbed.job() or process.poll() is not None, "the training", 400)
             disturbed.queue = call(ROOT, "make", "--no-print-directory", "queue")
             disturbed.go()
+            (folder / SLOWLY).unlink()
             process.wait(timeout=300)
         except Exception as error:
             process.kill()
@@ -165,7 +172,7 @@ def test_the_whole_dag_went_through_sbatch(run):
     parts = run.plan["download"]
     failed = len(FAILURES)
     assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + failed}
-    for name in (*VARIANTS, "long"):
+    for name in TRAINED:
         assert (run.folder / f"results/tiny/{name}/seed-0/metrics.json").exists()
     assert (run.folder / "tables/tiny/ablations/index.html").exists()
     assert "Nothing to be done" in snakemake(run.folder, "-n", "ablations")
@@ -229,7 +236,7 @@ def test_several_processes_train_what_one_does(run, what):
     ask_for(folder, **{what: 2})
     shutil.rmtree(folder / f"receipts/tiny/variants/{name}")
     shutil.rmtree(results)
-    words = [*WORDS, "variant", "--config", f"variant={name}"]
+    words = [*WORDS, f"receipts/tiny/variants/{name}/seed-0/pretrain.json"]
     done = subprocess.run(
         words, cwd=folder, env=environment(folder) | SITE, capture_output=True, text=True, check=False
     )

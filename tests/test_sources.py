@@ -96,8 +96,8 @@ def package(tmp_path, monkeypatch):
     (tmp_path / ".flip").mkdir()
 
     def forget():
-        for cached in (sources.path_of, sources._facts, sources._imports, sources.sources, sources.source_hash):
-            cached.cache_clear()
+        for name in ("path_of", "_facts", "_imports", "_data_in", "_data_hash", "sources", "source_hash"):
+            getattr(sources, name).cache_clear()
 
     forget()
     gc.disable()  # which walks through all that other tests have left, for each few thousand nodes of a tree
@@ -147,7 +147,6 @@ def remember_all_but_meanings(monkeypatch, known):
     beside = cache(sources._data_of)
     monkeypatch.setattr(sources, "_facts", facts)
     monkeypatch.setattr(sources, "_data_of", lambda code: beside(frozenset(code)))
-    monkeypatch.setattr(sources, "_data_hash", cache(sources._data_hash))
 
 
 def test_another_meaning_of_any_function_that_a_stage_imports_plans_it(package, monkeypatch):

@@ -11,6 +11,7 @@ UNUSED = {
     "flip.data.download": {"torch", "pandas", "img2dataset"},
     "flip.data.fingerprints": {"torch", "pandas", "sklearn"},
     "flip.testsets.revision": {"torch", "pandas", "sklearn"},
+    "flip.data.shards": {"torch", "pandas", "webdataset"},
     "flip.data.tokenizer": {"torch", "pandas", "transformers"},
     "flip.testsets.fingerprints": {"torch", "pandas", "sklearn"},
     "flip.synthetic.table": {"torch", "pandas", "sklearn"},

@@ -104,11 +104,14 @@ def run_child() -> None:
     own."""
     options = given_options()
     from flip.data.resize import DisplayedResizer
-    from flip.data.workers import KeptDownloader
+    from flip.data.workers import FORKED, ForkedLogger, KeptDownloader
 
     module: Any = import_module("img2dataset.main")  # what the package calls `main` is a function in it
     module.Downloader = partial(KeptDownloader, options.pop("schemes"))
     module.Resizer = DisplayedResizer  # there is no option for it
+    module.LoggerProcess = ForkedLogger
+    distributor: Any = import_module("img2dataset.distributor")
+    distributor.get_context = lambda _: FORKED
     module.download(**options)
 
 

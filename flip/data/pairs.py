@@ -43,7 +43,7 @@ class SampleList:
         self.samples, self.sum = 0, 0
 
     def add(self, sample: dict) -> dict:
-        """List a sample for webdataset's writer, and return it; `__url__` and `__sha256__` are not written."""
+        """List a sample, and return it for a shard, into which `__url__` and `__sha256__` are not written."""
         caption, image = sample["txt"].decode(), sample["__sha256__"]
         row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": image}
         self.waiting.append(row)

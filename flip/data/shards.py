@@ -10,7 +10,9 @@ again from its start.
 """
 
 import argparse
+import io
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
-import webdataset as wds
 from tqdm import tqdm
 
 from flip.config.frozen import load
@@ -82,7 +83,7 @@ def verdicts(fingerprints: str | Path, reasons: dict[str, str], allowed: set[str
 def usable(
     download: Path, verdict: Iterator[Verdict], lost: Counter[str], compact: Compact | None = None
 ) -> Iterator[dict]:
-    """Yield samples for webdataset's writer, by key; count in `lost` what is left out, and why.
+    """Yield samples for `write_shard`, by key; count in `lost` what is left out, and why.
 
     Raises:
         ValueError: the verdicts are not about these images.
@@ -110,11 +111,19 @@ def read(file: IO[bytes], place: tuple[int, int]) -> bytes:
     return file.read(place[1])
 
 
+def add_sample(tar: tarfile.TarFile, sample: dict) -> None:
+    """Add a sample's files as webdataset's writer does, to the byte; to import that is to import torch."""
+    for kind in ("jpg", "txt"):
+        member = tarfile.TarInfo(f"{sample['__key__']}.{kind}")
+        member.size, member.mode, member.uname, member.gname = len(sample[kind]), 0o444, "bigdata", "bigdata"
+        tar.addfile(member, io.BytesIO(sample[kind]))
+
+
 def write_shard(path: Path, samples: Iterable[dict]) -> dict:
     """Write a tar with its index; return its entry of the manifest."""
-    with atomic(path) as file, wds.TarWriter(file, encoder=False, mtime=0) as tar:
+    with atomic(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
         for sample in samples:
-            tar.write(sample)
+            add_sample(tar, sample)
     name = f"{path.parent.name}/{path.name}"
     return {"name": name, "samples": write_index(path), "sha256": file_hash(path), "bytes": path.stat().st_size}
 

@@ -157,6 +157,12 @@ def sources(module: str) -> tuple[Path, ...]:
     return tuple(sorted({_file(name) for name in seen}))
 
 
+@cache
+def _data_in(folder: Path) -> frozenset[Path]:
+    """Return the data files of a folder."""
+    return frozenset(path for path in folder.iterdir() if path.suffix in DATA)
+
+
 def _data_of(code: Iterable[Path]) -> set[Path]:
     """Return the data files that modules read: those in a module's folder that have its name or occur in its strings.
 
@@ -164,13 +170,14 @@ def _data_of(code: Iterable[Path]) -> set[Path]:
     """
     found: set[Path] = set()
     for module in code:
-        there = {path for path in module.parent.iterdir() if path.suffix in DATA}
+        there = _data_in(module.parent)
         if own := {path for path in there if path.stem == module.stem or path.name in _facts(module)["texts"]}:
             pages = any(path.suffix != ".yaml" for path in own)
             found |= own | ({path for path in there if path.suffix != ".yaml"} if pages else set())
     return found
 
 
+@cache
 def _data_hash(path: Path) -> str:
     """Return the SHA-256 of a data file's text, or of what a YAML file means."""
     content = path.read_text()

@@ -1,4 +1,4 @@
-"""What Python runs first in a job of the cluster (slurm/config.yaml, precommand): a job's Snakemakes start sooner.
+"""What Python runs first in a job of the cluster (slurm/config.yaml, precommand): Snakemake starts sooner.
 
 Snakemake imports all of its plugins, and the one for Slurm imports pandas for a report that no job makes. That takes as
 long as two thirds of all else, twice per job. Here pandas is loaded when it is first used, in Snakemake alone.
@@ -21,5 +21,5 @@ class Later:
         return spec
 
 
-if sys.orig_argv[1:3] == ["-m", "snakemake"]:
+if sys.orig_argv[1:3] == ["-m", "snakemake"] or "".join(sys.orig_argv[1:2]).endswith("/snakemake"):
     sys.meta_path.insert(0, Later)
