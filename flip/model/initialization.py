@@ -37,8 +37,9 @@ def _clip(model: "TwoTowers") -> None:
             into_residual = (2 * width * len(blocks)) ** -0.5
             nn.init.normal_(block.attention.qkv.weight, std=width**-0.5)
             nn.init.normal_(block.attention.out.weight, std=into_residual)
-            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp[2].weight, std=into_residual)
+            first, last = _layers(block.mlp)
+            nn.init.normal_(first.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(last.weight, std=into_residual)
         nn.init.normal_(model.text.positions.weight, std=0.01)
     for projection in _projections(model):
         nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
@@ -47,7 +48,7 @@ def _clip(model: "TwoTowers") -> None:
 def _as_pytorch(block: Block) -> None:
     """Draw what nn.MultiheadAttention and nn.Linear do: uniform with a variance of 1 / (3 x inputs), q, k and v as one
     Xavier-uniform matrix; attention has no biases at the start."""
-    for linear in (block.attention.out, block.mlp[0], block.mlp[2]):
+    for linear in (block.attention.out, *_layers(block.mlp)):
         linear.reset_parameters()
     nn.init.zeros_(block.attention.out.bias)
 
@@ -67,7 +68,7 @@ def _siglip(model: "TwoTowers") -> None:
         nn.init.normal_(model.text.positions.weight, std=std)
         if isinstance(model.text.embed, Bottleneck):
             model.text.embed.initialize(std)
-        else:
+        elif isinstance(model.text.embed, nn.Embedding):
             nn.init.normal_(model.text.embed.weight, std=std)
     for projection in _projections(model):
         _lecun_normal(projection)
@@ -90,6 +91,11 @@ def _flava(model: "TwoTowers") -> None:
             nn.init.zeros_(parameter)
 
 
+def _layers(mlp: nn.Sequential) -> list[nn.Linear]:
+    """List the linear layers of an MLP, the first and the last."""
+    return [one for one in mlp if isinstance(one, nn.Linear)]
+
+
 def _blocks(tower: nn.Module) -> Iterator[Block]:
     yield from tower.transformer.blocks  # type: ignore[union-attr, misc]
 
@@ -107,7 +113,7 @@ def _xavier_each(linear: nn.Linear, parts: int) -> None:
 
 
 def _small_biases(mlp: nn.Sequential) -> None:
-    for linear in (mlp[0], mlp[2]):
+    for linear in _layers(mlp):
         nn.init.normal_(linear.bias, std=SIGLIP_BIAS_STD)
 
 

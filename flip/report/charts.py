@@ -170,11 +170,11 @@ def sweeps(records: list[dict]) -> dict:
     parameters, metrics = (" or ".join(dict.fromkeys(one[key] for one in records)) for key in ("parameters", "metric"))
     x: dict[str, Any] = {"field": "values", "type": "ordinal", "sort": None, "title": None}
     y = _axis("score", f"{metrics}, %") | {"axis": {"tickCount": 4, "titleFontWeight": "normal"}}
-    chosen = {"test": "datum.chosen"}
+    chosen: dict[str, Any] = {"test": "datum.chosen"}
     said = _tooltip(variant="run", values=parameters, score="score, %", chosen="chosen")
-    points = {"mark": {"type": "point", "filled": True, "opacity": 1}, "encoding": {"tooltip": said}}
-    for channel, best, other in (("shape", "diamond", "circle"), ("size", 150, 35), ("color", BEST, OTHERS)):
-        points["encoding"][channel] = {"condition": chosen | {"value": best}, "value": other}
+    channels: list[tuple[str, Any, Any]] = [("shape", "diamond", "circle"), ("size", 150, 35), ("color", BEST, OTHERS)]
+    marked = {channel: {"condition": chosen | {"value": best}, "value": other} for channel, best, other in channels}
+    points = {"mark": {"type": "point", "filled": True, "opacity": 1}, "encoding": {"tooltip": said} | marked}
     line = {"mark": {"type": "line", "strokeWidth": 1.6, "color": OTHERS}}
     return {
         "description": f"{metrics} accuracy against {parameters}, a drawing per row; diamonds are what was chosen. The "

@@ -95,11 +95,11 @@ def exponents(found: Sequence[FittedLaw], confidence: float) -> list[dict]:
     """Return for each law but the first how its exponent differs from the first one's, with a verdict."""
     rows, (base, *others) = [], found
     for law in others:
-        row = {"label": law.label, "baseline": base.label}
-        row |= spread("difference", both(sub, law.exponent, base.exponent), confidence)
-        zero = row["difference_low"] <= 0 <= row["difference_high"]
+        difference = spread("difference", both(sub, law.exponent, base.exponent), confidence)
+        zero = difference["difference_low"] <= 0 <= difference["difference_high"]
         one_run = base.curve.one_run or law.curve.one_run
-        rows.append(row | {"verdict": ONE_RUN if one_run else UNDECIDED if zero else DIFFER})
+        verdict = ONE_RUN if one_run else UNDECIDED if zero else DIFFER
+        rows.append({"label": law.label, "baseline": base.label, **difference, "verdict": verdict})
     return rows
 
 
