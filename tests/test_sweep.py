@@ -150,7 +150,7 @@ def test_the_curve_is_drawn_for_the_rows_whose_recipe_was_swept(project, tmp_pat
     grid = {"train.base_lr": RATES}
     first = project(clip=grid, flip_50=grid)
     for name, rate, others in (("clip", 0.002, {}), ("flip-50", 0.004, {}), ("flip-75", 0.002, {"recipe": "0" * 64})):
-        write_json(tmp_path / f"chosen/tiny/{name}.json", choice(first, name, rate, **others))
+        write_json(tmp_path / f"chosen/tiny/sweeps/{name}.json", choice(first, name, rate, **others))
     found = tried(project(clip=grid, flip_50=grid), ["clip", "flip-75", "flip-50"])
     rates = ["0.001", "0.002", "0.004"]
     assert [(one["variant"], one["values"]) for one in found] == [
