@@ -145,9 +145,8 @@ EVALUATE = (
     ALWAYS
     | but(OWN, "seeds")
     | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
-    | but(LISTED, *below("evaluate", "sets", "languages"))
+    | but(LISTED, *below("evaluate", "sets", "languages", "validation_set"))
     | BUILT
-    | but(NOT_READ, "evaluate.validation_set")
     | but(NOT_READ, "augmentation", "noise", "codebook", "train", *MEASURED[1:])
 )
 TRANSFER = (

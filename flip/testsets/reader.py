@@ -34,7 +34,7 @@ def made_folder(params: Params, data: Path, name: str) -> Path:
 
 def set_folder(params: Params, data: Path, name: str) -> Path:
     """Return the folder of a set: a synthetic one's beside the shards, a public one's as params.yaml says."""
-    place = places(params)[name]
+    place = (params.evaluate.sets | places(params))[name]
     return made_folder(params, data, name) if place == "world" else public.folder(place)
 
 

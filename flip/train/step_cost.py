@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 # Of the largest batch, in each round: one alone is too short for a ratio within 3 %.
-STEPS = 4
+STEPS = 2
 
 
 def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:

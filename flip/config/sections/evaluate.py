@@ -52,8 +52,10 @@ class Evaluate(Section):
         return {role: place for role, place in sets.items() if place is not None} if isinstance(sets, dict) else sets
 
     def of(self, languages: Iterable[str]) -> dict[str, str]:
-        """Return the place of each set by role, for a model that reads these languages."""
-        return self.sets | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
+        """Return the place of each set by role that a model which reads these languages is evaluated on: of all but the
+        one that sweeps choose by."""
+        shown = {role: place for role, place in self.sets.items() if role != self.validation_set}
+        return shown | {retrieval_in(one): self.languages[one] for one in languages if one in self.languages}
 
     def measure(self, role: str) -> str:
         """Return the measure of classification on a set."""
