@@ -78,7 +78,10 @@ FACTS = {
         ["form.text.bottleneck"],
     ),
     "batch": (lambda p: f"{p.train.global_batch:,}", ["train.batch", "train.batch_scale"]),
-    "epochs": (lambda p: f"{p.train.total_epochs:g}", ["train.epochs", "train.epochs_scale"]),
+    "epochs": (
+        lambda p: f"{p.train.total_epochs:.4g}",
+        ["train.epochs", "train.epochs_scale", "train.equal_time"],
+    ),
     "loss": (_loss, ["contrastive.weight", "sigmoid.weight"]),
     "temperature": (
         lambda p: f"{p.logits.temperature:g}" if p.aligned else "",
