@@ -136,7 +136,7 @@ def test_what_was_chosen_replaces_the_swept_value_alone_and_a_changed_recipe_is_
     assert recipe(found, "clip") != recipe(first, "clip")  # so it trains again
     assert sweep_recipe(found, "clip") == sweep_recipe(first, "clip")  # and is not swept again
     notes = "\n".join(swept(found, ["clip", "flip-50", "flip-75"]))
-    assert "clip 0.001: 50.0 %, **0.002: 51.0 %**, 0.004: 50.0 %" in notes
+    assert "clip 0.001: 50.0 %, 0.002: 51.0 % (chosen), 0.004: 50.0 %" in notes
     assert re.search("another recipe.*flip-50", notes)
     assert re.search("Not swept.*flip-75", notes)
     # Once it is no longer swept, params.yaml counts.

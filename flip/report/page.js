@@ -99,6 +99,10 @@ async function draw(id, spec) {
   spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
   if (spec.facet) spec.columns = Math.max(1, Math.floor((place.clientWidth - 40) / (spec.spec.width + 50)));
   await vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false });
+  if (spec.facet) { // few panels would be as wide as many, their text the larger
+    const drawing = place.querySelector("svg");
+    drawing.style.width = `min(100%, ${drawing.getAttribute("width")}px)`;
+  }
   const still = place.nextElementSibling;
   if (still?.classList.contains("fallback")) still.hidden = true;
 }

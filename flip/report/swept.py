@@ -6,10 +6,11 @@ from flip.provenance.specs import is_chosen
 
 
 def curve(choice: dict) -> str:
-    """Return every value that was tried with its score, the chosen one in bold type."""
-    texts = [f"{_text(one['values'])}: {one['score']:.1f} %" for one in choice["candidates"]]
-    chosen = [one["values"] == choice["values"] for one in choice["candidates"]]
-    return ", ".join(f"**{text}**" if best else text for text, best in zip(texts, chosen, strict=True))
+    """Return every value that was tried with its score, and which one was chosen."""
+    return ", ".join(
+        f"{_text(one['values'])}: {one['score']:.1f} %" + " (chosen)" * (one["values"] == choice["values"])
+        for one in choice["candidates"]
+    )
 
 
 def tried(project: Project, variants: list[str]) -> list[dict]:
