@@ -117,7 +117,7 @@ def _draw_curve(axes: Axes, points: list[TradeoffPoint], color: str, marker: str
     place, side = (((-6, 6), "right"), ((6, -12), "left"))[below]
     for point in points:
         at = (point.time, point.estimate.value)
-        axes.annotate(f"{point.epochs:.4g}", at, place, textcoords="offset points", ha=side, color=color, fontsize=9)
+        axes.annotate(f"{point.epochs:.3g}", at, place, textcoords="offset points", ha=side, color=color, fontsize=9)
 
 
 def draw(found: dict[str, list[TradeoffPoint]], metric: Metric, kind: str) -> bytes:
