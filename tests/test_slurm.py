@@ -149,11 +149,11 @@ def run(one_cluster, tmp_path_factory):
         ) as process,
     ):
         try:
-            until(lambda: disturbed.job() or process.poll() is not None, "the training", 400)
+            until(lambda: disturbed.job() or process.poll() is not None, "the training", 900)
             disturbed.queue = call(ROOT, "make", "--no-print-directory", "queue")
             disturbed.go()
             (folder / SLOWLY).unlink()
-            process.wait(timeout=300)
+            process.wait(timeout=600)
         except Exception as error:
             process.kill()
             raise AssertionError(f"{error}\n{output.read_text()}") from error
