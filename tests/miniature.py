@@ -10,6 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from flip.config.chosen import SWEEPS, TIMES
 from flip.config.frozen import to_yaml
 from flip.config.tree import read_tree
 from tests.conftest import SMALL
@@ -17,6 +18,8 @@ from tests.conftest import SMALL
 ROOT = Path(__file__).parent.parent
 FILES = ["Snakefile", "params.yaml", "configs", "chosen", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
 FILES += [".dvc", ".dvcignore", ".gitignore"]
+# Of these folders; what was chosen for `tiny` is not for its miniature.
+LEFT = ["tmp", "cache", "__pycache__", SWEEPS, TIMES]
 VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")
 METRICS = ["fine", "coarse", "retrieval-image-r1"]
 WHO = {f"GIT_{role}_{what}": "tests@localhost" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -76,7 +79,7 @@ def copy_workflow(folder):
     for name in FILES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("tmp", "cache", "__pycache__"))
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(*LEFT))
         else:
             shutil.copy(source, folder / name)
     (folder / ".flip").mkdir()

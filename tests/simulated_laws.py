@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import logit
 
 from flip.report.intervals import PERCENT, Estimates, both
-from flip.report.laws import FORMS, Curve, FittedLaw, Form, LawPoint, choose, fit
+from flip.report.laws import FORMS, FittedLaw, LawCurve, LawForm, LawPoint, choose, fit
 from tests.simulated_reports import SimulatedReport
 
 POWER, ODDS, POWER_FLOOR, ODDS_FLOOR = FORMS
@@ -26,7 +26,7 @@ class SimulatedLaws:
     """Two laws of one form, each of `runs` runs that are spread evenly from a sixteenth of the compute to all of it.
     `misfit` is by how many points each run is off the form, whatever its seeds."""
 
-    form: Form
+    form: LawForm
     parameters: tuple[float, ...]
     spread: float = 2.0
     runs: int = 5
@@ -44,7 +44,7 @@ class SimulatedLaws:
         off = self.misfit * rng.normal(size=x.shape)
         return (1 - (self.form.error(x, *self.parameters) + off) / PERCENT).clip(0.001, 0.999).ravel().tolist()
 
-    def curves(self, found: Estimates) -> list[Curve]:
+    def curves(self, found: Estimates) -> list[LawCurve]:
         errors = [both(lambda value: PERCENT - value, one) for one in found.values()]
         laws = []
         for label, part in zip(LABELS, np.split(np.arange(len(errors)), 2), strict=True):
@@ -52,7 +52,7 @@ class SimulatedLaws:
                 LawPoint(f"{label} {compute:g}", compute, compute, errors[row], self.seeds, True)
                 for row, compute in zip(part, self.compute, strict=True)
             ]
-            laws.append(Curve(label, 1.0, runs[: self.runs], runs[self.runs :]))
+            laws.append(LawCurve(label, 1.0, runs[: self.runs], runs[self.runs :]))
         return laws
 
     def laws(self, number: int, chosen: bool) -> list[FittedLaw]:

@@ -16,7 +16,7 @@ from flip.config.resolve import Project, read_project
 from flip.report import scaling
 from flip.report.cells import Builder
 from flip.report.intervals import Estimate, Spread
-from flip.report.laws import FORMS, Curve, FittedLaw, LawPoint, Noise, choose, fit, left_out, noise
+from flip.report.laws import FORMS, FittedLaw, LawCurve, LawNoise, LawPoint, choose, fit, left_out, noise
 from flip.report.results import read_results
 from flip.report.scaling import headline, interpolated, sentences
 from flip.report.tables import write
@@ -39,7 +39,7 @@ def curve(errors, label="law", held=(), flops=FLOPS, time=1.0, seeds=3, model=Tr
         LawPoint(f"{label}-{x:g}", x, time * x / 1e12, exact(error), seeds, model or number < len(errors))
         for number, (x, error) in enumerate([*zip(flops, errors, strict=True), *held])
     ]
-    return Curve(label, 16e12, runs[: len(errors)], runs[len(errors) :])
+    return LawCurve(label, 16e12, runs[: len(errors)], runs[len(errors) :])
 
 
 def errors(form, *parameters, flops=FLOPS):
@@ -99,8 +99,8 @@ def test_a_run_that_is_left_out_does_not_move_its_own_prediction():
 def test_residuals_within_the_spread_of_seeds_leave_it_as_it_is():
     """Variance 4 between seeds. Residuals of +-1 say less; of +-4, with 3 degrees of freedom, 80 / 3."""
     ones = np.array([1.0, -1, 1, -1, 1])
-    assert noise(ones, 3, SEEDS) == Noise(4.0, 1.0, 40)
-    assert noise(4 * ones, 3, SEEDS) == Noise(4.0, pytest.approx(80 / 12), 3)
+    assert noise(ones, 3, SEEDS) == LawNoise(4.0, 1.0, 40)
+    assert noise(4 * ones, 3, SEEDS) == LawNoise(4.0, pytest.approx(80 / 12), 3)
     assert noise(4 * ones, 3, SEEDS).variance == pytest.approx(80 / 3)
 
 
@@ -136,7 +136,7 @@ def test_intervals_of_runs_without_misfit_miss_runs_with_it():
     off, held = replace(ODDS_LAW, misfit=6.0), []
     for number in range(40):
         for law in off.laws(number, False):
-            blind = replace(law, noise=Noise(law.noise.seeds, 1.0, 40))
+            blind = replace(law, noise=LawNoise(law.noise.seeds, 1.0, 40))
             for point in law.curve.held:
                 low, high = blind.predict(point.flops, 3).interval(0.95)
                 held.append(low <= point.error.value <= high)
@@ -218,7 +218,7 @@ def test_exponents_differ_or_it_is_undecided():
     laws = fit([curve(errors(ODDS, -1.6, b), label=f"b {b}") for b in (0.6, 1.2)], ODDS, SEEDS)
     found = {}
     for off in (0.1, 30.0):
-        (found[off],) = scaling.exponents([replace(law, noise=Noise(0.0, off**2, 6)) for law in laws], 0.95)
+        (found[off],) = scaling.exponents([replace(law, noise=LawNoise(0.0, off**2, 6)) for law in laws], 0.95)
         assert (found[off]["label"], found[off]["baseline"]) == ("b 1.2", "b 0.6")
         assert found[off]["difference"] == pytest.approx(0.6, abs=1e-4)
     assert [one["verdict"] for one in found.values()] == ["differ", UNDECIDED]

@@ -5,6 +5,7 @@ CLIP; big_vision's SigLIP; FLAVA in transformers and torchmultimodal, which agre
 `initialize`, so that it holds for what a scheme says nothing of.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -118,9 +119,10 @@ def _small_biases(mlp: nn.Sequential) -> None:
 
 
 def _lecun_normal(linear: nn.Linear) -> None:
-    """Draw a cut normal with a variance of 1 / inputs."""
-    std = linear.in_features**-0.5 / CUT
-    nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
+    """Draw a normal with a variance of 1 / inputs, cut at two of its own deviations, by its quantiles: PyTorch's
+    `trunc_normal_` rejects, and so reads values, which a plan's tensors do not have."""
+    std, within = linear.in_features**-0.5 / CUT, math.erf(math.sqrt(2))
+    linear.weight.data.uniform_(-within, within).erfinv_().mul_(math.sqrt(2) * std)
 
 
 SCHEMES: dict[str, Callable[["TwoTowers"], None]] = {

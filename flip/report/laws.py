@@ -30,7 +30,7 @@ TINY = 1e-3  # how near to 0 and 1 a share may be where a fit begins
 
 
 @dataclass(frozen=True)
-class Form:
+class LawForm:
     """Say what falls as a power of compute. Its parameters are log a, b and, if a part of the error is irreducible,
     logit(c / 100), so that c stays between 0 and 100 %."""
 
@@ -85,10 +85,10 @@ class Form:
 
 
 FORMS = (  # the simplest first
-    Form("power law", odds=False, irreducible=False),
-    Form("power law of the odds", odds=True, irreducible=False),
-    Form("power law above an irreducible error", odds=False, irreducible=True),
-    Form("power law of the odds above an irreducible error", odds=True, irreducible=True),
+    LawForm("power law", odds=False, irreducible=False),
+    LawForm("power law of the odds", odds=True, irreducible=False),
+    LawForm("power law above an irreducible error", odds=False, irreducible=True),
+    LawForm("power law of the odds above an irreducible error", odds=True, irreducible=True),
 )
 
 
@@ -110,7 +110,7 @@ class LawPoint:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LawCurve:
     """Hold the runs of a law: those that it is fitted to, and those that it is compared with; x is the logarithm of
     compute over the reference."""
 
@@ -142,7 +142,7 @@ class Curve:
         return np.array([point.seeds for point in self.fitted], float)
 
 
-def left_out(form: Form, curve: Curve) -> np.ndarray:
+def left_out(form: LawForm, curve: LawCurve) -> np.ndarray:
     """Return the squared error, points^2, of each fitted run [runs] as the law of the others predicts it; infinite
     where there is none."""
     found = np.full(len(curve.x), np.inf)
@@ -156,7 +156,7 @@ def left_out(form: Form, curve: Curve) -> np.ndarray:
     return found
 
 
-def choose(curves: Sequence[Curve]) -> tuple[Form, dict[str, float]]:
+def choose(curves: Sequence[LawCurve]) -> tuple[LawForm, dict[str, float]]:
     """Return the form of all laws, and the root mean squared error in points of each in leaving one run out."""
     found = {form: np.concatenate([left_out(form, curve) for curve in curves]) for form in FORMS}
     best = min(found.values(), key=np.mean)
@@ -168,7 +168,7 @@ def choose(curves: Sequence[Curve]) -> tuple[Form, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Noise:
+class LawNoise:
     """Hold by how much a run of one seed is off its law.
 
     Attributes:
@@ -192,7 +192,7 @@ class Noise:
         return self.variance - self.seeds
 
 
-def noise(residuals: np.ndarray, freedom: int, spread: Spread) -> Noise:
+def noise(residuals: np.ndarray, freedom: int, spread: Spread) -> LawNoise:
     """Return the noise of laws.
 
     Args:
@@ -202,9 +202,9 @@ def noise(residuals: np.ndarray, freedom: int, spread: Spread) -> Noise:
     """
     ratio = float((residuals**2).sum()) / freedom
     if not spread.between:
-        return Noise(0.0, ratio, freedom)
+        return LawNoise(0.0, ratio, freedom)
     ratio /= spread.between
-    return Noise(spread.between, ratio, freedom) if ratio > 1 else Noise(spread.between, 1.0, spread.freedom)
+    return LawNoise(spread.between, ratio, freedom) if ratio > 1 else LawNoise(spread.between, 1.0, spread.freedom)
 
 
 @dataclass(frozen=True)
@@ -216,10 +216,10 @@ class FittedLaw:
         noise: of all laws of the report.
     """
 
-    curve: Curve
-    form: Form
+    curve: LawCurve
+    form: LawForm
     parameters: np.ndarray
-    noise: Noise
+    noise: LawNoise
 
     @property
     def label(self) -> str:
@@ -278,7 +278,7 @@ class FittedLaw:
         return Estimate(float(times(error.value, self.parameters)), times(error.resampled, self.resampled))
 
 
-def fit(curves: Sequence[Curve], form: Form, spread: Spread) -> list[FittedLaw]:
+def fit(curves: Sequence[LawCurve], form: LawForm, spread: Spread) -> list[FittedLaw]:
     """Return the laws of a report's curves.
 
     Raises:

@@ -24,7 +24,7 @@ from flip.report import formats, records
 from flip.report.costs import cost
 from flip.report.html import inline, templates
 from flip.report.intervals import PERCENT, Estimate, Estimates, both
-from flip.report.laws import Curve, FittedLaw, LawPoint, choose, fit
+from flip.report.laws import FittedLaw, LawCurve, LawPoint, choose, fit
 from flip.report.results import Results
 from flip.report.tradeoff import METADATA, SETTINGS, STYLES, time_to
 from flip.report.verdicts import ONE_RUN, UNDECIDED
@@ -45,14 +45,14 @@ def points(results: Results, estimates: Estimates, names: list[str], metric: Met
     return found
 
 
-def curves(scaling: Scaling, results: Results, estimates: Estimates) -> list[Curve]:
+def curves(scaling: Scaling, results: Results, estimates: Estimates) -> list[LawCurve]:
     """Return those of the report, in the order of its file."""
     metric, first = results.project.metric(scaling.metric), next(iter(scaling.laws.values())).fitted
     reference = max(cost(name, results).total_flops for name in first)
     found = []
     for label, one in scaling.laws.items():
         every = points(results, estimates, [*one.fitted, *one.held_out], metric, first[0])
-        found.append(Curve(label, reference, every[: len(one.fitted)], every[len(one.fitted) :]))
+        found.append(LawCurve(label, reference, every[: len(one.fitted)], every[len(one.fitted) :]))
     return found
 
 
