@@ -30,7 +30,7 @@ TRAINED = ("clip", "flip-50", "long")
 
 
 def slower(tree):
-    """The miniature with few variants, one of them long enough to be disturbed, and pictures that come at once."""
+    """The miniature with few variants, one of them long enough to be disturbed, and images that come at once."""
     tree = shrink(tree)
     tree["base"]["world"]["faults"] = dict.fromkeys(tree["base"]["world"]["faults"], 0.0) | {"not_found": 0.05}
     tree["scales"]["tiny"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")

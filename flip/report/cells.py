@@ -214,9 +214,9 @@ class Builder:
             "weights": " ".join(one["weights"] for one in run.metrics),
         }
 
-    def row(self, variant: str, label: str, name: str) -> TableRow:
+    def row(self, variant: str, label: str, name: str, deviations: list[Deviation]) -> TableRow:
         cells = [self.cell(variant, column, name) for column in self.columns(name)]
-        own = [one for one in self.deviations(name) if variant in one.rows]
+        own = [one for one in deviations if variant in one.rows]
         return TableRow(variant, label, cells, self.evidence(variant), own)
 
     def deviations(self, name: str) -> list[Deviation]:
@@ -251,11 +251,12 @@ class Builder:
         metrics = self.results.project.metrics(name)
         texts = labels([self.results.runs[variant].params for variant in table.variants])
         used = dict.fromkeys(metric.set for metric in metrics)
+        differing = self.deviations(name)
         return Comparison(
             name=name,
             title=table.title,
             columns=self.columns(name),
-            rows=[self.row(v, text, name) for v, text in zip(table.variants, texts, strict=True)],
+            rows=[self.row(v, text, name, differing) for v, text in zip(table.variants, texts, strict=True)],
             sets={test: tested(test, sets[test], metrics) for test in used},
             trained=formats.trained(self.results.trained(table.variants), self.share(table.variants[0])),
             notes=[
@@ -264,7 +265,7 @@ class Builder:
                 *self.unmeasured(name),
                 *swept(self.results.project, table.variants),
                 *equal_times(self.results, table.variants),
-                *(one.note for one in self.deviations(name)),
+                *(one.note for one in differing),
             ],
         )
 

@@ -17,7 +17,7 @@ from flip.config.frozen import load
 from flip.config.schema import Params
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
-from flip.train.step_cost import in_turns, timed
+from flip.train.step_cost import in_turns, ratios, timed
 
 
 def relative_rounds(reference: Params, params: Params, data: Path) -> list[float]:
@@ -25,7 +25,7 @@ def relative_rounds(reference: Params, params: Params, data: Path) -> list[float
     manifest, device = read_json(data / "manifest.json"), pick_device()
     steps = {name: timed(one, data, manifest, device) for name, one in (("reference", reference), ("this", params))}
     seconds = in_turns(steps, params.cost.rounds)
-    return [this / other for this, other in zip(seconds["this"], seconds["reference"], strict=True)]
+    return ratios(seconds["this"], seconds["reference"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

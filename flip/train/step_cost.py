@@ -166,6 +166,11 @@ def in_turns(steps: dict[str, Step | Turns], rounds: int) -> dict[str, list[floa
     return seconds
 
 
+def ratios(seconds: list[float], reference: list[float]) -> list[float]:
+    """Return times over those of the reference, round by round."""
+    return [this / other for this, other in zip(seconds, reference, strict=True)]
+
+
 def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
     """Measure costs by name; the first is the reference of the ratios."""
     memory = {name: step.peak_memory() for name, step in steps.items()}
@@ -177,7 +182,7 @@ def measure(steps: dict[str, Step | Turns], rounds: int) -> dict[str, dict]:
             "batch": step.batch,
             "flops_per_sample": flops[name],
             "seconds_per_sample": statistics.median(seconds[name]),
-            "relative_rounds": [a / b for a, b in zip(seconds[name], reference, strict=True)],
+            "relative_rounds": ratios(seconds[name], reference),
             "peak_memory_bytes": memory[name],
         }
         for name, step in steps.items()
