@@ -1,6 +1,7 @@
 """Describe the machine that a process computes on, and copy between its main memory and its device."""
 
 import ctypes
+import os
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -24,12 +25,14 @@ def keep_memory() -> None:
 
 
 def use_threads(count: int) -> None:
-    """Set the threads of torch, and of the libraries behind numpy and scipy that are loaded.
+    """Set the threads of torch, and of the libraries behind numpy and scipy: those that are loaded, and by the
+    environment those that scikit-learn loads when a probe is fitted.
 
     Theirs wait for one another on cores that others use, which made a linear probe take 30 times as long.
     """
     torch.set_num_threads(count)
     threadpool_limits(count)
+    os.environ |= {"OMP_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": str(count)}
 
 
 def pick_device() -> str:
