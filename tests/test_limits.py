@@ -56,7 +56,7 @@ def accepted(tree: dict) -> bool:
 @pytest.fixture(scope="module")
 def trees(project):
     """Parameters of variants that between them have a number where others have null."""
-    tree = project.resolve("sigmoid-matched").model_dump(mode="json")
+    tree = project.resolve("sigmoid").model_dump(mode="json")
     full = project.resolve("msiglip-bottleneck").model_dump(mode="json")
     full["source"]["filters"] = {"similarity": {"column": "c", "at_least": 0.3}, "size": {
         "width_column": "w", "height_column": "h", "min_side": 1, "max_aspect_ratio": 2.0}}  # fmt: skip

@@ -45,7 +45,7 @@ f flip-50 imagenet1k 69.6 f flip-50-mae imagenet1k 69.4   f flip-75 imagenet1k 6
 """
 # SigLIP, Table 4.
 TABLE_4 = """
-sigmoid-bias sigmoid imagenet1k 63.0                  sigmoid-bias sigmoid-no-bias imagenet1k 62.0
+sigmoid-bias sigmoid-fixed-bias imagenet1k 63.0       sigmoid-bias sigmoid-no-bias imagenet1k 62.0
 sigmoid-bias sigmoid-unit-temperature imagenet1k 61.0 sigmoid-bias sigmoid-zero-bias imagenet1k 61.7
 sigmoid-bias sigmoid-unit-zero imagenet1k 53.7
 """
