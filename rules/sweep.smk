@@ -20,10 +20,12 @@ def candidates(variant) -> dict:
 
 
 def unsettled(variant) -> list[str]:
-    """What has to be chosen before this variant's candidates train: its schedule, and what it begins with."""
-    before = PROJECT.chain(variant)[1:]
-    found = [one for one in before if candidates(one) and not is_chosen(PROJECT, one)]
-    return found + [f"{variant}'s schedule"] * (not is_timed(PROJECT, variant))
+    """What has to be chosen before this variant's candidates train: what it begins with, and schedules, its own too."""
+    chain = PROJECT.chain(variant)
+    found = [
+        one for one in chain[1:] if candidates(one) and not is_chosen(PROJECT, one)
+    ]
+    return found + [f"{one}'s schedule" for one in chain if not is_timed(PROJECT, one)]
 
 
 def sweepable() -> list[str]:
@@ -42,15 +44,16 @@ def sweepable() -> list[str]:
 def choices_now() -> list[str]:
     """Receipts of what can be chosen for these now; the others are named, as they need another call."""
     found = sweepable()
-    later = {name: before for name in found if (before := unsettled(name))}
+    swept = [name for name in found if candidates(name)]
+    later = {name: before for name in swept if (before := unsettled(name))}
     for name, before in later.items():
         logger.warning(
             f"{name} waits for {', '.join(before)}: run `snakemake sweep` again after this one."
         )
     times = [name for name in found if not is_timed(PROJECT, name)]
-    swept = [name for name in found if candidates(name) and name not in later]
+    now = [name for name in swept if name not in later]
     receipts = HERE.receipts
-    return [*map(receipts.step_time, times), *map(receipts.choice, swept)]
+    return [*map(receipts.step_time, times), *map(receipts.choice, now)]
 
 
 def timed_pair(wildcards) -> list[str]:

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import products
+from benchmarks import order, products
 from benchmarks.harness import Form, Missing, measure, peer, same
 from benchmarks.table import MARKS, Row, against, alone, attempt, cells, main, markdown, publish, restored, stored
-from flip.files import read_json
+from flip.files import read_json, write_json
 from tests.miniature import ROOT
 
 
@@ -131,3 +131,19 @@ def test_each_part_runs(part, tmp_path):
     rows = read_json(tmp_path / "results.json")[part]["rows"]
     assert rows
     assert not [row["missing"] for row in rows if "missing" in row]
+
+
+def test_order_compares_systems_by_rank_at_each_length(tmp_path, capsys):
+    """What was scored before is read, not trained again; a variant that begins with another's weights is left out."""
+    scored = {"clip-short": (70.0, 85.0), "slip": (60.0, 90.0), "sigmoid": (80.0, 80.0), "mae": (50.0, 60.0)}
+    for name, scores in scored.items():
+        for length, value in zip("12", scores, strict=True):
+            metric = "validation-probe" if name == "mae" else "validation"
+            write_json(tmp_path / name / length / "score.json", {"metric": metric, "score": value})
+    order.main(["--out", str(tmp_path), "--lengths", "1", "2", "--variants", *scored, "siglit"])
+    said = capsys.readouterr().out
+    assert "| slip | 60.0 (3) | 90.0 (1) |" in said
+    assert "| sigmoid | 80.0 (1) | 80.0 (3) |" in said
+    assert "| Kendall's tau with the length before | | -1.00 |" in said
+    assert "| mae | 50.0 (1) | 60.0 (1) |" in said
+    assert "siglit" not in said

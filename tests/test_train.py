@@ -65,7 +65,9 @@ def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
 
 
 def test_the_log_has_the_bias_of_a_loss_that_learns_one(change, small_data):
-    runs = {name: make_run(change(name, SMALL), small_data) for name in ("clip", "sigmoid-no-bias", "sigmoid-fixed-bias")}
+    runs = {
+        name: make_run(change(name, SMALL), small_data) for name in ("clip", "sigmoid-no-bias", "sigmoid-fixed-bias")
+    }
     rows = {name: run.record(advance(run, 3)[-1], 1.0) for name, run in runs.items()}
     assert [name for name, row in rows.items() if "bias" in row] == ["sigmoid-fixed-bias"]
     assert 0 < abs(rows["sigmoid-fixed-bias"]["bias"] + 10) < 1
