@@ -116,9 +116,16 @@ def weights_files() -> dict[str, str]:
 
 
 def gpus(per_node: int, nodes: int = 1) -> dict:
-    """Nodes and GPUs as the cluster is asked for them: on each node, and in all."""
+    """Nodes and GPUs as the cluster is asked for them, on each node and in all, and where it has them."""
     asked = {"nodes": nodes, "gpu": nodes * per_node}
-    return asked | ({"gres": f"gpu:{per_node}"} if per_node else {})
+    if not per_node:
+        return asked
+    site = {
+        "slurm_partition": os.environ.get("SBATCH_GPU_PARTITION"),
+        "constraint": os.environ.get("SBATCH_GPU_CONSTRAINT"),
+    }
+    named = {key: value for key, value in site.items() if value}
+    return asked | {"gres": f"gpu:{per_node}"} | named
 
 
 # What a job that times steps asks for: all local cores, though it uses those of one process of a training job, as

@@ -163,15 +163,10 @@ def run(one_cluster, tmp_path_factory):
 
 
 def test_the_whole_dag_went_through_sbatch(run):
-    submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/(?:rule|group)_(\w+)/", run.output)
+    submitted = re.findall(r"has been submitted with SLURM jobid \d+ \(log: \S+/rule_(\w+)/", run.output)
     counts = {rule: submitted.count(rule) for rule in set(submitted)}
-    grouped = {"download", "fingerprints"}
-    wanted = {
-        rule: count for rule, count in run.plan.items() if rule not in grouped | {"ablations", "manifest", "preflight"}
-    }
-    parts = run.plan["download"]
-    failed = len(FAILURES)
-    assert counts == wanted | {"part_download_fingerprints": parts, "pretrain": wanted["pretrain"] + failed}
+    wanted = {rule: count for rule, count in run.plan.items() if rule not in ("ablations", "manifest", "preflight")}
+    assert counts == wanted | {"pretrain": wanted["pretrain"] + len(FAILURES)}
     for name in TRAINED:
         assert (run.folder / f"results/tiny/{name}/seed-0/metrics.json").exists()
     assert (run.folder / "tables/tiny/ablations/index.html").exists()

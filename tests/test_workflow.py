@@ -41,6 +41,22 @@ def test_a_dry_run_plans_the_variants_of_a_report(copy, scale, report):
     assert plan.get("codebook", 0) == any(whole.variants[name].flava.reads_codes for name in whole.of(report).named)
 
 
+def test_on_a_cluster_jobs_get_the_cores_and_the_partition_that_they_ask_for(copy, monkeypatch):
+    """96 cores, however few the login node has; and whatever asks for a GPU goes where GPUs are."""
+    monkeypatch.setenv("SBATCH_PARTITION", "cpu")
+    monkeypatch.setenv("SBATCH_GPU_PARTITION", "gpu")
+    said = snakemake(copy, "-n", "--profile", "slurm", "variant", "--config", "scale=cc12m", "variant=flava-init")
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?: .*\n)*? +resources: (.*)", said, re.MULTILINE)
+    where = {
+        (rule, "gpu=" in asked, re.search("slurm_partition=(\\w+)", asked)[1])
+        for rule, asked in jobs
+        if "slurm_" in asked
+    }
+    assert {("pretrain", True, "gpu"), ("codebook", True, "gpu"), ("table", False, "cpu")} <= where
+    assert {(has, place) for _, has, place in where} == {(True, "gpu"), (False, "cpu")}
+    assert "threads: 96" in said
+
+
 def test_the_page_of_some_reports_needs_their_tables_alone(copy):
     jobs = planned(snakemake(copy, "-n", "report", "--config", "reports=siglip,hybrids"))
     assert (jobs["page"], jobs["tables"], jobs["cost"]) == (1, 2, 2)
