@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format readme readme-systems readme-scaling readme-performance lock
+.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format results results-systems results-scaling results-performance lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -102,17 +102,17 @@ format: .venv/ready ## put files into the project's format
 	$(RUN) ruff format .
 	.venv/bin/snakefmt Snakefile rules
 
-readme: .venv/ready ## put the tables and the figure of the last `make ablations` into the README
-	$(RUN) flip.report.readme --tables tables/$(SCALE)/ablations --readme README.md --figure docs/tradeoff.svg
+results: .venv/ready ## put the tables and the figure of the last `make ablations` into docs/results.md
+	$(RUN) flip.report.published --tables tables/$(SCALE)/ablations --page docs/results.md --figure docs/tradeoff.svg
 
-readme-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
-	$(RUN) flip.report.readme --readme docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
+results-systems: .venv/ready ## put the tables of the last `make systems` and `snakemake languages` into docs/systems.md
+	$(RUN) flip.report.published --page docs/systems.md --tables $(addprefix tables/$(SCALE)/,systems siglip hybrids languages)
 
-readme-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling transfers` into docs/scaling.md
-	$(RUN) flip.report.readme --readme docs/scaling.md --tables $(addprefix tables/$(SCALE)/,scaling transfers) --figure docs/scaling.svg
+results-scaling: .venv/ready ## put tables, laws and figure of the last `snakemake scaling transfers` into docs/scaling.md
+	$(RUN) flip.report.published --page docs/scaling.md --tables $(addprefix tables/$(SCALE)/,scaling transfers) --figure docs/scaling.svg
 
-readme-performance: .venv/ready ## put what the last `make bench` measured into the README
-	$(RUN) benchmarks.table --results benchmarks/results.json --readme README.md
+results-performance: .venv/ready ## put what the last `make bench` measured into docs/benchmarks.md
+	$(RUN) benchmarks.table --results benchmarks/results.json --page docs/benchmarks.md
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in

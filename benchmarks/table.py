@@ -2,7 +2,8 @@
 
     python -m benchmarks.table --results benchmarks/results.json
 
-prints every part that was measured so far; with `--readme README.md` (`make readme-performance`) it writes them there.
+prints every part that was measured so far; with `--page docs/benchmarks.md` it writes them there (`make
+results-performance`).
 """
 
 import argparse
@@ -19,9 +20,9 @@ from benchmarks.harness import ROUNDS, Missing
 from flip.device import device_name, pick_device
 from flip.files import read_json, write_atomic, write_json
 from flip.provenance.environment import git_state, machine, versions
-from flip.report.readme import marks, replace_between
+from flip.report.published import marks, replace_between
 
-MARKS = marks("performance", "readme-performance")
+MARKS = marks("performance", "results-performance")
 SI = {
     "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
     "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
@@ -183,15 +184,15 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables, or write them to the README."""
+    """Print the tables, or write them to a page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="what the parts wrote (JSON)")
-    parser.add_argument("--readme", type=Path, help="file with the two marks between which the tables go")
+    parser.add_argument("--page", type=Path, help="file with the two marks between which the tables go")
     options = parser.parse_args(argv)
     try:
         found = markdown(read_json(options.results))
-        if options.readme:
-            write_atomic(options.readme, replace_between(MARKS, options.readme.read_text(), found))
+        if options.page:
+            write_atomic(options.page, replace_between(MARKS, options.page.read_text(), found))
         else:
             print(found)
     except FileNotFoundError as error:

@@ -105,7 +105,7 @@ def test_a_part_replaces_its_own_rows_alone(tmp_path):
 
 def test_what_was_measured_goes_into_the_readme(tmp_path, capsys):
     results, page = tmp_path / "results.json", tmp_path / "page.md"
-    words = ["--results", str(results), "--readme", str(page)]
+    words = ["--results", str(results), "--page", str(page)]
     with pytest.raises(SystemExit):
         main(words)
     assert "`make bench`" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""The README's commands are real: each is a target, a module or a program of the environment, and runs dry."""
+"""The commands of README, docs and CONTRIBUTING are real: each is a target, a module or a program of the environment,
+and runs dry; links lead somewhere; the README can be read in a minute."""
 
 import itertools
 import re
@@ -13,14 +14,16 @@ import yaml
 
 from flip.config.resolve import read_project
 from flip.provenance.sources import sources
-from flip.report import readme
-from flip.report.readme import RESULTS, replace_between
+from flip.report import published
+from flip.report.published import RESULTS, replace_between
 from tests.miniature import ROOT, copy_workflow, snakemake
 
-README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+README, CONTRIBUTING = (PAGES[ROOT / name] for name in ("README.md", "CONTRIBUTING.md"))
+ALL = "\n".join(text for path, text in PAGES.items() if path.name != "CHANGELOG.md")
 
 
-def shell_lines(text=README + CONTRIBUTING):
+def shell_lines(text=ALL):
     """The commands of a text's blocks, without comments."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
@@ -30,8 +33,29 @@ def shell_lines(text=README + CONTRIBUTING):
 def test_make_targets_are_there():
     targets = {word for line in shell_lines() for word in re.findall(r"^make ([a-z0-9-]+)", line)}
     assert {"ablations", "test"} <= targets
-    for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", README + CONTRIBUTING)):
+    for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", ALL)):
         subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+def test_the_readme_can_be_read_in_a_minute():
+    assert len(README.splitlines()) <= 200
+    assert len(README.encode()) <= 12_000
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(path):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", PAGES[path]):
+        file, _, heading = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), target
+        titles = re.findall(r"^#+ (.*)", found.read_text(), re.MULTILINE) if heading else []
+        anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not heading or heading in anchors, target
+
+
+def test_every_page_of_the_docs_can_be_reached_from_the_readme():
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    assert linked == {f"docs/{path.name}" for path in PAGES if path.parent.name == "docs"}
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -48,7 +72,7 @@ def test_snakemake_commands_run_dry(tmp_path, command):
     snakemake(folder, *command.split()[1:], "-n", "--quiet", "all")
 
 
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", README + CONTRIBUTING, re.DOTALL)
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", ALL, re.DOTALL)
 
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=itertools.count())
@@ -64,8 +88,9 @@ def test_variants_and_scales_that_are_shown_resolve(tmp_path, text):
         assert set(example.get("variants", [])) <= set(project.variants)
 
 
-def test_modules_that_the_readme_names_are_commands():
-    modules = {f"flip.{name}" for name in re.findall(r"flip\.([a-z_.]+[a-z])`", README)}
+def test_modules_that_the_pages_name_are_commands():
+    text = "".join(text for path, text in PAGES.items() if path.name not in ("CONTRIBUTING.md", "CHANGELOG.md"))
+    modules = {f"flip.{name}" for name in re.findall(r"flip\.([a-z_.]+[a-z])`", text)}
     assert {"flip.train", "flip.evaluate", "flip.train.step_cost"} <= modules
     for module in modules:
         assert any("argparse" in path.read_text() for path in sources(module)), module
@@ -123,7 +148,7 @@ def test_hooks_before_a_commit_run_the_programs_of_the_environment():
 
 
 def test_results_replace_what_stood_there():
-    text = "a\n<!-- results: made by `make readme` -->\nold\n<!-- end of results -->\nb\n"
+    text = "a\n<!-- results: made by `make results` -->\nold\n<!-- end of results -->\nb\n"
     once = replace_between(RESULTS, text, "new")
     assert "old" not in once
     assert once.startswith("a\n")
@@ -135,13 +160,13 @@ def test_results_replace_what_stood_there():
 
 def test_tables_of_several_reports_go_into_one_page_and_a_report_without_any_is_named(tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text("# A page\n<!-- results: made by `make readme` -->\n<!-- end of results -->\n")
+    page.write_text("# A page\n<!-- results: made by `make results` -->\n<!-- end of results -->\n")
     for name in ("systems", "siglip"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "one.md").write_text(f"### {name}\n")
-    words = ["--readme", str(page), "--tables", *(str(tmp_path / name) for name in ("systems", "siglip"))]
-    readme.main(words)
+    words = ["--page", str(page), "--tables", *(str(tmp_path / name) for name in ("systems", "siglip"))]
+    published.main(words)
     assert re.findall("### (.*)", page.read_text()) == ["systems", "siglip"]
     with pytest.raises(SystemExit):
-        readme.main([*words, str(tmp_path / "hybrids")])
+        published.main([*words, str(tmp_path / "hybrids")])
     assert "run `snakemake hybrids`" in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""Put the tables of a run, and its figure where it has one, into the README or another page.
+"""Put the tables of a run, and its figure where it has one, into a page of the docs.
 
-python -m flip.report.readme --tables tables/tiny/ablations --readme README.md --figure docs/tradeoff.svg
-python -m flip.report.readme --tables tables/tiny/systems tables/tiny/siglip --readme docs/systems.md
+python -m flip.report.published --tables tables/tiny/ablations --page docs/results.md --figure docs/tradeoff.svg
+python -m flip.report.published --tables tables/tiny/systems tables/tiny/siglip --page docs/systems.md
 """
 
 import argparse
@@ -16,7 +16,7 @@ def marks(what: str, target: str) -> tuple[str, str]:
     return f"<!-- {what}: made by `make {target}` -->", f"<!-- end of {what} -->"
 
 
-RESULTS = marks("results", "readme")
+RESULTS = marks("results", "results")
 
 
 def replace_between(marks: tuple[str, str], text: str, new: str) -> str:
@@ -27,7 +27,7 @@ def replace_between(marks: tuple[str, str], text: str, new: str) -> str:
     """
     for mark in marks:
         if mark not in text:
-            raise ValueError(f"no line '{mark}' in the README; put the two marks where the tables belong")
+            raise ValueError(f"no line '{mark}' in the page; put the two marks where the tables belong")
     begin, end = marks
     before, rest = text.split(begin, 1)
     return f"{before}{begin}\n\n{new.strip()}\n\n{end}{rest.split(end, 1)[1]}"
@@ -45,14 +45,14 @@ def tables_of(folder: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flip.report.readme", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.report.published", description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, nargs="+", required=True, help="folders with the tables of reports")
-    parser.add_argument("--readme", type=Path, required=True, help="file with the two marks")
+    parser.add_argument("--page", type=Path, required=True, help="file with the two marks")
     parser.add_argument("--figure", type=Path, help="where the first one's figure of that name goes")
     options = parser.parse_args(argv)
     try:
         pieces = [path.read_text() for folder in options.tables for path in tables_of(folder)]
-        write_atomic(options.readme, replace_between(RESULTS, options.readme.read_text(), "\n".join(pieces)))
+        write_atomic(options.page, replace_between(RESULTS, options.page.read_text(), "\n".join(pieces)))
         if options.figure:
             write_atomic(options.figure, (options.tables[0] / options.figure.name).read_bytes())
     except (ValueError, FileNotFoundError) as error:
