@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format results results-systems results-scaling results-performance lock
+.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -113,6 +113,10 @@ results-scaling: .venv/ready ## put tables, laws and figure of the last `snakema
 
 results-performance: .venv/ready ## put what the last `make bench` measured into docs/benchmarks.md
 	$(RUN) benchmarks.table --results benchmarks/results.json --page docs/benchmarks.md
+
+docs: .venv/ready ## the documentation as a site that needs no network: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
+	@echo site/index.html
 
 lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	$(RUN) pip install --upgrade -r envs/requirements.in
