@@ -131,7 +131,7 @@ def pixels_alone(folder: Path, side: int) -> Callable[[], None]:
 
     def run() -> None:
         for item in range(len(shard)):
-            image = simplejpeg.decode_jpeg(shard.jpeg(item), "RGB", True, True, least, least)
+            image = simplejpeg.decode_jpeg(shard.encoded(item), "RGB", True, True, least, least)
             rows, columns = (round(share * edge) for edge in image.shape[:2])
             resize(image[:rows, :columns], square)
 
@@ -155,7 +155,7 @@ def theirs(folder: Path, side: int) -> Callable[[], None]:
 def reading(folder: Path) -> Callable[[], object]:
     """Return a function that reads as the loader does: images one by one, and all captions."""
     shard = Shard(tar(folder, "original"))
-    return lambda: [(exhaust(map(shard.jpeg, range(len(shard)))), shard.captions()) for _ in range(PASSES)]
+    return lambda: [(exhaust(map(shard.encoded, range(len(shard)))), shard.captions()) for _ in range(PASSES)]
 
 
 def their_reading(folder: Path) -> Callable[[], object]:
@@ -188,7 +188,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
     whole, stored, found = Shard(tar(folder, "original")), Shard(tar(folder, kind)), []
     draws = uniform(0, "augmentation", torch.arange(pictures), DRAWN).numpy()[:, 1:].reshape(pictures, -1, 4)
     for item in range(min(pictures, len(whole))):
-        image, mine = Image.open(BytesIO(whole.jpeg(item))), np.empty((side, side, 3), np.uint8)
+        image, mine = Image.open(BytesIO(whole.encoded(item))), np.empty((side, side, 3), np.uint8)
         top, left, rows, columns = box = crop_box(image.height, image.width, CROP, draws[item])
 
         def same_part(
@@ -196,7 +196,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
         ) -> list[tuple[int, ...]]:
             return [tuple(round(edge * (height / original)) for edge in box)]
 
-        decode_crops(stored.jpeg(item), same_part, [mine])
+        decode_crops(stored.encoded(item), same_part, [mine])
         exact = image.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + columns, top + rows))
         found.append(np.abs(mine.astype(np.float32) - np.asarray(exact)).mean())
     return f"{np.mean(found):.2f} of 255 from PIL's pixels"
@@ -205,7 +205,7 @@ def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
 def stored(folder: Path, kind: str) -> str:
     """Return a note on the mean size of an image."""
     shard = Shard(tar(folder, kind))
-    return f"{sum(len(shard.jpeg(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB an image"
+    return f"{sum(len(shard.encoded(item)) for item in range(len(shard))) / len(shard) / 1000:.1f} kB an image"
 
 
 def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> Iterator[Row]:

@@ -78,7 +78,7 @@ def resized(folder: Path) -> Iterator[dict[str, Any]]:
     for entry in read_json(folder / "manifest.json")["shards"]:
         shard = Shard(folder / "shards" / entry["name"])
         for item in range(len(shard)):
-            picture, text = resize_jpeg(bytes(shard.jpeg(item)), COMPACT), shard.caption(item).encode()
+            picture, text = resize_jpeg(bytes(shard.encoded(item)), COMPACT), shard.caption(item).encode()
             yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
 
 

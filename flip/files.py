@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from braceexpand import braceexpand
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[IO[bytes]]:
@@ -120,12 +122,21 @@ def known_hash(path: str | Path) -> str:
     return known
 
 
+def braced(place: str) -> list[str]:
+    """Return the paths, or globs, that one with ranges in braces stands for, as {000..127}."""
+    try:
+        return list(braceexpand(place, escape=False)) if "{" in place else [place]
+    except ValueError:  # a brace without its other half
+        return [place]
+
+
 def place_files(place: str) -> dict[str, Path]:
-    """Return the files of a place from outside the project, by their names in it: of a file or a glob, or all below a
-    folder but hidden ones."""
+    """Return the files of a place from outside the project, by their names in it: of a file, a glob or ranges in
+    braces, or all below a folder but hidden ones."""
     if os.path.isdir(place):
         return {str(path.relative_to(place)): path for path in sorted(_below(Path(place), set()))}
-    found = {place, *glob(place, recursive=True)}  # a name may have a bracket in it
+    # A name may have a bracket in it.
+    found = {place}.union(*({one, *glob(one, recursive=True)} for one in braced(place)))
     return {path: Path(path) for path in sorted(found) if os.path.isfile(path)}
 
 
@@ -142,10 +153,22 @@ def _below(folder: Path, above: set[Path]) -> Iterator[Path]:
             yield from _below(path, above)
 
 
+BY_STATE = (".tar", "/**")  # ends of places that may hold terabytes
+
+
+def state(path: str | Path) -> str:
+    """Return size in bytes and time of modification of a file, which change when it is written anew."""
+    found = Path(path).stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def place_hash(place: str) -> str | None:
-    """Return a hash of the names and contents of a place's files (`place_files`); None where there is none."""
-    found = place_files(place)
-    lines = (f"{name}\0{known_hash(path)}\n" for name, path in found.items())
+    """Return a hash of the names and contents of a place's files (`place_files`); None where there is none.
+
+    Of tars and of all below a folder (`folder/**`), states stand for contents: their jobs hash what they read.
+    """
+    found, content = place_files(place), state if place.endswith(BY_STATE) else known_hash
+    lines = (f"{name}\0{content(path)}\n" for name, path in found.items())
     return sha256("".join(lines).encode()).hexdigest() if found else None
 
 

@@ -1,4 +1,4 @@
-# The data: URL table -> images -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
+# The data: table of the source, or its tars -> images -> fingerprints -> duplicates -> shards -> manifest, ledger, tokenizer.
 # Needs the source's files (none for the world), the receipts of testsets.smk and specs/<scale>/. Gives
 # receipts/<scale>/data/, and behind them data/<scale>/{manifest.json, ledger.json, tokenizer.json, shards/}. What else
 # lies in data/<scale>/ only serves the next stage ("intermediate").
@@ -19,21 +19,24 @@ rule table:
         runtime=BASE.resources.data.minutes,
     params:
         outputs=[AT.table(part) for part in PARTS],
-        sources=outside(BASE.source.table),
-        module=DATA["table"].at(BASE.source.table).module,
+        sources=outside(BASE.source.place),
+        module=DATA["table"].at(BASE.source.kind).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
         " {PYTHON:q} -m {params.module} --params {FROZEN}"
         " --out-folder {HERE.table_folder} 2> {log:q}"
 
 
-def drawn_by(wildcards, input) -> list[str]:
-    """The option that says what the world's images are drawn by; none where they are the web's."""
-    return ["--spec", input.spec] if BASE.source.table == "world" else []
+def of_the_web(wildcards, input) -> list[str]:
+    """Options of a download: its log and, of the world, what its images are drawn by."""
+    if BASE.source.kind not in ("urls", "world"):
+        return []
+    drawn_by = ["--spec", input.spec] if BASE.source.kind == "world" else []
+    return ["--log", HERE.log("download", wildcards.part), *drawn_by]
 
 
 rule download:
-    """Download part {wildcards.part} with img2dataset, images of {BASE.download.image_size} pixels."""
+    """Fetch part {wildcards.part}: download images of {BASE.download.image_size} pixels, pack files, or index tars."""
     input:
         spec=AT.specs.data("download"),
         upstream=data_receipts("table"),
@@ -48,13 +51,14 @@ rule download:
     params:
         outputs=AT.download("{part}"),
         table=AT.table("{part}"),
-        module=DATA["download"].at(BASE.source.table).module,
-        drawn_by=drawn_by,
+        # Image files of one's own.
+        sources=outside(BASE.source.images and f"{BASE.source.images}/**"),
+        module=DATA["download"].at(BASE.source.kind).module,
+        of_the_web=of_the_web,
     shell:
-        RECEIPT + " --intermediate --"
+        RECEIPT + " --sources {params.sources:q} --intermediate --"
         " {PYTHON:q} -m {params.module} --params {FROZEN}"
-        " --table {params.table:q} {params.drawn_by:q} --out {params.outputs:q}"
-        " --log {log:q} 2>> {log:q}"
+        " --table {params.table:q} --out {params.outputs:q} {params.of_the_web:q} 2>> {log:q}"
 
 
 rule fingerprints:

@@ -63,7 +63,7 @@ rule translations:
         outputs=[f"{SPOKEN}/translations.json", f"{SPOKEN}/tokenizer.json"],
         facts=f"{SPOKEN}/translations.json",
         sources=outside(BASE.source.translations),
-        module=TRANSLATIONS.at(BASE.source.table).module,
+        module=TRANSLATIONS.at(BASE.source.kind).module,
     shell:
         RECEIPT
         + " --sources {params.sources:q} --facts {params.facts:q} --intermediate --"

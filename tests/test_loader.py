@@ -96,7 +96,7 @@ def test_shards_are_plain_webdataset(small_data):
     theirs = list(webdataset.WebDataset(str(path), shardshuffle=False))
     ours = Shard(path)
     assert [(s["jpg"], s["txt"].decode()) for s in theirs] == [
-        (ours.jpeg(i), ours.caption(i)) for i in range(len(ours))
+        (ours.encoded(i), ours.caption(i)) for i in range(len(ours))
     ]
 
 
@@ -152,7 +152,7 @@ def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatc
 
 def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
     data = loader()
-    plain = Shard.jpeg
+    plain = Shard.encoded
     number, item = data.order.locate(0)
 
     def broken(self, i):
@@ -160,7 +160,7 @@ def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
         return plain(self, i)[:20] if cut else plain(self, i)
 
     expected = data.images.shards.open(number).caption((item + 1) % len(data.images.shards.open(number)))
-    monkeypatch.setattr(Shard, "jpeg", broken)
+    monkeypatch.setattr(Shard, "encoded", broken)
     batch = data.batch(0, 4)
     assert torch.equal(batch["ids"][0], torch.from_numpy(data.captions.tokens.tokenizer([expected]))[0])
     assert data.images.broken == 1
@@ -179,7 +179,7 @@ def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, sha
 
 def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):
     data = loader(pairs=41)
-    monkeypatch.setattr(Shard, "jpeg", lambda self, i: b"")
+    monkeypatch.setattr(Shard, "encoded", lambda self, i: b"")
     with pytest.raises(ValueError, match="no image can be decoded"):
         data.batch(0, 1)
     assert data.images.broken in {1, 40}

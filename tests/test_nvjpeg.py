@@ -90,8 +90,8 @@ def test_batches_are_the_loaders_but_for_rounding(loaders, flip):
 def test_a_refused_picture_is_replaced_as_the_loader_does_it(loaders, monkeypatch, cut):
     """Also where nothing but the JPEG's end is missing, of which a GPU says nothing."""
     plain, other = loaders()
-    read, whole = Shard.jpeg, plain.images.shards.jpeg(plain.order.locate(3))
-    monkeypatch.setattr(Shard, "jpeg", lambda self, i: read(self, i)[: cut if read(self, i) == whole else None])
+    read, whole = Shard.encoded, plain.images.shards.encoded(plain.order.locate(3))
+    monkeypatch.setattr(Shard, "encoded", lambda self, i: read(self, i)[: cut if read(self, i) == whole else None])
     one, two = plain.batch(0, 8), other.batch(0, 8)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert other.images.broken == plain.images.broken

@@ -8,6 +8,7 @@ import yaml
 
 from flip.config.frozen import merge
 from flip.config.resolve import Project
+from flip.data.shard import read_index
 from flip.files import read_json
 from flip.plan import preflight
 from tests.conftest import SMALL
@@ -38,7 +39,7 @@ def test_the_command_names_all_faults_at_once(project, data, tmp_path, monkeypat
     shard = next((data / "shards").rglob("00000.tar"))
     content = shard.read_bytes()
     # The captions' bytes become spaces, and nine pictures of ten lose their beginning.
-    for jpg, _, txt, length in preflight.read_index(shard).tolist():
+    for jpg, _, txt, length in read_index(shard).tolist():
         content = content[:txt] + b" " * length + content[txt + length :]
         if jpg % 10:
             content = content[:jpg] + b"xxxx" + content[jpg + 4 :]

@@ -334,9 +334,9 @@ def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
     assert (after["pairs"], after["lists"]) == (before["pairs"], before["lists"])
     assert after["id"] != before["id"]
     shard = Shard(written.with_suffix("") / "00000.tar")
-    assert shard.jpeg(0) == small
+    assert shard.encoded(0) == small
     for item, (original, size) in enumerate([(wide, (48, 64)), (high, (64, 48))], 1):
-        found = cv2.imdecode(np.frombuffer(shard.jpeg(item), np.uint8), cv2.IMREAD_COLOR)
+        found = cv2.imdecode(np.frombuffer(shard.encoded(item), np.uint8), cv2.IMREAD_COLOR)
         wanted = cv2.imdecode(np.frombuffer(original, np.uint8), cv2.IMREAD_COLOR)
         wanted = cv2.resize(wanted, size[::-1], interpolation=cv2.INTER_AREA)
         assert found.shape[:2] == size

@@ -196,9 +196,9 @@ class Params(Objectives):
                 f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
                 "shards.compact"
             )
-        if self.source.table == "world":
+        if self.source.kind == "world":
             self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))
-        if self.source.table == "world" and batch > self.world.pictures:
+        if self.source.kind == "world" and batch > self.world.pictures:
             raise ValueError(
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
                 f"{self.world.pictures}, the world.pictures"
@@ -240,7 +240,7 @@ class Params(Objectives):
     @model_validator(mode="after")
     def captions_are_possible(self) -> Self:
         self.form.text.check(self.captions, self.masking)
-        if self.source.table == "world" and (fault := self.captions.untranslated(self.source)):
+        if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")

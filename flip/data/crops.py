@@ -1,4 +1,4 @@
-"""Crop and resize JPEG images like PIL's bicubic interpolation, in a fraction of its time."""
+"""Crop and resize images like PIL's bicubic interpolation, JPEGs in a fraction of its time."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,8 @@ import simplejpeg
 import torch
 
 from flip.config.schema import Augmentation
+from flip.formats.images import decode
+from flip.formats.jpeg import is_plain_jpeg
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
@@ -48,23 +50,34 @@ def mirror(square: np.ndarray) -> None:
     cv2.flip(square, 1, dst=square)
 
 
-def decode_crops(jpeg: bytes | memoryview, boxes_of: Callable[[int, int], list[Box]], out: list[np.ndarray]) -> bool:
+def decode_crops(encoded: bytes | memoryview, boxes_of: Callable[[int, int], list[Box]], out: list[np.ndarray]) -> bool:
     """Decode crops of an image into `out`, uint8 [side, side, 3] each; return False where the bytes are no image.
 
-    `boxes_of(height, width)` returns their boxes. The image is decoded at a half, a quarter or an eighth of its size
-    where all boxes still have `side` pixels each way: libjpeg then does less, and averages the pixels as it goes.
-    Orientation is not applied: the download has done it (flip.data.resize).
+    `boxes_of(height, width)` returns their boxes, of the image as it is displayed.
     """
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-        boxes = boxes_of(height, width)
-        enough = min(min(box[2:]) for box in boxes) // len(out[0])
-        part = min(1 << max(enough.bit_length() - 1, 0), 8)
-        least = -(-height // part), -(-width // part)
-        image = simplejpeg.decode_jpeg(jpeg, "RGB", True, True, *least)
+        plain = is_plain_jpeg(encoded)
+        image, boxes, part = _reduced(encoded, boxes_of, len(out[0])) if plain else _displayed(encoded, boxes_of)
     except ValueError:
         return False
     for box, square in zip(boxes, out, strict=True):
         top, left, rows, columns = (round(edge / part) for edge in box)
         resize(image[top : top + rows, left : left + columns], square)
     return True
+
+
+def _reduced(jpeg: bytes | memoryview, boxes_of: Callable, side: int) -> tuple[np.ndarray, list[Box], int]:
+    """Decode a plain JPEG at a half, a quarter or an eighth of its size where all boxes still have `side` pixels each
+    way: libjpeg then does less, and averages the pixels as it goes. Return image, boxes and that part."""
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    boxes = boxes_of(height, width)
+    enough = min(min(box[2:]) for box in boxes) // side
+    part = min(1 << max(enough.bit_length() - 1, 0), 8)
+    least = -(-height // part), -(-width // part)
+    return simplejpeg.decode_jpeg(jpeg, "RGB", True, True, *least), boxes, part
+
+
+def _displayed(encoded: bytes | memoryview, boxes_of: Callable) -> tuple[np.ndarray, list[Box], int]:
+    """Decode any other image as browsers display it, at its own size."""
+    image = np.array(decode(bytes(encoded)).convert("RGB"))  # torch takes no array that cannot be written to
+    return image, boxes_of(*image.shape[:2]), 1

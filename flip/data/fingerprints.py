@@ -5,6 +5,7 @@ python -m flip.data.fingerprints --download data/tiny/download/0000.json --out d
 
 import argparse
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +17,9 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
+from flip.data.arrived import ArrivedTar, arrived
 from flip.files import atomic
 from flip.formats.images import decode, is_plain
-from flip.formats.tar_members import members
 from flip.formats.words import has_words
 
 Item = TypeVar("Item")
@@ -27,7 +28,7 @@ CHUNK = 512  # images in memory
 SIDE, LOW = 32, 16  # images are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
 # No `looks` means that the image cannot be decoded.
-PART = pa.schema([("key", pa.string()), ("row", pa.int64()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
+PART = pa.schema([("key", pa.string()), ("url", pa.string()), *HASHES, ("captioned", pa.bool_())])
 
 _frequency, _position = np.ogrid[:LOW, :SIDE]
 COSINES = np.cos(np.pi * _frequency * (2 * _position + 1) / (2 * SIDE)).astype(np.float32)
@@ -82,31 +83,27 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield some
 
 
-def part_tables(tar: Path, part: str) -> Iterator[pa.Table]:
-    """Yield the fingerprints of one of img2dataset's tars, in key order; `<part>-<key>` is unique in the data set."""
-    account = pq.read_table(tar.with_suffix(".parquet"), columns=["key", "row", "url", "sha256"])
-    known = {row["key"]: row for row in account.to_pylist()}
-    for samples in chunks(sorted(members(tar).items())):
-        values = hash_images(read(tar, [sample["jpg"] for _, sample in samples]))
-        captions = read(tar, [sample["txt"] for _, sample in samples])
+def part_tables(tar: ArrivedTar) -> Iterator[pa.Table]:
+    """Yield the fingerprints of one of a part's tars, in key order."""
+    for samples in chunks(tar.samples):
+        images = read(tar.path, [sample.place for sample in samples])
         rows = [
-            known[key]
-            | {
-                "key": f"{part}-{key}",
-                "sha256": bytes.fromhex(known[key]["sha256"]),
+            {
+                "key": sample.key,
+                "url": sample.url,
+                "sha256": bytes.fromhex(sample.sha256) if sample.sha256 else sha256(image).digest(),
                 "looks": value,
-                "captioned": has_words(caption.decode()),
+                "captioned": has_words(sample.caption.decode()),
             }
-            for (key, _), value, caption in zip(samples, values, captions, strict=True)
+            for sample, image, value in zip(samples, images, hash_images(images), strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
 def part_fingerprints(download: Path) -> Iterator[pa.Table]:
-    """Yield tables of a part's fingerprints; `download` is its account, the tars lie in the folder of its name."""
-    part = download.stem
-    for tar in tqdm(sorted(download.with_suffix("").glob("*.tar")), desc="fingerprints", unit="tar", disable=None):
-        yield from part_tables(tar, part)
+    """Yield tables of a part's fingerprints; `download` is its account."""
+    for tar in tqdm(arrived(download), desc="fingerprints", unit="tar", disable=None):
+        yield from part_tables(tar)
 
 
 def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:

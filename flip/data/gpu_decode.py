@@ -12,6 +12,7 @@ from torch import Tensor
 from flip.config.schema import Params, Views
 from flip.data.crops import crop_box
 from flip.data.loader import CROP, Batch, ImageReader, Place
+from flip.formats.jpeg import is_plain_jpeg
 from flip.rng import uniform
 
 Decode = Callable[..., list[Tensor]]
@@ -46,12 +47,12 @@ class GpuImageReader(ImageReader):
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
         places = [self.order.locate(position) for position in positions.tolist()]
-        jpegs = [bytes(self.shards.jpeg(place)) for place in places]
+        jpegs = [bytes(self.shards.encoded(place)) for place in places]
         try:
-            if not all(jpeg.endswith(END) for jpeg in jpegs):
-                raise RuntimeError("an image is cut short")
+            if not all(jpeg.endswith(END) and is_plain_jpeg(jpeg) for jpeg in jpegs):
+                raise RuntimeError("an image is cut short, or no JPEG that is displayed as it is stored")
             return {"images": self._images(jpegs, positions)}, places
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             return super().__call__(positions)

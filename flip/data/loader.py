@@ -18,7 +18,7 @@ from flip.data.batch_types import IMAGES, TEXTS
 from flip.data.crops import Box, crop_box, decode_crops, mirror
 from flip.data.prefetch import prefetch
 from flip.data.sampler import Mixture, Order
-from flip.data.shard import Shard, check_size
+from flip.data.shard import check_shard, open_shard, shard_path
 from flip.data.token_cache import Tokens, words
 from flip.data.views import DRAWS, recolour
 from flip.rng import uniform
@@ -37,16 +37,17 @@ class ShardReader:
     """
 
     def __init__(self, manifest: dict, folder: str | Path, window: int):
-        self.paths = [Path(folder) / shard["name"] for shard in manifest["shards"]]
-        for path, shard in zip(self.paths, manifest["shards"], strict=True):
-            check_size(path, shard["bytes"])
+        entries = manifest["shards"]
+        self.paths = [shard_path(folder, entry) for entry in entries]
+        for entry in entries:
+            check_shard(folder, entry)
         # A batch may straddle two windows; more open files than that are never of use.
         self.most = 2 * window
-        self.open = lru_cache(maxsize=self.most)(lambda number: Shard(self.paths[number]))
+        self.open = lru_cache(maxsize=self.most)(lambda number: open_shard(folder, entries[number]))
 
-    def jpeg(self, place: Place) -> memoryview:
+    def encoded(self, place: Place) -> memoryview:
         """Return the encoded image at a place."""
-        return self.open(place[0]).jpeg(place[1])
+        return self.open(place[0]).encoded(place[1])
 
     def name(self, place: Place) -> str:
         """Return shard and key of a place, for messages."""
@@ -119,7 +120,7 @@ class ImageReader:
         def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]
 
-        if not decode_crops(self.shards.jpeg(place), boxes, out):
+        if not decode_crops(self.shards.encoded(place), boxes, out):
             return False
         for square, (way, one) in zip(out, ways, strict=True):
             if way.flip and one[0] < 0.5:

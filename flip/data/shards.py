@@ -1,4 +1,6 @@
-"""Write uniform shards of a downloaded part: what cannot be used is dropped and counted, the rest is in key order.
+"""Write uniform shards of a part: what cannot be used is dropped and counted, the rest is in key order.
+
+Images in tars of others stay there: what is written is an index, a shard for each tar.
 
     python -m flip.data.shards --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
         --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
@@ -14,23 +16,23 @@ import io
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Compact, Shards
+from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
-from flip.data.shard import write_index
+from flip.data.shard import write_index, write_taken_in
 from flip.files import atomic, file_hash, read_json, write_json
-from flip.formats.tar_members import members
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
 NO_VERDICT: Verdict = {"key": None}, None
@@ -80,40 +82,49 @@ def verdicts(fingerprints: str | Path, reasons: dict[str, str], allowed: set[str
                 yield image, why_lost(image, reasons, allowed)
 
 
-def usable(
-    download: Path, verdict: Iterator[Verdict], lost: Counter[str], compact: Compact | None = None
-) -> Iterator[dict]:
-    """Yield samples for `write_shard`, by key; count in `lost` what is left out, and why.
+def usable(download: Path, verdict: Iterator[Verdict], lost: Counter[str]) -> Iterator[ArrivedTar]:
+    """Yield the part's tars with those of their samples that are used, by key, each with its SHA-256; count in `lost`
+    what is left out, and why.
 
     Raises:
         ValueError: the verdicts are not about these images.
     """
-    for tar in sorted(download.with_suffix("").glob("*.tar")):
-        with open(tar, "rb") as file:
-            for key, sample in sorted(members(tar).items()):
-                key, (image, reason) = f"{download.stem}-{key}", next(verdict, NO_VERDICT)
-                if image["key"] != key:
-                    raise ValueError(
-                        f"{download}: {key} has no fingerprint where it should be ({image['key']}); run the "
-                        "fingerprints stage again"
-                    )
-                if reason:
-                    lost[reason] += 1
-                else:
-                    facts = {"__key__": key, "__url__": image["url"], "__sha256__": image["sha256"].hex()}
-                    jpeg, caption = (read(file, sample[kind]) for kind in ("jpg", "txt"))
-                    yield facts | {"jpg": resize_jpeg(jpeg, compact, key) if compact else jpeg, "txt": caption}
+    for tar in arrived(download):
+        kept = []
+        for sample in tar.samples:
+            image, reason = next(verdict, NO_VERDICT)
+            if image["key"] != sample.key:
+                raise ValueError(
+                    f"{download}: {sample.key} has no fingerprint where it should be ({image['key']}); run the "
+                    "fingerprints stage again"
+                )
+            if reason:
+                lost[reason] += 1
+            else:
+                kept.append(sample._replace(sha256=image["sha256"].hex()))
+        yield tar._replace(samples=kept)
 
 
-def read(file: IO[bytes], place: tuple[int, int]) -> bytes:
-    """Read a member of a tar by (offset, size)."""
-    file.seek(place[0])
-    return file.read(place[1])
+def contents(tars: Iterable[ArrivedTar], compact: Compact | None) -> Iterator[dict]:
+    """Yield samples for `write_shard`, images resized where `compact` says how."""
+    for tar in tars:
+        with open(tar.path, "rb") as file:
+            for sample in tar.samples:
+                file.seek(sample.place[0])
+                image, kind = file.read(sample.place[1]), sample.kind
+                if compact and (smaller := resize_jpeg(image, compact, sample.key)) is not image:
+                    image, kind = smaller, "jpg"
+                yield listed(sample) | {kind: image, "txt": sample.caption}
+
+
+def listed(sample: Arrived) -> dict:
+    """Return what the list of samples says of one beside its caption."""
+    return {"__key__": sample.key, "__url__": sample.url, "__sha256__": sample.sha256}
 
 
 def add_sample(tar: tarfile.TarFile, sample: dict) -> None:
     """Add a sample's files as webdataset's writer does, to the byte; to import that is to import torch."""
-    for kind in ("jpg", "txt"):
+    for kind in (one for one in sample if not one.startswith("__")):
         member = tarfile.TarInfo(f"{sample['__key__']}.{kind}")
         member.size, member.mode, member.uname, member.gname = len(sample[kind]), 0o444, "bigdata", "bigdata"
         tar.addfile(member, io.BytesIO(sample[kind]))
@@ -137,14 +148,25 @@ def write_shards(folder: Path, samples: Iterator[dict], per_shard: int) -> list[
     return shards
 
 
-def write_all(folder: Path, samples: Iterable[dict], per_shard: int) -> dict:
-    """Write the shards of a part and the list of their samples; what was in the folder is deleted."""
+def take_in_tars(folder: Path, tars: Iterable[ArrivedTar], add: Callable[[dict], dict]) -> Iterator[dict]:
+    """Write index and captions of each tar that stays where it is; yield their entries."""
+    for number, tar in enumerate(one for one in tars if one.samples):
+        assert tar.account is not None
+        path = folder / f"{number:05d}.tar"
+        rows = ((one.place, add(listed(one) | {"txt": one.caption})["txt"].decode()) for one in tar.samples)
+        entry = {"name": f"{folder.name}/{path.name}", "samples": write_taken_in(path, rows)}
+        yield entry | {name: tar.account[name] for name in ("sha256", "bytes")} | {"tar": str(tar.path)}
+
+
+def write_all(folder: Path, write: Callable[[Callable[[dict], dict]], list[dict]]) -> dict:
+    """Write the shards of a part by `write`, which hands their samples to the function that it is given, and the list
+    of these; what was in the folder is deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     path = folder / NAME
-    with atomic(path) as file, closing(SampleList(file)) as listed:
-        shards = write_shards(folder, map(listed.add, samples), per_shard)
-    facts = {"name": f"{folder.name}/{NAME}", "samples": listed.samples, "sha256": file_hash(path)}
-    return {"shards": shards, "list": facts | {"pairs": listed.pairs}}
+    with atomic(path) as file, closing(SampleList(file)) as samples:
+        shards = write(samples.add)
+    facts = {"name": f"{folder.name}/{NAME}", "samples": samples.samples, "sha256": file_hash(path)}
+    return {"shards": shards, "list": facts | {"pairs": samples.pairs}}
 
 
 def write_part(download: str | Path, fingerprints: str | Path, duplicates: list, out: str | Path, how: Shards) -> dict:
@@ -157,9 +179,13 @@ def write_part(download: str | Path, fingerprints: str | Path, duplicates: list,
     dropped: Counter[str] = Counter()
     account = read_json(download)
     reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
-    found = usable(download, verdicts(fingerprints, reasons, allowed), dropped, how.compact)
-    samples = tqdm(found, "shards", account["arrived"], unit="image", disable=None)
-    written = write_all(out.with_suffix(""), samples, how.samples_per_shard)
+    tars = usable(download, verdicts(fingerprints, reasons, allowed), dropped)
+    folder = out.with_suffix("")
+    if "tars" in account and not how.compact:
+        written = write_all(folder, lambda add: list(take_in_tars(folder, tars, add)))
+    else:
+        samples = tqdm(contents(tars, how.compact), "shards", account["arrived"], unit="image", disable=None)
+        written = write_all(folder, lambda add: write_shards(folder, map(add, samples), how.samples_per_shard))
     ledger = {
         "wanted": account["wanted"],
         "arrived": account["arrived"],

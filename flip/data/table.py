@@ -105,7 +105,7 @@ def files_batches(params: Params) -> Batches:
         ValueError: no such file, unknown file type, a missing column.
     """
     source = params.source
-    paths = sorted(glob.glob(source.table, recursive=True))
+    paths = sorted(glob.glob(source.place, recursive=True))
     if not paths:
         raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
     for path in paths:
@@ -218,6 +218,11 @@ def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
         yield pa.concat_tables(held)
 
 
+def part_paths(folder: str | Path, parts: int) -> list[Path]:
+    """Return the files of the parts."""
+    return [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
+
+
 def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> int:
     """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
 
@@ -227,7 +232,7 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
         ValueError: as `read`; or fewer rows are left than there are parts.
     """
     parts, total = params.download.parts, 0
-    paths = [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
+    paths = part_paths(folder, parts)
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flip.data.checksum import check, checked
 from flip.data.prefetch import prefetch
-from flip.data.shard import Shard
+from flip.data.shard import open_shard
 from flip.data.tokenizer import CaptionTokenizer
 from flip.data.translations import Translations
 from flip.provenance.environment import versions
@@ -61,7 +61,7 @@ class Tokens:
         """Return the captions of a shard."""
         if self.translations:
             return self.translations(number)
-        return Shard(self.source / self.shards[number]["name"]).captions()
+        return open_shard(self.source, self.shards[number]).captions()
 
     def __call__(self, number: int) -> np.ndarray:
         path = self.path(number)

@@ -116,7 +116,7 @@ def data_section(params: Params, evidence: Evidence) -> str:
     if not training:
         return "Not recorded: there is no training.json beside the weights."
     facts = {
-        "list of images": f"`{params.source.table}`",
+        "list of images": f"`{params.source.place}`",
         "manifest": f"`{training['manifest']}`",
         "pairs (their identity)": f"`{training['pairs']}`",
     }

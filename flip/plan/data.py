@@ -29,13 +29,13 @@ def rows(params: Params, given: int | None) -> tuple[int, str]:
     known, source = facts().rows, params.source
     if given:
         return given, "stated, --rows"
-    if source.table == "world":
+    if source.kind == "world":
         return params.world.pictures, "params.yaml, world.pictures"
     if source.sample:
         return source.sample, "params.yaml, source.sample"
-    if source.table in known:
-        return known[source.table], "stated, flip/plan/facts.yaml"
-    raise ParameterError(f"source.table '{source.table}': how many rows has it? Say so with --rows N")
+    if source.place in known:
+        return known[source.place], "stated, flip/plan/facts.yaml"
+    raise ParameterError(f"source.{source.key} '{source.place}': how many rows has it? Say so with --rows N")
 
 
 def find_data(params: Params, given: int | None, arrival: float, folder: str | Path = "data") -> Data:

@@ -13,14 +13,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-import simplejpeg
-
 from flip.config.resolve import Project, read_project
 from flip.config.schema import Params
 from flip.config.sections.train import FLOAT8_NEEDS
-from flip.data.shard import read_index
+from flip.data.shard import open_shard
 from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, write_json
+from flip.formats.images import displayed_size
 from flip.plan.counts import Uncounted
 from flip.plan.step import ADAM, FULL, memory, weights
 from flip.testsets import mirror
@@ -36,14 +35,13 @@ def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
     Raises:
         ValueError: it is missing, or not whole.
     """
-    path = data / "shards" / manifest["shards"][0]["name"]
-    rows, content = read_index(path)[:LOOK_AT], path.read_bytes()
-    return [(content[jpg : jpg + size], content[txt : txt + length].decode()) for jpg, size, txt, length in rows]
+    shard = open_shard(data / "shards", manifest["shards"][0])
+    return [(bytes(shard.encoded(item)), shard.caption(item)) for item in range(min(LOOK_AT, len(shard)))]
 
 
-def is_image(jpeg: bytes) -> bool:
+def is_image(encoded: bytes) -> bool:
     try:
-        simplejpeg.decode_jpeg_header(jpeg)
+        displayed_size(encoded)
     except ValueError:
         return False
     return True
@@ -52,7 +50,7 @@ def is_image(jpeg: bytes) -> bool:
 def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     """Find images that cannot be decoded, captions without a word."""
     name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
-    images = sum(is_image(jpeg) for jpeg, _ in pairs)
+    images = sum(is_image(encoded) for encoded, _ in pairs)
     if images < 0.9 * len(pairs):
         yield f"{name}: {images} of the first {len(pairs)} images can be decoded; make the shards again"
     tokenizer = CaptionTokenizer(data / "tokenizer.json", params.model.tokens, params.captions)

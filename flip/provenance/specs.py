@@ -20,7 +20,7 @@ A spec changes if and only if its job has to run again, so Snakemake has to comp
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,22 +41,24 @@ from flip.provenance.sources import REGISTRIES, path_of, rule_hash, source_hash,
 class Stage:
     """Describe a stage: the module that its rule runs, and the parameters that its result does not depend on.
 
-    `unread` maps the keys of these to the reason; None means that the command is given no parameters. If the place of
-    what the stage reads is 'world', the synthetic data set, its rule runs the module `world` instead: users' data never
-    passes through code that draws images.
+    `unread` maps the keys of these to the reason; None means that the command is given no parameters. If what the stage
+    reads is 'world', the synthetic data set, its rule runs the module `world` instead: users' data never passes through
+    code that draws images. `others` has the modules for what else it may be (`source.kind`).
     """
 
     module: str
     unread: dict[str, str] | None = None
     world: str | None = None
+    others: dict[str, str] = field(default_factory=dict)
 
     def at(self, place: str) -> "Stage":
-        """Return the stage for a place that params.yaml names as its input."""
+        """Return the stage for its input: a place that params.yaml names, or the kind of the source."""
         if self.world is None:
             return self
         if place == "world":
             return Stage(self.world, self.unread)
-        return Stage(self.module, (self.unread or {}) | unread.but(unread.NOT_READ, "world"))
+        module = self.others.get(place, self.module)
+        return Stage(module, (self.unread or {}) | unread.but(unread.NOT_READ, "world"))
 
     def parameters(self, params: Params) -> dict[str, Any]:
         """Return the parameters that count: all but `unread` and objectives without a weight."""
@@ -72,8 +74,13 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", unread.TABLE, "flip.synthetic.table"),
-    "download": Stage("flip.data.download", unread.DOWNLOAD, "flip.synthetic.download"),
+    "table": Stage("flip.data.table", unread.TABLE, "flip.synthetic.table", {"tars": "flip.data.list_tars"}),
+    "download": Stage(
+        "flip.data.download",
+        unread.DOWNLOAD,
+        "flip.synthetic.download",
+        {"tars": "flip.data.take_in", "files": "flip.data.pack"},
+    ),
     "fingerprints": Stage("flip.data.fingerprints"),
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),
     "test_sets": Stage("flip.testsets.revision", unread.TEST_SETS, "flip.synthetic.testsets"),
@@ -181,12 +188,12 @@ def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:
     at, variants, baseline = Layout(project.scale).specs, project.variants, project.baseline
     for name, stage in DATA.items():
         if name != "test_sets":
-            yield at.data(name), stage.at(baseline.source.table)
+            yield at.data(name), stage.at(baseline.source.kind)
     for role, place in baseline.evaluate.sets.items():
         yield at.test_set(role), DATA["test_sets"].at(place)
     yield at.codebook, CODEBOOK
     for key in {params.captions.language_key for params in variants.values() if params.captions.translated}:
-        yield at.translations(key), TRANSLATIONS.at(baseline.source.table)
+        yield at.translations(key), TRANSLATIONS.at(baseline.source.kind)
     for language, place in baseline.evaluate.languages.items():
         yield at.translated_set(language), TRANSLATED_SET.at(place)
 

@@ -36,7 +36,13 @@ SAVED = dict.fromkeys(
     ("train.checkpoint_minutes", "train.checkpoint_samples", "train.keep_checkpoints", "train.stall_minutes"), RESTART
 )
 # Keys that came after results -> what these were made with: at that value a key does not count, so they stay valid.
-ADDED = {"form.initialization": "xavier"}
+ADDED = {
+    "form.initialization": "xavier",
+    "source.shards": None,
+    "source.images": None,
+    "source.image_members": ["jpg", "jpeg", "png", "webp"],
+    "source.caption_member": "txt",
+}
 
 
 def but(reason: str, *keys: str) -> dict[str, str]:

@@ -74,7 +74,7 @@ def setup(results: Results) -> dict[str, str]:
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
         "Images": f"{model.image} px, {model.patches} patches of {model.patch} px",
         "Captions": f"{model.tokens} tokens, vocabulary of {params.tokenizer.vocabulary:,} at most",
-        "Training pairs": f"{params.source.table}, {run.data['pictures']:,}",
+        "Training pairs": f"{params.source.place}, {run.data['pictures']:,}",
         "Baseline's epochs": f"{train.total_epochs:g}",
         "Baseline's samples seen": f"{run.samples:,}",
         "Baseline's batch": f"{train.global_batch:,}",

@@ -16,6 +16,7 @@ import numpy as np
 from flip.config.faults import ParameterError, nearest
 from flip.config.frozen import dump
 from flip.config.resolve import Project, read_project
+from flip.data.shard import shard_path
 from flip.files import file_hash, read_json
 from flip.metrics.names import Metric
 from flip.metrics.scoring import number
@@ -126,10 +127,9 @@ def verify_files(receipts: dict[str, dict]) -> list[str]:
 def verify_shards(data: Path) -> list[str]:
     """Hash the shards of the manifest."""
     return [
-        f"{data / 'shards' / shard['name']}: not what the manifest says, or not here"
+        f"{path}: not what the manifest says, or not here"
         for shard in read_json(data / "manifest.json")["shards"]
-        if not (data / "shards" / shard["name"]).exists()
-        or file_hash(data / "shards" / shard["name"]) != shard["sha256"]
+        if not (path := shard_path(data / "shards", shard)).exists() or file_hash(path) != shard["sha256"]
     ]
 
 

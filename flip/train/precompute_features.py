@@ -22,7 +22,7 @@ from flip.config.schema import Params
 from flip.data.crops import decode_crops
 from flip.data.feature_cache import FACTS, features_path, write_features
 from flip.data.prefetch import prefetch
-from flip.data.shard import Shard, check_size
+from flip.data.shard import Shard, open_shard
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.losses import build_towers
@@ -65,13 +65,13 @@ def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarra
     [items]."""
     images, decoded = np.zeros((len(items), side, side, 3), np.uint8), np.zeros(len(items), bool)
     for row, item in enumerate(items):
-        decoded[row] = decode_crops(shard.jpeg(item), lambda height, width: [(0, 0, height, width)], [images[row]])
+        decoded[row] = decode_crops(shard.encoded(item), lambda height, width: [(0, 0, height, width)], [images[row]])
     return images, decoded
 
 
-def embed_shard(tower: ImageEncoder, path: Path) -> np.ndarray:
+def embed_shard(tower: ImageEncoder, shard: Shard) -> np.ndarray:
     """Compute features [samples, width] of a shard's images; nan where one cannot be decoded."""
-    shard, size, side = Shard(path), tower.params.evaluate.batch, tower.params.model.image
+    size, side = tower.params.evaluate.batch, tower.params.model.image
     parts = [range(first, min(first + size, len(shard))) for first in range(0, len(shard), size)]
     rows = []
     for images, decoded in prefetch(lambda items: pixels(shard, items, side), parts, tower.params.train.workers):
@@ -92,10 +92,8 @@ def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, 
     progress = tqdm(total=total, desc="embed", unit="image", mininterval=interval, disable=not group.first)
     with stoppable() as asked, progress as bar:
         for shard in own:
-            path, place = data / "shards" / shard["name"], features_path(out, shard["name"])
-            if not place.exists():
-                check_size(path, shard["bytes"])
-                write_features(out, shard["name"], embed_shard(tower, path))
+            if not features_path(out, shard["name"]).exists():
+                write_features(out, shard["name"], embed_shard(tower, open_shard(data / "shards", shard)))
             bar.update(shard["samples"])
             if asked:
                 raise Interrupted(f"stopped after {bar.n} images; start again to resume")

@@ -53,12 +53,28 @@ class Filters(Section):
     size: Size | None = None
 
 
-class Source(Section):
-    """Describe the source of the URL table."""
+Extension = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$", max_length=64)]  # of a member, in lower case
 
-    table: Place = Field(description="'world', or a path or glob of .parquet, .tsv, .tsv.gz or .csv files")
+
+class Source(Section):
+    """Describe where pairs come from: a table of URLs, a table of image files, or tars."""
+
+    table: Place | None = Field(
+        description="'world', or a path or glob of .parquet, .tsv, .tsv.gz, .csv or .jsonl files; null: see shards"
+    )
+    shards: Place | None = Field(
+        description="tars in webdataset's form (img2dataset's, too), read where they are: a path, a glob, ranges as "
+        "{000..127}, or a folder that they are below"
+    )
+    images: Place | None = Field(
+        description="folder of the image files that the table's url_column names, which then are no URLs"
+    )
     url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
-    caption_column: Text = Field(description="column with the caption")
+    caption_column: Text = Field(description="column with the caption, or key of it in a tar's .json members")
+    image_members: Distinct[Extension] = Field(
+        description="extensions of images in tars; of several in one sample, the first of these counts", min_length=1
+    )
+    caption_member: Extension = Field(description="extension of captions in tars; json: see caption_column")
     sha256_column: Text | None = Field(
         description="column with the SHA-256 of each image's bytes, hexadecimal; images with another are refused"
     )
@@ -68,6 +84,38 @@ class Source(Section):
     )
     filters: Filters
     sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
+
+    @property
+    def kind(self) -> str:
+        """Return what pairs come from: 'world', 'urls', 'files' or 'tars'."""
+        if self.shards:
+            return "tars"
+        return "files" if self.images else "world" if self.table == "world" else "urls"
+
+    @property
+    def place(self) -> str:
+        """Return the path or glob that names the table, or the tars."""
+        if self.shards:
+            return self.shards if self.shards.endswith(".tar") else f"{self.shards.rstrip('/')}/**/*.tar"
+        return self.table or ""
+
+    @property
+    def key(self) -> str:
+        """Return the key that names the place."""
+        return "shards" if self.shards else "table"
+
+    @model_validator(mode="after")
+    def is_one(self) -> Self:
+        if (self.table is None) == (self.shards is None):
+            both = f"table = '{self.table}' and shards = '{self.shards}' are two sources; set one of them to null"
+            raise ValueError(both if self.table else "table and shards are null; name one of them")
+        if self.images and self.table in (None, "world"):
+            raise ValueError("images is for the files that a table names; name that in table, or set images to null")
+        filters = self.filters.model_dump(exclude_none=True)
+        only = {"sample": self.sample, "sha256_column": self.sha256_column, "translations": self.translations}
+        if self.shards and (given := [*filter(only.get, only), *(f"filters.{name}" for name in filters)]):
+            raise ValueError(f"{', '.join(given)}: for the rows of a table, and shards has none; leave out")
+        return self
 
 
 class NetworkErrors(Section):
@@ -207,7 +255,7 @@ class Captions(Section):
 
     def untranslated(self, source: Source) -> str | None:
         """Return why the source cannot provide these captions; None if it can."""
-        world = source.table == "world"
+        world = source.kind == "world"
         missing = [one for one in self.translated if one not in WORLD_LANGUAGES] if world else self.translated
         if not missing or (source.translations and not world):
             return None

@@ -1,0 +1,73 @@
+"""Read what has arrived of a part: images that were downloaded or packed into tars of its folder, or that stay in the
+tars of others, which its folder then only points into."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flip.formats.tar_members import members
+
+# Of a tar of others; its schema's metadata has its account (JSON) under TAR.
+IN_PLACE = pa.schema([("key", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("caption", pa.string())])
+TAR = b"tar"
+
+
+class Arrived(NamedTuple):
+    """Describe a sample: its key, unique in the data; where it is from; SHA-256 of the image's bytes as it came
+    (hexadecimal; None: as it is stored); kind (extension), offset and size of the image in the tar; its caption."""
+
+    key: str
+    url: str
+    sha256: str | None
+    kind: str
+    place: tuple[int, int]
+    caption: bytes
+
+
+class ArrivedTar(NamedTuple):
+    """Hold a tar's path and its samples, by key. `account` says what else is known of one that stays in place."""
+
+    path: Path
+    samples: list[Arrived]
+    account: dict[str, Any] | None = None
+
+
+def arrived(download: str | Path) -> Iterator[ArrivedTar]:
+    """Yield the tars of a part with their samples; `download` is its account, beside its folder.
+
+    Raises:
+        ValueError: a tar of the folder is truncated.
+    """
+    part, folder = Path(download).stem, Path(download).with_suffix("")
+    for listed in sorted(folder.glob("*.parquet")):
+        in_place = TAR in (pq.read_schema(listed).metadata or {})
+        yield _in_place(listed, part) if in_place else _in_folder(listed, part)
+
+
+def _in_folder(listed: Path, part: str) -> ArrivedTar:
+    tar, rows = listed.with_suffix(".tar"), pq.read_table(listed, columns=["key", "url", "sha256"]).to_pylist()
+    known, samples = {row["key"]: row for row in rows}, []
+    with open(tar, "rb") as file:
+        for key, places in sorted(members(tar).items()):
+            kind = next(one for one in places if one not in ("txt", "json"))
+            file.seek(places["txt"][0])
+            row, caption = known[key], file.read(places["txt"][1])
+            samples.append(Arrived(f"{part}-{key}", row["url"], row["sha256"], kind, places[kind], caption))
+    return ArrivedTar(tar, samples)
+
+
+def _in_place(listed: Path, part: str) -> ArrivedTar:
+    table = pq.read_table(listed)
+    account = json.loads(table.schema.metadata[TAR])
+    samples = [
+        Arrived(
+            f"{part}-{listed.stem}-{row['key']}", f"{account['path']}#{row['key']}", None, "",
+            (row["offset"], row["size"]), row["caption"].encode(),
+        )
+        for row in table.to_pylist()
+    ]  # fmt: skip
+    return ArrivedTar(Path(account["path"]), samples, account)

@@ -1,0 +1,180 @@
+"""Find the samples in the tars of one part, in place of a download: no image is copied.
+
+    python -m flip.data.take_in --params specs/mine/params/clip.yaml --table data/mine/table/0000.parquet \\
+        --out data/mine/download/0000.json
+
+Beside the account lies, for each tar, where its images are, and their captions (flip.data.arrived reads both). What is
+lost is counted; of a tar that is cut or damaged, what lies before that is taken, and the tar is named.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from flip.config.frozen import load
+from flip.config.schema import Source
+from flip.data.arrived import IN_PLACE, TAR
+from flip.files import atomic, file_hash, known_hash, read_json, workspace, write_json
+from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped
+
+Members = dict[str, Place]
+NO_MEMBERS = "no sample"
+
+
+@dataclass
+class TakenTar:
+    """Hold the rows (`IN_PLACE`) of a tar's samples, how many are lost under which class, and its fault, if any."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    fault: str | None = None
+
+
+def image_of(members: Members, source: Source) -> Place | None:
+    """Return where a sample's image is; of several, the first that `source.image_members` names."""
+    return next((members[one] for one in source.image_members if one in members), None)
+
+
+def is_sample(members: Members, source: Source) -> bool:
+    """Tell samples from other files of a tar: by an image, be its name unexpected, or a caption."""
+    wanted = {*source.image_members, source.caption_member}
+    return any(one in wanted or one.rpartition(".")[2] in source.image_members for one in members)
+
+
+def caption_in(content: bytes, source: Source) -> str | None:
+    """Read a caption; None where a JSON has none.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    text = content.decode()
+    if source.caption_member != "json":
+        return text
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    value = found.get(source.caption_column) if isinstance(found, dict) else None
+    if not isinstance(value, str):
+        return None
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may hold half of a character
+
+
+def judge(content: mmap | bytes, members: Members, source: Source) -> tuple[Place, str] | str:
+    """Return image and caption of a sample, or the class that it is lost under."""
+    image, place = image_of(members, source), members.get(source.caption_member)
+    if image is None:
+        return "no image"
+    if place is None:
+        return "no caption"
+    try:
+        caption = caption_in(content[place[0] : place[0] + place[1]], source)
+    except UnicodeDecodeError:
+        return "caption not UTF-8"
+    return "no caption" if caption is None else (image, caption)
+
+
+def stated(tar: Path) -> int:
+    """Return how many samples img2dataset's statistics beside a tar say that it has; 0 where there are none."""
+    try:
+        return int(read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return 0
+
+
+def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) -> TakenTar:
+    """Take the samples of a tar, by key."""
+    taken = TakenTar(fault=found.fault)
+    for key, members in sorted(found.samples.items()):
+        if not is_sample(members, source) and key != found.cut:
+            continue
+        verdict = judge(content, members, source)
+        if isinstance(verdict, str):
+            taken.lost["cut off" if key == found.cut else verdict] += 1
+        else:
+            (offset, size), caption = verdict
+            taken.rows.append({"key": key, "offset": offset, "size": size, "caption": caption})
+    if twice := max((found.doubled[one] for one in source.image_members), default=0):
+        taken.lost["key twice"] += twice
+    known = len(taken.rows) + taken.lost.total()
+    if found.fault and (behind := stated(tar) - known) > 0:
+        taken.lost["cut off"] += behind
+    if not known:
+        taken.fault = f"{found.fault or 'it is whole'}, {NO_MEMBERS}"
+    return taken
+
+
+def write_tar(row: dict[str, Any], out: Path, source: Source) -> dict[str, Any]:
+    """Write the samples of a tar to `out`; return its account, which the file has, too."""
+    tar = Path(row["path"])
+    with mapped(tar) as content:
+        taken = take(content, find_samples(content), source, tar)
+    account = {"path": row["path"], "bytes": row["bytes"], "sha256": known_hash(tar), "samples": len(taken.rows)}
+    account |= {"lost": taken.lost, "fault": taken.fault}
+    if tar.stat().st_size != row["bytes"]:
+        raise ValueError(f"{tar}: changed since it was listed; run the pipeline again")
+    with atomic(out) as file:
+        schema = IN_PLACE.with_metadata({TAR: json.dumps(account)})
+        pq.write_table(pa.Table.from_pylist(taken.rows, schema=schema), file)
+    return account
+
+
+def accounts(rows: list[dict[str, Any]], folder: Path, source: Source) -> Iterator[dict[str, Any]]:
+    """Yield the account of each tar; those of an attempt that was interrupted are not made again."""
+    for number, row in enumerate(tqdm(rows, desc="tars", unit="tar", disable=None)):
+        out = folder / f"{number:05d}.parquet"
+        if out.exists():
+            yield json.loads(pq.read_schema(out).metadata[TAR])
+        else:
+            yield write_tar(row, out, source)
+
+
+def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any]:
+    """Write the samples of a part's tars to the folder beside `out`, and the account to `out`; return it.
+
+    Raises:
+        ValueError: there is no sample with an image and a caption, or a tar has changed.
+    """
+    out, rows = Path(out), pq.read_table(table).to_pylist()
+    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json()}")
+    tars, lost = [], Counter[str]()
+    for one in accounts(rows, folder, source):
+        lost.update(one.pop("lost"))
+        tars.append(one)
+    arrived = sum(one["samples"] for one in tars)
+    for fault in (faults := [f"{one['path']}: {one['fault']}" for one in tars if one["fault"]]):
+        print(fault, file=sys.stderr)
+    if not arrived:
+        causes = ", ".join(f"{count} {name}" for name, count in lost.items()) or "; ".join(faults[:3])
+        raise ValueError(f"{table}: no sample in {len(tars)} tars, as {tars[0]['path']} ({causes}); see source.shards")
+    account = {"wanted": arrived + lost.total(), "arrived": arrived, "failed": dict(sorted(lost.items())), "tars": tars}
+    write_json(out, account)
+    return account
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m flip.data.take_in", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
+    parser.add_argument("--table", required=True, help="one part of the list of tars")
+    parser.add_argument("--out", required=True, help="the account (JSON); where images are goes to the folder beside")
+    options = parser.parse_args(argv)
+    try:
+        account = take_in(load(options.params).source, options.table, options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"{account['arrived']} of {account['wanted']} samples in {len(account['tars'])} tars")
+
+
+if __name__ == "__main__":
+    main()

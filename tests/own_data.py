@@ -1,0 +1,46 @@
+"""The stages from a source of one's own to a manifest, called one after the other in a folder."""
+
+from flip.config.frozen import dump
+from flip.data import duplicates, fingerprints, list_tars, manifest, pack, shards, table, take_in
+from flip.files import read_json, write_json
+
+
+def arrive(params, folder):
+    """Table and arrival of all parts; the accounts' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(dump(params))
+    tables = folder / "table"
+    if params.source.kind == "tars":
+        list_tars.deal(params.source, tables, params.download.parts)
+    else:
+        table.write_parts(params, tables)
+    accounts = []
+    for part in sorted(tables.glob("*.parquet")):
+        accounts.append(folder / "download" / f"{part.stem}.json")
+        if params.source.kind == "tars":
+            take_in.take_in(params.source, part, accounts[-1])
+        else:
+            pack.pack(params, part, accounts[-1])
+    return accounts
+
+
+def finish(accounts, folder, how, tests=None):
+    """Fingerprints to manifest of what has arrived; the manifest and the ledger's total. Without test sets, `tests`
+    being None, nothing is compared with any."""
+    known = [folder / "fingerprints" / f"{account.stem}.parquet" for account in accounts]
+    for account, out in zip(accounts, known, strict=True):
+        fingerprints.main(["--download", str(account), "--out", str(out)])
+    if tests is None:
+        tests = folder / "fingerprints" / "tests.parquet"
+        fingerprints.write([fingerprints.PART.empty_table()], fingerprints.PART, tests)
+    duplicates.write_bucket(tests, known, 0, 1, folder / "bucket.parquet")
+    written = [folder / "shards" / account.name for account in accounts]
+    for account, found, out in zip(accounts, known, written, strict=True):
+        shards.write_part(account, found, [folder / "bucket.parquet"], out, how)
+    data, ledger = manifest.merge(written)
+    write_json(folder / "manifest.json", data)
+    return data, ledger["total"]
+
+
+def ledger_of(folder, part="0000"):
+    return read_json(folder / "download" / f"{part}.json")

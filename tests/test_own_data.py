@@ -1,0 +1,405 @@
+"""Tars and image files of one's own become training data where they are: the same pairs in the same order as if they
+had been downloaded, every loss counted, every fault named, no image written anew."""
+
+import io
+import os
+import random
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from flip.config.schema import Augmentation, Captions, Shards
+from flip.data import list_tars, shards, take_in
+from flip.data.loader import ImageReader, ShardReader
+from flip.data.sampler import build_order
+from flip.data.shard import open_shard
+from flip.data.token_cache import Tokens
+from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
+from flip.files import file_hash, place_hash, write_json
+from flip.formats.foreign_tars import find_samples, mapped
+from flip.formats.tar_members import split_name
+from tests.images import encoded, pattern, turned
+from tests.layouts import photo
+from tests.loaders import pairs_loader
+from tests.own_data import arrive, finish
+from tests.test_tars import write_random
+
+HOW = Shards(samples_per_shard=5, compact=None, buckets=1, only=None)
+CROP = Augmentation(crop_area=(0.5, 1.0), crop_aspect=(0.75, 1.3333333), flip=True)
+
+
+@pytest.fixture
+def source(change):
+    def make(parts=1, per_shard=5, **values):
+        keys = {"table": None} if "shards" in values else {}
+        return change("clip", {"source": keys | values, "download": {"parts": parts, "samples_per_shard": per_shard}})
+
+    return make
+
+
+def write_tar(path, members, **options):
+    """A tar of (name, content) or of headers with their content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", **options) as tar:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content) if info.isreg() else info.size
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def pair(number, key=None, kind="jpg"):
+    key = f"{number:03d}" if key is None else key
+    return [(f"{key}.{kind}", photo(number)), (f"{key}.txt", f"caption {number}".encode())]
+
+
+def batches(folder, data):
+    """All pairs of two epochs, as a training reads them."""
+    entries = data["shards"]
+    texts = [text for entry in entries for text in open_shard(folder / "shards", entry).captions()]
+    definition = train_wordpiece(iter(texts), 100)
+    stored = {"kind": "wordpiece", "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
+    write_json(folder / "tokenizer.json", stored)
+    captions = Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False)
+    tokens = Tokens(CaptionTokenizer(folder / "tokenizer.json", 8, captions), folder, data)
+    return pairs_loader(data, folder / "shards", tokens, 32, CROP, 0, 2).batch(0, 2 * data["samples"])
+
+
+def test_the_same_pairs_give_the_same_batches_whether_downloaded_or_taken_in(source, tmp_path):
+    """Shards as the download makes them, then as a source; any number of parts."""
+    samples = [{"__key__": f"0000-{n:07d}", "jpg": photo(n), "txt": f"caption {n} é".encode()} for n in range(23)]
+    first = shards.write_shards(tmp_path / "first/shards/0000", iter(samples[:14]), 5)
+    first += shards.write_shards(tmp_path / "first/shards/0001", iter(samples[14:]), 5)
+    downloaded = {"shards": first, "samples": 23}
+    expected = batches(tmp_path / "first", downloaded)
+    for parts in (1, 2, 5):
+        folder = tmp_path / f"{parts}"
+        params = source(parts, shards=f"{tmp_path}/first/shards/{{0000,0001}}/*.tar")
+        data, ledger = finish(arrive(params, folder), folder, HOW)
+        assert [(one["samples"], one["sha256"], one["bytes"]) for one in data["shards"]] == [
+            (one["samples"], one["sha256"], one["bytes"]) for one in first
+        ]
+        assert ledger == {"wanted": 23, "arrived": 23, "decoded": 23, "used": 23, "lost": {}}
+        found = batches(folder, data)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert not list((folder / "shards").rglob("*.tar"))
+
+
+def test_what_is_stored_as_no_jpeg_or_lies_on_its_side_is_read_as_it_is_displayed(source, tmp_path):
+    """PNG, WebP, grey, transparent, turned: as the upright opaque image, within what JPEG loses."""
+    images = [pattern(number) for number in range(6)]
+    clear = Image.fromarray(images[3]).convert("RGBA")
+    clear.putalpha(Image.new("L", clear.size, 128))
+    stored = [
+        ("a.jpg", encoded(images[0])),
+        ("b.png", encoded(images[1], "PNG")),
+        ("c.WEBP", encoded(images[2], "WEBP", lossless=True)),
+        ("d.png", encoded(clear, "PNG")),
+        ("e.jpeg", turned(images[4], 6)),
+        ("f.jpg", encoded(Image.fromarray(images[5]).convert("L"))),
+    ]
+    path = write_tar(tmp_path / "in/0.tar", [one for n in stored for one in (n, (f"{n[0][0]}.txt", b"words"))])
+    wanted = [*images[:3], (images[3].astype(int) + 256) // 2, images[4]]
+    wanted.append(np.asarray(Image.fromarray(images[5]).convert("L").convert("RGB")))
+    data, ledger = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, HOW)
+    assert ledger["used"] == 6
+    shard = open_shard(tmp_path / "shards", data["shards"][0])
+    assert [bytes(shard.encoded(item)) for item in range(6)] == [content for _, content in stored]
+    plain = Augmentation(crop_area=(1.0, 1.0), crop_aspect=(0.75, 1.3333333), flip=False)
+    order = build_order(data, None, 1, 0, 1)
+    read, places = ImageReader(ShardReader(data, tmp_path / "shards", 1), order, 32, plain, 0)(torch.arange(6))
+    for image, (_, item) in zip(read["images"].numpy(), places, strict=True):
+        small = Image.fromarray(np.asarray(wanted[item], np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
+        assert np.abs(image.astype(int) - np.asarray(small)).mean() < 3, item
+
+
+def info(name, kind=tarfile.REGTYPE, link="", **pax):
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname, found.pax_headers = kind, link, pax
+    return found
+
+
+def sparse(path):
+    """A tar with a sparse file of GNU's old form, of two pieces, between two samples."""
+    write_tar(path, pair(0))
+    whole = path.read_bytes()[: 4 * 512 + -(-len(photo(0)) // 512) * 512 - 512]
+    header = bytearray(info("s.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[156:157], header[124:136] = b"S", b"%011o\0" % 1024
+    for place, (offset, size) in enumerate([(0, 512), (4096, 512)]):
+        header[386 + 24 * place : 410 + 24 * place] = b"%011o\0%011o\0" % (offset, size)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    rest = write_tar(path.with_name("rest"), [("s.txt", b"sparse"), *pair(1)]).read_bytes()
+    path.with_name("rest").unlink()
+    path.write_bytes(whole + bytes(header) + photo(2)[:1024] + rest)
+    return path
+
+
+A, B = pair(0, "a"), pair(1, "b")
+LONG = "long/" * 30
+# What a stranger's tar may be like: members, how they are written, keys that are used, what is lost.
+FOREIGN = {
+    "plain": ([*A, *B], {}, "a b", {}),
+    "unsorted": ([*B, *A], {}, "a b", {}),
+    "interleaved": ([A[0], B[0], A[1], B[1]], {}, "a b", {}),
+    "captions first": ([A[1], A[0], B[1], B[0]], {}, "a b", {}),
+    "all captions last": ([A[0], B[0], B[1], A[1]], {}, "a b", {}),
+    "doubled key": ([*A, *B, *pair(2, "a")], {}, "a b", {"key twice": 1}),
+    "doubled member": ([A[0], *A, *B], {}, "a b", {"key twice": 1}),
+    "no caption": ([A[0], *B], {}, "b", {"no caption": 1}),
+    "no image": ([A[1], *B], {}, "b", {"no image": 1}),
+    "image of another name": ([("a.png.jpg", photo(0)), A[1], *B], {}, "b", {"no image": 1}),
+    "two images": ([("a.png", photo(3)), *A, *B], {}, "a b", {}),
+    "dot slash": ([(info("./", tarfile.DIRTYPE), b""), *pair(0, "./a"), *pair(1, "./b")], {}, "./a ./b", {}),
+    "folders": ([(info("x.1/", tarfile.DIRTYPE), b""), *pair(0, "x.1/a"), *pair(1, "y/a")], {}, "x.1/a y/a", {}),
+    "AppleDouble": ([("._a.jpg", b"\0\5\x16\7"), *A, ("x/._b.txt", b"Mac"), *B], {}, "a b", {}),
+    "README": ([("README", b"hello"), ("LICENSE.md", b"free"), *A, *B], {}, "a b", {}),
+    "upper case": ([("a.JPG", photo(0)), ("a.TXT", b"words"), ("b.Jpeg", photo(1)), B[1]], {}, "a b", {}),
+    "GNU long names": ([*pair(0, LONG + "a"), *B], {"format": tarfile.GNU_FORMAT}, f"b {LONG}a", {}),
+    "PAX long names": ([*pair(0, LONG + "\u00e9"), *B], {"format": tarfile.PAX_FORMAT}, f"b {LONG}\u00e9", {}),
+    "ustar prefixes": ([*pair(0, "long/" * 25 + "a"), *B], {"format": tarfile.USTAR_FORMAT},
+                       f"b {'long/' * 25}a", {}),
+    "PAX records": ([(info("a.jpg", mtime="1.5", comment="x" * 700), photo(0)), A[1], *B],
+                    {"format": tarfile.PAX_FORMAT}, "a b", {}),
+    "PAX globally": ([*A, *B], {"format": tarfile.PAX_FORMAT, "pax_headers": {"comment": "all"}}, "a b", {}),
+    "links": ([*A, (info("b.jpg", tarfile.SYMTYPE, "a.jpg"), b""), B[1], (info("c.jpg", tarfile.LNKTYPE, "a.jpg"), b""),
+               ("c.txt", b"words")], {}, "a", {"no image": 2}),
+    "caption in Latin-1": ([A[0], ("a.txt", b"caf\xe9"), *B], {}, "b", {"caption not UTF-8": 1}),
+    "caption without a word": ([A[0], ("a.txt", b" ... "), *B], {}, "b", {"no caption": 1}),
+    "broken image": ([("a.jpg", photo(0)[:300]), A[1], *B], {}, "b", {"broken": 1}),
+    "empty image": ([("a.jpg", b""), A[1], *B], {}, "b", {"broken": 1}),
+    "duplicate": ([*A, ("b.jpg", photo(0)), B[1]], {}, "a", {"exact duplicate": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_strangers_tar_is_read_in_place_and_every_loss_is_counted(name, source, tmp_path):
+    members, how, used, lost = FOREIGN[name]
+    path = write_tar(tmp_path / "in" / "0.tar", members, **how)
+    data, ledger = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, HOW)
+    shard = open_shard(tmp_path / "shards", data["shards"][0])
+    listed = pq.read_table(tmp_path / "shards/0000/samples.parquet").to_pylist()
+    assert [row["url"] for row in listed] == [f"{path}#{key}" for key in used.split()]
+    assert ledger["lost"] == lost
+    assert ledger["used"] == len(shard) == len(used.split())
+    images = {content for _, content in members}
+    for item, row in enumerate(listed):
+        assert bytes(shard.encoded(item)) in images
+        assert shard.caption(item) == row["caption"]
+
+
+def test_a_sparse_file_is_no_image_and_what_follows_is_read(source, tmp_path):
+    path = sparse(tmp_path / "in" / "0.tar")
+    _, ledger = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, HOW)
+    assert (ledger["used"], ledger["lost"]) == (2, {"no image": 1})
+
+
+def whole(path, count=6):
+    return write_tar(path, [member for number in range(count) for member in pair(number)]).read_bytes()
+
+
+# What damage does to a tar of six samples: samples that are left, what is lost, words of the message.
+DAMAGED = {
+    "cut in an image": (lambda tar, at: tar[: at[4][0] + 100], 4, {"cut off": 1}, "cut short"),
+    "cut in a caption": (lambda tar, at: tar[: at[4][1] + 3], 4, {"cut off": 1}, "cut short"),
+    "cut in a header": (lambda tar, at: tar[: at[4][0] - 100], 4, {}, "without the mark at its end"),
+    "cut between files": (lambda tar, at: tar[: at[4][1] - 512], 4, {"no caption": 1}, "without the mark at its end"),
+    "zeros behind": (lambda tar, at: tar[: at[4][0] + 512] + bytes(10240), 4, {"no caption": 1}, ""),
+    "a bit of a header": (lambda tar, at: flipped(tar, at[4][0] - 512), 4, {}, "damaged at byte"),
+    "a bit of a size": (lambda tar, at: flipped(tar, at[4][0] - 512 + 128), 4, {}, "damaged at byte"),
+    "noise behind": (lambda tar, at: tar[: at[4][0] - 512] + random.Random(0).randbytes(5120), 4, {}, "damaged"),
+    "two in one file": (lambda tar, at: tar + tar, 6, {}, "what follows its end, .* bytes, is not read"),
+}
+
+
+def flipped(content, place):
+    changed = bytearray(content)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_of_a_damaged_tar_what_can_be_read_is_taken_and_the_tar_is_named(name, source, tmp_path, capsys):
+    damage, left, lost, words = DAMAGED[name]
+    path = tmp_path / "in" / "0.tar"
+    content = whole(path)
+    with mapped(path) as opened:
+        samples = find_samples(opened).samples.values()
+        at = [(one["jpg"][0], one["txt"][0]) for one in samples]
+    path.write_bytes(damage(content, at))
+    data, ledger = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, HOW)
+    assert (ledger["used"], ledger["lost"]) == (left, lost)
+    assert [one["samples"] for one in data["shards"]] == [left]
+    said = capsys.readouterr().err
+    if words:
+        assert re.search(rf"^{re.escape(str(path))}: {words}", said, re.MULTILINE), said
+    else:
+        assert str(path) not in said
+
+
+def test_what_is_behind_a_cut_is_counted_where_img2datasets_statistics_say_how_many_there_were(source, tmp_path):
+    path = tmp_path / "in" / "00000.tar"
+    content = whole(path)
+    path.write_bytes(content[: len(content) // 2])
+    (tmp_path / "in" / "00000_stats.json").write_text('{"count": 9, "successes": 6}')
+    write_tar(tmp_path / "in" / "00001.tar", pair(7))
+    _, ledger = finish(arrive(source(shards=f"{tmp_path}/in/*.tar"), tmp_path), tmp_path, HOW)
+    assert ledger["wanted"] == 7
+    assert ledger["used"] + ledger["lost"]["cut off"] == 7
+
+
+@pytest.mark.parametrize("content", [b"", bytes(10240), bytes(512), b"no tar" * 100])
+def test_a_tar_without_samples_is_named_and_the_others_are_read(content, source, tmp_path, capsys):
+    path = tmp_path / "in" / "b.tar"
+    for name in "ac":
+        write_tar(path.with_stem(name), pair(ord(name)))
+    path.write_bytes(content)
+    data, ledger = finish(arrive(source(shards=f"{tmp_path}/in"), tmp_path), tmp_path, HOW)
+    assert ledger["used"] == 2
+    assert [Path(one["tar"]).name for one in data["shards"]] == ["a.tar", "c.tar"]
+    assert re.search(r"b\.tar: .*, no sample$", capsys.readouterr().err, re.MULTILINE)
+
+
+REFUSED = {
+    "missing": ({"shards": "in/{0..2}.tar"}, r"no such file: in/1.tar, in/2.tar"),
+    "compressed": ({"shards": "in/*.tar"}, r"in/z.tar: compressed \(gzip\).*unpack it"),
+    "fewer than parts": ({"shards": "in/0.tar", "parts": 2}, r"1 tars for download.parts = 2; lower download.parts"),
+    "other extensions": (
+        {"shards": "in/0.tar", "image_members": ["avif"], "caption_member": "cap"},
+        r"in/0.tar: no sample has \.avif and \.cap; there are: 1 \.jpg, 1 \.txt; set source.image_members",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_source_that_cannot_be_read_is_refused_before_any_part(name, source, tmp_path, monkeypatch):
+    values, words = REFUSED[name]
+    monkeypatch.chdir(tmp_path)
+    write_tar(tmp_path / "in/0.tar", pair(0))
+    if name == "compressed":
+        write_tar(tmp_path / "in/1.tar", pair(1))
+        with tarfile.open("in/z.tar", "w:gz") as tar:
+            tar.add("in/0.tar")
+    with pytest.raises(ValueError, match=words):
+        arrive(source(**values), tmp_path)
+    assert not (tmp_path / "table").exists()
+
+
+def test_captions_are_read_from_json_by_their_key(source, tmp_path):
+    """One that is no text, or no JSON, loses its sample; half of a character of UTF-16 becomes a mark."""
+    texts = ['{"caption": "a boat \\ud83d"}', '{"caption": 3}', "[1]", "{", '{"other": "x"}', "[" * 100_000]
+    members = [one for n, text in enumerate(texts) for one in (pair(n)[0], (f"{n:03d}.json", text.encode()))]
+    path = write_tar(tmp_path / "in/0.tar", members)
+    data, ledger = finish(arrive(source(shards=str(path), caption_member="json"), tmp_path), tmp_path, HOW)
+    assert ledger["lost"] == {"no caption": 5}
+    assert open_shard(tmp_path / "shards", data["shards"][0]).captions() == ["a boat \ufffd"]
+
+
+def test_a_tar_that_changed_since_is_refused_by_name_before_training(source, tmp_path):
+    path = tmp_path / "in" / "0.tar"
+    content = whole(path)
+    data, _ = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, HOW)
+    path.write_bytes(content[:-1024])
+    with pytest.raises(
+        ValueError, match=rf"0\.tar: {len(content) - 1024} bytes, {len(content)} bytes when it was index"
+    ):
+        ShardReader(data, tmp_path / "shards", 1)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"0\.tar: missing, .* bytes when it was indexed; bring it back, or run"):
+        ShardReader(data, tmp_path / "shards", 1)
+    path.write_bytes(content)
+    ShardReader(data, tmp_path / "shards", 1)
+
+
+def test_a_tar_that_is_written_anew_changes_what_its_part_is_made_from(source, tmp_path):
+    """By size and time, as tars may be terabytes; the part then hashes it, and equal content gives an equal account."""
+    paths = [tmp_path / "in" / f"{number}.tar" for number in range(2)]
+    for path in paths:
+        whole(path, 2)
+    pattern_ = f"{tmp_path}/in/{{0..1}}.tar"
+    before, accounts = place_hash(pattern_), arrive(source(2, shards=pattern_), tmp_path)
+    contents = [account.read_bytes() for account in accounts]
+    tables = [file_hash(table) for table in sorted((tmp_path / "table").glob("*"))]
+    os.utime(paths[1], ns=(1, 1))
+    assert place_hash(pattern_) != before
+    assert [account.read_bytes() for account in arrive(source(2, shards=pattern_), tmp_path)] == contents
+    changed = [file_hash(table) for table in sorted((tmp_path / "table").glob("*"))]
+    assert [old == new for old, new in zip(tables, changed, strict=True)] == [True, False]
+
+
+def reference(path):
+    """What tarfile finds in a tar: (name, offset, size) of its regular files; None where it finds fault."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return [(one.name, one.offset_data, one.size) for one in tar if one.isreg() and not one.sparse]
+    except (tarfile.TarError, ValueError, OSError):
+        return None
+
+
+def test_random_tars_hold_what_tarfile_finds_in_them(tmp_path):
+    rng, path = random.Random(0), tmp_path / "0.tar"
+    for number in range(150):
+        write_random(path, rng)
+        expected = {}
+        for name, *place in reference(path):
+            if split := split_name(name):
+                expected.setdefault(split[0], {}).setdefault(split[1], tuple(place))
+        with mapped(path) as content:
+            found = find_samples(content)
+        assert (found.samples, found.fault) == (expected, None), number
+
+
+def mutated(content, rng):
+    """A tar with what disks, networks and people do to it."""
+    content, place = bytearray(content), rng.randrange(max(len(content), 1))
+    match rng.randrange(7):
+        case 0:
+            del content[place:]
+        case 1:
+            content[place : place + rng.choice([1, 512, 4096])] = b""
+        case 2:
+            content[place : place + 512] = rng.randbytes(rng.choice([1, 512, 700]))
+        case 3:
+            content[place // 512 * 512 :] = bytes(2048)
+        case 4:
+            header = place // 512 * 512
+            content[header + 124 : header + 136] = rng.choice([b"-0000000001\0", b"\x80" + b"\xff" * 11, b" " * 12])
+        case 5:
+            content[place : place + 40] = rng.choice([b"path=", b"99 size=-5\n", b"\xff" * 40, b"\0" * 40])
+        case _:
+            content[place // 512 * 512 + 156 : place // 512 * 512 + 157] = rng.choice([b"x", b"L", b"S", b"g", b"5"])
+    return bytes(content)
+
+
+def test_300_mutated_tars_are_read_or_named_and_never_end_the_stage(source, tmp_path, capsys):
+    """Whatever is found lies within the file, and the ledger adds up; two changes each."""
+    rng, good = random.Random(0), []
+    formats = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+    for number, form in enumerate(formats):
+        members = [*pair(number), *pair(number + 9, LONG[:60] * 3 if number else "x"), *pair(number + 5, "z")]
+        good.append(write_tar(tmp_path / "good" / f"{number}.tar", members, format=form).read_bytes())
+    for number in range(300):
+        content = mutated(mutated(rng.choice(good), rng), rng)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{number:03d}.tar").write_bytes(content)
+    write_tar(tmp_path / "in" / "last.tar", pair(99, "last"))
+    table, out = tmp_path / "table", tmp_path / "0000.json"
+    paths = sorted(map(str, (tmp_path / "in").glob("*.tar")))
+    list_tars.write_list(table, paths, 1)
+    account = take_in.take_in(source(shards=f"{tmp_path}/in").source, table / "0000.parquet", out)
+    said = capsys.readouterr().err.splitlines()
+    assert all(re.match(r".*/in/[\w]+\.tar: (damaged|cut|without|what follows|it is whole)", line) for line in said)
+    assert account["wanted"] == account["arrived"] + sum(account["failed"].values())
+    assert account["arrived"] > 300
+    for number, tar in enumerate(account["tars"]):
+        size = Path(tar["path"]).stat().st_size
+        assert 0 <= tar["samples"] <= 3
+        for row in pq.read_table(out.with_suffix("") / f"{number:05d}.parquet").to_pylist():
+            assert 0 <= row["offset"] <= row["offset"] + row["size"] <= size
