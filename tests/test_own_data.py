@@ -1,7 +1,9 @@
 """Tars and image files of one's own become training data where they are: the same pairs in the same order as if they
 had been downloaded, every loss counted, every fault named, no image written anew."""
 
+import csv
 import io
+import json
 import os
 import random
 import re
@@ -9,11 +11,13 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Shards
 from flip.data import list_tars, shards, take_in
 from flip.data.loader import ImageReader, ShardReader
@@ -21,7 +25,7 @@ from flip.data.sampler import build_order
 from flip.data.shard import open_shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
-from flip.files import file_hash, place_hash, write_json
+from flip.files import file_hash, place_hash, read_json, write_json
 from flip.formats.foreign_tars import find_samples, mapped
 from flip.formats.tar_members import split_name
 from tests.images import encoded, pattern, turned
@@ -403,3 +407,115 @@ def test_300_mutated_tars_are_read_or_named_and_never_end_the_stage(source, tmp_
         assert 0 <= tar["samples"] <= 3
         for row in pq.read_table(out.with_suffix("") / f"{number:05d}.parquet").to_pylist():
             assert 0 <= row["offset"] <= row["offset"] + row["size"] <= size
+
+
+# Image files that a table names
+
+ROWS = [(f"birds/{number}.jpg", f'a "bird", number {number}') for number in range(7)]
+
+
+def write_table(path, names, rows, tabs=False):
+    """A table by its extension, as pandas and `datasets` write it."""
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        lines = (json.dumps(dict(zip(names, row, strict=True)) | {"objects": {"bbox": [1, 2]}}) for row in rows)
+        path.write_text("\n".join(lines) + "\n")
+    else:
+        with open(path, "w", newline="") as file:
+            csv.writer(file, delimiter="\t" if tabs else ",").writerows([names, *rows])
+    return path
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A folder of seven images, one of them a PNG under a JPEG's name."""
+    (tmp_path / "in" / "birds").mkdir(parents=True)
+    for number in range(7):
+        (tmp_path / "in" / "birds" / f"{number}.jpg").write_bytes(photo(number))
+    (tmp_path / "in" / "birds" / "3.jpg").write_bytes(encoded(pattern(3), "PNG"))
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "tabs"),
+    [
+        ("train.csv", ["filepath", "title"], True),  # open_clip's own
+        ("train.csv", ["filepath", "title"], False),
+        ("metadata.csv", ["file_name", "text"], False),  # `datasets`, imagefolder
+        ("metadata.jsonl", ["file_name", "text"], False),
+        ("metadata.parquet", ["file_name", "text"], False),
+    ],
+)
+def test_image_files_become_shards_byte_for_byte(name, columns, tabs, birds, source, tmp_path):
+    path = write_table(birds / name, columns, ROWS, tabs)
+    keys = {"url_column": columns[0], "caption_column": columns[1]}
+    params = source(1, 3, table=str(path), images=str(birds), **keys)
+    data, ledger = finish(arrive(params, tmp_path), tmp_path, HOW)
+    assert (ledger["wanted"], ledger["used"], ledger["lost"]) == (7, 7, {})
+    found = []
+    for entry in data["shards"]:
+        shard = open_shard(tmp_path / "shards", entry)
+        found += [(bytes(shard.encoded(item)), shard.caption(item)) for item in range(len(shard))]
+    assert found == [((birds / name).read_bytes(), caption) for name, caption in ROWS]
+    assert batches(tmp_path, data)["images"].shape[0] == 14
+
+
+def test_no_name_leads_out_of_the_folder_and_each_that_does_is_counted(birds, source, tmp_path):
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(photo(50))
+    (birds / "link.jpg").symlink_to(secret)
+    (birds / "within.jpg").symlink_to(birds / "birds/1.jpg")
+    (birds / "around").symlink_to("around")
+    os.mkfifo(birds / "pipe.jpg")
+    outside = ["../secret.jpg", str(secret), "link.jpg", "birds/../../secret.jpg"]
+    missing = ["none.jpg", "birds", "a\0b.jpg", "around", "pipe.jpg", "x" * 5000]
+    kept = ["birds/0.jpg", "within.jpg", str(birds / "birds/2.jpg"), "./birds/../birds/4.jpg"]
+    rows = [(name, f"words of {number}") for number, name in enumerate([*outside, *missing, *kept])]
+    path = write_table(tmp_path / "table.parquet", ["url", "caption"], rows)
+    data, ledger = finish(arrive(source(table=str(path), images=str(birds)), tmp_path), tmp_path, HOW)
+    assert ledger["lost"] == {"no such file": 6, "outside source.images": 4}
+    (entry,) = data["shards"]
+    shard = open_shard(tmp_path / "shards", entry)
+    assert shard.captions() == [f"words of {number}" for number in range(10, 14)]
+    assert photo(50) not in (tmp_path / "shards" / entry["name"]).read_bytes()
+
+
+def test_a_file_that_changed_is_packed_again_and_the_others_are_not(birds, source, tmp_path):
+    path = write_table(tmp_path / "table.parquet", ["url", "caption"], ROWS)
+    params = source(1, 3, table=str(path), images=str(birds))
+    (account,) = arrive(params, tmp_path)
+    tars = sorted((tmp_path / "download/0000").glob("*.tar"))
+    before, times = read_json(account), [tar.stat().st_mtime_ns for tar in tars]
+    (birds / "birds/4.jpg").write_bytes(photo(40))
+    arrive(params, tmp_path)
+    assert [tar.stat().st_mtime_ns == time for tar, time in zip(tars, times, strict=True)] == [True, False, True]
+    assert read_json(account)["lists"] != before["lists"]
+
+
+def test_a_folder_that_is_not_there_or_has_none_of_the_files_is_named(birds, source, tmp_path):
+    path = write_table(tmp_path / "table.parquet", ["url", "caption"], ROWS)
+    with pytest.raises(ValueError, match=r"source.images 'nowhere': no such folder"):
+        arrive(source(table=str(path), images="nowhere"), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"no image file of 7 \(7 no such file\), as 'birds/\d.jpg'; paths begin in"):
+        arrive(source(table=str(path), images=str(birds / "birds")), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"shards": "a.tar"}, r"source: table = 'world' and shards = 'a.tar' are two sources; set one of them to null"),
+        ({"table": None}, r"source: table and shards are null; name one of them"),
+        ({"images": "folder"}, r"source: images is for the files that a table names; name that in table"),
+        ({"table": None, "shards": "a.tar", "sample": 5}, r"source: sample: for the rows of a table"),
+        (
+            {"table": None, "shards": "a.tar", "filters": {"language": {"column": "L", "keep": ["en"]}}},
+            r"source: filters.language: for the rows of a table, and shards has none; leave out",
+        ),
+    ],
+)
+def test_two_sources_at_once_and_none_at_all_are_refused(values, words, change):
+    with pytest.raises(ParameterError, match=words):
+        change("clip", {"source": values})

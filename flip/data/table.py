@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -73,20 +74,39 @@ def header(source: Source, path: str, first: list[str]) -> list[str] | None:
     return None
 
 
+def json_batches(source: Source, path: str) -> Batches:
+    """Yield batches of a .jsonl file, an object in each line.
+
+    Raises:
+        ValueError: a key is missing, or a line cannot be read.
+    """
+    wanted = columns(source)
+    try:
+        with pa.json.open_json(path) as reader:
+            require_columns(source, path, reader.schema.names)
+            require_types(source, path, reader.schema)
+            for batch in reader:
+                yield convert(pa.Table.from_batches([batch]), wanted, path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}; mend or remove the line") from None
+
+
 def text_batches(source: Source, path: str) -> Batches:
-    """Yield batches of a .tsv, .tsv.gz or .csv file.
+    """Yield batches of a .tsv, .tsv.gz or .csv file; a .csv may have tabs in place of commas, as open_clip's have.
 
     Raises:
         ValueError: a column is missing, or a line cannot be read.
     """
-    tabs = ".csv" not in Path(path).suffixes
-    delimiter = "\t" if tabs else ","
+    quoted = ".csv" in Path(path).suffixes
     with pa.input_stream(path) as file:
         beginning = io.StringIO(file.read(1 << 20).decode("utf-8-sig", errors="replace"), newline="")
-    first = beginning.readline().rstrip("\r\n").split("\t") if tabs else next(csv.reader(beginning), [])
+    line = beginning.readline().rstrip("\r\n")
+    delimiter = "," if quoted and "\t" not in line else "\t"
+    beginning.seek(0)
+    first = next(csv.reader(beginning, delimiter=delimiter), []) if quoted else line.split("\t")
     names = header(source, path, first)
     wanted = columns(source)
-    parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char=False if tabs else '"', newlines_in_values=not tabs)
+    parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted)
     convert = pa.csv.ConvertOptions(
         column_types=wanted, include_columns=list(wanted), null_values=[""], strings_can_be_null=True
     )
@@ -130,7 +150,9 @@ def file_batches(source: Source, path: str) -> Batches:
         return parquet_batches(source, path)
     if path.endswith((".tsv", ".tsv.gz", ".csv")):
         return text_batches(source, path)
-    raise ValueError(f"source.table: {path} is of no known kind; allowed: .parquet, .tsv, .tsv.gz, .csv")
+    if path.endswith(".jsonl"):
+        return json_batches(source, path)
+    raise ValueError(f"source.table: {path} is of no known kind; allowed: .parquet, .tsv, .tsv.gz, .csv, .jsonl")
 
 
 def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
