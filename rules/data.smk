@@ -19,7 +19,8 @@ rule table:
         runtime=BASE.resources.data.minutes,
     params:
         outputs=[AT.table(part) for part in PARTS],
-        sources=outside(BASE.source.place),
+        # A function, as braces of ranges are no wildcards.
+        sources=lambda wildcards: outside(BASE.source.place),
         module=DATA["table"].at(BASE.source.kind).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
@@ -52,7 +53,9 @@ rule download:
         outputs=AT.download("{part}"),
         table=AT.table("{part}"),
         # Image files of one's own.
-        sources=outside(BASE.source.images and f"{BASE.source.images}/**"),
+        sources=lambda wildcards: outside(
+            BASE.source.images and f"{BASE.source.images}/**"
+        ),
         module=DATA["download"].at(BASE.source.kind).module,
         of_the_web=of_the_web,
     shell:
