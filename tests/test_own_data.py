@@ -63,15 +63,19 @@ def pair(number, key=None, kind="jpg"):
     return [(f"{key}.{kind}", photo(number)), (f"{key}.txt", f"caption {number}".encode())]
 
 
-def batches(folder, data):
-    """All pairs of two epochs, as a training reads them."""
-    entries = data["shards"]
-    texts = [text for entry in entries for text in open_shard(folder / "shards", entry).captions()]
+def tokens_of(folder, data):
+    """Tokens of a tokenizer that knows every word."""
+    texts = [text for entry in data["shards"] for text in open_shard(folder / "shards", entry).captions()]
     definition = train_wordpiece(iter(texts), 100)
     stored = {"kind": "wordpiece", "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
     write_json(folder / "tokenizer.json", stored)
     captions = Captions(tokenizer="scale", languages=["en"], start=False, end=False, fill=False)
-    tokens = Tokens(CaptionTokenizer(folder / "tokenizer.json", 8, captions), folder, data)
+    return Tokens(CaptionTokenizer(folder / "tokenizer.json", 8, captions), folder, data)
+
+
+def batches(folder, data):
+    """All pairs of two epochs, as a training reads them."""
+    tokens = tokens_of(folder, data)
     return pairs_loader(data, folder / "shards", tokens, 32, CROP, 0, 2).batch(0, 2 * data["samples"])
 
 
@@ -471,15 +475,15 @@ def test_no_name_leads_out_of_the_folder_and_each_that_does_is_counted(birds, so
     (birds / "around").symlink_to("around")
     os.mkfifo(birds / "pipe.jpg")
     outside = ["../secret.jpg", str(secret), "link.jpg", "birds/../../secret.jpg"]
-    missing = ["none.jpg", "birds", "a\0b.jpg", "around", "pipe.jpg", "x" * 5000]
+    missing = [None, "none.jpg", "birds", "a\0b.jpg", "around", "pipe.jpg", "x" * 5000]
     kept = ["birds/0.jpg", "within.jpg", str(birds / "birds/2.jpg"), "./birds/../birds/4.jpg"]
     rows = [(name, f"words of {number}") for number, name in enumerate([*outside, *missing, *kept])]
     path = write_table(tmp_path / "table.parquet", ["url", "caption"], rows)
     data, ledger = finish(arrive(source(table=str(path), images=str(birds)), tmp_path), tmp_path, HOW)
-    assert ledger["lost"] == {"no such file": 6, "outside source.images": 4}
+    assert ledger["lost"] == {"no such file": 7, "outside source.images": 4}
     (entry,) = data["shards"]
     shard = open_shard(tmp_path / "shards", entry)
-    assert shard.captions() == [f"words of {number}" for number in range(10, 14)]
+    assert shard.captions() == [f"words of {number}" for number in range(11, 15)]
     assert photo(50) not in (tmp_path / "shards" / entry["name"]).read_bytes()
 
 
@@ -519,3 +523,74 @@ def test_a_folder_that_is_not_there_or_has_none_of_the_files_is_named(birds, sou
 def test_two_sources_at_once_and_none_at_all_are_refused(values, words, change):
     with pytest.raises(ParameterError, match=words):
         change("clip", {"source": values})
+
+
+# Several captions of an image
+
+SEVERAL = [[f"image {number} said {way}" for way in range(1 + number % 4)] for number in range(9)]
+
+
+def in_json(folder, source):
+    """Tars with lists in JSON, of which one entry is no text."""
+    members = []
+    for number, captions in enumerate(SEVERAL):
+        text = json.dumps({"texts": [*captions, None]}).encode()
+        members += [(f"{number:03d}.jpg", photo(number)), (f"{number:03d}.json", text)]
+    path = write_tar(folder / "in/0.tar", members)
+    return source(shards=str(path), caption_member="json", caption_column="texts")
+
+
+def in_rows(folder, source):
+    """A table with a row for each caption, in which rows of an image do not stand together."""
+    (folder / "in").mkdir()
+    for number in range(9):
+        (folder / "in" / f"{number:03d}.jpg").write_bytes(photo(number))
+    rows = [(f"{n:03d}.jpg", texts[way]) for way in range(4) for n, texts in enumerate(SEVERAL) if way < len(texts)]
+    path = write_table(folder / "in/t.csv", ["url", "caption"], rows)
+    return source(3, 9, table=str(path), images=str(folder / "in"))
+
+
+@pytest.mark.parametrize("form", [in_json, in_rows])
+def test_all_captions_of_an_image_stay_and_each_epoch_draws_one_by_seed_and_position(form, source, tmp_path):
+    data, ledger = finish(arrive(form(tmp_path, source), tmp_path), tmp_path, HOW)
+    assert (ledger["used"], ledger["lost"]) == (9, {})
+    lists = [pq.read_table(tmp_path / "shards" / one["name"]) for one in data["lists"]]
+    every = sorted(text for texts in SEVERAL for text in texts)
+    assert sorted(text for one in lists for text in one["caption"].to_pylist()) == every
+    shards_ = [open_shard(tmp_path / "shards", entry) for entry in data["shards"]]
+    images = {photo(number): number for number in range(9)}
+    tokens = tokens_of(tmp_path, data)
+    names = {tuple(tokens.tokenizer([text])[0]): text for texts in SEVERAL for text in texts}
+    assert len(names) == len(every)
+    readers = [pairs_loader(data, tmp_path / "shards", tokens, 8, CROP, seed, 2) for seed in (0, 1)]
+    epochs, seen = 40, {}
+    batch = readers[0].batch(0, 9 * epochs)
+    for position, ids in enumerate(batch["ids"].tolist()):
+        shard, item = readers[0].order.locate(position)
+        number = images[bytes(shards_[shard].encoded(item))]
+        assert names[tuple(ids)] in SEVERAL[number]
+        seen.setdefault(number, []).append(SEVERAL[number].index(names[tuple(ids)]))
+    for number, drawn in seen.items():
+        counts = np.bincount(drawn, minlength=len(SEVERAL[number]))
+        assert len(drawn) == epochs
+        assert counts.min() > 0.4 * epochs / len(counts), number
+    for start in (0, 7, 100):  # wherever reading begins, and whichever process reads
+        assert torch.equal(readers[0].batch(start, 5)["ids"], batch["ids"][start : start + 5])
+        assert torch.equal(readers[0].captions.read_at(list(range(start, start + 5))), batch["ids"][start : start + 5])
+    again = pairs_loader(data, tmp_path / "shards", tokens, 8, CROP, 0, 2)
+    again.captions.seed = 1
+    assert not torch.equal(again.batch(0, 90)["ids"], batch["ids"][:90])
+
+
+def test_each_caption_is_a_member_of_its_own_in_shards_that_others_read(source, tmp_path):
+    data, _ = finish(arrive(in_rows(tmp_path, source), tmp_path), tmp_path, HOW)
+    found = {}
+    for entry in data["shards"]:
+        with tarfile.open(tmp_path / "shards" / entry["name"]) as tar:
+            for one in tar:
+                key, _, extension = one.name.partition(".")
+                found.setdefault(key, {})[extension] = tar.extractfile(one).read()
+    for sample in found.values():
+        number = next(n for n in range(9) if photo(n) == sample["jpg"])
+        texts = {f"{way}.txt" if way else "txt": text.encode() for way, text in enumerate(SEVERAL[number])}
+        assert sample == {"jpg": photo(number)} | texts

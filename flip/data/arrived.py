@@ -9,23 +9,26 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flip.data.shard import image_kind, read_captions
 from flip.formats.tar_members import members
 
 # Of a tar of others; its schema's metadata has its account (JSON) under TAR.
-IN_PLACE = pa.schema([("key", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("caption", pa.string())])
+IN_PLACE = pa.schema(
+    [("key", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("captions", pa.list_(pa.string()))]
+)
 TAR = b"tar"
 
 
 class Arrived(NamedTuple):
     """Describe a sample: its key, unique in the data; where it is from; SHA-256 of the image's bytes as it came
-    (hexadecimal; None: as it is stored); kind (extension), offset and size of the image in the tar; its caption."""
+    (hexadecimal; None: as it is stored); kind (extension), offset and size of the image in the tar; its captions."""
 
     key: str
     url: str
     sha256: str | None
     kind: str
     place: tuple[int, int]
-    caption: bytes
+    captions: list[str]
 
 
 class ArrivedTar(NamedTuple):
@@ -53,10 +56,10 @@ def _in_folder(listed: Path, part: str) -> ArrivedTar:
     known, samples = {row["key"]: row for row in rows}, []
     with open(tar, "rb") as file:
         for key, places in sorted(members(tar).items()):
-            kind = next(one for one in places if one not in ("txt", "json"))
-            file.seek(places["txt"][0])
-            row, caption = known[key], file.read(places["txt"][1])
-            samples.append(Arrived(f"{part}-{key}", row["url"], row["sha256"], kind, places[kind], caption))
+            row, kind = known[key], image_kind(places)
+            samples.append(
+                Arrived(f"{part}-{key}", row["url"], row["sha256"], kind, places[kind], read_captions(file, places))
+            )
     return ArrivedTar(tar, samples)
 
 
@@ -66,7 +69,7 @@ def _in_place(listed: Path, part: str) -> ArrivedTar:
     samples = [
         Arrived(
             f"{part}-{listed.stem}-{row['key']}", f"{account['path']}#{row['key']}", None, "",
-            (row["offset"], row["size"]), row["caption"].encode(),
+            (row["offset"], row["size"]), row["captions"],
         )
         for row in table.to_pylist()
     ]  # fmt: skip

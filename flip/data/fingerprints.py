@@ -93,7 +93,7 @@ def part_tables(tar: ArrivedTar) -> Iterator[pa.Table]:
                 "url": sample.url,
                 "sha256": bytes.fromhex(sample.sha256) if sample.sha256 else sha256(image).digest(),
                 "looks": value,
-                "captioned": has_words(sample.caption.decode()),
+                "captioned": any(map(has_words, sample.captions)),
             }
             for sample, image, value in zip(samples, images, hash_images(images), strict=True)
         ]

@@ -131,7 +131,8 @@ class ImageReader:
 class CaptionReader:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
-    `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own.
+    `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own. Where a
+    sample has several captions, `seed` and position draw one, so that each epoch may have another.
     """
 
     def __init__(
@@ -140,20 +141,29 @@ class CaptionReader:
         order: Order | Mixture,
         most: int,
         sources: Callable[[int, int], Sequence[int]] | None = None,
+        seed: int = 0,
     ):
-        self.tokens, self.order, self.sources = tokens, order, sources
-        self.words = lru_cache(maxsize=most)(tokens)  # as many shards' as are open
+        self.tokens, self.order, self.sources, self.seed = tokens, order, sources, seed
+        # As many shards' as are open.
+        self.words = lru_cache(maxsize=most)(lambda number: (tokens(number), tokens.firsts(number)))
 
     def __call__(self, start: int, places: list[Place]) -> Tensor:
         """Return the captions of a batch that begins at a position, whose images are those of `places`."""
-        return self._ids(self._exchanged(start, places))
+        return self._ids(self._exchanged(start, places), range(start, start + len(places)))
 
     def read_at(self, positions: list[int]) -> Tensor:
         """Return the captions at positions of the training order."""
-        return self._ids([self.order.locate(position) for position in positions])
+        return self._ids([self.order.locate(position) for position in positions], positions)
 
-    def _ids(self, places: list[Place]) -> Tensor:
-        return torch.from_numpy(self.tokens.tokenizer.arranged([words(self.words(n), item) for n, item in places]))
+    def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
+        opened = [self.words(number) for number, _ in places]
+        items = [item for _, item in places]
+        if any(firsts is not None for _, firsts in opened):
+            draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
+            found = zip(opened, items, draws, strict=True)
+            items = [item if firsts is None else drawn(firsts, item, draw) for (_, firsts), item, draw in found]
+        texts = [words(stored, item) for (stored, _), item in zip(opened, items, strict=True)]
+        return torch.from_numpy(self.tokens.tokenizer.arranged(texts))
 
     def _exchanged(self, start: int, places: list[Place]) -> list[Place]:
         """Find where the captions come from, some of which noise has put in others' places."""
@@ -161,6 +171,12 @@ class CaptionReader:
             return places
         sources = enumerate(self.sources(start, len(places)), start)
         return [places[own - start] if source == own else self.order.locate(source) for own, source in sources]
+
+
+def drawn(firsts: np.ndarray, item: int, draw: float) -> int:
+    """Return the number in its shard of one of an item's captions, by a uniform number."""
+    first, end = firsts[item : item + 2].tolist()
+    return first + int(draw * (end - first))
 
 
 class Loader:

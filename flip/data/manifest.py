@@ -38,7 +38,8 @@ def check(ledger: dict, where: str) -> None:
 def merge(paths: list) -> tuple[dict, dict]:
     """Build manifest and ledger of the parts that the shards stage described.
 
-    The manifest's id is a hash of the shards' names, sizes and contents in order: equal data, equal id. Its `pairs` say
+    The manifest's id is a hash of the shards' names, sizes and contents in order, wherever tars lie that are not the
+    project's own: equal data, equal id. Its `pairs` say
     which images and captions these are, whatever the shards, their order and the JPEG encoder (`pairs.combined`).
 
     Raises:
@@ -55,7 +56,8 @@ def merge(paths: list) -> tuple[dict, dict]:
             f"no pair is left of {ledger['total']['wanted']}: {ledger['total']['lost']}; see "
             "source.filters and shards.only"
         )
-    identity = sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()
+    contents = [{name: fact for name, fact in shard.items() if name != "tar"} for shard in shards]
+    identity = sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     lists = [account["list"] for account in parts.values()]
     manifest = {
         "id": identity,

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
+from flip.data.shard import as_members
 from flip.files import atomic, file_hash, state, workspace, write_json
 
-SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", "sha256")])
+TEXTS = pa.list_(pa.string())
+SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("captions", TEXTS), ("sha256", pa.string())])
 LOST, STATES = b"lost", b"states"  # in the metadata of a list
 LARGEST = 1 << 28  # bytes of an image file
 
@@ -80,13 +83,14 @@ def write_tar(path: Path, numbered: list[tuple[int, dict[str, Any]]], folder: Pa
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w|") as tar:
         for number, row in numbered:
             try:
-                content = content_of(folder, row["url"] or "")
+                content = content_of(folder, row["url"])
             except Lost as error:
                 lost[str(error)] += 1
                 continue
             key = f"{number:09d}"
             add(tar, f"{key}.{extension(row['url'])}", content)
-            add(tar, f"{key}.txt", (row["caption"] or "").encode())
+            for kind, caption in as_members(row["captions"]).items():
+                add(tar, f"{key}.{kind}", caption)
             listed.append(row | {"key": key, "sha256": sha256(content).hexdigest()})
     with atomic(path.with_suffix(".parquet")) as file:
         schema = SCHEMA.with_metadata({LOST: json.dumps(lost), STATES: states(numbered, folder)})
@@ -98,7 +102,7 @@ def states(numbered: list[tuple[int, dict[str, Any]]], folder: Path) -> str:
     found = []
     for _, row in numbered:
         try:
-            found.append(state(image_file(folder, row["url"] or "")))
+            found.append(state(image_file(folder, row["url"])))
         except Lost as error:
             found.append(str(error))
     return sha256("\n".join(found).encode()).hexdigest()
@@ -110,13 +114,14 @@ def is_written(listed: Path, numbered: list[tuple[int, dict[str, Any]]], folder:
 
 
 def rows_of(table: Path, count: int) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """Yield the rows of a table with their numbers, `count` at a time."""
-    number = 0
-    with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(count, columns=["url", "caption"]):
-            rows = batch.to_pylist()
-            yield list(enumerate(rows, number))
-            number += len(rows)
+    """Yield the image files of a part with their captions and numbers, `count` at a time, in the order of their first
+    rows; memory holds the part's table."""
+    rows = pq.read_table(table, columns=["url", "caption"])
+    rows = pa.table({name: pc.fill_null(rows[name], "") for name in rows.column_names})
+    files = rows.group_by("url", use_threads=False).aggregate([("caption", "list")])
+    files = pa.table({"url": files["url"], "captions": files["caption_list"].cast(TEXTS)})
+    for first in range(0, len(files), count):
+        yield list(enumerate(files.slice(first, count).to_pylist(), first))
 
 
 def counts_of(listed: Path) -> tuple[int, Counter[str]]:

@@ -35,7 +35,8 @@ def combine_digests(digests: Iterable[str]) -> str:
 
 
 class SampleList:
-    """Write the list of a part's samples (`SCHEMA`, in shard order) to a file; memory holds one batch."""
+    """Write the list of a part's samples (`SCHEMA`, in shard order) to a file, a row for each caption; memory holds one
+    batch."""
 
     def __init__(self, file: IO[bytes]):
         self.writer = pq.ParquetWriter(file, SCHEMA)
@@ -43,13 +44,14 @@ class SampleList:
         self.samples, self.sum = 0, 0
 
     def add(self, sample: dict) -> dict:
-        """List a sample, and return it for a shard, into which `__url__` and `__sha256__` are not written."""
-        caption, image = sample["txt"].decode(), sample["__sha256__"]
-        row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": image}
-        self.waiting.append(row)
+        """List a sample, and return it for a shard, into which what begins with `__` is not written."""
+        image = sample["__sha256__"]
+        for caption in sample["__captions__"]:
+            row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": image}
+            self.waiting.append(row)
+            self.sum += int.from_bytes(pair_hash(image, caption))
         self.samples += 1
-        self.sum += int.from_bytes(pair_hash(image, caption))
-        if len(self.waiting) == BATCH:
+        if len(self.waiting) >= BATCH:
             self.flush()
         return sample
 

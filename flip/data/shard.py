@@ -6,9 +6,9 @@ manifest's entry says where the tar is.
 """
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,33 +26,60 @@ def captions_path(shard: str | Path) -> Path:
     return Path(shard).with_suffix(".captions")
 
 
+def is_caption(extension: str) -> bool:
+    """Tell whether a member of a sample is a caption: the first is .txt, others are .1.txt, .2.txt, ..."""
+    return extension == "txt" or extension.endswith(".txt")
+
+
+def as_members(captions: list[str]) -> dict[str, bytes]:
+    """Return the members of a sample that hold its captions, by extension."""
+    return {f"{number}.txt" if number else "txt": caption.encode() for number, caption in enumerate(captions)}
+
+
+def image_kind(sample: Iterable[str]) -> str:
+    """Return the extension of the image among those of a sample's members in one of the project's tars."""
+    return next(one for one in sample if one != "json" and not is_caption(one))
+
+
+def read_captions(file: IO[bytes], sample: dict[str, tuple[int, int]]) -> list[str]:
+    """Read the captions of a sample, by its members' places in one of the project's tars."""
+    found = []
+    for extension in as_members([""] * sum(map(is_caption, sample))):
+        file.seek(sample[extension][0])
+        found.append(file.read(sample[extension][1]).decode())
+    return found
+
+
 def write_index(tar: str | Path) -> int:
-    """Write the index of a shard; return its number of samples.
+    """Write the index of a shard, and where a sample has several captions a file of them; return its number of samples.
 
     Raises:
         ValueError: as `members`.
     """
-    found = sorted(members(tar).items())
-    images = [next(place for kind, place in sample.items() if kind != "txt") for _, sample in found]
-    _save_index(tar, [(*image, *sample["txt"]) for image, (_, sample) in zip(images, found, strict=True)])
-    return len(found)
+    found = [sample for _, sample in sorted(members(tar).items())]
+    if all(sum(map(is_caption, sample)) == 1 for sample in found):
+        rows = [(*sample[image_kind(sample)], *sample["txt"]) for sample in found]
+        _save_index(tar, np.array(rows, np.int64).reshape(-1, 4))
+        return len(rows)
+    with open(tar, "rb") as file:
+        return write_taken_in(tar, ((sample[image_kind(sample)], read_captions(file, sample)) for sample in found))
 
 
-def _save_index(shard: str | Path, rows: Sequence[tuple[int, ...]]) -> None:
+def _save_index(shard: str | Path, index: np.ndarray) -> None:
     with checked(index_path(shard)) as file:
-        np.save(file, np.array(rows, dtype=np.int64).reshape(-1, 4))
+        np.save(file, index)
 
 
-def write_taken_in(shard: str | Path, samples: Iterable[tuple[tuple[int, int], str]]) -> int:
-    """Write index and captions of a shard whose tar lies elsewhere, of (place of the image, caption); return their
-    number."""
+def write_taken_in(shard: str | Path, samples: Iterable[tuple[tuple[int, int], list[str]]]) -> int:
+    """Write the index of a shard, and its captions in a file of their own, of (place of the image, captions); return
+    the number of samples. A NUL is between two captions of a sample."""
     rows, end = [], 0
     with checked(captions_path(shard)) as file:
-        for place, caption in samples:
-            size = file.write(caption.encode())
-            rows.append((*place, end, size))
+        for place, captions in samples:
+            size = file.write("\0".join(one.replace("\0", " ") for one in captions).encode())
+            rows.append((*place, end, size, len(captions)))
             end += size
-    _save_index(shard, rows)
+    _save_index(shard, np.array(rows, np.int64).reshape(-1, 5))
     return len(rows)
 
 
@@ -87,14 +114,15 @@ def check_size(tar: str | Path, expected: int) -> None:
 
 def read_index(tar: str | Path) -> np.ndarray:
     """Read a shard's index, int64 [samples, 4], memory-mapped: offset and size of the image, then of the caption, in
-    bytes.
+    bytes. Where captions have a file of their own, these are places in it, and a fifth column is how many they are.
 
     Raises:
         ValueError: the shard or its index is missing or damaged, or the shard has another size than when it was
             indexed.
     """
     index = _read_index(tar)
-    check_size(tar, tar_size(index))
+    if index.shape[1] == 4:
+        check_size(tar, tar_size(index))
     return index
 
 
@@ -117,15 +145,16 @@ class Shard:
     """
 
     def __init__(self, path: str | Path):
-        self._open(path, read_index(path))
-        self.words: bytes | mmap.mmap = self.map
+        self._open(path, path, read_index(path))
 
-    def _open(self, tar: str | Path, index: np.ndarray) -> None:
+    def _open(self, path: str | Path, tar: str | Path, index: np.ndarray) -> None:
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
-        self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in index.T)
+        self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in index.T[:4])
+        self.counts = index[:, 4] if index.shape[1] > 4 else None
         with open(tar, "rb") as file:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.view = memoryview(self.map)
+        self.words = self.map if self.counts is None else _read_captions_file(path)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -136,13 +165,22 @@ class Shard:
         return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
-        """Return a sample's caption."""
+        """Return a sample's caption, the first where it has several."""
         place = self.texts[item]
-        return self.words[place : place + self.lengths[item]].decode()
+        return self.words[place : place + self.lengths[item]].split(b"\0", 1)[0].decode()
 
     def captions(self) -> list[str]:
-        """Return the captions of all samples."""
-        return [self.words[place : place + size].decode() for place, size in zip(self.texts, self.lengths, strict=True)]
+        """Return the captions of all samples, of one after the other."""
+        places = zip(self.texts, self.lengths, strict=True)
+        found = [self.words[place : place + size].decode() for place, size in places]
+        return found if self.counts is None else [one for captions in found for one in captions.split("\0")]
+
+    def firsts(self) -> np.ndarray | None:
+        """Return where each sample's captions begin among `captions()`, and the end: int64 [samples + 1]; None where
+        each sample has one."""
+        if self.counts is None or (self.counts == 1).all():
+            return None
+        return np.concatenate([[0], np.cumsum(self.counts)])
 
     def key(self, item: int) -> str:
         """Read the sample's name from the header before its image."""
@@ -159,11 +197,14 @@ class TakenIn(Shard):
 
     def __init__(self, path: str | Path, tar: str | Path, size: int):
         check_source(tar, size)
-        self._open(tar, _read_index(path))
-        try:
-            self.words = read_checked(captions_path(path))
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{captions_path(path)}: {error}; {remedy(path)}") from None
+        self._open(path, tar, _read_index(path))
+
+
+def _read_captions_file(path: str | Path) -> bytes:
+    try:
+        return read_checked(captions_path(path))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{captions_path(path)}: {error}; {remedy(path)}") from None
 
 
 def check_source(tar: str | Path, expected: int) -> None:

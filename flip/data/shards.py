@@ -31,8 +31,9 @@ from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
-from flip.data.shard import write_index, write_taken_in
+from flip.data.shard import as_members, captions_path, index_path, write_index, write_taken_in
 from flip.files import atomic, file_hash, read_json, write_json
+from flip.formats.words import has_words
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
 NO_VERDICT: Verdict = {"key": None}, None
@@ -114,12 +115,18 @@ def contents(tars: Iterable[ArrivedTar], compact: Compact | None) -> Iterator[di
                 image, kind = file.read(sample.place[1]), sample.kind
                 if compact and (smaller := resize_jpeg(image, compact, sample.key)) is not image:
                     image, kind = smaller, "jpg"
-                yield listed(sample) | {kind: image, "txt": sample.caption}
+                yield listed(sample) | {kind: image} | as_members(captions_of(sample))
+
+
+def captions_of(sample: Arrived) -> list[str]:
+    """Return the captions of a sample that have words."""
+    return list(filter(has_words, sample.captions))
 
 
 def listed(sample: Arrived) -> dict:
-    """Return what the list of samples says of one beside its caption."""
-    return {"__key__": sample.key, "__url__": sample.url, "__sha256__": sample.sha256}
+    """Return what the list of samples says of one."""
+    facts = {"__key__": sample.key, "__url__": sample.url, "__sha256__": sample.sha256}
+    return facts | {"__captions__": captions_of(sample)}
 
 
 def add_sample(tar: tarfile.TarFile, sample: dict) -> None:
@@ -153,9 +160,11 @@ def take_in_tars(folder: Path, tars: Iterable[ArrivedTar], add: Callable[[dict],
     for number, tar in enumerate(one for one in tars if one.samples):
         assert tar.account is not None
         path = folder / f"{number:05d}.tar"
-        rows = ((one.place, add(listed(one) | {"txt": one.caption})["txt"].decode()) for one in tar.samples)
+        rows = ((one.place, add(listed(one))["__captions__"]) for one in tar.samples)
         entry = {"name": f"{folder.name}/{path.name}", "samples": write_taken_in(path, rows)}
-        yield entry | {name: tar.account[name] for name in ("sha256", "bytes")} | {"tar": str(tar.path)}
+        entry |= {name: tar.account[name] for name in ("sha256", "bytes")}
+        entry |= {"index": file_hash(index_path(path)), "captions": file_hash(captions_path(path))}
+        yield entry | {"tar": str(tar.path)}
 
 
 def write_all(folder: Path, write: Callable[[Callable[[dict], dict]], list[dict]]) -> dict:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import reduce
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -245,6 +246,14 @@ def part_paths(folder: str | Path, parts: int) -> list[Path]:
     return [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
 
 
+def dealt(table: pa.Table, first: int, parts: int, by_file: bool) -> np.ndarray:
+    """Return the part of each row, of which `first` rows came before: in turns, or by the file's name, so that all
+    captions of a file come together."""
+    if by_file:
+        return np.array([crc32((name or "").encode()) % parts for name in table["url"].to_pylist()], np.int64)
+    return (first + np.arange(len(table))) % parts
+
+
 def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> int:
     """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
 
@@ -259,9 +268,9 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
         for table in regroup(chosen(params, read), parts * ROWS_PER_PART):
+            owners = dealt(table, total, parts, by_file=params.source.kind == "files")
             for part, writer in enumerate(writers):
-                mine = np.arange((part - total) % parts, len(table), parts)
-                if len(mine):
+                if len(mine := np.flatnonzero(owners == part)):
                     writer.write_table(table.take(mine))
             total += len(table)
             bar.update(len(table))

@@ -51,37 +51,41 @@ def is_sample(members: Members, source: Source) -> bool:
     return any(one in wanted or one.rpartition(".")[2] in source.image_members for one in members)
 
 
-def caption_in(content: bytes, source: Source) -> str | None:
-    """Read a caption; None where a JSON has none.
+def captions_in(content: bytes, source: Source) -> list[str]:
+    """Read the caption, or captions in a list of JSON; none where there are none.
 
     Raises:
-        UnicodeDecodeError: it is not UTF-8.
+        UnicodeDecodeError: they are not UTF-8.
     """
     text = content.decode()
     if source.caption_member != "json":
-        return text
+        return [text]
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        return []
     value = found.get(source.caption_column) if isinstance(found, dict) else None
-    if not isinstance(value, str):
-        return None
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may hold half of a character
+    several = value if isinstance(value, list) else [value]
+    return [whole(one) for one in several if isinstance(one, str)]
 
 
-def judge(content: mmap | bytes, members: Members, source: Source) -> tuple[Place, str] | str:
-    """Return image and caption of a sample, or the class that it is lost under."""
+def whole(text: str) -> str:
+    """Replace halves of characters, which JSON may hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def judge(content: mmap | bytes, members: Members, source: Source) -> tuple[Place, list[str]] | str:
+    """Return image and captions of a sample, or the class that it is lost under."""
     image, place = image_of(members, source), members.get(source.caption_member)
     if image is None:
         return "no image"
     if place is None:
         return "no caption"
     try:
-        caption = caption_in(content[place[0] : place[0] + place[1]], source)
+        captions = captions_in(content[place[0] : place[0] + place[1]], source)
     except UnicodeDecodeError:
         return "caption not UTF-8"
-    return "no caption" if caption is None else (image, caption)
+    return (image, captions) if captions else "no caption"
 
 
 def stated(tar: Path) -> int:
@@ -102,8 +106,8 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
         if isinstance(verdict, str):
             taken.lost["cut off" if key == found.cut else verdict] += 1
         else:
-            (offset, size), caption = verdict
-            taken.rows.append({"key": key, "offset": offset, "size": size, "caption": caption})
+            (offset, size), captions = verdict
+            taken.rows.append({"key": key, "offset": offset, "size": size, "captions": captions})
     if twice := max((found.doubled[one] for one in source.image_members), default=0):
         taken.lost["key twice"] += twice
     known = len(taken.rows) + taken.lost.total()

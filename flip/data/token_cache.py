@@ -54,11 +54,17 @@ class Tokens:
 
     def path(self, number: int) -> Path:
         """Return the file of a shard's tokens."""
-        captions = self.shards[number]["sha256"] + (self.translations.identity if self.translations else "")
+        entry = self.shards[number]
+        captions = entry.get("captions", entry["sha256"]) + (self.translations.identity if self.translations else "")
         return self.folder / f"{sha256(captions.encode()).hexdigest()[:32]}.npy"
 
+    def firsts(self, number: int) -> np.ndarray | None:
+        """Return where each sample's captions begin among those of a shard, and the end: int64 [samples + 1]; None
+        where each sample has one."""
+        return None if self.translations else open_shard(self.source, self.shards[number]).firsts()
+
     def captions(self, number: int) -> list[str]:
-        """Return the captions of a shard."""
+        """Return the captions of a shard, of one sample after the other."""
         if self.translations:
             return self.translations(number)
         return open_shard(self.source, self.shards[number]).captions()

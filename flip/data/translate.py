@@ -87,7 +87,13 @@ def by_shard(
     """Yield (shard's name, its captions) of all shards of a manifest, part by part."""
     shards = iter(manifest["shards"])
     for part in tqdm(manifest["lists"], desc="translations", unit="part", disable=None):
-        captions, start = translated(params, languages, pq.read_table(folder / part["name"]), speak), 0
+        listed = pq.read_table(folder / part["name"])
+        if len(listed) != part["samples"]:
+            raise ValueError(
+                f"{folder / part['name']}: {len(listed)} captions of {part['samples']} images, and translations are of "
+                "one for each; set captions.languages to [en], or give each image one caption"
+            )
+        captions, start = translated(params, languages, listed, speak), 0
         while start < len(captions):
             shard = next(shards)
             yield shard["name"], captions.slice(start, shard["samples"])
