@@ -13,6 +13,7 @@ bicubic with antialiasing, on the same crop of the original image.
 
 import argparse
 import os
+import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +43,7 @@ from flip.data.shard import Shard
 from flip.data.shards import write_shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer
+from flip.formats.foreign_tars import find_samples, mapped
 from flip.rng import uniform
 
 CROP = Augmentation(crop_area=(0.9, 1.0), crop_aspect=(0.75, 4 / 3), flip=False)  # open_clip's default
@@ -164,6 +166,28 @@ def their_reading(folder: Path) -> Callable[[], object]:
     return lambda: [exhaust(wds.WebDataset(name, shardshuffle=False, empty_check=False)) for _ in range(PASSES)]
 
 
+def indexing(folder: Path) -> Callable[[], object]:
+    """Return a function that finds the samples of a tar of others."""
+    path = tar(folder, "original")
+
+    def run() -> None:
+        with mapped(path) as content:
+            find_samples(content)
+
+    return lambda: [run() for _ in range(PASSES)]
+
+
+def their_indexing(folder: Path) -> Callable[[], object]:
+    """Return a function that lists a tar by tarfile."""
+    path = tar(folder, "original")
+
+    def run() -> None:
+        with tarfile.open(path, "r:") as file:
+            exhaust(file)
+
+    return lambda: [run() for _ in range(PASSES)]
+
+
 def captions(folder: Path) -> list[str]:
     """Return all captions."""
     return Shard(tar(folder, "original")).captions()
@@ -230,6 +254,10 @@ def compare_parts(folder: Path, rounds: int) -> Iterator[Row]:
     found = measure({"ours": Form(reading, (folder,)), "theirs": Form(their_reading, (folder,))}, rounds)
     times = found["ours"].seconds, webdataset, found["theirs"].seconds, PASSES * count
     yield against("reading a shard", "s", *times, at_least=100)
+    found = measure({"ours": Form(indexing, (folder,)), "theirs": Form(their_indexing, (folder,))}, rounds)
+    seconds, other = found["ours"].seconds, found["theirs"].seconds
+    note = f"{PASSES * count / np.median(seconds):,.0f} samples/s a core, of two files each"
+    yield against("finding samples in a tar", "s", seconds, "tarfile", other, PASSES * count, at_least=5, note=note)
     found = measure({"ours": Form(encoding, (folder,)), "theirs": Form(their_encoding, (folder,))}, rounds)
     who = called("open_clip_torch")
     yield against("tokenization (cached)", "s", found["ours"].seconds, who, found["theirs"].seconds, count)

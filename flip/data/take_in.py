@@ -134,13 +134,12 @@ def write_tar(row: dict[str, Any], out: Path, source: Source) -> dict[str, Any]:
 
 
 def accounts(rows: list[dict[str, Any]], folder: Path, source: Source) -> Iterator[dict[str, Any]]:
-    """Yield the account of each tar; those of an attempt that was interrupted are not made again."""
+    """Yield the account of each tar, with the hash of what is listed of it; those of an attempt that was interrupted
+    are not made again."""
     for number, row in enumerate(tqdm(rows, desc="tars", unit="tar", disable=None)):
         out = folder / f"{number:05d}.parquet"
-        if out.exists():
-            yield json.loads(pq.read_schema(out).metadata[TAR])
-        else:
-            yield write_tar(row, out, source)
+        account = json.loads(pq.read_schema(out).metadata[TAR]) if out.exists() else write_tar(row, out, source)
+        yield account | {"listed": file_hash(out)}
 
 
 def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any]:
