@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import simplejpeg
 from tqdm import tqdm
 
-from flip.data.arrived import ArrivedTar, arrived
+from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.files import atomic
 from flip.formats.images import decode, is_plain
 from flip.formats.words import has_words
 
 Item = TypeVar("Item")
 
-CHUNK = 512  # images in memory
+CHUNK, BYTES = 512, 1 << 26  # images in memory, as they are stored
 SIDE, LOW = 32, 16  # images are compared at 32 x 32 pixels, by their 16 x 16 lowest frequencies
 HASHES = [("sha256", pa.binary(32)), ("looks", pa.binary(LOW * LOW // 8))]
 # No `looks` means that the image cannot be decoded.
@@ -76,6 +76,18 @@ def read(tar: str | Path, places: Iterable[tuple[int, int]]) -> list[bytes]:
     return contents
 
 
+def chunks_of(samples: list[Arrived]) -> Iterator[list[Arrived]]:
+    """Yield lists of at most `CHUNK` samples, and of at most `BYTES` if it is more than one, in order."""
+    first, size = 0, 0
+    for end, sample in enumerate(samples):
+        size += sample.place[1]
+        if end > first and (end - first == CHUNK or size > BYTES):
+            yield samples[first:end]
+            first, size = end, sample.place[1]
+    if first < len(samples):
+        yield samples[first:]
+
+
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield lists of `CHUNK` items, which bound how many images are in memory."""
     rest = iter(items)
@@ -85,7 +97,7 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def part_tables(tar: ArrivedTar) -> Iterator[pa.Table]:
     """Yield the fingerprints of one of a part's tars, in key order."""
-    for samples in chunks(tar.samples):
+    for samples in chunks_of(tar.samples):
         images = read(tar.path, [sample.place for sample in samples])
         rows = [
             {

@@ -31,6 +31,7 @@ TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("captions", TEXTS), ("sha256", pa.string())])
 LOST, STATES = b"lost", b"states"  # in the metadata of a list
 LARGEST = 1 << 28  # bytes of an image file
+MORE = "one more caption of an image"  # a row, whose caption stays with its image
 
 
 class Lost(Exception):
@@ -85,15 +86,16 @@ def write_tar(path: Path, numbered: list[tuple[int, dict[str, Any]]], folder: Pa
             try:
                 content = content_of(folder, row["url"])
             except Lost as error:
-                lost[str(error)] += 1
+                lost[str(error)] += len(row["captions"])
                 continue
+            lost[MORE] += len(row["captions"]) - 1
             key = f"{number:09d}"
             add(tar, f"{key}.{extension(row['url'])}", content)
             for kind, caption in as_members(row["captions"]).items():
                 add(tar, f"{key}.{kind}", caption)
             listed.append(row | {"key": key, "sha256": sha256(content).hexdigest()})
     with atomic(path.with_suffix(".parquet")) as file:
-        schema = SCHEMA.with_metadata({LOST: json.dumps(lost), STATES: states(numbered, folder)})
+        schema = SCHEMA.with_metadata({LOST: json.dumps(+lost), STATES: states(numbered, folder)})
         pq.write_table(pa.Table.from_pylist(listed, schema=schema), file)
 
 

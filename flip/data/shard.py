@@ -167,7 +167,8 @@ class Shard:
     def caption(self, item: int) -> str:
         """Return a sample's caption, the first where it has several."""
         place = self.texts[item]
-        return self.words[place : place + self.lengths[item]].split(b"\0", 1)[0].decode()
+        text = self.words[place : place + self.lengths[item]].decode()
+        return text if self.counts is None else text.split("\0", 1)[0]
 
     def captions(self) -> list[str]:
         """Return the captions of all samples, of one after the other."""
