@@ -219,7 +219,7 @@ def listed(tmp_path, tiny):
         table |= {"caption": [world.caption(tiny, row) for row in rows], "sha256": [""] * len(rows)}
         (tmp_path / f"shards/{part:04d}").mkdir(parents=True)
         pq.write_table(pa.table(table), tmp_path / f"shards/{part:04d}/samples.parquet")
-        lists.append({"name": f"{part:04d}/samples.parquet"})
+        lists.append({"name": f"{part:04d}/samples.parquet", "samples": len(rows)})
         shards += [{"name": f"{part:04d}/{number:05d}.tar", "samples": count} for number, count in enumerate(counts)]
     return {"id": "f" * 64, "lists": lists, "shards": shards}
 
@@ -243,6 +243,12 @@ def test_each_shard_gets_its_captions_in_order(change, listed, tmp_path, tiny):
         Translations(folders[0], listed | {"id": "e" * 64})
     with pytest.raises(ValueError, match=r"translations.json: missing; `snakemake variant"):
         Translations(tmp_path / "three", listed)
+
+
+def test_several_captions_of_an_image_cannot_be_translated_one_by_one(change, listed, tmp_path):
+    listed["lists"][1]["samples"] -= 1
+    with pytest.raises(ValueError, match=r"0001/samples.parquet: 25 captions of 24 images.*set captions.languages to"):
+        translate.write_captions(change("msiglip"), SPOKEN, listed, tmp_path / "shards", tmp_path / "a", from_world)
 
 
 def test_other_sources_bring_their_translations(change, tmp_path):

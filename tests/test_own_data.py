@@ -222,6 +222,7 @@ DAMAGED = {
     "cut in a header": (lambda tar, at: tar[: at[4][0] - 100], 4, {}, "without the mark at its end"),
     "cut between files": (lambda tar, at: tar[: at[4][1] - 512], 4, {"no caption": 1}, "without the mark at its end"),
     "zeros behind": (lambda tar, at: tar[: at[4][0] + 512] + bytes(10240), 4, {"no caption": 1}, ""),
+    "many zeros behind": (lambda tar, at: tar[: at[4][0] - 512] + bytes(30720), 4, {}, "its end is zeros"),
     "a bit of a header": (lambda tar, at: flipped(tar, at[4][0] - 512), 4, {}, "damaged at byte"),
     "a bit of a size": (lambda tar, at: flipped(tar, at[4][0] - 512 + 128), 4, {}, "damaged at byte"),
     "noise behind": (lambda tar, at: tar[: at[4][0] - 512] + random.Random(0).randbytes(5120), 4, {}, "damaged"),
@@ -405,7 +406,9 @@ def test_300_mutated_tars_are_read_or_named_and_never_end_the_stage(source, tmp_
     list_tars.write_list(table, paths, 1)
     account = take_in.take_in(source(shards=f"{tmp_path}/in").source, table / "0000.parquet", out)
     said = capsys.readouterr().err.splitlines()
-    assert all(re.match(r".*/in/[\w]+\.tar: (damaged|cut|without|what follows|it is whole)", line) for line in said)
+    assert all(
+        re.match(r".*/in/[\w]+\.tar: (damaged|cut|without|what follows|its end is|it is whole)", line) for line in said
+    )
     assert account["wanted"] == account["arrived"] + sum(account["failed"].values())
     assert account["arrived"] > 300
     for number, tar in enumerate(account["tars"]):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.formats.tar_members import BLOCK, split_name
+from flip.formats.tar_members import BLOCK, RECORD, split_name
 
 FILE = ord("0")  # types of members
 WITHOUT_CONTENT = b"123456"  # links, devices, folders: their headers may state a size all the same
@@ -100,8 +100,9 @@ class Walk:
             return "without the mark at its end: cut between two files, or written so"
         if any(content[self.end : self.end + BLOCK]):
             return f"damaged at byte {self.end:,}"
-        rest = content[self.end : self.end + LOOKED_AT].lstrip(b"\0")
-        return f"what follows its end, {total - self.end:,} bytes, is not read" if rest else None
+        if content[self.end : self.end + LOOKED_AT].lstrip(b"\0"):
+            return f"what follows its end, {total - self.end:,} bytes, is not read"
+        return "its end is zeros, more than a tar has: cut short" if total - self.end > 2 * RECORD else None
 
     def _step(self, header: int) -> None:
         """Go past a header and its content. Raises ValueError or IndexError where it is none."""
