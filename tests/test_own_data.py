@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from flip.config.faults import ParameterError
-from flip.config.schema import Augmentation, Captions, Shards
+from flip.config.schema import Augmentation, Captions, Compact, Shards
 from flip.data import fingerprints, list_tars, shards, take_in
 from flip.data.arrived import Arrived
 from flip.data.loader import ImageReader, ShardReader
@@ -643,3 +643,22 @@ def test_captions_of_a_tar_elsewhere_are_refused_once_a_bit_has_changed(source, 
     captions.write_bytes(flipped(captions.read_bytes(), 3))
     with pytest.raises(ValueError, match=r"00000\.captions: its content is not what its SHA-256 says.*run the pi"):
         open_shard(tmp_path / "shards", data["shards"][0])
+
+
+def test_resized_copies_of_images_in_tars_are_shards_of_the_projects_own(source, tmp_path):
+    """Whatever strangers' names hold; what is small enough keeps its bytes and its extension."""
+    small = encoded(pattern(3, 40, 40), "PNG")
+    members = [*pair(0, "x.y/a\nb"), ("./é \\c.png", small), ("./é \\c.txt", b"small")]
+    path = write_tar(tmp_path / "in/0.tar", members, format=tarfile.PAX_FORMAT)
+    how = HOW.model_copy(update={"compact": Compact(image_size=48, quality=90)})
+    data, ledger = finish(arrive(source(shards=str(path)), tmp_path), tmp_path, how)
+    assert ledger["used"] == 2
+    (entry,) = data["shards"]
+    shard = open_shard(tmp_path / "shards", entry)
+    assert sorted(shard.captions()) == ["caption 0", "small"]
+    with tarfile.open(tmp_path / "shards" / entry["name"]) as tar:
+        names = tar.getnames()
+    assert sorted(name.partition(".")[2] for name in names) == ["jpg", "png", "txt", "txt"]
+    images = {shard.caption(item): bytes(shard.encoded(item)) for item in range(2)}
+    assert images["small"] == small
+    assert Image.open(io.BytesIO(images["caption 0"])).size == (48, 48)

@@ -14,7 +14,13 @@ from flip.formats.tar_members import members
 
 # Of a tar of others; its schema's metadata has its account (JSON) under TAR.
 IN_PLACE = pa.schema(
-    [("key", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("captions", pa.list_(pa.string()))]
+    [
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("captions", pa.list_(pa.string())),
+    ]
 )
 TAR = b"tar"
 
@@ -68,9 +74,9 @@ def _in_place(listed: Path, part: str) -> ArrivedTar:
     account = json.loads(table.schema.metadata[TAR])
     samples = [
         Arrived(
-            f"{part}-{listed.stem}-{row['key']}", f"{account['path']}#{row['key']}", None, "",
+            f"{part}-{listed.stem}-{number:07d}", f"{account['path']}#{row['key']}", None, row["kind"],
             (row["offset"], row["size"]), row["captions"],
         )
-        for row in table.to_pylist()
+        for number, row in enumerate(table.to_pylist())
     ]  # fmt: skip
     return ArrivedTar(Path(account["path"]), samples, account)

@@ -40,9 +40,9 @@ class TakenTar:
     fault: str | None = None
 
 
-def image_of(members: Members, source: Source) -> Place | None:
-    """Return where a sample's image is; of several, the first that `source.image_members` names."""
-    return next((members[one] for one in source.image_members if one in members), None)
+def image_kind(members: Members, source: Source) -> str | None:
+    """Return the extension of a sample's image; of several, the first that `source.image_members` names."""
+    return next((one for one in source.image_members if one in members), None)
 
 
 def is_sample(members: Members, source: Source) -> bool:
@@ -74,10 +74,10 @@ def whole(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def judge(content: mmap | bytes, members: Members, source: Source) -> tuple[Place, list[str]] | str:
-    """Return image and captions of a sample, or the class that it is lost under."""
-    image, place = image_of(members, source), members.get(source.caption_member)
-    if image is None:
+def judge(content: mmap | bytes, members: Members, source: Source) -> dict[str, Any] | str:
+    """Return image and captions of a sample, as `IN_PLACE` has them, or the class that it is lost under."""
+    kind, place = image_kind(members, source), members.get(source.caption_member)
+    if kind is None:
         return "no image"
     if place is None:
         return "no caption"
@@ -85,7 +85,8 @@ def judge(content: mmap | bytes, members: Members, source: Source) -> tuple[Plac
         captions = captions_in(content[place[0] : place[0] + place[1]], source)
     except UnicodeDecodeError:
         return "caption not UTF-8"
-    return (image, captions) if captions else "no caption"
+    offset, size = members[kind]
+    return {"kind": kind, "offset": offset, "size": size, "captions": captions} if captions else "no caption"
 
 
 def stated(tar: Path) -> int:
@@ -106,9 +107,8 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
         if isinstance(verdict, str):
             taken.lost["cut off" if key == found.cut else verdict] += 1
         else:
-            (offset, size), captions = verdict
-            taken.rows.append({"key": key, "offset": offset, "size": size, "captions": captions})
-    if twice := max((found.doubled[one] for one in source.image_members), default=0):
+            taken.rows.append({"key": key} | verdict)
+    if twice := sum(found.doubled[one] for one in source.image_members):
         taken.lost["key twice"] += twice
     known = len(taken.rows) + taken.lost.total()
     if found.fault and (behind := stated(tar) - known) > 0:
