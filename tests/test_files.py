@@ -1,8 +1,10 @@
 """A reader never meets half a file, and a job's bulk folder is continued only by the same job."""
 
+import os
+
 import pytest
 
-from flip.files import atomic, file_hash, read_json, workspace, write_atomic, write_json
+from flip.files import atomic, file_hash, place_files, place_hash, read_json, workspace, write_atomic, write_json
 
 
 def write_and_fail(path):
@@ -40,3 +42,16 @@ def test_a_workspace_is_kept_for_the_same_inputs_only(tmp_path):
     (folder / "part").touch()
     assert (workspace(folder, "one") / "part").exists()
     assert not (workspace(folder, "two") / "part").exists()
+
+
+def test_a_place_may_have_ranges_in_braces_and_tars_count_by_their_state(tmp_path):
+    for name in ("a-00.tar", "a-01.tar", "a-02.tar", "a-03.tar", "b{.tar"):
+        (tmp_path / name).write_bytes(b"content")
+    place = f"{tmp_path}/a-{{00..02}}.tar"
+    assert [path.name for path in place_files(place).values()] == ["a-00.tar", "a-01.tar", "a-02.tar"]
+    assert [path.name for path in place_files(f"{tmp_path}/b{{.tar").values()] == ["b{.tar"]
+    before = place_hash(place)
+    os.utime(tmp_path / "a-03.tar", ns=(1, 1))
+    assert place_hash(place) == before
+    os.utime(tmp_path / "a-02.tar", ns=(1, 1))
+    assert place_hash(place) != before
