@@ -12,20 +12,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
-def end_with_parent() -> None:
-    """Make Linux send SIGTERM to this process when its parent ends, however that ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Make Linux send a signal to this process when its parent ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 @contextmanager
 def foreground(command: list[str], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """Give the running command; SIGTERM is forwarded to it within the block, and its end is waited for."""
-    before = end_with_parent if sys.platform == "linux" else None
-    with subprocess.Popen(command, env=env, preexec_fn=before) as process:
+    with subprocess.Popen(command, env=env, preexec_fn=end_with_parent) as process:
         previous = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
             yield process
@@ -43,7 +43,7 @@ def exit_code(process: subprocess.Popen) -> int:
 def background(code: str, options: dict, **popen: Any) -> Iterator[subprocess.Popen]:
     """Give a Python process that runs `code`, which begins with `given_options`; it ends with this one at the latest.
 
-    Its children end too: it is the leader of a process group of its own.
+    Its children end too, also where it ended before them: it is the leader of a process group of its own.
     """
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True, **popen) as process:
@@ -53,7 +53,7 @@ def background(code: str, options: dict, **popen: Any) -> Iterator[subprocess.Po
             process.stdin.flush()
             yield process
         finally:
-            if process.poll() is None:
+            with suppress(ProcessLookupError):  # none is left
                 os.killpg(process.pid, signal.SIGKILL)
 
 

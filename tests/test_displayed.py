@@ -80,7 +80,15 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def params(change, tmp_path_factory):
     source = {"table": str(tmp_path_factory.mktemp("source") / "table.parquet")}
-    sizes = {"image_size": SIDE, "min_image_size": 0, "timeout": 20, "retries": 0, "threads": 4, "processes": 1}
+    sizes = {
+        "image_size": SIDE,
+        "min_image_size": 0,
+        "timeout": 20,
+        "retries": 0,
+        "threads": 4,
+        "processes": 1,
+        "private_addresses": True,
+    }
     return change(delta={"source": source, "download": sizes | {"parts": 1, "samples_per_shard": 100}})
 
 

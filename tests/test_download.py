@@ -19,7 +19,7 @@ import pytest
 from flip.config.faults import check
 from flip.config.frozen import dump, merge
 from flip.config.schema import Params, Shards
-from flip.data import download, duplicates, fingerprints, manifest, samples, shards, table
+from flip.data import crawl, download, duplicates, failures, fingerprints, manifest, samples, shards, table
 from flip.data.pairs import NAME
 from flip.files import read_json
 from flip.formats.tar_members import members
@@ -133,24 +133,31 @@ def test_pictures_are_resized_and_keep_their_keys(params, data):
 
 
 def test_finished_download_is_not_repeated(params, data, monkeypatch):
-    monkeypatch.setattr(download, "fetch", None)
+    monkeypatch.setattr(crawl, "fetch", None)
     arguments = params, data / "table" / "0001.parquet", data / "download" / "0001.json"
     assert download.download(*arguments) == read_json(data / "download" / "0001.json")
 
 
 def test_messages_of_other_hosts_have_classes():
     messages = {
-        "<urlopen error [Errno -2] Name or service not known>": "connection",
-        "<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>": "connection",
+        "<urlopen error [Errno -2] Name or service not known>": "no such host",
+        "<urlopen error [Errno -3] Temporary failure in name resolution>": "name server",
+        "<urlopen error [Errno 111] Connection refused>": "refused connection",
+        "<urlopen error [Errno 104] Connection reset by peer>": "connection",
+        "<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>": "certificate",
+        "robots.txt: <urlopen error timed out>": "time-out",
+        "robots.txt forbids it": "robots.txt",
+        "HTTP Error 429: Too Many Requests": "server busy",
+        "HTTP Error 503: Service Unavailable": "server busy",
         "<urlopen error timed out>": "time-out",
         "HTTP Error 410: Gone": "not found",
-        "HTTP Error 500: Internal Server Error": "other",
-        "Use of image disallowed by X-Robots-Tag directive": "forbidden",
+        "HTTP Error 500: Internal Server Error": "server error",
+        "X-Robots-Tag forbids it": "opted out",
         "aspect ratio too large": "too elongated",
         "hash mismatch": "changed",
         "IncompleteRead(100 bytes read, 23 more expected)": "truncated",
     }
-    assert {message: download.failure(message) for message in messages} == messages
+    assert {message: failures.failure(message) for message in messages} == messages
 
 
 def run_to_manifest(data, out, only=None):
@@ -194,7 +201,7 @@ def test_nothing_arrived_is_an_error_and_leaves_a_clean_start(params, tmp_path, 
     command = ["--params", str(tmp_path / "params.yaml"), "--table", str(tmp_path / "table/0000.parquet")]
     with pytest.raises(SystemExit):
         download.main([*command, "--out", str(tmp_path / "0000.json")])
-    assert "no image arrived of 90 (90 connection)" in capsys.readouterr().err
+    assert "no image arrived of 90 (90 refused connection)" in capsys.readouterr().err
     assert not list((tmp_path / "0000").glob("*_stats.json"))
 
 

@@ -1,6 +1,7 @@
 """A list of URLs reads nothing from the disk: rows with a scheme that params.yaml does not name are counted and never
 opened, and a server that redirects to one is not followed. Real img2dataset over real HTTP on this machine."""
 
+import json
 import socket
 import threading
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ import pytest
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.sections.data import Download
-from flip.data import download, schemes, table
+from flip.data import crawl, download, schemes, table
+from flip.files import read_json
 from tests.layouts import photo
 
 HTTP = ["http", "https"]
@@ -86,12 +88,14 @@ def test_other_schemes_are_counted_and_never_opened(change, tmp_path, monkeypatc
         urls = [url for pair in zip(refused, [*fetched, *led_away, *refused], strict=False) for url in pair]
         pq.write_table(pa.table({"url": urls, "caption": ["a boat"] * len(urls)}), tmp_path / "theirs.parquet")
         delta = {"source": {"table": str(tmp_path / "theirs.parquet")}, "download": {"parts": 1, "processes": 1}}
-        params = change(delta=delta | {"download": delta["download"] | {"timeout": 30, "retries": 0}})
+        params = change(
+            delta=delta | {"download": delta["download"] | {"timeout": 30, "retries": 0, "private_addresses": True}}
+        )
         (tmp_path / "params.yaml").write_text(dump(params))
         table.write_parts(params, tmp_path / "table")
         words = ["--params", tmp_path / "params.yaml", "--table", tmp_path / "table/0000.parquet"]
         download.main([str(word) for word in [*words, "--out", tmp_path / "0000.json"]])
-    account = download.read_json(tmp_path / "0000.json")
+    account = read_json(tmp_path / "0000.json")
     assert account == {"wanted": len(urls), "arrived": 3, "failed": {"refused": len(urls) - 3}}
     assert calls == []
     (stored,) = (tmp_path / "0000").glob("*.parquet")
@@ -116,26 +120,37 @@ def test_ordinary_tables_are_handed_over_as_they_are(change, tmp_path, monkeypat
     pq.write_table(pa.table(rows), tmp_path / "t.parquet")
     handed = []
 
-    def fetch(params, table, shards, log, proxy):
-        handed.append(table)
+    def fetch(params, shards, log, proxy):
+        handed.extend(shards.tables())
         log.write_text("stopped")
+        return 1
 
-    monkeypatch.setattr(download, "fetch", fetch)
+    monkeypatch.setattr(crawl, "fetch", fetch)
     for allowed in (HTTP, [*HTTP, "ftp"]):
         params = change(delta={"source": {"table": "elsewhere"}, "download": {"schemes": allowed}})
         with pytest.raises(ValueError, match="unfinished"):
             download.download(params, tmp_path / "t.parquet", tmp_path / "0.json")
         made_from = (tmp_path / "0" / ".made_from").read_text()
-        options = params.download.model_dump_json(exclude={"parts", "processes", "threads", "schemes"})
+        # As it was before how hosts are treated had parameters.
+        names = (
+            "image_size",
+            "timeout",
+            "retries",
+            "min_image_size",
+            "max_aspect_ratio",
+            "quality",
+            "samples_per_shard",
+        )
+        options = json.dumps({name: getattr(params.download, name) for name in names}, separators=(",", ":"))
         assert made_from == f"{download.file_hash(tmp_path / 't.parquet')} {options} {download.DECODING} "
-    assert handed == [tmp_path / "t.parquet"] * 2
+    assert [path.resolve() for path in handed] == [tmp_path / "t.parquet"] * 2
 
 
 def test_openers_know_the_schemes_that_are_allowed_and_no_other(tmp_path):
     (tmp_path / "x").write_bytes(b"x")
-    with schemes.opener(["file", "data"]).open(f"file://{tmp_path}/x") as file:
+    with schemes.opener(["file", "data"], False).open(f"file://{tmp_path}/x") as file:
         assert file.read() == b"x"
-    with schemes.opener(["data"]).open("data:,y") as file:
+    with schemes.opener(["data"], False).open("data:,y") as file:
         assert file.read() == b"y"
     urls = {
         "file": f"file://{tmp_path}/x",
@@ -146,7 +161,7 @@ def test_openers_know_the_schemes_that_are_allowed_and_no_other(tmp_path):
     for scheme, url in urls.items():
         others = [one for one in schemes.HANDLERS if one != scheme]
         with pytest.raises(URLError, match=f"unknown url type: {scheme}"):
-            schemes.opener(others).open(url)
+            schemes.opener(others, False).open(url)
         assert not schemes.fetchable(pa.chunked_array([[url]]), others)[0].as_py()
         assert schemes.fetchable(pa.chunked_array([[f"\t{url.upper()}"]]), [scheme])[0].as_py()
 

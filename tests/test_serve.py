@@ -63,7 +63,7 @@ def test_refusals_have_their_status(web, rows, fault, status):
     refusal.value.close()
 
 
-@pytest.mark.parametrize("url", ["http://world.test/000000400.jpg", "http://world.test/robots.txt"])
+@pytest.mark.parametrize("url", ["http://world.test/000000400.jpg", "http://world.test/favicon.ico"])
 def test_other_addresses_are_not_found(web, url):
     with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
         web[1](url)

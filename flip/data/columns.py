@@ -1,8 +1,9 @@
-"""Check the columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
+"""Read the columns of a source of URLs: which it must have, of what type, and which key of params.yaml names each."""
 
 from collections.abc import Iterable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flip.config.schema import Source
 
@@ -11,6 +12,9 @@ NAMES = ("string", "large_string", "string_view", "binary", "large_binary", "nul
 TEXTS = tuple(getattr(pa.types, f"is_{kind}") for kind in NAMES)
 NUMBERS = (pa.types.is_floating, pa.types.is_decimal)
 INTEGERS = (pa.types.is_integer, pa.types.is_boolean)
+
+
+UNREADABLE = "unreadable:"  # in place of a URL: of no scheme that is fetched
 
 
 def columns(source: Source) -> dict[str, pa.DataType]:
@@ -74,16 +78,41 @@ def require_types(source: Source, where: str, there: pa.Schema) -> None:
             )
 
 
-def convert(batch: pa.Table, wanted: dict[str, pa.DataType], where: str) -> pa.Table:
-    """Convert the columns to the types that they are read as.
+def readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert text, or bytes, to strings: null where it is no UTF-8, or has a NUL in it, as half-read files do."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    encoded = column.cast(pa.binary())  # columns of strings are not checked when they are read
+    try:
+        text = encoded.cast(pa.string())
+    except pa.ArrowInvalid:
+        text = pa.chunked_array([[decoded(one) for one in encoded.to_pylist()]], pa.string())
+    return pc.if_else(pc.match_substring(text, "\0"), None, text)
+
+
+def decoded(encoded: bytes | None) -> str | None:
+    """Decode UTF-8; None where it is none."""
+    try:
+        return None if encoded is None else encoded.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def convert(batch: pa.Table, source: Source, where: str) -> pa.Table:
+    """Convert the source's columns to the types that they are read as.
+
+    A row whose URL or caption cannot be read gets UNREADABLE for a URL, which the download counts and does not ask for.
 
     Raises:
         ValueError: a value cannot be converted.
     """
-    found = {}
-    for column, kind in wanted.items():
+    found, lost = {}, pa.scalar(False)
+    for column, kind in columns(source).items():
         try:
-            found[column] = batch[column].cast(kind)
+            found[column] = readable(batch[column]) if kind == pa.string() else batch[column].cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ValueError(f"{where}: column '{column}': {error}; mend or remove the row") from None
+        if column in (source.url_column, source.caption_column):
+            lost = pc.or_(lost, pc.and_(pc.is_null(found[column]), pc.is_valid(batch[column])))
+    found[source.url_column] = pc.if_else(lost, UNREADABLE, found[source.url_column])
     return pa.table(found)

@@ -5,25 +5,21 @@ img2dataset, and its workers know no other protocol, wherever a server may redir
 """
 
 import urllib.request as request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-HANDLERS = {
-    "http": request.HTTPHandler,
-    "https": request.HTTPSHandler,
-    "ftp": request.FTPHandler,
-    "file": request.FileHandler,
-    "data": request.DataHandler,
-}
+from flip.data.connections import FTPHandler, HTTPHandler, HTTPSHandler
 
-ALWAYS = (
-    request.UnknownHandler,
-    request.HTTPDefaultErrorHandler,
-    request.HTTPRedirectHandler,
-    request.HTTPErrorProcessor,
-)
+# By scheme: what builds urllib's handler, given whether private addresses are allowed.
+HANDLERS: dict[str, Callable[[bool], request.BaseHandler]] = {
+    "http": HTTPHandler,
+    "https": HTTPSHandler,
+    "ftp": FTPHandler,
+    "file": lambda _: request.FileHandler(),
+    "data": lambda _: request.DataHandler(),
+}
 
 
 def fetchable(urls: pa.ChunkedArray, schemes: Sequence[str]) -> pa.ChunkedArray:
@@ -32,11 +28,14 @@ def fetchable(urls: pa.ChunkedArray, schemes: Sequence[str]) -> pa.ChunkedArray:
     return pc.fill_null(found, False)
 
 
-def opener(schemes: Sequence[str]) -> request.OpenerDirector:
-    """Build urllib's opener with the protocols of these schemes alone; redirects are followed to none but these."""
+def opener(schemes: Sequence[str], private: bool) -> request.OpenerDirector:
+    """Build urllib's opener with the protocols of these schemes alone; it follows no redirect and takes every status.
+
+    `private` allows addresses that are not public.
+    """
     proxies = {scheme: proxy for scheme, proxy in request.getproxies().items() if scheme in schemes}
     found = request.OpenerDirector()
-    for handler in (*ALWAYS, *(HANDLERS[scheme] for scheme in schemes)):
-        found.add_handler(handler())
+    for handler in (request.UnknownHandler(), *(HANDLERS[scheme](private) for scheme in schemes)):
+        found.add_handler(handler)
     found.add_handler(request.ProxyHandler(proxies))
     return found

@@ -54,7 +54,7 @@ def parquet_batches(source: Source, path: str) -> Batches:
         # Group by group: a reader of the whole file keeps what it has read until the end (pyarrow 26).
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(wanted)):
-                yield convert(pa.Table.from_batches([batch]), wanted, path)
+                yield convert(pa.Table.from_batches([batch]), source, path)
 
 
 def header(source: Source, path: str, first: list[str]) -> list[str] | None:
@@ -87,7 +87,7 @@ def json_batches(source: Source, path: str) -> Batches:
             require_columns(source, path, reader.schema.names)
             require_types(source, path, reader.schema)
             for batch in reader:
-                yield convert(pa.Table.from_batches([batch]), wanted, path)
+                yield convert(pa.Table.from_batches([batch]), source, path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}; mend or remove the line") from None
 
@@ -106,15 +106,16 @@ def text_batches(source: Source, path: str) -> Batches:
     beginning.seek(0)
     first = next(csv.reader(beginning, delimiter=delimiter), []) if quoted else line.split("\t")
     names = header(source, path, first)
-    wanted = columns(source)
+    # Text is read as bytes, so that one row that is no UTF-8 does not end the file.
+    types = {name: pa.binary() if kind == pa.string() else kind for name, kind in columns(source).items()}
     parse = pa.csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted)
-    convert = pa.csv.ConvertOptions(
-        column_types=wanted, include_columns=list(wanted), null_values=[""], strings_can_be_null=True
+    how = pa.csv.ConvertOptions(
+        column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
     )
     try:
-        with pa.csv.open_csv(path, pa.csv.ReadOptions(column_names=names), parse, convert) as reader:
+        with pa.csv.open_csv(path, pa.csv.ReadOptions(column_names=names), parse, how) as reader:
             for batch in reader:
-                yield pa.Table.from_batches([batch])
+                yield convert(pa.Table.from_batches([batch]), source, path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}; mend or remove the line") from None
 
@@ -172,7 +173,7 @@ def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
     return pc.fill_null(reduce(pc.and_, tests), False)
 
 
-def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def hashes(column: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
     """Convert a column of SHA-256 to lower case, as img2dataset compares them.
 
     Raises:
@@ -182,8 +183,8 @@ def hashes(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     wrong = lower.filter(pc.invert(pc.fill_null(pc.match_substring_regex(lower, "^[0-9a-f]{64}$"), False)))
     if len(wrong):
         raise ValueError(
-            f"source.sha256_column '{name}': {wrong[0].as_py()!r} is no SHA-256 of 64 hexadecimal digits; remove the "
-            "row, name another column, or set the key to null to take images as they come"
+            f"{source.table}: source.sha256_column '{source.sha256_column}': {wrong[0].as_py()!r} is no SHA-256 of 64 "
+            "hexadecimal digits; remove the row, name another column, or set the key to null to take images as they are"
         )
     return lower
 
@@ -195,7 +196,7 @@ def filtered(params: Params, read: Reader) -> Batches:
         kept = batch.filter(passes(batch, source.filters, source.url_column))
         found = [kept[source.url_column], kept[source.caption_column], kept["row"]]
         if source.sha256_column:
-            found.insert(2, hashes(kept[source.sha256_column], source.sha256_column))
+            found.insert(2, hashes(kept[source.sha256_column], source))
         yield pa.table(found, schema=schema(source))
 
 

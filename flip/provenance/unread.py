@@ -16,6 +16,7 @@ NOT_READ = "the stage's code does not read it"
 UPSTREAM = "what it decides comes with a result that this one is made from"
 SPEED = "it changes how fast a result comes, and not what it is, but for rounding, as another machine does"
 RESTART = "it says when a run saves its state, and when it gives up"
+POLITE = "it says how strangers are asked and what is taken from them; images that have come stay as they are"
 NAME = "a name: under another one, a result is the same"
 CHOSEN = "what was chosen stands under its own key"
 OWN = "each seed has a result of its own"
@@ -36,8 +37,10 @@ SAVED = dict.fromkeys(
     ("train.checkpoint_minutes", "train.checkpoint_samples", "train.keep_checkpoints", "train.stall_minutes"), RESTART
 )
 # Keys that came after results -> what these were made with: at that value a key does not count, so they stay valid.
-ADDED = {
+ADDED: dict[str, Any] = {
     "form.initialization": "xavier",
+    "world.faults.disallowed": 0.0,
+    "world.faults.busy": 0.0,
     "source.shards": None,
     "source.images": None,
     "source.image_members": ["jpg", "jpeg", "png", "webp"],
@@ -77,10 +80,16 @@ DATA_CODE = ALWAYS | but(NOT_READ, "seeds", *TRAINED)  # of all stages that make
 ROWS = but(NOT_READ, "world.probe", "source.translations")  # the world's images, and where rows come from
 IMAGES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
 THREADS = but(SPEED, "download.processes", "download.threads")
+HOSTS = but(POLITE, *below("download", "deadline", "largest_body", "private_addresses", "contact"))
+HOSTS |= but(POLITE, *below("download", "per_host", "per_host_second")) | but(
+    RESTART, *below("download", "least_share", "stall_minutes")
+)
 OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")
 
-TABLE = DATA_CODE | ROWS | THREADS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
-DOWNLOAD = DATA_CODE | ROWS | THREADS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
+TABLE = (
+    DATA_CODE | ROWS | THREADS | HOSTS | but(NOT_READ, *below("download", *IMAGES), "shards", "tokenizer", *MEASURED)
+)
+DOWNLOAD = DATA_CODE | ROWS | THREADS | HOSTS | but(NOT_READ, "shards", "tokenizer", *MEASURED)
 MIRROR_SET = DATA_CODE | but(
     NOT_READ,
     *DATA,
@@ -184,4 +193,4 @@ COST = (
     | but(NOT_READ, *below("resources.pretrain", "memory_mb", "minutes", "stop_seconds"))
     | but(UPSTREAM, "codebook", *DATA)
 )
-TABLES = but(SPEED, "resources") | FASTER | SAVED | THREADS
+TABLES = but(SPEED, "resources") | FASTER | SAVED | THREADS | HOSTS

@@ -13,11 +13,16 @@ from flip.synthetic.server import serving
 
 
 def download(
-    params: Params, table: Path, out: Path, drawn_by: Path | None = None, log: Path | None = None
+    params: Params,
+    table: Path,
+    out: Path,
+    drawn_by: Path | None = None,
+    log: Path | None = None,
+    retry: bool = False,
 ) -> dict[str, Any]:
     """Serve the data set and call flip.data.download.download, with its arguments, result and errors."""
     with serving(params.world, params.download.timeout) as proxy:
-        return web.download(params, table, out, drawn_by, log, proxy)
+        return web.download(params, table, out, drawn_by, log, proxy, retry)
 
 
 def main(argv: list[str] | None = None) -> None:

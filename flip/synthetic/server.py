@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from threading import Lock
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from flip.config.frozen import load
 from flip.config.schema import World
 from flip.processes import background, given_options
 from flip.synthetic import textures
-from flip.synthetic.world import fault, jpeg, row_of
+from flip.synthetic.world import FORBIDDEN, HOST, fault, jpeg, row_of
 
 HUGE = 4000  # shorter side of a huge image, pixels
 
@@ -45,14 +46,30 @@ TRACKER = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
 PAGE = b"<!doctype html><title>Gone</title><p>This picture has moved."
 
 
+ROBOTS = f"User-agent: *\nDisallow: /{FORBIDDEN}\n".encode()
+PAUSE = 1  # seconds that a busy server asks to wait
+
+
 class Web(BaseHTTPRequestHandler):
-    """Answer requests to the proxy with the image of a row, or with the network error that `world.fault` gives it."""
+    """Answer requests to the proxy with the image of a row, or with the network error that `world.fault` gives it.
+
+    Whoever claims to be a browser is refused.
+    """
 
     world: World
     timeout_seconds: float
+    server: "QuietServer"
 
     def do_GET(self) -> None:
-        """Answer a request; 404 if its URL is not one of the data set."""
+        """Answer a request, and note it in the server's log."""
+        with self.server.noted(self.path):
+            self._respond()
+
+    def _respond(self) -> None:
+        if self.path == f"{HOST}robots.txt":
+            return self._answer(200, "text/plain", ROBOTS)
+        if self.headers.get("User-Agent", "").startswith("Mozilla"):
+            return self._answer(403)
         try:
             row = row_of(self.path)
         except ValueError:
@@ -70,6 +87,16 @@ class Web(BaseHTTPRequestHandler):
 
     def _image(self, row: int) -> None:
         self._answer(200, "image/jpeg", jpeg(self.world, row))
+
+    _disallowed = _image
+
+    def _busy(self, row: int) -> None:
+        if self.server.asked(row):
+            return self._image(row)
+        self.send_response(429)
+        self.send_header("Retry-After", str(PAUSE))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _not_found(self, row: int) -> None:
         self._answer(404)
@@ -107,10 +134,35 @@ class Web(BaseHTTPRequestHandler):
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Serve requests in threads, silent about clients that disconnect."""
+    """Serve requests in threads, silent about clients that disconnect; a line of `log` per request says how many were
+    answered at that moment, and which URL it asks for."""
 
     daemon_threads = True
     request_queue_size = 1024
+
+    def __init__(self, *args: Any, log: IO[str] | None = None):
+        super().__init__(*args)
+        self.log, self.lock, self.answering, self.asked_for = log, Lock(), 0, set[int]()
+
+    @contextmanager
+    def noted(self, url: str) -> Iterator[None]:
+        """Count, and log, a request while it is answered."""
+        with self.lock:
+            self.answering += 1
+            if self.log:
+                print(self.answering, url, file=self.log, flush=True)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.answering -= 1
+
+    def asked(self, row: int) -> bool:
+        """Tell whether a row was asked for before."""
+        with self.lock:
+            before = row in self.asked_for
+            self.asked_for.add(row)
+            return before
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report an error, unless the client closed the connection."""
@@ -118,15 +170,15 @@ class QuietServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def server(world: World, timeout: float, port: int = 0) -> QuietServer:
+def server(world: World, timeout: float, port: int = 0, log: IO[str] | None = None) -> QuietServer:
     """Return a server on a port of this machine (0: any that is free); `serve_forever()` starts it.
 
-    `timeout` is what downloads wait for an answer, in seconds; slow rows take longer.
+    `timeout` is what downloads wait for an answer, in seconds; slow rows take longer. `log` is for `QuietServer`.
     """
     for name in textures.TILES:
         textures.tile(name)  # in advance: else the first requests would draw them, all at once, and some would time out
     handler = type("WorldWeb", (Web,), {"world": world, "timeout_seconds": timeout})
-    return QuietServer(("127.0.0.1", port), handler)
+    return QuietServer(("127.0.0.1", port), handler, log=log)
 
 
 def address(web: QuietServer) -> str:

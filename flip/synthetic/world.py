@@ -23,11 +23,12 @@ from flip.synthetic.scenes import Scene, draw_scene, stream
 from flip.synthetic.shifts import LEAKING, SETS, jpeg_of, scene_of, size, wording
 
 HOST = "http://world.test/"
+FORBIDDEN = "private/"  # the folder that robots.txt forbids
 
 
-def url(row: int) -> str:
+def url(row: int, folder: str = "") -> str:
     """Return the URL of a row."""
-    return f"{HOST}{row:09d}.jpg"
+    return f"{HOST}{folder}{row:09d}.jpg"
 
 
 def row_of(address: str) -> int:
@@ -36,7 +37,7 @@ def row_of(address: str) -> int:
     Raises:
         ValueError: it is no URL of the synthetic data set.
     """
-    match = re.fullmatch(re.escape(HOST) + r"(\d{9,})\.jpg", address)
+    match = re.fullmatch(re.escape(HOST) + rf"(?:{FORBIDDEN})?(\d{{9,}})\.jpg", address)
     if not match:
         raise ValueError(f"'{address}' is no URL of this world; one is {url(0)}")
     return int(match[1])
@@ -109,7 +110,7 @@ def fault(world: World, row: int) -> str | None:
 def urls(world: World) -> Iterator[tuple[str, str]]:
     """Yield (URL, caption) of every row, in order."""
     for row in range(world.pictures):
-        yield url(row), caption(world, row)
+        yield url(row, FORBIDDEN if fault(world, row) == "disallowed" else ""), caption(world, row)
 
 
 def examples(world: World, name: str | None, count: int) -> Iterator[tuple[bytes, str]]:

@@ -9,9 +9,11 @@ from flip.config.sections.types import (
     Distinct,
     Few,
     Language,
+    Minutes,
     Natural,
     Pixels,
     Place,
+    Positive,
     Range,
     Section,
     Seed,
@@ -129,6 +131,8 @@ class NetworkErrors(Section):
     html: Share = Field(description="an HTML page instead of an image, with status 200")
     tiny: Share = Field(description="a tracking pixel")
     huge: Share = Field(description="an image of many megapixels")
+    disallowed: Share = Field(description="an image in a folder that robots.txt forbids")
+    busy: Share = Field(description="429 when it is first asked for, with Retry-After")
 
     @model_validator(mode="after")
     def at_most_all(self) -> Self:
@@ -188,7 +192,27 @@ class Download(Section):
     processes: Few
     threads: Few
     timeout: Natural = Field(description="seconds", le=3600)
-    retries: int = Field(ge=0, le=100)
+    deadline: Natural = Field(
+        description="seconds that an image may take in all: its turn, redirects, retries and waits between them",
+        le=86_400,
+    )
+    retries: int = Field(description="further attempts at what fails for a reason that passes", ge=0, le=100)
+    largest_body: Natural = Field(description="bytes; longer files are refused", le=2**31)
+    private_addresses: bool = Field(
+        description="whether URLs may lead to addresses that are not public: of this machine, or of its network"
+    )
+    contact: Text | None = Field(
+        description="whom a host's owner may write to, in the User-Agent: a page or an address"
+    )
+    per_host: Few = Field(description="connections to one host at once, of a part")
+    per_host_second: Positive | None = Field(description="requests a second to one host, of a part; null: no limit")
+    least_share: Share = Field(
+        description="share of a part's images that have to arrive; below it the stage stops, and asks again when it is "
+        "run again"
+    )
+    stall_minutes: Minutes = Field(
+        description="a shard that has not grown for so long, as its process hangs, is begun again"
+    )
     min_image_size: int = Field(description="smaller images (shorter side, pixels) are refused", ge=0, le=65_536)
     max_aspect_ratio: float = Field(ge=1, le=1000)
     quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
