@@ -12,6 +12,7 @@ from collections import Counter
 from glob import glob
 from hashlib import sha256
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -50,7 +51,14 @@ def params(change):
             "train": {"warmup_samples": 0},
             "world": {"pictures": 180, "faults": FAULTS, "duplicates": 0.2, "leaked": 0.0},
             # One process, so that shards are finished one after another and a kill comes between them.
-            "download": {"parts": 2, "timeout": 3, "samples_per_shard": 30, "threads": 8, "processes": 1},
+            "download": {
+                "parts": 2,
+                "timeout": 3,
+                "retries": 0,
+                "samples_per_shard": 30,
+                "threads": 8,
+                "processes": 1,
+            },
             "shards": {"samples_per_shard": 50},
         }
     )
@@ -82,8 +90,10 @@ def kill_after_first_shard(folder) -> dict:
         deadline = time.monotonic() + 300  # on a busy machine img2dataset takes a minute to start
         while not states(folder) and time.monotonic() < deadline:
             time.sleep(0.01)
+        below = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
-    time.sleep(0.5)  # its children notice
+    assert len(below) >= 4  # the world's server, img2dataset, what it forks from, and a shard
+    assert psutil.wait_procs(below, timeout=10)[1] == []
     assert 0 < len(states(folder)) < 3
     assert not (folder / "download/0001.json").exists()
     return states(folder)

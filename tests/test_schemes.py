@@ -31,8 +31,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        content = photo(int(self.path.strip("/")[:1]))
-        self.send_response(200)
+        robots = self.path == "/robots.txt"
+        content = b"" if robots else photo(int(self.path.strip("/")[:1]))
+        self.send_response(404 if robots else 200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -21,7 +21,7 @@ CLASSES = {
     "certificate": r"CERTIFICATE|certificate",
     "truncated": r"IncompleteRead",
     "too large": r"bytes, allowed",
-    "too many pixels": r"pixels, allowed",
+    "too many pixels": r"pixels, allowed|decompression bomb",
     "too small": r"image too small",
     "too elongated": r"aspect ratio too large",
     "no readable picture": r"Image decoding error|OpenCV",

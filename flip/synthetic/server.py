@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import IO, Any
@@ -62,7 +62,8 @@ class Web(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request, and note it in the server's log."""
-        with self.server.noted(self.path):
+        with ExitStack() as self.visit:
+            self.visit.enter_context(self.server.noted(self.path))
             self._respond()
 
     def _respond(self) -> None:
@@ -78,11 +79,21 @@ class Web(BaseHTTPRequestHandler):
             return self._answer(404)
         getattr(self, f"_{fault(self.world, row) or 'image'}")(row)
 
-    def _answer(self, status: int, kind: str = "text/html", body: bytes = b"", length: int | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        kind: str = "text/html",
+        body: bytes = b"",
+        length: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
+        self.visit.close()  # whoever has the body may come again at once
         self.wfile.write(body)
 
     def _image(self, row: int) -> None:
@@ -93,10 +104,7 @@ class Web(BaseHTTPRequestHandler):
     def _busy(self, row: int) -> None:
         if self.server.asked(row):
             return self._image(row)
-        self.send_response(429)
-        self.send_header("Retry-After", str(PAUSE))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self._answer(429, headers={"Retry-After": str(PAUSE)})
 
     def _not_found(self, row: int) -> None:
         self._answer(404)
