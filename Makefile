@@ -13,12 +13,15 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: .venv/ready ## virtual environment with the pinned packages and this one
+
+retry: .venv/ready ## ask again for images that failed for a reason that passes (time-outs, busy servers, ...), at SCALE
+	$(RUN) snakemake data --forcerun download --config scale=$(SCALE) retry=passing
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)

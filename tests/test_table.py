@@ -2,6 +2,8 @@
 for, loses no row and names the key to change when it cannot go on."""
 
 import gzip
+import io
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flip.data import table
+from flip.data.columns import UNREADABLE
 from flip.synthetic.table import batches
 from flip.synthetic.world import urls
 
@@ -244,3 +247,85 @@ def test_nothing_left_is_an_error_and_leaves_nothing(rows, laion, tmp_path):
     assert not list((tmp_path / "table").iterdir())
     with pytest.raises(ValueError, match="no such file"):
         rows({"table": str(tmp_path / "none*.parquet")})
+
+
+# What strangers call a table
+
+
+def odd_columns(random: Random) -> dict:
+    """Columns of a table, most of them right."""
+    texts = [b"a boat", b"caf\xe9", b"a\0b", b"\xed\xa0\x80", b"", None, b"\xff\xfe", "\u00e9\u2028".encode()]
+    many = random.randrange(0, 12)
+    some = pa.array([random.choice(texts) for _ in range(many)], pa.binary())
+    text = random.choice([some, some.view(pa.string()), some.cast(pa.large_binary()), pa.nulls(many)])
+    other = [
+        pa.array([random.random() for _ in range(many)]),
+        pa.array([[1, 2]] * many, pa.list_(pa.int64())),
+        pa.array([{"a": "b"}] * many, pa.struct([("a", pa.string())])),
+        pa.array(["b"] * many).dictionary_encode(),
+        pa.array([2**70] * many, pa.decimal128(38)),
+        pa.array([5] * many, pa.timestamp("ms")),
+        pa.array([[("k", "v")]] * many, pa.map_(pa.string(), pa.string())),
+    ]
+    names = [random.choice(("url", "URL", "caption", "a\tb", "", "x")) for _ in range(random.randrange(3))]
+    found = {"url": pa.array([f"http://h/{n}" for n in range(many)], pa.string()), "caption": text}
+    found |= {name: random.choice([text, *other]) for name in names}
+    return {name: found[name] for name in random.sample(list(found), random.choice([len(found)] * 3 + [1]))}
+
+
+def odd_text(random: Random, kind: str) -> bytes:
+    """Lines of a CSV or TSV, most of them right."""
+    mark = random.choice([b"," if kind == ".csv" else b"\t"] * 9 + [b";"])
+    pieces = [b"http://h/2"] * 9 + [
+        b"http://h/1",
+        b"a boat",
+        b'"a',
+        b'"a, b"',
+        b"caf\xe9",
+        b"\0",
+        b"",
+        b"\xef\xbb\xbfurl",
+        b'""',
+        b"a\r",
+        b"7",
+    ]
+    lines = [mark.join(random.choice(pieces) for _ in range(random.choice([2] * 40 + [3, 1]))) for _ in range(9)]
+    return random.choice([b"url" + mark + b"caption\n"] * 4 + [b"\xef\xbb\xbfurl,caption\n", b""]) + b"\n".join(lines)
+
+
+def damaged(random: Random, content: bytes) -> bytes:
+    """The content, or what a broken disk or line makes of it."""
+    place = random.randrange(len(content) + 1)
+    noise = random.randbytes(random.randrange(1, 9))
+    return random.choice([content] * 6 + [content[:place], content[:place] + noise + content[place + 8 :], b"", noise])
+
+
+def odd_file(random: Random, kind: str) -> bytes:
+    """A table of a kind."""
+    if kind == ".parquet":
+        file = io.BytesIO()
+        pq.write_table(pa.table(odd_columns(random)), file)
+        return file.getvalue()
+    return gzip.compress(odd_text(random, kind)) if kind.endswith("gz") else odd_text(random, kind)
+
+
+def test_no_table_is_a_traceback_and_every_message_names_its_file(change, tmp_path):
+    """150 tables, which are read, or refused by a ValueError; any other error would be a traceback."""
+    outcomes = []
+    for seed in range(150):
+        random = Random(seed)
+        kind = random.choice((".parquet", ".csv", ".tsv", ".tsv.gz"))
+        path = tmp_path / f"{seed}{kind}"
+        path.write_bytes(damaged(random, odd_file(random, kind)))
+        source = {"table": str(path), "sha256_column": random.choice((None, None, None, "x"))}
+        params = change(delta={"source": source, "download": {"parts": 1}})
+        try:
+            table.write_parts(params, tmp_path / str(seed))
+        except ValueError as error:
+            outcomes.append("refused" if str(path) in str(error) else f"{seed}: {error}")
+            continue
+        rows = rows_of(tmp_path / str(seed))
+        assert all(isinstance(row["url"], str) and "\0" not in (row["caption"] or "") for row in rows), seed
+        outcomes.append("unreadable" if any(row["url"] == UNREADABLE for row in rows) else "read")
+    assert set(outcomes) == {"refused", "unreadable", "read"}
+    assert min(map(outcomes.count, set(outcomes))) > 3

@@ -79,9 +79,11 @@ def require_types(source: Source, where: str, there: pa.Schema) -> None:
 
 
 def readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert text, or bytes, to strings: null where it is no UTF-8, or has a NUL in it, as half-read files do."""
+    """Convert text, bytes, or what a filter compares, to strings: null where it is no UTF-8, or has a NUL in it."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if not any(test(column.type) for test in TEXTS):
+        return column.cast(pa.string())
     encoded = column.cast(pa.binary())  # columns of strings are not checked when they are read
     try:
         text = encoded.cast(pa.string())

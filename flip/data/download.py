@@ -10,7 +10,7 @@ shards that have their statistics, the others are downloaded again from their st
 import argparse
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ from flip.config.schema import Params
 from flip.data.columns import UNREADABLE
 from flip.data.crawl import complete
 from flip.data.download_shards import DownloadShards
-from flip.data.failures import ASKED_AGAIN, PASSING
+from flip.data.failures import ASKED_AGAIN, LEFT_OUT, PASSING
 from flip.data.schemes import fetchable
 from flip.files import file_hash, workspace, write_json
 
@@ -44,30 +44,33 @@ def identity(params: Params, table: Path, drawn_by: str | Path | None = None, re
     return f"{file_hash(table)} {options} {DECODING} {drawn}" + (f" {params.download.schemes}" if refused else "")
 
 
-def require_share(params: Params, account: dict, shards: DownloadShards, table: Path) -> None:
-    """Check that enough images arrived; where none did, the empty shards are deleted.
+def enough(account: dict, least: float) -> bool:
+    """Tell whether at least this share arrived of what could be asked for."""
+    asked = account["wanted"] - count(account, LEFT_OUT)
+    return account["arrived"] > 0 and account["arrived"] >= least * asked
 
-    Raises:
-        ValueError: fewer than `download.least_share`.
-    """
-    arrived, wanted, least = account["arrived"], account["wanted"], params.download.least_share
-    if arrived and arrived >= least * wanted:
-        return
-    again = sum(count for name, count in account["failed"].items() if name in ASKED_AGAIN)
-    if not arrived:
-        shards.discard_all()
-    causes = ", ".join(f"{count} {name}" for name, count in account["failed"].items())
-    few = f"{arrived} of {wanted} images arrived, below download.least_share = {least:g}"
-    raise ValueError(
-        f"{table}: {few if arrived else f'no image arrived of {wanted}'} ({causes}); try a URL of the table by hand, "
-        f"check the network, then run the same command again; it asks for the {again} whose reason may have passed"
+
+def count(account: dict, classes: Set[str]) -> int:
+    """Count the images that failed in these ways."""
+    return sum(number for name, number in account["failed"].items() if name in classes)
+
+
+def too_few(params: Params, account: dict, table: Path) -> ValueError:
+    """Return the error that too few images arrived."""
+    arrived, wanted = account["arrived"], account["wanted"]
+    causes = ", ".join(f"{number} {name}" for name, number in account["failed"].items())
+    least = f"{arrived} of {wanted} images arrived, below download.least_share = {params.download.least_share:g}"
+    cure = f"the same command again, which asks for the {count(account, ASKED_AGAIN)} whose reason may have passed"
+    return ValueError(
+        f"{table}: {least if arrived else f'no image arrived of {wanted}'} ({causes}); try a URL of the table by hand, "
+        f"check the network, then run {cure}{', or lower the key' if arrived else ''}"
     )
 
 
 def advice(account: dict) -> Iterator[str]:
     """Yield what may be done about the images that did not arrive."""
     failed = account["failed"]
-    if passing := sum(count for name, count in failed.items() if name in PASSING):
+    if passing := count(account, PASSING):
         yield f"{passing} failed for a reason that passes; --retry asks for them again (`make retry` for all parts)"
     if failed.get("name server", 0) > SHARE_OF_NOTE * account["wanted"]:
         yield "the name server leaves many requests without an answer; run a resolver here (knot-resolver, bind9)"
@@ -103,11 +106,15 @@ def download(
     not_asked = Counter({"refused": refused, "unreadable text": unreadable})
     resumed = complete(params, shards, log, proxy)
     account = shards.account(not_asked)
-    if not resumed and (retry or account["arrived"] < params.download.least_share * account["wanted"]):
+    least = params.download.least_share
+    if not resumed and (retry or not enough(account, least)):
         shards.ask_again()
         complete(params, shards, log, proxy)
         account = shards.account(not_asked)
-    require_share(params, account, shards, table)
+    if not account["arrived"]:
+        shards.discard_all()
+    if not enough(account, least):
+        raise too_few(params, account, table)
     write_json(out, account)
     return account
 

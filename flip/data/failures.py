@@ -34,6 +34,8 @@ PASSING = frozenset(
 )
 # Which a later run may ask again: also what parameters decide, and names that a resolver did not know for a day.
 ASKED_AGAIN = PASSING | {"no such host", "private address", "too large"}
+# Which say nothing of the network: rows that parameters, or the owners of images, left out.
+LEFT_OUT = frozenset(("refused", "unreadable text", "private address", "robots.txt", "opted out"))
 
 
 def failure(message: str) -> str:

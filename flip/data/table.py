@@ -112,12 +112,9 @@ def text_batches(source: Source, path: str) -> Batches:
     how = pa.csv.ConvertOptions(
         column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
     )
-    try:
-        with pa.csv.open_csv(path, pa.csv.ReadOptions(column_names=names), parse, how) as reader:
-            for batch in reader:
-                yield convert(pa.Table.from_batches([batch]), source, path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: {error}; mend or remove the line") from None
+    with pa.csv.open_csv(path, pa.csv.ReadOptions(column_names=names), parse, how) as reader:
+        for batch in reader:
+            yield convert(pa.Table.from_batches([batch]), source, path)
 
 
 def files_batches(params: Params) -> Batches:
@@ -131,7 +128,10 @@ def files_batches(params: Params) -> Batches:
     if not paths:
         raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
     for path in paths:
-        yield from file_batches(source, path)
+        try:
+            yield from file_batches(source, path)
+        except (pa.ArrowException, csv.Error, EOFError, OSError) as error:
+            raise ValueError(f"{path}: {' '.join(str(error).split())}; mend it, or leave it out") from None
 
 
 def numbered(batches: Batches) -> Batches:

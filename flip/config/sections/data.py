@@ -207,8 +207,8 @@ class Download(Section):
     per_host: Few = Field(description="connections to one host at once, of a part")
     per_host_second: Positive | None = Field(description="requests a second to one host, of a part; null: no limit")
     least_share: Share = Field(
-        description="share of a part's images that have to arrive; below it the stage stops, and asks again when it is "
-        "run again"
+        description="share of the images that a part asks for that have to arrive; below it the stage stops, and asks "
+        "again when it is run again"
     )
     stall_minutes: Minutes = Field(
         description="a shard that has not grown for so long, as its process hangs, is begun again"
