@@ -21,7 +21,8 @@ help: ## this list
 setup: .venv/ready ## virtual environment with the pinned packages and this one
 
 retry: .venv/ready ## ask again for images that failed for a reason that passes (time-outs, busy servers, ...), at SCALE
-	$(RUN) snakemake data --forcerun download --config scale=$(SCALE) retry=passing
+	$(RUN) snakemake retry --config scale=$(SCALE)
+	$(RUN) snakemake data --config scale=$(SCALE)
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
 	$(RUN) snakemake ablations --config scale=$(SCALE)

@@ -4,6 +4,7 @@
 #   snakemake ablations --config scale=cc12m       at another one
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
+#   snakemake retry                                have images asked for again that failed for a passing reason
 #   snakemake mirror                               fetch the public test sets that params.yaml pins, once
 #   snakemake sweep                                choose what each variant sweeps: chosen/<scale>/
 #   snakemake variant --config variant=flip-50     one variant alone

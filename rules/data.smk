@@ -64,6 +64,18 @@ rule download:
         " --table {params.table:q} --out {params.outputs:q} {params.of_the_web:q} 2>> {log:q}"
 
 
+# Nothing depends on it: `snakemake retry`, then `snakemake data`.
+rule retry:
+    """Have images asked for again that failed for a reason that passes."""
+    localrule: True
+    params:
+        accounts=[HERE.download(part) for part in PARTS],
+        receipts=[HERE.receipts.data(f"download/{part}") for part in PARTS],
+    shell:
+        "{PYTHON:q} -m flip.data.retry --params {FROZEN}"
+        " --downloads {params.accounts:q} --receipts {params.receipts:q}"
+
+
 rule fingerprints:
     """Hash bytes and looks of the images of part {wildcards.part}."""
     input:

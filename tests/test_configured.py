@@ -25,7 +25,6 @@ from tests.miniature import ROOT, snakemake
         ({"reports": ","}, r"--config reports=,: names no report"),
         ({"reports": "systems,sigllip"}, r"unknown report 'sigllip'; did you mean 'siglip'\?"),
         ({"reports": "systems systems"}, r"or one twice"),
-        ({"retry": "all"}, r"--config retry: unknown value 'all'"),
     ],
 )
 def test_what_names_nothing_is_refused(config, message):
@@ -44,13 +43,6 @@ def test_what_names_nothing_is_refused(config, message):
 def test_what_is_given_twice_is_refused(words, config, message):
     with pytest.raises(ParameterError, match=message):
         configured("params.yaml", config, ["snakemake", *words.split()])
-
-
-def test_a_retry_that_nothing_reads_is_refused():
-    with pytest.raises(ParameterError, match="add --forcerun download"):
-        configured("params.yaml", {"retry": "passing"}, ["snakemake", "data", "--config", "retry=passing"])
-    words = "snakemake data --forcerun download --config retry=passing"
-    assert configured("params.yaml", {"retry": "passing"}, words.split()).scale == "tiny"
 
 
 def test_words_after_other_options_are_none_of_it():

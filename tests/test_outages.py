@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from flip.config.frozen import dump
-from flip.data import crawl, download, fingerprints, table
+from flip.data import crawl, download, fingerprints, retry, table
 from flip.data.download_shards import DownloadShards
 from flip.formats.tar_members import members
 from flip.synthetic import server as serve
@@ -62,12 +62,37 @@ def test_what_an_outage_has_cost_arrives_when_the_same_command_runs_again(part, 
         asked = len(server.asked)
         assert run(tmp_path, params) == account
         assert len(server.asked) == asked
-    shards = DownloadShards(tmp_path / "download/0000", 40)
-    assert sorted(shards.passing()["row"].to_pylist()) == sorted(down)
     fingerprints.main(["--download", str(tmp_path / "download/0000.json"), "--out", str(tmp_path / "known.parquet")])
     known = pq.read_table(tmp_path / "known.parquet")
     assert sorted(known["row"].to_pylist()) == sorted(set(range(100)) - down)
     assert len(set(known["key"].to_pylist())) == 90
+
+
+def test_a_retry_opens_the_parts_that_have_something_to_ask_for_again(part, tmp_path):
+    """Of two parts, whose shards are written here as img2dataset writes them."""
+    part([f"http://h/{row}" for row in range(20)], samples_per_shard=10, parts=2)
+    failures = ["<urlopen error timed out>", "HTTP Error 404: Not Found", "HTTP Error 503: Busy", "success"]
+    for number, outcomes in enumerate((failures, failures[1::2])):
+        shards = DownloadShards(tmp_path / f"download/{number:04d}", 10)
+        shards.folder.mkdir(parents=True)
+        rows = pq.read_table(tmp_path / f"table/{number:04d}.parquet")
+        shards.begin(tmp_path / f"table/{number:04d}.parquet", pa.chunked_array([[True] * len(rows)]))
+        said = [outcomes[place % len(outcomes)] for place in range(10)]
+        status = ["success" if one == "success" else "failed_to_download" for one in said]
+        message = [None if one == "success" else one for one in said]
+        pq.write_table(
+            pa.table({"row": rows["row"], "status": status, "error_message": message}), shards.path(0, ".parquet")
+        )
+        for path in (tmp_path / f"download/{number:04d}.json", tmp_path / f"{number:04d}.receipt"):
+            path.write_text("{}")
+    words = ["--params", tmp_path / "params.yaml", "--downloads", *sorted(tmp_path.glob("download/*.json"))]
+    words += ["--receipts", *sorted(tmp_path.glob("*.receipt"))]
+    retry.main([str(word) for word in words])
+    assert [path.name for path in tmp_path.glob("*.receipt")] == ["0001.receipt"]
+    assert [path.name for path in tmp_path.glob("download/*.json")] == ["0001.json"]
+    again = DownloadShards(tmp_path / "download/0000", 10)
+    assert again.sizes() == [10, 5]
+    assert pq.read_table(again.tables()[1])["url"].to_pylist() == [f"http://h/{row}" for row in range(0, 20, 4)]
 
 
 def tree() -> list[psutil.Process]:

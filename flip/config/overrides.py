@@ -1,12 +1,12 @@
-"""Read what `snakemake --config` names: scale, variant, reports, what to retry; a word that nothing reads, or one given
-twice, is refused."""
+"""Read what `snakemake --config` names: scale, variant, reports; a word that nothing reads, or one given twice, is
+refused."""
 
 from pathlib import Path
 
 from flip.config.faults import ParameterError, must_know
 from flip.config.resolve import Project, read_project
 
-KEYS = ("scale", "variant", "reports", "retry")
+KEYS = ("scale", "variant", "reports")
 
 
 def given(words: list[str]) -> list[str]:
@@ -42,8 +42,6 @@ def must_be_read(config: dict, words: list[str]) -> None:
             raise ParameterError(
                 f"--config {key}={config[key]} is read by `snakemake {target}` and `snakemake sweep` alone; name one"
             )
-    if "retry" in config and words and not {"-R", "--forcerun"} & set(words):
-        raise ParameterError("--config retry=... is read by downloads that run again alone; add --forcerun download")
 
 
 def must_be_names(config: dict) -> None:
@@ -89,7 +87,6 @@ def configured(path: str | Path, config: dict, words: list[str]) -> Project:
     must_be_names(config)
     must_be_named_once(config, words)
     must_be_read(config, words)
-    must_know([config["retry"]] if "retry" in config else [], ("passing",), "value", "--config retry")
     project = read_project(path, config.get("scale")).check()
     chosen_variants(config, project)
     chosen_reports(config, project)

@@ -71,7 +71,7 @@ def advice(account: dict) -> Iterator[str]:
     """Yield what may be done about the images that did not arrive."""
     failed = account["failed"]
     if passing := count(account, PASSING):
-        yield f"{passing} failed for a reason that passes; --retry asks for them again (`make retry` for all parts)"
+        yield f"{passing} failed for a reason that passes; `snakemake retry`, then `snakemake data`, asks again"
     if failed.get("name server", 0) > SHARE_OF_NOTE * account["wanted"]:
         yield "the name server leaves many requests without an answer; run a resolver here (knot-resolver, bind9)"
 
@@ -83,13 +83,12 @@ def download(
     drawn_by: str | Path | None = None,
     log: str | Path | None = None,
     proxy: str | None = None,
-    retry: bool = False,
 ) -> dict:
     """Download a part of the URL table into the folder beside `out`; write the account to `out`, and return it.
 
     `drawn_by` is a file that changes with what draws the images, where they are not from the web; those of another one
-    are deleted. `proxy` is the address of one that answers for all hosts. `retry` asks again for what failed for a
-    reason that may have passed, as is done by itself where too few images had arrived.
+    are deleted. `proxy` is the address of one that answers for all hosts. Where too few images
+    had arrived, those that failed for a reason that may have passed are asked for again.
 
     Raises:
         ValueError: shards are missing when img2dataset ends, or too few images arrived.
@@ -107,7 +106,7 @@ def download(
     resumed = complete(params, shards, log, proxy)
     account = shards.account(not_asked)
     least = params.download.least_share
-    if not resumed and (retry or not enough(account, least)):
+    if not resumed and not enough(account, least):
         shards.ask_again()
         complete(params, shards, log, proxy)
         account = shards.account(not_asked)
@@ -127,12 +126,10 @@ def main(argv: list[str] | None = None, download: Callable[..., dict] = download
     parser.add_argument("--out", required=True, help="the account (JSON); the images go to the folder of its name")
     parser.add_argument("--spec", help="file that changes with what draws the images, where that is no web")
     parser.add_argument("--log", help="where img2dataset's words go; default: img2dataset.log beside the images")
-    parser.add_argument("--retry", action="store_true", help="ask again for what failed for a reason that passes")
     options = parser.parse_args(argv)
     started = time.monotonic()
     try:
-        files = options.table, options.out, options.spec, options.log
-        account = download(load(options.params), *files, retry=options.retry)
+        account = download(load(options.params), options.table, options.out, options.spec, options.log)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{account['arrived']} of {account['wanted']} images arrived in {time.monotonic() - started:.0f} s")

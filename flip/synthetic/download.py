@@ -18,11 +18,10 @@ def download(
     out: Path,
     drawn_by: Path | None = None,
     log: Path | None = None,
-    retry: bool = False,
 ) -> dict[str, Any]:
     """Serve the data set and call flip.data.download.download, with its arguments, result and errors."""
     with serving(params.world, params.download.timeout) as proxy:
-        return web.download(params, table, out, drawn_by, log, proxy, retry)
+        return web.download(params, table, out, drawn_by, log, proxy)
 
 
 def main(argv: list[str] | None = None) -> None:
