@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from random import Random
 
 import pytest
 
@@ -266,3 +267,23 @@ def test_names_of_hosts_lead_to_no_path_of_their_choosing(tmp_path):
 
 def test_sockets_of_both_kinds_have_the_deadline():
     assert connections.encryption().sslsocket_class is connections.TLSSocket
+
+
+def test_no_url_fails_for_a_reason_without_a_name(tmp_path, monkeypatch):
+    """500 addresses that no browser would take, and no resolver knows."""
+
+    def resolve(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setenv("no_proxy", "*")
+    asks = fetch.Fetcher(("http", "https"), False, None, 10, 100, hosts.Hosts(tmp_path, 4, None))
+    pieces = (
+        "http:// https:// [ ] ::1 127.0.0.1 localhost : / // @ u:p % %zz \u00e9 # ? .. a.test 99999999 :80 :x \\ xn--"
+    )
+    random, found = Random(0), set()
+    for _ in range(500):
+        some = random.choices([*pieces.split(), " ", "\n", "\0", "\ufffd", "\u3002", "\u0660"], k=random.randrange(6))
+        url = random.choice(("http://", "https://")) + "".join(some)
+        found.add(failure(asks((0, url), timeout=1, retries=0)[2]))
+    assert found == {"no URL", "no such host", "private address"}

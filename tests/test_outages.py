@@ -3,7 +3,10 @@
 import io
 import os
 import threading
+import time
 from collections import Counter
+from multiprocessing import get_context
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -149,6 +152,32 @@ def test_what_is_killed_every_time_is_given_up_with_the_true_line_of_the_log(par
         ValueError, match=r"left 1 of 1 shards unfinished \(OSError: \[Errno 28\] No space left on device\)"
     ):
         run(tmp_path, params, log=log)
+
+
+class Standing:
+    """Downloads a shard at the second attempt; the first one stands still after it has begun to write."""
+
+    def __init__(self, folder):
+        self.output_folder = str(folder)
+
+    def __call__(self, shard):
+        path = Path(self.output_folder) / f"{shard[0]:05d}.tar"
+        if not path.exists():
+            path.write_text("begun")
+            time.sleep(600)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_shard_that_stands_still_is_given_up_and_handed_out_again(tmp_path, monkeypatch):
+    from flip.data import workers
+
+    monkeypatch.setattr(workers, "FORKED", get_context("fork"))
+    pool = workers.ShardProcesses(1.5, 2, maxtasksperchild=5)
+    shards = [(0, "a"), (1, "b"), (2, "c")]
+    (tmp_path / "00002.tar").write_text("whole")
+    results = dict(reversed(one) for one in pool.imap_unordered(Standing(tmp_path), shards))
+    assert results == {(0, "a"): False, (1, "b"): False, (2, "c"): True}
+    assert all(done for done, _ in pool.imap_unordered(Standing(tmp_path), shards))
 
 
 def bomb(side) -> bytes:

@@ -25,7 +25,7 @@ CLASSES = {
     "too small": r"image too small",
     "too elongated": r"aspect ratio too large",
     "no readable picture": r"Image decoding error|OpenCV",
-    "no URL": r"no URL|UnicodeError|InvalidURL|no host given",
+    "no URL": r"no URL|ValueError|Unicode.*Error|InvalidURL|no host given",
     "connection": r"urlopen error|Errno|[Cc]onnection|SSL|Remote end closed",
 }
 # Which may be otherwise a moment later, so that the same run asks again.
@@ -36,6 +36,11 @@ PASSING = frozenset(
 ASKED_AGAIN = PASSING | {"no such host", "private address", "too large"}
 # Which say nothing of the network: rows that parameters, or the owners of images, left out.
 LEFT_OUT = frozenset(("refused", "unreadable text", "private address", "robots.txt", "opted out"))
+
+
+def described(error: Exception) -> str:
+    """Describe an error in a line; those that may only quote a server or a URL are named."""
+    return (str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")[:300]
 
 
 def failure(message: str) -> str:

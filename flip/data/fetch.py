@@ -16,7 +16,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from flip.data.connections import BoundedRequest
-from flip.data.failures import PASSING, failure
+from flip.data.failures import PASSING, described, failure
 from flip.data.hosts import Hosts
 from flip.data.schemes import opener
 
@@ -71,11 +71,6 @@ def asked_pause(headers: Any) -> float:
         return float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
     except ValueError:
         return 0.0
-
-
-def described(error: Exception) -> str:
-    """Describe an error in a line; those that may quote a server alone are named."""
-    return (str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")[:300]
 
 
 class RedirectsError(OSError):

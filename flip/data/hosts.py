@@ -18,6 +18,8 @@ from typing import IO
 
 from protego import Protego
 
+from flip.data.failures import described
+
 KNOWN_SECONDS = 86_400  # for so long a robots.txt counts (RFC 9309, 2.4)
 UNKNOWN_SECONDS = 10  # for so long one that could not be had is not asked for again
 POLL_SECONDS = 0.05  # between two looks for a free connection
@@ -115,7 +117,7 @@ class Hosts:
         try:
             return {"text": ask(), "until": time.time() + KNOWN_SECONDS}
         except Exception as error:  # whatever a stranger's server makes of it
-            return {"error": f"robots.txt: {error}", "until": time.time() + UNKNOWN_SECONDS}
+            return {"error": f"robots.txt: {described(error)}", "until": time.time() + UNKNOWN_SECONDS}
 
 
 def rewrite(file: IO[bytes], text: str) -> None:
