@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
@@ -29,18 +28,13 @@ class NoTurnError(TimeoutError):
     """Tell that a host was too busy to be asked in time."""
 
 
-@lru_cache(1000)
-def parsed(robots: str) -> Protego:
-    """Return the rules of a robots.txt."""
-    return Protego.parse(robots)
-
-
 class Hosts:
     """Give turns to ask hosts: at most `connections` at once, and `per_second` requests, to each."""
 
     def __init__(self, folder: str | Path, connections: int, per_second: float | None):
         self.folder, self.connections = Path(folder), connections
         self.gap = 1 / per_second if per_second else 0.0
+        self.known: dict[str, Protego] = {}  # by origin; a process lives as long as a shard
 
     def _file(self, host: str, kind: str) -> Path:
         return self.folder / f"{sha256(host.encode()).hexdigest()[:32]}.{kind}"
@@ -104,6 +98,8 @@ class Hosts:
         Raises:
             OSError: it cannot be had, or could not a moment ago.
         """
+        if origin in self.known:
+            return self.known[origin]
         with self._locked(origin, "robots") as file:
             known = json.loads(file.read() or b'{"until": 0}')
             if known["until"] < time.time():
@@ -111,7 +107,7 @@ class Hosts:
                 rewrite(file, json.dumps(known))
         if "error" in known:
             raise OSError(known["error"])
-        return parsed(known["text"])
+        return self.known.setdefault(origin, Protego.parse(known["text"]))
 
     def _asked(self, ask: Callable[[], str]) -> dict:
         try:
