@@ -18,7 +18,7 @@ import pytest
 from flip.synthetic import server as serve
 from flip.synthetic import world
 
-FAULTS = ("not_found", "forbidden", "slow", "reset", "truncated", "html", "tiny", "huge")
+FAULTS = ("not_found", "forbidden", "slow", "reset", "truncated", "html", "tiny", "huge", "disallowed", "busy")
 TIMEOUT = 0.5
 
 
@@ -67,6 +67,31 @@ def test_refusals_have_their_status(web, rows, fault, status):
 def test_other_addresses_are_not_found(web, url):
     with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
         web[1](url)
+    refusal.value.close()
+
+
+def test_busy_rows_are_served_after_the_pause_that_they_ask_for(web, rows):
+    params, get = web
+    with pytest.raises(urllib.error.HTTPError, match="429") as refusal:
+        get(world.url(rows["busy"][0]))
+    assert refusal.value.headers["Retry-After"] == "1"
+    refusal.value.close()
+    assert get(world.url(rows["busy"][0])) == ("image/jpeg", world.jpeg(params, rows["busy"][0]))
+
+
+def test_robots_txt_forbids_a_folder_that_the_table_names(web, rows):
+    params, get = web
+    assert get("http://world.test/robots.txt")[1] == b"User-agent: *\nDisallow: /private/\n"
+    urls = [url for url, _ in world.urls(params)]
+    assert [row for row, url in enumerate(urls) if url.startswith("http://world.test/private/")] == rows["disallowed"]
+    assert [world.row_of(url) for url in urls] == [*range(len(urls))]
+    assert get(urls[rows["disallowed"][0]])[0] == "image/jpeg"  # nothing but manners keeps anyone out
+
+
+def test_false_browsers_are_refused(web, rows):
+    asked = urllib.request.Request(world.url(rows[None][0]), headers={"User-Agent": "Mozilla/5.0 (X11; Linux)"})
+    with pytest.raises(urllib.error.HTTPError, match="403") as refusal:
+        web[1](asked)
     refusal.value.close()
 
 

@@ -133,7 +133,7 @@ def test_every_rule_serves_the_reports(everything):
     _, said = everything
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     named = set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
-    assert named - {rule for rule, _, _ in jobs(said)} == {"preflight", "mirror", "mirror_set"}
+    assert named - {rule for rule, _, _ in jobs(said)} == {"preflight", "mirror", "mirror_set", "retry"}
 
 
 def test_every_job_is_a_command_with_help(everything, capsys):

@@ -67,8 +67,10 @@ def too_few(params: Params, account: dict, table: Path) -> ValueError:
     )
 
 
-def advice(account: dict) -> Iterator[str]:
-    """Yield what may be done about the images that did not arrive."""
+def advice(params: Params, account: dict) -> Iterator[str]:
+    """Yield what may be done about the images that did not arrive, and about who asked."""
+    if params.source.table != "world" and params.download.contact is None:
+        yield "download.contact is null: name a page or an address, so that owners of hosts can write before they block"
     failed = account["failed"]
     if passing := count(account, PASSING):
         yield f"{passing} failed for a reason that passes; `snakemake retry`, then `snakemake data`, asks again"
@@ -129,11 +131,12 @@ def main(argv: list[str] | None = None, download: Callable[..., dict] = download
     options = parser.parse_args(argv)
     started = time.monotonic()
     try:
-        account = download(load(options.params), options.table, options.out, options.spec, options.log)
+        params = load(options.params)
+        account = download(params, options.table, options.out, options.spec, options.log)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{account['arrived']} of {account['wanted']} images arrived in {time.monotonic() - started:.0f} s")
-    for line in advice(account):
+    for line in advice(params, account):
         print(line)
 
 
