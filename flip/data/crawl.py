@@ -16,6 +16,7 @@ from flip.config.schema import Params
 from flip.data.download_shards import DownloadShards
 from flip.processes import background, given_options
 
+FAILED_AT_ONCE = 100  # rows that img2dataset collects before it writes them
 ATTEMPTS = 3  # at a shard, and at starting img2dataset where that was killed
 
 
@@ -66,6 +67,13 @@ def fetching(params: Params, hosts: str) -> dict:
     }
 
 
+def stall_seconds(params: Params) -> float:
+    """Return after how many seconds without growth a shard stands still: at least as long as it may take until the rows
+    that img2dataset writes at once have all failed at their deadline."""
+    options = params.download
+    return max(60 * options.stall_minutes, options.deadline * (1 + FAILED_AT_ONCE / options.threads))
+
+
 def run_child() -> None:
     """Run img2dataset with the options in one line of JSON on standard input; `fetch` starts this in a process of its
     own."""
@@ -94,7 +102,7 @@ def fetch(params: Params, shards: DownloadShards, log: Path, proxy: str | None) 
     """Run img2dataset on what is missing, through a proxy if its address is given; its output goes to `log`. Return its
     exit code."""
     options = img2dataset_options(shards, params)
-    options["stall"] = 60 * params.download.stall_minutes
+    options["stall"] = stall_seconds(params)
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
     environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""} if proxy else {}
     code = "from flip.data.crawl import run_child; run_child()"
