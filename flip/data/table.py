@@ -81,7 +81,6 @@ def json_batches(source: Source, path: str) -> Batches:
     Raises:
         ValueError: a key is missing, or a line cannot be read.
     """
-    wanted = columns(source)
     try:
         with pa.json.open_json(path) as reader:
             require_columns(source, path, reader.schema.names)
