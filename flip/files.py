@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from glob import glob
 from hashlib import sha256
@@ -97,6 +97,14 @@ def file_hash(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def expand(patterns: Iterable[str]) -> list[str]:
+    """List paths, each written out or with ranges in braces: 'part-{0000..4095}.json'.
+
+    A command line has no room for thousands of paths.
+    """
+    return [path for pattern in patterns for path in braced(pattern)]
 
 
 HASHES = Path(".flip/hashes")

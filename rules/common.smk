@@ -1,5 +1,5 @@
 # What every rule knows: the resolved parameters of the chosen scale, and how a job is run.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, BUCKETS, JOB, SETS, AT and HERE (paths), FROZEN, RECEIPT, and, before any job is planned,
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, GROUPS, GROUP_OF, BUCKETS, JOB, SETS, AT and HERE (paths), FROZEN, RECEIPT, and, before any job is planned,
 # specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
 #
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
@@ -51,8 +51,11 @@ except ParameterError as error:
 
 SCALE = PROJECT.scale
 BASE = PROJECT.baseline
-PARTS = [f"{part:04d}" for part in range(BASE.download.parts)]
-BUCKETS = list(range(BASE.shards.buckets))
+PARTS = BASE.download.part_names
+# Neighbouring parts, of which there may be thousands, together: by the group's name, and the group of each part.
+GROUPS = BASE.download.groups
+GROUP_OF = {part: group for group, parts in GROUPS.items() for part in parts}
+BUCKETS = BASE.shards.bucket_names
 # What a job of training asks for.
 JOB = BASE.resources.pretrain
 SETS = list(BASE.evaluate.sets)
@@ -79,6 +82,7 @@ wildcard_constraints:
     report="[a-z0-9-]+",
     set="[a-z0-9-]+",
     part=r"\d+",
+    group=r"\d+",
     bucket=r"\d+",
     seed=r"\d+",
 

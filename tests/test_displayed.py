@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from flip.config.schema import Shards
-from flip.data import download, fingerprints, shards, table
+from flip.data import download, dropped, fingerprints, shards, table
 from flip.data.fingerprints import read
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens, words
@@ -112,7 +112,8 @@ def data(params, tmp_path_factory):
     account, known = folder / "download/0000.json", folder / "0000.parquet"
     fingerprints.main(["--download", str(account), "--out", str(known)])
     how = Shards(samples_per_shard=100, compact=None, buckets=1, only=None)
-    shards.write_part(account, known, [], folder / "shards/0000.json", how)
+    fingerprints.write([], dropped.SCHEMA, folder / "dropped.parquet")
+    shards.write_part(account, known, folder / "dropped.parquet", folder / "shards/0000.json", how)
     return folder
 
 

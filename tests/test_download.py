@@ -20,7 +20,7 @@ import pytest
 from flip.config.faults import check
 from flip.config.frozen import dump, merge
 from flip.config.schema import Params, Shards
-from flip.data import crawl, download, duplicates, failures, fingerprints, manifest, samples, shards, table
+from flip.data import crawl, download, failures, fingerprints, manifest, samples, shards, table
 from flip.data.pairs import NAME
 from flip.files import read_json
 from flip.formats.tar_members import members
@@ -29,6 +29,7 @@ from flip.synthetic import world
 from flip.synthetic.server import serving
 from flip.synthetic.table import batches
 from flip.testsets import fingerprints as of_sets
+from tests.dropping import drop
 
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,
@@ -179,9 +180,9 @@ def run_to_manifest(data, out, only=None):
     for account in accounts:
         fingerprints.main(["--download", str(account), "--out", str(out / f"{account.stem}.parquet")])
     hashes = [out / f"{account.stem}.parquet" for account in accounts]
-    duplicates.write_bucket(out / "tests.parquet", hashes, 0, 1, out / "bucket.parquet")
+    (dropped,) = drop(out, out / "tests.parquet", hashes)
     for account, known in zip(accounts, hashes, strict=True):
-        shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, how)
+        shards.write_part(account, known, dropped, out / "shards" / account.name, how)
     return manifest.merge(list((out / "shards").glob("*.json")))
 
 

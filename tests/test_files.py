@@ -4,7 +4,17 @@ import os
 
 import pytest
 
-from flip.files import atomic, file_hash, place_files, place_hash, read_json, workspace, write_atomic, write_json
+from flip.files import (
+    atomic,
+    expand,
+    file_hash,
+    place_files,
+    place_hash,
+    read_json,
+    workspace,
+    write_atomic,
+    write_json,
+)
 
 
 def write_and_fail(path):
@@ -55,3 +65,8 @@ def test_a_place_may_have_ranges_in_braces_and_tars_count_by_their_state(tmp_pat
     assert place_hash(place) == before
     os.utime(tmp_path / "a-02.tar", ns=(1, 1))
     assert place_hash(place) != before
+
+
+def test_a_range_in_braces_stands_for_many_paths():
+    assert expand(["a.json", "b/{08..11}.json"]) == ["a.json", "b/08.json", "b/09.json", "b/10.json", "b/11.json"]
+    assert expand(["{0..0}"]) == ["0"]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from flip.files import write_atomic, write_json
+from flip.provenance.collect import COLLECTING
 from flip.provenance.freshness import FRESH_TIME, STALE_TIME, Conflict, align, leftovers
 from flip.provenance.receipt import main
 from flip.provenance.sources import source_hash
@@ -85,3 +86,44 @@ def test_results_of_unknown_variants_are_named(folder):
     for name in ("clip", "old"):
         (folder / "results" / name).mkdir(parents=True)
     assert leftovers("results", ["clip"]) == ["results/old"]
+
+
+def test_one_file_for_many_changes_when_one_of_them_does_and_keeps_none_of_them_from_being_made(folder):
+    """Three parts -> one file for all -> what is made of all; the parts are intermediate."""
+    names = [f"part-{number}" for number in range(3)]
+
+    def make(name, content, *more):
+        words = ["--out", f"receipts/{name}.json", "--spec", f"specs/{name}.json", "--outputs", f"{name}.bin", *more]
+        main([*words, "--", sys.executable, "-c", CODE, f"{name}.bin", content])
+
+    def gather():
+        words = ["--out", "receipts/all.json", "--spec", "specs/all.json", "--outputs", "all.bin", "--intermediate"]
+        command = [sys.executable, "-m", COLLECTING, "--receipts", "receipts/part-{0..2}.json", "--out", "all.bin"]
+        main([*words, "--upstream", "receipts/part-{0..2}.json", "--", *command])
+
+    for name in (*names, "whole"):
+        plan(name)
+    code = source_hash(COLLECTING)
+    write_json("specs/all.json", {"stage": "all", "module": COLLECTING, "code": code, "parameters": {}})
+    for name in names:
+        make(name, name, "--intermediate")
+    gather()
+    make("whole", "whole", "--upstream", "receipts/all.json")
+
+    def found():
+        return sorted(align("receipts", "specs").stale)
+
+    assert found() == []
+    (folder / "part-1.bin").unlink()
+    assert found() == []  # it only served what stands
+    plan("whole", width=2)
+    assert found() == ["receipts/part-1.json", "receipts/whole.json"]
+    plan("whole")
+    make("part-1", "part-1", "--intermediate")
+    gather()
+    assert found() == []  # it came out equal
+    plan("part-1", width=2)
+    make("part-1", "another", "--intermediate")
+    assert found() == ["receipts/all.json"]
+    gather()
+    assert found() == ["receipts/whole.json"]

@@ -14,7 +14,7 @@ from flip.config.frozen import dump
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
 from flip.provenance import environment as provenance
 from flip.provenance.freshness import Conflict, align
-from flip.provenance.receipt import SEAL, main, read, save
+from flip.provenance.receipt import SEAL, main, read, read_by, save
 from flip.provenance.sources import source_hash
 from tests.miniature import ROOT
 
@@ -421,3 +421,9 @@ def test_results_in_git_come_from_clean_commits_of_its_history():
     history = subprocess.run(["git", "rev-list", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     shallow = (ROOT / ".git/shallow").exists()
     assert shallow or {one["git"]["commit"] for one in receipts.values()} <= set(history.split())
+
+
+def test_of_thousands_of_outputs_a_job_checks_those_that_its_command_names():
+    receipt = {"made": {"table/0000.parquet": 1, "table/0001.parquet": 2}}
+    assert read_by(["download", "--table", "table/0001.parquet"], receipt) == {"table/0001.parquet": 2}
+    assert read_by(["manifest", "--folder", "table"], receipt) == receipt["made"]

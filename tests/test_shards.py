@@ -15,11 +15,12 @@ import pytest
 import webdataset
 
 from flip.config.schema import Compact, Shards
-from flip.data import duplicates, fingerprints, manifest, shards
+from flip.data import buckets, duplicates, fingerprints, manifest, shards
 from flip.data.shard import Shard, index_path, read_index, write_index
 from flip.files import file_hash, write_json
 from flip.formats.tar_members import members
 from flip.testsets import fingerprints as of_sets
+from tests.dropping import drop
 from tests.images import encoded, pattern, png16, turned
 
 HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)
@@ -83,30 +84,29 @@ def tests_of(tmp_path):
 
 @pytest.fixture
 def stages(tmp_path, tests_of):
-    """stages([account, ...], test pictures, buckets): reasons by key, and the accounts of the shards stage."""
+    """stages([account, ...], test pictures, buckets, groups): reasons by key, and the accounts of the shards stage."""
 
-    def run(accounts, test_pictures=(), buckets=1, **changed):
+    def run(accounts, test_pictures=(), count=1, groups=1, **changed):
         how = HOW.model_copy(update=changed)
         tests = tests_of(list(test_pictures))
         hashes = [tmp_path / f"{account.stem}.parquet" for account in accounts]
         for account, out in zip(accounts, hashes, strict=True):
             fingerprints.main(["--download", str(account), "--out", str(out)])
-        drop = [tmp_path / f"bucket-{bucket}.parquet" for bucket in range(buckets)]
-        for bucket, out in enumerate(drop):
-            duplicates.write_bucket(tests, hashes, bucket, buckets, out)
+        dropped = drop(tmp_path, tests, hashes, count, groups)
+        group = {account.stem: dropped[number * groups // len(accounts)] for number, account in enumerate(accounts)}
         reasons = {}
         for account in accounts:
-            reasons |= shards.duplicates_of(account.stem, drop)
+            reasons |= shards.dropped_of(account.stem, group[account.stem])
         written = [tmp_path / "shards" / account.name for account in accounts]
         for account, out, known in zip(accounts, written, hashes, strict=True):
-            shards.write_part(account, known, drop, out, how)
+            shards.write_part(account, known, group[account.stem], out, how)
         return reasons, written
 
     return run
 
 
-@pytest.mark.parametrize("buckets", [1, 5])
-def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
+@pytest.mark.parametrize(("count", "groups"), [(1, 1), (5, 1), (1, 2), (100, 2)])
+def test_copies_meet_across_parts_groups_and_buckets(download, stages, count, groups):
     images = [picture(number) for number in range(12)]
     smaller = cv2.resize(images[1], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     first = download("0000", [(jpeg(image), "x") for image in images[:8]])
@@ -119,7 +119,7 @@ def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
             (jpeg(images[9], 60), "in a test set"),
         ],
     )
-    reasons, _ = stages([first, second], test_pictures=[images[9], images[11]], buckets=buckets)
+    reasons, _ = stages([first, second], [images[9], images[11]], count, groups)
     assert reasons == {
         "0001-0000000": "exact duplicate",
         "0001-0000001": "near duplicate",
@@ -159,11 +159,39 @@ def test_pairs_equal_those_of_a_double_loop():
     assert found == expected
 
 
-def test_every_bucket_gets_a_share_and_nothing_is_in_two():
-    values = np.arange(10_000, dtype=np.uint32)
-    shares = np.array([duplicates.falls_in(values, bucket, 7) for bucket in range(7)])
-    assert (shares.sum(axis=0) == 1).all()
-    assert (shares.mean(axis=1) > 0.1).all()
+def test_every_entry_is_in_the_bucket_of_its_value_and_in_no_other(tmp_path, monkeypatch):
+    """However many buckets are in memory at once."""
+    rng, columns = np.random.default_rng(0), {}
+    for name in ("sha256", "looks"):
+        columns[name] = pa.array([rng.bytes(32) for _ in range(300)], pa.binary(32))
+    columns["looks"] = pa.array([None, *columns["looks"].to_pylist()[1:]], pa.binary(32))
+    columns["captioned"] = pa.array([True, False, *[True] * 298])
+    paths = [tmp_path / "0000.parquet", tmp_path / "0007.parquet"]
+    for path, half in zip(paths, (slice(0, 150), slice(150, 300)), strict=True):
+        pq.write_table(pa.table({name: column[half] for name, column in columns.items()}), path)
+    found = [[*buckets.by_bucket(paths, 7)]]
+    monkeypatch.setattr(buckets, "AT_ONCE", 500)
+    found.append([*buckets.by_bucket(paths, 7)])
+    assert found[0] == found[1]
+    assert min(map(len, found[0])) > 300
+    wanted = {
+        (kind, (part << 40) + row % 150, columns[name][row].as_py())
+        for row in range(2, 300)
+        for part in [1 if row < 150 else 8]
+        for kind, (name, *_) in enumerate(buckets.KINDS)
+    }
+    rows = [(bucket, *row.values()) for bucket, table in enumerate(found[0]) for row in table.to_pylist()]
+    assert len(rows) == len(wanted) == 298 * 9
+    assert {row[1:] for row in rows} == wanted
+    for bucket, kind, _, hashed in rows:
+        _, words, word = buckets.KINDS[kind]
+        assert buckets.bucket_of(np.frombuffer(hashed, words)[word : word + 1], 7) == bucket
+
+
+def test_a_file_for_another_number_of_buckets_is_refused(tmp_path, download, stages):
+    stages([download("0000", [(jpeg(picture(0)), "a")])], count=3)
+    with pytest.raises(ValueError, match=r"buckets-0.parquet: 3 buckets, and shards.buckets = 4; run the buckets"):
+        duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "buckets-0.parquet"], 0, 4, tmp_path / "out")
 
 
 def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
@@ -241,7 +269,7 @@ def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(downloa
     before = manifest.merge([written])[0]["id"]
     (written.with_suffix("") / "00007.tar").write_bytes(b"left by a killed job")
     (written.with_suffix("") / "00001.tar").write_bytes(b"cut")
-    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, HOW)
+    shards.write_part(account, tmp_path / "0000.parquet", tmp_path / "dropped-0.parquet", written, HOW)
     assert manifest.merge([written])[0]["id"] == before
     assert not (written.with_suffix("") / "00007.tar").exists()
 
@@ -252,7 +280,9 @@ def test_fingerprints_of_another_download_are_refused(download, stages, tmp_path
     known = pq.read_table(tmp_path / "0000.parquet")
     pq.write_table(known.slice(1), tmp_path / "0000.parquet")
     with pytest.raises(ValueError, match="0000-0000000 has no fingerprint"):
-        shards.write_part(account, tmp_path / "0000.parquet", [], tmp_path / "again.json", HOW)
+        shards.write_part(
+            account, tmp_path / "0000.parquet", tmp_path / "dropped-0.parquet", tmp_path / "again.json", HOW
+        )
 
 
 @pytest.fixture
@@ -329,7 +359,7 @@ def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
     _, (written,) = stages([account])
     before, _ = manifest.merge([written])
     how = HOW.model_copy(update={"compact": Compact(image_size=48, quality=90)})
-    shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, how)
+    shards.write_part(account, tmp_path / "0000.parquet", tmp_path / "dropped-0.parquet", written, how)
     after, _ = manifest.merge([written])
     assert (after["pairs"], after["lists"]) == (before["pairs"], before["lists"])
     assert after["id"] != before["id"]
@@ -415,6 +445,10 @@ def test_a_list_that_cannot_be_used_is_named_before_anything_is_written(download
     }.items():
         with pytest.raises(ValueError, match=message):
             shards.write_part(
-                account, tmp_path / "0000.parquet", [], written, HOW.model_copy(update={"only": str(tmp_path / name)})
+                account,
+                tmp_path / "0000.parquet",
+                tmp_path / "dropped-0.parquet",
+                written,
+                HOW.model_copy(update={"only": str(tmp_path / name)}),
             )
     assert {path: path.stat().st_mtime_ns for path in written.parent.rglob("*")} == before

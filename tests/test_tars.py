@@ -22,13 +22,14 @@ from PIL import Image
 from webdataset.tariterators import base_plus_ext
 
 import flip.data.torchvision_operators  # noqa: F401  (before clip_benchmark imports torchvision)
-from flip.data import duplicates, fingerprints
+from flip.data import fingerprints
 from flip.files import read_json, write_json
 from flip.formats.contents import contents
 from flip.formats.tar_members import members, split_name
 from flip.testsets import fingerprints as of_sets
 from flip.testsets.reader import prompts, read_set, to_square
 from flip.testsets.revision import make, revision
+from tests.dropping import drop
 from tests.layouts import CLASSES, Marker, add, captioned, classified, photo, write
 
 pytestmark = pytest.mark.filterwarnings(
@@ -191,8 +192,8 @@ def dropped(revision, tmp_path):
     fingerprints.write(of_sets.of_tests([revision]), of_sets.TESTS, tmp_path / "tests.parquet")
     download = shards_of(revision, tmp_path)
     fingerprints.write(fingerprints.part_fingerprints(download), fingerprints.PART, tmp_path / "0000.parquet")
-    duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "0000.parquet"], 0, 1, tmp_path / "drop.parquet")
-    reasons = pq.read_table(tmp_path / "drop.parquet")["reason"].to_pylist()
+    (found,) = drop(tmp_path, tmp_path / "tests.parquet", [tmp_path / "0000.parquet"])
+    reasons = pq.read_table(found)["reason"].to_pylist()
     return sum(reason == "in a test set" for reason in reasons)
 
 

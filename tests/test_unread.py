@@ -191,6 +191,7 @@ RUN = [
     "download",
     "mirror_set",
     "test_sets",
+    "buckets",
     "duplicates",
     "shards",
     "tokenizer",

@@ -119,10 +119,10 @@ def part_fingerprints(download: Path) -> Iterator[pa.Table]:
 
 
 def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:
-    """Write tables as one parquet file."""
+    """Write tables as one parquet file, a row group each."""
     with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
-            writer.write_table(table)
+            writer.write_table(table, row_group_size=max(len(table), 1))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Merge the accounts of all parts into the manifest of the training data and the ledger of what was lost.
 
-    python -m flip.data.manifest --shards data/tiny/shards/*.json --manifest data/tiny/manifest.json \\
+    python -m flip.data.manifest --shards data/tiny/shards/{0000..0001}.json --manifest data/tiny/manifest.json \\
         --ledger data/tiny/ledger.json
 """
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flip.data.pairs import combine_digests
-from flip.files import read_json, write_json
+from flip.files import expand, read_json, write_json
 
 COUNTS = ("wanted", "arrived", "decoded", "used")
 
@@ -90,12 +90,12 @@ def as_text(ledger: dict) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.manifest", description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", nargs="+", required=True, help="the shards stage's account of every part")
+    parser.add_argument("--shards", nargs="+", required=True, help="accounts of all parts; {0000..0511} is a range")
     parser.add_argument("--manifest", required=True, help="shards and lists of their samples, in order (JSON)")
     parser.add_argument("--ledger", required=True, help="wanted, arrived, decoded, used, lost (JSON)")
     options = parser.parse_args(argv)
     try:
-        manifest, ledger = merge(options.shards)
+        manifest, ledger = merge(expand(options.shards))
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     write_json(options.manifest, manifest)

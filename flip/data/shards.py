@@ -3,7 +3,7 @@
 Images in tars of others stay there: what is written is an index, a shard for each tar.
 
     python -m flip.data.shards --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
-        --fingerprints data/tiny/fingerprints/0000.parquet --duplicates data/tiny/duplicates/0.parquet ... \\
+        --fingerprints data/tiny/fingerprints/0000.parquet --dropped data/tiny/dropped/0.parquet \\
         --out data/tiny/shards/0000.json
 
 Beside the shards lies the list of their samples (samples.parquet: key, url, caption, sha256 of the image as it came),
@@ -29,7 +29,6 @@ from flip.config.frozen import load
 from flip.config.schema import Compact, Shards
 from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.data.compact import resize_jpeg
-from flip.data.duplicates import REASONS
 from flip.data.pairs import NAME, SampleList, batches, files
 from flip.data.shard import as_members, captions_path, index_path, write_index, write_taken_in
 from flip.files import atomic, file_hash, read_json, write_json
@@ -39,14 +38,11 @@ Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the 
 NO_VERDICT: Verdict = {"key": None}, None
 
 
-def duplicates_of(part: str, paths: list) -> dict[str, str]:
-    """Map keys of a part to reasons to drop them; the files are sorted by key, so most of each is not read."""
+def dropped_of(part: str, path: str | Path) -> dict[str, str]:
+    """Map keys of a part to reasons to drop them; the file is sorted by key, so most of it is not read."""
     prefix = [("key", ">=", f"{part}-"), ("key", "<", f"{part}.")]
-    reasons: dict[str, str] = {}
-    for path in paths:
-        for row in pq.read_table(path, filters=prefix).to_pylist():
-            reasons[row["key"]] = min(reasons.get(row["key"], row["reason"]), row["reason"], key=REASONS.index)
-    return reasons
+    found = pq.read_table(path, filters=prefix)
+    return dict(zip(found["key"].to_pylist(), found["reason"].to_pylist(), strict=True))
 
 
 def allowed_of(fingerprints: str | Path, only: str | None) -> set[str] | None:
@@ -178,17 +174,19 @@ def write_all(folder: Path, write: Callable[[Callable[[dict], dict]], list[dict]
     return {"shards": shards, "list": facts | {"pairs": samples.pairs}}
 
 
-def write_part(download: str | Path, fingerprints: str | Path, duplicates: list, out: str | Path, how: Shards) -> dict:
+def write_part(
+    download: str | Path, fingerprints: str | Path, dropped: str | Path, out: str | Path, how: Shards
+) -> dict:
     """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these.
 
     Raises:
         ValueError: as `usable` and `allowed_of`; or a tar of the download is truncated.
     """
     download, out = Path(download), Path(out)
-    dropped: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     account = read_json(download)
-    reasons, allowed = duplicates_of(download.stem, duplicates), allowed_of(fingerprints, how.only)
-    tars = usable(download, verdicts(fingerprints, reasons, allowed), dropped)
+    reasons, allowed = dropped_of(download.stem, dropped), allowed_of(fingerprints, how.only)
+    tars = usable(download, verdicts(fingerprints, reasons, allowed), lost)
     folder = out.with_suffix("")
     if "tars" in account and not how.compact:
         written = write_all(folder, lambda add: list(take_in_tars(folder, tars, add)))
@@ -198,9 +196,9 @@ def write_part(download: str | Path, fingerprints: str | Path, duplicates: list,
     ledger = {
         "wanted": account["wanted"],
         "arrived": account["arrived"],
-        "decoded": account["arrived"] - dropped["broken"],
+        "decoded": account["arrived"] - lost["broken"],
         "used": written["list"]["samples"],
-        "lost": dict(sorted((Counter(account["failed"]) + dropped).items())),
+        "lost": dict(sorted((Counter(account["failed"]) + lost).items())),
     }
     result = written | {"ledger": ledger}
     write_json(out, result)
@@ -213,11 +211,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--download", required=True, help="account of the downloaded part; the images lie beside it")
     parser.add_argument("--fingerprints", required=True, help="the part's fingerprints")
-    parser.add_argument("--duplicates", nargs="*", default=[], help="keys to drop, of every bucket")
+    parser.add_argument("--dropped", required=True, help="keys to drop, of the part's group")
     parser.add_argument("--out", required=True, help="entries and ledger (JSON); shards and their list go beside it")
     options = parser.parse_args(argv)
     try:
-        sources = options.download, options.fingerprints, options.duplicates
+        sources = options.download, options.fingerprints, options.dropped
         result = write_part(*sources, options.out, load(options.params).shards)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

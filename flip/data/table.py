@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
+from flip.config.sections.data import numbered as numbered_names
 from flip.data.columns import columns, convert, require_columns, require_types
 from flip.files import atomic
 
@@ -243,7 +244,7 @@ def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
 
 def part_paths(folder: str | Path, parts: int) -> list[Path]:
     """Return the files of the parts."""
-    return [Path(folder) / f"{part:04d}.parquet" for part in range(parts)]
+    return [Path(folder) / f"{part}.parquet" for part in numbered_names(parts, 4)]
 
 
 def dealt(table: pa.Table, first: int, parts: int, by_file: bool) -> np.ndarray:

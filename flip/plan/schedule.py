@@ -27,17 +27,21 @@ class PlannedJob:
 def data_jobs(project: Project) -> list[PlannedJob]:
     """rules/data.smk."""
     base = project.baseline
-    parts, buckets, sets = range(base.download.parts), range(base.shards.buckets), base.evaluate.sets
-    prints = (*(f"fingerprints/{part}" for part in parts), "test_fingerprints")
-    doubles = tuple(f"duplicates/{bucket}" for bucket in buckets)
+    parts, groups, sets = base.download.part_names, base.download.groups, base.evaluate.sets
+    doubles = tuple(f"duplicates/{bucket}" for bucket in base.shards.bucket_names)
+    prints = {group: tuple(f"fingerprints/{part}" for part in some) for group, some in groups.items()}
     return [
         PlannedJob("table", 0, ()),
         *(PlannedJob(f"test_sets/{name}", 0, ()) for name in sets),
         *(PlannedJob(f"download/{part}", 0, ("table",)) for part in parts),
         *(PlannedJob(f"fingerprints/{part}", 0, (f"download/{part}",)) for part in parts),
         PlannedJob("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
-        *(PlannedJob(name, 0, prints) for name in doubles),
-        *(PlannedJob(f"shards/{part}", 0, doubles) for part in parts),
+        *(PlannedJob(f"buckets/{group}", 0, before) for group, before in prints.items()),
+        PlannedJob("all_buckets", 0, tuple(f"buckets/{group}" for group in groups)),
+        *(PlannedJob(name, 0, ("test_fingerprints", "all_buckets")) for name in doubles),
+        PlannedJob("all_duplicates", 0, doubles),
+        *(PlannedJob(f"dropped/{group}", 0, ("all_duplicates",)) for group in groups),
+        *(PlannedJob(f"shards/{part}", 0, (f"dropped/{group}",)) for group, some in groups.items() for part in some),
         PlannedJob("manifest", 0, tuple(f"shards/{part}" for part in parts)),
         PlannedJob("tokenizer", 0, ("manifest",)),
     ]

@@ -8,13 +8,14 @@ specs and fresh receipts get one time, stale receipts an older one.
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flip.files import file_hash, place_files, place_hash
+from flip.provenance.collect import COLLECTING
 from flip.provenance.receipt import SEAL, absent, behind, is_there, outputs, read
 
 # Seconds since 1970; 0 would mean to Snakemake that a file is missing.
@@ -85,6 +86,10 @@ class Receipts:
         """Return whether an output neither exists nor is recorded with DVC."""
         return any(not is_recorded(output, self.places) for output in absent(self.known[path]))
 
+    def is_collected(self, path: str) -> bool:
+        """Return whether a receipt only stands for those before it."""
+        return self.known[path].get("spec", {}).get("module") == COLLECTING
+
     @cached_property
     def stale(self) -> set[str]:
         """Return the receipts whose results have to be made again.
@@ -98,11 +103,15 @@ class Receipts:
             if path in seen:
                 return path in found
             seen.add(path)
-            needed = any(look(one) for one in self.dependents[path])
-            wanted = needed or not self.known[path]["scratch"]
+            wanted = needed(path) or not self.known[path]["scratch"]
             if not self.is_fresh(path) or (wanted and self.output_missing(path)):
                 found.add(path)
             return path in found
+
+        @cache
+        def needed(path: str) -> bool:
+            """Return whether something that reads the outputs is stale, as itself or by one file for many."""
+            return any(look(one) or (self.is_collected(one) and needed(one)) for one in self.dependents[path])
 
         for path in self.known:
             look(path)

@@ -126,8 +126,19 @@ class Layout:
         """Return the path of the fingerprints of a part, or of all test images ('tests')."""
         return f"{self.data}/fingerprints/{part}.parquet"
 
-    def duplicates(self, bucket: str | int) -> str:
+    def buckets(self, group: str) -> str:
+        """Return the path of the fingerprints of a group of parts, by bucket."""
+        return f"{self.data}/buckets/{group}.parquet"
+
+    def duplicates(self, bucket: str) -> str:
         return f"{self.data}/duplicates/{bucket}.parquet"
+
+    def dropped(self, group: str) -> str:
+        return f"{self.data}/dropped/{group}.parquet"
+
+    def collected(self, stage: str) -> str:
+        """Return the path of the hashes of a stage's results."""
+        return f"{self.data}/{stage}/all.json"
 
     @property
     def shards(self) -> str:

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flip.files import PLANNED, file_hash, known_hash, place_hash, read_json, write_json
+from flip.files import PLANNED, expand, file_hash, known_hash, place_hash, read_json, write_json
 from flip.processes import exit_code, foreground
 from flip.provenance.environment import git_state, machine, versions
 from flip.provenance.locks import alone
@@ -139,14 +139,23 @@ def behind(path: str, read: Callable[[str], dict[str, Any]] = read) -> dict[str,
     return found
 
 
-def require(receipts: Sequence[str | Path]) -> None:
-    """Check that the results that a job builds on exist.
+def read_by(command: Sequence[str], receipt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the outputs of a receipt that a command names; all of them if it names none.
+
+    Where thousands of parts come from one job, each job after it reads one of them.
+    """
+    named = {path: content for path, content in receipt["made"].items() if path in command}
+    return named or receipt["made"]
+
+
+def require(receipts: Sequence[str | Path], command: Sequence[str] = ()) -> None:
+    """Check that the results that a job, which runs a command, builds on exist.
 
     Raises:
         ValueError: one is missing or differs from what its receipt states, or the receipt was edited.
     """
     for path in receipts:
-        for output, content in read(path)["made"].items():
+        for output, content in read_by(command, read(path)).items():
             if not Path(output).exists():
                 raise ValueError(
                     f"{output}: not here, though {path} says that it was made; fetch it (`dvc pull {output}`), or "
@@ -202,17 +211,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.provenance.receipt", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the receipt (JSON)")
     parser.add_argument("--spec", required=True, help="parameters and sources of the stage (flip.provenance.specs)")
-    parser.add_argument("--upstream", type=Path, nargs="*", default=[], help="receipts of the results it builds on")
+    parser.add_argument(
+        "--upstream", nargs="*", default=[], help="receipts of the results it builds on; {0..63} is a range"
+    )
     parser.add_argument("--sources", nargs="*", default=[], help="files, globs and folders from outside the project")
-    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files that identify the result")
+    parser.add_argument(
+        "--outputs", nargs="+", required=True, help="files that identify the result; {0..63} is a range"
+    )
     parser.add_argument("--output-dirs", type=Path, nargs="*", default=[], help="folders whose files identify it")
     parser.add_argument("--extra-outputs", type=Path, nargs="*", default=[], help="further files: logs, times")
     parser.add_argument("--facts", type=Path, nargs="*", default=[], help="JSON outputs that the receipt repeats")
     parser.add_argument("--intermediate", action="store_true", help="the outputs serve later stages only")
     parser.add_argument("command", nargs="+", help="after --: what to run")
     options = parser.parse_args(argv)
+    options.upstream, options.outputs = expand(options.upstream), [Path(path) for path in expand(options.outputs)]
     try:
-        require(options.upstream)
+        require(options.upstream, options.command)
         with alone(options.out):
             make(options, parser)
     except (ValueError, OSError) as error:

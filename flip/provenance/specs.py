@@ -33,6 +33,7 @@ from flip.config.schema import Params
 from flip.files import write_atomic
 from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
+from flip.provenance.collect import COLLECTING
 from flip.provenance.layout import Layout
 from flip.provenance.sources import REGISTRIES, path_of, rule_hash, source_hash, sources
 
@@ -85,7 +86,11 @@ DATA = {
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),
     "test_sets": Stage("flip.testsets.revision", unread.TEST_SETS, "flip.synthetic.testsets"),
     "test_fingerprints": Stage("flip.testsets.fingerprints"),
+    "buckets": Stage("flip.data.buckets", unread.DUPLICATES),
     "duplicates": Stage("flip.data.duplicates", unread.DUPLICATES),
+    "dropped": Stage("flip.data.dropped"),
+    "all_buckets": Stage(COLLECTING),
+    "all_duplicates": Stage(COLLECTING),
     "shards": Stage("flip.data.shards", unread.SHARDS),
     "manifest": Stage("flip.data.manifest"),
     "tokenizer": Stage("flip.data.tokenizer", unread.TOKENIZER),

@@ -23,6 +23,7 @@ from flip.config.sections.types import (
     Vocabulary,
 )
 
+GROUPS = 64  # of parts, at most: buckets read a file of each, and a group's hashes are in memory at once
 ENGLISH = "en"  # stands for captions as they come
 WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
 
@@ -181,6 +182,12 @@ class World(Section):
     probe: ProbeSets
 
 
+def numbered(count: int, digits: int = 1) -> list[str]:
+    """Return the numbers below `count`, all with as many digits as the last one needs, or more."""
+    digits = max(digits, len(str(count - 1)))
+    return [f"{number:0{digits}d}" for number in range(count)]
+
+
 class Download(Section):
     """Hold img2dataset's options."""
 
@@ -218,6 +225,19 @@ class Download(Section):
     quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
     samples_per_shard: Shard
 
+    @property
+    def part_names(self) -> list[str]:
+        """Return the names of the parts, which sort as they are numbered."""
+        return numbered(self.parts, 4)
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Deal the parts to groups of neighbours, by the groups' names."""
+        size = -(-self.parts // GROUPS)
+        names = self.part_names
+        every = [names[first : first + size] for first in range(0, self.parts, size)]
+        return dict(zip(numbered(len(every)), every, strict=True))
+
 
 class Compact(Section):
     """Describe resized copies of the images, stored at the size that training needs."""
@@ -233,6 +253,10 @@ class Shards(Section):
     only: Place | None = Field(
         description="parquet file (or glob) with a column sha256: images that are not in it are dropped"
     )
+
+    @property
+    def bucket_names(self) -> list[str]:
+        return numbered(self.buckets)
 
 
 class Tokenizer(Section):

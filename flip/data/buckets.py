@@ -1,0 +1,128 @@
+"""Sort the fingerprints of a group of parts by bucket, so that the search in a bucket reads its own share alone.
+
+    python -m flip.data.buckets --params specs/tiny/params/clip.yaml \\
+        --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/buckets/0.parquet
+
+An image has an entry for each value by which images meet (`KINDS`). The file has a row group per bucket; in it, entries
+are by kind, then by the image's ordinal: its part's number and its row in the part's fingerprints.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from flip.config.frozen import load
+from flip.data.fingerprints import write
+from flip.files import expand
+
+WIDTH = 32  # bytes of a hash
+# Column of the fingerprints, type of its words, and the word whose value puts an image into a bucket.
+KINDS = (("sha256", np.uint64, 0), *(("looks", np.uint32, word) for word in range(8)))
+ENTRIES = pa.schema([("kind", pa.uint8()), ("image", pa.int64()), ("hash", pa.binary(WIDTH))])
+FILE = 40  # bits of an ordinal that count rows within a file
+TESTS = 0  # the number of the test images' file; a part's is one more than the part's
+AT_ONCE = 4_000_000  # entries in memory beside the hashes
+
+
+def file_number(path: str | Path) -> int:
+    """Return the number of a file of fingerprints, by its name: 'tests', or a part's."""
+    return TESTS if Path(path).stem == "tests" else int(Path(path).stem) + 1
+
+
+def column_bytes(column: pa.ChunkedArray) -> np.ndarray:
+    """Convert a column of fixed-size binary values, none of them null, to uint8 [rows, bytes]."""
+    array = column.combine_chunks()
+    width = array.type.byte_width
+    data = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
+    return data.reshape(len(array), width)
+
+
+def usable(path: str | Path) -> pa.Table:
+    """Read the usable images of a file of fingerprints: sha256, looks, and `image`, their ordinal."""
+    there = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in ("sha256", "looks", "captioned") if name in there])
+    table = table.append_column("image", pa.array((file_number(path) << FILE) + np.arange(len(table))))
+    table = table.filter(pc.is_valid(table["looks"]))
+    return table.filter(table["captioned"]) if "captioned" in there else table
+
+
+def bucket_of(values: np.ndarray, buckets: int) -> np.ndarray:
+    """Return the bucket of each value, uint32 [values]; multiplying mixes their bits first."""
+    mixed = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.uint32)
+
+
+def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.Table:
+    """Build a table of `ENTRIES` from kinds [n], ordinals [n] and hashes uint8 [n, 32]."""
+    data = pa.py_buffer(np.ascontiguousarray(hashes))
+    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(WIDTH), len(kind), [None, data])
+    return pa.table([kind.astype(np.uint8), image, binary], schema=ENTRIES)
+
+
+class Entries:
+    """Hold the entries of the images of some files: 72 bytes each, and a bucket (4 bytes) per kind."""
+
+    def __init__(self, paths: Sequence[str | Path], buckets: int):
+        table = pa.concat_tables(map(usable, paths))
+        self.image = table["image"].to_numpy()
+        self.hashes = {name: column_bytes(table[name]) for name in ("sha256", "looks")}
+        words = (self.hashes[name].view(kind)[:, word] for name, kind, word in KINDS)
+        self.places = np.stack([bucket_of(one, buckets) for one in words])
+
+    def of(self, first: int, end: int) -> Iterator[pa.Table]:
+        """Yield the entries of each bucket from `first` to before `end`, one table per bucket."""
+        kind, row = np.nonzero((self.places >= first) & (self.places < end))
+        place = self.places[kind, row]
+        order = np.argsort(place, kind="stable")
+        kind, row = kind[order], row[order]
+        exact = np.array([name == "sha256" for name, _, _ in KINDS])[kind]
+        hashes = np.where(exact[:, None], self.hashes["sha256"][row], self.hashes["looks"][row])
+        entries = as_entries(kind, self.image[row], hashes)
+        ends = np.searchsorted(place[order], np.arange(first, end), side="right")
+        for begin, stop in zip([0, *ends[:-1]], ends, strict=True):
+            yield entries.slice(begin, stop - begin)
+
+
+def by_bucket(paths: Sequence[str | Path], buckets: int) -> Iterator[pa.Table]:
+    """Yield the entries of files of fingerprints, one table per bucket."""
+    found = Entries(paths, buckets)
+    step = max(buckets * AT_ONCE // max(found.places.size, 1), 1)
+    for first in tqdm(range(0, buckets, step), desc="buckets", disable=None):
+        yield from found.of(first, min(first + step, buckets))
+
+
+def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.Table:
+    """Read a bucket's entries from a group's file.
+
+    Raises:
+        ValueError: it was written for another number of buckets.
+    """
+    with pq.ParquetFile(path) as file:
+        if file.num_row_groups != buckets:
+            raise ValueError(
+                f"{path}: {file.num_row_groups} buckets, and shards.buckets = {buckets}; run the buckets stage again"
+            )
+        return file.read_row_group(bucket)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m flip.data.buckets", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
+    parser.add_argument("--fingerprints", nargs="+", required=True, help="of the group's parts; {0000..0007}: a range")
+    parser.add_argument("--out", required=True, help="their entries by bucket (parquet)")
+    options = parser.parse_args(argv)
+    try:
+        write(by_bucket(expand(options.fingerprints), load(options.params).shards.buckets), ENTRIES, options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

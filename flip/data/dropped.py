@@ -1,0 +1,68 @@
+"""Collect from all buckets which images of a group of parts are to be dropped, and why.
+
+    python -m flip.data.dropped --duplicates data/tiny/duplicates/{0..0}.parquet \\
+        --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/dropped/0.parquet
+
+So each part's shards are made from one small file, and again only if it changed.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flip.data.buckets import FILE, file_number
+from flip.data.duplicates import REASONS
+from flip.data.fingerprints import write
+from flip.files import expand
+
+SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
+
+
+def found_in(duplicates: Sequence[str | Path], files: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of files, by number, that any bucket drops: ordinals, ascending, and the strongest reason (an
+    index of `REASONS`) of each."""
+    # The buckets' files are sorted, so most of each is not read.
+    mine = [("image", ">=", min(files) << FILE), ("image", "<", (max(files) + 1) << FILE)]
+    table = pa.concat_tables(pq.read_table(path, filters=mine) for path in duplicates)
+    images = table["image"].to_numpy()
+    reasons = np.array([REASONS.index(reason) for reason in table["reason"].to_pylist()], np.uint8)
+    order = np.lexsort((reasons, images))
+    images, first = np.unique(images[order], return_index=True)
+    return images, reasons[order][first]
+
+
+def with_keys(fingerprints: Sequence[str | Path], images: np.ndarray, reasons: np.ndarray) -> Iterator[pa.Table]:
+    """Yield keys and reasons, a table for each file of fingerprints."""
+    for path in fingerprints:
+        mine = images >> FILE == file_number(path)
+        rows = images[mine] - (file_number(path) << FILE)
+        keys = pq.read_table(path, columns=["key"])["key"].take(pa.array(rows))
+        yield pa.table([keys, np.array(REASONS)[reasons[mine]]], schema=SCHEMA)
+
+
+def write_group(duplicates: Sequence[str | Path], fingerprints: Sequence[str | Path], out: str | Path) -> None:
+    """Write what is to be dropped of a group of parts (parquet: key, reason; by key)."""
+    paths = sorted(fingerprints)
+    found = found_in(duplicates, [file_number(path) for path in paths])
+    write(with_keys(paths, *found), SCHEMA, out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m flip.data.dropped", description=__doc__.splitlines()[0])
+    parser.add_argument("--duplicates", nargs="+", required=True, help="of all buckets; {0..63} is a range")
+    parser.add_argument("--fingerprints", nargs="+", required=True, help="of the group's parts; {0000..0007}: a range")
+    parser.add_argument("--out", required=True, help="key and reason of the images to drop (parquet)")
+    options = parser.parse_args(argv)
+    try:
+        write_group(expand(options.duplicates), expand(options.fingerprints), options.out)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

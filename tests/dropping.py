@@ -1,0 +1,22 @@
+"""From fingerprints to what is dropped, as the stages of the pipeline do it."""
+
+from pathlib import Path
+
+from flip.data import buckets, dropped, duplicates
+from flip.data.fingerprints import write
+
+
+def drop(folder, tests, fingerprints, count: int = 1, groups: int = 1) -> list[Path]:
+    """The file of each group of parts with the keys to drop, by `count` buckets; `fingerprints` are in order."""
+    size = -(-len(fingerprints) // groups)
+    parts = [fingerprints[first : first + size] for first in range(0, len(fingerprints), size)]
+    sorted_ = [folder / f"buckets-{group}.parquet" for group in range(len(parts))]
+    for some, out in zip(parts, sorted_, strict=True):
+        write(buckets.by_bucket(some, count), buckets.ENTRIES, out)
+    found = [folder / f"duplicates-{bucket}.parquet" for bucket in range(count)]
+    for bucket, out in enumerate(found):
+        duplicates.write_bucket(tests, sorted_, bucket, count, out)
+    outs = [folder / f"dropped-{group}.parquet" for group in range(len(parts))]
+    for some, out in zip(parts, outs, strict=True):
+        dropped.write_group(found, some, out)
+    return outs
