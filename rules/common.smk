@@ -17,6 +17,7 @@ sys.path.insert(0, workflow.basedir)
 
 from flip.config import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
+from flip.plan import doctor
 from flip.provenance.freshness import (
     STALE_TIME,
     Conflict,
@@ -204,6 +205,21 @@ if workflow.is_main_process:
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
             "name back, or delete them and their receipts."
         )
+
+
+if workflow.is_main_process:
+    for name, reason in PROJECT.left_out.items():
+        logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
+    if faults := doctor.faults(
+        PROJECT, lambda path: path in RECEIPTS.known and path not in RECEIPTS.stale
+    ):
+        logger.warning(doctor.told(SCALE, faults))
+
+
+onstart:
+    # Not of a dry run, nor where what these make is what is missing.
+    if faults and not {"mirror", "specs"} & set(sys.argv):
+        raise WorkflowError(doctor.told(SCALE, faults))
 
 
 def record() -> None:

@@ -197,7 +197,9 @@ rule all_duplicates:
     localrule: True
     params:
         outputs=AT.collected("duplicates"),
-        receipts=lambda wildcards: ranged(lambda name: HERE.receipts.data(f"duplicates/{name}"), BUCKETS),
+        receipts=lambda wildcards: ranged(
+            lambda name: HERE.receipts.data(f"duplicates/{name}"), BUCKETS
+        ),
     shell:
         RECEIPT_OF_MANY + " --intermediate --"
         " {PYTHON:q} -m flip.provenance.collect --receipts {params.receipts:q}"
@@ -277,7 +279,9 @@ rule manifest:
         outputs=AT.manifest,
         ledger=AT.ledger,
         shards=lambda wildcards: ranged(HERE.shards_of, PARTS),
-        receipts=lambda wildcards: ranged(lambda part: HERE.receipts.data(f"shards/{part}"), PARTS),
+        receipts=lambda wildcards: ranged(
+            lambda part: HERE.receipts.data(f"shards/{part}"), PARTS
+        ),
     shell:
         RECEIPT_OF_MANY
         + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"

@@ -1,8 +1,9 @@
 """The stages from a source of one's own to a manifest, called one after the other in a folder."""
 
 from flip.config.frozen import dump
-from flip.data import duplicates, fingerprints, list_tars, manifest, pack, shards, table, take_in
+from flip.data import fingerprints, list_tars, manifest, pack, shards, table, take_in
 from flip.files import read_json, write_json
+from tests.dropping import drop
 
 
 def arrive(params, folder):
@@ -33,10 +34,10 @@ def finish(accounts, folder, how, tests=None):
     if tests is None:
         tests = folder / "fingerprints" / "tests.parquet"
         fingerprints.write([fingerprints.PART.empty_table()], fingerprints.PART, tests)
-    duplicates.write_bucket(tests, known, 0, 1, folder / "bucket.parquet")
+    (dropped,) = drop(folder, tests, known)
     written = [folder / "shards" / account.name for account in accounts]
     for account, found, out in zip(accounts, known, written, strict=True):
-        shards.write_part(account, found, [folder / "bucket.parquet"], out, how)
+        shards.write_part(account, found, dropped, out, how)
     data, ledger = manifest.merge(written)
     write_json(folder / "manifest.json", data)
     return data, ledger["total"]

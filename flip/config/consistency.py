@@ -201,7 +201,7 @@ def measured(project: "Project") -> Iterator[tuple[str, str]]:
     asked = {
         f"reports.{name}.scaling.metric": one.scaling.metric for name, one in project.reports.items() if one.scaling
     }
-    if project.tradeoff:
+    if project.tradeoff and project.tradeoff.report in project.reports:
         asked["tradeoff.metric"] = project.tradeoff.metric
     for where, metric in asked.items():
         if fault := roles.fault(metric, project.test_sets):

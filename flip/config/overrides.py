@@ -44,6 +44,14 @@ def must_be_read(config: dict, words: list[str]) -> None:
             )
 
 
+def must_be_of_scale(project: Project, words: list[str]) -> None:
+    """Raise ParameterError where a target is a report of other scales."""
+    for name in (one for one in words if one in project.tree["reports"] and one not in project.reports):
+        raise ParameterError(
+            f"report '{name}' is of other scales than '{project.scale}'; name one by --config scale=..."
+        )
+
+
 def must_be_names(config: dict) -> None:
     """Raise ParameterError for an unknown key, or a value that names nothing."""
     must_know(config, KEYS, "key", "--config")
@@ -54,27 +62,35 @@ def must_be_names(config: dict) -> None:
 
 
 def chosen_variants(config: dict, project: Project) -> list[str]:
-    """Return the variants that `--config variant=flip-50` names; all variants without it.
+    """Return the variants that `--config variant=flip-50` names; without it, all that the scale can train.
 
     Raises:
         ParameterError: params.yaml has no such variant.
     """
-    names = [config["variant"]] if "variant" in config else list(project.variants)
+    names = (
+        [config["variant"]]
+        if "variant" in config
+        else [name for name in project.variants if name not in project.lacking]
+    )
     must_know(names, project.variants, "variant", f"--config variant={config.get('variant')}")
     return names
 
 
 def chosen_reports(config: dict, project: Project) -> list[str]:
-    """Return the reports that `--config reports=ablations,systems` names; all reports without it.
+    """Return the reports that `--config reports=ablations,systems` names; without it, all that the scale can make.
 
     Raises:
         ParameterError: params.yaml has no such report, or one is named twice.
     """
-    asked = config.get("reports", " ".join(project.reports))
+    asked = config.get("reports", " ".join(name for name in project.reports if name not in project.left_out))
     names, where = asked.replace(",", " ").split(), f"--config reports={asked}"
     must_know(names, project.reports, "report", where)
     if not names or len(set(names)) < len(names):
         raise ParameterError(f"{where}: names no report, or one twice; write each once, as reports=ablations,systems")
+    if lacking := [name for name in names if name in project.left_out]:
+        raise ParameterError(
+            f"{where}: {lacking[0]} cannot be made at scale '{project.scale}': {project.left_out[lacking[0]]}"
+        )
     return names
 
 
@@ -88,6 +104,7 @@ def configured(path: str | Path, config: dict, words: list[str]) -> Project:
     must_be_named_once(config, words)
     must_be_read(config, words)
     project = read_project(path, config.get("scale")).check()
+    must_be_of_scale(project, words)
     chosen_variants(config, project)
     chosen_reports(config, project)
     return project

@@ -58,8 +58,35 @@ class Project:
 
     @cached_property
     def reports(self) -> dict[str, Report]:
-        found = self._checked("reports", Report)
-        return {name: self._led(one) for name, one in found.items()}
+        """Return those of the scale: a report that names other scales, or whose tables are all of others, is none."""
+        found = {
+            name: one for name, one in self.reports_of_all_scales.items() if self.scale in (one.scales or [self.scale])
+        }
+        shown = {table.report for table in self.tables.values()}
+        elsewhere = {table.report for table in self.tables_of_all_scales.values()} - shown
+        return {name: self._led(one) for name, one in found.items() if name not in elsewhere}
+
+    @cached_property
+    def reports_of_all_scales(self) -> dict[str, Report]:
+        """Return the reports of params.yaml; names of scales in them must be known."""
+        found, faults = self._checked("reports", Report), Faults()
+        for name, report in found.items():
+            with faults.collected():
+                self._must_know("scale", report.scales or [], f"reports.{name}.scales")
+        faults.raise_all()
+        return found
+
+    @cached_property
+    def lacking(self) -> dict[str, str]:
+        """Return what the scale's source has not and a variant needs, by the variant's name."""
+        found = {name: one.captions.untranslated(one.source) for name, one in self.variants.items()}
+        return {name: fault for name, fault in found.items() if fault}
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Return the reports that the scale cannot make, with the reason: a variant of theirs lacks something."""
+        found = {name: [one for one in self.of(name).named if one in self.lacking] for name in self.reports}
+        return {name: f"{some[0]}: {self.lacking[some[0]]}" for name, some in found.items() if some}
 
     def _led(self, report: Report) -> Report:
         """Return a report whose laws name their metric's set."""
@@ -129,7 +156,7 @@ class Project:
         """
         found, faults = {}, Faults()
         for name, table in self.tables_of_all_scales.items():
-            if self.scale in (table.scales or [self.scale]):
+            if self.scale in self._scales_of(table):
                 with faults.collected():
                     if stated := self.stated(name, table.metrics):
                         found[name] = self._table(name, stated)
@@ -170,6 +197,11 @@ class Project:
             with Faults().collected():
                 found |= replace(self, scale=scale).test_sets
         return found | self.test_sets
+
+    def _scales_of(self, table: Table) -> list[str]:
+        """Return the scales that a table and its report are made at."""
+        theirs = self.reports_of_all_scales[table.report].scales or list(self.tree["scales"])
+        return [scale for scale in theirs if scale in (table.scales or theirs)]
 
     def stated(self, table: str, metrics: list[str]) -> list[Metric]:
         """Return those of a table's metrics whose set the scale has, or says that it has not.

@@ -30,6 +30,8 @@ from flip.data.columns import columns, convert, require_columns, require_types
 from flip.files import atomic
 
 BATCH = 65_536
+TEXT_FILES = (".tsv", ".tsv.gz", ".csv")
+UNKNOWN = "source.table: {} is of no known kind; allowed: .parquet, " + ", ".join((*TEXT_FILES, ".jsonl"))
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
 
 Batches = Iterator[pa.Table]
@@ -92,6 +94,36 @@ def json_batches(source: Source, path: str) -> Batches:
         raise ValueError(f"{path}: {error}; mend or remove the line") from None
 
 
+def first_line(path: str) -> tuple[list[str], str]:
+    """Return the fields of the first line of a .tsv, .tsv.gz or .csv file, and what separates them."""
+    quoted = ".csv" in Path(path).suffixes
+    with pa.input_stream(path) as file:
+        beginning = io.StringIO(file.read(1 << 20).decode("utf-8-sig", errors="replace"), newline="")
+    line = beginning.readline().rstrip("\r\n")
+    delimiter = "," if quoted and "\t" not in line else "\t"
+    beginning.seek(0)
+    return next(csv.reader(beginning, delimiter=delimiter), []) if quoted else line.split("\t"), delimiter
+
+
+def look_at(source: Source, path: str) -> None:
+    """Check the columns of a file by its header, or its first line.
+
+    Raises:
+        ValueError: unknown file type; it cannot be read; a column is missing, there twice, or of another type.
+    """
+    if path.endswith(".parquet"):
+        try:
+            schema = pq.read_schema(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path}: no parquet file ({error}); copy it again, or remove it") from None
+        require_columns(source, path, schema.names)
+        require_types(source, path, schema)
+    elif path.endswith(TEXT_FILES):
+        header(source, path, first_line(path)[0])
+    elif not path.endswith(".jsonl"):
+        raise ValueError(UNKNOWN.format(path))
+
+
 def text_batches(source: Source, path: str) -> Batches:
     """Yield batches of a .tsv, .tsv.gz or .csv file; a .csv may have tabs in place of commas, as open_clip's have.
 
@@ -99,12 +131,7 @@ def text_batches(source: Source, path: str) -> Batches:
         ValueError: a column is missing, or a line cannot be read.
     """
     quoted = ".csv" in Path(path).suffixes
-    with pa.input_stream(path) as file:
-        beginning = io.StringIO(file.read(1 << 20).decode("utf-8-sig", errors="replace"), newline="")
-    line = beginning.readline().rstrip("\r\n")
-    delimiter = "," if quoted and "\t" not in line else "\t"
-    beginning.seek(0)
-    first = next(csv.reader(beginning, delimiter=delimiter), []) if quoted else line.split("\t")
+    first, delimiter = first_line(path)
     names = header(source, path, first)
     # Text is read as bytes, so that one row that is no UTF-8 does not end the file.
     types = {name: pa.binary() if kind == pa.string() else kind for name, kind in columns(source).items()}
@@ -150,11 +177,11 @@ def file_batches(source: Source, path: str) -> Batches:
     """
     if path.endswith(".parquet"):
         return parquet_batches(source, path)
-    if path.endswith((".tsv", ".tsv.gz", ".csv")):
+    if path.endswith(TEXT_FILES):
         return text_batches(source, path)
     if path.endswith(".jsonl"):
         return json_batches(source, path)
-    raise ValueError(f"source.table: {path} is of no known kind; allowed: .parquet, .tsv, .tsv.gz, .csv, .jsonl")
+    raise ValueError(UNKNOWN.format(path))
 
 
 def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:

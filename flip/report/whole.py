@@ -43,7 +43,7 @@ def read_parts(project: Project, options: argparse.Namespace) -> tuple[list[page
             raise ValueError(f"--reports {name}: {nearest(name, project.reports)}")
     for name in project.reports:
         if name not in wanted:
-            absent[name] = f"not asked for; `snakemake {name}` makes its tables"
+            absent[name] = project.left_out.get(name, f"not asked for; `snakemake {name}` makes its tables")
             continue
         try:
             parts.append(read_part(project, name, options))

@@ -50,6 +50,7 @@ class Report(Section):
     question: Prose = Field(description="what its tables answer")
     about: Prose = Field(description="what it compares, in a few sentences")
     scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
+    scales: Distinct[Name] | None = Field(None, description="where it is made; null: wherever it can be", min_length=1)
 
     def unmeasured(self, tables: dict[str, "Table"]) -> str | None:
         """Return a run of a law that is in none of the report's tables, if any: only those are trained and

@@ -1,0 +1,151 @@
+"""Look at what a scale reads from elsewhere, before any job starts: its source's files, its test sets.
+
+    python -m flip.plan.doctor --scale mine
+
+Headers and first lines alone are read. Every call of Snakemake asks, too, and says so in a dry run; jobs do not start
+while something is wrong. What stands in the images and captions is checked by the stages that read them.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from glob import glob
+from pathlib import Path
+
+from flip.config import kinds, public
+from flip.config.resolve import Project, read_project
+from flip.config.schema import Params, Source
+from flip.formats import layout
+from flip.provenance.layout import Layout
+
+Made = Callable[[str], bool]
+
+STEPS = 100  # of an epoch: with fewer, a batch was made for more data
+
+
+def source_faults(source: Source) -> Iterator[str]:
+    """Find what is wrong with the source's files: none there, of no known kind, columns that are missing or hold no
+    text."""
+    if source.kind == "tars":
+        from flip.data.list_tars import find_tars
+
+        yield from caught(partial(find_tars, source.place))
+        return
+    paths = sorted(glob(source.place, recursive=True))
+    if not paths and Path(source.place).exists():
+        yield f"source.table '{source.table}': [ ] means one of several letters; write [[] for [, or rename it"
+    elif not paths:
+        yield f"source.table '{source.table}': no such file; copy it there, or name another one"
+    else:
+        from flip.data.table import look_at  # here, as it takes a fifth of a second, and the world needs none
+
+        for path in paths:
+            yield from caught(partial(look_at, source, path))
+    if source.images and not Path(source.images).is_dir():
+        yield f"source.images '{source.images}': no such folder; name the one that the table's files are in"
+
+
+def caught(check: Callable[[], object]) -> Iterator[str]:
+    """Yield the messages of a check that fails."""
+    try:
+        check()
+    except (ValueError, OSError) as error:
+        yield from str(error).splitlines()
+
+
+def folders(params: Params, made: Made) -> dict[str, Path]:
+    """Return the folders of sets that are still to be looked at, by the keys that name them."""
+    receipts = Layout(params.scale).receipts
+    roles = {role: place for role, place in params.evaluate.sets.items() if not made(receipts.test(role))}
+    tasks = {name: getattr(params.transfer, name) for name in ("caption", "nocaps", "vqa")}
+    named = {"evaluate.sets": roles, "evaluate.languages": params.evaluate.languages, "transfer": tasks}
+    every = {f"{key}.{name}": place for key, places in named.items() for name, place in places.items() if place}
+    return {key: Path(place) for key, place in every.items() if place != "world" and not public.is_public(place)}
+
+
+def set_faults(params: Params, made: Made) -> Iterator[str]:
+    """Find test sets that are not there, all in one line, and what is wrong with what all samples of a set share."""
+    missing, named = {}, folders(params, made)
+    for key, folder in named.items():
+        if not folder.is_dir():
+            missing[key] = folder
+        else:
+            yield from (f"{key}: {fault}" for fault in caught(partial(check_set, folder)))
+    if missing:
+        said = ", ".join(f"{key} ('{folder}')" for key, folder in missing.items())
+        yield f"no such folder: {said}; put the sets there, pin public ones (flip.testsets.mirror --pin), or say null"
+
+
+def check_set(folder: Path) -> None:
+    """Check the files that all samples of a set share.
+
+    Raises:
+        ValueError: one is missing or cannot be read.
+    """
+    layout.tars(folder)
+    if kinds.of_folder(folder).has_classes:
+        layout.class_names(folder)
+        layout.prompts(folder)
+
+
+def synthetic_faults(params: Params) -> Iterator[str]:
+    """Find test sets of the synthetic data set where the training data are others."""
+    roles = [role for role, place in params.evaluate.sets.items() if place == "world"]
+    if roles:
+        yield (
+            f"evaluate.sets: {', '.join(roles)} are the synthetic world's, and source.{params.source.key} is "
+            f"'{params.source.place}'; name folders of images like yours, or say null"
+        )
+
+
+def batch_faults(project: Project) -> Iterator[str]:
+    """Find batches that are large for the rows of the source, where parquet files say how many there are."""
+    import pyarrow.parquet as pq
+
+    params, paths = project.baseline, sorted(glob(project.baseline.source.place, recursive=True))
+    if not paths or not all(path.endswith(".parquet") for path in paths):
+        return
+    rows, batch = sum(pq.read_metadata(path).num_rows for path in paths), params.train.batch
+    if rows < STEPS * batch:
+        yield (
+            f"train.batch = {batch}: the {rows} rows of source.table are {rows // batch} steps an epoch; lower it "
+            "(`tiny` has 32), with train.base_lr and train.warmup_samples, or be `like` a scale of such a size"
+        )
+
+
+def faults(project: Project, made: Made = lambda receipt: False) -> list[str]:
+    """Find all that is wrong with what a scale reads from elsewhere, each with what to do.
+
+    `made` says of a receipt whether its result is there and holds, so that what it was made from is not needed.
+    """
+    params, found = project.baseline, []
+    if params.source.kind != "world" and not made(Layout(project.scale).receipts.data("table")):
+        found = [*source_faults(params.source)] or [*batch_faults(project), *synthetic_faults(params)]
+    return [*found, *set_faults(params, made)]
+
+
+def told(scale: str, found: list[str]) -> str:
+    """Say all that was found."""
+    return "\n  ".join([f"Jobs at scale '{scale}' would fail:", *found])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print what is wrong, and exit with 1 if anything is."""
+    parser = argparse.ArgumentParser(prog="python -m flip.plan.doctor", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
+    parser.add_argument("--scale", help="default: the scale that --params names")
+    options = parser.parse_args(argv)
+    try:
+        project = read_project(options.params, options.scale).check()
+        found = faults(project)
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
+    if found:
+        parser.exit(1, told(project.scale, found) + "\n")
+    print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
+    for name, reason in project.left_out.items():
+        print(f"Left out: report '{name}', as of {reason}")
+
+
+if __name__ == "__main__":
+    main()
