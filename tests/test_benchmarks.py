@@ -3,14 +3,16 @@ rounds' ratios, and what cannot be measured is a row that says why."""
 
 import time
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import order, products
+from benchmarks import order, products, rehearse
 from benchmarks.harness import Form, Missing, measure, peer, same
 from benchmarks.table import MARKS, Row, against, alone, attempt, cells, main, markdown, publish, restored, stored
+from flip.config.resolve import read_project
 from flip.files import read_json, write_json
 from tests.miniature import ROOT
 
@@ -147,3 +149,19 @@ def test_order_compares_systems_by_rank_at_each_length(tmp_path, capsys):
     assert "| Kendall's tau with the length before | | -1.00 |" in said
     assert "| mae | 50.0 (1) | 60.0 (1) |" in said
     assert "siglit" not in said
+
+
+def test_a_rehearsal_finds_the_copies_that_it_made_up(tmp_path, monkeypatch, capsys):
+    """Each part has the images of the one before it, for every second one; one row in twenty repeats another."""
+    monkeypatch.setattr(rehearse, "FAR", 2000)
+    monkeypatch.setattr(rehearse, "LOOKED_UP", 100)
+    monkeypatch.setattr(rehearse, "INDEXED", 1)
+    params = read_project(ROOT / "params.yaml", "tiny").baseline
+    made = rehearse.Rehearsal(params, 4000, tmp_path)
+    said = {stage: getattr(made, stage)() for stage in rehearse.STAGES if stage != "plan"}
+    assert said["table"] == "4000 rows"
+    paths = sorted((tmp_path / "fingerprints").glob("0*.parquet"))
+    hashes = [row for path in paths for row in pq.read_table(path)["sha256"].to_pylist()]
+    assert len(hashes) == 4000
+    assert said["dropped"] == f"{4000 - len(set(hashes))} images"
+    assert said["manifest"] == "4000 samples in 4 shards"

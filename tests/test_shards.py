@@ -190,8 +190,8 @@ def test_every_entry_is_in_the_bucket_of_its_value_and_in_no_other(tmp_path, mon
 
 def test_a_file_for_another_number_of_buckets_is_refused(tmp_path, download, stages):
     stages([download("0000", [(jpeg(picture(0)), "a")])], count=3)
-    with pytest.raises(ValueError, match=r"buckets-0.parquet: 3 buckets, and shards.buckets = 4; run the buckets"):
-        duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "buckets-0.parquet"], 0, 4, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"buckets-0.arrow: 3 buckets, and shards.buckets = 4; make it again"):
+        duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "buckets-0.arrow"], 0, 4, tmp_path / "out")
 
 
 def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():

@@ -1,10 +1,11 @@
 """Sort the fingerprints of a group of parts by bucket, so that the search in a bucket reads its own share alone.
 
     python -m flip.data.buckets --params specs/tiny/params/clip.yaml \\
-        --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/buckets/0.parquet
+        --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/buckets/0.arrow
 
-An image has an entry for each value by which images meet (`KINDS`). The file has a row group per bucket; in it, entries
-are by kind, then by the image's ordinal: its part's number and its row in the part's fingerprints.
+An image has an entry for each value by which images meet (`KINDS`). The file (Arrow's IPC) has a batch per bucket, of
+which a reader maps its own; in it, entries are by kind, then by the image's ordinal: its part's number and its row in
+the part's fingerprints.
 """
 
 import argparse
@@ -18,8 +19,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
-from flip.data.fingerprints import write
-from flip.files import expand
+from flip.files import atomic, expand
 
 WIDTH = 32  # bytes of a hash
 # Column of the fingerprints, type of its words, and the word whose value puts an image into a bucket.
@@ -58,11 +58,11 @@ def bucket_of(values: np.ndarray, buckets: int) -> np.ndarray:
     return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.uint32)
 
 
-def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.Table:
-    """Build a table of `ENTRIES` from kinds [n], ordinals [n] and hashes uint8 [n, 32]."""
+def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.RecordBatch:
+    """Build a batch of `ENTRIES` from kinds [n], ordinals [n] and hashes uint8 [n, 32]."""
     data = pa.py_buffer(np.ascontiguousarray(hashes))
     binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(WIDTH), len(kind), [None, data])
-    return pa.table([kind.astype(np.uint8), image, binary], schema=ENTRIES)
+    return pa.record_batch([pa.array(kind.astype(np.uint8)), pa.array(image), binary], schema=ENTRIES)
 
 
 class Entries:
@@ -75,8 +75,8 @@ class Entries:
         words = (self.hashes[name].view(kind)[:, word] for name, kind, word in KINDS)
         self.places = np.stack([bucket_of(one, buckets) for one in words])
 
-    def of(self, first: int, end: int) -> Iterator[pa.Table]:
-        """Yield the entries of each bucket from `first` to before `end`, one table per bucket."""
+    def of(self, first: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Yield the entries of each bucket from `first` to before `end`, one batch per bucket."""
         kind, row = np.nonzero((self.places >= first) & (self.places < end))
         place = self.places[kind, row]
         order = np.argsort(place, kind="stable")
@@ -89,26 +89,34 @@ class Entries:
             yield entries.slice(begin, stop - begin)
 
 
-def by_bucket(paths: Sequence[str | Path], buckets: int) -> Iterator[pa.Table]:
-    """Yield the entries of files of fingerprints, one table per bucket."""
+def by_bucket(paths: Sequence[str | Path], buckets: int) -> Iterator[pa.RecordBatch]:
+    """Yield the entries of files of fingerprints, one batch per bucket."""
     found = Entries(paths, buckets)
     step = max(buckets * AT_ONCE // max(found.places.size, 1), 1)
     for first in tqdm(range(0, buckets, step), desc="buckets", disable=None):
         yield from found.of(first, min(first + step, buckets))
 
 
-def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.Table:
+def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.RecordBatch:
     """Read a bucket's entries from a group's file.
 
     Raises:
         ValueError: it was written for another number of buckets.
     """
-    with pq.ParquetFile(path) as file:
-        if file.num_row_groups != buckets:
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        if file.num_record_batches != buckets:
             raise ValueError(
-                f"{path}: {file.num_row_groups} buckets, and shards.buckets = {buckets}; run the buckets stage again"
+                f"{path}: {file.num_record_batches} buckets, and shards.buckets = {buckets}; make it again"
             )
-        return file.read_row_group(bucket)
+        return file.get_batch(bucket)
+
+
+def write_group(paths: Sequence[str | Path], buckets: int, out: str | Path) -> None:
+    """Write the entries of files of fingerprints, by bucket."""
+    with atomic(out) as file, pa.ipc.new_file(file, ENTRIES) as writer:
+        for batch in by_bucket(paths, buckets):
+            writer.write_batch(batch)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -116,10 +124,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.data.buckets", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--fingerprints", nargs="+", required=True, help="of the group's parts; {0000..0007}: a range")
-    parser.add_argument("--out", required=True, help="their entries by bucket (parquet)")
+    parser.add_argument("--out", required=True, help="their entries by bucket (Arrow)")
     options = parser.parse_args(argv)
     try:
-        write(by_bucket(expand(options.fingerprints), load(options.params).shards.buckets), ENTRIES, options.out)
+        write_group(expand(options.fingerprints), load(options.params).shards.buckets, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -1,6 +1,6 @@
 """Collect from all buckets which images of a group of parts are to be dropped, and why.
 
-    python -m flip.data.dropped --duplicates data/tiny/duplicates/{0..0}.parquet \\
+    python -m flip.data.dropped --duplicates data/tiny/duplicates/{0..0}.arrow \\
         --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/dropped/0.parquet
 
 So each part's shards are made from one small file, and again only if it changed.
@@ -22,14 +22,18 @@ from flip.files import expand
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
 
 
+def share(path: str | Path, files: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of neighbouring files that a bucket drops, and why; they are in order, so no other is read."""
+    with pa.memory_map(str(path)) as source:
+        images, reasons = (column.to_numpy() for column in pa.ipc.open_file(source).get_batch(0).columns)
+        first, end = np.searchsorted(images, [min(files) << FILE, (max(files) + 1) << FILE])
+        return images[first:end].copy(), reasons[first:end].copy()
+
+
 def found_in(duplicates: Sequence[str | Path], files: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of files, by number, that any bucket drops: ordinals, ascending, and the strongest reason (an
     index of `REASONS`) of each."""
-    # The buckets' files are sorted, so most of each is not read.
-    mine = [("image", ">=", min(files) << FILE), ("image", "<", (max(files) + 1) << FILE)]
-    table = pa.concat_tables(pq.read_table(path, filters=mine) for path in duplicates)
-    images = table["image"].to_numpy()
-    reasons = np.array([REASONS.index(reason) for reason in table["reason"].to_pylist()], np.uint8)
+    images, reasons = map(np.concatenate, zip(*(share(path, files) for path in duplicates), strict=True))
     order = np.lexsort((reasons, images))
     images, first = np.unique(images[order], return_index=True)
     return images, reasons[order][first]

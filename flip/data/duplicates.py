@@ -1,8 +1,8 @@
 """Find images that are there twice, or in a test set: one bucket of all fingerprints, by hash.
 
     python -m flip.data.duplicates --params specs/tiny/params/clip.yaml --bucket 0 \\
-        --tests data/tiny/fingerprints/tests.parquet --groups data/tiny/buckets/{0..1}.parquet \\
-        --out data/tiny/duplicates/0.parquet
+        --tests data/tiny/fingerprints/tests.parquet --groups data/tiny/buckets/{0..1}.arrow \\
+        --out data/tiny/duplicates/0.arrow
 
 Of equal images the first by key stays: ordinals (flip.data.buckets) follow the order of keys. Equal bytes meet in the
 bucket of their SHA-256. Images that look alike share one of the 8 words of their perceptual hash, or most likely do,
@@ -19,14 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.data.buckets import FILE, KINDS, Entries, column_bytes, read_bucket
 from flip.files import atomic, expand
 
-SCHEMA = pa.schema([("image", pa.int64()), ("reason", pa.string())])  # image: its ordinal
+SCHEMA = pa.schema([("image", pa.int64()), ("reason", pa.uint8())])  # an ordinal, an index of REASONS
 DISTANCE = 20  # bits of 256
 WINDOW = 16  # neighbours that each image is compared with, among those that share a word
 REASONS = ["in a test set", "exact duplicate", "near duplicate"]
@@ -39,7 +38,7 @@ def gather(tests: str | Path, groups: Sequence[str | Path], bucket: int, buckets
     looks)."""
     own = Entries([tests], buckets).of(bucket, bucket + 1)
     files = tqdm(groups, desc="fingerprints", unit="file", disable=None)
-    table = pa.concat_tables([*own, *(read_bucket(path, bucket, buckets) for path in files)])
+    table = pa.Table.from_batches([*own, *(read_bucket(path, bucket, buckets) for path in files)])
     kind, ordinals, hashes = table["kind"].to_numpy(), table["image"].to_numpy(), column_bytes(table["hash"])
     shares = []
     for number, (_, words, _) in enumerate(KINDS):
@@ -81,12 +80,12 @@ def to_drop(exact: Hashed, near: list[Hashed]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_bucket(tests: str | Path, groups: Sequence[str | Path], bucket: int, buckets: int, out: str | Path) -> int:
-    """Write what is to be dropped because of a bucket (parquet: image, reason; by image); return the number."""
+    """Write what is to be dropped because of a bucket (`SCHEMA`, one batch, by image); return the number."""
     ordinals, reasons = to_drop(*gather(tests, groups, bucket, buckets))
-    table = pa.table([ordinals, np.array(REASONS)[reasons]], schema=SCHEMA)
-    with atomic(out) as file:
-        pq.write_table(table, file, row_group_size=65_536)
-    return len(table)
+    batch = pa.record_batch([pa.array(ordinals), pa.array(reasons.astype(np.uint8))], schema=SCHEMA)
+    with atomic(out) as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        writer.write_batch(batch)
+    return len(batch)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bucket", type=int, required=True, help="0 to shards.buckets - 1")
     parser.add_argument("--tests", required=True, help="fingerprints of the test sets")
     parser.add_argument("--groups", nargs="+", required=True, help="entries of all groups; {0..63} is a range")
-    parser.add_argument("--out", required=True, help="images to drop (parquet)")
+    parser.add_argument("--out", required=True, help="images to drop (Arrow)")
     options = parser.parse_args(argv)
     try:
         buckets = load(options.params).shards.buckets

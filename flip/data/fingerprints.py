@@ -119,10 +119,10 @@ def part_fingerprints(download: Path) -> Iterator[pa.Table]:
 
 
 def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:
-    """Write tables as one parquet file, a row group each."""
+    """Write tables as one parquet file."""
     with atomic(out) as file, pq.ParquetWriter(file, schema) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=max(len(table), 1))
+            writer.write_table(table)
 
 
 def main(argv: list[str] | None = None) -> None:

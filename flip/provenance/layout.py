@@ -128,10 +128,10 @@ class Layout:
 
     def buckets(self, group: str) -> str:
         """Return the path of the fingerprints of a group of parts, by bucket."""
-        return f"{self.data}/buckets/{group}.parquet"
+        return f"{self.data}/buckets/{group}.arrow"
 
     def duplicates(self, bucket: str) -> str:
-        return f"{self.data}/duplicates/{bucket}.parquet"
+        return f"{self.data}/duplicates/{bucket}.arrow"
 
     def dropped(self, group: str) -> str:
         return f"{self.data}/dropped/{group}.parquet"
