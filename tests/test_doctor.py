@@ -3,11 +3,13 @@ right. Damaged test sets are refused where they are checked, and no damage of th
 
 import json
 import random
+import re
 import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from flip.config.frozen import merge, to_yaml
 from flip.config.resolve import read_project
@@ -18,28 +20,22 @@ from tests.layouts import captioned, classified, photo
 from tests.miniature import ROOT
 
 ROWS = {"url": ["http://x/1.jpg"] * 5000, "caption": ["a boat"] * 5000}
-MINE = {
-    "source": {"table": "mine.parquet"},
-    "train": {"batch": 32, "epochs": 3.2, "base_lr": 0.004, "warmup_samples": 4500},
-    "evaluate": {
-        "primary_set": "birds",
-        "sets": {"birds": "./birds"},
-        "languages": dict.fromkeys(("de", "es", "ru")),
-    },
-    "transfer": {"caption": None, "vqa": None},
-}
+# The scale of one's own that the documentation shows.
+DOCS = (ROOT / "docs/data.md").read_text().partition("## A scale of your own")[2]
+MINE = yaml.safe_load(re.search(r"```yaml\n(.*?)```", DOCS, re.DOTALL)[1])["scales"]["mine"]
+HERE = {"source": {"table": "mine.parquet"}, "evaluate": {"sets": {"birds": "./birds"}}}
 
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """mine(changes): the faults of a scale of one's own, which docs/own_data.md shows, with changes."""
+    """mine(changes): the faults of a scale of one's own, which the documentation shows, with changes."""
     tree = read_tree(ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
     classified(tmp_path / "birds")
     pq.write_table(pa.table(ROWS), "mine.parquet")
 
-    def found(changes=None, **scales):
-        own = {"mine": merge(MINE, changes or {}), **scales}
+    def found(changes=None):
+        own = {"mine": merge(merge(MINE, HERE), changes or {})}
         (tmp_path / "params.yaml").write_text(to_yaml(tree | {"scale": "mine", "scales": tree["scales"] | own}))
         return doctor.faults(read_project(tmp_path / "params.yaml").check())
 
