@@ -3,6 +3,8 @@ for, loses no row and names the key to change when it cannot go on."""
 
 import gzip
 import io
+import subprocess
+import sys
 from random import Random
 
 import numpy as np
@@ -329,3 +331,15 @@ def test_no_table_is_a_traceback_and_every_message_names_its_file(change, tmp_pa
         outcomes.append("unreadable" if any(row["url"] == UNREADABLE for row in rows) else "read")
     assert set(outcomes) == {"refused", "unreadable", "read"}
     assert min(map(outcomes.count, set(outcomes))) > 3
+
+
+def test_thousands_of_parts_are_written_whatever_the_usual_limit_of_open_files():
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))\n"
+        "from flip.data.table import allow_open\n"
+        "allow_open(300); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, 500)\n"
+        "try: allow_open(401)\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("download.parts = 401: as many files are written at once, and this system allows 500")

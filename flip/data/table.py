@@ -9,6 +9,7 @@ import argparse
 import csv
 import glob
 import io
+import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import reduce
@@ -269,6 +270,38 @@ def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
         yield pa.concat_tables(held)
 
 
+def allow_open(files: int) -> None:
+    """Raise this process's limit of open files, which is often 1,024, to so many and a hundred.
+
+    Raises:
+        ValueError: the system allows fewer.
+    """
+    needed, (soft, hard) = files + 100, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"download.parts = {files}: as many files are written at once, and this system allows {hard} (ulimit -Hn); "
+            "raise that, or lower download.parts"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def allow_open(files: int) -> None:
+    """Raise this process's limit of open files, which is often 1,024, to so many and a hundred.
+
+    Raises:
+        ValueError: the system allows fewer.
+    """
+    needed, (soft, hard) = files + 100, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"download.parts = {files}: as many files are written at once, and this system allows {hard} (ulimit -Hn); "
+            "raise that, or lower download.parts"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def part_paths(folder: str | Path, parts: int) -> list[Path]:
     """Return the files of the parts."""
     return [Path(folder) / f"{part}.parquet" for part in numbered_names(parts, 4)]
@@ -292,13 +325,16 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
     """
     parts, total = params.download.parts, 0
     paths = part_paths(folder, parts)
+    allow_open(parts)
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
         for table in regroup(chosen(params, read), parts * ROWS_PER_PART):
             owners = dealt(table, total, parts, by_file=params.source.kind == "files")
-            for part, writer in enumerate(writers):
-                if len(mine := np.flatnonzero(owners == part)):
+            rows = np.argsort(owners, kind="stable")
+            shares = np.split(rows, np.searchsorted(owners[rows], np.arange(1, parts)))
+            for writer, mine in zip(writers, shares, strict=True):
+                if len(mine):
                     writer.write_table(table.take(mine))
             total += len(table)
             bar.update(len(table))
