@@ -286,22 +286,6 @@ def allow_open(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def allow_open(files: int) -> None:
-    """Raise this process's limit of open files, which is often 1,024, to so many and a hundred.
-
-    Raises:
-        ValueError: the system allows fewer.
-    """
-    needed, (soft, hard) = files + 100, resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ValueError(
-            f"download.parts = {files}: as many files are written at once, and this system allows {hard} (ulimit -Hn); "
-            "raise that, or lower download.parts"
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
 def part_paths(folder: str | Path, parts: int) -> list[Path]:
     """Return the files of the parts."""
     return [Path(folder) / f"{part}.parquet" for part in numbered_names(parts, 4)]
