@@ -27,7 +27,6 @@ KINDS = (("sha256", np.uint64, 0), *(("looks", np.uint32, word) for word in rang
 ENTRIES = pa.schema([("kind", pa.uint8()), ("image", pa.int64()), ("hash", pa.binary(WIDTH))])
 FILE = 40  # bits of an ordinal that count rows within a file
 TESTS = 0  # the number of the test images' file; a part's is one more than the part's
-AT_ONCE = 4_000_000  # entries in memory beside the hashes
 
 
 def file_number(path: str | Path) -> int:
@@ -53,9 +52,9 @@ def usable(path: str | Path) -> pa.Table:
 
 
 def bucket_of(values: np.ndarray, buckets: int) -> np.ndarray:
-    """Return the bucket of each value, uint32 [values]; multiplying mixes their bits first."""
+    """Return the bucket of each value, uint16 [values]; multiplying mixes their bits first."""
     mixed = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.uint32)
+    return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.uint16)
 
 
 def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.RecordBatch:
@@ -66,35 +65,31 @@ def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.Re
 
 
 class Entries:
-    """Hold the entries of the images of some files: 72 bytes each, and a bucket (4 bytes) per kind."""
+    """Hold the entries of the images of some files: 72 bytes each, and 4 bytes per kind."""
 
     def __init__(self, paths: Sequence[str | Path], buckets: int):
         table = pa.concat_tables(map(usable, paths))
         self.image = table["image"].to_numpy()
         self.hashes = {name: column_bytes(table[name]) for name in ("sha256", "looks")}
-        words = (self.hashes[name].view(kind)[:, word] for name, kind, word in KINDS)
-        self.places = np.stack([bucket_of(one, buckets) for one in words])
+        places = [bucket_of(self.hashes[name].view(words)[:, word], buckets) for name, words, word in KINDS]
+        self.rows = [np.argsort(place, kind="stable").astype(np.uint32) for place in places]
+        self.ends = [np.bincount(place, minlength=buckets).cumsum() for place in places]
 
-    def of(self, first: int, end: int) -> Iterator[pa.RecordBatch]:
-        """Yield the entries of each bucket from `first` to before `end`, one batch per bucket."""
-        kind, row = np.nonzero((self.places >= first) & (self.places < end))
-        place = self.places[kind, row]
-        order = np.argsort(place, kind="stable")
-        kind, row = kind[order], row[order]
-        exact = np.array([name == "sha256" for name, _, _ in KINDS])[kind]
-        hashes = np.where(exact[:, None], self.hashes["sha256"][row], self.hashes["looks"][row])
-        entries = as_entries(kind, self.image[row], hashes)
-        ends = np.searchsorted(place[order], np.arange(first, end), side="right")
-        for begin, stop in zip([0, *ends[:-1]], ends, strict=True):
-            yield entries.slice(begin, stop - begin)
+    def of(self, bucket: int) -> pa.RecordBatch:
+        """Return the entries of a bucket."""
+        rows = [
+            rows[ends[bucket - 1] if bucket else 0 : ends[bucket]]
+            for rows, ends in zip(self.rows, self.ends, strict=True)
+        ]
+        kind = np.repeat(np.arange(len(KINDS)), [len(some) for some in rows])
+        hashes = [self.hashes[name][some] for (name, _, _), some in zip(KINDS, rows, strict=True)]
+        return as_entries(kind, self.image[np.concatenate(rows)], np.concatenate(hashes))
 
 
 def by_bucket(paths: Sequence[str | Path], buckets: int) -> Iterator[pa.RecordBatch]:
     """Yield the entries of files of fingerprints, one batch per bucket."""
     found = Entries(paths, buckets)
-    step = max(buckets * AT_ONCE // max(found.places.size, 1), 1)
-    for first in tqdm(range(0, buckets, step), desc="buckets", disable=None):
-        yield from found.of(first, min(first + step, buckets))
+    yield from map(found.of, tqdm(range(buckets), desc="buckets", disable=None))
 
 
 def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.RecordBatch:

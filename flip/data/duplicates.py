@@ -36,9 +36,9 @@ Hashed = tuple[np.ndarray, np.ndarray]  # ordinals [n] and hashes [n, words] of 
 def gather(tests: str | Path, groups: Sequence[str | Path], bucket: int, buckets: int) -> tuple[Hashed, list[Hashed]]:
     """Collect a bucket's share of all fingerprints: (ordinals, SHA-256) and, per word of the looks, (ordinals,
     looks)."""
-    own = Entries([tests], buckets).of(bucket, bucket + 1)
+    own = Entries([tests], buckets).of(bucket)
     files = tqdm(groups, desc="fingerprints", unit="file", disable=None)
-    table = pa.Table.from_batches([*own, *(read_bucket(path, bucket, buckets) for path in files)])
+    table = pa.Table.from_batches([own, *(read_bucket(path, bucket, buckets) for path in files)])
     kind, ordinals, hashes = table["kind"].to_numpy(), table["image"].to_numpy(), column_bytes(table["hash"])
     shares = []
     for number, (_, words, _) in enumerate(KINDS):
