@@ -18,7 +18,7 @@ rule table:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        outputs=[AT.table(part) for part in PARTS],
+        outputs=[AT.table_account, *(AT.table(part) for part in PARTS)],
         # A function, as braces of ranges are no wildcards.
         sources=lambda wildcards: outside(BASE.source.place),
         module=DATA["table"].at(BASE.source.kind).module,
@@ -159,7 +159,7 @@ rule manifest:
     """Merge the parts' accounts into one manifest and one ledger."""
     input:
         spec=AT.specs.data("manifest"),
-        upstream=data_receipts(*(f"shards/{part}" for part in PARTS)),
+        upstream=data_receipts("table", *(f"shards/{part}" for part in PARTS)),
     output:
         update(AT.receipts.data("manifest")),
     log:
@@ -168,11 +168,12 @@ rule manifest:
     params:
         outputs=AT.manifest,
         ledger=AT.ledger,
+        table=AT.table_account,
         shards=[AT.shards_of(part) for part in PARTS],
     shell:
         RECEIPT + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"
-        " {PYTHON:q} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
-        " --ledger {params.ledger:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.data.manifest --table {params.table:q} --shards {params.shards:q}"
+        " --manifest {params.outputs:q} --ledger {params.ledger:q} 2> {log:q}"
 
 
 rule tokenizer:

@@ -182,7 +182,7 @@ def run_to_manifest(data, out, only=None):
     duplicates.write_bucket(out / "tests.parquet", hashes, 0, 1, out / "bucket.parquet")
     for account, known in zip(accounts, hashes, strict=True):
         shards.write_part(account, known, [out / "bucket.parquet"], out / "shards" / account.name, how)
-    return manifest.merge(list((out / "shards").glob("*.json")))
+    return manifest.merge(list((out / "shards").glob("*.json")), data / "table/account.json")
 
 
 def repeated(params, data) -> int:
@@ -248,7 +248,7 @@ def replay(params, tmp_path, monkeypatch):
 def test_a_list_downloaded_elsewhere_gives_the_same_pairs(here, replay):
     made, pattern = here
     again, ledger = replay(pattern)
-    assert ledger["total"] == dict.fromkeys(manifest.COUNTS, made["samples"]) | {"lost": {}}
+    assert ledger["total"] == dict.fromkeys(("rows", *manifest.COUNTS), made["samples"]) | {"lost": {}}
     assert again["pairs"] == made["pairs"]
     assert again["id"] != made["id"]  # the encoder's quality is another
 

@@ -178,13 +178,21 @@ def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
     assert (distance + 256 * np.eye(40)).min() > 2 * duplicates.DISTANCE
 
 
+def merged(written, table=None):
+    """Manifest and ledger of the shards stage's accounts; by default, of a table without filters."""
+    wanted = sum(json.loads(path.read_text())["ledger"]["wanted"] for path in written)
+    account = written[0].parent / "account.json"
+    write_json(account, table or {"rows": wanted, "wanted": wanted, "lost": {}})
+    return manifest.merge(written, account)
+
+
 def test_ledger_accounts_for_every_picture(download, stages):
     whole = [jpeg(picture(number)) for number in range(6)]
     broken = whole[5][: len(whole[5]) // 2]
     samples = [(whole[0], "a"), (whole[1], ""), (broken, "b"), (whole[0], "c"), (whole[2], "d"), (b"", "e")]
     reasons, written = stages([download("0000", samples, {"not found": 3}), download("0001", [(whole[3], "f")])])
     assert reasons == {"0000-0000003": "exact duplicate"}
-    data, ledger = manifest.merge(written)
+    data, ledger = merged(written)
     assert ledger["parts"]["0000"] == {
         "wanted": 9,
         "arrived": 6,
@@ -194,6 +202,15 @@ def test_ledger_accounts_for_every_picture(download, stages):
     }
     assert ledger["total"]["used"] == data["samples"] == 3
     assert "10 100.00%  wanted" in manifest.as_text(ledger)
+    lost = {"filter: size": 6, "not sampled": 4, "not found": 5}
+    data, ledger = merged(written, {"rows": 25, "wanted": 10, "lost": lost})
+    assert ledger["total"]["rows"] == 25 == data["samples"] + sum(ledger["total"]["lost"].values())
+    assert ledger["total"]["lost"]["not found"] == 8
+    assert "6  24.00%  lost: filter: size" in manifest.as_text(ledger)
+    with pytest.raises(ValueError, match="10 rows wanted by the parts, but 9 dealt to them"):
+        merged(written, {"rows": 9, "wanted": 9, "lost": {}})
+    with pytest.raises(ValueError, match="the URL table: 26 rows, but 25 used or lost"):
+        merged(written, {"rows": 26, "wanted": 10, "lost": lost})
 
 
 def test_vanished_pictures_are_an_error(download, stages):
@@ -201,14 +218,14 @@ def test_vanished_pictures_are_an_error(download, stages):
     account = json.loads(written.read_text())
     write_json(written, account | {"ledger": account["ledger"] | {"wanted": 2}})
     with pytest.raises(ValueError, match="part 0000: 2 wanted, but 1 used or lost"):
-        manifest.merge([written])
+        merged([written])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
 def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, stages, tmp_path):
     samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(7)]
     _, (written,) = stages([download("0000", samples)], samples_per_shard=3)
-    data, _ = manifest.merge([written])
+    data, _ = merged([written])
     assert [(shard["name"], shard["samples"]) for shard in data["shards"]] == [
         ("0000/00000.tar", 3),
         ("0000/00001.tar", 3),
@@ -238,11 +255,11 @@ def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(downloa
     samples = [(jpeg(picture(number)), f"caption {number}") for number in range(5)]
     account = download("0000", samples)
     _, (written,) = stages([account])
-    before = manifest.merge([written])[0]["id"]
+    before = merged([written])[0]["id"]
     (written.with_suffix("") / "00007.tar").write_bytes(b"left by a killed job")
     (written.with_suffix("") / "00001.tar").write_bytes(b"cut")
     shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, HOW)
-    assert manifest.merge([written])[0]["id"] == before
+    assert merged([written])[0]["id"] == before
     assert not (written.with_suffix("") / "00007.tar").exists()
 
 
@@ -307,7 +324,7 @@ def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, t
     samples[2] = (samples[2][0], "")
     originals = [f"original {number}".encode() for number in range(5)]
     _, (written,) = stages([download("0000", samples, originals=originals)], samples_per_shard=2)
-    data, _ = manifest.merge([written])
+    data, _ = merged([written])
     (entry,) = data["lists"]
     path = tmp_path / "shards" / entry["name"]
     assert (entry["samples"], entry["sha256"]) == (4, file_hash(path))
@@ -327,10 +344,10 @@ def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
     small, wide, high = jpeg(picture(0, 40, 70)), jpeg(picture(1, 90, 120)), jpeg(picture(2, 120, 90))
     account = download("0000", [(one, f"caption {number}") for number, one in enumerate((small, wide, high))])
     _, (written,) = stages([account])
-    before, _ = manifest.merge([written])
+    before, _ = merged([written])
     how = HOW.model_copy(update={"compact": Compact(image_size=48, quality=90)})
     shards.write_part(account, tmp_path / "0000.parquet", [tmp_path / "bucket-0.parquet"], written, how)
-    after, _ = manifest.merge([written])
+    after, _ = merged([written])
     assert (after["pairs"], after["lists"]) == (before["pairs"], before["lists"])
     assert after["id"] != before["id"]
     shard = Shard(written.with_suffix("") / "00000.tar")
@@ -353,7 +370,7 @@ def in_parts(download, stages, parts, quality=90):
         )
         for part, pairs in enumerate(parts)
     ]
-    return manifest.merge(stages(accounts)[1])[0]
+    return merged(stages(accounts)[1])[0]
 
 
 PAIRS = [(number, f"caption {number}") for number in range(6)]
@@ -390,8 +407,9 @@ def test_pictures_that_are_not_in_the_list_are_dropped_and_counted(download, sta
         pq.write_table(pa.table({"sha256": hashes[half::2]}), tmp_path / f"only-{half}.parquet")
     accounts = [download("0000", samples, {"not found": 1}), download("0001", [(whole[4], "e")])]
     _, written = stages(accounts, only=str(tmp_path / "only-*.parquet"))
-    data, ledger = manifest.merge(written)
+    data, ledger = merged(written)
     assert ledger["total"] == {
+        "rows": 7,
         "wanted": 7,
         "arrived": 6,
         "decoded": 6,

@@ -38,7 +38,7 @@ def data_jobs(project: Project) -> list[PlannedJob]:
         PlannedJob("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
         *(PlannedJob(name, 0, prints) for name in doubles),
         *(PlannedJob(f"shards/{part}", 0, doubles) for part in parts),
-        PlannedJob("manifest", 0, tuple(f"shards/{part}" for part in parts)),
+        PlannedJob("manifest", 0, ("table", *(f"shards/{part}" for part in parts))),
         PlannedJob("tokenizer", 0, ("manifest",)),
     ]
 

@@ -119,6 +119,10 @@ class Layout:
     def table(self, part: str) -> str:
         return f"{self.table_folder}/{part}.parquet"
 
+    @property
+    def table_account(self) -> str:
+        return f"{self.table_folder}/account.json"
+
     def download(self, part: str) -> str:
         return f"{self.data}/download/{part}.json"
 
