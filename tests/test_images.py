@@ -4,6 +4,7 @@ and that what cannot be decoded is named."""
 import io
 import tarfile
 import warnings
+import weakref
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -275,7 +276,7 @@ BROKEN = {
 def test_what_cannot_be_decoded_is_named(name):
     with pytest.raises(ValueError, match=r"0\.tar: 007: cannot be read as an image \(.*\)$"):
         decode(BROKEN[name], "0.tar: 007")
-    assert fingerprints.decode_grey(BROKEN[name]) is None
+    assert fingerprints.look_at([BROKEN[name]]) == [fingerprints.UNREADABLE]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_an_image_that_is_too_large_is_refused_by_its_header():
     for look in (decode, is_plain, displayed_size):
         with pytest.raises(ValueError, match=rf"{side} x {side} pixels, allowed: {MAX_PIXELS:,}"):
             look(bomb)
-    assert fingerprints.decode_grey(bomb) is None
+    assert fingerprints.look_at([bomb]) == [fingerprints.UNREADABLE]
     assert decode(png(b"\0" * 1000, 1, 0, 8000, 6000)).size == (8000, 6000)
 
 
@@ -341,19 +342,36 @@ def test_mutated_images_are_images_or_value_errors():
     ids=["EXIF", "EXIF in a PNG", "16 bits", "alpha", "16 bits and alpha"],
 )
 def test_fingerprints_are_those_of_what_is_displayed(stored, upright):
-    hashes = fingerprints.hash_images([stored, encoded(upright)])
-    one, other = (np.unpackbits(np.frombuffer(each, np.uint8)) for each in hashes)
+    hashes = fingerprints.look_at([stored, encoded(upright)])
+    one, other = (np.unpackbits(np.frombuffer(each["looks"], np.uint8)) for each in hashes)
     assert (one != other).sum() <= DISTANCE
 
 
-def test_fingerprints_of_plain_images_are_those_of_before():
-    """By the decoders that were asked for all images."""
+def test_grey_is_that_of_other_decoders():
+    """To the bit of a JPEG, within one level otherwise."""
     for stored in (encoded(pattern(8)), encoded(GREY), encoded(pattern(8), "PNG"), encoded(pattern(8), "WEBP")):
+        grey, colour = fingerprints.decode_both(stored)
         if simplejpeg.is_jpeg(stored):
-            before = simplejpeg.decode_jpeg(stored, colorspace="GRAY")[:, :, 0]
+            assert np.array_equal(grey, simplejpeg.decode_jpeg(stored, colorspace="GRAY")[:, :, 0])
         else:
-            before = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert np.array_equal(fingerprints.decode_grey(stored), before)
+            theirs = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert np.abs(grey.astype(int) - theirs).max() <= 1
+        shape = colour.shape[1::-1]
+        upright = np.asarray(decode(stored).convert("RGB"))
+        assert far(colour, cv2.resize(upright, shape, interpolation=cv2.INTER_AREA)) < 30
+
+
+def test_one_decoded_image_at_a_time_is_in_memory(monkeypatch):
+    """Test sets hold images as they came, of any size."""
+    alive = []
+
+    def decoded(stored):
+        image = np.zeros((100, 100), np.uint8)
+        alive.append(weakref.ref(image))
+        assert sum(one() is not None for one in alive) <= 2  # this one, and the last until it is replaced
+        return image, image[..., None].repeat(3, 2)
+
+    assert len(fingerprints.look_at([b"x"] * 20, decoded)) == 20
 
 
 def set_of(folder, samples: list[dict[str, bytes]], **files: str):

@@ -5,6 +5,7 @@ which pairs they hold, however they are dealt, ordered and encoded."""
 import gc
 import json
 from hashlib import sha256
+from operator import eq
 from pathlib import Path
 
 import cv2
@@ -106,7 +107,7 @@ def stages(tmp_path, tests_of):
 
 
 @pytest.mark.parametrize("buckets", [1, 5])
-def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
+def test_copies_meet_across_parts_and_buckets(download, stages, buckets, tmp_path):
     images = [picture(number) for number in range(12)]
     smaller = cv2.resize(images[1], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     first = download("0000", [(jpeg(image), "x") for image in images[:8]])
@@ -120,6 +121,12 @@ def test_copies_meet_across_parts_and_buckets(download, stages, buckets):
         ],
     )
     reasons, _ = stages([first, second], test_pictures=[images[9], images[11]], buckets=buckets)
+    dropped = [row for path in tmp_path.glob("bucket-*") for row in pq.read_table(path).to_pylist()]
+    assert {row["key"]: row["of"] for row in dropped} == {
+        "0001-0000000": "0000-0000000",
+        "0001-0000001": "0000-0000001",
+        "0001-0000003": "fine/test/0.tar: s0000000",
+    }
     assert reasons == {
         "0001-0000000": "exact duplicate",
         "0001-0000001": "near duplicate",
@@ -132,6 +139,69 @@ def test_test_images_are_found_by_what_they_display(download, stages):
     account = download("0000", [(encoded(image), "x") for image in images])
     reasons, _ = stages([account], [turned(images[0], 6), turned(images[1], 3, "PNG"), png16(images[2])])
     assert reasons == dict.fromkeys((f"0000-000000{number}" for number in range(3)), "in a test set")
+
+
+def cropped(image: np.ndarray, share: float) -> np.ndarray:
+    """Without a share of each side."""
+    height, width = image.shape[:2]
+    y, x = round(height * share), round(width * share)
+    return np.ascontiguousarray(image[y : height - y, x : width - x])
+
+
+def bordered(image: np.ndarray, share: float) -> np.ndarray:
+    y, x = (round(edge * share / (1 - 2 * share)) for edge in image.shape[:2])
+    return cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+CHANGED = {
+    **{
+        f"a crop of {share:.1%}": lambda image, share=share: cropped(image, share) for share in (0.01, 0.03, 0.05, 0.07)
+    },
+    "a border": lambda image: bordered(image, 0.04),
+    "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
+    "grey": lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR),
+    "less saturated": lambda image: cv2.addWeighted(image, 0.5, CHANGED["grey"](image), 0.5, 0),
+    "paler": lambda image: cv2.convertScaleAbs(image, alpha=0.8, beta=40),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_changed_copies_are_dropped(download, stages, name):
+    images = [picture(number, 320, 240) for number in range(10)]
+    copies = [(jpeg(CHANGED[name](image), 80), "x") for image in images]
+    reasons, _ = stages([download("0000", [(jpeg(image), "x") for image in images]), download("0001", copies)])
+    assert reasons == dict.fromkeys((f"0001-{number:07d}" for number in range(10)), "near duplicate")
+
+
+def test_the_same_in_another_colour_is_another_image(download, stages):
+    """As the shirts of a catalogue: a form on white, in two colours, beside a copy in a paler one."""
+    random = np.random.default_rng(0)
+    form = cv2.resize(random.random((9, 12)), (320, 240), interpolation=cv2.INTER_CUBIC)[..., None] > 0.5
+
+    def shirt(*colour):
+        return np.where(form, np.array(colour), 255).astype(np.uint8)
+
+    # The same brightness in all three.
+    looks = [shirt(40, 90, 220), shirt(60, 150, 52), shirt(90, 110, 180)]
+    reasons, _ = stages([download("0000", [(jpeg(one), "x") for one in looks])])
+    assert reasons == {"0000-0000002": "near duplicate"}
+
+
+def test_an_image_that_is_its_own_mirror_image_is_no_copy_of_itself(download, stages):
+    half = picture(0, 160, 240)
+    whole = np.concatenate([half, half[:, ::-1]], axis=1)
+    reasons, _ = stages([download("0000", [(jpeg(whole), "x"), (jpeg(picture(1)), "y")])])
+    assert not reasons
+
+
+def test_cells_of_a_centre_are_means_over_it():
+    """As finer cells, of which 100 are in each, tell."""
+    cells = np.random.default_rng(0).random(8)
+    for share in (1, *fingerprints.CENTRES):
+        margin = round(400 * (1 - share))
+        fine = np.repeat(cells, 100)[margin : 800 - margin]
+        wanted = [part.mean() for part in np.array_split(fine, 8)]
+        assert np.allclose(duplicates.centre(share) @ cells, wanted, atol=0.03)
 
 
 def test_first_copy_that_can_be_used_stays(download, stages):
@@ -148,12 +218,17 @@ def test_pairs_equal_those_of_a_double_loop():
         for bit in random.choice(256, random.integers(0, 40), replace=False):
             row[bit // 32] ^= np.uint32(1) << np.uint32(bit % 32)
     ordinals = random.permutation(1000)[:200]
-    found = {tuple(pair) for word in range(8) for pair in duplicates.pairs(ordinals, hashes, word, 20).tolist()}
+    found = {
+        tuple(pair)
+        for number in range(duplicates.WORDS)
+        for pair in duplicates.pairs(ordinals, hashes, duplicates.word(hashes, number), 20).tolist()
+    }
     expected = set()
     for a in range(200):
         for b in range(a):
             bits = sum(int(x ^ y).bit_count() for x, y in zip(hashes[a], hashes[b], strict=True))
-            if bits <= 20 and (hashes[a] == hashes[b]).any():
+            words = ([row.tobytes()[start : start + 3] for start in range(0, 30, 3)] for row in (hashes[a], hashes[b]))
+            if bits <= 20 and any(map(eq, *words)):
                 expected.add(tuple(sorted((int(ordinals[a]), int(ordinals[b])))))
     assert len(expected) > 10
     assert found == expected
@@ -170,7 +245,7 @@ def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
     images = [picture(number) for number in range(40)]
     copies = [jpeg(cv2.resize(image, (100, 75), interpolation=cv2.INTER_AREA), 70) for image in images]
     bits = [
-        np.unpackbits(np.frombuffer(b"".join(fingerprints.hash_images(some)), np.uint8).reshape(-1, 32), axis=1)
+        np.unpackbits(np.array([list(one["looks"]) for one in fingerprints.look_at(some)], np.uint8), axis=1)
         for some in ([jpeg(image) for image in images], copies)
     ]
     distance = (bits[0][:, None] != bits[1][None]).sum(axis=-1)
