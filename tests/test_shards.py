@@ -17,9 +17,11 @@ import webdataset
 
 from flip.config.schema import Compact, Shards
 from flip.data import duplicates, fingerprints, manifest, shards
+from flip.data.contact_sheet import GAP, SIDE
 from flip.data.shard import Shard, index_path, read_index, write_index
 from flip.files import file_hash, write_json
 from flip.formats.tar_members import members
+from flip.report.dropped import copies, look
 from flip.testsets import fingerprints as of_sets
 from tests.images import encoded, pattern, png16, turned
 
@@ -139,6 +141,25 @@ def test_test_images_are_found_by_what_they_display(download, stages):
     account = download("0000", [(encoded(image), "x") for image in images])
     reasons, _ = stages([account], [turned(images[0], 6), turned(images[1], 3, "PNG"), png16(images[2])])
     assert reasons == dict.fromkeys((f"0000-000000{number}" for number in range(3)), "in a test set")
+
+
+def test_the_page_shows_what_was_dropped_above_what_it_is_a_copy_of(download, stages, tmp_path):
+    assert copies(tmp_path)[0] is None
+    images = [picture(number) for number in range(3)]
+    first = download("0000", [(jpeg(image), "x") for image in images[:2]])
+    second = download("0001", [(jpeg(images[0], 60), "near"), (jpeg(images[1]), "exact"), (jpeg(images[2]), "leaked")])
+    stages([first, second], test_pictures=[images[2]])
+    (tmp_path / "duplicates").mkdir()
+    (tmp_path / "bucket-0.parquet").rename(tmp_path / "duplicates/0.parquet")
+    assert "fine" in copies(tmp_path)[1]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "fine").rename(tmp_path / "tests/fine")
+    found, _ = copies(tmp_path)
+    assert found.caption == "0001-0000002 of fine/test/0.tar: s0000000; 0001-0000000 of 0000-0000000"
+    assert found.size[0] == 2 * SIDE + GAP
+    for name, image in {"fine/test/0.tar: s0000000": images[2], "0000-0000000": images[0]}.items():
+        wanted = cv2.resize(image[..., ::-1], (96, 72), interpolation=cv2.INTER_AREA)
+        assert np.abs(look(tmp_path, name)[12:84].astype(int) - wanted).mean() < 8
 
 
 def cropped(image: np.ndarray, share: float) -> np.ndarray:
