@@ -34,8 +34,8 @@ def check(ledger: dict, where: str, first: str) -> None:
 
 
 def from_rows(total: dict, table: dict) -> dict:
-    """Extend the sum of the parts' ledgers to all rows of the source, by the account of the URL table. Of tars, only the
-    parts know what rows they hold.
+    """Extend the sum of the parts' ledgers to all rows of the source, by the account of the URL table. What tars hold,
+    only the parts know.
 
     Raises:
         ValueError: the parts want other rows than the table dealt.
