@@ -4,12 +4,35 @@
         --tests data/tiny/fingerprints/tests.parquet --fingerprints data/tiny/fingerprints/0*.parquet \\
         --out data/tiny/duplicates/0.parquet
 
-Of equal images the first by key stays. Equal bytes meet in the bucket of their SHA-256. Images that look alike share
-one of the 8 words of their perceptual hash, or most likely do, and meet in the bucket of that word.
+Of equal images the first by key stays. Equal bytes meet in the bucket of their SHA-256. Images that look alike are
+those of which two views (as it is, mirrored, three centres) differ in few bits of their perceptual hashes and have the
+same colours. Such views share one of the 10 words of their hashes, or most likely do, and meet in the bucket of that
+word. Memory is about 4.5 kB per image over the number of buckets; each bucket reads all hashes, 200 bytes per image.
 
-Measured on 1,200 images of the synthetic data set: no two were nearer than 72 bits of 256; copies at 0.8 times the size
-and JPEG quality 85 were 4 bits away (median; at most 22), and 99.4 % of them were found. Hashes see no colour: images
-of one plain colour count as alike, whatever the colour, and so do recoloured copies.
+Measured by `python -m benchmarks.duplicates --images`: percent of the copies that are found, in brackets by one hash of
+the whole image without colours. 219 photographs are 33 wallpapers of Debian in tiles, smooth skies among them; 286
+things on white are Tux Paint's stamps; 500 images are of the synthetic data set.
+
+                          photographs       on white      synthetic
+    crop, 3 % a side       88 (1)           97 (1)
+    crop, 5 % a side       90 (0)           99 (0)         99.8 (0)
+    crop, 10 % a side       0 (0)            1 (0)
+    crop, 0 to 5 %, each side by itself
+                           19 (1)           18 (1)
+    mirrored               94 (0)           99.7 (0)       100 (0)
+    border, white, 3 %     89 (0)           94 (1)
+    watermark              68 (60)          99 (99)
+    large text             26 (16)          91 (87)
+    half the size          93 (91)          99.7 (99)
+    JPEG of quality 30     87 (84)          99 (99)        100 (100)
+    hue + 60 degrees: another image, of those with colours
+                            7 (57)          36 (85)          1 (84)
+    all others, different images
+                            0                0.35            0
+
+The one of 286 is a drawing that differs from another in a letter; what "hue" leaves has little colour in all, and
+counts as grey. Of the 14,908 images of the scale `tiny`, all 453 copies are found, and 19 others (0.13 %) are
+dropped. Of crops that are not centred, few are found.
 """
 
 import argparse
