@@ -12,46 +12,58 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flip.config import public
+from flip.data.arrived import arrived_tar
 from flip.data.contact_sheet import SIDE, cell, label, sheet, spread, webp
 from flip.data.duplicates import REASONS
+from flip.data.fingerprints import read
 from flip.files import read_json
-from flip.formats.contents import encoded_image, read
+from flip.formats.contents import image_extension
 from flip.formats.images import decode
-from flip.formats.tar_members import IMAGES, members
+from flip.formats.tar_members import members
 from flip.report.images import Sheet
 
 EACH = 6  # pairs of each reason
 SHOWN = [reason for reason in REASONS if reason != "exact duplicate"]  # of which both images are the same
-TAR = 5  # digits of the number of img2dataset's tars, with which its keys begin
 GAP = (128, 128, 128)
 
 
-def place_of(data: Path, name: str) -> tuple[Path, str]:
-    """Return the tar and the key of an image, by its name in the files of duplicates: `<part>-<key>`, or
-    `<set>/<split>/<tar>: <key>` of a test image."""
+def of_part(data: Path, name: str) -> bytes:
+    """Return the stored image of a key of the training data.
+
+    Raises:
+        OSError: its tar is not there.
+        ValueError: no tar of its part has it.
+    """
+    part, _, key = name.partition("-")
+    lists = sorted((data / "download" / part).glob("*.parquet"))
+    # Most keys begin with their tar's number.
+    for listed in [one for one in lists if key.startswith(one.stem)] or lists:
+        tar = arrived_tar(listed)
+        for sample in tar.samples:
+            if sample.key == name:
+                return read(tar.path, [sample.place])[0]
+    raise ValueError(f"{data / 'download' / part}: no image '{name}'")
+
+
+def of_test(data: Path, name: str) -> bytes:
+    """Return the stored image of a test set, by `<set>/<split>/<tar>: <key>`. Raises as `of_part`."""
     before, _, key = name.partition(": ")
-    if not key:
-        part, _, key = name.partition("-")
-        return data / "download" / part / f"{key[:TAR]}.tar", key
     test, _, tar = before.partition("/")
     folder = data / "tests" / test
     if not (folder / "test").exists():
         folder = public.folder(read_json(folder / "revision.json")["source"])
-    return folder / tar, key
+    if not (files := members(folder / tar).get(key)):
+        raise ValueError(f"{folder / tar}: no sample '{key}'")
+    return read(folder / tar, [files[image_extension(files, name)]])[0]
 
 
 def look(data: Path, name: str) -> np.ndarray:
     """Return an image of a name as a cell of a sheet, uint8 [SIDE, SIDE, 3]: whole, on grey.
 
     Raises:
-        OSError: its tar is not there.
-        ValueError: the tar has no such image, or it cannot be decoded.
+        OSError, ValueError: as `of_part`; or it cannot be decoded.
     """
-    tar, key = place_of(data, name)
-    if not (files := members(tar).get(key)):
-        raise ValueError(f"{tar}: no sample '{key}'")
-    with open(tar, "rb") as file:
-        image = decode(encoded_image(read(file, files, *IMAGES), f"{tar}: {key}"), f"{tar}: {key}").convert("RGB")
+    image = decode((of_test if ": " in name else of_part)(data, name), name).convert("RGB")
     image.thumbnail((SIDE, SIDE))
     square = np.full((max(image.size), max(image.size), 3), GAP, np.uint8)
     top, left = ((len(square) - edge) // 2 for edge in image.size[::-1])
