@@ -21,6 +21,7 @@ from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
 from flip.data.failures import failure
+from flip.data.shard import Shard, write_index
 from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.report.images import example
 from flip.show.viewer import Viewer
@@ -417,8 +418,8 @@ def test_shown_images_are_upright(tmp_path):
     assert far(Viewer.open(viewer, tmp_path / "mine.jpg").pixels, to_square(Image.fromarray(pattern(2)), 32)) < 25
     set_of(tmp_path / "set", [{"jpg": turned(pattern(2), 6), "txt": b"a thing"}])
     tar = tmp_path / "set" / "test" / "0.tar"
-    places = fingerprints.members(tar)["000"]
-    assert example(tar, np.array([*places["jpg"], *places["txt"]])).size == (96, 64)
+    write_index(tar)
+    assert example(Shard(tar), 0).size == (96, 64)
 
 
 def test_compact_images_are_upright():
