@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -79,6 +79,9 @@ bench-regime: .venv/ready ## whether `tiny` can show what masking does, by crite
 bench-order: .venv/ready ## whether the order of systems has settled: accuracy and rank at one, two and four times their samples; 45 minutes on one core
 	$(RUN) snakemake data --config scale=tiny
 	$(RUN) benchmarks.order
+
+bench-duplicates: .venv/ready ## which changed copies of images are found, and which different images are dropped: two minutes on one core
+	$(RUN) benchmarks duplicates
 
 bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core
 	$(RUN) benchmarks float8

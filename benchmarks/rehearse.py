@@ -31,6 +31,7 @@ from flip.data.fingerprints import HASHES, PART, write
 from flip.data.manifest import merge
 from flip.data.shard import write_index
 from flip.files import write_json
+from flip.testsets.fingerprints import TESTS
 
 ROOT = Path(__file__).parent.parent
 REPEATED = 20  # one row of so many is a copy
@@ -56,25 +57,27 @@ class Rehearsal:
             yield pa.table([numbers, numbers], [self.params.source.url_column, self.params.source.caption_column])
 
     def table(self) -> str:
-        return f"{table.write_parts(self.params, self.folder / 'table', self.batches)} rows"
+        return f"{table.write_parts(self.params, self.folder / 'table', self.batches)['wanted']} rows"
 
     def drawn(self, part: int) -> Iterator[pa.Table]:
         """Yield the fingerprints of a part."""
         count = self.rows // self.params.download.parts
         rng, numbers = np.random.default_rng(part), np.arange(count)
         origin = np.where(rng.random(count) < 1 / REPEATED, rng.integers(0, count, count), numbers)
-        hashes = np.random.default_rng(part // 2).bytes(32 * count)  # neighbouring parts have the same images
-        taken = np.frombuffer(hashes, np.uint8).reshape(count, 32)[origin]
-        binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), count, [None, pa.py_buffer(taken.tobytes())])
+        source = np.random.default_rng(part // 2)  # neighbouring parts have the same images
+        hashes = {}
+        for name, kind in HASHES:
+            taken = np.frombuffer(source.bytes(kind.byte_width * count), np.uint8).reshape(count, -1)[origin]
+            hashes[name] = pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, pa.py_buffer(taken.tobytes())])
         keys = [f"{part:04d}-{number:09d}" for number in numbers]
         rest = {"row": numbers, "url": keys, "captioned": np.ones(count, bool)}
-        columns = {"key": keys, **rest, **{name: binary for name, _ in HASHES}}
+        columns = {"key": keys, **rest, **hashes}
         yield pa.table([columns[name] for name in PART.names], schema=PART)
 
     def fingerprints(self) -> str:
         for part, path in enumerate(self.paths("fingerprints", self.params.download.part_names)):
             write(self.drawn(part), PART, path)
-        write([], pa.schema([("set", pa.string()), *HASHES]), self.folder / "fingerprints/tests.parquet")
+        write([], TESTS, self.folder / "fingerprints/tests.parquet")
         return "drawn, not measured against images"
 
     def group(self, name: str) -> Path:
@@ -139,7 +142,8 @@ class Rehearsal:
             ledger = {kind: sum(mine) for kind in ("wanted", "arrived", "decoded", "used")} | {"lost": {}}
             listed = {"name": f"{name}/samples.parquet", "samples": sum(mine), "pairs": "0"}
             write_json(self.folder / "accounts" / f"{name}.json", {"shards": shards, "list": listed, "ledger": ledger})
-        found, _ = merge([*(self.folder / "accounts").glob("*.json")])
+        write_json(self.folder / "account.json", {})
+        found, _ = merge([*(self.folder / "accounts").glob("*.json")], self.folder / "account.json")
         return f"{found['samples']} samples in {len(found['shards'])} shards"
 
     def order(self) -> str:

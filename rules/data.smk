@@ -37,7 +37,7 @@ rule table:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        outputs=lambda wildcards: ranged(HERE.table, PARTS),
+        outputs=lambda wildcards: [HERE.table_account, ranged(HERE.table, PARTS)],
         # A function, as braces of ranges are no wildcards.
         sources=lambda wildcards: outside(BASE.source.place),
         module=DATA["table"].at(BASE.source.kind).module,
@@ -133,14 +133,15 @@ rule buckets:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
     params:
-        outputs=AT.buckets("{group}"),
+        outputs=[AT.buckets("{group}"), AT.colours("{group}")],
+        out=AT.buckets("{group}"),
         fingerprints=lambda wildcards: ranged(
             HERE.fingerprints, GROUPS[wildcards.group]
         ),
     shell:
         RECEIPT + " --intermediate --"
         " {PYTHON:q} -m flip.data.buckets --params {FROZEN}"
-        " --fingerprints {params.fingerprints:q} --out {params.outputs:q} 2> {log:q}"
+        " --fingerprints {params.fingerprints:q} --out {params.out:q} 2> {log:q}"
 
 
 rule all_buckets:
@@ -269,7 +270,7 @@ rule manifest:
     """Merge the parts' accounts into one manifest and one ledger."""
     input:
         spec=AT.specs.data("manifest"),
-        upstream=data_receipts(*(f"shards/{part}" for part in PARTS)),
+        upstream=data_receipts("table", *(f"shards/{part}" for part in PARTS)),
     output:
         update(AT.receipts.data("manifest")),
     log:
@@ -278,15 +279,17 @@ rule manifest:
     params:
         outputs=AT.manifest,
         ledger=AT.ledger,
+        table=AT.table_account,
         shards=lambda wildcards: ranged(HERE.shards_of, PARTS),
-        receipts=lambda wildcards: ranged(
-            lambda part: HERE.receipts.data(f"shards/{part}"), PARTS
-        ),
+        receipts=lambda wildcards: [
+            HERE.receipts.data("table"),
+            ranged(lambda part: HERE.receipts.data(f"shards/{part}"), PARTS),
+        ],
     shell:
         RECEIPT_OF_MANY
         + " --extra-outputs {params.ledger:q} --facts {params.ledger:q} --"
-        " {PYTHON:q} -m flip.data.manifest --shards {params.shards:q} --manifest {params.outputs:q}"
-        " --ledger {params.ledger:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.data.manifest --table {params.table:q} --shards {params.shards:q}"
+        " --manifest {params.outputs:q} --ledger {params.ledger:q} 2> {log:q}"
 
 
 rule tokenizer:

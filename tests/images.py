@@ -64,3 +64,35 @@ def png16(image: np.ndarray) -> bytes:
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
     pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def icc(space: bytes, **tags: bytes) -> bytes:
+    """A colour profile of a monitor (ICC.1, sections 7.2 and 7.3) of these tags; `space` has four letters."""
+    start, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name.encode(), start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    return (header + struct.pack(">3i", 63190, 65536, 54061)).ljust(128, b"\0") + table + body
+
+
+def xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+
+def gamma(value: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
+
+
+D50 = xyz(0.9642, 1, 0.8249)
+# Linear light in sRGB's own primaries, by ICC's D50; red and blue change places in SWAPPED.
+PRIMARIES = [xyz(0.4361, 0.2225, 0.0139), xyz(0.3851, 0.7169, 0.0971), xyz(0.1431, 0.0606, 0.7141)]
+
+
+def profile(primaries: list[bytes], power: float) -> bytes:
+    names = dict(zip(("rXYZ", "gXYZ", "bXYZ"), primaries, strict=True))
+    return icc(b"RGB ", wtpt=D50, **names, **dict.fromkeys(("rTRC", "gTRC", "bTRC"), gamma(power)))
+
+
+LINEAR, SWAPPED = profile(PRIMARIES, 1), profile(PRIMARIES[::-1], 2.2)
+LINEAR_GREY = icc(b"GRAY", wtpt=D50, kTRC=gamma(1))

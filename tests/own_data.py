@@ -38,7 +38,7 @@ def finish(accounts, folder, how, tests=None):
     written = [folder / "shards" / account.name for account in accounts]
     for account, found, out in zip(accounts, known, written, strict=True):
         shards.write_part(account, found, dropped, out, how)
-    data, ledger = manifest.merge(written)
+    data, ledger = manifest.merge(written, accounts[0].parents[1] / "table/account.json")
     write_json(folder / "manifest.json", data)
     return data, ledger["total"]
 

@@ -198,7 +198,9 @@ def write_data(folder):
     total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": PICTURES, "lost": lost}
     shards = [write_shard(folder / "shards/0000/00000.tar")]
     write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": PICTURES, "shards": shards})
-    write_json(folder / "ledger.json", {"total": total, "parts": {"0000": total}})
+    table = {"rows": total["wanted"] + 3000, "wanted": total["wanted"], "lost": {"filter: size": 3000}}
+    of_rows = {"rows": table["rows"]} | total | {"lost": total["lost"] | table["lost"]}
+    write_json(folder / "ledger.json", {"total": of_rows, "table": table, "parts": {"0000": total}})
 
 
 def write_world(root, project):

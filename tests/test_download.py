@@ -183,7 +183,7 @@ def run_to_manifest(data, out, only=None):
     (dropped,) = drop(out, out / "tests.parquet", hashes)
     for account, known in zip(accounts, hashes, strict=True):
         shards.write_part(account, known, dropped, out / "shards" / account.name, how)
-    return manifest.merge(list((out / "shards").glob("*.json")))
+    return manifest.merge(list((out / "shards").glob("*.json")), data / "table/account.json")
 
 
 def repeated(params, data) -> int:
@@ -249,7 +249,7 @@ def replay(params, tmp_path, monkeypatch):
 def test_a_list_downloaded_elsewhere_gives_the_same_pairs(here, replay):
     made, pattern = here
     again, ledger = replay(pattern)
-    assert ledger["total"] == dict.fromkeys(manifest.COUNTS, made["samples"]) | {"lost": {}}
+    assert ledger["total"] == dict.fromkeys(("rows", *manifest.COUNTS), made["samples"]) | {"lost": {}}
     assert again["pairs"] == made["pairs"]
     assert again["id"] != made["id"]  # the encoder's quality is another
 

@@ -72,7 +72,14 @@ def data(tmp_path, small_data):
     """Manifest, tokenizer and ledger."""
     folder = tmp_path / "data"
     shutil.copytree(small_data, folder)
-    total = {"wanted": 150, "arrived": 130, "decoded": 130, "used": 120, "lost": {"not found": 20, "truncated": 10}}
+    total = {
+        "rows": 200,
+        "wanted": 150,
+        "arrived": 130,
+        "decoded": 130,
+        "used": 120,
+        "lost": {"filter: size": 50, "not found": 20, "truncated": 10},
+    }
     write_json(folder / "ledger.json", {"total": total, "parts": {}})
     return folder
 
@@ -245,7 +252,8 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     text = (out / "README.md").read_text()
     manifest = read_json(data / "manifest.json")
     for fact in (
-        manifest["id"], manifest["pairs"], "| training pairs | 120 |", "| samples seen | 360 |", "| wanted | 150 |",
+        manifest["id"], manifest["pairs"], "| training pairs | 120 |", "| samples seen | 360 |", "| rows | 200 |",
+        "| wanted | 150 |", "| lost: filter: size | 50 |",
         "| arrived | 130 |", "| used | 120 |", "| lost: not found | 20 |", "| fine | 12.35 |",
         "40 images, revision `abab", "c" * 40, "| torch | 2.13.0 |", "license_name: MIT", f'"local-dir:{out}"',
         "The text tower and the projections",

@@ -3,6 +3,8 @@ and that what cannot be decoded is named."""
 
 import io
 import tarfile
+import warnings
+import weakref
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -11,20 +13,22 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from flip.config.kinds import pointing as boxes
 from flip.config.schema import Compact
 from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
+from flip.data.failures import failure
+from flip.data.shard import Shard, write_index
 from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.report.images import example
 from flip.show.viewer import Viewer
 from flip.testsets import cache as squares
 from flip.testsets.reader import examples, read_set, to_square
 from flip.transfer.splits import folder_batches
-from tests.images import UNTURNED, encoded, pattern, png, png16, shorts, turned
+from tests.images import LINEAR, LINEAR_GREY, SWAPPED, UNTURNED, encoded, icc, pattern, png, png16, shorts, turned
 
 GREY = pattern(1)[:, :, 0]
 CLEAR = np.dstack([pattern(3), np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1))])
@@ -120,8 +124,62 @@ def test_transparent_images_lie_on_white_as_in_img2dataset():
         assert far(decode(encoded(CLEAR, kind, **options)), on_white(CLEAR)) == 0
 
 
-def test_cmyk_and_the_first_frame():
-    assert far(decode(encoded(Image.fromarray(pattern(4)).convert("CMYK"))), pattern(4)) < 25
+def srgb_of(linear: np.ndarray) -> np.ndarray:
+    """IEC 61966-2-1, of light from 0 to 255."""
+    light = linear / 255
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+
+
+def test_colours_are_those_of_the_profile_in_srgb():
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+        found = decode(encoded(pattern(1), kind, icc_profile=LINEAR, **options))
+        assert far(found, srgb_of(pattern(1)).round()) <= 1
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for image in (levels, levels.astype(np.uint16) * 257):
+        assert (
+            far(decode(encoded(image, "PNG", icc_profile=LINEAR_GREY)), srgb_of(levels)[..., None].repeat(3, 2).round())
+            <= 1
+        )
+    assert decode(encoded(levels, "PNG", icc_profile=LINEAR_GREY)).mode == "L"
+    swapped = decode(encoded(pattern(1), icc_profile=SWAPPED))
+    assert far(swapped, pattern(1)[..., ::-1]) < 30
+    few = Image.fromarray(pattern(1)).quantize(16)
+    assert far(decode(encoded(few, "PNG", icc_profile=SWAPPED)), np.asarray(few.convert("RGB"))[..., ::-1]) < 20
+
+
+def test_transparent_colours_are_converted_before_they_lie_on_white():
+    converted = np.dstack([srgb_of(CLEAR[..., :3]).round().astype(np.uint8), CLEAR[..., 3]])
+    assert far(decode(encoded(CLEAR, "PNG", icc_profile=LINEAR)), on_white(converted)) <= 1
+    grey = np.dstack([GREY, CLEAR[..., 3]])
+    converted = np.dstack([srgb_of(GREY[..., None].repeat(3, 2)).round().astype(np.uint8), CLEAR[..., 3]])
+    assert far(decode(encoded(Image.fromarray(grey), "PNG", icc_profile=LINEAR_GREY)), on_white(converted)) <= 1
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("profile", [SRGB, b"none", LINEAR[:200], icc(b"CMYK"), icc(b"RGB "), LINEAR_GREY, SRGB * 2000])
+def test_srgb_and_what_is_no_profile_of_the_image_change_nothing(profile):
+    stored = encoded(pattern(1), "WEBP", lossless=True, icc_profile=profile)
+    assert far(decode(stored), pattern(1)) == 0
+    assert is_plain(stored)
+
+
+def test_an_image_in_other_colours_is_not_plain():
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert not is_plain(encoded(pattern(1), kind, icc_profile=LINEAR))
+        assert not is_plain(encoded(GREY, "PNG", icc_profile=LINEAR_GREY))
+
+
+def test_cmyk_is_as_another_decoder_sees_it():
+    """Adobe's, whose inks are stored inverted, as Pillow writes it."""
+    stored = encoded(Image.fromarray(pattern(4)).convert("CMYK"))
+    inks = simplejpeg.decode_jpeg(stored, "CMYK").astype(float)
+    assert far(decode(stored), (inks[..., :3] * inks[..., 3:] / 255).round()) <= 2
+    assert far(decode(stored), pattern(4)) < 25
+
+
+def test_the_first_frame():
     frames = [Image.fromarray(pattern(number)) for number in (5, 6)]
     moving = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     assert far(decode(moving), pattern(5)) == 0
@@ -139,6 +197,67 @@ def test_plain_images_are_what_any_decoder_gives():
     assert not any(map(is_plain, others))
 
 
+# Training and evaluation.
+
+
+@pytest.fixture
+def download(monkeypatch):
+    """download(encoded): the lossless image that img2dataset stores, and its message where it stores none."""
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    with warnings.catch_warnings(action="ignore"):  # what it imports is deprecated
+        from flip.data.resize import DisplayedResizer
+
+    resize = DisplayedResizer(64, "no", True, encode_quality=9, encode_format="png")
+
+    def stored(encoded):
+        found, *_, message = resize(io.BytesIO(encoded))
+        return found, message
+
+    return stored
+
+
+SQUARE = np.dstack([pattern(5, 64, 64), np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))])
+KINDS = {
+    "JPEG": encoded(SQUARE[..., :3], subsampling=2),
+    "JPEG, grey": encoded(SQUARE[..., 0]),
+    "JPEG, progressive": encoded(SQUARE[..., :3], progressive=True),
+    "JPEG, turned": turned(SQUARE[..., :3], 6),
+    "JPEG, CMYK": encoded(Image.fromarray(SQUARE[..., :3]).convert("CMYK")),
+    "JPEG, a profile": encoded(SQUARE[..., :3], icc_profile=SWAPPED),
+    "PNG": encoded(SQUARE[..., :3], "PNG"),
+    "PNG, 16 bits": png16(SQUARE[..., :3]),
+    "PNG, 16 bits, alpha": png16(SQUARE),
+    "PNG, alpha": encoded(SQUARE, "PNG"),
+    "PNG, alpha and a profile": encoded(SQUARE, "PNG", icc_profile=LINEAR),
+    "PNG, grey and alpha": encoded(Image.fromarray(SQUARE).convert("LA"), "PNG"),
+    "PNG, palette": encoded(Image.fromarray(SQUARE[..., :3]).quantize(16), "PNG"),
+    "PNG, 1 bit": encoded(Image.fromarray(SQUARE[..., 0]).convert("1"), "PNG"),
+    "WebP": encoded(SQUARE[..., :3], "WEBP"),
+    "WebP, alpha": encoded(SQUARE, "WEBP"),
+    "WebP, animated": encoded(
+        Image.fromarray(SQUARE[..., :3]), "WEBP", save_all=True, append_images=[Image.fromarray(pattern(6, 64, 64))]
+    ),
+    "GIF": encoded(SQUARE[..., :3], "GIF"),
+    "TIFF": encoded(SQUARE, "TIFF"),
+    "AVIF": encoded(SQUARE[..., :3], "AVIF"),
+    "AVIF, alpha": encoded(SQUARE, "AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_training_and_evaluation_see_the_same_pixels(name, download, tmp_path):
+    """To the bit: as the download hands an image to its encoder, as readers of test sets, and the page, see it."""
+    stored, message = download(KINDS[name])
+    assert message is None
+    trained = np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))
+    folder = set_of(tmp_path / "set", [{"png": KINDS[name], "cls": b"0"}])
+    ((tested, _),) = read_set(folder, 64, 8)
+    (tmp_path / "mine.png").write_bytes(KINDS[name])
+    viewer = SimpleNamespace(params=SimpleNamespace(model=SimpleNamespace(image=64)))
+    assert np.array_equal(trained, tested[0])
+    assert np.array_equal(trained, Viewer.open(viewer, tmp_path / "mine.png").pixels)
+
+
 # What cannot be decoded.
 
 BROKEN = {
@@ -146,6 +265,8 @@ BROKEN = {
     "a page": b"<html><body>404</body></html>",
     "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",
     "cut": encoded(pattern(1))[:900],
+    "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "SVG": b'<?xml version="1.0"?>\n<!-- a logo -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
     "cut PNG": encoded(pattern(1), "PNG")[:900],
     "floats": encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"),
     "32 bits": encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"),
@@ -156,7 +277,24 @@ BROKEN = {
 def test_what_cannot_be_decoded_is_named(name):
     with pytest.raises(ValueError, match=r"0\.tar: 007: cannot be read as an image \(.*\)$"):
         decode(BROKEN[name], "0.tar: 007")
-    assert fingerprints.decode_grey(BROKEN[name]) is None
+    assert fingerprints.look_at([BROKEN[name]]) == [fingerprints.UNREADABLE]
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        (BROKEN["HEIC"], "HEIC"),
+        (BROKEN["SVG"], "SVG"),
+        (b"\xff\x0a\0\0", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    ],
+)
+def test_formats_that_are_not_read_are_a_class_of_their_own(stored, name, download):
+    _, message = download(stored)
+    assert name in message
+    assert failure(message) == "format not read"
+    _, message = download(BROKEN["a page"])
+    assert failure(message) == "no readable picture"
 
 
 def test_an_image_that_is_too_large_is_refused_by_its_header():
@@ -165,7 +303,7 @@ def test_an_image_that_is_too_large_is_refused_by_its_header():
     for look in (decode, is_plain, displayed_size):
         with pytest.raises(ValueError, match=rf"{side} x {side} pixels, allowed: {MAX_PIXELS:,}"):
             look(bomb)
-    assert fingerprints.decode_grey(bomb) is None
+    assert fingerprints.look_at([bomb]) == [fingerprints.UNREADABLE]
     assert decode(png(b"\0" * 1000, 1, 0, 8000, 6000)).size == (8000, 6000)
 
 
@@ -173,6 +311,8 @@ def test_an_image_that_is_too_large_is_refused_by_its_header():
 def test_mutated_images_are_images_or_value_errors():
     random = np.random.default_rng(0)
     whole = [encoded(pattern(1, 24, 32), kind) for kind in FORMATS] + [turned(pattern(1, 24, 32), 6)]
+    whole += [encoded(pattern(1, 24, 32), kind, icc_profile=LINEAR) for kind in ("JPEG", "PNG", "WEBP")]
+    refused = 0
     for number in range(600):
         content = bytearray(whole[number % len(whole)])
         for _ in range(random.integers(1, 12)):
@@ -180,7 +320,12 @@ def test_mutated_images_are_images_or_value_errors():
         mutated = bytes(content[: random.integers(len(content) // 2, len(content) + 1)])
         for look in (decode, is_plain, displayed_size):
             with suppress(ValueError):
-                look(mutated)
+                look(mutated, "0.tar: 007")
+                continue
+            with pytest.raises(ValueError, match=r"^0\.tar: 007: "):
+                look(mutated, "0.tar: 007")
+            refused += 1
+    assert refused > 300
 
 
 # Who looks.
@@ -198,19 +343,36 @@ def test_mutated_images_are_images_or_value_errors():
     ids=["EXIF", "EXIF in a PNG", "16 bits", "alpha", "16 bits and alpha"],
 )
 def test_fingerprints_are_those_of_what_is_displayed(stored, upright):
-    hashes = fingerprints.hash_images([stored, encoded(upright)])
-    one, other = (np.unpackbits(np.frombuffer(each, np.uint8)) for each in hashes)
+    hashes = fingerprints.look_at([stored, encoded(upright)])
+    one, other = (np.unpackbits(np.frombuffer(each["looks"], np.uint8)) for each in hashes)
     assert (one != other).sum() <= DISTANCE
 
 
-def test_fingerprints_of_plain_images_are_those_of_before():
-    """By the decoders that were asked for all images."""
+def test_grey_is_that_of_other_decoders():
+    """To the bit of a JPEG, within one level otherwise."""
     for stored in (encoded(pattern(8)), encoded(GREY), encoded(pattern(8), "PNG"), encoded(pattern(8), "WEBP")):
+        grey, colour = fingerprints.decode_both(stored)
         if simplejpeg.is_jpeg(stored):
-            before = simplejpeg.decode_jpeg(stored, colorspace="GRAY")[:, :, 0]
+            assert np.array_equal(grey, simplejpeg.decode_jpeg(stored, colorspace="GRAY")[:, :, 0])
         else:
-            before = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert np.array_equal(fingerprints.decode_grey(stored), before)
+            theirs = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert np.abs(grey.astype(int) - theirs).max() <= 1
+        shape = colour.shape[1::-1]
+        upright = np.asarray(decode(stored).convert("RGB"))
+        assert far(colour, cv2.resize(upright, shape, interpolation=cv2.INTER_AREA)) < 30
+
+
+def test_one_decoded_image_at_a_time_is_in_memory(monkeypatch):
+    """Test sets hold images as they came, of any size."""
+    alive = []
+
+    def decoded(stored):
+        image = np.zeros((100, 100), np.uint8)
+        alive.append(weakref.ref(image))
+        assert sum(one() is not None for one in alive) <= 2  # this one, and the last until it is replaced
+        return image, image[..., None].repeat(3, 2)
+
+    assert len(fingerprints.look_at([b"x"] * 20, decoded)) == 20
 
 
 def set_of(folder, samples: list[dict[str, bytes]], **files: str):
@@ -256,8 +418,8 @@ def test_shown_images_are_upright(tmp_path):
     assert far(Viewer.open(viewer, tmp_path / "mine.jpg").pixels, to_square(Image.fromarray(pattern(2)), 32)) < 25
     set_of(tmp_path / "set", [{"jpg": turned(pattern(2), 6), "txt": b"a thing"}])
     tar = tmp_path / "set" / "test" / "0.tar"
-    places = fingerprints.members(tar)["000"]
-    assert example(tar, np.array([*places["jpg"], *places["txt"]])).size == (96, 64)
+    write_index(tar)
+    assert example(Shard(tar), 0).size == (96, 64)
 
 
 def test_compact_images_are_upright():

@@ -95,7 +95,7 @@ def test_the_same_pairs_give_the_same_batches_whether_downloaded_or_taken_in(sou
         assert [(one["samples"], one["sha256"], one["bytes"]) for one in data["shards"]] == [
             (one["samples"], one["sha256"], one["bytes"]) for one in first
         ]
-        assert ledger == {"wanted": 23, "arrived": 23, "decoded": 23, "used": 23, "lost": {}}
+        assert ledger == {"rows": 23, "wanted": 23, "arrived": 23, "decoded": 23, "used": 23, "lost": {}}
         found = batches(folder, data)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -337,11 +337,11 @@ def test_a_tar_that_is_written_anew_changes_what_its_part_is_made_from(source, t
     pattern_ = f"{tmp_path}/in/{{0..1}}.tar"
     before, accounts = place_hash(pattern_), arrive(source(2, shards=pattern_), tmp_path)
     contents = [account.read_bytes() for account in accounts]
-    tables = [file_hash(table) for table in sorted((tmp_path / "table").glob("*"))]
+    tables = [file_hash(table) for table in sorted((tmp_path / "table").glob("*.parquet"))]
     os.utime(paths[1], ns=(1, 1))
     assert place_hash(pattern_) != before
     assert [account.read_bytes() for account in arrive(source(2, shards=pattern_), tmp_path)] == contents
-    changed = [file_hash(table) for table in sorted((tmp_path / "table").glob("*"))]
+    changed = [file_hash(table) for table in sorted((tmp_path / "table").glob("*.parquet"))]
     assert [old == new for old, new in zip(tables, changed, strict=True)] == [True, False]
 
 
@@ -485,7 +485,7 @@ def test_no_name_leads_out_of_the_folder_and_each_that_does_is_counted(birds, so
     rows = [(name, f"words of {number}") for number, name in enumerate([*outside, *missing, *kept])]
     path = write_table(tmp_path / "table.parquet", ["url", "caption"], rows)
     data, ledger = finish(arrive(source(table=str(path), images=str(birds)), tmp_path), tmp_path, HOW)
-    assert ledger["lost"] == {"no such file": 6, "outside source.images": 4}
+    assert ledger["lost"] == {"no URL": 1, "no such file": 6, "outside source.images": 4}
     (entry,) = data["shards"]
     shard = open_shard(tmp_path / "shards", entry)
     assert shard.captions() == [f"words of {number}" for number in range(11, 15)]

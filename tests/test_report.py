@@ -476,7 +476,7 @@ def test_a_metric_that_its_outcomes_do_not_give_is_refused(project, fresh):
 def test_a_ledger_that_does_not_add_up_is_refused(project, fresh):
     total = json.loads((fresh[0] / "ledger.json").read_text())["total"]
     change_json(fresh[0] / "ledger.json", total=total | {"used": 10000})
-    with pytest.raises(ValueError, match="12000 wanted are not 10000 used plus those lost"):
+    with pytest.raises(ValueError, match="15000 rows are not 10000 used plus those lost"):
         read_results(project, *fresh)
 
 

@@ -4,7 +4,9 @@ which pairs they hold, however they are dealt, ordered and encoded."""
 
 import gc
 import json
+import shutil
 from hashlib import sha256
+from operator import eq
 from pathlib import Path
 
 import cv2
@@ -16,9 +18,12 @@ import webdataset
 
 from flip.config.schema import Compact, Shards
 from flip.data import buckets, duplicates, fingerprints, manifest, shards
+from flip.data.contact_sheet import GAP, SIDE
+from flip.data.dropped import name_of
 from flip.data.shard import Shard, index_path, read_index, write_index
 from flip.files import file_hash, write_json
 from flip.formats.tar_members import members
+from flip.report.dropped import copies, look
 from flip.testsets import fingerprints as of_sets
 from tests.dropping import drop
 from tests.images import encoded, pattern, png16, turned
@@ -106,7 +111,7 @@ def stages(tmp_path, tests_of):
 
 
 @pytest.mark.parametrize(("count", "groups"), [(1, 1), (5, 1), (1, 2), (100, 2)])
-def test_copies_meet_across_parts_groups_and_buckets(download, stages, count, groups):
+def test_copies_meet_across_parts_groups_and_buckets(download, stages, count, groups, tmp_path):
     images = [picture(number) for number in range(12)]
     smaller = cv2.resize(images[1], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     first = download("0000", [(jpeg(image), "x") for image in images[:8]])
@@ -120,6 +125,12 @@ def test_copies_meet_across_parts_groups_and_buckets(download, stages, count, gr
         ],
     )
     reasons, _ = stages([first, second], [images[9], images[11]], count, groups)
+    dropped = [row for path in tmp_path.glob("dropped-*") for row in pq.read_table(path).to_pylist()]
+    assert {row["key"]: name_of(tmp_path, row["of"]) for row in dropped} == {
+        "0001-0000000": "0000-0000000",
+        "0001-0000001": "0000-0000001",
+        "0001-0000003": "fine/test/0.tar: s0000000",
+    }
     assert reasons == {
         "0001-0000000": "exact duplicate",
         "0001-0000001": "near duplicate",
@@ -132,6 +143,91 @@ def test_test_images_are_found_by_what_they_display(download, stages):
     account = download("0000", [(encoded(image), "x") for image in images])
     reasons, _ = stages([account], [turned(images[0], 6), turned(images[1], 3, "PNG"), png16(images[2])])
     assert reasons == dict.fromkeys((f"0000-000000{number}" for number in range(3)), "in a test set")
+
+
+def test_the_page_shows_what_was_dropped_above_what_it_is_a_copy_of(download, stages, tmp_path):
+    assert copies(tmp_path)[0] is None
+    images = [picture(number) for number in range(3)]
+    first = download("0000", [(jpeg(image), "x") for image in images[:2]])
+    second = download("0001", [(jpeg(images[0], 60), "near"), (jpeg(images[1]), "exact"), (jpeg(images[2]), "leaked")])
+    stages([first, second], test_pictures=[images[2]])
+    for name in ("fingerprints", "dropped"):
+        (tmp_path / name).mkdir()
+    for name in ("0000", "0001", "tests"):
+        shutil.copy(tmp_path / f"{name}.parquet", tmp_path / "fingerprints")
+    (tmp_path / "dropped-0.parquet").rename(tmp_path / "dropped/0.parquet")
+    assert "fine" in copies(tmp_path)[1]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "fine").rename(tmp_path / "tests/fine")
+    found, _ = copies(tmp_path)
+    assert found.caption == "0001-0000002 of fine/test/0.tar: s0000000; 0001-0000000 of 0000-0000000"
+    assert found.size[0] == 2 * SIDE + GAP
+    for name, image in {"fine/test/0.tar: s0000000": images[2], "0000-0000000": images[0]}.items():
+        wanted = cv2.resize(image[..., ::-1], (96, 72), interpolation=cv2.INTER_AREA)
+        assert np.abs(look(tmp_path, name)[12:84].astype(int) - wanted).mean() < 8
+
+
+def cropped(image: np.ndarray, share: float) -> np.ndarray:
+    """Without a share of each side."""
+    height, width = image.shape[:2]
+    y, x = round(height * share), round(width * share)
+    return np.ascontiguousarray(image[y : height - y, x : width - x])
+
+
+def bordered(image: np.ndarray, share: float) -> np.ndarray:
+    y, x = (round(edge * share / (1 - 2 * share)) for edge in image.shape[:2])
+    return cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+
+
+CHANGED = {
+    **{
+        f"a crop of {share:.1%}": lambda image, share=share: cropped(image, share) for share in (0.01, 0.03, 0.05, 0.07)
+    },
+    "a border": lambda image: bordered(image, 0.04),
+    "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
+    "grey": lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR),
+    "less saturated": lambda image: cv2.addWeighted(image, 0.5, CHANGED["grey"](image), 0.5, 0),
+    "paler": lambda image: cv2.convertScaleAbs(image, alpha=0.8, beta=40),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_changed_copies_are_dropped(download, stages, name):
+    images = [picture(number, 320, 240) for number in range(10)]
+    copies = [(jpeg(CHANGED[name](image), 80), "x") for image in images]
+    reasons, _ = stages([download("0000", [(jpeg(image), "x") for image in images]), download("0001", copies)])
+    assert reasons == dict.fromkeys((f"0001-{number:07d}" for number in range(10)), "near duplicate")
+
+
+def test_the_same_in_another_colour_is_another_image(download, stages):
+    """As the shirts of a catalogue: a form on white, in two colours, beside a copy in a paler one."""
+    random = np.random.default_rng(0)
+    form = cv2.resize(random.random((9, 12)), (320, 240), interpolation=cv2.INTER_CUBIC)[..., None] > 0.5
+
+    def shirt(*colour):
+        return np.where(form, np.array(colour), 255).astype(np.uint8)
+
+    # The same brightness in all three.
+    looks = [shirt(40, 90, 220), shirt(60, 150, 52), shirt(90, 110, 180)]
+    reasons, _ = stages([download("0000", [(jpeg(one), "x") for one in looks])])
+    assert reasons == {"0000-0000002": "near duplicate"}
+
+
+def test_an_image_that_is_its_own_mirror_image_is_no_copy_of_itself(download, stages):
+    half = picture(0, 160, 240)
+    whole = np.concatenate([half, half[:, ::-1]], axis=1)
+    reasons, _ = stages([download("0000", [(jpeg(whole), "x"), (jpeg(picture(1)), "y")])])
+    assert not reasons
+
+
+def test_cells_of_a_centre_are_means_over_it():
+    """As finer cells, of which 100 are in each, tell."""
+    cells = np.random.default_rng(0).random(8)
+    for share in (1, *fingerprints.CENTRES):
+        margin = round(400 * (1 - share))
+        fine = np.repeat(cells, 100)[margin : 800 - margin]
+        wanted = [part.mean() for part in np.array_split(fine, 8)]
+        assert np.allclose(duplicates.centre(share) @ cells, wanted, atol=0.03)
 
 
 def test_first_copy_that_can_be_used_stays(download, stages):
@@ -148,40 +244,54 @@ def test_pairs_equal_those_of_a_double_loop():
         for bit in random.choice(256, random.integers(0, 40), replace=False):
             row[bit // 32] ^= np.uint32(1) << np.uint32(bit % 32)
     ordinals = random.permutation(1000)[:200]
-    found = {tuple(pair) for word in range(8) for pair in duplicates.pairs(ordinals, hashes, word, 20).tolist()}
+    found = {
+        tuple(pair)
+        for number in range(duplicates.WORDS)
+        for pair in duplicates.pairs(ordinals, hashes, duplicates.word(hashes, number), 20).tolist()
+    }
     expected = set()
     for a in range(200):
         for b in range(a):
             bits = sum(int(x ^ y).bit_count() for x, y in zip(hashes[a], hashes[b], strict=True))
-            if bits <= 20 and (hashes[a] == hashes[b]).any():
+            words = ([row.tobytes()[start : start + 3] for start in range(0, 30, 3)] for row in (hashes[a], hashes[b]))
+            if bits <= 20 and any(map(eq, *words)):
                 expected.add(tuple(sorted((int(ordinals[a]), int(ordinals[b])))))
     assert len(expected) > 10
     assert found == expected
 
 
 def test_every_entry_is_in_the_bucket_of_its_value_and_in_no_other(tmp_path):
-    rng, columns = np.random.default_rng(0), {}
-    for name in ("sha256", "looks"):
-        columns[name] = pa.array([rng.bytes(32) for _ in range(300)], pa.binary(32))
+    rng = np.random.default_rng(0)
+    columns = {
+        name: pa.array([rng.bytes(kind.byte_width) for _ in range(300)], kind) for name, kind in fingerprints.HASHES
+    }
     columns["looks"] = pa.array([None, *columns["looks"].to_pylist()[1:]], pa.binary(32))
     columns["captioned"] = pa.array([True, False, *[True] * 298])
     paths = [tmp_path / "0000.parquet", tmp_path / "0007.parquet"]
     for path, half in zip(paths, (slice(0, 150), slice(150, 300)), strict=True):
         pq.write_table(pa.table({name: column[half] for name, column in columns.items()}), path)
-    found = [*buckets.by_bucket(paths, 7)]
-    assert min(map(len, found)) > 300
-    wanted = {
-        (kind, (part << 40) + row % 150, columns[name][row].as_py())
-        for row in range(2, 300)
-        for part in [1 if row < 150 else 8]
-        for kind, (name, *_) in enumerate(buckets.KINDS)
-    }
-    rows = [(bucket, *row.values()) for bucket, table in enumerate(found) for row in table.to_pylist()]
-    assert len(rows) == len(wanted) == 298 * 9
+    wanted = set()
+    for row in range(2, 300):
+        image = ((1 if row < 150 else 8) << 40) + row % 150
+        wanted.add((0, image, columns["sha256"][row].as_py()))
+        views = columns["looks"][row].as_py() + columns["views"][row].as_py()
+        for view in range(fingerprints.VIEWS):
+            one = views[32 * view : 32 * (view + 1)]
+            wanted |= {(kind, image * 8 + view, one) for kind in range(1, buckets.WORDS + 1)}
+    rows = [
+        (bucket, *row.values()) for bucket, table in enumerate(buckets.by_bucket(paths, 7)) for row in table.to_pylist()
+    ]
+    assert len(rows) == len(wanted) == 298 * 51
     assert {row[1:] for row in rows} == wanted
     for bucket, kind, _, hashed in rows:
-        _, words, word = buckets.KINDS[kind]
-        assert buckets.bucket_of(np.frombuffer(hashed, words)[word : word + 1], 7) == bucket
+        hashes = np.frombuffer(hashed, np.uint64)
+        value = buckets.word(hashes[None], kind - 1) if kind else hashes[:1]
+        assert buckets.bucket_of(value, 7) == bucket
+    buckets.write_group(paths, 7, tmp_path / "0.arrow")
+    images = np.array([(1 << 40) + 3, (8 << 40) + 5])
+    colours = np.zeros((2, 128), np.uint8)
+    buckets.look_up(tmp_path / "0.arrow", images, colours)
+    assert [one.tobytes() for one in colours] == [columns["colours"][row].as_py() for row in (3, 155)]
 
 
 def test_a_file_for_another_number_of_buckets_is_refused(tmp_path, download, stages):
@@ -194,12 +304,20 @@ def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
     images = [picture(number) for number in range(40)]
     copies = [jpeg(cv2.resize(image, (100, 75), interpolation=cv2.INTER_AREA), 70) for image in images]
     bits = [
-        np.unpackbits(np.frombuffer(b"".join(fingerprints.hash_images(some)), np.uint8).reshape(-1, 32), axis=1)
+        np.unpackbits(np.array([list(one["looks"]) for one in fingerprints.look_at(some)], np.uint8), axis=1)
         for some in ([jpeg(image) for image in images], copies)
     ]
     distance = (bits[0][:, None] != bits[1][None]).sum(axis=-1)
     assert np.diag(distance).max() <= duplicates.DISTANCE
     assert (distance + 256 * np.eye(40)).min() > 2 * duplicates.DISTANCE
+
+
+def merged(written, table=None):
+    """Manifest and ledger of the shards stage's accounts; by default, of a table without filters."""
+    wanted = sum(json.loads(path.read_text())["ledger"]["wanted"] for path in written)
+    account = written[0].parent / "account.json"
+    write_json(account, table or {"rows": wanted, "wanted": wanted, "lost": {}})
+    return manifest.merge(written, account)
 
 
 def test_ledger_accounts_for_every_picture(download, stages):
@@ -208,7 +326,7 @@ def test_ledger_accounts_for_every_picture(download, stages):
     samples = [(whole[0], "a"), (whole[1], ""), (broken, "b"), (whole[0], "c"), (whole[2], "d"), (b"", "e")]
     reasons, written = stages([download("0000", samples, {"not found": 3}), download("0001", [(whole[3], "f")])])
     assert reasons == {"0000-0000003": "exact duplicate"}
-    data, ledger = manifest.merge(written)
+    data, ledger = merged(written)
     assert ledger["parts"]["0000"] == {
         "wanted": 9,
         "arrived": 6,
@@ -218,6 +336,15 @@ def test_ledger_accounts_for_every_picture(download, stages):
     }
     assert ledger["total"]["used"] == data["samples"] == 3
     assert "10 100.00%  wanted" in manifest.as_text(ledger)
+    lost = {"filter: size": 6, "not sampled": 4, "not found": 5}
+    data, ledger = merged(written, {"rows": 25, "wanted": 10, "lost": lost})
+    assert ledger["total"]["rows"] == 25 == data["samples"] + sum(ledger["total"]["lost"].values())
+    assert ledger["total"]["lost"]["not found"] == 8
+    assert "6  24.00%  lost: filter: size" in manifest.as_text(ledger)
+    with pytest.raises(ValueError, match="10 rows wanted by the parts, but 9 dealt to them"):
+        merged(written, {"rows": 9, "wanted": 9, "lost": {}})
+    with pytest.raises(ValueError, match="the URL table: 26 rows, but 25 used or lost"):
+        merged(written, {"rows": 26, "wanted": 10, "lost": lost})
 
 
 def test_vanished_pictures_are_an_error(download, stages):
@@ -225,14 +352,14 @@ def test_vanished_pictures_are_an_error(download, stages):
     account = json.loads(written.read_text())
     write_json(written, account | {"ledger": account["ledger"] | {"wanted": 2}})
     with pytest.raises(ValueError, match="part 0000: 2 wanted, but 1 used or lost"):
-        manifest.merge([written])
+        merged([written])
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
 def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, stages, tmp_path):
     samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(7)]
     _, (written,) = stages([download("0000", samples)], samples_per_shard=3)
-    data, _ = manifest.merge([written])
+    data, _ = merged([written])
     assert [(shard["name"], shard["samples"]) for shard in data["shards"]] == [
         ("0000/00000.tar", 3),
         ("0000/00001.tar", 3),
@@ -262,11 +389,11 @@ def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(downloa
     samples = [(jpeg(picture(number)), f"caption {number}") for number in range(5)]
     account = download("0000", samples)
     _, (written,) = stages([account])
-    before = manifest.merge([written])[0]["id"]
+    before = merged([written])[0]["id"]
     (written.with_suffix("") / "00007.tar").write_bytes(b"left by a killed job")
     (written.with_suffix("") / "00001.tar").write_bytes(b"cut")
     shards.write_part(account, tmp_path / "0000.parquet", tmp_path / "dropped-0.parquet", written, HOW)
-    assert manifest.merge([written])[0]["id"] == before
+    assert merged([written])[0]["id"] == before
     assert not (written.with_suffix("") / "00007.tar").exists()
 
 
@@ -333,7 +460,7 @@ def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, t
     samples[2] = (samples[2][0], "")
     originals = [f"original {number}".encode() for number in range(5)]
     _, (written,) = stages([download("0000", samples, originals=originals)], samples_per_shard=2)
-    data, _ = manifest.merge([written])
+    data, _ = merged([written])
     (entry,) = data["lists"]
     path = tmp_path / "shards" / entry["name"]
     assert (entry["samples"], entry["sha256"]) == (4, file_hash(path))
@@ -353,10 +480,10 @@ def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
     small, wide, high = jpeg(picture(0, 40, 70)), jpeg(picture(1, 90, 120)), jpeg(picture(2, 120, 90))
     account = download("0000", [(one, f"caption {number}") for number, one in enumerate((small, wide, high))])
     _, (written,) = stages([account])
-    before, _ = manifest.merge([written])
+    before, _ = merged([written])
     how = HOW.model_copy(update={"compact": Compact(image_size=48, quality=90)})
     shards.write_part(account, tmp_path / "0000.parquet", tmp_path / "dropped-0.parquet", written, how)
-    after, _ = manifest.merge([written])
+    after, _ = merged([written])
     assert (after["pairs"], after["lists"]) == (before["pairs"], before["lists"])
     assert after["id"] != before["id"]
     shard = Shard(written.with_suffix("") / "00000.tar")
@@ -379,7 +506,7 @@ def in_parts(download, stages, parts, quality=90):
         )
         for part, pairs in enumerate(parts)
     ]
-    return manifest.merge(stages(accounts)[1])[0]
+    return merged(stages(accounts)[1])[0]
 
 
 PAIRS = [(number, f"caption {number}") for number in range(6)]
@@ -416,8 +543,9 @@ def test_pictures_that_are_not_in_the_list_are_dropped_and_counted(download, sta
         pq.write_table(pa.table({"sha256": hashes[half::2]}), tmp_path / f"only-{half}.parquet")
     accounts = [download("0000", samples, {"not found": 1}), download("0001", [(whole[4], "e")])]
     _, written = stages(accounts, only=str(tmp_path / "only-*.parquet"))
-    data, ledger = manifest.merge(written)
+    data, ledger = merged(written)
     assert ledger["total"] == {
+        "rows": 7,
         "wanted": 7,
         "arrived": 6,
         "decoded": 6,

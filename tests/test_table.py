@@ -14,6 +14,7 @@ import pytest
 
 from flip.data import table
 from flip.data.columns import UNREADABLE
+from flip.files import read_json
 from flip.synthetic.table import batches
 from flip.synthetic.world import urls
 
@@ -65,7 +66,8 @@ def laion(tmp_path):
 
 def test_every_row_of_the_world_is_dealt_to_one_part(change, tmp_path):
     params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}, "train": {"warmup_samples": 0}})
-    assert table.write_parts(params, tmp_path, batches) == 500
+    assert table.write_parts(params, tmp_path, batches) == {"rows": 500, "wanted": 500, "lost": {}}
+    assert read_json(tmp_path / "account.json") == {"rows": 500, "wanted": 500, "lost": {}}
     assert [(row["url"], row["caption"]) for row in rows_of(tmp_path)] == list(urls(params.world))
     assert [row["row"] for row in rows_of(tmp_path)] == list(range(500))
     assert [len(pq.read_table(path)) for path in sorted(tmp_path.glob("*.parquet"))] == [167, 167, 166]
@@ -118,6 +120,49 @@ def test_filters_keep_what_passes(rows, laion, filters, kept):
     found = rows(laion | {"filters": filters})
     assert [row["row"] for row in found] == kept
     assert [row["caption"] for row in found] == [CAPTIONS[row] for row in kept]
+
+
+def test_each_row_that_is_left_out_is_counted_once(rows, laion, tmp_path):
+    """Under the first filter that it fails, in two passes over the rows as in one."""
+    filters = {
+        "language": {"column": "LANGUAGE", "keep": ["en"]},
+        "unsafe": {"column": "NSFW", "keep": ["UNLIKELY", "UNSURE"]},
+        "similarity": {"column": "similarity", "at_least": 0.3},
+        "size": {"width_column": "WIDTH", "height_column": "HEIGHT", "max_aspect_ratio": 3.0},
+    }
+    lost = {"filter: language": 2, "filter: unsafe": 1, "filter: similarity": 1, "filter: size": 1}
+    for sample in (None, 1):
+        assert [row["row"] for row in rows(laion | {"filters": filters, "sample": sample})] == [5]
+        assert read_json(tmp_path / "table/account.json") == {"rows": 6, "wanted": 1, "lost": lost}
+    rows(laion | {"filters": {"unsafe": filters["unsafe"]}, "sample": 2})
+    account = {"rows": 6, "wanted": 2, "lost": {"filter: unsafe": 1, "not sampled": 3}}
+    assert read_json(tmp_path / "table/account.json") == account
+    with pytest.raises(ValueError, match=r"0 rows left .* \(lost: 4 filter: unsafe, 2 filter: language\); relax"):
+        rows(laion | {"filters": filters | {"unsafe": {"column": "NSFW", "keep": ["none"]}}})
+
+
+def test_the_counts_of_a_random_table_are_those_of_its_rows(rows, tmp_path):
+    """As a loop over the rows finds them; nulls, and several batches, included."""
+    random = np.random.default_rng(0)
+    values = {
+        "url": random.choice(np.array([None, "", "http://a"], object), 3000, p=[0.1, 0.1, 0.8]).tolist(),
+        "caption": ["a"] * 3000,
+        "lang": random.choice(np.array([None, "en", "de"], object), 3000).tolist(),
+        "score": random.choice(np.array([None, 0.1, 0.5], object), 3000).tolist(),
+    }
+    pq.write_table(pa.table(values), tmp_path / "t.parquet", row_group_size=700)
+    filters = {"language": {"column": "lang", "keep": ["en"]}, "similarity": {"column": "score", "at_least": 0.3}}
+    rows({"table": str(tmp_path / "t.parquet"), "filters": filters})
+    lost = {"no URL": 0, "filter: language": 0, "filter: similarity": 0}
+    for url, lang, score in zip(values["url"], values["lang"], values["score"], strict=True):
+        why = {"no URL": not url, "filter: language": lang != "en", "filter: similarity": score != 0.5}
+        if first := next((name for name, fails in why.items() if fails), None):
+            lost[first] += 1
+    assert read_json(tmp_path / "table/account.json") == {
+        "rows": 3000,
+        "wanted": 3000 - sum(lost.values()),
+        "lost": lost,
+    }
 
 
 def test_rows_without_url_are_no_rows(rows, tmp_path):
@@ -244,7 +289,9 @@ def test_ragged_line_names_the_file(rows, tmp_path):
 
 
 def test_nothing_left_is_an_error_and_leaves_nothing(rows, laion, tmp_path):
-    with pytest.raises(ValueError, match=r"0 rows left for download.parts = 1; relax source.filters"):
+    with pytest.raises(
+        ValueError, match=r"0 rows left for download.parts = 1 \(lost: 6 filter: similarity\); relax source.filters"
+    ):
         rows(laion | {"filters": {"similarity": {"column": "similarity", "at_least": 0.9}}})
     assert not list((tmp_path / "table").iterdir())
     with pytest.raises(ValueError, match="no such file"):

@@ -34,7 +34,7 @@ def test_a_cell_names_all_that_it_was_made_from(made):
     assert f"fine = {value:.2f} %" in said
     for fact in (file_hash(run / "weights.safetensors"), manifest["id"], manifest["pairs"], revision, "torch 2."):
         assert fact in said
-    assert f"{total['used']} used of 300 wanted" in said
+    assert f"{total['used']} used of 300 wanted, of 300 rows" in said
     assert "start: flip-50" in said
     assert "seed 0:" in said
 

@@ -51,10 +51,14 @@ def arrived(download: str | Path) -> Iterator[ArrivedTar]:
     Raises:
         ValueError: a tar of the folder is truncated.
     """
-    part, folder = Path(download).stem, Path(download).with_suffix("")
-    for listed in sorted(folder.glob("*.parquet")):
-        in_place = TAR in (pq.read_schema(listed).metadata or {})
-        yield _in_place(listed, part) if in_place else _in_folder(listed, part)
+    for listed in sorted(Path(download).with_suffix("").glob("*.parquet")):
+        yield arrived_tar(listed)
+
+
+def arrived_tar(listed: Path) -> ArrivedTar:
+    """Return a tar of a part with its samples, by its list in the part's folder. Raises ValueError as `arrived`."""
+    in_place = TAR in (pq.read_schema(listed).metadata or {})
+    return (_in_place if in_place else _in_folder)(listed, listed.parent.name)
 
 
 def _in_folder(listed: Path, part: str) -> ArrivedTar:

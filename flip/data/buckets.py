@@ -3,12 +3,14 @@
     python -m flip.data.buckets --params specs/tiny/params/clip.yaml \\
         --fingerprints data/tiny/fingerprints/0000.parquet --out data/tiny/buckets/0.arrow
 
-An image has an entry for each value by which images meet (`KINDS`). The file (Arrow's IPC) has a batch per bucket, of
-which a reader maps its own; in it, entries are by kind, then by the image's ordinal: its part's number and its row in
-the part's fingerprints.
+An image has an entry for each value by which images meet: the first word of its SHA-256, and each word of the hash of
+each of its views. The file (Arrow's IPC) has a batch per bucket, of which a reader maps its own; in it, entries are by
+kind (0: SHA-256, otherwise the number of the word, from 1 on), then by place. Beside it lie the images' colours
+(.npy), of which the search looks up those of its candidates.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,14 +21,18 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
+from flip.data.fingerprints import HASH_BYTES, VIEWS
 from flip.files import atomic, expand
 
-WIDTH = 32  # bytes of a hash
-# Column of the fingerprints, type of its words, and the word whose value puts an image into a bucket.
-KINDS = (("sha256", np.uint64, 0), *(("looks", np.uint32, word) for word in range(8)))
-ENTRIES = pa.schema([("kind", pa.uint8()), ("image", pa.int64()), ("hash", pa.binary(WIDTH))])
+# An image's ordinal is its file's number and its row there, so ordinals follow the order of keys; `place` is that, or
+# for a view the ordinal and the view's number.
+ENTRIES = pa.schema([("kind", pa.uint8()), ("place", pa.int64()), ("hash", pa.binary(HASH_BYTES))])
 FILE = 40  # bits of an ordinal that count rows within a file
+VIEW = 3  # bits of a place that count views within an image
 TESTS = 0  # the number of the test images' file; a part's is one more than the part's
+WORD = 3  # bytes
+WORDS = HASH_BYTES // WORD  # of a perceptual hash; two bytes are in none
+STARTS = b"starts"  # in a file's metadata: the row of the colours that each file of fingerprints begins with
 
 
 def file_number(path: str | Path) -> int:
@@ -35,20 +41,35 @@ def file_number(path: str | Path) -> int:
 
 
 def column_bytes(column: pa.ChunkedArray) -> np.ndarray:
-    """Convert a column of fixed-size binary values, none of them null, to uint8 [rows, bytes]."""
+    """Convert a column of fixed-size binary values to uint8 [rows, bytes]; what is null has any."""
     array = column.combine_chunks()
     width = array.type.byte_width
     data = np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width : (array.offset + len(array)) * width]
     return data.reshape(len(array), width)
 
 
-def usable(path: str | Path) -> pa.Table:
-    """Read the usable images of a file of fingerprints: sha256, looks, and `image`, their ordinal."""
+def colours_of(path: str | Path) -> np.ndarray:
+    """Read the colours of all images of a file of fingerprints, uint8 [rows, cells * cells * 2]."""
+    return column_bytes(pq.read_table(path, columns=["colours"])["colours"])
+
+
+def usable(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read ordinals, SHA-256 and perceptual hashes of the usable images of a file of fingerprints: int64 [n], uint8 [n,
+    32], uint8 [n, VIEWS, 32]."""
     there = pq.read_schema(path).names
-    table = pq.read_table(path, columns=[name for name in ("sha256", "looks", "captioned") if name in there])
+    table = pq.read_table(path, columns=[name for name in ("sha256", "looks", "views", "captioned") if name in there])
     table = table.append_column("image", pa.array((file_number(path) << FILE) + np.arange(len(table))))
     table = table.filter(pc.is_valid(table["looks"]))
-    return table.filter(table["captioned"]) if "captioned" in there else table
+    if "captioned" in there:
+        table = table.filter(table["captioned"])
+    views = np.concatenate([column_bytes(table[name]) for name in ("looks", "views")], axis=1)
+    return table["image"].to_numpy(), column_bytes(table["sha256"]), views.reshape(-1, VIEWS, HASH_BYTES)
+
+
+def word(hashes: np.ndarray, number: int) -> np.ndarray:
+    """Return a word of 24 bits of perceptual hashes uint32 [..., 8] or uint8 [..., 32]: uint32 [...]."""
+    low, middle, high = np.moveaxis(hashes.view(np.uint8)[..., WORD * number : WORD * (number + 1)], -1, 0)
+    return low | middle.astype(np.uint32) << 8 | high.astype(np.uint32) << 16
 
 
 def bucket_of(values: np.ndarray, buckets: int) -> np.ndarray:
@@ -57,33 +78,28 @@ def bucket_of(values: np.ndarray, buckets: int) -> np.ndarray:
     return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.uint16)
 
 
-def as_entries(kind: np.ndarray, image: np.ndarray, hashes: np.ndarray) -> pa.RecordBatch:
-    """Build a batch of `ENTRIES` from kinds [n], ordinals [n] and hashes uint8 [n, 32]."""
-    data = pa.py_buffer(np.ascontiguousarray(hashes))
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(WIDTH), len(kind), [None, data])
-    return pa.record_batch([pa.array(kind.astype(np.uint8)), pa.array(image), binary], schema=ENTRIES)
-
-
 class Entries:
-    """Hold the entries of the images of some files: 72 bytes each, and 4 bytes per kind."""
+    """Hold the entries of the images of some files: 200 bytes an image, and 4 bytes an entry."""
 
     def __init__(self, paths: Sequence[str | Path], buckets: int):
-        table = pa.concat_tables(map(usable, paths))
-        self.image = table["image"].to_numpy()
-        self.hashes = {name: column_bytes(table[name]) for name in ("sha256", "looks")}
-        places = [bucket_of(self.hashes[name].view(words)[:, word], buckets) for name, words, word in KINDS]
-        self.rows = [np.argsort(place, kind="stable").astype(np.uint32) for place in places]
-        self.ends = [np.bincount(place, minlength=buckets).cumsum() for place in places]
+        image, exact, views = map(np.concatenate, zip(*map(usable, paths), strict=True))
+        places = ((image[:, None] << VIEW) + np.arange(VIEWS)).ravel()
+        views = views.reshape(-1, HASH_BYTES)
+        self.sides = [(image, exact), *[(places, views)] * WORDS]  # of each kind
+        values = [np.ascontiguousarray(exact).view(np.uint64)[:, 0], *(word(views, number) for number in range(WORDS))]
+        own = [bucket_of(one, buckets) for one in values]
+        self.rows = [np.argsort(place, kind="stable").astype(np.uint32) for place in own]
+        self.ends = [np.bincount(place, minlength=buckets).cumsum() for place in own]
 
     def of(self, bucket: int) -> pa.RecordBatch:
         """Return the entries of a bucket."""
-        rows = [
-            rows[ends[bucket - 1] if bucket else 0 : ends[bucket]]
-            for rows, ends in zip(self.rows, self.ends, strict=True)
-        ]
-        kind = np.repeat(np.arange(len(KINDS)), [len(some) for some in rows])
-        hashes = [self.hashes[name][some] for (name, _, _), some in zip(KINDS, rows, strict=True)]
-        return as_entries(kind, self.image[np.concatenate(rows)], np.concatenate(hashes))
+        starts = [ends[bucket - 1] if bucket else 0 for ends in self.ends]
+        rows = [rows[start : ends[bucket]] for rows, start, ends in zip(self.rows, starts, self.ends, strict=True)]
+        kind = np.repeat(np.arange(len(rows), dtype=np.uint8), [len(some) for some in rows])
+        place = np.concatenate([places[some] for (places, _), some in zip(self.sides, rows, strict=True)])
+        hashes = np.concatenate([side[some] for (_, side), some in zip(self.sides, rows, strict=True)])
+        binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(kind), [None, pa.py_buffer(hashes)])
+        return pa.record_batch([pa.array(kind), pa.array(place), binary], schema=ENTRIES)
 
 
 def by_bucket(paths: Sequence[str | Path], buckets: int) -> Iterator[pa.RecordBatch]:
@@ -107,9 +123,26 @@ def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.RecordBatch:
         return file.get_batch(bucket)
 
 
+def look_up(group: str | Path, images: np.ndarray, colours: np.ndarray) -> None:
+    """Write the colours of images, by their ordinals, ascending, into uint8 [images, cells * cells * 2], of those that
+    the group has."""
+    with pa.memory_map(str(group)) as source:
+        starts = json.loads(pa.ipc.open_file(source).schema.metadata[STARTS])
+    known = np.load(Path(group).with_suffix(".npy"), mmap_mode="r")
+    for file, start in starts.items():
+        first, end = np.searchsorted(images, [int(file) << FILE, (int(file) + 1) << FILE])
+        colours[first:end] = known[start + images[first:end] - (int(file) << FILE)]
+
+
 def write_group(paths: Sequence[str | Path], buckets: int, out: str | Path) -> None:
-    """Write the entries of files of fingerprints, by bucket."""
-    with atomic(out) as file, pa.ipc.new_file(file, ENTRIES) as writer:
+    """Write the entries of files of fingerprints, by bucket, and beside them the colours of all their images."""
+    colours = [colours_of(path) for path in paths]
+    starts = np.cumsum([0, *map(len, colours)]).tolist()
+    metadata = {STARTS: json.dumps(dict(zip(map(file_number, paths), starts, strict=False)))}
+    with atomic(Path(out).with_suffix(".npy")) as file:
+        np.save(file, np.concatenate(colours))
+    del colours
+    with atomic(out) as file, pa.ipc.new_file(file, ENTRIES.with_metadata(metadata)) as writer:
         for batch in by_bucket(paths, buckets):
             writer.write_batch(batch)
 
@@ -119,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.data.buckets", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--fingerprints", nargs="+", required=True, help="of the group's parts; {0000..0007}: a range")
-    parser.add_argument("--out", required=True, help="their entries by bucket (Arrow)")
+    parser.add_argument("--out", required=True, help="their entries by bucket (Arrow); the colours go beside it")
     options = parser.parse_args(argv)
     try:
         write_group(expand(options.fingerprints), load(options.params).shards.buckets, options.out)

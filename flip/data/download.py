@@ -26,8 +26,8 @@ from flip.data.schemes import fetchable
 from flip.files import file_hash, workspace, write_json
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
-# 2: upright, 16 bits scaled, as flip.formats.images decodes.
-DECODING = 2
+# 2: upright, 16 bits scaled, as flip.formats.images decodes. 3: in sRGB.
+DECODING = 3
 # What images that are there depend on; how their hosts are treated is not of it.
 IMAGES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
 SHARE_OF_NOTE = 0.02  # of failures by one cause

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from flip.config.frozen import load
 from flip.config.schema import Source
-from flip.data.table import part_paths
-from flip.files import atomic, braced
+from flip.data.table import ACCOUNT, part_paths
+from flip.files import atomic, braced, write_json
 from flip.formats.foreign_tars import FoundSamples, find_samples, mapped
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64())])
@@ -104,6 +104,7 @@ def deal(source: Source, folder: str | Path, parts: int) -> int:
         more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
         raise ValueError("\n".join([*islice(faults, 20), *more]))
     write_list(folder, paths, parts)
+    write_json(Path(folder) / ACCOUNT, {"tars": len(paths)})
     return len(paths)
 
 

@@ -2,7 +2,9 @@
 
     python -m flip.data.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 
-Everything streams: memory holds one batch, a thousand rows per part, and 8 bytes per row of a random sample.
+Everything streams: memory holds one batch, a thousand rows per part, and 8 bytes per row of a random sample. Beside the
+parts lies their account (account.json), with which the ledger begins: the rows of the source, those that are wanted,
+and those lost to each filter and to sampling.
 """
 
 import argparse
@@ -10,9 +12,10 @@ import csv
 import glob
 import io
 import resource
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from functools import reduce
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -26,17 +29,20 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
+from flip.config.sections.data import Size
 from flip.config.sections.data import numbered as numbered_names
 from flip.data.columns import columns, convert, require_columns, require_types
-from flip.files import atomic
+from flip.files import atomic, write_json
 
 BATCH = 65_536
 TEXT_FILES = (".tsv", ".tsv.gz", ".csv")
 UNKNOWN = "source.table: {} is of no known kind; allowed: .parquet, " + ", ".join((*TEXT_FILES, ".jsonl"))
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
+ACCOUNT = "account.json"
 
 Batches = Iterator[pa.Table]
 Reader = Callable[[Params], Batches]
+Conditions = dict[str, Callable[[pa.Table], pa.ChunkedArray]]
 
 
 def schema(source: Source) -> pa.Schema:
@@ -185,20 +191,35 @@ def file_batches(source: Source, path: str) -> Batches:
     raise ValueError(UNKNOWN.format(path))
 
 
-def passes(batch: pa.Table, filters: Filters, url: str) -> pa.ChunkedArray:
-    """Tell which rows have a URL and pass every filter; an unknown value does not pass."""
-    tests = [pc.not_equal(batch[url], "")]
-    for choice in filter(None, (filters.language, filters.unsafe)):
-        tests.append(pc.is_in(batch[choice.column], pa.array(choice.keep)))
-    if filters.similarity:
-        tests.append(pc.greater_equal(batch[filters.similarity.column], filters.similarity.at_least))
+def conditions(filters: Filters, url: str) -> Conditions:
+    """Return what tells which rows of a batch stay, by the name that the others are lost under, in the order in which
+    they are asked; an unknown value does not pass."""
+    found: Conditions = {"no URL": lambda batch: pc.not_equal(batch[url], "")}
+    for name, choice in (("language", filters.language), ("unsafe", filters.unsafe)):
+        if choice:
+            found[f"filter: {name}"] = partial(is_among, choice.column, pa.array(choice.keep))
+    if similarity := filters.similarity:
+        least = similarity.at_least
+        found["filter: similarity"] = lambda batch: pc.greater_equal(batch[similarity.column], least)
     if size := filters.size:
-        sides = batch[size.width_column], batch[size.height_column]
-        shorter, longer = pc.min_element_wise(*sides, skip_nulls=False), pc.max_element_wise(*sides, skip_nulls=False)
-        tests.append(pc.greater_equal(shorter, size.min_side))
-        if size.max_aspect_ratio:
-            tests.append(pc.less_equal(longer, pc.multiply(shorter, size.max_aspect_ratio)))
-    return pc.fill_null(reduce(pc.and_, tests), False)
+        found["filter: size"] = lambda batch: is_large(batch[size.width_column], batch[size.height_column], size)
+    return found
+
+
+def is_among(column: str, values: pa.Array, batch: pa.Table) -> pa.ChunkedArray:
+    """Tell which rows of a batch have one of the values."""
+    return pc.is_in(batch[column], values)
+
+
+def is_large(widths: pa.ChunkedArray, heights: pa.ChunkedArray, size: Size) -> pa.ChunkedArray:
+    """Tell which images are neither too small nor too elongated; null where a side is not known."""
+    shorter, longer = (
+        choose(widths, heights, skip_nulls=False) for choose in (pc.min_element_wise, pc.max_element_wise)
+    )
+    enough = pc.greater_equal(shorter, size.min_side)
+    if not size.max_aspect_ratio:
+        return enough
+    return pc.and_(enough, pc.less_equal(longer, pc.multiply(shorter, size.max_aspect_ratio)))
 
 
 def hashes(column: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
@@ -217,14 +238,18 @@ def hashes(column: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
     return lower
 
 
-def filtered(params: Params, read: Reader) -> Batches:
-    """Yield what passes the filters, batch by batch, in the columns of a part."""
+def filtered(params: Params, read: Reader, lost: Counter[str]) -> Batches:
+    """Yield what passes the filters, batch by batch, in the columns of a part; count the others in `lost`, each under
+    the first filter that it fails."""
     source = params.source
+    asked = conditions(source.filters, source.url_column)
     for batch in numbered(read(params)):
-        kept = batch.filter(passes(batch, source.filters, source.url_column))
-        found = [kept[source.url_column], kept[source.caption_column], kept["row"]]
+        for name, test in asked.items():
+            before, batch = len(batch), batch.filter(test(batch))  # without those of which the answer is null
+            lost[name] += before - len(batch)
+        found = [batch[source.url_column], batch[source.caption_column], batch["row"]]
         if source.sha256_column:
-            found.insert(2, hashes(kept[source.sha256_column], source))
+            found.insert(2, hashes(batch[source.sha256_column], source))
         yield pa.table(found, schema=schema(source))
 
 
@@ -241,21 +266,23 @@ def threshold(params: Params, read: Reader) -> np.uint64:
     size = params.source.sample
     assert size is not None
     smallest = np.empty(0, np.uint64)
-    for batch in filtered(params, read):
+    for batch in filtered(params, read, Counter()):
         smallest = np.concatenate([smallest, scramble(batch["row"].to_numpy())])
         if len(smallest) > 2 * size + BATCH:
             smallest = np.partition(smallest, size)[:size]
     return np.sort(smallest)[:size].max(initial=0)
 
 
-def chosen(params: Params, read: Reader) -> Batches:
-    """Yield what is to be downloaded, batch by batch."""
+def chosen(params: Params, read: Reader, lost: Counter[str]) -> Batches:
+    """Yield what is to be downloaded, batch by batch; count all other rows in `lost`."""
     if params.source.sample is None:
-        yield from filtered(params, read)
+        yield from filtered(params, read, lost)
         return
     limit = threshold(params, read)
-    for batch in filtered(params, read):
-        yield batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
+    for batch in filtered(params, read, lost):
+        drawn = batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
+        lost["not sampled"] += len(batch) - len(drawn)
+        yield drawn
 
 
 def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
@@ -299,21 +326,22 @@ def dealt(table: pa.Table, first: int, parts: int, by_file: bool) -> np.ndarray:
     return (first + np.arange(len(table))) % parts
 
 
-def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> int:
-    """Deal the rows one by one to `<folder>/<part>.parquet`; return their number.
+def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> dict:
+    """Deal the rows one by one to `<folder>/<part>.parquet`; write beside them, and return, their account: {"rows",
+    "wanted", "lost": {class: count}}.
 
     `read` yields the source's tables, and is called twice where a sample is drawn.
 
     Raises:
         ValueError: as `read`; or fewer rows are left than there are parts.
     """
-    parts, total = params.download.parts, 0
+    parts, total, lost = params.download.parts, 0, Counter[str]()
     paths = part_paths(folder, parts)
     allow_open(parts)
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
-        for table in regroup(chosen(params, read), parts * ROWS_PER_PART):
+        for table in regroup(chosen(params, read, lost), parts * ROWS_PER_PART):
             owners = dealt(table, total, parts, by_file=params.source.kind == "files")
             rows = np.argsort(owners, kind="stable")
             shares = np.split(rows, np.searchsorted(owners[rows], np.arange(1, parts)))
@@ -323,11 +351,19 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
             total += len(table)
             bar.update(len(table))
         if total < parts:
-            raise ValueError(
-                f"source.table '{params.source.table}': {total} rows left for download.parts = {parts}; "
-                "relax source.filters, or lower download.parts"
-            )
-    return total
+            raise ValueError(too_few(params, total, +lost))
+    account = {"rows": total + lost.total(), "wanted": total, "lost": dict(sorted((+lost).items()))}
+    write_json(Path(folder) / ACCOUNT, account)
+    return account
+
+
+def too_few(params: Params, total: int, lost: Counter[str]) -> str:
+    """Say that `total` rows are not enough, and where the others went."""
+    went = ", ".join(f"{count:,} {name}" for name, count in lost.most_common())
+    return (
+        f"source.table '{params.source.table}': {total} rows left for download.parts = {params.download.parts}"
+        f"{f' (lost: {went})' if went else ''}; relax source.filters, or lower download.parts"
+    )
 
 
 def main(argv: list[str] | None = None, read: Reader = files_batches) -> None:
@@ -338,10 +374,10 @@ def main(argv: list[str] | None = None, read: Reader = files_batches) -> None:
     options = parser.parse_args(argv)
     try:
         params = load(options.params)
-        total = write_parts(params, options.out_folder, read)
+        account = write_parts(params, options.out_folder, read)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{total} rows in {params.download.parts} parts")
+    print(f"{account['wanted']} of {account['rows']} rows in {params.download.parts} parts")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def data_section(params: Params, evidence: Evidence) -> str:
     text = table(("what", "value"), facts)
     if not ledger:
         return text + "\n\nThe accounting of the rows that the pairs were taken from is not recorded."
-    counts = {name: f"{ledger[name]:,}" for name in ("wanted", "arrived", "used")}
+    counts = {name: f"{ledger[name]:,}" for name in ("rows", "wanted", "arrived", "used")}
     lost = {f"lost: {name}": f"{count:,}" for name, count in ledger["lost"].items()}
     return (
         f"{text}\n\nOf the rows of the list that it was downloaded from:\n\n{table(('rows', 'count'), counts | lost)}"

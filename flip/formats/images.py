@@ -3,17 +3,23 @@
 - Orientation: EXIF's is applied (XMP's where EXIF has none), so that sizes and boxes refer to the image as displayed. -
 Depth: channels of 16 bits are scaled by 255 / 65535. Floats and integers of 32 bits do not say what white is, and are
   refused.
-- Transparency: on white, as img2dataset does. - Animations: their first frame. Colour profiles are not applied.
+- Transparency: on white, as img2dataset does. - Animations: their first frame.
+- Colour: converted from the ICC profile to sRGB (flip.formats.profiles). CMYK is taken to be inverted, as Adobe writes
+  JPEGs. What a PNG says of gamma and primaries outside a profile is not read.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.Image import Transpose
+
+from flip.formats.profiles import in_srgb, to_srgb
 
 # Pillow would tell the log of each image what of it is odd, yet can be read: EXIF that is cut, a palette too long.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -22,6 +28,13 @@ MAX_PIXELS = 50_000_000  # at most: to decode that many takes 0.6 GB
 # Those that browsers and OpenCV know: among Pillow's others are some that start programs. Not JPEG 2000, of
 # whose colours of 16 bits Pillow makes black where they are white.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+# What is an image to others, and by which bytes it begins.
+NOT_READ = {
+    "HEIC": rb".{4}ftyp(heic|heix|hevc|heim|heis|mif1|msf1)",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "SVG": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg",
+}
 TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -46,7 +59,9 @@ def _opened(encoded: bytes, name: str) -> Iterator[ImageFile.ImageFile]:
                 raise ValueError(f"{image.width} x {image.height} pixels, allowed: {MAX_PIXELS:,}")
             yield image
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: cannot be read as an image (its format is none of {', '.join(FORMATS)})") from None
+        found = next((kind for kind, start in NOT_READ.items() if re.match(start, encoded[:1024], re.DOTALL)), None)
+        why = f"of a format that is not read, {found}; read are" if found else "its format is none of"
+        raise ValueError(f"{name}: cannot be read as an image ({why} {', '.join(FORMATS)})") from None
     except Exception as error:  # on what is broken, Pillow's decoders stumble in ways of their own
         raise ValueError(f"{name}: cannot be read as an image ({str(error) or type(error).__name__})") from None
 
@@ -90,11 +105,13 @@ def _grey(image: Image.Image, raw_mode: str) -> Image.Image:
     return grey
 
 
-def _on_white(image: Image.Image, raw_mode: str) -> Image.Image:
+def _on_white(image: Image.Image, raw_mode: str, profile: bytes | None) -> Image.Image:
     clear, rescaled = image.info.get("transparency"), RESCALED.get(raw_mode)
     if rescaled and clear is not None:
         image.info["transparency"] = tuple(map(rescaled, clear)) if isinstance(clear, tuple) else rescaled(clear)
-    image, white = image.convert("RGBA"), Image.new("RGB", image.size, "white")
+    # A grey's own profile sees grey.
+    image = in_srgb(image if image.mode == "LA" else image.convert("RGBA"), profile).convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
 
@@ -108,13 +125,12 @@ def decode(encoded: bytes, name: str = "image") -> Image.Image:
     """
     with _opened(encoded, name) as opened:
         raw_mode, turn = _raw_mode(opened), TURNS.get(_orientation(opened))
-        image: Image.Image = opened
+        image, profile = cast(Image.Image, opened), opened.info.get("icc_profile")
         if image.mode == "F":
             raise ValueError("samples of an unknown range, F")
         if image.mode.startswith("I"):
             image = _grey(image, raw_mode)
-        if image.has_transparency_data:
-            image = _on_white(image, raw_mode)
+        image = _on_white(image, raw_mode, profile) if image.has_transparency_data else in_srgb(image, profile)
         image = image.convert("L" if image.mode in ("1", "L") else "RGB")
         return image if turn is None else image.transpose(turn)
 
@@ -132,7 +148,7 @@ def displayed_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
 
 def is_plain(encoded: bytes, name: str = "image") -> bool:
     """Tell whether every decoder shows the image alike: JPEG, PNG or WebP, upright, of one frame, grey or RGB of 8
-    bits.
+    bits, in sRGB.
 
     Of a JPEG, only the header is read.
 
@@ -143,4 +159,5 @@ def is_plain(encoded: bytes, name: str = "image") -> bool:
         deep, jpeg = "16" in _raw_mode(image), _is_jpeg(image)
         known = jpeg or (image.format in ("PNG", "WEBP") and not getattr(image, "is_animated", False))
         upright = known and _orientation(image) == 1
-        return upright and not deep and image.mode in ("L", "RGB") and not image.has_transparency_data
+        simple = image.mode in ("L", "RGB") and not image.has_transparency_data
+        return upright and not deep and simple and not to_srgb(image.info.get("icc_profile"), image.mode)

@@ -198,6 +198,8 @@ class ScalePlan:
             return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
         if job.rule in ("fingerprints", "shards"):
             return overhead + part / images.per_job / 3600
+        if job.rule == "duplicates":
+            return overhead + self.data.used / base.shards.buckets / images.compared_per_job / 3600
         if job.rule == "pretrain":
             return overhead + next(row.hours for row in self.rows if row.variant == job.name.split("/")[1])
         if job.rule == "evaluate":

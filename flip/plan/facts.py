@@ -31,6 +31,8 @@ class Pictures(Section):
     stored_bytes: dict[int, int] = Field(description="shorter side, pixels -> bytes in a shard, with the caption")
     download_per_process: Positive = Field(description="images per second")
     per_job: Positive = Field(description="images per second")
+    compared_per_job: Positive = Field(description="images per second over which the search for duplicates goes")
+    compared_bytes: Count = Field(description="memory of that search per image, over the number of its buckets")
 
 
 class Facts(Section):

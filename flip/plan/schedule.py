@@ -42,7 +42,7 @@ def data_jobs(project: Project) -> list[PlannedJob]:
         PlannedJob("all_duplicates", 0, doubles),
         *(PlannedJob(f"dropped/{group}", 0, ("all_duplicates",)) for group in groups),
         *(PlannedJob(f"shards/{part}", 0, (f"dropped/{group}",)) for group, some in groups.items() for part in some),
-        PlannedJob("manifest", 0, tuple(f"shards/{part}" for part in parts)),
+        PlannedJob("manifest", 0, ("table", *(f"shards/{part}" for part in parts))),
         PlannedJob("tokenizer", 0, ("manifest",)),
     ]
 

@@ -66,6 +66,8 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
     """Say what the whole of it costs."""
     total, given = estimate.totals, estimate.given
     downloaded, shards, kept = (size(total[f"{what}_bytes"]) for what in ("scratch", "shard", "checkpoint"))
+    buckets = estimate.base.shards.buckets
+    search = size(estimate.data.used * facts().pictures.compared_bytes / buckets)
     ready, done = duration(total["data_hours"]), duration(total["hours"])
     return [
         (
@@ -75,6 +77,7 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
         ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
+        ("duplicates", f"searched in {buckets} job{'s' * (buckets > 1)} of {search} of memory each"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]

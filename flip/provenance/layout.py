@@ -119,6 +119,10 @@ class Layout:
     def table(self, part: str) -> str:
         return f"{self.table_folder}/{part}.parquet"
 
+    @property
+    def table_account(self) -> str:
+        return f"{self.table_folder}/account.json"
+
     def download(self, part: str) -> str:
         return f"{self.data}/download/{part}.json"
 
@@ -129,6 +133,10 @@ class Layout:
     def buckets(self, group: str) -> str:
         """Return the path of the fingerprints of a group of parts, by bucket."""
         return f"{self.data}/buckets/{group}.arrow"
+
+    def colours(self, group: str) -> str:
+        """Return the path of the colours of the images of a group of parts."""
+        return f"{self.data}/buckets/{group}.npy"
 
     def duplicates(self, bucket: str) -> str:
         return f"{self.data}/duplicates/{bucket}.arrow"

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from flip.metrics.names import Metric
-from flip.report import charts, evidence, formats, images, latex, records, scaling, timeline, tradeoff
+from flip.report import charts, dropped, evidence, formats, images, latex, records, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric
 from flip.report.columns import on_page
 from flip.report.html import inline, templates
@@ -240,6 +240,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
     sections = [section(part, shown) for part in parts]
     runs = {name: run for part in parts for name, run in part.results.runs.items()}
     examples, unseen = images.examples(first.data, first.manifest)
+    copies, uncopied = dropped.copies(first.data)
     return (
         environment()
         .get_template("page.html")
@@ -251,6 +252,8 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             sets={name: content for part in parts for name, content in part.results.sets.items()},
             examples=examples,
             unseen=unseen,
+            copies=copies,
+            uncopied=uncopied,
             many_seeds=any(part.many_seeds for part in parts),
             manifests=evidence.manifests(runs),
             versions=evidence.versions(runs),

@@ -82,8 +82,8 @@ class Results:
             fitted = {place: one.get("train", {}).get("sha256", "none") for place, one in found.items()}
             must_be_same(f"training split of '{name}'", fitted, "")
         total = self.ledger["total"]
-        if total["wanted"] != total["used"] + sum(total["lost"].values()):
-            raise ValueError(f"ledger.json: {total['wanted']} wanted are not {total['used']} used plus those lost")
+        if total["rows"] != total["used"] + sum(total["lost"].values()):
+            raise ValueError(f"ledger.json: {total['rows']} rows are not {total['used']} used plus those lost")
         return self
 
     def estimates(self) -> Estimates:

@@ -76,7 +76,9 @@ def figure_records(
     found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
-    counts = {
+    table = found.ledger["table"]
+    counts = {"table": {"rows": table["rows"]} | {f"lost: {why}": count for why, count in table["lost"].items()}}
+    counts |= {
         part: {stage: one[stage] for stage in ("wanted", "arrived", "decoded", "used")}
         | {f"lost: {why}": count for why, count in one["lost"].items()}
         for part, one in found.ledger["parts"].items()

@@ -80,7 +80,8 @@ def ledger_line(receipts: dict[str, dict]) -> str:
         return f"the ledger is gone: {path} was made again since; `git log {path}` has the earlier ones"
     ledger = manifest["facts"]["ledger"]["total"]
     lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
-    return f"{ledger['used']:,} used of {ledger['wanted']:,} wanted; lost: {lost}"
+    counts = f"{ledger['used']:,} used of {ledger['wanted']:,} wanted, of {ledger['rows']:,} rows"
+    return f"{counts}; lost: {lost}"
 
 
 def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]) -> str:

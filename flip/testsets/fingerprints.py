@@ -6,33 +6,32 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from flip.config import public
-from flip.data.fingerprints import HASHES, SIDE, chunks, hash_images, perceptual_hash, write
+from flip.data.fingerprints import HASHES, chunks, in_both, look_at, write
 from flip.files import read_json
 from flip.formats import layout
 from flip.formats.contents import encoded_image
 from flip.formats.images import decode
 from flip.formats.tar_members import IMAGES
 
-TESTS = pa.schema([("set", pa.string()), *HASHES])
+TESTS = pa.schema([("set", pa.string()), ("key", pa.string()), *HASHES])
 
 
-def looks_of_decoded(image: bytes, where: str) -> bytes:
-    """Return the `looks` of an image that the fast decoders refuse, by evaluation's: all that it reads has some.
+def decode_evaluated(where: str, image: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decode an image as evaluation does, in grey and in colour; `where` is for the message.
 
     Raises:
-        ValueError: nothing decodes it.
+        ValueError: it cannot be decoded.
     """
-    grey = np.asarray(decode(image, where).convert("L"))
-    return perceptual_hash(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])[0].tobytes()
+    return in_both(decode(image, where))
 
 
 def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
@@ -44,8 +43,10 @@ def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
     for some in chunks(layout.samples(folder, split, *IMAGES)):
         pictures = [encoded_image(content, where) for where, content in some]
         rows = [
-            {"set": name, "sha256": sha256(image).digest(), "looks": value or looks_of_decoded(image, where)}
-            for image, value, (where, _) in zip(pictures, hash_images(pictures), some, strict=True)
+            {"set": name, "key": str(Path(where).relative_to(folder)), "sha256": sha256(image).digest()}
+            # What the fast decoders refuse is decoded as in evaluation: all that it reads has a hash.
+            | (value if value["looks"] else look_at([image], partial(decode_evaluated, where))[0])
+            for image, value, (where, _) in zip(pictures, look_at(pictures), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
 

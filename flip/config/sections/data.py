@@ -23,7 +23,7 @@ from flip.config.sections.types import (
     Vocabulary,
 )
 
-GROUPS = 64  # of parts, at most: buckets read a file of each, and a group's hashes are in memory at once
+GROUPS = 256  # of parts, at most: buckets read a file of each, and a group's hashes are in memory at once
 ENGLISH = "en"  # stands for captions as they come
 WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
 
