@@ -133,10 +133,11 @@ def gpus(per_node: int, nodes: int = 1) -> dict:
     return asked | {"gres": f"gpu:{per_node}"} | named
 
 
-# What a job that times steps asks for: all local cores, though it uses those of one process of a training job, as
-# another job beside it would be measured too.
+# What a job that times steps asks for: all cores of this machine, though it uses those of one process of a training job, as
+# another job beside it would be measured too. A cluster gives each job cores of its own.
+OWN_CORES = workflow.cores if workflow.cores <= os.cpu_count() else 1
 MEASURING = SimpleNamespace(
-    threads=max(JOB.threads, workflow.cores if workflow.local_exec else 1),
+    threads=max(JOB.threads, OWN_CORES),
     resources={
         **gpus(JOB.gpus),
         "mem_mb": JOB.memory_mb // JOB.processes,

@@ -46,6 +46,7 @@ def test_on_a_cluster_jobs_get_the_cores_and_the_partition_that_they_ask_for(cop
     monkeypatch.setenv("SBATCH_PARTITION", "cpu")
     monkeypatch.setenv("SBATCH_GPU_PARTITION", "gpu")
     said = snakemake(copy, "-n", "--profile", "slurm", "variant", "--config", "scale=cc12m", "variant=flava-init")
+    said += snakemake(copy, "-n", "--profile", "slurm", "ablations", "--config", "scale=cc12m")
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(?: .*\n)*? +resources: (.*)", said, re.MULTILINE)
     where = {
         (rule, "gpu=" in asked, re.search("slurm_partition=(\\w+)", asked)[1])
@@ -55,6 +56,7 @@ def test_on_a_cluster_jobs_get_the_cores_and_the_partition_that_they_ask_for(cop
     assert {("pretrain", True, "gpu"), ("codebook", True, "gpu"), ("table", False, "cpu")} <= where
     assert {(has, place) for _, has, place in where} == {(True, "gpu"), (False, "cpu")}
     assert "threads: 96" in said
+    assert max(map(int, re.findall(r"threads: (\d+)", said))) == 96
 
 
 def test_the_page_of_some_reports_needs_their_tables_alone(copy):
