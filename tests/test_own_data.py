@@ -19,7 +19,7 @@ from PIL import Image
 
 from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Compact, Shards
-from flip.data import fingerprints, list_tars, shards, take_in
+from flip.data import fingerprints, list_tars, pack, shards, take_in
 from flip.data.arrived import Arrived
 from flip.data.loader import ImageReader, ShardReader
 from flip.data.sampler import build_order
@@ -490,6 +490,17 @@ def test_no_name_leads_out_of_the_folder_and_each_that_does_is_counted(birds, so
     shard = open_shard(tmp_path / "shards", entry)
     assert shard.captions() == [f"words of {number}" for number in range(11, 15)]
     assert photo(50) not in (tmp_path / "shards" / entry["name"]).read_bytes()
+
+
+def test_files_come_in_the_order_of_their_first_rows(tmp_path):
+    """Whatever their names hash to."""
+    for number in range(40):
+        names = [f"{number}/{one}.jpg" for one in range(15)]
+        path = write_table(tmp_path / "table.parquet", ["url", "caption"], [(name, name) for name in names * 2])
+        (rows,) = pack.rows_of(path, 100)
+        assert [(place, row["url"], row["captions"]) for place, row in rows] == [
+            (place, name, [name] * 2) for place, name in enumerate(names)
+        ]
 
 
 def test_a_file_that_changed_is_packed_again_and_the_others_are_not(birds, source, tmp_path):

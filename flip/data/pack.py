@@ -120,7 +120,9 @@ def rows_of(table: Path, count: int) -> Iterator[list[tuple[int, dict[str, Any]]
     rows; memory holds the part's table."""
     rows = pq.read_table(table, columns=["url", "caption"])
     rows = pa.table({name: pc.fill_null(rows[name], "") for name in rows.column_names})
-    files = rows.group_by("url", use_threads=False).aggregate([("caption", "list")])
+    rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
+    # Where hashes of names collide, groups are not in the order of their first rows.
+    files = rows.group_by("url", use_threads=False).aggregate([("caption", "list"), ("row", "min")]).sort_by("row_min")
     files = pa.table({"url": files["url"], "captions": files["caption_list"].cast(TEXTS)})
     for first in range(0, len(files), count):
         yield list(enumerate(files.slice(first, count).to_pylist(), first))
