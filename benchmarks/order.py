@@ -72,6 +72,8 @@ def markdown(metric: str, scores: Scores, lengths: list[float]) -> Iterator[str]
     yield "| --- |" + " --- |" * len(lengths)
     for (name, values), places in zip(scores.items(), placed, strict=True):
         yield f"| {name} | " + " | ".join(f"{v:.1f} ({n})" for v, n in zip(values, places, strict=True)) + " |"
+    if len(scores) == 1:
+        return
     agreed = [kendalltau(*pair).statistic for pair in pairwise(columns)]
     yield "| Kendall's tau with the length before | | " + " | ".join(f"{value:.2f}" for value in agreed) + " |"
 

@@ -170,7 +170,8 @@ def test_attention_pooling_equals_timm(change, activation):
 
 def test_siglip_starts_as_the_paper_says(change):
     """t' = log 10, b = -10 (section 3.2), the scale not clipped; 'matched' is the prior's log 1 / (n - 1)."""
-    model = build_towers(change("clip", SIGLIP), VOCABULARY)
+    fixed = {**SIGLIP, "sigmoid": {"weight": 1.0, "bias": -10.0}}
+    model = build_towers(change("clip", fixed), VOCABULARY)
     assert model.log_scale.item() == pytest.approx(math.log(10))
     assert model.logit_bias.item() == -10
     model.log_scale.data.fill_(math.log(1e3))

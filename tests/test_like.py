@@ -71,7 +71,7 @@ def test_like_is_the_same_as_writing_out(reading):
     long = {
         "logits": {"temperature": 0.1, "max_scale": None},
         "contrastive": {"weight": 0.0},
-        "sigmoid": {"weight": 1.0},
+        "sigmoid": {"weight": 1.0, "bias": "matched"},
         "captions": {"end": True, "fill": True, "languages": ["en", "de"]},
         "form": {
             "vision": {

@@ -67,7 +67,7 @@ def test_what_an_outage_has_cost_arrives_when_the_same_command_runs_again(part, 
         assert len(server.asked) == asked
     fingerprints.main(["--download", str(tmp_path / "download/0000.json"), "--out", str(tmp_path / "known.parquet")])
     known = pq.read_table(tmp_path / "known.parquet")
-    assert sorted(known["row"].to_pylist()) == sorted(set(range(100)) - down)
+    assert sorted(int(url.rpartition("/")[2]) for url in known["url"].to_pylist()) == sorted(set(range(100)) - down)
     assert len(set(known["key"].to_pylist())) == 90
 
 
