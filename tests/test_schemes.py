@@ -15,7 +15,7 @@ import pytest
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
-from flip.config.sections.data import Download
+from flip.config.sections.download import Download
 from flip.data import crawl, download, schemes, table
 from flip.files import read_json
 from tests.layouts import photo

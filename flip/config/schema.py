@@ -9,21 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from flip.config.objectives import NAMES, Objectives
-from flip.config.sections.data import (
-    Augmentation,
-    Captions,
-    Compact,
-    Download,
-    Filters,
-    Mix,
-    NetworkErrors,
-    Noise,
-    Shards,
-    Source,
-    Tokenizer,
-    Views,
-    World,
-)
+from flip.config.sections.data import Augmentation, Captions, Compact, Mix, Noise, Shards, Tokenizer, Views
+from flip.config.sections.download import Download
 from flip.config.sections.evaluate import Evaluate
 from flip.config.sections.image_tokenizer import Codebook
 from flip.config.sections.model import (
@@ -40,9 +27,11 @@ from flip.config.sections.model import (
     must_keep,
 )
 from flip.config.sections.resources import JobResources, Resources
+from flip.config.sections.source import Filters, Source
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
 from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
+from flip.config.sections.world import NetworkErrors, World
 
 # What other modules import from here.
 __all__ = [

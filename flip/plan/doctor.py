@@ -37,7 +37,7 @@ def source_faults(source: Source) -> Iterator[str]:
     elif not paths:
         yield f"source.table '{source.table}': no such file; copy it there, or name another one"
     else:
-        from flip.data.table import look_at  # here, as it takes a fifth of a second, and the world needs none
+        from flip.data.read_table import look_at  # here, as it takes a fifth of a second, and the world needs none
 
         for path in paths:
             yield from caught(partial(look_at, source, path))

@@ -1,242 +1,26 @@
-"""Define parameters of the data: source, synthetic data set, download, shards, captions, augmentation, noise."""
+"""Define parameters of pairs once they are here: shards, tokenizer, captions, augmentation, noise, batch types."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flip.config.sections.source import Source
 from flip.config.sections.types import (
-    Count,
     Distinct,
     Few,
     Language,
-    Minutes,
-    Natural,
     Pixels,
     Place,
-    Positive,
     Range,
     Section,
-    Seed,
     Shard,
     Share,
-    Text,
     Vocabulary,
+    numbered,
 )
 
-GROUPS = 256  # of parts, at most: buckets read a file of each, and a group's hashes are in memory at once
 ENGLISH = "en"  # stands for captions as they come
 WORLD_LANGUAGES = (ENGLISH, "de", "es", "ru")  # that the world's captions can be had in
-
-
-class Similarity(Section):
-    column: Text = Field(description="column with the image-text similarity (LAION: similarity)")
-    at_least: float = Field(description="keep rows with at least this score", ge=-1000, le=1000)
-
-
-class Choice(Section):
-    column: Text = Field(description="column to look at (LAION: LANGUAGE, NSFW)")
-    keep: Distinct[Text] = Field(description="values that are kept", min_length=1)
-
-
-class Size(Section):
-    width_column: Text = Field(description="column with the image's width, pixels")
-    height_column: Text = Field(description="column with the image's height, pixels")
-    min_side: int = Field(
-        0, description="keep images whose shorter side has at least this many pixels", ge=0, le=65_536
-    )
-    max_aspect_ratio: float | None = Field(None, description="keep images at most this elongated", ge=1, le=1000)
-
-
-class Filters(Section):
-    """Select the rows of the URL table to download; a filter that is absent keeps everything."""
-
-    language: Choice | None = None
-    unsafe: Choice | None = None
-    similarity: Similarity | None = None
-    size: Size | None = None
-
-
-Extension = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$", max_length=64)]  # of a member, in lower case
-
-
-class Source(Section):
-    """Describe where pairs come from: a table of URLs, a table of image files, or tars."""
-
-    table: Place | None = Field(
-        description="'world', or a path or glob of .parquet, .tsv, .tsv.gz, .csv or .jsonl files; null: see shards"
-    )
-    shards: Place | None = Field(
-        description="tars in webdataset's form (img2dataset's, too), read where they are: a path, a glob, ranges as "
-        "{000..127}, or a folder that they are below"
-    )
-    images: Place | None = Field(
-        description="folder of the image files that the table's url_column names, which then are no URLs"
-    )
-    url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
-    caption_column: Text = Field(description="column with the caption, or key of it in a tar's .json members")
-    image_members: Distinct[Extension] = Field(
-        description="extensions of images in tars; of several in one sample, the first of these counts", min_length=1
-    )
-    caption_member: Extension = Field(description="extension of captions in tars; json: see caption_column")
-    sha256_column: Text | None = Field(
-        description="column with the SHA-256 of each image's bytes, hexadecimal; images with another are refused"
-    )
-    translations: Place | None = Field(
-        description="parquet file (or glob) with captions in other languages: the URL's column, and one of text for "
-        "each, named by its code (de); the world has its own"
-    )
-    filters: Filters
-    sample: Count | None = Field(description="rows to draw at random after filtering; null keeps all")
-
-    @property
-    def kind(self) -> str:
-        """Return what pairs come from: 'world', 'urls', 'files' or 'tars'."""
-        if self.shards:
-            return "tars"
-        return "files" if self.images else "world" if self.table == "world" else "urls"
-
-    @property
-    def place(self) -> str:
-        """Return the path or glob that names the table, or the tars."""
-        if self.shards:
-            return self.shards if self.shards.endswith(".tar") else f"{self.shards.rstrip('/')}/**/*.tar"
-        return self.table or ""
-
-    @property
-    def key(self) -> str:
-        """Return the key that names the place."""
-        return "shards" if self.shards else "table"
-
-    @model_validator(mode="after")
-    def is_one(self) -> Self:
-        if (self.table is None) == (self.shards is None):
-            both = f"table = '{self.table}' and shards = '{self.shards}' are two sources; set one of them to null"
-            raise ValueError(both if self.table else "table and shards are null; name one of them")
-        if self.images and self.table in (None, "world"):
-            raise ValueError("images is for the files that a table names; name that in table, or set images to null")
-        filters = self.filters.model_dump(exclude_none=True)
-        only = {"sample": self.sample, "sha256_column": self.sha256_column, "translations": self.translations}
-        if self.shards and (given := [*filter(only.get, only), *(f"filters.{name}" for name in filters)]):
-            raise ValueError(f"{', '.join(given)}: for the rows of a table, and shards has none; leave out")
-        return self
-
-
-class NetworkErrors(Section):
-    """Hold the shares of the synthetic data set's URLs that fail with simulated network errors."""
-
-    not_found: Share
-    forbidden: Share
-    slow: Share = Field(description="answers only after the download's time-out")
-    reset: Share = Field(description="connection reset before the body")
-    truncated: Share = Field(description="JPEG cut in the middle")
-    html: Share = Field(description="an HTML page instead of an image, with status 200")
-    tiny: Share = Field(description="a tracking pixel")
-    huge: Share = Field(description="an image of many megapixels")
-    disallowed: Share = Field(description="an image in a folder that robots.txt forbids")
-    busy: Share = Field(description="429 when it is first asked for, with Retry-After")
-
-    @model_validator(mode="after")
-    def at_most_all(self) -> Self:
-        total = sum(self.model_dump().values())
-        if total > 1:
-            raise ValueError(f"the shares add up to {total:g}; at most 1 is possible")
-        return self
-
-
-Rendered = Annotated[int, Field(gt=0, le=10**7)]  # images of a test set
-
-
-class TestSets(Section):
-    """Hold the number of images per synthetic test set."""
-
-    coarse: Rendered
-    fine: Rendered
-    validation: Rendered = Field(description="images of fine's classes that sweeps choose by")
-    shifted: Rendered = Field(description="images in each of the shifted sets")
-    retrieval: Rendered = Field(description="images with five captions each")
-    pointing: Rendered = Field(
-        description="images of two or three things, of which one is named; composition has the same ones"
-    )
-    entailment: Rendered = Field(description="images, fine's first, each with a statement about it")
-
-
-class ProbeSets(Section):
-    """Hold the number of synthetic images that linear probes of a test set are fitted on."""
-
-    coarse: Rendered
-    fine: Rendered
-    validation: Rendered
-    entailment: Rendered
-
-
-class World(Section):
-    """Describe the synthetic data set of captioned images."""
-
-    seed: Seed
-    pictures: Natural = Field(description="rows of the URL table", le=10**9)
-    wrong_captions: Share = Field(description="share of captions that describe another image")
-    duplicates: Share = Field(description="share of rows whose image is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show an image of a test set, pointing aside")
-    faults: NetworkErrors
-    tests: TestSets
-    probe: ProbeSets
-
-
-def numbered(count: int, digits: int = 1) -> list[str]:
-    """Return the numbers below `count`, all with as many digits as the last one needs, or more."""
-    digits = max(digits, len(str(count - 1)))
-    return [f"{number:0{digits}d}" for number in range(count)]
-
-
-class Download(Section):
-    """Hold img2dataset's options."""
-
-    schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
-        description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
-    )
-    parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
-    image_size: Pixels = Field(description="shorter side of the stored images, pixels; smaller ones stay as they are")
-    processes: Few
-    threads: Few
-    timeout: Natural = Field(description="seconds", le=3600)
-    deadline: Natural = Field(
-        description="seconds that an image may take in all: its turn, redirects, retries and waits between them",
-        le=86_400,
-    )
-    retries: int = Field(description="further attempts at what fails for a reason that passes", ge=0, le=100)
-    largest_body: Natural = Field(description="bytes; longer files are refused", le=2**31)
-    private_addresses: bool = Field(
-        description="whether URLs may lead to addresses that are not public: of this machine, or of its network"
-    )
-    contact: Text | None = Field(
-        description="whom a host's owner may write to, in the User-Agent: a page or an address"
-    )
-    per_host: Few = Field(description="connections to one host at once, of a part")
-    per_host_second: Positive | None = Field(description="requests a second to one host, of a part; null: no limit")
-    least_share: Share = Field(
-        description="share of the images that a part asks for that have to arrive; below it the stage stops, and asks "
-        "again when it is run again"
-    )
-    stall_minutes: Minutes = Field(
-        description="a shard that has not grown for so long, as its process hangs, is begun again"
-    )
-    min_image_size: int = Field(description="smaller images (shorter side, pixels) are refused", ge=0, le=65_536)
-    max_aspect_ratio: float = Field(ge=1, le=1000)
-    quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
-    samples_per_shard: Shard
-
-    @property
-    def part_names(self) -> list[str]:
-        """Return the names of the parts, which sort as they are numbered."""
-        return numbered(self.parts, 4)
-
-    @property
-    def groups(self) -> dict[str, list[str]]:
-        """Deal the parts to groups of neighbours, by the groups' names."""
-        size = -(-self.parts // GROUPS)
-        names = self.part_names
-        every = [names[first : first + size] for first in range(0, self.parts, size)]
-        return dict(zip(numbered(len(every)), every, strict=True))
 
 
 class Compact(Section):

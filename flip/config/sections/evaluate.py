@@ -6,8 +6,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from flip.config import public
-from flip.config.sections.data import WORLD_LANGUAGES, ProbeSets
+from flip.config.sections.data import WORLD_LANGUAGES
 from flip.config.sections.types import Batch, Distinct, Language, Name, Place, Section
+from flip.config.sections.world import ProbeSets
 from flip.metrics.measures import ACCURACY, MEASURES
 from flip.metrics.sets import PRIMARY, TRANSFERS, WORLD, retrieval_in
 

@@ -1,4 +1,4 @@
-"""Define the types of values in params.yaml: finite numbers in a range, names, texts."""
+"""Define the types of values in params.yaml: finite numbers in a range, names, texts; and names by number."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -97,3 +97,9 @@ class Section(BaseModel):
     """Define a group of parameters: unknown keys are errors, numbers are finite, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def numbered(count: int, digits: int = 1) -> list[str]:
+    """Return the numbers below `count`, all with as many digits as the last one needs, or more."""
+    digits = max(digits, len(str(count - 1)))
+    return [f"{number:0{digits}d}" for number in range(count)]
