@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -251,3 +252,15 @@ def test_hosts_are_asked_as_they_wish(change, tmp_path):
     assert max(int(at_once) for at_once, _ in lines) <= 3
     assert asked.pop(f"{world.HOST}robots.txt") == 1
     assert asked == {url: 2 if world.row_of(url) in busy else 1 for url in asked}
+
+
+def test_other_captions_are_another_result_and_the_same_rows_the_same(part, tmp_path):
+    """A receipt tells results apart by this file: equal counts must not hide that the data is other data."""
+    written = []
+    with site({f"/{row}": PHOTO for row in range(4)}) as server:
+        urls = [f"{server.url}/{row}" for row in range(4)]
+        for captions in (["a boat"] * 4, ["a boat"] * 4, ["a boat"] * 3 + ["a star"]):
+            shutil.rmtree(tmp_path / "download", ignore_errors=True)
+            run(tmp_path, part(urls, captions))
+            written.append((tmp_path / "download/0000.json").read_bytes())
+    assert written[0] == written[1] != written[2]

@@ -33,15 +33,19 @@ IMAGES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_rati
 SHARE_OF_NOTE = 0.02  # of failures by one cause
 
 
+def encoding(params: Params) -> str:
+    """Return what, besides an image's bytes, decides what is stored of it."""
+    return f"{params.download.model_dump_json(include=set(IMAGES))} {DECODING}"
+
+
 def identity(params: Params, table: Path, drawn_by: str | Path | None = None, refused: int = 0) -> str:
     """Return what images that are there must have been made from; img2dataset itself matches shards by number only.
 
     Schemes count where they refuse a row. Images of real URLs do not depend on this code, but on DECODING: editing it
     must not download millions of them again.
     """
-    options = params.download.model_dump_json(include=set(IMAGES))
     drawn = file_hash(drawn_by) if drawn_by else ""
-    return f"{file_hash(table)} {options} {DECODING} {drawn}" + (f" {params.download.schemes}" if refused else "")
+    return f"{file_hash(table)} {encoding(params)} {drawn}" + (f" {params.download.schemes}" if refused else "")
 
 
 def enough(account: dict, least: float) -> bool:
@@ -116,7 +120,8 @@ def download(
         shards.discard_all()
     if not enough(account, least):
         raise too_few(params, account, table)
-    write_json(out, account)
+    # The receipt says what came by this file: counts alone would be the same for other images, or other captions.
+    write_json(out, account | {"images": shards.arrived(encoding(params))})
     return account
 
 

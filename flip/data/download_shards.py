@@ -6,6 +6,7 @@ img2dataset numbers its shards through all tables in order, so each round contin
 
 import os
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from flip.files import atomic, read_json
 from flip.formats.tar_members import members
 
 ROUNDS = ".rounds"  # folder of the tables, beside the shards
+ARRIVED = ["key", "url", "caption", "sha256"]
 OUTCOME = pa.schema([("row", pa.int64()), ("status", pa.string()), ("error_message", pa.string())])
 
 
@@ -125,6 +127,18 @@ class DownloadShards:
         if forgotten := wanted - arrived - failed.total():
             failed["other"] += forgotten
         return {"wanted": wanted, "arrived": arrived, "failed": dict(sorted(failed.items()))}
+
+    def arrived(self, encoding: str) -> str:
+        """Hash which images arrived under which key, with their captions, and how they are encoded: hexadecimal.
+
+        A sum, as threads end in another order each time.
+        """
+        total = 0
+        for number in range(len(self.sizes())):
+            rows = pq.read_table(self.path(number, ".parquet"), columns=["status", *ARRIVED])
+            columns = rows.filter(pc.equal(rows["status"], "success")).select(ARRIVED).to_pydict().values()
+            total += sum(int.from_bytes(sha256(repr(row).encode()).digest()) for row in zip(*columns, strict=True))
+        return sha256(f"{total} {encoding}".encode()).hexdigest()
 
     def passing(self) -> pa.Table:
         """Return the rows of the first round that failed for a reason that may have passed."""
