@@ -54,7 +54,7 @@ def params(change):
             # One process, so that shards are finished one after another and a kill comes between them.
             "download": {
                 "parts": 2,
-                "timeout": 3,
+                "timeout": 6,
                 "retries": 0,
                 "samples_per_shard": 30,
                 "threads": 8,
@@ -147,7 +147,7 @@ def test_pictures_are_resized_and_keep_their_keys(params, data):
 def test_finished_download_is_not_repeated(params, data, monkeypatch):
     monkeypatch.setattr(crawl, "fetch", None)
     arguments = params, data / "table" / "0001.parquet", data / "download" / "0001.json"
-    assert download.download(*arguments) == read_json(data / "download" / "0001.json")
+    assert download.download(*arguments).items() <= read_json(data / "download" / "0001.json").items()
 
 
 def test_messages_of_other_hosts_have_classes():
