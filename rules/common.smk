@@ -206,9 +206,6 @@ if workflow.is_main_process:
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
             "name back, or delete them and their receipts."
         )
-
-
-if workflow.is_main_process:
     for name, reason in PROJECT.left_out.items():
         logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
     if faults := doctor.faults(

@@ -10,9 +10,10 @@ shards that have their statistics, the others are downloaded again from their st
 import argparse
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -82,6 +83,14 @@ def advice(params: Params, account: dict) -> Iterator[str]:
         yield "the name server leaves many requests without an answer; run a resolver here (knot-resolver, bind9)"
 
 
+def asked_for(urls: pa.ChunkedArray, schemes: Sequence[str]) -> tuple[pa.ChunkedArray, Counter[str]]:
+    """Tell which URLs are asked for, and count the others by class."""
+    allowed = fetchable(urls, schemes)
+    unreadable = pc.sum(pc.equal(urls, UNREADABLE), min_count=0).as_py()
+    refused = len(allowed) - pc.sum(allowed, min_count=0).as_py() - unreadable
+    return allowed, Counter({"refused": refused, "unreadable text": unreadable})
+
+
 def download(
     params: Params,
     table: str | Path,
@@ -100,15 +109,11 @@ def download(
         ValueError: shards are missing when img2dataset ends, or too few images arrived.
     """
     table, out = Path(table), Path(out)
-    urls = pq.read_table(table, columns=["url"])["url"]
-    allowed = fetchable(urls, params.download.schemes)
-    unreadable = pc.sum(pc.equal(urls, UNREADABLE), min_count=0).as_py()
-    refused = len(allowed) - pc.sum(allowed, min_count=0).as_py() - unreadable
-    folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, refused))
+    allowed, not_asked = asked_for(pq.read_table(table, columns=["url"])["url"], params.download.schemes)
+    folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, not_asked["refused"]))
     shards = DownloadShards(folder, params.download.samples_per_shard)
     shards.begin(table, allowed)
     log = Path(log) if log else folder / "img2dataset.log"
-    not_asked = Counter({"refused": refused, "unreadable text": unreadable})
     resumed = complete(params, shards, log, proxy)
     account = shards.account(not_asked)
     least = params.download.least_share
