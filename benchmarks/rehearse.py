@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 
 from flip.config.resolve import read_project
 from flip.config.schema import Params
-from flip.data import buckets, dropped, duplicates, table
+from flip.data import buckets, dropped, duplicates
 from flip.data.fingerprints import HASHES, PART, write
 from flip.data.manifest import merge
 from flip.data.shard import write_index
 from flip.files import write_json
+from flip.sources import table
 from flip.testsets.fingerprints import TESTS
 
 ROOT = Path(__file__).parent.parent

@@ -91,7 +91,7 @@ rule retry:
         accounts=[HERE.download(part) for part in PARTS],
         receipts=[HERE.receipts.data(f"download/{part}") for part in PARTS],
     shell:
-        "{PYTHON:q} -m flip.data.retry --params {FROZEN}"
+        "{PYTHON:q} -m flip.download.retry --params {FROZEN}"
         " --downloads {params.accounts:q} --receipts {params.receipts:q}"
 
 

@@ -1,8 +1,9 @@
 """The stages from a source of one's own to a manifest, called one after the other in a folder."""
 
 from flip.config.frozen import dump
-from flip.data import fingerprints, list_tars, manifest, pack, shards, table, take_in
+from flip.data import fingerprints, manifest, shards
 from flip.files import read_json, write_json
+from flip.sources import list_tars, pack, table, take_in
 from tests.dropping import drop
 
 

@@ -14,14 +14,16 @@ import simplejpeg
 from PIL import Image
 
 from flip.config.schema import Shards
-from flip.data import download, dropped, fingerprints, shards, table
+from flip.data import dropped, fingerprints, shards
 from flip.data.fingerprints import read
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens, words
 from flip.data.tokenizer import CaptionTokenizer, build
 from flip.data.translate import translated
+from flip.download import part as download
 from flip.files import read_json, write_json
 from flip.formats.tar_members import members
+from flip.sources import table
 from tests.images import UNTURNED, encoded, pattern, png, png16, turned
 
 GREY = pattern(1)[:, :, 0]

@@ -20,10 +20,13 @@ import pytest
 from flip.config.faults import check
 from flip.config.frozen import dump, merge
 from flip.config.schema import Params, Shards
-from flip.data import crawl, download, failures, fingerprints, manifest, samples, shards, table
+from flip.data import fingerprints, manifest, samples, shards
 from flip.data.pairs import NAME
+from flip.download import crawl, failures
+from flip.download import part as download
 from flip.files import read_json
 from flip.formats.tar_members import members
+from flip.sources import table
 from flip.synthetic import download as from_world
 from flip.synthetic import world
 from flip.synthetic.server import serving

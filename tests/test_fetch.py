@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from flip.data import connections, fetch, hosts
-from flip.data.addresses import is_public, literal
-from flip.data.failures import failure
+from flip.download import connections, fetch, hosts
+from flip.download.addresses import is_public, literal
+from flip.download.failures import failure
 from tests.sites import site
 
 IMAGE = (200, {}, b"image")

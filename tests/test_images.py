@@ -20,8 +20,8 @@ from flip.config.schema import Compact
 from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
-from flip.data.failures import failure
 from flip.data.shard import Shard, write_index
+from flip.download.failures import failure
 from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.report.images import example
 from flip.show.viewer import Viewer
@@ -205,7 +205,7 @@ def download(monkeypatch):
     """download(encoded): the lossless image that img2dataset stores, and its message where it stores none."""
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
     with warnings.catch_warnings(action="ignore"):  # what it imports is deprecated
-        from flip.data.resize import DisplayedResizer
+        from flip.download.resize import DisplayedResizer
 
     resize = DisplayedResizer(64, "no", True, encode_quality=9, encode_format="png")
 

@@ -16,9 +16,12 @@ import pytest
 from PIL import Image
 
 from flip.config.frozen import dump
-from flip.data import crawl, download, fingerprints, retry, table
-from flip.data.download_shards import DownloadShards
+from flip.data import fingerprints
+from flip.download import crawl, retry
+from flip.download import part as download
+from flip.download.shards import DownloadShards
 from flip.formats.tar_members import members
+from flip.sources import table
 from flip.synthetic import server as serve
 from flip.synthetic import world
 from flip.synthetic.table import batches
@@ -170,7 +173,7 @@ class Standing:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_shard_that_stands_still_is_given_up_and_handed_out_again(tmp_path, monkeypatch):
-    from flip.data import workers
+    from flip.download import workers
 
     monkeypatch.setattr(workers, "FORKED", get_context("fork"))
     pool = workers.ShardProcesses(1.5, 2, maxtasksperchild=5)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Compact, Shards
-from flip.data import fingerprints, list_tars, pack, shards, take_in
+from flip.data import fingerprints, shards
 from flip.data.arrived import Arrived
 from flip.data.loader import ImageReader, ShardReader
 from flip.data.sampler import build_order
@@ -29,6 +29,7 @@ from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
 from flip.files import file_hash, place_hash, read_json, write_json
 from flip.formats.foreign_tars import find_samples, mapped
 from flip.formats.tar_members import split_name
+from flip.sources import list_tars, pack, take_in
 from tests.images import encoded, pattern, turned
 from tests.layouts import photo
 from tests.loaders import pairs_loader
@@ -632,7 +633,7 @@ def test_the_workflow_runs_what_the_source_needs_and_its_jobs_are_told_of_its_fi
     write_params(folder, change)
     said = snakemake(folder, "-n", "-p", "data")
     steps = {"table", "download", "list_tars", "take_in", "pack"}
-    assert {name for name in re.findall(r"-m flip\.(?:data|synthetic)\.(\w+)", said) if name in steps} == modules
+    assert {name for name in re.findall(r"-m flip\.\w+\.(\w+)", said) if name in steps} == modules
     assert all(f"--sources '{place}'" in said or f"--sources {place}" in said for place in places)
 
 

@@ -16,8 +16,10 @@ import pytest
 from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.sections.download import Download
-from flip.data import crawl, download, schemes, table
+from flip.download import crawl, schemes
+from flip.download import part as download
 from flip.files import read_json
+from flip.sources import table
 from tests.layouts import photo
 
 HTTP = ["http", "https"]

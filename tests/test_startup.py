@@ -7,8 +7,8 @@ import pytest
 
 UNUSED = {
     "flip.provenance.receipt": {"torch", "numpy", "pydantic", "yaml"},
-    "flip.data.table": {"torch", "pandas", "sklearn"},
-    "flip.data.download": {"torch", "pandas", "img2dataset"},
+    "flip.sources.table": {"torch", "pandas", "sklearn"},
+    "flip.download.part": {"torch", "pandas", "img2dataset"},
     "flip.data.fingerprints": {"torch", "pandas", "sklearn"},
     "flip.testsets.revision": {"torch", "pandas", "sklearn"},
     "flip.data.shards": {"torch", "pandas", "webdataset"},

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flip.data import table
-from flip.data.columns import UNREADABLE
 from flip.files import read_json
+from flip.sources import table
+from flip.sources.columns import UNREADABLE
 from flip.synthetic.table import batches
 from flip.synthetic.world import urls
 
@@ -383,7 +383,7 @@ def test_no_table_is_a_traceback_and_every_message_names_its_file(change, tmp_pa
 def test_thousands_of_parts_are_written_whatever_the_usual_limit_of_open_files():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))\n"
-        "from flip.data.table import allow_open\n"
+        "from flip.sources.table import allow_open\n"
         "allow_open(300); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, 500)\n"
         "try: allow_open(401)\n"
         "except ValueError as error: print(error)"

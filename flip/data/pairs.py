@@ -113,3 +113,15 @@ def cleaned(table: pa.Table) -> pa.Table:
     """Fill missing text with empty strings, and convert hashes to lower case."""
     filled = {name: pc.fill_null(table[name], "") for name in table.column_names}
     return pa.table(filled | {"sha256": pc.utf8_lower(filled["sha256"])})
+
+
+def regroup(batches: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
+    held = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)

@@ -24,8 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash
-from flip.data.table import regroup
+from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash, regroup
 from flip.files import atomic
 
 SPAN = 1 << 25  # pairs that are compared at a time

@@ -27,7 +27,7 @@ def source_faults(source: Source) -> Iterator[str]:
     """Find what is wrong with the source's files: none there, of no known kind, columns that are missing or hold no
     text."""
     if source.kind == "tars":
-        from flip.data.list_tars import find_tars
+        from flip.sources.list_tars import find_tars
 
         yield from caught(partial(find_tars, source.place))
         return
@@ -37,7 +37,7 @@ def source_faults(source: Source) -> Iterator[str]:
     elif not paths:
         yield f"source.table '{source.table}': no such file; copy it there, or name another one"
     else:
-        from flip.data.read_table import look_at  # here, as it takes a fifth of a second, and the world needs none
+        from flip.sources.read_table import look_at  # here, as it takes a fifth of a second, and the world needs none
 
         for path in paths:
             yield from caught(partial(look_at, source, path))

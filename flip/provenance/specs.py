@@ -75,12 +75,12 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.data.table", unread.TABLE, "flip.synthetic.table", {"tars": "flip.data.list_tars"}),
+    "table": Stage("flip.sources.table", unread.TABLE, "flip.synthetic.table", {"tars": "flip.sources.list_tars"}),
     "download": Stage(
-        "flip.data.download",
+        "flip.download.part",
         unread.DOWNLOAD,
         "flip.synthetic.download",
-        {"tars": "flip.data.take_in", "files": "flip.data.pack"},
+        {"tars": "flip.sources.take_in", "files": "flip.sources.pack"},
     ),
     "fingerprints": Stage("flip.data.fingerprints"),
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),

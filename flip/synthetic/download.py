@@ -1,4 +1,4 @@
-"""Download one part of the synthetic URL table, as flip.data.download does, from a local server.
+"""Download one part of the synthetic URL table, as flip.download.part does, from a local server.
 
     python -m flip.synthetic.download --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
         --out data/tiny/download/0000.json --spec specs/tiny/data/download.json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flip.config.schema import Params
-from flip.data import download as web
+from flip.download import part as web
 from flip.synthetic.server import serving
 
 
@@ -19,7 +19,7 @@ def download(
     drawn_by: Path | None = None,
     log: Path | None = None,
 ) -> dict[str, Any]:
-    """Serve the data set and call flip.data.download.download, with its arguments, result and errors."""
+    """Serve the data set and call flip.download.part.download, with its arguments, result and errors."""
     with serving(params.world, params.download.timeout) as proxy:
         return web.download(params, table, out, drawn_by, log, proxy)
 

@@ -1,4 +1,4 @@
-"""Write the URL table of the synthetic data set, as flip.data.table does from files: filtered, sampled, split in parts.
+"""Write the URL table of the synthetic data set as flip.sources.table does from files: filtered, sampled, in parts.
 
 python -m flip.synthetic.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 """
@@ -8,8 +8,8 @@ from itertools import islice
 import pyarrow as pa
 
 from flip.config.schema import Params
-from flip.data import table
-from flip.data.columns import require_columns
+from flip.sources import table
+from flip.sources.columns import require_columns
 from flip.synthetic import world
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-# Of what a library or flip.data.fetch said of a failure, the first pattern that is found names the class.
+# Of what a library or flip.download.fetch said of a failure, the first pattern that is found names the class.
 CLASSES = {
     "refused": r"unknown url type|Redirection to url .* is not allowed",
     "private address": r"private address",

@@ -1,7 +1,7 @@
 """List the tars of `source.shards`, in place of a table of URLs, and deal them to the parts: neighbours stay together,
 so that the order of the data does not depend on the number of parts.
 
-    python -m flip.data.list_tars --params specs/mine/params/clip.yaml --out-folder data/mine/table
+    python -m flip.sources.list_tars --params specs/mine/params/clip.yaml --out-folder data/mine/table
 
 A part has path, size and time of each tar. One tar is looked into: names that no sample has are told here, and not
 after hours.
@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from flip.config.frozen import load
 from flip.config.schema import Source
-from flip.data.table import ACCOUNT, part_paths
 from flip.files import atomic, braced, write_json
 from flip.formats.foreign_tars import FoundSamples, find_samples, mapped
+from flip.sources.table import ACCOUNT, part_paths
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64())])
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -110,7 +110,9 @@ def deal(source: Source, folder: str | Path, parts: int) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m flip.data.list_tars", description="List the tars of the source.")
+    parser = argparse.ArgumentParser(
+        prog="python -m flip.sources.list_tars", description="List the tars of the source."
+    )
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--out-folder", required=True, help="where <part>.parquet go")
     options = parser.parse_args(argv)

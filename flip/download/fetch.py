@@ -15,10 +15,10 @@ from urllib.parse import urljoin, urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from flip.data.connections import BoundedRequest
-from flip.data.failures import PASSING, described, failure
-from flip.data.hosts import Hosts
-from flip.data.schemes import opener
+from flip.download.connections import BoundedRequest
+from flip.download.failures import PASSING, described, failure
+from flip.download.hosts import Hosts
+from flip.download.schemes import opener
 
 NAMES = ("flip", "img2dataset")  # that robots.txt and X-Robots-Tag may call this by
 OPT_OUTS = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none"))

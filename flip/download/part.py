@@ -1,6 +1,6 @@
 """Download the images of one part of the URL table with img2dataset, and account for those that did not arrive.
 
-    python -m flip.data.download --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
+    python -m flip.download.part --params specs/tiny/params/clip.yaml --table data/tiny/table/0000.parquet \\
         --out data/tiny/download/0000.json
 
 The images lie beside the account, in the folder of its name. A job that was killed resumes: img2dataset skips the
@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from flip.config.frozen import load
 from flip.config.schema import Params
-from flip.data.columns import UNREADABLE
-from flip.data.crawl import complete
-from flip.data.download_shards import DownloadShards
-from flip.data.failures import ASKED_AGAIN, LEFT_OUT, PASSING
-from flip.data.schemes import fetchable
+from flip.download.crawl import complete
+from flip.download.failures import ASKED_AGAIN, LEFT_OUT, PASSING
+from flip.download.schemes import fetchable
+from flip.download.shards import DownloadShards
 from flip.files import file_hash, workspace, write_json
+from flip.sources.columns import UNREADABLE
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.formats.images decodes. 3: in sRGB.

@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from flip.config.schema import Params, Source
-from flip.data.columns import columns, convert, require_columns, require_types
+from flip.sources.columns import columns, convert, require_columns, require_types
 
 BATCH = 65_536
 TEXT_FILES = (".tsv", ".tsv.gz", ".csv")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flip.data.failures import ASKED_AGAIN, failure
+from flip.download.failures import ASKED_AGAIN, failure
 from flip.files import atomic, read_json
 from flip.formats.tar_members import members
 

@@ -1,6 +1,6 @@
 """Have images asked for again that failed for a reason that may have passed: the next run of the download does it.
 
-    python -m flip.data.retry --params specs/tiny/params/clip.yaml --downloads data/tiny/download/*.json \\
+    python -m flip.download.retry --params specs/tiny/params/clip.yaml --downloads data/tiny/download/*.json \\
         --receipts receipts/tiny/data/download/*.json
 
 Parts for which there is nothing to ask keep what says that they are complete, so they are not run again.
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from flip.config.frozen import load
-from flip.data.download_shards import DownloadShards
+from flip.download.shards import DownloadShards
 
 
 def reopen(account: Path, receipt: Path, per_shard: int) -> int:
@@ -26,7 +26,7 @@ def reopen(account: Path, receipt: Path, per_shard: int) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m flip.data.retry", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.download.retry", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--downloads", type=Path, nargs="+", required=True, help="account of every part (JSON)")
     parser.add_argument("--receipts", type=Path, nargs="+", required=True, help="receipt of every part, in this order")

@@ -17,7 +17,7 @@ from typing import IO
 
 from protego import Protego
 
-from flip.data.failures import described
+from flip.download.failures import described
 
 KNOWN_SECONDS = 86_400  # for so long a robots.txt counts (RFC 9309, 2.4)
 UNKNOWN_SECONDS = 10  # for so long one that could not be had is not asked for again

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from flip.data.addresses import connect_public, require_public_name
+from flip.download.addresses import connect_public, require_public_name
 
 
 class Until:

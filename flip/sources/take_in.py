@@ -1,6 +1,6 @@
 """Find the samples in the tars of one part, in place of a download: no image is copied.
 
-    python -m flip.data.take_in --params specs/mine/params/clip.yaml --table data/mine/table/0000.parquet \\
+    python -m flip.sources.take_in --params specs/mine/params/clip.yaml --table data/mine/table/0000.parquet \\
         --out data/mine/download/0000.json
 
 Beside the account lies, for each tar, where its images are, and their captions (flip.data.arrived reads both). What is
@@ -167,7 +167,7 @@ def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m flip.data.take_in", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.sources.take_in", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the list of tars")
     parser.add_argument("--out", required=True, help="the account (JSON); where images are goes to the folder beside")

@@ -1,6 +1,6 @@
 """Pack the image files that one part of the table names into tars, in place of a download: byte for byte.
 
-    python -m flip.data.pack --params specs/mine/params/clip.yaml --table data/mine/table/0000.parquet \\
+    python -m flip.sources.pack --params specs/mine/params/clip.yaml --table data/mine/table/0000.parquet \\
         --out data/mine/download/0000.json
 
 Millions of small files are slow to open one by one in another order in each epoch, and no file system likes them; tars
@@ -167,7 +167,7 @@ def pack(params: Params, table: str | Path, out: str | Path) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m flip.data.pack", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flip.sources.pack", description=__doc__.splitlines()[0])
     parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
     parser.add_argument("--table", required=True, help="one part of the table of files")
     parser.add_argument("--out", required=True, help="the account (JSON); the tars go to the folder of its name")

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flip.config.schema import Params
-from flip.data.download_shards import DownloadShards
+from flip.download.shards import DownloadShards
 from flip.processes import background, given_options
 
 FAILED_AT_ONCE = 100  # rows that img2dataset collects before it writes them
@@ -55,7 +55,7 @@ def img2dataset_options(shards: DownloadShards, params: Params) -> dict:
 
 
 def fetching(params: Params, hosts: str) -> dict:
-    """Return how each image is fetched (flip.data.fetch.Fetcher); `hosts` is a folder for what is known of them."""
+    """Return how each image is fetched (flip.download.fetch.Fetcher); `hosts` is a folder for what is known of them."""
     options = params.download
     return {
         "schemes": options.schemes,
@@ -78,8 +78,8 @@ def run_child() -> None:
     """Run img2dataset with the options in one line of JSON on standard input; `fetch` starts this in a process of its
     own."""
     options = given_options()
-    from flip.data.resize import DisplayedResizer
-    from flip.data.workers import ForkedLogger, KeptDownloader, ShardProcesses
+    from flip.download.resize import DisplayedResizer
+    from flip.download.workers import ForkedLogger, KeptDownloader, ShardProcesses
 
     module: Any = import_module("img2dataset.main")  # what the package calls `main` is a function in it
     module.Downloader = partial(KeptDownloader, options.pop("fetching"))
@@ -105,7 +105,7 @@ def fetch(params: Params, shards: DownloadShards, log: Path, proxy: str | None) 
     options["stall"] = stall_seconds(params)
     environment = os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it would ask the network for its own updates
     environment |= {"http_proxy": proxy, "no_proxy": "", "NO_PROXY": ""} if proxy else {}
-    code = "from flip.data.crawl import run_child; run_child()"
+    code = "from flip.download.crawl import run_child; run_child()"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a") as output, TemporaryDirectory(prefix="flip-hosts-") as hosts:
         options["fetching"] = fetching(params, hosts)

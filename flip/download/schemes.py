@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flip.data.connections import FTPHandler, HTTPHandler, HTTPSHandler
+from flip.download.connections import FTPHandler, HTTPHandler, HTTPSHandler
 
 # By scheme: what builds urllib's handler, given whether private addresses are allowed.
 HANDLERS: dict[str, Callable[[bool], request.BaseHandler]] = {

@@ -1,6 +1,6 @@
 """Build the URL table: rows of the source that pass the filters, sampled, dealt to the download's parts.
 
-    python -m flip.data.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
+    python -m flip.sources.table --params specs/tiny/params/clip.yaml --out-folder data/tiny/table
 
 Everything streams: memory holds one batch, a thousand rows per part, and 8 bytes per row of a random sample. Beside the
 parts lies their account (account.json), with which the ledger begins: the rows of the source, those that are wanted,
@@ -10,7 +10,7 @@ and those lost to each filter and to sampling.
 import argparse
 import resource
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,9 @@ from flip.config.frozen import load
 from flip.config.schema import Filters, Params, Source
 from flip.config.sections.source import Size
 from flip.config.sections.types import numbered as numbered_names
-from flip.data.read_table import BATCH, Batches, Reader, files_batches
+from flip.data.pairs import regroup
 from flip.files import atomic, write_json
+from flip.sources.read_table import BATCH, Batches, Reader, files_batches
 
 ROWS_PER_PART = 1024  # rows that a part collects before they are written as one group
 ACCOUNT = "account.json"
@@ -143,18 +144,6 @@ def chosen(params: Params, read: Reader, lost: Counter[str]) -> Batches:
         drawn = batch.filter(pa.array(scramble(batch["row"].to_numpy()) <= limit))
         lost["not sampled"] += len(batch) - len(drawn)
         yield drawn
-
-
-def regroup(batches: Iterable[pa.Table], rows: int) -> Batches:
-    """Yield the same rows in tables of at least `rows`, the last one excepted; none if there is no batch."""
-    held = []
-    for batch in batches:
-        held.append(batch)
-        if sum(map(len, held)) >= rows:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
 
 
 def allow_open(files: int) -> None:

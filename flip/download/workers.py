@@ -16,12 +16,12 @@ from img2dataset import downloader
 from img2dataset.downloader import Downloader
 from img2dataset.logger import LoggerProcess
 
-from flip.data.fetch import Fetcher
-from flip.data.hosts import Hosts
+from flip.download.fetch import Fetcher
+from flip.download.hosts import Hosts
 from flip.processes import end_with_parent
 
 FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload([__name__, "flip.data.resize"])
+FORKED.set_forkserver_preload([__name__, "flip.download.resize"])
 CHECK = 1  # seconds between two looks at whether a shard grows
 
 Shard = tuple[int, str]  # number, path of its rows
