@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -39,6 +39,9 @@ report: .venv/ready ## one page with every report of params.yaml, or REPORTS=abl
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip.provenance.reconcile
+
+tidy: .venv/ready ## delete what is left of variants and reports that params.yaml no longer has, at SCALE
+	$(RUN) flip.provenance.tidy --scale $(SCALE)
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
 	$(RUN) flip.report.compare --scale $(SCALE)
@@ -141,4 +144,5 @@ lock: .venv/ready ## pin what envs/requirements.in resolves to today
 	  && $$python -m venv .venv
 	$(RUN) pip install --quiet --disable-pip-version-check -r envs/requirements.txt
 	$(RUN) pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@! git rev-parse --git-dir > /dev/null 2>&1 || git config merge.ours.driver true # what .gitattributes names
 	touch .venv/ready

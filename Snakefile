@@ -3,6 +3,7 @@
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
+#   snakemake refresh                              the reports that have been made here, where something changed (dvc repro)
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
 #   snakemake retry                                have images asked for again that failed for a passing reason
 #   snakemake mirror                               fetch the public test sets that params.yaml pins, once
@@ -24,6 +25,7 @@ include: "rules/tables.smk"
 
 localrules:
     data,
+    refresh,
     report,
     specs,
     sweep,
@@ -52,6 +54,19 @@ rule data:
 rule report:
     input:
         HERE.receipts.page,
+
+
+# The reports whose tables have been made here, the first one if there is none.
+rule refresh:
+    input:
+        [
+            path
+            for path in map(
+                lambda name: HERE.receipts.tables(name, "tables"), PROJECT.reports
+            )
+            if RECEIPTS is None or path in RECEIPTS.known
+        ]
+        or HERE.receipts.tables(next(iter(PROJECT.reports)), "tables"),
 
 
 # The schedules and the best values for each variant of `--config reports=ablations,systems` (default: of all), or of `--config variant=NAME`.

@@ -2,9 +2,11 @@
 
 import json
 import os
+import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import glob
 from hashlib import sha256
@@ -13,25 +15,58 @@ from typing import IO, Any
 
 from braceexpand import braceexpand
 
+from flip.space import full, report
+
+
+def _unnamed(folder: Path) -> int | None:
+    """Open a file in a folder that has no name yet, so that a kill leaves none; None where the file system cannot."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except (AttributeError, OSError):
+        return None
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[int, Callable[[], str]]]:
+    """Give a descriptor of a new file beside a path, and what gives the file a name there and returns it."""
+    name = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
+    if (handle := _unnamed(path.parent)) is None:
+        handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        yield handle, lambda: name if os.path.exists(name) else _linked(handle, name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _linked(handle: int, name: str) -> str:
+    """Give an open file a name, and return it."""
+    folder = os.open(os.path.dirname(name), os.O_RDONLY)
+    try:  # Python follows the link in /proc only where a folder is given, too.
+        os.link(f"/proc/self/fd/{handle}", os.path.basename(name), dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+    return name
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[IO[bytes]]:
-    """Give a binary file object whose content appears at `path` at once when the block ends, or not at all."""
+    """Give a binary file object whose content appears at `path` at once when the block ends, or not at all.
+
+    Raises:
+        OSError: as writing does; one line says what to do where the disk is full.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with _temporary(path) as (handle, named), os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a result is for the group that the umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+            os.replace(named(), path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        if line := full(error):
+            raise OSError(line) from error
         raise
 
 
@@ -75,6 +110,8 @@ def read_json(path: str | Path) -> Any:
 
 
 PLANNED = "FLIP_PLANNED"  # in the environment of a job: JSON, path -> SHA-256 of files that it was planned with
+if PLANNED in os.environ:
+    sys.excepthook = report
 
 
 def read_planned(path: str | Path) -> bytes:

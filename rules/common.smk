@@ -6,7 +6,9 @@
 # Images, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
 import json
+import locale
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,6 @@ from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.plan import doctor
 from flip.provenance.freshness import (
     STALE_TIME,
-    Conflict,
     align,
     leftovers,
     has_other_upstream,
@@ -30,6 +31,8 @@ from flip.provenance.freshness import (
 )
 from flip.provenance.layout import Layout
 from flip.provenance.locks import enter
+from flip.provenance.receipt import read_by
+from flip.provenance.tracked import Conflict, clear_damaged_notes, tracked
 from flip.config.faults import ParameterError
 from flip.provenance.environment import git_state
 from flip.provenance.specs import (
@@ -42,6 +45,15 @@ from flip.provenance.specs import (
 )
 from snakemake.exceptions import WorkflowError
 
+if not Path("params.yaml").exists():
+    raise WorkflowError(
+        f"params.yaml: not in {Path.cwd()}, where Snakemake works; `cd {workflow.basedir}` first, or add "
+        f"`--directory {workflow.basedir}`"
+    )
+if (encoding := locale.getencoding().lower()) not in ("utf-8", "utf8"):
+    raise WorkflowError(
+        f"The locale's encoding is {encoding}, and captions have every script: `export LC_ALL=C.UTF-8` first"
+    )
 try:
     # A job that Snakemake starts on a cluster has a command line of Snakemake's own.
     PROJECT = configured(
@@ -178,17 +190,28 @@ def compared_parameters(wildcards) -> list[str]:
 # Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
 RECEIPTS = None
 
+
+def record() -> None:
+    """What is finished goes into DVC's records; `dvc repro` does so by itself (dvc.yaml)."""
+    if "DVC_STAGE" not in os.environ:
+        subprocess.run(
+            [PYTHON, "-m", "flip.report.record", "--scale", SCALE], check=False
+        )
+
+
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
     PRESENCE, busy = enter(
         SCALE, Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ
     )
+    clear_damaged_notes()
     try:
         write_specs(PROJECT, in_use=busy)
+        places = tracked(SCALE)
         RECEIPTS = (
-            read_receipts(HERE.receipts.root)
+            read_receipts(HERE.receipts.root, places)
             if busy
-            else align(HERE.receipts.root, HERE.specs.root)
+            else align(HERE.receipts.root, HERE.specs.root, places)
         )
     except (Conflict, ParameterError) as error:
         raise WorkflowError(str(error)) from None
@@ -197,15 +220,21 @@ if workflow.is_main_process:
         set_time(page, STALE_TIME)  # of other reports
     if faults := unavailable(RECEIPTS, weights_files()):
         raise WorkflowError("\n".join(faults))
-    if reason := git_state().get("why"):
+    state = git_state()
+    if reason := state.get("why"):
         logger.warning(
             f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
         )
     if unknown := leftovers(HERE.results, PROJECT.variants):
         logger.warning(
             f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
-            "name back, or delete them and their receipts."
+            "name back, or have all deleted that is left of it: `make tidy`."
         )
+    # What `dvc exp show` shows lies below a commit, and there is another one.
+    rows = Path(HERE.rows)
+    if RECEIPTS.known and not {"-n", "--dry-run"} & set(sys.argv):
+        if state["commit"] != (rows.read_text() if rows.exists() else None):
+            record()
     for name, reason in PROJECT.left_out.items():
         logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
     if faults := doctor.faults(
@@ -218,14 +247,37 @@ onstart:
     # Not of a dry run, nor where what these make is what is missing.
     if faults and not {"mirror", "specs"} & set(sys.argv):
         raise WorkflowError(doctor.told(SCALE, faults))
-
-
-def record() -> None:
-    """What is finished goes into DVC's records; DVC does so by itself where it called Snakemake."""
-    if "DVC_STAGE" not in os.environ:
-        subprocess.run(
-            [PYTHON, "-m", "flip.provenance.record", "--scale", SCALE], check=False
+    if wanted := to_be_pulled(workflow.dag.needrun_jobs()):
+        raise WorkflowError(
+            f"Jobs read what DVC has recorded and what is not here: `dvc pull {' '.join(wanted)}` fetches it."
         )
+
+
+def listed(files) -> list[str]:
+    """Return the files of a named input, of which Snakemake gives one by itself."""
+    return [files] if isinstance(files, str) else files
+
+
+def to_be_pulled(jobs) -> list[str]:
+    """Return what is recorded with DVC and not here, of what jobs read that no other job makes again."""
+    jobs = list(jobs)
+    again = {path for job in jobs for path in job.output}
+    reads = [
+        (path, shlex.split(job.shellcmd))
+        for job in jobs
+        for path in listed(getattr(job.input, "upstream", []))
+        if path not in again and path in RECEIPTS.known
+    ]
+    absent = {
+        output
+        for path, command in reads
+        for output in [
+            *read_by(command, RECEIPTS.known[path]),
+            *RECEIPTS.known[path]["beside"],
+        ]
+        if not Path(output).exists()
+    }
+    return sorted({RECEIPTS.recorded(output) or output for output in absent})
 
 
 onsuccess:

@@ -1,6 +1,6 @@
 # The tables of a report: metrics and costs of the variants that they name -> comparisons, figures, page.
 # Needs the receipts of their evaluations, of the costs, of the data and of the image tokenizer, if they read one. Gives receipts/<scale>/tables/<report>/
-# tables.json, and behind it tables/<scale>/<report>/ and metrics/<scale>/<report>.json; and receipts/<scale>/page.json, and behind it the page of
+# tables.json, and behind it tables/<scale>/<report>/; and receipts/<scale>/page.json, and behind it the page of
 # several reports, tables/<scale>/index.html, which is made of these in seconds and so not recorded with DVC.
 
 # The folder of a report, with its wildcards.
@@ -18,13 +18,12 @@ rule tables:
         AT.log("tables", "{report}"),
     params:
         outputs=[f"{REPORT}/index.html", f"{REPORT}/tables.csv"],
-        metrics=AT.metrics("{report}"),
         out=REPORT,
     shell:
-        RECEIPT + " --extra-outputs {params.metrics:q} --"
+        RECEIPT + " --"
         " {PYTHON:q} -m flip.report.tables --params {HERE.project} --scale {wildcards.scale} --report {wildcards.report}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
-        " --metrics {params.metrics:q} --out {params.out:q} 2> {log:q}"
+        " --out {params.out:q} 2> {log:q}"
 
 
 rule page:

@@ -16,8 +16,8 @@ from flip.config.tree import read_tree
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parent.parent
-FILES = ["Snakefile", "params.yaml", "configs", "chosen", "dvc.yaml", "rules", "flip", "profiles", "slurm"]
-FILES += [".dvc", ".dvcignore", ".gitignore"]
+FILES = ["Snakefile", "params.yaml", "configs", "chosen", "dvc.yaml", "dvc.lock", "rules", "flip", "profiles", "slurm"]
+FILES += [".dvc", ".dvcignore", ".gitattributes", ".gitignore", "runs"]
 # Of these folders; what was chosen for `tiny` is not for its miniature.
 LEFT = ["tmp", "cache", "__pycache__", SWEEPS, TIMES]
 VARIANTS = ("clip", "flip-50", "flip-75", "flip-50-tuned", "flip-75-mae")

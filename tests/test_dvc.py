@@ -1,5 +1,5 @@
-"""DVC and Snakemake tell one story: whichever ran, the other finds nothing to do; a change, a clone or an experiment
-makes neither of them run too much or lose something.
+"""DVC and Snakemake tell one story: whichever ran, the other finds nothing to do; a change, a clone, a merge or an
+experiment makes neither of them run too much or lose something.
 
 Everything here is real: both tools, in clones of their own, with a folder as the remote."""
 
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from tests.miniature import (
     VARIANTS,
@@ -18,42 +19,67 @@ from tests.miniature import (
     planned,
     ran,
     snakemake,
+    write_params,
 )
-from tests.versioned import commit, is_up_to_date, reconcile, stages
+from tests.versioned import commit, is_up_to_date, reconcile
 
 WORK = {"table", "download", "shards", "tokenizer", "pretrain", "evaluate", "cost", "tables"}
+METRICS, PARAMETERS = ["fine", "image-r1", "tflop", "time", "seeds"], ["mask", "text", "batch", "lr", "epochs", "loss"]
+
+
+def shown(folder, *words):
+    """The rows of `dvc exp show`, by the name of the experiment."""
+    return pd.read_csv(io.StringIO(dvc(folder, "exp", "show", "--csv", *words))).set_index("Experiment")
 
 
 def test_a_run_of_snakemake_is_recorded_and_nothing_runs_again(recorded):
     folder, said = recorded
-    assert said == f"Recorded with DVC: data, {', '.join(f'variant@{name}' for name in VARIANTS)}, tables@ablations.\n"
+    names = said.removeprefix("Recorded with DVC: ").removesuffix(".\n").split(", ")
+    assert {"data/tiny/shards", "data/tiny/tests/fine", "tables/tiny/ablations"} <= set(names)
+    assert {f"results/tiny/{name}" for name in VARIANTS} <= set(names)
     is_up_to_date(folder)
-    assert stages(dvc(folder, "repro")) == []
+    again = dvc(folder, "repro")
+    assert (ran(again), "Recorded with DVC: nothing new." in again) == ([], True)
     assert call(folder, "git", "status", "--porcelain") == ""
+
+
+def test_rows_are_variants_and_have_no_hashes(work):
+    """A commit below which there are none yet has them when it is made: Git's hook writes them."""
+    (work / "notes.txt").touch()
+    commit(work)
+    rows = shown(work)
+    assert {*VARIANTS} <= {*rows.index}
+    assert rows.columns.tolist() == ["rev", "typ", "Created", "parent", *METRICS, *PARAMETERS]
+    assert rows.loc[[*VARIANTS], [*METRICS, *PARAMETERS]].notna().all(axis=None)
+    assert rows["mask"][VARIANTS].tolist() == [
+        0.75 if "75" in name else 0.5 if name == "flip-50" else 0 for name in VARIANTS
+    ]
+    assert rows.loc["flip-75-mae", "loss"] == "contrastive+reconstruction"
+    assert json.loads((work / "runs/metrics.json").read_text()) == {}
+    wide = dvc(work, "exp", "show", "--only-changed", "--sort-by", "fine")
+    assert max(len(line.rstrip()) for line in wide.splitlines() if "flip-50-tuned" in line) <= 150
+    said = dvc(work, "exp", "diff", "clip", "flip-50", "--md")
+    assert re.search(r"mask +\| 0.0 +\| 0.5", said)
+    page = Path(dvc(work, "plots", "diff", "clip", "flip-50", "--out", "plots").strip().removeprefix("file://"))
+    assert all(f'"rev": "{name}"' in page.read_text() for name in ("clip", "flip-50"))
+    assert call(work, "git", "status", "--porcelain") == "?? plots/\n"
 
 
 def test_an_experiment_runs_what_its_change_asks_for(work):
     """In place: the tables, as a value of `base` is theirs alone. In a folder of its own: one variant."""
     said = dvc(work, "exp", "run", "--name", "more", "-S", "base.bootstrap.resamples=300")
-    assert stages(said) == ["specs", "tables@ablations"]
     assert set(ran(said)) & WORK == {"tables"}
 
-    said = dvc(work, "exp", "run", "--temp", "--name", "less", "-S", "variants.flip-75.masking.image=0.7")
-    assert stages(said) == ["specs", "variant@flip-75", "tables@ablations"]
+    said = dvc(work, "exp", "run", "--temp", "--name", "less", "-S", "variants.flip-75.masking.image=0.6")
     assert set(ran(said)) & WORK == {"cost", "evaluate", "pretrain", "tables"}
     assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
     is_up_to_date(work)
 
-    (work / "shown.csv").write_text(dvc(work, "exp", "show", "--csv"))
-    shown = pd.read_csv(work / "shown.csv").set_index("Experiment")
-    assert {"less", "more"} <= set(shown.index)
-    metrics = [*(f"fine.{name}" for name in VARIANTS)]
-    first = [*metrics, "pictures", "share_used", "training_hours"]
-    assert sorted(shown.columns[4 : 4 + len(first)]) == sorted(first)
-    assert shown.loc[["less", "more"], first].notna().all(axis=None)
-    assert float(shown.loc["less", "variants.flip-75.masking.image"]) == 0.7
-    assert float(shown.loc["more", "base.bootstrap.resamples"]) == 300
-    assert len(re.findall(r"fine\.clip", dvc(work, "metrics", "diff", "main", "--all"))) == 1
+    rows = shown(work)
+    assert {"less", "more", *VARIANTS} <= {*rows.index}
+    assert rows.loc["less", ["variant", "mask"]].tolist() == ["flip-75", 0.6]
+    assert rows.loc["more", "base.bootstrap.resamples"] == 300
+    assert rows.loc[["less", "more"], METRICS].notna().all(axis=None)
 
     found = call(work, "python", "-m", "flip.report.compare", "main", "less", "more", "--csv")
     found = pd.read_csv(io.StringIO(found)).set_index(["variant", "state"])
@@ -61,9 +87,6 @@ def test_an_experiment_runs_what_its_change_asks_for(work):
     assert found.commit["flip-75", "main"] != found.commit["flip-75", "less"]
     assert found.fine["clip", "main"] == found.fine["clip", "more"]
     assert "'none': no Git revision" in call(work, "python", "-m", "flip.report.compare", "none", check=False)
-
-    page = dvc(work, "plots", "show", "--out", "plots").strip().removeprefix("file://")
-    assert Path(page).read_text().count("<img") == 2
 
 
 def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
@@ -84,7 +107,6 @@ def test_other_data_makes_every_stage_run(work):
     plan = planned(snakemake(work, "-n", "ablations"))
     assert set(plan) >= WORK
     assert plan["pretrain"] == plan["evaluate"] == len(VARIANTS)
-    assert "data" in json.loads(dvc(work, "status", "--json"))
 
 
 def test_a_clone_and_a_pull_run_nothing(clone):
@@ -95,15 +117,17 @@ def test_a_clone_and_a_pull_run_nothing(clone):
     for name in names:
         replace(clone / name, content[name] + b"x")
     said = reconcile(clone, check=False)
-    assert said.startswith(f"not what dvc.lock says: {', '.join(names)}. Nothing was touched.")
+    assert said.startswith(f"not what was recorded: {', '.join(names)}. Nothing was touched.")
     assert not (clone / "specs").exists()
     assert all((clone / name).read_bytes() == content[name] + b"x" for name in names)
     assert f"not what their receipts say: {names[0]};" in snakemake(clone, "-n", check=False)
     for name in names:
         replace(clone / name, content[name])
-    assert "What is here is what was recorded." in reconcile(clone)
+    said = reconcile(clone)
+    assert re.search(r"^(\d+) of \1 recorded files are here, as they were recorded\.$", said, re.MULTILINE)
     is_up_to_date(clone)
-    assert stages(dvc(clone, "repro")) == []
+    assert ran(dvc(clone, "repro")) == []
+    assert {*VARIANTS} <= {*shown(clone).index}
 
 
 def replace(path, content):
@@ -113,27 +137,94 @@ def replace(path, content):
 
 
 def test_tables_alone_are_pulled_and_weights_on_request(clone):
-    dvc(clone, "pull", "tables")
+    """What jobs read and what is not here is named at once, before one of them begins."""
+    assert re.search(r"^0 of [1-9]\d+ recorded files are here\.$", reconcile(clone), re.MULTILINE)
+    dvc(clone, "pull", "tables/tiny/ablations")
     assert (clone / "tables/tiny/ablations/index.html").exists()
-    assert not (clone / "data").exists()
-    said = reconcile(clone)
-    assert "Recorded, and not here: data/tiny/" in said
+    assert not (clone / "data/tiny/shards").exists()
+    assert "Not here: data/tiny/ledger.json, data/tiny/manifest.json, data/tiny/shards" in reconcile(clone)
     assert "Nothing to be done" in snakemake(clone, "-n", "ablations")
-    edit(clone, "params.yaml", "wordpiece", "clip")
-    failed = snakemake(clone, "tables", check=False) + snakemake(clone, "data", check=False)
-    assert "data/tiny/manifest.json: not here, though" in failed
-    assert "dvc pull data/tiny/manifest.json" in failed
+    edit(clone, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
+    failed = snakemake(clone, "ablations", check=False)
+    pulled = re.search(r"`dvc pull (.*)` fetches it", failed)[1].split()
+    assert pulled == [
+        "data/tiny/ledger.json",
+        "data/tiny/manifest.json",
+        *(f"results/tiny/{name}" for name in sorted(VARIANTS)),
+    ]
+    assert ran(failed) == []
+    dvc(clone, "pull", *pulled)
+    assert set(ran(snakemake(clone, "ablations"))) == {"tables", "ablations"}
 
 
 def test_a_change_of_a_source_file_remakes_the_tables_and_a_branch_switch_and_back_runs_nothing(work):
     call(work, "git", "checkout", "--quiet", "-b", "other")
     edit(work, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
-    said = dvc(work, "repro")
-    assert stages(said) == ["specs", "tables@ablations"]
-    assert set(ran(said)) & WORK == {"tables"}
+    assert set(ran(dvc(work, "repro"))) & WORK == {"tables"}
     commit(work)
     for branch in ("main", "other"):
         call(work, "git", "checkout", "--quiet", branch)
         dvc(work, "checkout")
-        reconcile(work)
         is_up_to_date(work)
+
+
+@pytest.fixture
+def branches(work):
+    """Two branches, each with another variant trained anew, and both tables made of it."""
+    for branch, variant, changed in (
+        ("mine", "flip-50-tuned", {"train": {"base_lr": 0.002}}),
+        ("theirs", "flip-75-mae", {"reconstruction": {"weight": 0.5}}),
+    ):
+        call(work, "git", "checkout", "--quiet", "-b", branch, "main")
+        dvc(work, "checkout")
+        write_params(work, lambda tree, name=variant, delta=changed: tree["variants"][name].update(delta) or tree)
+        assert ran(snakemake(work, "ablations")).count("pretrain") == 1
+        commit(work, branch)
+    return work
+
+
+def test_branches_that_changed_different_variants_merge(branches):
+    """What is made of both conflicts unless Git is told, as `make setup` does, that it is made again; the way out that
+    is named is one."""
+    said = call(branches, "git", "merge", "--quiet", "mine", check=False)
+    clashed = re.findall(r"^CONFLICT .* in (\S+)$", said, re.MULTILINE)
+    derived = {"receipts/tiny/tables/ablations/*", "tables/tiny/ablations.dvc"}
+    assert {re.sub(r"[a-z]+\.json", "*", name) for name in clashed} == derived
+    failed = snakemake(branches, "-n", "ablations", check=False)
+    assert all(name in failed for name in clashed if "tables.json" in name or name.endswith(".dvc"))
+    call(branches, "git", "checkout", "--ours", "--", *clashed)
+    plans(branches)
+
+    call(branches, "git", "merge", "--abort")
+    call(branches, "git", "config", "merge.ours.driver", "true")
+    call(branches, "git", "merge", "--quiet", "mine")
+    plans(branches)
+
+
+def plans(folder):
+    dvc(folder, "checkout")
+    plan = planned(snakemake(folder, "-n", "ablations"))
+    assert set(plan) <= {"ablations", "cost", "tables"}
+    assert plan["tables"] == 1
+
+
+def test_what_is_left_of_a_variant_goes_with_one_command(work):
+    """And stays while DVC has not recorded it."""
+    edit(work, "params.yaml", "  flip-75-mae:", "  flip-75-pixels:")
+    edit(work, "params.yaml", "- flip-75-mae", "- flip-75-pixels")
+    said = snakemake(work, "-n", "ablations")
+    assert "Results of no variant in params.yaml, left as they are: results/tiny/flip-75-mae." in said
+    assert planned(said)["pretrain"] == 1
+    tidy = ("python", "-m", "flip.provenance.tidy")
+    places = ["checkpoints/tiny/flip-75-mae", "receipts/tiny/variants/flip-75-mae"]
+    places += ["results/tiny/flip-75-mae", "results/tiny/flip-75-mae.dvc"]
+    record = work / "results/tiny/flip-75-mae.dvc"
+    text = record.read_text()
+    record.unlink()
+    assert "results/tiny/flip-75-mae: not recorded with DVC, so nothing was deleted" in call(work, *tidy, check=False)
+    record.write_text(text)
+    assert call(work, *tidy, "--dry-run").splitlines() == [f"would delete {place}" for place in places]
+    assert all((work / place).exists() for place in places)
+    assert call(work, *tidy).splitlines() == [f"deleted {place}" for place in places]
+    assert "flip-75-mae" not in snakemake(work, "-n", "ablations")
+    assert call(work, "git", "rev-parse", "--verify", "HEAD:results/tiny/flip-75-mae.dvc")

@@ -22,7 +22,6 @@ from tests.miniature import (
     dvc,
     edit,
     environment,
-    planned,
     ran,
     shrink,
     snakemake,
@@ -78,8 +77,8 @@ def smaller(tree, variants=("clip",)):
 def test_no_job_writes_into_the_cache(work):
     """All is made anew where it is linked to the cache, hard or symbolically; what the cache holds stays as named."""
     for kind, places in (
-        ("hardlink", ["data", "tables@ablations"]),
-        ("symlink", [f"variant@{name}" for name in VARIANTS]),
+        ("hardlink", []),
+        ("symlink", [f"results/tiny/{name}" for name in VARIANTS]),
     ):
         dvc(work, "config", "cache.type", kind)
         dvc(work, "checkout", "--relink", *places)
@@ -139,19 +138,19 @@ def test_an_s3_remote_holds_what_was_pushed_and_gives_what_is_asked_for(work, s3
     use(work, s3)
     commit(work, "The remote")
     assert ".dvc/config.local" not in call(work, "git", "ls-files")
-    dvc(work, "push", "tables")
+    dvc(work, "push", "tables/tiny/ablations")
     sizes = [path.stat().st_size for path in (tmp_path / "store/bucket").rglob("*") if path.is_file()]
     assert 0 < sum(sizes) < sum(path.stat().st_size for path in cached(work)) / 2
     clone, page = tmp_path / "clone", "tables/tiny/ablations/index.html"
     call(tmp_path, "git", "clone", "--quiet", str(work), str(clone))
     give_keys(clone)
-    dvc(clone, "pull", "tables")
+    dvc(clone, "pull", "tables/tiny/ablations")
     assert (clone / page).read_bytes() == (work / page).read_bytes()
     said = dvc(clone, "pull", "results/tiny/clip", check=False)
     assert "results/tiny/clip" in said
     assert "failed" in said.lower()
     assert not (clone / "results/tiny/clip/seed-0/weights.safetensors").exists()
-    dvc(work, "push", "variant@clip")
+    dvc(work, "push", "results/tiny/clip")
     dvc(clone, "pull", "results/tiny/clip")
     reconcile(clone)
     assert "Nothing to be done" in snakemake(clone, "-n", "ablations")
@@ -161,15 +160,6 @@ def test_an_s3_remote_holds_what_was_pushed_and_gives_what_is_asked_for(work, s3
 def test_no_remote_is_said_so(clone):
     dvc(clone, "remote", "remove", "store")
     assert "no remote" in dvc(clone, "pull", check=False).lower()
-
-
-def test_a_renamed_variant_leaves_its_results(work):
-    edit(work, "params.yaml", "  flip-75-mae:", "  flip-75-pixels:")
-    edit(work, "params.yaml", "- flip-75-mae", "- flip-75-pixels")
-    said = snakemake(work, "-n", "ablations")
-    assert "Results of no variant in params.yaml, left as they are: results/tiny/flip-75-mae." in said
-    assert planned(said)["pretrain"] == 1
-    assert (work / "results/tiny/flip-75-mae/seed-0/weights.safetensors").exists()
 
 
 def test_a_plan_does_not_change_under_jobs_at_work(work):

@@ -1,10 +1,14 @@
 """A reader never meets half a file, and a job's bulk folder is continued only by the same job."""
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from flip.files import (
+    PLANNED,
     atomic,
     expand,
     file_hash,
@@ -15,6 +19,7 @@ from flip.files import (
     write_atomic,
     write_json,
 )
+from flip.space import full
 
 
 def write_and_fail(path):
@@ -29,6 +34,44 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         write_and_fail(tmp_path / "a" / "x")
     assert (tmp_path / "a" / "x").read_text() == "old"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x"]
+
+
+def test_a_kill_leaves_no_file_of_another_name(tmp_path):
+    code = "import os, sys; from flip.files import atomic\nwith atomic(sys.argv[1]) as f: f.write(b'x'); os.abort()"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "x"], check=False)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_what_a_file_system_without_unnamed_files_holds_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("flip.files._unnamed", lambda folder: None)
+    test_a_failed_write_leaves_what_was_there(tmp_path)
+    test_files_are_as_readable_as_others(tmp_path)
+
+
+def test_a_full_disk_is_said_in_one_line_that_names_the_file(tmp_path, monkeypatch):
+    def refuse(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=f"^{tmp_path}/x: no space left on its disk, .*: what is finished stays") as found:
+        write_atomic(tmp_path / "x", "a")
+    assert full(found.value) == str(found.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("job", [True, False])
+def test_a_job_ends_with_that_line_whatever_library_was_writing(tmp_path, job):
+    code = "import flip.files\n"
+    code += "try: open('/dev/full', 'w', 1).write('x\\n')\nexcept OSError as error: raise RuntimeError('x') from error"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | ({PLANNED: "{}"} if job else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr, done.stderr.count("\n") == 1) == (not job, job)
 
 
 def test_files_are_as_readable_as_others(tmp_path):

@@ -169,7 +169,7 @@ def test_a_comparison_in_two_tables_counts_once():
 
 def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
     """The systems' page has its own words, tables and variants, and neither figure nor the paper's set-up."""
-    from flip.report.tables import leading_metric, summary, write
+    from flip.report.tables import write
 
     project = read_project("params.yaml", "tiny").of("systems")
     results = read_results(project, *write_world(tmp_path, project))
@@ -181,8 +181,6 @@ def test_a_report_without_a_figure_says_nothing_of_one(tmp_path):
         word in text for word in ('id="systems-tradeoff"', 'id="systems-setup"', "arXiv 2212.00794</a>, Table 1")
     )
     assert not (tmp_path / "out" / "tradeoff.svg").exists()
-    aligned = {name for name in project.named if project.variants[name].aligned}
-    assert summary(results, leading_metric(project))["fine"].keys() == aligned != set(project.named)
 
 
 def page_of(project, folder) -> Reader:

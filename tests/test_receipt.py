@@ -13,9 +13,10 @@ import pytest
 from flip.config.frozen import dump
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
 from flip.provenance import environment as provenance
-from flip.provenance.freshness import Conflict, align
+from flip.provenance.freshness import align
 from flip.provenance.receipt import SEAL, main, read, read_by, save
 from flip.provenance.sources import source_hash
+from flip.provenance.tracked import NOTES, Conflict, clear_damaged_notes, tracked
 from tests.miniature import ROOT
 
 COUNTING = "import sys; p = open('count', 'a'); p.write('x'); p.close(); open(sys.argv[1], 'w').write(sys.argv[2])"
@@ -246,13 +247,23 @@ def test_what_is_no_receipt_is_named(folder, text):
         align("receipts", "specs")
 
 
-def test_a_lock_of_dvc_with_a_conflict_is_named(folder):
-    make()
-    write_atomic("dvc.lock", "<<<<<<< ours\nstages:\n=======\n>>>>>>> theirs\n")
-    with pytest.raises(Conflict, match=r"dvc\.lock: no record of DVC's, for instance with a conflict"):
-        align("receipts", "specs")
-    write_atomic("dvc.lock", "")
-    align("receipts", "specs")
+def test_records_of_dvc_with_a_conflict_are_named_all_at_once(folder):
+    write_atomic("results/tiny/clip.dvc", "outs:\n- md5: 1\n  path: clip\n")
+    assert tracked("tiny").keys() == {"results/tiny/clip"}
+    texts = {"data/tiny/shards": "<<<<<<< ours\nouts:\n", "data/tiny/tests/b": "[", "tables/tiny/a": ""}
+    for name, text in texts.items():
+        write_atomic(f"{name}.dvc", text)
+    found = ", ".join(rf"{name}\.dvc" for name in texts) + r": no record of DVC's.*--ours data/tiny/shards"
+    with pytest.raises(Conflict, match=found):
+        tracked("tiny")
+
+
+def test_notes_of_dvc_that_a_kill_left_unreadable_are_cleared_and_others_stay(folder):
+    clear_damaged_notes()
+    for text, kept in (('{"a": {}}', True), ("", False), ('{"a"', False)):
+        write_atomic(NOTES, text)
+        clear_damaged_notes()
+        assert NOTES.exists() is kept
 
 
 def test_hidden_files_of_a_folder_do_not_count(folder):
@@ -332,7 +343,8 @@ def commit(*paths):
 def test_results_do_not_change_the_sources(folder, monkeypatch):
     """Or what is written first would make all that follows look as if it came from other code than the commit's."""
     monkeypatch.setattr(provenance, "PROJECT", folder)
-    files = ["flip.py", "receipts/tiny/one.json", "metrics/tiny/one.json", "benchmarks/results.json", "dvc.lock"]
+    files = ["flip.py", "receipts/tiny/one.json", "runs/metrics.json", "benchmarks/results.json", "dvc.lock"]
+    files.append("results/tiny/clip.dvc")
     for name in files:
         write_atomic(folder / name, "before")
     commit(*files)

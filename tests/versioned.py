@@ -1,14 +1,9 @@
 """The miniature in Git and DVC, for the tests of both."""
 
-import re
+import json
 import shutil
 
 from tests.miniature import call, dvc, snakemake
-
-
-def stages(output):
-    """The DVC stages that ran, from what `dvc repro` printed."""
-    return re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE)
 
 
 def commit(folder, message="A state to come back to"):
@@ -21,7 +16,7 @@ def reconcile(folder, check=True):
 
 
 def is_up_to_date(folder):
-    assert "Data and pipelines are up to date" in dvc(folder, "status")
+    assert json.loads(dvc(folder, "status", "--json")) == {"tables": ["always changed"]}
     assert "Nothing to be done" in snakemake(folder, "-n", "ablations")
 
 
@@ -31,7 +26,7 @@ def record(made, base):
     shutil.copytree(made, folder, symlinks=True)
     call(folder, "git", "init", "--quiet", "--initial-branch", "main")
     commit(folder)
-    said = call(folder, "python", "-m", "flip.provenance.record")
+    said = call(folder, "python", "-m", "flip.report.record")
     dvc(folder, "remote", "add", "--default", "store", str(remote))
     commit(folder, "Recorded")
     dvc(folder, "push")

@@ -21,7 +21,7 @@ PACKAGES = (
 )
 PROJECT = Path(__file__).parent.parent.parent
 # Tracked files that hold results.
-RESULTS = ("receipts", "metrics", "dvc.lock", "benchmarks/results.json")
+RESULTS = ("receipts", "runs", "dvc.lock", "*.dvc", "benchmarks/results.json")
 # What results are made by: an untracked file there is a change, too.
 SOURCES = ("flip", "rules", "Snakefile")
 CODE = {".py", ".smk", ".yaml", ".html", ".css", ".js"}

@@ -6,56 +6,28 @@ specs and fresh receipts get one time, stale receipts an older one.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from flip.files import file_hash, place_files, place_hash
+from flip.files import file_hash, place_files, place_hash, write_atomic
 from flip.provenance.collect import COLLECTING
 from flip.provenance.receipt import SEAL, absent, behind, is_there, outputs, read
+from flip.provenance.tracked import Conflict
 
 # Seconds since 1970; 0 would mean to Snakemake that a file is missing.
 FRESH_TIME, STALE_TIME = 1_000_000_000, 1
 MISSING_RECEIPT: dict[str, Any] = {"made_from": {"after": []}}  # in place of a receipt that does not exist
 
 
-class Conflict(ValueError):
-    """Report a file that differs from its receipt while DVC has the recorded one, or a damaged or edited receipt."""
-
-
-def recorded(lock: str | Path = "dvc.lock") -> tuple[str, ...]:
-    """List the files and folders that DVC can restore.
-
-    Raises:
-        Conflict: the lock file is damaged.
-    """
-    if not Path(lock).exists():
-        return ()
-    try:
-        stages = (yaml.load(Path(lock).read_text(), yaml.CSafeLoader) or {}).get("stages", {})
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
-        raise Conflict(
-            f"{lock}: no record of DVC's, for instance with a conflict of a merge in it; resolve it, or `git checkout "
-            f"{lock}` and `dvc commit`"
-        ) from None
-    return tuple(out["path"] for stage in stages.values() for out in stage.get("outs", []))
-
-
-def is_recorded(path: str, places: tuple[str, ...]) -> bool:
-    """Return whether a path is, or lies below, one of those that DVC has recorded."""
-    return any(path == place or path.startswith(f"{place}/") for place in places)
-
-
 @dataclass(frozen=True)
 class Receipts:
-    """Hold all receipts of a scale, by path; `places` is what DVC has recorded."""
+    """Hold all receipts of a scale, by path; `places` are the results that DVC has recorded."""
 
     known: dict[str, dict[str, Any]]
-    places: tuple[str, ...]
+    places: frozenset[str]
 
     @cached_property
     def dependents(self) -> dict[str, list[str]]:
@@ -84,7 +56,12 @@ class Receipts:
 
     def output_missing(self, path: str) -> bool:
         """Return whether an output neither exists nor is recorded with DVC."""
-        return any(not is_recorded(output, self.places) for output in absent(self.known[path]))
+        return any(not self.recorded(output) for output in absent(self.known[path]))
+
+    def recorded(self, path: str) -> str | None:
+        """Return the result that DVC has recorded which a path is, or lies below; None if there is none."""
+        above = [path, *map(str, Path(path).parents)]
+        return next((place for place in above if place in self.places), None)
 
     def is_collected(self, path: str) -> bool:
         """Return whether a receipt only stands for those before it."""
@@ -136,8 +113,8 @@ class Receipts:
         ]
 
 
-def read_receipts(folder: str | Path, lock: str | Path = "dvc.lock") -> Receipts:
-    """Read all receipts below a folder.
+def read_receipts(folder: str | Path, places: Iterable[str] = ()) -> Receipts:
+    """Read all receipts below a folder; `places` are the results that DVC has recorded.
 
     Raises:
         Conflict: some are damaged or were edited; all of them are named.
@@ -150,7 +127,7 @@ def read_receipts(folder: str | Path, lock: str | Path = "dvc.lock") -> Receipts
             faults.append(str(error))
     if faults:
         raise Conflict("\n".join(faults))
-    return Receipts(found, recorded(lock))
+    return Receipts(found, frozenset(places))
 
 
 def has_other_upstream(receipts: Receipts, path: str, upstream: list[str]) -> bool:
@@ -176,20 +153,30 @@ def leftovers(folder: str | Path, variants: Collection[str]) -> list[str]:
 
 
 def set_time(path: str | Path, seconds: int) -> None:
-    """Set the modification time of a file (seconds since 1970), unless it has that time already."""
-    if os.stat(path).st_mtime_ns != seconds * 10**9:
+    """Set the modification time of a file (seconds since 1970), unless it has that time already.
+
+    Only its owner may; in a folder that several people share, a copy takes the place of another one's file.
+    """
+    if os.stat(path).st_mtime_ns == seconds * 10**9:
+        return
+    try:
+        os.utime(path, (seconds, seconds))
+    except PermissionError:
+        write_atomic(path, Path(path).read_bytes())
         os.utime(path, (seconds, seconds))
 
 
-def align(receipts: str | Path, specs: str | Path) -> Receipts:
+def align(receipts: str | Path, specs: str | Path, places: Iterable[str] = ()) -> Receipts:
     """Set the times of a scale's receipts and specs, two folders, by which receipts are fresh; return the receipts.
+
+    `places` are the results that DVC has recorded.
 
     Raises:
         Conflict: files differ from what fresh receipts state, while DVC has the recorded ones.
     """
-    found = read_receipts(receipts)
+    found = read_receipts(receipts, places)
     changed = found.conflicts()
-    if kept := [output for output in changed if is_recorded(output, found.places)]:
+    if kept := [output for output in changed if found.recorded(output)]:
         raise Conflict(
             f"not what their receipts say: {', '.join(kept)}; `dvc checkout {kept[0]}` brings back the recorded one, "
             "`git checkout` the receipt that belongs to this one; to have it made again, delete it and its receipt"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from flip.config.chosen import CHOSEN, SWEEPS, TIMES
 
 RECEIPTS, SPECS = "receipts", "specs"
+# What differs between the rows of `dvc exp show` (dvc.yaml names them): a run's parameters, its metrics, its loss.
+RUN_PARAMS, RUN_METRICS, RUN_LOSS = "runs/params.yaml", "runs/metrics.json", "runs/loss.csv"
 
 
 def seed_folder(seed: int | str) -> str:
@@ -228,6 +230,11 @@ class Layout:
     def preflight(self) -> str:
         return f".flip/preflight/{self.scale}.json"
 
+    @property
+    def rows(self) -> str:
+        """Return the path of the file that names the commit which the rows of `dvc exp show` lie below."""
+        return f".flip/rows/{self.scale}"
+
     # Reports.
 
     @property
@@ -246,6 +253,3 @@ class Layout:
     @property
     def page(self) -> str:
         return f"{self.tables}/index.html"
-
-    def metrics(self, report: str) -> str:
-        return f"metrics/{self.scale}/{report}.json"

@@ -3,8 +3,8 @@
     python -m flip.provenance.reconcile
 
 It looks at every file that DVC has recorded. If one exists with another content, it is named and nothing is touched.
-Otherwise the specs are written; `snakemake -n` and `dvc status` then compare contents, and no job runs again for a new
-file time. What was not pulled may be missing: no job needs it before something changes.
+Otherwise the specs are written; `snakemake -n` then compares contents, and no job runs again for a new file time. What
+was not pulled may be missing: no job needs it before something changes.
 """
 
 import argparse
@@ -39,20 +39,27 @@ def missing(status: dict[str, Any]) -> list[str]:
     return [path for path in paths if path in folders or not path.startswith(folders)]
 
 
-def reconcile() -> list[str]:
-    """Write the specs; return the recorded paths that do not exist.
+def files(paths: Sequence[str]) -> int:
+    """Count the files among paths."""
+    return sum(not path.endswith("/") for path in paths)
+
+
+def reconcile() -> tuple[int, int, list[str]]:
+    """Write the specs; return how many recorded files are here, of how many, and the recorded paths that are not.
 
     Raises:
         ValueError: a file differs from what was recorded, or a command failed.
     """
-    status = json.loads(call("dvc", "data", "status", "--json", "--granular")).get("uncommitted", {})
+    said = json.loads(call("dvc", "data", "status", "--json", "--granular", "--unchanged"))
+    status = said.get("uncommitted", {})
     if changed := differing(status):
         raise ValueError(
-            f"not what dvc.lock says: {', '.join(changed)}. Nothing was touched. `dvc checkout --force {changed[0]}` "
+            f"not what was recorded: {', '.join(changed)}. Nothing was touched. `dvc checkout --force {changed[0]}` "
             f"brings the recorded content (`dvc pull` if it is not in the cache); `dvc commit` records what is here"
         )
     call("snakemake", "specs", "--quiet", "all")
-    return missing(status)
+    here, gone = files(said.get("unchanged", [])), files(status.get("deleted", []))
+    return here, here + gone, missing(status)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,12 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.provenance.reconcile", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
     try:
-        absent = reconcile()
+        here, recorded, absent = reconcile()
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     if absent:
-        print(f"Recorded, and not here: {', '.join(absent)}. `dvc pull PATH` brings one when it is needed.")
-    print("What is here is what was recorded.")
+        print(f"Not here: {', '.join(absent)}. `dvc pull PATH` brings one when it is needed.")
+    print(f"{here} of {recorded} recorded files are here{', as they were recorded' if here else ''}.")
 
 
 if __name__ == "__main__":

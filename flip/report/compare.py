@@ -10,107 +10,36 @@ a cluster without DVC.
 
 import argparse
 import statistics
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from flip.config.faults import ParameterError
 from flip.config.resolve import read_project
-from flip.provenance.layout import Layout
-from flip.provenance.receipt import parse, read
-
-HERE = "."
+from flip.report.evaluated import HERE, Evaluated, costs, evaluated, means, receipts
 
 
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(done.stderr.strip() or f"git {' '.join(words)} failed")
-    return done.stdout
-
-
-def resolve(state: str) -> str:
-    """Return the commit of a Git revision or of an experiment of DVC.
-
-    Raises:
-        ValueError: neither has that name.
-    """
-    try:
-        return git("rev-parse", "--verify", "--quiet", f"{state}^{{commit}}").strip()
-    except ValueError:
-        found = [
-            line.split() for line in git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").split("\n")
-        ]
-        names = {ref.rsplit("/", 1)[1]: commit for commit, ref in filter(None, found)}
-        if state in names:
-            return names[state]
-    known = f"; experiments: {', '.join(sorted(names))}" if names else ""
-    raise ValueError(f"'{state}': no Git revision and no experiment of DVC{known}; `dvc exp list` shows them")
-
-
-def receipts(state: str, scale: str) -> dict[str, dict]:
-    """Return all receipts of a scale at a state, by path below receipts/<scale>/.
-
-    Raises:
-        ValueError: one was edited since it was written.
-    """
-    root = Path(Layout(scale).receipts.root)
-    if state == HERE:
-        return {str(path.relative_to(root)): read(path) for path in sorted(root.rglob("*.json"))}
-    commit = resolve(state)
-    paths = git("ls-tree", "-r", "--name-only", commit, f"{root}/").splitlines()
-    texts = {path: git("show", f"{commit}:{path}") for path in paths}
-    old = not git("ls-tree", "--name-only", commit, "flip/provenance/sources.py")  # came with seals
-    return {str(Path(path).relative_to(root)): parse(path, text, old) for path, text in texts.items()}
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def row(runs: list[tuple[dict, dict, dict]], cost: dict | None) -> dict:
-    """Return a row of one variant: means over its seeds of (training, evaluation, metrics), from the receipts of the
-    first two."""
-    training = [before["facts"]["training"] for before, _, _ in runs]
-    evaluated = [metrics for _, _, metrics in runs]
+def row(runs: list[Evaluated], cost: dict | None) -> dict:
+    """Return a row of one variant: means over its seeds."""
+    training = [run.training["facts"]["training"] for run in runs]
     measured = {"relative_time": statistics.median(cost["relative_rounds"])} if cost else {}
     return {
-        **{
-            metric: mean([one[metric] for one in evaluated])
-            for metric in evaluated[0]
-            if all(metric in one for one in evaluated)
-        },
+        **means([run.metrics for run in runs]),
         **measured,
         "training_hours": sum(one["seconds"] for one in training) / 3600,
         "samples": training[0]["samples"],
         "pictures": training[0]["pictures"],
         "seeds": len(runs),
         "manifest": training[0]["manifest"][:12],
-        "commit": (runs[0][1]["git"]["commit"] or "")[:10] + ("+" if runs[0][1]["git"]["changed"] else ""),
+        "commit": (runs[0].receipt["git"]["commit"] or "")[:10] + ("+" if runs[0].receipt["git"]["changed"] else ""),
         "device": training[0]["device"],
     }
 
 
 def rows(found: dict[str, dict]) -> dict[str, dict]:
     """Return the rows of variants that have been evaluated, from the receipts of one state."""
-    costs: dict[str, dict] = {}
-    trained: dict[tuple[str, str], dict[str, float]] = {}
-    runs: dict[str, list[tuple[dict, dict, dict]]] = {}
-    for path, receipt in reversed(found.items()):  # where two reports have a variant, the first one's counts
-        match path.split("/"):
-            case ["tables", _, "cost.json"]:
-                costs |= receipt["facts"]["cost"]["variants"]
-            case ["tables", _, variant, _, seed, "transfer.json"]:
-                trained.setdefault((variant, seed), {}).update(receipt["facts"]["metrics"]["metrics"])
-    for path, receipt in found.items():
-        match path.split("/"):
-            case ["variants", variant, seed, "evaluate.json"]:
-                if training := found.get(f"variants/{variant}/{seed}/pretrain.json"):
-                    metrics = receipt["facts"]["metrics"]["metrics"] | trained.get((variant, seed), {})
-                    runs.setdefault(variant, []).append((training, receipt, metrics))
-    return {variant: row(pairs, costs.get(variant)) for variant, pairs in runs.items()}
+    measured = costs(found)
+    return {variant: row(runs, measured.get(variant)) for variant, runs in evaluated(found).items()}
 
 
 def compare(states: list[str], scale: str) -> pd.DataFrame:

@@ -1,24 +1,16 @@
 """Make the tables, the trade-off figure and the page of one report at one scale.
 
     python -m flip.report.tables --scale tiny --report ablations --data data/tiny --results results/tiny \\
-        --receipts receipts/tiny --metrics metrics/tiny/ablations.json --out tables/tiny/ablations
+        --receipts receipts/tiny --out tables/tiny/ablations
 """
 
 import argparse
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean as mean
-
-import matplotlib
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from flip.config.resolve import read_project
-from flip.files import write_atomic, write_json
-from flip.metrics.names import Metric
+from flip.files import write_atomic
 from flip.report import charts, formats, page, records, scaling, tradeoff
 from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.columns import Cell, TableRow
@@ -26,8 +18,6 @@ from flip.report.latex import latex
 from flip.report.results import Results, read_results
 from flip.report.swept import tried
 
-POINTS = 120  # per training curve; a run logs more rows
-PANEL, COLUMNS = (2.6, 1.7), 4  # inches; panels per row
 OWN = re.compile("tables|ledger|scaling-laws|(figure|time)-.*")  # names of a report's other files
 
 
@@ -59,19 +49,6 @@ def markdown(table: Comparison) -> str:
     return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
-def summary(results: Results, metric: Metric) -> dict:
-    """Return the few numbers by which whole runs of the project are compared (`dvc exp show`, `dvc metrics diff`)."""
-    measured = {name: run.metrics for name, run in results.runs.items() if not run.missing(metric)}
-    return {
-        str(metric): {
-            name: round(mean(one["metrics"][str(metric)] for one in seeds), 2) for name, seeds in measured.items()
-        },
-        "pictures": results.manifest["samples"],
-        "share_used": round(results.share_used, 4),
-        "training_hours": round(sum(t["seconds"] for run in results.runs.values() for t in run.training) / 3600, 3),
-    }
-
-
 def figure_records(
     found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
@@ -97,29 +74,6 @@ def figure_records(
         ],
         "ledger": ledger,
     }
-
-
-def draw_losses(logs: dict[str, list]) -> bytes:
-    """Draw training curves as a PNG for `dvc plots`: a panel per variant, a line per seed, all on the same axes."""
-    rows = -(-len(logs) // COLUMNS)
-    with matplotlib.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(PANEL[0] * COLUMNS, PANEL[1] * rows + 0.3), layout="constrained")
-        panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat
-        for panel, (name, seeds) in zip(panels, logs.items(), strict=False):
-            for log in seeds:
-                parts = np.array_split(log[["samples", "loss"]].to_numpy(), min(POINTS, len(log)))
-                panel.plot(*np.array([part.mean(axis=0) for part in parts]).T, linewidth=1)
-            panel.set_title(name, fontsize=8)
-            panel.grid(alpha=0.25)
-        panel.xaxis.set_major_locator(MaxNLocator(3))
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-        for panel in panels:  # those that are left
-            panel.set_axis_off()
-        figure.supxlabel("samples seen")
-        figure.supylabel("loss")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
-    return file.getvalue()
 
 
 def check_name(table: str) -> None:
@@ -153,7 +107,6 @@ def write(found: Results, out: Path) -> None:
     records.write(out, "tables", [record for table in tables for record in table.records()])
     for name, rows in figure_records(found, tables, curves).items():
         records.write(out, name, rows)
-    write_atomic(out / "losses.png", draw_losses({name: run.logs for name, run in found.runs.items()}))
     for kind in ("svg", "png") if curves else ():
         write_atomic(out / f"tradeoff.{kind}", tradeoff.draw(curves, leading_metric(project), kind))
     if laws := scaling.summarized(found, builder.estimates):
@@ -174,14 +127,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and ledger.json")
     parser.add_argument("--results", type=Path, required=True, help="folder with one folder per variant")
     parser.add_argument("--receipts", type=Path, required=True, help="folder with the receipts of the scale")
-    parser.add_argument("--metrics", required=True, help="where the few numbers go that runs are compared by (JSON)")
     parser.add_argument("--out", type=Path, required=True, help="folder with cost.json; for tables, figures, the page")
     options = parser.parse_args(argv)
     try:
         project = read_project(options.params, options.scale).of(options.report)
         cost = options.out / "cost.json"
         found = read_results(project, options.data, options.results, options.receipts, cost)
-        write_json(options.metrics, summary(found, leading_metric(project)))
         write(found, options.out)
     except ValueError as error:
         parser.exit(1, f"{error}\n")
