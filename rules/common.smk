@@ -34,7 +34,7 @@ from flip.provenance.locks import enter
 from flip.provenance.receipt import read_by
 from flip.provenance.tracked import Conflict, clear_damaged_notes, tracked
 from flip.config.faults import ParameterError
-from flip.provenance.environment import git_state
+from flip.provenance.environment import git_state, unmerged
 from flip.provenance.specs import (
     DATA,
     TRANSLATED_SET,
@@ -201,6 +201,11 @@ def record() -> None:
 
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
+    if clashes := " ".join(unmerged()):
+        raise WorkflowError(
+            f"Conflicts of a merge: `git checkout --ours {clashes}` takes this branch's files (--theirs the other's), "
+            f"`git add {clashes}` says so; then `dvc checkout`, and what is made of both is made again"
+        )
     PRESENCE, busy = enter(
         SCALE, Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ
     )

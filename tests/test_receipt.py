@@ -253,7 +253,7 @@ def test_records_of_dvc_with_a_conflict_are_named_all_at_once(folder):
     texts = {"data/tiny/shards": "<<<<<<< ours\nouts:\n", "data/tiny/tests/b": "[", "tables/tiny/a": ""}
     for name, text in texts.items():
         write_atomic(f"{name}.dvc", text)
-    found = ", ".join(rf"{name}\.dvc" for name in texts) + r": no record of DVC's.*--ours data/tiny/shards"
+    found = ", ".join(rf"{name}\.dvc" for name in texts) + r": no record of DVC's, for instance with a conflict"
     with pytest.raises(Conflict, match=found):
         tracked("tiny")
 

@@ -63,6 +63,14 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "changed": bool(changed or added or hidden)}
 
 
+def unmerged() -> list[str]:
+    """Return the files of this folder that a merge has left with conflicts; none where Git gives no answer."""
+    try:
+        return _git("diff", "--name-only", "--relative", "--diff-filter=U").splitlines()
+    except ValueError:
+        return []
+
+
 def unproven(receipt: dict[str, Any]) -> str | None:
     """Return why the code that made a result cannot be looked up; None if its receipt names a commit that has it."""
     git = receipt["git"]

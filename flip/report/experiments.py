@@ -35,6 +35,7 @@ HOOK = """#!/bin/sh
 """
 AUTHOR = "flip"  # of the commits that are rows, and of no experiment
 POINTS = 100  # of a curve of the loss
+SHORT = {"contrastive": "softmax", "reconstruction": "pixels"}  # DVC's columns are as wide as their values
 # The parameters that `parameters` shows, by the end of their keys.
 SHOWN = ("masking.image", "masking.text", "train.batch", "train.batch_scale", "train.base_lr", "train.epochs")
 
@@ -66,7 +67,7 @@ def parameters(trained: dict[str, Any]) -> dict[str, Any]:
         "batch": train["batch"] * train["batch_scale"],
         "lr": train["base_lr"],
         "epochs": round(train["epochs"] * train["epochs_scale"], 3),
-        "loss": "+".join(name for name in NAMES if trained.get(name, {}).get("weight")),
+        "loss": "+".join(SHORT.get(name, name) for name in NAMES if trained.get(name, {}).get("weight")),
     }
 
 
