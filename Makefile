@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -97,6 +97,9 @@ bench-pipeline: .venv/ready ## of `make bench`, what dry runs, starts of jobs, i
 
 rehearse: .venv/ready ## table, search for duplicates, order and plan of SCALE with ROWS made-up rows (default: 4000000)
 	$(RUN) benchmarks.rehearse --scale $(SCALE) $(if $(ROWS),--rows $(ROWS))
+
+storm: .venv/ready ## kill the workflow a hundred times at random: equal bits, nothing left behind; half an hour
+	$(RUN) benchmarks.storm
 
 bench-gpu: .venv/ready ## training steps on this machine's GPU, compiled, in bfloat16 against open_clip's, and in float8: about 9 minutes
 	$(RUN) benchmarks gpu

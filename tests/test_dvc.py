@@ -6,12 +6,14 @@ Everything here is real: both tools, in clones of their own, with a folder as th
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.miniature import (
+    ROOT,
     VARIANTS,
     call,
     dvc,
@@ -63,28 +65,43 @@ def test_rows_are_variants_and_have_no_hashes(work):
     assert call(work, "git", "status", "--porcelain") == "?? plots/\n"
 
 
-def test_an_experiment_runs_what_its_change_asks_for(work):
-    """In place: the tables, as a value of `base` is theirs alone. In a folder of its own: one variant."""
-    said = dvc(work, "exp", "run", "--name", "more", "-S", "base.bootstrap.resamples=300")
+def test_an_experiment_in_a_folder_of_its_own_runs_what_its_change_asks_for(work):
+    """The tables, as a value of `base` is theirs alone; what is here stays as it is."""
+    said = dvc(work, "exp", "run", "--temp", "--name", "more", "-S", "base.bootstrap.resamples=300")
     assert set(ran(said)) & WORK == {"tables"}
-
-    said = dvc(work, "exp", "run", "--temp", "--name", "less", "-S", "variants.flip-75.masking.image=0.6")
-    assert set(ran(said)) & WORK == {"cost", "evaluate", "pretrain", "tables"}
-    assert ran(said).count("pretrain") == ran(said).count("evaluate") == 1
     is_up_to_date(work)
+    assert call(work, "git", "status", "--porcelain") == ""
+    assert shown(work).loc["more", [*METRICS, "base.bootstrap.resamples"]].notna().all()
 
-    rows = shown(work)
-    assert {"less", "more", *VARIANTS} <= {*rows.index}
-    assert rows.loc["less", ["variant", "mask"]].tolist() == ["flip-75", 0.6]
-    assert rows.loc["more", "base.bootstrap.resamples"] == 300
-    assert rows.loc[["less", "more"], METRICS].notna().all(axis=None)
 
-    found = call(work, "python", "-m", "flip.report.compare", "main", "less", "more", "--csv")
-    found = pd.read_csv(io.StringIO(found)).set_index(["variant", "state"])
-    assert len(found) == 3 * len(VARIANTS)
-    assert found.commit["flip-75", "main"] != found.commit["flip-75", "less"]
-    assert found.fine["clip", "main"] == found.fine["clip", "more"]
-    assert "'none': no Git revision" in call(work, "python", "-m", "flip.report.compare", "none", check=False)
+def commands(page, places):
+    """The commands of a page's first example, with places of this machine in those of the reader."""
+    example = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)[1]
+    for told, place in places.items():
+        assert told in example
+        example = example.replace(told, place)
+    return [line.split("#")[0].strip() for line in example.splitlines() if line.split("#")[0].strip()]
+
+
+def test_the_page_on_sharing_holds_word_for_word(made, tmp_path):
+    """But for the set-up of a clone, which is this environment's."""
+    folder = shutil.copytree(made, tmp_path / "work", symlinks=True)
+    call(folder, "git", "init", "--quiet", "--initial-branch", "main")
+    commit(folder)
+    call(folder, "python", "-m", "flip.report.record")
+    told = {"/shared/flip": f"{tmp_path}/shared", "<this repository>": f"{folder} flip"}
+    told |= {"make setup && . .venv/bin/activate": "true", "make reconcile": "python -m flip.provenance.reconcile"}
+    script = "\n".join(["set -eo pipefail", *commands("share.md", told)]).replace("git clone", "cd ..; git clone")
+    said = call(folder, "bash", "-c", script)
+    assert set(ran(said)) & WORK == {"cost", "evaluate", "pretrain", "tables"}
+    assert ran(said).count("pretrain") == 1
+    rows = shown(tmp_path / "flip")
+    assert rows.loc["lower", ["variant", "mask"]].tolist() == ["flip-75", 0.7]
+    assert {*VARIANTS} <= {*rows.index}
+    assert "flip-75" in said
+    assert "'none': no Git revision" in call(
+        tmp_path / "flip", "python", "-m", "flip.report.compare", "none", check=False
+    )
 
 
 def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):

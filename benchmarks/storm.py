@@ -1,0 +1,149 @@
+"""Kill the workflow a hundred times, at random moments and places, and compare what it ends with to an undisturbed run.
+
+    python -m benchmarks.storm --kills 100
+
+The whole pipeline in miniature runs again and again from nothing: download, shards, trainings by one process and by
+two, evaluation, tables. Each kill (SIGKILL) hits Snakemake alone, any one process of its tree, or all of the tree. Then the
+same command is called again. Data and weights must be equal to the last bit, and nothing may run on for 30 seconds.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from flip.files import read_json
+from tests.miniature import copy_workflow, environment, shrink, write_params
+
+ALONE, ONE, ALL = "Snakemake alone", "one process of its tree", "the whole tree"
+LONGEST = 8.0  # seconds between two kills, drawn from 0.2 on
+GRACE = 30.0  # seconds after which what is left is an orphan
+
+
+def project(folder: Path, processes: int) -> Path:
+    """Write the workflow in miniature, whose trainings have so many processes."""
+    folder.mkdir()
+    copy_workflow(folder)
+
+    def change(tree: dict) -> dict:
+        tree = shrink(tree)
+        tree["base"]["resources"]["pretrain"]["processes"] = processes
+        return tree
+
+    write_params(folder, change)
+    return folder
+
+
+def identities(folder: Path) -> dict[str, str]:
+    """Return what identifies each result, by the path of its receipt, but for those that measure time."""
+    receipts = folder / "receipts/tiny"
+    paths = [path for name in ("data", "variants") for path in (receipts / name).rglob("*.json")]
+    return {str(path.relative_to(receipts)): read_json(path)["id"] for path in sorted(paths)}
+
+
+def start(folder: Path) -> psutil.Popen:
+    """Start Snakemake as the leader of a session of its own."""
+    with open(folder / "storm.log", "a") as log:
+        words = ["snakemake", "ablations", "--cores", "2"]
+        return psutil.Popen(words, cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True)
+
+
+def tree(process: psutil.Popen) -> list[psutil.Process]:
+    """List a process and all that it started."""
+    with suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def belonging(folder: Path) -> list[psutil.Process]:
+    """List the processes that work in a folder."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE and one.cwd() == str(folder):
+                found.append(one)
+    return found
+
+
+def strike(process: psutil.Popen, target: str, draw: random.Random) -> None:
+    """Kill what the target says of a running workflow."""
+    running = tree(process)
+    for one in {ALONE: [process], ONE: [draw.choice(running or [process])], ALL: running}[target]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def orphans(folder: Path) -> int:
+    """Return how many processes of a workflow that has ended still run after `GRACE`; they are killed then."""
+    until = time.monotonic() + GRACE
+    while (left := belonging(folder)) and time.monotonic() < until:
+        time.sleep(0.2)
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    return len(left)
+
+
+def clear(folder: Path) -> None:
+    """Delete all that the workflow has made."""
+    for name in ("data", "results", "receipts", "tables", "checkpoints", "logs", "specs", ".snakemake"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def storm(folder: Path, kills: int, draw: random.Random, found: Counter) -> list[dict[str, str]]:
+    """Run the workflow from nothing until so many kills have hit it; return what each complete run ended with."""
+    ended: list[dict[str, str]] = []
+    process = start(folder)
+    while True:
+        with suppress(psutil.TimeoutExpired):
+            code = process.wait(draw.uniform(0.2, LONGEST) if found["kills"] < kills else None)
+            found["orphans"] += orphans(folder)
+            if code == 0:
+                ended.append(identities(folder))
+                if found["kills"] >= kills:
+                    return ended
+                clear(folder)
+            process = start(folder)
+            continue
+        target = draw.choice([ALONE, ONE, ALL])
+        strike(process, target, draw)
+        found.update(["kills", target])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the storm and print its table; the exit code is 1 where a result differs or a process was left."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100, help="in all (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of moments and targets (default: 0)")
+    options = parser.parse_args(argv)
+    draw, failed = random.Random(options.seed), False
+    print("| processes of a training | kills | complete runs | equal to the last bit | left after 30 s |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as base:
+        for processes in (1, 2):
+            folder, found = project(Path(base) / str(processes), processes), Counter()
+            if code := start(folder).wait():
+                sys.exit(f"the undisturbed run ended with {code}:\n{(folder / 'storm.log').read_text()[-4000:]}")
+            expected = identities(folder)
+            clear(folder)
+            ended = storm(folder, options.kills // 2, draw, found)
+            equal = sum(one == expected for one in ended)
+            failed |= equal < len(ended) or bool(found["orphans"])
+            hits = ", ".join(f"{found[target]} {target}" for target in (ALONE, ONE, ALL))
+            print(
+                f"| {processes} | {found['kills']} ({hits}) | {len(ended)} | {equal} | {found['orphans']} |", flush=True
+            )
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
