@@ -3,8 +3,8 @@
     python -m benchmarks.storm --kills 100
 
 The whole pipeline in miniature runs again and again from nothing: download, shards, trainings by one process and by
-two, evaluation, tables. Each kill (SIGKILL) hits Snakemake alone, any one process of its tree, or all of the tree. Then the
-same command is called again. Data and weights must be equal to the last bit, and nothing may run on for 30 seconds.
+two, evaluation, tables. Each kill (SIGKILL) hits Snakemake alone, any one process of its tree, or the whole tree. Then
+the same command is called again. Data and weights must be equal to the last bit, and nothing may run on for 30 seconds.
 """
 
 import argparse
