@@ -232,7 +232,7 @@ def noted_ring(world, image, text):
     process_group.PendingTransfer, async_gather.PendingTransfer, plain = Noted, Noted, sigmoid.add_products
     sigmoid.add_products = lambda *arguments: (note("tile")(), plain(*arguments))
     scale, bias = (torch.tensor(number).double().requires_grad_() for number in (10.0, -10.0))
-    pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, group=world)
+    pairwise_sigmoid(image[world.rank :: 3], text[world.rank :: 3], scale, bias, side=2, group=world)
     return Noted.events
 
 

@@ -212,7 +212,7 @@ def test_branches_that_changed_different_variants_merge(branches):
         call(branches, *command.split())
     plans(branches)
 
-    call(branches, "git", "merge", "--abort")
+    call(branches, "git", "reset", "--quiet", "--hard")
     call(branches, "git", "config", "merge.ours.driver", "true")
     call(branches, "git", "merge", "--quiet", "mine")
     plans(branches)

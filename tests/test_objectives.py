@@ -2,15 +2,19 @@
 do all their gradients; what large batches take is linear in the batch."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flip.losses import Setting, tiling
 from flip.losses.contrastive import ContrastiveObjective, info_nce
 from flip.losses.sigmoid import SigmoidObjective, pairwise_sigmoid
 from flip.losses.tiling import SIDE
+from flip.plan.counting import Alike, Ledger, tiles_of
 
 NAMES = ("image", "text", "scale", "bias")
 # Pairs, width, side of a tile: one pair, one tile, many, odd sizes, a last tile of one row, tiles of one row.
@@ -243,3 +247,45 @@ def test_the_benchmark_compares_forms_of_one_loss(loss):
     assert len(values) == 3
     for value in values[1:]:
         torch.testing.assert_close(value, values[0], rtol=1e-5, atol=0)
+
+
+class Operators(TorchDispatchMode):
+    """Count what is started on a device; of tensors without values, not what asks for their device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += function.namespace == "aten"
+        return function(*arguments, **named or {})
+
+
+@pytest.mark.parametrize(
+    "loss", [info_nce, lambda *given, **group: pairwise_sigmoid(*given, torch.tensor(0.0), **group)]
+)
+def test_a_loss_over_many_processes_is_few_operators_and_as_much_memory(loss):
+    """64k pairs on 256 processes in tiles of a GPU; and no more memory than on eight."""
+    operators, peaks = {}, {}
+    for processes in (8, 256):
+        with FakeTensorMode(), tiles_of("cuda"):
+            own = 65_536 // processes
+            image, text = (torch.empty(own, 512, requires_grad=True) for _ in range(2))
+            scale, group = torch.tensor(10.0, requires_grad=True), Alike(size=processes)
+            with Operators() as found, Ledger([image, text]) as ledger:
+                loss(image, text, scale, group=group).backward()
+        operators[processes], peaks[processes] = found.count, ledger.peak
+    assert operators[256] <= 100 < operators[8]
+    assert peaks[256] <= 1.6 * peaks[8]
+
+
+@pytest.mark.parametrize(("own", "size", "side"), [(5, 3, 2), (4, 4, 8), (7, 2, 3), (3, 5, 4), (6, 1, 4)])
+def test_tiles_cover_the_matrix_once_and_know_the_matched_pairs(own, size, side):
+    for rank in range(size):
+        seen = torch.zeros(own, own * size, dtype=torch.long)
+        for tile in tiling.tiles(own, SimpleNamespace(rank=rank, size=size), side):
+            part = seen[tile.rows, tile.columns]
+            assert part.numel() <= side * side
+            part += 1
+            tile.diagonal(part).add_(1)
+        expected = torch.ones_like(seen)
+        expected[torch.arange(own), rank * own + torch.arange(own)] = 2
+        assert torch.equal(seen, expected)

@@ -155,19 +155,6 @@ def test_bytes_on_a_whiteboard():
     assert (ledger.now, ledger.peak) == (0, 6000)
 
 
-@pytest.mark.parametrize("variant", ["clip", "sigmoid", "slip"])
-def test_each_further_process_adds_as_much_to_a_loss(change, variant):
-    """What is drawn as a line from two and three processes is counted for five."""
-    params = trained(change, variant)
-    with counting.FAKE:
-        run, batch = counting.make_run(params), counting.make_batch(params, 24)
-        leaves = counting.make_leaves(run.outputs(batch), 24, whole=True)
-        line, _ = counting.count_loss(run, batch, leaves, 5)
-        all_five, _ = counting.count_loss_of(run, batch, leaves, 5)
-    assert line.flops == all_five.flops
-    assert line.bytes == pytest.approx(all_five.bytes, rel=0.03)
-
-
 def is_counted(params):
     try:
         return step_flops(work(params)) > 0

@@ -45,11 +45,11 @@ def info_nce(
     earlier (`group.all_gather_async`).
     """
     image, text = full_precision(image), full_precision(text)
-    side = pick_side(image, side)
-    if side is None and group.size == 1:
+    side = pick_side(image, side, group.size)
+    if side is None:
         return dense_info_nce(image, text, scale)
     images = gathered() if gathered else group.all_gather(image)
-    return TiledInfoNCE.apply(text, images, scale, side or len(image), group)
+    return TiledInfoNCE.apply(text, images, scale, side, group)
 
 
 def dense_info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -92,12 +92,12 @@ class TiledInfoNCE(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         text, images, scale, over_rows, over_columns = ctx.saved_tensors
         text_sum, images_sum = torch.zeros_like(text), torch.zeros_like(images)
-        for rows, columns, matched in tiles(len(text), ctx.group, ctx.side):
+        for tile in tiles(len(text), ctx.group, ctx.side):
+            rows, columns = tile.rows, tile.columns
             logits = (scale * text[rows]) @ images[columns].T
             weight = (logits - over_rows[rows, None]).exp_()
             weight += logits.sub_(over_columns[columns]).exp_()
-            if matched:
-                weight.diagonal().sub_(2)  # the matched pair, in both directions
+            tile.diagonal(weight).sub_(2)  # the matched pair, in both directions
             add_products(text_sum[rows], images_sum[columns], weight, text[rows], images[columns])
         factor = gradient / (2 * len(images))
         scale_gradient = factor * inner(text, text_sum)

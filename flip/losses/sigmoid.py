@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flip.losses.objective import Batch, Objective, Scope, Setting
-from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, add_products, inner, pick_side, tiles
+from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, Tile, add_products, inner, pick_side, tiles
 from flip.model.transformer import full_precision
 
 
@@ -49,11 +49,15 @@ def pairwise_sigmoid(
         RuntimeError: a second backward pass through the tiled form.
     """
     image, text = full_precision(image), full_precision(text)
-    side = pick_side(image, side)
-    if side is None and group.size == 1:
+    side = pick_side(image, side, group.size)
+    if side is None:
         return dense_sigmoid(image, text, scale, bias)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-    return TiledSigmoid.apply(image, text, scale, bias, side or len(image), group, wanted)
+    pairs, ring, columns = len(text) * group.size, group, SINGLE_PROCESS
+    if len(text) < side:  # a tile has room for the captions of several processes: one transfer in place of a ring's
+        text, ring, columns = group.all_gather(text), SINGLE_PROCESS, group
+    cuts = list(tiles(len(image), columns, side))
+    return TiledSigmoid.apply(image, text, scale, bias, cuts, ring, pairs, wanted)
 
 
 def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -63,29 +67,29 @@ def dense_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> T
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
-def negated_logits(scaled: Tensor, text: Tensor, bias: Tensor, diagonal: bool) -> Tensor:
-    """Compute a tile's logits [rows, columns], negated where the pair matches: the lower, the better."""
-    logits = (scaled @ text.T).add_(bias)
-    if diagonal:
-        logits.diagonal().neg_()
-    return logits
-
-
 class TiledSigmoid(torch.autograd.Function):
     """Compute the sigmoid loss in tiles, with three matrix products: no tile depends on others, so one pass gives loss
     and gradients.
 
-    Over processes the text features go round a ring (SigLIP, section 3.3): each block meets a process's image features,
-    and goes on to the next process together with the gradients gathered so far, which are back at their own process
-    after as many hops as there are processes. Both transfers overlap with computing the tiles of the next hop. A
-    process holds the text features of two processes at a time, and the backward pass sends nothing.
+    Over processes, large blocks of text features go round a ring (SigLIP, section 3.3): each block meets a process's
+    image features, and goes on to the next process together with the gradients gathered so far, which are back at their
+    own process after as many hops as there are processes. Both transfers overlap with computing the tiles of the next
+    hop. A process holds the text features of two processes at a time, and the backward pass sends nothing. Small blocks
+    are gathered before, so that a tile has those of several processes.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, side: int, group: BatchGroup, wanted: bool
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        cuts: list[Tile],
+        group: BatchGroup,
+        pairs: int,
+        wanted: bool,
     ) -> Tensor:
-        cuts, pairs = list(tiles(len(image), SINGLE_PROCESS, side)), len(text) * group.size
         image_sum: Any = torch.zeros_like(image) if wanted else None
         before: Any = None
         # Made ahead: small tensors that stay, between tiles that go, would keep the allocator from using a place again.
@@ -93,14 +97,14 @@ class TiledSigmoid(torch.autograd.Function):
         for hop in range(group.size):
             following = group.shift(text) if hop + 1 < group.size else None
             text_sum: Any = torch.zeros_like(text) if wanted else None
-            for number, (rows, columns, aligned) in enumerate(cuts, hop * len(cuts)):
-                matched = aligned and hop == 0  # at home
-                wrong = negated_logits(scale * image[rows], text[columns], bias, matched)
+            for number, (rows, columns, matched) in enumerate(cuts, hop * len(cuts)):
+                own = Tile(rows, columns, None if hop else matched)  # what comes from others matches nothing here
+                wrong = ((scale * image[rows]) @ text[columns].T).add_(bias)  # logits, negated where the pair matches
+                own.diagonal(wrong).neg_()
                 losses[number] = F.softplus(wrong, threshold=40).sum()  # log(1 + e^x) is x from 40 on, in float64 too
                 if wanted:
                     weight = wrong.sigmoid_()
-                    if matched:
-                        weight.diagonal().neg_()
+                    own.diagonal(weight).neg_()
                     bias_sums[number] = weight.sum()
                     add_products(image_sum[rows], text_sum[columns], weight, image[rows], text[columns])
             if wanted:
@@ -119,4 +123,4 @@ class TiledSigmoid(torch.autograd.Function):
             raise RuntimeError("the tiled sigmoid loss gives its gradients once; compute the loss again for more")
         sums, ctx.sums = ctx.sums, None  # scaled in place: copies would double the memory
         factor = gradient / ctx.pairs
-        return *(x.mul_(factor) for x in sums), None, None, None
+        return *(x.mul_(factor) for x in sums), None, None, None, None

@@ -5,7 +5,7 @@ the features, and time that of the matrix products: a tile stays in the processo
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -60,19 +60,36 @@ def strips(pairs: int, side: int) -> list[slice]:
     return [slice(start, min(start + side, pairs)) for start in range(0, pairs, side)]
 
 
-def tiles(own: int, group: BatchGroup, side: int) -> Iterator[tuple[slice, slice, bool]]:
-    """Yield (rows, columns, whether they hold the matched pairs) of the own * size columns against this process's
-    rows."""
+class Tile(NamedTuple):
+    """Hold the rows and columns of a tile; `matched` are the rows and columns in it, if any, on whose diagonal the
+    matched pairs lie."""
+
+    rows: slice
+    columns: slice
+    matched: tuple[slice, slice] | None
+
+    def diagonal(self, values: Tensor) -> Tensor:
+        """Return a view of the values [rows, columns] of the matched pairs; empty where there are none."""
+        rows, columns = self.matched or (slice(0), slice(0))
+        return values[rows, columns].diagonal()
+
+
+def tiles(own: int, group: BatchGroup, side: int) -> Iterator[Tile]:
+    """Yield the tiles of this process's rows against the own * size columns of the global batch, of side * side numbers
+    at most: where a process has few rows, a tile has the columns of many processes."""
     for rows in strips(own, side):
-        for rank in range(group.size):
-            for columns in strips(own, side):
-                shifted = slice(columns.start + rank * own, columns.stop + rank * own)
-                yield rows, shifted, rank == group.rank and rows == columns
+        count = rows.stop - rows.start
+        first = group.rank * own + rows.start  # the column of the first row's match
+        for columns in strips(own * group.size, max(side, side * side // count)):
+            start, stop = max(columns.start, first), min(columns.stop, first + count)
+            within = slice(start - first, stop - first), slice(start - columns.start, stop - columns.start)
+            yield Tile(rows, columns, within if start < stop else None)
 
 
-def pick_side(features: Tensor, side: int | None) -> int | None:
-    """Choose the side of the tiles for features [pairs, width]; None for small batches: the full logits at once."""
-    if side is None and len(features) < TILES_FROM:
+def pick_side(features: Tensor, side: int | None, size: int = 1) -> int | None:
+    """Choose the side of the tiles for features [pairs, width] of one of `size` processes; None for small batches of
+    one process: the full logits at once."""
+    if side is None and len(features) < TILES_FROM and size == 1:
         return None
     return side or SIDE["cpu" if features.device.type == "cpu" else "cuda"]
 

@@ -11,7 +11,7 @@ the whole batch, on features alone. Where the batch is one part, both together a
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -269,20 +269,8 @@ def make_leaves(outputs: Batch, pairs: int, whole: bool) -> Batch:
 
 
 def count_loss(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[PartCost, list[str]]:
-    """Count the losses over the whole batch of so many processes, forth and back; and name the leaves that they read.
-
-    From two processes on, each more adds the same: so many tiles of the logits, and so many rows of features.
-    """
-    few, read = count_loss_of(run, batch, leaves, min(processes, 2))
-    if processes <= 2:
-        return few, read
-    more, _ = count_loss_of(run, batch, leaves, 3)
-    grown = (low + (processes - 2) * (high - low) for low, high in zip(astuple(few), astuple(more), strict=True))
-    return PartCost(*grown), read
-
-
-def count_loss_of(run: TrainingRun, batch: Batch, leaves: Batch, processes: int) -> tuple[PartCost, list[str]]:
-    """Count as `count_loss`, each process's tiles and rows."""
+    """Count the losses over the whole batch of so many processes, forth and back; and name the leaves that they
+    read."""
     every = readers(objectives(Setting(run.params, group=Alike(size=processes))), run.params, batch_type(batch))
     if not (over_batch := [one for one in every if one.scope is Scope.GLOBAL_BATCH]):
         return PartCost(0, 0), []
