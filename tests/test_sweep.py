@@ -199,4 +199,8 @@ def test_the_workflow_sweeps_then_trains_with_what_was_chosen(made, tmp_path):
     shown = yaml.safe_load(call(folder, "python", "-m", "flip.config", "show", "--variant", "flip-50"))
     assert shown["train"]["base_lr"] == 0.01
     snakemake(folder, "ablations")
+    shutil.rmtree(folder / "receipts/tiny/choices")  # as after `git clone`
+    said = snakemake(folder, "-n", "sweep", "--config", "variant=flip-50")
+    assert "Chosen before, from the same recipe: flip-50." in said
+    assert planned(said) == {"sweep": 1}
     assert "flip-50 1e-09: " in (folder / "tables/tiny/ablations/a.md").read_text()
