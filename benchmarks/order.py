@@ -6,7 +6,8 @@
 Each variant of the table `systems` trains as long as params.yaml says (length 1) and longer, warm-up alike, at its own
 swept rate and one seed, and is scored on the validation set: zero-shot, and by a linear probe where it has no text
 tower. Ranks are within these two groups. Rates were swept at length 1, so longer rows may be below their best. Variants
-that begin with another's weights are left out. What was trained before is kept in --out, and not trained again.
+that begin with another's weights are left out. What was trained before is kept in --out, and not trained again; nor is
+length 1 of what a sweep has measured.
 """
 
 import argparse
@@ -20,10 +21,11 @@ from pathlib import Path
 from scipy.stats import kendalltau
 
 from flip.config.frozen import dump
-from flip.config.resolve import read_project
+from flip.config.resolve import Project, read_project
 from flip.config.schema import Params
 from flip.files import read_json, write_atomic
 from flip.provenance.layout import Layout
+from flip.provenance.specs import is_chosen
 
 TABLE = "systems"
 Scores = dict[str, list[float]]  # by variant, one per length
@@ -38,11 +40,20 @@ def longer(params: Params, length: float) -> dict[str, float]:
     }
 
 
-def score(params: Params, length: float, data: Path, out: Path, threads: int) -> dict:
+def swept(project: Project, variant: str) -> dict:
+    """Return what a sweep has measured with the rate that it chose: {"metric", "score"}."""
+    choice = project.choices[variant]
+    (best,) = (one for one in choice["candidates"] if one["values"] == choice["values"])
+    return {"metric": choice["metric"], "score": best["score"]}
+
+
+def score(project: Project, variant: str, length: float, data: Path, out: Path, threads: int) -> dict:
     """Train and score, or read what was scored before: {"metric", "score" in percent, ...}."""
-    folder = out / params.variant / f"{length:g}"
+    folder, params = out / variant / f"{length:g}", project.variants[variant]
     path = folder / "params.yaml"
     if not (folder / "score.json").exists():
+        if length == 1 and is_chosen(project, variant):
+            return swept(project, variant)
         write_atomic(path, dump(params))
         words = ["--params", path, "--values", json.dumps(longer(params, length)), "--data", data, "--seed", "0"]
         words += ["--checkpoints", folder / "checkpoints", "--out", folder, "--threads", threads]
@@ -72,7 +83,7 @@ def markdown(metric: str, scores: Scores, lengths: list[float]) -> Iterator[str]
     yield "| --- |" + " --- |" * len(lengths)
     for (name, values), places in zip(scores.items(), placed, strict=True):
         yield f"| {name} | " + " | ".join(f"{v:.1f} ({n})" for v, n in zip(values, places, strict=True)) + " |"
-    if len(scores) == 1:
+    if len(scores) == 1 or len(lengths) == 1:
         return
     agreed = [kendalltau(*pair).statistic for pair in pairwise(columns)]
     yield "| Kendall's tau with the length before | | " + " | ".join(f"{value:.2f}" for value in agreed) + " |"
@@ -88,11 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(".flip/order"), help="default: %(default)s")
     options = parser.parse_args(argv)
     project, data = read_project(scale=options.scale), Path(Layout(options.scale).data)
-    variants = [project.variants[name] for name in options.variants or project.tables[TABLE].variants]
-    alone = [one for one in variants if not one.before]
+    variants = options.variants or project.tables[TABLE].variants
     found = {
-        one.variant: [score(one, length, data, options.out, options.threads) for length in options.lengths]
-        for one in alone
+        name: [score(project, name, length, data, options.out, options.threads) for length in options.lengths]
+        for name in variants
+        if not project.variants[name].before
     }
     for metric, scores in groups(found):
         print("\n".join(markdown(metric, scores, options.lengths)), end="\n\n")

@@ -40,11 +40,23 @@ def sweepable() -> list[str]:
     return [name for name in names if candidates(name) or not is_timed(PROJECT, name)]
 
 
+def chosen_elsewhere(variant) -> bool:
+    """Whether this very recipe was swept, and not here: what was chosen came with Git."""
+    return (
+        is_chosen(PROJECT, variant) and not Path(HERE.receipts.choice(variant)).exists()
+    )
+
+
 @cache
 def choices_now() -> list[str]:
-    """Receipts of what can be chosen for these now; the others are named, as they need another call."""
+    """Receipts of what can be chosen for these now; the others are named: they need another call, or none."""
     found = sweepable()
-    swept = [name for name in found if candidates(name)]
+    swept = [name for name in found if candidates(name) and not chosen_elsewhere(name)]
+    if kept := [name for name in found if candidates(name) and name not in swept]:
+        logger.info(
+            f"Chosen before, from the same recipe: {', '.join(kept)}. To choose again, delete "
+            f"{HERE.choice('VARIANT')}."
+        )
     later = {name: before for name in swept if (before := unsettled(name))}
     for name, before in later.items():
         logger.warning(

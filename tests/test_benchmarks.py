@@ -151,6 +151,14 @@ def test_order_compares_systems_by_rank_at_each_length(tmp_path, capsys):
     assert "siglit" not in said
 
 
+def test_the_length_that_was_swept_is_not_trained_again(tmp_path, capsys):
+    """With what the repository's sweeps have chosen."""
+    rate = read_project(ROOT / "params.yaml", "tiny").choices["slip"]
+    best = max(one["score"] for one in rate["candidates"])
+    order.main(["--out", str(tmp_path), "--lengths", "1", "--variants", "slip"])
+    assert f"| slip | {best:.1f} (1) |" in capsys.readouterr().out
+
+
 def test_a_rehearsal_finds_the_copies_that_it_made_up(tmp_path, monkeypatch, capsys):
     """Each part has the images of the one before it, for every second one; one row in twenty repeats another."""
     monkeypatch.setattr(rehearse, "FAR", 2000)

@@ -192,9 +192,12 @@ def test_the_workflow_sweeps_then_trains_with_what_was_chosen(made, tmp_path):
     assert found["metric"] == "validation"
     assert not list(folder.glob("sweeps/**/weights.safetensors"))
     assert not list(folder.glob("checkpoints/**/*.pt"))
-    assert planned(snakemake(folder, "-n", "sweep")).keys() >= {"candidate", "choose"}  # those that were to wait
-    # The rate of the miniature is the one chosen, so that nothing else is to be done.
-    assert "Nothing to be done" in snakemake(folder, "-n", "sweep", "--config", "variant=flip-50")
+    assert planned(snakemake(folder, "-n", "sweep"))["candidate"] == 3  # of the one that was to wait
+    shutil.rmtree(folder / "receipts/tiny/choices")  # as after `git clone`
+    said = snakemake(folder, "-n", "sweep", "--config", "variant=flip-50")
+    assert "Chosen before, from the same recipe: flip-50." in said
+    assert planned(said) == {"sweep": 1}
+    # The rate of the miniature is the one chosen.
     assert "pretrain" not in planned(snakemake(folder, "-n", "ablations"))
     shown = yaml.safe_load(call(folder, "python", "-m", "flip.config", "show", "--variant", "flip-50"))
     assert shown["train"]["base_lr"] == 0.01

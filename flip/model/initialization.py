@@ -18,7 +18,7 @@ from flip.model.vision import AttentionPooling
 if TYPE_CHECKING:
     from flip.model.two_towers import TwoTowers
 
-FLAVA_STD = 0.02
+FLAVA_STD, FLAVA_WIDTH = 0.02, 768
 SIGLIP_BIAS_STD = 1e-6
 # Standard deviation of a unit normal that is cut at two of them: variance scaling, as JAX has it, divides by it.
 CUT = 0.87962566103423978
@@ -83,13 +83,32 @@ def _pooling(pooling: AttentionPooling) -> None:
 
 
 def _flava(model: "TwoTowers") -> None:
-    """Draw as FLAVA: N(0, 0.02) matrices and embeddings; class tokens, mask vectors and image positions begin at 0."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=FLAVA_STD)
+    """Draw as FLAVA at its width of 768: N(0, 0.02) matrices and embeddings; class tokens, mask vectors and image
+    positions begin at 0.
+
+    At another width, matrices are as much wider as keeps the variance of what they give. With 0.02 there, the blocks of
+    a narrow tower add next to nothing to the start token, and all captions have one feature.
+    """
+    for part, width in _widths(model):
+        for module in part.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=FLAVA_STD * (FLAVA_WIDTH / width) ** 0.5)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=FLAVA_STD)
     for name, parameter in model.named_parameters():
         if name.endswith(("class_token", "patch_mask", "word_mask", "vision.positions")):
             nn.init.zeros_(parameter)
+
+
+def _widths(model: "TwoTowers") -> Iterator[tuple[nn.Module, int]]:
+    """Yield the parts of a model, each with the width of its encoder; the objectives' with the multimodal one's."""
+    sizes = model.params.model
+    for side, tower, width in (("image", model.vision, sizes.vision.width), ("text", model.text, sizes.text.width)):
+        if tower is not None:
+            yield tower, width
+        if projection := getattr(model, f"{side}_projection", None):
+            yield projection, width
+    yield model.passes, model.params.flava.multimodal.width
 
 
 def _layers(mlp: nn.Sequential) -> list[nn.Linear]:
