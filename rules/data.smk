@@ -113,8 +113,8 @@ rule fingerprints:
         download=AT.download("{part}"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON:q} -m flip.data.fingerprints --download {params.download:q}"
-        " --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.data.fingerprints --params {FROZEN}"
+        " --download {params.download:q} --out {params.outputs:q} 2> {log:q}"
 
 
 rule buckets:

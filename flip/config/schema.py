@@ -27,7 +27,7 @@ from flip.config.sections.model import (
     must_keep,
 )
 from flip.config.sections.resources import JobResources, Resources
-from flip.config.sections.source import Filters, Source
+from flip.config.sections.source import Cache, Filters, Source
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
 from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
@@ -37,6 +37,7 @@ from flip.config.sections.world import NetworkErrors, World
 __all__ = [
     "Augmentation",
     "Blocks",
+    "Cache",
     "Captions",
     "Codebook",
     "Compact",

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flip.data.shard import image_kind, read_captions
+from flip.formats.remote import RemoteFile, is_remote
 from flip.formats.tar_members import members
 
 # Of a tar of others; its schema's metadata has its account (JSON) under TAR.
@@ -38,9 +39,9 @@ class Arrived(NamedTuple):
 
 
 class ArrivedTar(NamedTuple):
-    """Hold a tar's path and its samples, by key. `account` says what else is known of one that stays in place."""
+    """Hold a tar's place and its samples, by key. `account` says what else is known of one that stays in place."""
 
-    path: Path
+    path: Path | RemoteFile
     samples: list[Arrived]
     account: dict[str, Any] | None = None
 
@@ -83,4 +84,12 @@ def _in_place(listed: Path, part: str) -> ArrivedTar:
         )
         for number, row in enumerate(table.to_pylist())
     ]  # fmt: skip
-    return ArrivedTar(Path(account["path"]), samples, account)
+    return ArrivedTar(place_of(account), samples, account)
+
+
+def place_of(account: dict[str, Any]) -> Path | RemoteFile:
+    """Return where the tar of an account is."""
+    path = account["path"]
+    if not is_remote(path):
+        return Path(path)
+    return RemoteFile(path, account["bytes"], account["version"], account.get("sha256"))

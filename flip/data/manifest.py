@@ -13,6 +13,7 @@ from pathlib import Path
 from flip.data.pairs import combine_digests
 from flip.files import expand, read_json, write_json
 
+WHERE = ("tar", "version")  # of an entry: where a tar is that is not the project's own
 COUNTS = ("wanted", "arrived", "decoded", "used")  # of a part; "rows" of the source come before them in the total
 
 
@@ -80,7 +81,7 @@ def manifest_of(parts: list[dict], total: dict) -> dict:
     shards = [shard for account in parts for shard in account["shards"]]
     if not shards:
         raise ValueError(f"no pair is left of {total['rows']}: {total['lost']}; see source.filters and shards.only")
-    contents = [{name: fact for name, fact in shard.items() if name != "tar"} for shard in shards]
+    contents = [{name: fact for name, fact in shard.items() if name not in WHERE} for shard in shards]
     identity = sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     lists = [account["list"] for account in parts]
     pairs = combine_digests(one["pairs"] for one in lists)

@@ -13,6 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from flip.data.checksum import check, checked, read_checked
+from flip.data.tar_cache import Held, Hold, not_fetched
+from flip.formats.remote import RemoteFile, is_remote
 from flip.formats.tar_members import BLOCK, RECORD, members
 
 
@@ -137,32 +139,17 @@ def _read_index(shard: str | Path) -> np.ndarray:
     return np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
 
 
-class Shard:
-    """Read samples of one tar file, memory-mapped.
+class StoredCaptions:
+    """Read the captions of a shard by its index, from `words`: the content of its tar, or of the captions' file."""
 
-    Raises:
-        ValueError: as `read_index`.
-    """
-
-    def __init__(self, path: str | Path):
-        self._open(path, path, read_index(path))
-
-    def _open(self, path: str | Path, tar: str | Path, index: np.ndarray) -> None:
+    def __init__(self, index: np.ndarray, words: bytes | mmap.mmap):
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
         self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in index.T[:4])
         self.counts = index[:, 4] if index.shape[1] > 4 else None
-        with open(tar, "rb") as file:
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.view = memoryview(self.map)
-        self.words = self.map if self.counts is None else _read_captions_file(path)
+        self.words = words
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def encoded(self, item: int) -> memoryview:
-        """Return an encoded image, without a copy."""
-        place = self.images[item]
-        return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
         """Return a sample's caption, the first where it has several."""
@@ -183,6 +170,29 @@ class Shard:
             return None
         return np.concatenate([[0], np.cumsum(self.counts)])
 
+
+class Shard(StoredCaptions):
+    """Read samples of one tar file, memory-mapped.
+
+    Raises:
+        ValueError: as `read_index`.
+    """
+
+    def __init__(self, path: str | Path):
+        index = read_index(path)
+        self._map(path)
+        super().__init__(index, self.map if index.shape[1] == 4 else _read_captions_file(path))
+
+    def _map(self, tar: str | Path) -> None:
+        with open(tar, "rb") as file:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.view = memoryview(self.map)
+
+    def encoded(self, item: int) -> memoryview:
+        """Return an encoded image, without a copy."""
+        place = self.images[item]
+        return self.view[place : place + self.sizes[item]]
+
     def key(self, item: int) -> str:
         """Read the sample's name from the header before its image."""
         header = self.images[item] - BLOCK
@@ -196,9 +206,11 @@ class TakenIn(Shard):
         ValueError: as `Shard`; or the tar is no longer of `size` bytes.
     """
 
-    def __init__(self, path: str | Path, tar: str | Path, size: int):
+    def __init__(self, path: str | Path, tar: str | Path, size: int, held: Held | None = None):
         check_source(tar, size)
-        self._open(path, tar, _read_index(path))
+        self.held = held  # a copy, which stays as long as this does
+        self._map(tar)
+        StoredCaptions.__init__(self, _read_index(path), _read_captions_file(path))
 
 
 def _read_captions_file(path: str | Path) -> bytes:
@@ -222,17 +234,35 @@ def check_source(tar: str | Path, expected: int) -> None:
         )
 
 
-def shard_path(folder: str | Path, entry: dict[str, Any]) -> Path:
-    """Return the tar of a manifest's entry: below the folder of shards, or elsewhere."""
-    return Path(entry.get("tar") or Path(folder) / entry["name"])
+def remote_file(entry: dict[str, Any]) -> RemoteFile | None:
+    """Return the tar of a manifest's entry where it is a URL."""
+    url = entry.get("tar", "")
+    return RemoteFile(url, entry["bytes"], entry["version"], entry["sha256"]) if is_remote(url) else None
+
+
+def shard_path(folder: str | Path, entry: dict[str, Any]) -> Path | RemoteFile:
+    """Return the tar of a manifest's entry: below the folder of shards, elsewhere on a disk, or at a URL."""
+    return remote_file(entry) or Path(entry.get("tar") or Path(folder) / entry["name"])
 
 
 def check_shard(folder: str | Path, entry: dict[str, Any]) -> None:
-    """Check that the tar of a manifest's entry has its size. Raises ValueError where it is missing or has another."""
-    (check_source if "tar" in entry else check_size)(shard_path(folder, entry), entry["bytes"])
+    """Check that the tar of a manifest's entry has its size, if it lies on a disk. Raises ValueError where it is
+    missing or has another."""
+    if not isinstance(path := shard_path(folder, entry), RemoteFile):
+        (check_source if "tar" in entry else check_size)(path, entry["bytes"])
 
 
-def open_shard(folder: str | Path, entry: dict[str, Any]) -> Shard:
-    """Open the shard of a manifest's entry, `folder` being that of the shards. Raises ValueError as `Shard`."""
+def open_shard(folder: str | Path, entry: dict[str, Any], hold: Hold = not_fetched) -> Shard:
+    """Open the shard of a manifest's entry, `folder` being that of the shards; `hold` gives the copy of a tar that is
+    at a URL. Raises ValueError as `Shard` and `hold`."""
     path = Path(folder) / entry["name"]
+    if remote := remote_file(entry):
+        held = hold(remote)
+        return TakenIn(path, held.path, entry["bytes"], held)
     return TakenIn(path, entry["tar"], entry["bytes"]) if "tar" in entry else Shard(path)
+
+
+def open_captions(folder: str | Path, entry: dict[str, Any]) -> StoredCaptions:
+    """Open the captions of a manifest's entry, which are here wherever its tar is. Raises ValueError as `Shard`."""
+    path = Path(folder) / entry["name"]
+    return StoredCaptions(_read_index(path), _read_captions_file(path)) if "tar" in entry else Shard(path)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flip.data.checksum import check, checked
 from flip.data.prefetch import prefetch
-from flip.data.shard import open_shard
+from flip.data.shard import open_captions
 from flip.data.tokenizer import CaptionTokenizer
 from flip.data.translations import Translations
 from flip.provenance.environment import versions
@@ -61,13 +61,13 @@ class Tokens:
     def firsts(self, number: int) -> np.ndarray | None:
         """Return where each sample's captions begin among those of a shard, and the end: int64 [samples + 1]; None
         where each sample has one."""
-        return None if self.translations else open_shard(self.source, self.shards[number]).firsts()
+        return None if self.translations else open_captions(self.source, self.shards[number]).firsts()
 
     def captions(self, number: int) -> list[str]:
         """Return the captions of a shard, of one sample after the other."""
         if self.translations:
             return self.translations(number)
-        return open_shard(self.source, self.shards[number]).captions()
+        return open_captions(self.source, self.shards[number]).captions()
 
     def __call__(self, number: int) -> np.ndarray:
         path = self.path(number)

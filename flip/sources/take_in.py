@@ -23,9 +23,11 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Source
-from flip.data.arrived import IN_PLACE, TAR
+from flip.data.arrived import IN_PLACE, TAR, place_of
+from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, file_hash, known_hash, read_json, workspace, write_json
 from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped
+from flip.formats.remote import RemoteFile
 
 Members = dict[str, Place]
 NO_MEMBERS = "no sample"
@@ -89,16 +91,19 @@ def judge(content: mmap | bytes, members: Members, source: Source) -> dict[str, 
     return {"kind": kind, "offset": offset, "size": size, "captions": captions} if captions else "no caption"
 
 
-def stated(tar: Path) -> int:
-    """Return how many samples img2dataset's statistics beside a tar say that it has; 0 where there are none."""
+def stated(tar: Path | RemoteFile) -> int:
+    """Return how many samples img2dataset's statistics beside a tar on a disk say that it has; 0 where there are
+    none."""
+    if isinstance(tar, RemoteFile):
+        return 0
     try:
         return int(read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"])
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return 0
 
 
-def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) -> TakenTar:
-    """Take the samples of a tar, by key."""
+def take(content: mmap | bytes, found: FoundSamples, source: Source, stated: int) -> TakenTar:
+    """Take the samples of a tar, by key, of which others have stated that there are so many."""
     taken = TakenTar(fault=found.fault)
     for key, members in sorted(found.samples.items()):
         if not is_sample(members, source) and key != found.cut:
@@ -111,8 +116,8 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
     if twice := sum(found.doubled[one] for one in source.image_members):
         taken.lost["key twice"] += twice
     known = len(taken.rows) + taken.lost.total()
-    if found.fault and (behind := stated(tar) - known) > 0:
-        taken.lost["cut off"] += behind
+    if found.fault and stated > known:
+        taken.lost["cut off"] += stated - known
     if not known:
         taken.fault = f"{found.fault or 'it is whole'}, {NO_MEMBERS}"
     return taken
@@ -120,13 +125,17 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
 
 def write_tar(row: dict[str, Any], out: Path, source: Source) -> dict[str, Any]:
     """Write the samples of a tar to `out`; return its account, which the file has, too."""
-    tar = Path(row["path"])
-    with mapped(tar) as content:
-        taken = take(content, find_samples(content), source, tar)
-    account = {"path": row["path"], "bytes": row["bytes"], "sha256": known_hash(tar), "samples": len(taken.rows)}
+    place = place_of(row)
+    with local(place, TarCache(source.cache).hold) as tar:
+        with mapped(tar) as content:
+            taken = take(content, find_samples(content), source, stated(place))
+        digest = file_hash(tar) if isinstance(place, RemoteFile) else known_hash(tar)
+        if tar.stat().st_size != row["bytes"]:
+            raise ValueError(f"{row['path']}: changed since it was listed; run the pipeline again")
+    account = {"path": row["path"], "bytes": row["bytes"], "sha256": digest, "samples": len(taken.rows)}
     account |= {"lost": taken.lost, "fault": taken.fault}
-    if tar.stat().st_size != row["bytes"]:
-        raise ValueError(f"{tar}: changed since it was listed; run the pipeline again")
+    # Of a tar on a disk, times change where contents do not.
+    account |= {"version": place.version} if isinstance(place, RemoteFile) else {}
     with atomic(out) as file:
         schema = IN_PLACE.with_metadata({TAR: json.dumps(account)})
         pq.write_table(pa.Table.from_pylist(taken.rows, schema=schema), file)
@@ -149,7 +158,7 @@ def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any
         ValueError: there is no sample with an image and a caption, or a tar has changed.
     """
     out, rows = Path(out), pq.read_table(table).to_pylist()
-    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json()}")
+    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json(exclude={'cache'})}")
     tars, lost = [], Counter[str]()
     for one in accounts(rows, folder, source):
         lost.update(one.pop("lost"))

@@ -11,6 +11,7 @@ from flip.config.sections.types import (
     Section,
     Text,
 )
+from flip.formats.remote import fault_of, is_remote
 
 
 class Similarity(Section):
@@ -44,6 +45,23 @@ class Filters(Section):
 Extension = Annotated[str, Field(pattern=r"^[a-z0-9]+(\.[a-z0-9]+)*$", max_length=64)]  # of a member, in lower case
 
 
+class Cache(Section):
+    """Bound the copies of tars that lie elsewhere; all processes of a machine share them."""
+
+    folder: Place = Field(description="folder of the copies, best on a disk of the machine itself")
+    gigabytes: float = Field(
+        description="room for them, of 10^9 bytes; three times train.shuffle_shards tars at least", gt=0, le=1e6
+    )
+
+
+def fault_of_place(key: str, place: str | None) -> str | None:
+    """Return why the place of a key cannot be read; None where it may be."""
+    if not place or not is_remote(place):
+        return None
+    fault = fault_of(place) if key == "shards" else "it must lie on a disk; only tars (shards) may lie elsewhere"
+    return fault and f"{key}: {fault}"
+
+
 class Source(Section):
     """Describe where pairs come from: a table of URLs, a table of image files, or tars."""
 
@@ -52,8 +70,9 @@ class Source(Section):
     )
     shards: Place | None = Field(
         description="tars in webdataset's form (img2dataset's, too), read where they are: a path, a glob, ranges as "
-        "{000..127}, or a folder that they are below"
+        "{000..127}, or a folder that they are below; also of s3://, https:// and hf://"
     )
+    cache: Cache
     images: Place | None = Field(
         description="folder of the image files that the table's url_column names, which then are no URLs"
     )
@@ -99,6 +118,9 @@ class Source(Section):
             raise ValueError(both if self.table else "table and shards are null; name one of them")
         if self.images and self.table in (None, "world"):
             raise ValueError("images is for the files that a table names; name that in table, or set images to null")
+        for key in ("table", "shards", "images"):
+            if fault := fault_of_place(key, getattr(self, key)):
+                raise ValueError(fault)
         filters = self.filters.model_dump(exclude_none=True)
         only = {"sample": self.sample, "sha256_column": self.sha256_column, "translations": self.translations}
         if self.shards and (given := [*filter(only.get, only), *(f"filters.{name}" for name in filters)]):
