@@ -65,7 +65,7 @@ class TarCache:
     """Keep copies of at most `settings.gigabytes` in `settings.folder`."""
 
     def __init__(self, settings: Cache):
-        self.folder, self.room = Path(settings.folder), int(settings.gigabytes * 1e9)
+        self.folder, self.room = Path(settings.folder), round(settings.gigabytes * 1e9)
 
     def name(self, file: RemoteFile) -> str:
         """Return the name of a file's copy."""

@@ -28,10 +28,11 @@ def source_faults(source: Source) -> Iterator[str]:
     text."""
     found: list[str] = []
     if source.kind == "tars":
-        from flip.sources.list_tars import find_tars, look_at
+        from flip.sources.list_tars import find_tars
+        from flip.sources.list_tars import look_at as faults_of
 
         # Of thousands of tars, each of which a server is asked about, the first stands for all.
-        yield from caught(lambda: found.extend(look_at(find_tars(source.place)[:1])[1]))
+        yield from caught(lambda: found.extend(faults_of(find_tars(source.place)[:1])[1]))
         yield from found
         return
     paths = sorted(glob(source.place, recursive=True))
