@@ -8,6 +8,7 @@ import os
 import random
 import re
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Compact, Shards
 from flip.data import fingerprints, shards
 from flip.data.arrived import Arrived
-from flip.data.loader import ImageReader, ShardReader
+from flip.data.loader import CaptionReader, ImageReader, ShardReader
 from flip.data.sampler import build_order
 from flip.data.shard import open_shard
 from flip.data.token_cache import Tokens
@@ -497,10 +498,11 @@ def test_files_come_in_the_order_of_their_first_rows(tmp_path):
     """Whatever their names hash to."""
     for number in range(40):
         names = [f"{number}/{one}.jpg" for one in range(15)]
-        path = write_table(tmp_path / "table.parquet", ["url", "caption"], [(name, name) for name in names * 2])
-        (rows,) = pack.rows_of(path, 100)
-        assert [(place, row["url"], row["captions"]) for place, row in rows] == [
-            (place, name, [name] * 2) for place, name in enumerate(names)
+        table = pa.table({"url": names * 2, "caption": names * 2, "row": range(30)})
+        pq.write_table(table, tmp_path / "table.parquet")
+        (rows,) = pack.rows_of(tmp_path / "table.parquet", 100)
+        assert [(place, row["url"], row["caption"], row["rows"]) for place, row in rows] == [
+            (place, name, name, 2) for place, name in enumerate(names)
         ]
 
 
@@ -567,7 +569,28 @@ def in_rows(folder, source):
     return source(3, 9, table=str(path), images=str(folder / "in"))
 
 
-@pytest.mark.parametrize("form", [in_json, in_rows])
+def in_members(folder, source):
+    """Tars in which each caption is a file, numbered from any number on."""
+    members = []
+    for number, captions in enumerate(SEVERAL):
+        texts = [(f"{number:03d}.{way + number % 2}.txt", text.encode()) for way, text in enumerate(captions)]
+        members += [(f"{number:03d}.jpg", photo(number)), *texts]
+    return source(shards=str(write_tar(folder / "in/0.tar", members)))
+
+
+def in_columns(folder, source):
+    """A table with a list of captions in one column, and one more, or none, in another."""
+    (folder / "in").mkdir()
+    for number in range(9):
+        (folder / "in" / f"{number:03d}.jpg").write_bytes(photo(number))
+    columns = {"url": [f"{number:03d}.jpg" for number in range(9)]}
+    columns |= {"texts": [texts[1:] or None for texts in SEVERAL], "first": [texts[0] for texts in SEVERAL]}
+    pq.write_table(pa.table(columns), folder / "in/t.parquet")
+    names = {"caption_column": "texts", "further_captions": ["first"]}
+    return source(3, 9, table=str(folder / "in/t.parquet"), images=str(folder / "in"), **names)
+
+
+@pytest.mark.parametrize("form", [in_json, in_rows, in_members, in_columns])
 def test_all_captions_of_an_image_stay_and_each_epoch_draws_one_by_seed_and_position(form, source, tmp_path):
     data, ledger = finish(arrive(form(tmp_path, source), tmp_path), tmp_path, HOW)
     more = {"one more caption of an image": ledger["wanted"] - 9} if form is in_rows else {}
@@ -612,6 +635,60 @@ def test_each_caption_is_a_member_of_its_own_in_shards_that_others_read(source, 
         number = next(n for n in range(9) if photo(n) == sample["jpg"])
         texts = {f"{way}.txt" if way else "txt": text.encode() for way, text in enumerate(SEVERAL[number])}
         assert sample == {"jpg": photo(number)} | texts
+
+
+def synthetic_in_json(folder, source):
+    """Tars with a .txt, and synthetic captions in a .json, for every other image."""
+    members = []
+    for number in range(8):
+        said = {"blip": [f"model {way} of {number}" for way in range(3)]} if number % 2 else {"blip": None}
+        key, text = f"{number:03d}", f"human of {number}".encode()
+        members += [(f"{key}.jpg", photo(number)), (f"{key}.txt", text), (f"{key}.json", json.dumps(said).encode())]
+    return source(shards=str(write_tar(folder / "in/0.tar", members)), synthetic_captions=["blip"])
+
+
+def synthetic_in_columns(folder, source):
+    """A table with a column of synthetic captions, packed and written as shards."""
+    (folder / "in").mkdir()
+    for number in range(8):
+        (folder / "in" / f"{number:03d}.jpg").write_bytes(photo(number))
+    said = [[f"model {way} of {number}" for way in range(3)] if number % 2 else [] for number in range(8)]
+    columns = {"url": [f"{number:03d}.jpg" for number in range(8)], "blip": said}
+    columns |= {"caption": [f"human of {number}" for number in range(8)]}
+    pq.write_table(pa.table(columns), folder / "in/t.parquet")
+    return source(table=str(folder / "in/t.parquet"), images=str(folder / "in"), synthetic_captions=["blip"])
+
+
+@pytest.mark.parametrize("form", [synthetic_in_json, synthetic_in_columns])
+def test_synthetic_captions_are_drawn_with_the_probability_asked_for(form, source, tmp_path):
+    """Each of an image's three as often; and an image without any keeps its own."""
+    data, _ = finish(arrive(form(tmp_path, source), tmp_path), tmp_path, HOW)
+    tokens = tokens_of(tmp_path, data)
+    texts = [text for entry in data["shards"] for text in open_shard(tmp_path / "shards", entry).captions()]
+    names = {tuple(tokens.tokenizer([text])[0]): text for text in texts}
+    assert len(names) == 8 + 4 * 3
+    order = build_order(data, None, 1, 0, 2)
+    for share, epochs in ((0.0, 5), (0.25, 400), (1.0, 5)):
+        reader = CaptionReader(tokens, order, 4, None, 0, share)
+        drawn = [names[tuple(ids)] for ids in reader.read_at(list(range(8 * epochs))).tolist()]
+        odd = [text for text in drawn if int(text[-1]) % 2]
+        ways = Counter(text.split(" of")[0] for text in odd)
+        assert {text.split(" of")[0] for text in drawn if text not in odd} == {"human"}
+        assert len(odd) == 4 * epochs
+        synthetic = len(odd) - ways["human"]
+        assert abs(synthetic / len(odd) - share) <= 4 * np.sqrt(share * (1 - share) / len(odd))
+        if 0 < share < 1:
+            assert all(0.8 < 3 * ways[f"model {way}"] / synthetic < 1.2 for way in range(3))
+    assert reader.read_at([5, 3]).tolist() == [reader.read_at([one])[0].tolist() for one in (5, 3)]
+
+
+def test_synthetic_captions_are_members_of_a_name_of_their_own(source, tmp_path):
+    data, _ = finish(arrive(synthetic_in_columns(tmp_path, source), tmp_path), tmp_path, HOW)
+    found = Counter()
+    for entry in data["shards"]:
+        with tarfile.open(tmp_path / "shards" / entry["name"]) as tar:
+            found.update(one.name.partition(".")[2] for one in tar)
+    assert found == {"jpg": 8, "txt": 8} | dict.fromkeys(("synthetic.txt", "1.synthetic.txt", "2.synthetic.txt"), 4)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def part_tables(tar: ArrivedTar, path: Path) -> Iterator[pa.Table]:
                 "key": sample.key,
                 "url": sample.url,
                 "sha256": bytes.fromhex(sample.sha256) if sample.sha256 else sha256(image).digest(),
-                "captioned": any(map(has_words, sample.captions)),
+                "captioned": any(map(has_words, sample.captions.all)),
             }
             | value
             for sample, image, value in zip(samples, images, look_at(images), strict=True)

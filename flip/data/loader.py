@@ -162,7 +162,8 @@ class CaptionReader:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
     `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own. Where a
-    sample has several captions, `seed` and position draw one, so that each epoch may have another.
+    sample has several captions, `seed` and position draw one, so that each epoch may have another: a synthetic one with
+    the probability `synthetic`, if that is given.
     """
 
     def __init__(
@@ -172,10 +173,11 @@ class CaptionReader:
         most: int,
         sources: Callable[[int, int], Sequence[int]] | None = None,
         seed: int = 0,
+        synthetic: float | None = None,
     ):
-        self.tokens, self.order, self.sources, self.seed = tokens, order, sources, seed
+        self.tokens, self.order, self.sources, self.seed, self.synthetic = tokens, order, sources, seed, synthetic
         # As many shards' as are open.
-        self.words = lru_cache(maxsize=most)(lambda number: (tokens(number), tokens.firsts(number)))
+        self.words = lru_cache(maxsize=most)(lambda number: (tokens(number), tokens.several(number)))
 
     def __call__(self, start: int, places: list[Place]) -> Tensor:
         """Return the captions of a batch that begins at a position, whose images are those of `places`."""
@@ -188,10 +190,13 @@ class CaptionReader:
     def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
         opened = [self.words(number) for number, _ in places]
         items = [item for _, item in places]
-        if any(firsts is not None for _, firsts in opened):
+        if any(several is not None for _, several in opened):
             draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
             found = zip(opened, items, draws, strict=True)
-            items = [item if firsts is None else drawn(firsts, item, draw) for (_, firsts), item, draw in found]
+            items = [
+                item if several is None else several.drawn(item, draw, self.synthetic)
+                for (_, several), item, draw in found
+            ]
         texts = [words(stored, item) for (stored, _), item in zip(opened, items, strict=True)]
         return torch.from_numpy(self.tokens.tokenizer.arranged(texts))
 
@@ -201,12 +206,6 @@ class CaptionReader:
             return places
         sources = enumerate(self.sources(start, len(places)), start)
         return [places[own - start] if source == own else self.order.locate(source) for own, source in sources]
-
-
-def drawn(firsts: np.ndarray, item: int, draw: float) -> int:
-    """Return the number in its shard of one of an item's captions, by a uniform number."""
-    first, end = firsts[item : item + 2].tolist()
-    return first + int(draw * (end - first))
 
 
 class Loader:

@@ -8,7 +8,7 @@ manifest's entry says where the tar is.
 import mmap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from flip.data.checksum import check, checked, read_checked
 from flip.data.tar_cache import Held, Hold, not_fetched
 from flip.formats.remote import RemoteFile, is_remote
 from flip.formats.tar_members import BLOCK, RECORD, members
+from flip.formats.texts import Texts
 
 
 def index_path(tar: str | Path) -> Path:
@@ -29,13 +30,19 @@ def captions_path(shard: str | Path) -> Path:
 
 
 def is_caption(extension: str) -> bool:
-    """Tell whether a member of a sample is a caption: the first is .txt, others are .1.txt, .2.txt, ..."""
+    """Tell whether a member of a sample is a caption: the first is .txt, others are .1.txt, .2.txt, ..., and synthetic
+    ones .synthetic.txt, .1.synthetic.txt, ..."""
     return extension == "txt" or extension.endswith(".txt")
 
 
-def as_members(captions: list[str]) -> dict[str, bytes]:
+def as_members(texts: Texts) -> dict[str, bytes]:
     """Return the members of a sample that hold its captions, by extension."""
-    return {f"{number}.txt" if number else "txt": caption.encode() for number, caption in enumerate(captions)}
+    named = zip(("txt", "synthetic.txt"), texts, strict=True)
+    return {
+        f"{number}.{name}" if number else name: caption.encode()
+        for name, captions in named
+        for number, caption in enumerate(captions)
+    }
 
 
 def image_kind(sample: Iterable[str]) -> str:
@@ -43,13 +50,15 @@ def image_kind(sample: Iterable[str]) -> str:
     return next(one for one in sample if one != "json" and not is_caption(one))
 
 
-def read_captions(file: IO[bytes], sample: dict[str, tuple[int, int]]) -> list[str]:
-    """Read the captions of a sample, by its members' places in one of the project's tars."""
+def read_captions(file: IO[bytes], sample: dict[str, tuple[int, int]]) -> Texts:
+    """Read the captions of a sample, by its members' places in one of the project's shards."""
+    synthetic = sum(one.endswith("synthetic.txt") for one in sample)
+    counts = sum(map(is_caption, sample)) - synthetic, synthetic
     found = []
-    for extension in as_members([""] * sum(map(is_caption, sample))):
+    for extension in as_members(Texts(*([""] * count for count in counts))):
         file.seek(sample[extension][0])
         found.append(file.read(sample[extension][1]).decode())
-    return found
+    return Texts(found[: counts[0]], found[counts[0] :])
 
 
 def write_index(tar: str | Path) -> int:
@@ -59,7 +68,7 @@ def write_index(tar: str | Path) -> int:
         ValueError: as `members`.
     """
     found = [sample for _, sample in sorted(members(tar).items())]
-    if all(sum(map(is_caption, sample)) == 1 for sample in found):
+    if all(sum(map(is_caption, sample)) == 1 and "txt" in sample for sample in found):
         rows = [(*sample[image_kind(sample)], *sample["txt"]) for sample in found]
         _save_index(tar, np.array(rows, np.int64).reshape(-1, 4))
         return len(rows)
@@ -72,16 +81,17 @@ def _save_index(shard: str | Path, index: np.ndarray) -> None:
         np.save(file, index)
 
 
-def write_taken_in(shard: str | Path, samples: Iterable[tuple[tuple[int, int], list[str]]]) -> int:
+def write_taken_in(shard: str | Path, samples: Iterable[tuple[tuple[int, int], Texts]]) -> int:
     """Write the index of a shard, and its captions in a file of their own, of (place of the image, captions); return
     the number of samples. A NUL is between two captions of a sample."""
     rows, end = [], 0
     with checked(captions_path(shard)) as file:
-        for place, captions in samples:
-            size = file.write("\0".join(one.replace("\0", " ") for one in captions).encode())
-            rows.append((*place, end, size, len(captions)))
+        for place, texts in samples:
+            size = file.write("\0".join(one.replace("\0", " ") for one in texts.all).encode())
+            rows.append((*place, end, size, len(texts.all), len(texts.synthetic)))
             end += size
-    _save_index(shard, np.array(rows, np.int64).reshape(-1, 5))
+    index = np.array(rows, np.int64).reshape(-1, 6)
+    _save_index(shard, index if index[:, 5].any() else index[:, :5])
     return len(rows)
 
 
@@ -116,7 +126,8 @@ def check_size(tar: str | Path, expected: int) -> None:
 
 def read_index(tar: str | Path) -> np.ndarray:
     """Read a shard's index, int64 [samples, 4], memory-mapped: offset and size of the image, then of the caption, in
-    bytes. Where captions have a file of their own, these are places in it, and a fifth column is how many they are.
+    bytes. Where captions have a file of their own, these are places in it, a fifth column is how many they are, and a
+    sixth how many of these, the last ones, are synthetic, if there are any.
 
     Raises:
         ValueError: the shard or its index is missing or damaged, or the shard has another size than when it was
@@ -139,6 +150,24 @@ def _read_index(shard: str | Path) -> np.ndarray:
     return np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
 
 
+class Several(NamedTuple):
+    """Say where each sample's captions begin among those of its shard, and the end, int64 [samples + 1]; and how many
+    of them, the last ones, are synthetic, int64 [samples] (None: none)."""
+
+    firsts: np.ndarray
+    synthetic: np.ndarray | None
+
+    def drawn(self, item: int, draw: float, share: float | None) -> int:
+        """Return the number of one of an item's captions, by a uniform number: of a synthetic one with the probability
+        `share`, where the item has such and others; of any of them where that is None."""
+        first, end = self.firsts[item : item + 2].tolist()
+        synthetic = 0 if self.synthetic is None else int(self.synthetic[item])
+        if share is not None and 0 < synthetic < end - first:
+            own = end - synthetic
+            first, end, draw = (own, end, draw / share) if draw < share else (first, own, (draw - share) / (1 - share))
+        return first + min(int(draw * (end - first)), end - first - 1)
+
+
 class StoredCaptions:
     """Read the captions of a shard by its index, from `words`: the content of its tar, or of the captions' file."""
 
@@ -146,6 +175,7 @@ class StoredCaptions:
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
         self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in index.T[:4])
         self.counts = index[:, 4] if index.shape[1] > 4 else None
+        self.synthetic = index[:, 5] if index.shape[1] > 5 else None
         self.words = words
 
     def __len__(self) -> int:
@@ -163,12 +193,11 @@ class StoredCaptions:
         found = [self.words[place : place + size].decode() for place, size in places]
         return found if self.counts is None else [one for captions in found for one in captions.split("\0")]
 
-    def firsts(self) -> np.ndarray | None:
-        """Return where each sample's captions begin among `captions()`, and the end: int64 [samples + 1]; None where
-        each sample has one."""
+    def several(self) -> "Several | None":
+        """Return which of `captions()` are each sample's; None where each has one."""
         if self.counts is None or (self.counts == 1).all():
             return None
-        return np.concatenate([[0], np.cumsum(self.counts)])
+        return Several(np.concatenate([[0], np.cumsum(self.counts)]), self.synthetic)
 
 
 class Shard(StoredCaptions):

@@ -34,6 +34,7 @@ from flip.data.shard import as_members, captions_path, index_path, write_index, 
 from flip.data.tar_cache import Hold, TarCache, local, not_fetched
 from flip.files import atomic, file_hash, read_json, write_json
 from flip.formats.remote import RemoteFile
+from flip.formats.texts import Texts
 from flip.formats.words import has_words
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
@@ -117,9 +118,9 @@ def contents(tars: Iterable[ArrivedTar], compact: Compact | None, hold: Hold) ->
                 yield listed(sample) | {kind: image} | as_members(captions_of(sample))
 
 
-def captions_of(sample: Arrived) -> list[str]:
+def captions_of(sample: Arrived) -> Texts:
     """Return the captions of a sample that have words."""
-    return list(filter(has_words, sample.captions))
+    return sample.captions.only(has_words)
 
 
 def listed(sample: Arrived) -> dict:

@@ -9,6 +9,7 @@ tar is looked into: names that no sample has are told here, and not after hours.
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from glob import glob
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from flip.data.arrived import place_of
 from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, braced, write_json
 from flip.formats import remote
-from flip.formats.foreign_tars import FoundSamples, find_samples, mapped
+from flip.formats.foreign_tars import FoundSamples, find_samples, mapped, numbered
 from flip.sources.table import ACCOUNT, part_paths
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
@@ -87,13 +88,21 @@ def samples_in(row: Row, source: Source) -> FoundSamples:
         return find_samples(content)
 
 
+def is_pair(members: Iterable[str], source: Source) -> bool:
+    """Tell whether a sample has an image and a caption, by its members' extensions."""
+    names = set(members)
+    return not names.isdisjoint(source.image_members) and any(
+        numbered(one, source.caption_member) is not None for one in names
+    )
+
+
 def fault_of_names(source: Source, rows: list[Row]) -> str | None:
     """Return why the first tars have no sample with an image and a caption, by the extensions of their members."""
     there: Counter[str] = Counter()
     for row in rows[:LOOKED_INTO]:
         samples = samples_in(row, source).samples.values()
         there.update(extension for members in samples for extension in members)
-        if any(source.caption_member in one and one.keys() & set(source.image_members) for one in samples):
+        if any(is_pair(members, source) for members in samples):
             return None
     has = ", ".join(f"{count} .{extension}" for extension, count in there.most_common(NAMED)) or "no members"
     wanted = f".{' / .'.join(source.image_members)} and .{source.caption_member}"

@@ -26,8 +26,9 @@ from flip.config.schema import Source
 from flip.data.arrived import IN_PLACE, TAR, place_of
 from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, file_hash, known_hash, read_json, workspace, write_json
-from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped
+from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped, numbered
 from flip.formats.remote import RemoteFile
+from flip.formats.texts import Texts
 
 Members = dict[str, Place]
 NO_MEMBERS = "no sample"
@@ -49,24 +50,45 @@ def image_kind(members: Members, source: Source) -> str | None:
 
 def is_sample(members: Members, source: Source) -> bool:
     """Tell samples from other files of a tar: by an image, be its name unexpected, or a caption."""
-    wanted = {*source.image_members, source.caption_member}
-    return any(one in wanted or one.rpartition(".")[2] in source.image_members for one in members)
+    return any(
+        one.rpartition(".")[2] in source.image_members or numbered(one, source.caption_member) is not None
+        for one in members
+    )
 
 
-def captions_in(content: bytes, source: Source) -> list[str]:
-    """Read the caption, or captions in a list of JSON; none where there are none.
+def captions_in(content: mmap | bytes, members: Members, source: Source) -> Texts:
+    """Read the captions of a sample: of all its members that are captions, or of the keys of its JSON.
 
     Raises:
         UnicodeDecodeError: they are not UTF-8.
     """
-    text = content.decode()
-    if source.caption_member != "json":
-        return [text]
+    own, keys = [], source.further_captions
+    if source.caption_member == "json":
+        keys = [source.caption_column, *keys]
+    else:
+        there = {number: one for one in members if (number := numbered(one, source.caption_member)) is not None}
+        own = [text_of(content, members[there[number]]) for number in sorted(there)]
+    values = json_of(content, members) if keys or source.synthetic_captions else {}
+    own += [one for key in keys for one in texts_in(values.get(key))]
+    return Texts(own, [one for key in source.synthetic_captions for one in texts_in(values.get(key))])
+
+
+def text_of(content: mmap | bytes, place: Place) -> str:
+    """Read a member. Raises UnicodeDecodeError."""
+    return content[place[0] : place[0] + place[1]].decode()
+
+
+def json_of(content: mmap | bytes, members: Members) -> dict[str, Any]:
+    """Read the object in a sample's .json; an empty one where there is none."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    value = found.get(source.caption_column) if isinstance(found, dict) else None
+        found = json.loads(text_of(content, members["json"]))
+    except (KeyError, json.JSONDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def texts_in(value: Any) -> list[str]:
+    """Return the text, or the texts in a list, that are a value of JSON."""
     several = value if isinstance(value, list) else [value]
     return [whole(one) for one in several if isinstance(one, str)]
 
@@ -78,17 +100,15 @@ def whole(text: str) -> str:
 
 def judge(content: mmap | bytes, members: Members, source: Source) -> dict[str, Any] | str:
     """Return image and captions of a sample, as `IN_PLACE` has them, or the class that it is lost under."""
-    kind, place = image_kind(members, source), members.get(source.caption_member)
-    if kind is None:
+    if (kind := image_kind(members, source)) is None:
         return "no image"
-    if place is None:
-        return "no caption"
     try:
-        captions = captions_in(content[place[0] : place[0] + place[1]], source)
+        texts = captions_in(content, members, source)
     except UnicodeDecodeError:
         return "caption not UTF-8"
     offset, size = members[kind]
-    return {"kind": kind, "offset": offset, "size": size, "captions": captions} if captions else "no caption"
+    found = {"kind": kind, "offset": offset, "size": size, "captions": texts.own, "synthetic": texts.synthetic}
+    return found if texts.all else "no caption"
 
 
 def stated(tar: Path | RemoteFile) -> int:

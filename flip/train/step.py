@@ -49,7 +49,7 @@ def build_loader(
     if params.noise.any:
         transforms = [corruption := Corruption(params.noise, seed, batch, tokens.tokenizer)]
         sources = corruption.sources
-    captions = CaptionReader(tokens, order, shards.most, sources, seed)
+    captions = CaptionReader(tokens, order, shards.most, sources, seed, params.captions.synthetic_share)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
     return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)

@@ -71,6 +71,11 @@ class Captions(Section):
         description="languages that images have their captions in, each image's in one of them; en: as they come",
         min_length=1,
     )
+    synthetic_share: Share | None = Field(
+        None,
+        description="how often one of an image's synthetic captions is drawn (source.synthetic_captions); null: each "
+        "caption of an image as often as the others",
+    )
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")

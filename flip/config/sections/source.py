@@ -10,6 +10,7 @@ from flip.config.sections.types import (
     Place,
     Section,
     Text,
+    once_each,
 )
 from flip.formats.remote import fault_of, is_remote
 
@@ -78,6 +79,13 @@ class Source(Section):
     )
     url_column: Text = Field(description="column with the URL; TSV files without a header have caption, url")
     caption_column: Text = Field(description="column with the caption, or key of it in a tar's .json members")
+    further_captions: Distinct[Text] = Field(
+        description="columns, or keys of .json members, with more captions of the same image"
+    )
+    synthetic_captions: Distinct[Text] = Field(
+        description="columns, or keys of .json members, with captions that a model has written; see "
+        "captions.synthetic_share"
+    )
     image_members: Distinct[Extension] = Field(
         description="extensions of images in tars; of several in one sample, the first of these counts", min_length=1
     )
@@ -118,6 +126,7 @@ class Source(Section):
             raise ValueError(both if self.table else "table and shards are null; name one of them")
         if self.images and self.table in (None, "world"):
             raise ValueError("images is for the files that a table names; name that in table, or set images to null")
+        once_each([self.caption_column, *self.further_captions, *self.synthetic_captions])
         for key in ("table", "shards", "images"):
             if fault := fault_of_place(key, getattr(self, key)):
                 raise ValueError(fault)
