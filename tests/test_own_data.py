@@ -20,7 +20,7 @@ from PIL import Image
 
 from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Compact, Shards
-from flip.data import fingerprints, shards
+from flip.data import fingerprints, manifest, shards
 from flip.data.arrived import Arrived
 from flip.data.loader import CaptionReader, ImageReader, ShardReader
 from flip.data.sampler import build_order
@@ -405,7 +405,7 @@ def test_300_mutated_tars_are_read_or_named_and_never_end_the_stage(source, tmp_
     write_tar(tmp_path / "in" / "last.tar", pair(99, "last"))
     table, out = tmp_path / "table", tmp_path / "0000.json"
     paths = sorted(map(str, (tmp_path / "in").glob("*.tar")))
-    list_tars.write_list(table, list_tars.look_at(paths)[0], 1)
+    list_tars.write_list([table / "0000.parquet"], list_tars.look_at(paths)[0])
     account = take_in.take_in(source(shards=f"{tmp_path}/in").source, table / "0000.parquet", out)
     said = capsys.readouterr().err.splitlines()
     assert all(
@@ -542,6 +542,37 @@ def test_a_folder_that_is_not_there_or_has_none_of_the_files_is_named(birds, sou
 def test_two_sources_at_once_and_none_at_all_are_refused(values, words, change):
     with pytest.raises(ParameterError, match=words):
         change("clip", {"source": values})
+
+
+# Several sources
+
+
+def test_each_source_has_its_own_parts_ledger_and_share_of_the_samples(source, change, tmp_path):
+    """Whatever comes later: the order is that of the weights, and a tar that is cut counts where it belongs."""
+    for number in range(5):
+        write_tar(tmp_path / "many" / f"{number}.tar", [one for n in range(4) for one in pair(4 * number + n)])
+    write_tar(tmp_path / "few/0.tar", [*pair(40), *pair(41), ("x.jpg", b"no caption")])
+    shards_ = {"many": f"{tmp_path}/many", "few": f"{tmp_path}/few/0.tar"}
+    params = source(3, shards=shards_)
+    data, ledger = finish(arrive(params, tmp_path), tmp_path, HOW)
+    assert [entry["source"] for entry in data["shards"]] == ["many"] * 5 + ["few"]
+    written = read_json(tmp_path / "table/account.json")
+    assert written == {"tars": 6, "sources": {"many": [0, 2], "few": [2, 3]}}
+    _, full = manifest.merge(sorted((tmp_path / "shards").glob("*.json")), tmp_path / "table/account.json")
+    assert full["sources"]["few"] == {"wanted": 3, "arrived": 2, "decoded": 2, "used": 2, "lost": {"no caption": 1}}
+    assert full["sources"]["many"]["used"] + 2 == ledger["used"] == 22
+    with pytest.raises(ParameterError, match=r"source_weights: no source 'fwe'; source.shards has many, few"):
+        change("clip", {"source": {"table": None, "shards": shards_}, "train": {"source_weights": {"fwe": 2.0}}})
+    with pytest.raises(ValueError, match=r"2 sources for download.parts = 1; raise download.parts"):
+        list_tars.deal(params.source, tmp_path / "other", 1)
+
+
+@pytest.mark.parametrize("tars", [{"a": 5, "b": 1}, {"a": 1, "b": 1, "c": 98}, {"a": 7}])
+def test_parts_are_shared_by_the_number_of_tars(tars):
+    for parts in range(len(tars), sum(tars.values()) + 1):
+        shared = list_tars.parts_of(tars, parts)
+        assert [part for own in shared.values() for part in own] == list(range(parts))
+        assert all(1 <= len(shared[name]) <= tars[name] for name in tars)
 
 
 # Several captions of an image

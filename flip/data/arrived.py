@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flip.data.shard import image_kind
+from flip.data.shard_index import image_kind
 from flip.formats.remote import RemoteFile, is_remote
 from flip.formats.tar_members import members
 from flip.formats.texts import Texts, split

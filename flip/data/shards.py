@@ -30,7 +30,7 @@ from flip.config.schema import Compact, Shards
 from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.data.compact import resize_jpeg
 from flip.data.pairs import NAME, SampleList, batches, files
-from flip.data.shard import as_members, captions_path, index_path, write_index, write_taken_in
+from flip.data.shard_index import as_members, captions_path, index_path, write_index, write_taken_in
 from flip.data.tar_cache import Hold, TarCache, local, not_fetched
 from flip.files import atomic, file_hash, read_json, write_json
 from flip.formats.remote import RemoteFile

@@ -11,7 +11,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,35 @@ def fault_of_names(source: Source, rows: list[Row]) -> str | None:
     )
 
 
-def write_list(folder: str | Path, rows: list[Row], parts: int) -> None:
-    """Deal the tars to `<folder>/<part>.parquet`, neighbours to one part."""
-    for part, out in enumerate(part_paths(folder, parts)):
-        own = rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
+def write_list(paths: list[Path], rows: list[Row]) -> None:
+    """Deal the tars to the parts' files, neighbours to one part."""
+    for part, out in enumerate(paths):
+        own = rows[part * len(rows) // len(paths) : (part + 1) * len(rows) // len(paths)]
         with atomic(out) as file:
             pq.write_table(pa.Table.from_pylist(own, schema=SCHEMA), file)
+
+
+def parts_of(tars: dict[str, int], parts: int) -> dict[str, range]:
+    """Share the parts among sources by their numbers of tars; each has one at least, and no more than it has tars.
+
+    Of what is left, each part goes to the source whose parts have most tars.
+    """
+    found = dict.fromkeys(tars, 1)
+    for _ in range(parts - len(tars)):
+        found[max(tars, key=lambda name: tars[name] / found[name])] += 1
+    ends = dict(zip(tars, accumulate(found.values()), strict=True))
+    return {name: range(ends[name] - found[name], ends[name]) for name in tars}
+
+
+def look_at_sources(source: Source) -> tuple[dict[str, list[Row]], list[str]]:
+    """Return what the list says of each source's tars, and all faults."""
+    rows, faults = {}, []
+    for name, place in source.places.items():
+        rows[name], wrong = look_at(find_tars(place))
+        if not wrong and (fault := fault_of_names(source, rows[name])):
+            wrong = [fault]
+        faults += wrong
+    return rows, faults
 
 
 def deal(source: Source, folder: str | Path, parts: int) -> int:
@@ -126,17 +149,21 @@ def deal(source: Source, folder: str | Path, parts: int) -> int:
     Raises:
         ValueError: with a line for each fault of the tars; or there are fewer than parts.
     """
-    rows, faults = look_at(find_tars(source.place))
-    if not faults and (fault := fault_of_names(source, rows)):
-        faults.append(fault)
-    if len(rows) + len(faults) < parts:
-        faults.append(f"source.shards: {len(rows)} tars for download.parts = {parts}; lower download.parts")
+    rows, faults = look_at_sources(source)
+    total = sum(map(len, rows.values()))
+    if total + len(faults) < parts:
+        faults.append(f"source.shards: {total} tars for download.parts = {parts}; lower download.parts")
+    if len(rows) > parts:
+        faults.append(f"source.shards: {len(rows)} sources for download.parts = {parts}; raise download.parts")
     if faults:
         more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
         raise ValueError("\n".join([*islice(faults, 20), *more]))
-    write_list(folder, rows, parts)
-    write_json(Path(folder) / ACCOUNT, {"tars": len(rows)})
-    return len(rows)
+    shared, paths = parts_of({name: len(some) for name, some in rows.items()}, parts), part_paths(folder, parts)
+    for name, own in shared.items():
+        write_list([paths[part] for part in own], rows[name])
+    named = {"sources": {name: [own.start, own.stop] for name, own in shared.items()}} if len(rows) > 1 else {}
+    write_json(Path(folder) / ACCOUNT, {"tars": total} | named)
+    return total
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from flip.config.sections.types import (
     Count,
     Distinct,
+    Name,
     Place,
     Section,
     Text,
@@ -59,7 +60,8 @@ def fault_of_place(key: str, place: str | None) -> str | None:
     """Return why the place of a key cannot be read; None where it may be."""
     if not place or not is_remote(place):
         return None
-    fault = fault_of(place) if key == "shards" else "it must lie on a disk; only tars (shards) may lie elsewhere"
+    only_tars = "it must lie on a disk; only tars (shards) may lie elsewhere"
+    fault = fault_of(place) if key.startswith("shards") else only_tars
     return fault and f"{key}: {fault}"
 
 
@@ -69,9 +71,10 @@ class Source(Section):
     table: Place | None = Field(
         description="'world', or a path or glob of .parquet, .tsv, .tsv.gz, .csv or .jsonl files; null: see shards"
     )
-    shards: Place | None = Field(
+    shards: Place | dict[Name, Place] | None = Field(
         description="tars in webdataset's form (img2dataset's, too), read where they are: a path, a glob, ranges as "
-        "{000..127}, or a folder that they are below; also of s3://, https:// and hf://"
+        "{000..127}, or a folder that they are below; also of s3://, https:// and hf://. Of several sources, each by a "
+        "name (see train.source_weights)"
     )
     cache: Cache
     images: Place | None = Field(
@@ -109,10 +112,18 @@ class Source(Section):
 
     @property
     def place(self) -> str:
-        """Return the path or glob that names the table, or the tars."""
-        if self.shards:
-            return self.shards if self.shards.endswith(".tar") else f"{self.shards.rstrip('/')}/**/*.tar"
-        return self.table or ""
+        """Return what names the table, or the tars, in a line."""
+        return ", ".join(self.places.values())
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return the path or glob that names the table, or the tars of each source by its name: '' for the only one."""
+        if not self.shards:
+            return {"": self.table or ""}
+        named = self.shards if isinstance(self.shards, dict) else {"": self.shards}
+        return {
+            name: place if place.endswith(".tar") else f"{place.rstrip('/')}/**/*.tar" for name, place in named.items()
+        }
 
     @property
     def key(self) -> str:
@@ -122,13 +133,14 @@ class Source(Section):
     @model_validator(mode="after")
     def is_one(self) -> Self:
         if (self.table is None) == (self.shards is None):
-            both = f"table = '{self.table}' and shards = '{self.shards}' are two sources; set one of them to null"
+            both = f"table = '{self.table}' and shards = '{self.place}' are two sources; set one of them to null"
             raise ValueError(both if self.table else "table and shards are null; name one of them")
         if self.images and self.table in (None, "world"):
             raise ValueError("images is for the files that a table names; name that in table, or set images to null")
         once_each([self.caption_column, *self.further_captions, *self.synthetic_captions])
-        for key in ("table", "shards", "images"):
-            if fault := fault_of_place(key, getattr(self, key)):
+        named = {f"shards.{name}" if name else self.key: place for name, place in self.places.items()}
+        for key, place in (named | {"images": self.images}).items():
+            if fault := fault_of_place(key, place):
                 raise ValueError(fault)
         filters = self.filters.model_dump(exclude_none=True)
         only = {"sample": self.sample, "sha256_column": self.sha256_column, "translations": self.translations}
