@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
-from subprocess import Popen
+from pathlib import Path
+from subprocess import Popen, run
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from flip.config.schema import Cache
 from flip.data.loader import ShardReader
 from flip.data.tar_cache import TarCache
 from flip.formats import remote
+from tests.hub import COMMIT, serving
 from tests.loaders import pairs_loader
 from tests.own_data import arrive, finish
 from tests.s3 import served
@@ -187,6 +189,29 @@ def test_a_tar_that_has_changed_is_refused_by_name(store, tmp_path):
         cache.hold(file)
     with pytest.raises(ValueError, match=r"^s3://bucket/in/none.tar: FileNotFoundError"):
         cache.hold(file._replace(url="s3://bucket/in/none.tar"))
+
+
+HUB = """
+import sys
+from flip.config.schema import Cache
+from flip.data.tar_cache import TarCache
+from flip.formats import remote
+pattern, folder = sys.argv[1:]
+files = remote.look_up(remote.find(pattern))
+cache = TarCache(Cache(folder=folder, gigabytes=1.0))
+print(*(cache.hold(file).path for file in files))
+"""
+
+
+def test_a_data_set_of_the_hub(tmp_path):
+    """Of a stand-in: the hub itself cannot be reached from a test."""
+    files = {f"{number}.tar": os.urandom(100_000 + number) for number in range(3)} | {"README.md": b"text"}
+    with serving("owner/name", files) as hub:
+        off = dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_XET"), "1")
+        off |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        words = [sys.executable, "-c", HUB, f"hf://datasets/owner/name@{COMMIT}/*.tar", str(tmp_path / "cache")]
+        done = run(words, env=os.environ | off, capture_output=True, text=True, check=True)
+    assert [Path(path).read_bytes() for path in done.stdout.split()] == [files[f"{number}.tar"] for number in range(3)]
 
 
 class WithoutRanges(SimpleHTTPRequestHandler):

@@ -45,10 +45,12 @@ def fault_of(place: str) -> str | None:
 
 
 def filesystem(url: str) -> Any:
-    """Return fsspec's file system of a URL, which looks anew whenever it is asked."""
+    """Return fsspec's file system of a URL, which looks anew whenever it is asked; but for the hub's, which would list
+    the whole folder for each file."""
     import fsspec  # here, as no dry run of local data needs it
 
-    return fsspec.filesystem(url.partition("://")[0], use_listings_cache=False)
+    scheme = url.partition("://")[0]
+    return fsspec.filesystem(scheme, **{} if scheme == "hf" else {"use_listings_cache": False})
 
 
 def find(pattern: str) -> list[str]:
