@@ -25,7 +25,7 @@ from flip.data import fingerprints, manifest, shards
 from flip.data.arrived import Arrived
 from flip.data.loader import CaptionReader, ImageReader, ShardReader
 from flip.data.sampler import build_order
-from flip.data.shard import open_shard
+from flip.data.shard import open_captions, open_shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
 from flip.files import file_hash, place_hash, read_json, write_json
@@ -70,7 +70,7 @@ def pair(number, key=None, kind="jpg"):
 
 def tokens_of(folder, data):
     """Tokens of a tokenizer that knows every word."""
-    texts = [text for entry in data["shards"] for text in open_shard(folder / "shards", entry).captions()]
+    texts = [text for entry in data["shards"] for text in open_captions(folder / "shards", entry).captions()]
     definition = train_wordpiece(iter(texts), 100)
     stored = {"kind": "wordpiece", "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
     write_json(folder / "tokenizer.json", stored)
@@ -712,6 +712,14 @@ def test_synthetic_captions_are_drawn_with_the_probability_asked_for(form, sourc
         if 0 < share < 1:
             assert all(0.8 < 3 * ways[f"model {way}"] / synthetic < 1.2 for way in range(3))
     assert reader.read_at([5, 3]).tolist() == [reader.read_at([one])[0].tolist() for one in (5, 3)]
+
+
+def test_a_share_of_synthetic_captions_needs_a_column_of_them(change):
+    with pytest.raises(ParameterError, match=r"synthetic_share = 0.5: source.synthetic_captions names no column"):
+        change("clip", {"captions": {"synthetic_share": 0.5}})
+    change("clip", {"captions": {"synthetic_share": 0.5}, "source": {"synthetic_captions": ["blip"]}})
+    with pytest.raises(ParameterError, match=r"'blip' is there twice"):
+        change("clip", {"source": {"synthetic_captions": ["blip"], "further_captions": ["blip"]}})
 
 
 def test_synthetic_captions_are_members_of_a_name_of_their_own(source, tmp_path):

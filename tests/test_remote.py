@@ -21,6 +21,8 @@ from flip.config.schema import Cache
 from flip.data.loader import ShardReader
 from flip.data.tar_cache import TarCache
 from flip.formats import remote
+from flip.train.step import build_loader
+from tests.conftest import SMALL
 from tests.hub import COMMIT, serving
 from tests.loaders import pairs_loader
 from tests.own_data import arrive, finish
@@ -96,6 +98,26 @@ def test_a_bucket_gives_what_a_disk_gives_and_a_restart_too_in_bounded_room(stor
                 assert all(torch.equal(one[name], value) for name, value in next(found).items())
             found.close()
     assert 2 * largest < watched.most <= 3.5 * largest
+
+
+def test_a_training_reads_by_weights_from_a_bucket_what_it_reads_from_a_disk(store, change, tmp_path):
+    """At any position, so on any number of processes, and when it resumes."""
+    loaders = []
+    for name, place in (("here", f"{tmp_path}/store/bucket/in"), ("there", "s3://bucket/in")):
+        shards = {"a": f"{place}/[0-5].tar", "b": f"{place}/[67].tar"}
+        cache = {"folder": str(tmp_path / "cache"), "gigabytes": 1.0}
+        values = {"source": {"table": None, "shards": shards, "cache": cache}, "download": {"parts": 2}}
+        values |= {"train": SMALL["train"] | {"source_weights": {"b": 3.0}, "shuffle_shards": 1}}
+        params = change("clip", SMALL | values)
+        data, _ = finish(arrive(params, tmp_path / name), tmp_path / name, HOW)
+        tokens_of(tmp_path / name, data)
+        loaders.append(build_loader(params, tmp_path / name, data, 0))
+    for start in (0, 8, 200, 16):
+        here, there = (loader.batch(start, 8) for loader in loaders)
+        assert all(torch.equal(here[name], value) for name, value in there.items())
+    order = loaders[1].order
+    sources = [data["shards"][order.locate(position)[0]]["source"] for position in range(600)]
+    assert sources.count("a") == sources.count("b") == 300  # 36 samples, and 12 of weight 3
 
 
 def files_of(store, tmp_path):
