@@ -39,7 +39,12 @@ def store(tmp_path, monkeypatch):
         members = [one for item in range(EACH) for one in pair(number * EACH + item)]
         write_tar(tmp_path / "store/bucket/in" / f"{number}.tar", members)
     with served(tmp_path / "store") as proxy:
-        keys = {"ACCESS_KEY_ID": "name", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
+        keys = {
+            "ACCESS_KEY_ID": "name",
+            "SECRET_ACCESS_KEY": "secret",
+            "DEFAULT_REGION": "us-east-1",
+            "MAX_ATTEMPTS": "1",
+        }
         for name, value in (keys | {"ENDPOINT_URL": proxy.address}).items():
             monkeypatch.setenv(f"AWS_{name}", value)
         remote.filesystem("s3://").clear_instance_cache()
