@@ -237,11 +237,6 @@ class Params(Objectives):
         self.form.text.check(self.captions, self.masking)
         if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
-        if self.captions.synthetic_share is not None and not self.source.synthetic_captions:
-            raise ValueError(
-                f"captions.synthetic_share = {self.captions.synthetic_share:g}: source.synthetic_captions names no "
-                "column to draw from; name one, or set the share to null"
-            )
         if self.model.tokens <= self.captions.start + self.captions.end:
             raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
         return self

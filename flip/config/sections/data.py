@@ -105,6 +105,15 @@ class Captions(Section):
             f"language, or set captions.languages to [{ENGLISH}]"
         )
 
+    def unwritten(self, source: Source) -> str | None:
+        """Return why the source has no synthetic captions to draw; None if it has, or none are asked for."""
+        if self.synthetic_share is None or source.synthetic_captions:
+            return None
+        return (
+            f"captions.synthetic_share = {self.synthetic_share:g}: source.synthetic_captions names no column to "
+            "draw from; name one, or set the share to null"
+        )
+
     @model_validator(mode="after")
     def can_fill(self) -> Self:
         if self.fill and not self.end:
