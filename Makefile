@@ -13,7 +13,7 @@ TEXT ?= a red star on grass
 # What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -72,6 +72,9 @@ bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minu
 
 bench-loading: .venv/ready ## of `make bench`, from shards to batches: about three minutes
 	$(RUN) benchmarks loading
+
+bench-remote: .venv/ready ## loading from tars in a bucket, which this machine serves, against the same tars on a disk: two minutes
+	$(RUN) benchmarks remote
 
 bench-pixels: .venv/ready ## accuracy after training on the loader's pixels, on PIL's and on resized shards: half an hour on one core
 	$(RUN) benchmarks pixels

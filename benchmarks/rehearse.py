@@ -29,7 +29,7 @@ from flip.config.schema import Params
 from flip.data import buckets, dropped, duplicates
 from flip.data.fingerprints import HASHES, PART, write
 from flip.data.manifest import merge
-from flip.data.shard import write_index
+from flip.data.shard_index import write_index
 from flip.files import write_json
 from flip.sources import table
 from flip.testsets.fingerprints import TESTS

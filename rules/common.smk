@@ -19,6 +19,7 @@ sys.path.insert(0, workflow.basedir)
 
 from flip.config import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
+from flip.formats.remote import is_remote
 from flip.plan import doctor
 from flip.provenance.freshness import (
     STALE_TIME,
@@ -111,7 +112,10 @@ def outside(*places) -> list[str]:
     return [
         place
         for place in places
-        if place and place != "world" and not public.is_public(place)
+        if place
+        and place != "world"
+        and not public.is_public(place)
+        and not is_remote(place)
     ]
 
 

@@ -39,7 +39,7 @@ rule table:
     params:
         outputs=lambda wildcards: [HERE.table_account, ranged(HERE.table, PARTS)],
         # A function, as braces of ranges are no wildcards.
-        sources=lambda wildcards: outside(BASE.source.place),
+        sources=lambda wildcards: outside(*BASE.source.places.values()),
         module=DATA["table"].at(BASE.source.kind).module,
     shell:
         RECEIPT + " --sources {params.sources:q} --intermediate --"
@@ -113,8 +113,8 @@ rule fingerprints:
         download=AT.download("{part}"),
     shell:
         RECEIPT + " --intermediate --"
-        " {PYTHON:q} -m flip.data.fingerprints --download {params.download:q}"
-        " --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.data.fingerprints --params {FROZEN}"
+        " --download {params.download:q} --out {params.outputs:q} 2> {log:q}"
 
 
 rule buckets:

@@ -88,7 +88,7 @@ def small_data(tmp_path_factory, change):
     import simplejpeg
     import webdataset
 
-    from flip.data.shard import write_index
+    from flip.data.shard_index import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
     from flip.model.image_tokenizer import VQTokenizer

@@ -1,7 +1,8 @@
 """The stages from a source of one's own to a manifest, called one after the other in a folder."""
 
-from flip.config.frozen import dump
+from flip.config.frozen import dump, load
 from flip.data import fingerprints, manifest, shards
+from flip.data.tar_cache import TarCache
 from flip.files import read_json, write_json
 from flip.sources import list_tars, pack, table, take_in
 from tests.dropping import drop
@@ -29,16 +30,18 @@ def arrive(params, folder):
 def finish(accounts, folder, how, tests=None):
     """Fingerprints to manifest of what has arrived; the manifest and the ledger's total. Without test sets, `tests`
     being None, nothing is compared with any."""
+    params = ["--params", str(folder / "params.yaml")]
     known = [folder / "fingerprints" / f"{account.stem}.parquet" for account in accounts]
     for account, out in zip(accounts, known, strict=True):
-        fingerprints.main(["--download", str(account), "--out", str(out)])
+        fingerprints.main([*params, "--download", str(account), "--out", str(out)])
     if tests is None:
         tests = folder / "fingerprints" / "tests.parquet"
         fingerprints.write([fingerprints.PART.empty_table()], fingerprints.PART, tests)
     (dropped,) = drop(folder, tests, known)
+    hold = TarCache(load(params[1]).source.cache).hold
     written = [folder / "shards" / account.name for account in accounts]
     for account, found, out in zip(accounts, known, written, strict=True):
-        shards.write_part(account, found, dropped, out, how)
+        shards.write_part(account, found, dropped, out, how, hold)
     data, ledger = manifest.merge(written, accounts[0].parents[1] / "table/account.json")
     write_json(folder / "manifest.json", data)
     return data, ledger["total"]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from flip.data.contact_sheet import cell, sheet, webp
-from flip.data.shard import write_index
+from flip.data.shard_index import write_index
 from flip.files import write_atomic, write_json
 from flip.metrics.measures import ACCURACY
 from flip.metrics.names import HEADS, Metric, transferred

@@ -124,7 +124,20 @@ def test_what_was_measured_goes_into_the_docs(tmp_path, capsys):
 # webdataset leaves closing its files to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize(
-    "part", ["losses", "steps", "loading", "pixels", "regime", "duplicates", "float8", "gpu", "evaluation", "pipeline"]
+    "part",
+    [
+        "losses",
+        "steps",
+        "loading",
+        "remote",
+        "pixels",
+        "regime",
+        "duplicates",
+        "float8",
+        "gpu",
+        "evaluation",
+        "pipeline",
+    ],
 )
 def test_each_part_runs(part, tmp_path):
     """In sizes that show nothing else."""

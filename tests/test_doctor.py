@@ -56,7 +56,7 @@ TABLES = {
         {"url": ["x"], "text": ["x"]},
         "mine.parquet: no column 'caption'; there are: url, text; set",
     ),
-    "lists": ({"url": ["x"], "caption": [["x"]]}, "mine.parquet: column 'caption' is list<"),
+    "lists": ({"url": ["x"], "caption": [[1]]}, "mine.parquet: column 'caption' is list<"),
     "structs": ({"url": ["x"], "caption": [{"en": "x"}]}, "mine.parquet: column 'caption' is struct<"),
     "numbers": (
         {"url": ["x"], "caption": [1.5]},

@@ -20,7 +20,8 @@ from flip.config.schema import Compact
 from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
 from flip.data.duplicates import DISTANCE
-from flip.data.shard import Shard, write_index
+from flip.data.shard import Shard
+from flip.data.shard_index import write_index
 from flip.download.failures import failure
 from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
 from flip.report.images import example

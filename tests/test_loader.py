@@ -9,10 +9,10 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from flip.config.schema import Augmentation, Captions
+from flip.config.schema import Augmentation, Captions, Mix
 from flip.data.crops import crop_box, decode_crops, mirror, resize
 from flip.data.manifest import first_pairs
-from flip.data.sampler import Order
+from flip.data.sampler import Order, build_order
 from flip.data.shard import Shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer
@@ -52,6 +52,52 @@ def test_order_mixes_a_window_of_shards_and_no_more():
     windows = [{order.locate(i)[0] for i in range(start, start + 200)} for start in range(0, 1000, 200)]
     assert [len(shards) for shards in windows] == [2] * 5
     assert set().union(*windows) == set(range(10))
+
+
+FEW_AND_MANY = [{"name": f"{number}", "samples": 5, "source": "many" if number < 6 else "few"} for number in range(8)]
+
+
+@pytest.mark.parametrize("weights", [{"few": 3.0}, {"few": 0.5}, {"few": 2.0, "many": 0.3}])
+def test_samples_of_a_source_are_seen_as_often_as_its_weight_says(weights):
+    """Relative to the others', and all samples of a source as often as each other, but for a pass that has begun."""
+    order = build_order({"shards": FEW_AND_MANY}, None, 1, 0, 2, weights)
+    total = {"many": 30 * weights.get("many", 1.0), "few": 10 * weights["few"]}
+    seen, parts = Counter(), Counter()
+    for position in range(2000):
+        place = order.locate(position)
+        seen[place] += 1
+        parts[FEW_AND_MANY[place[0]]["source"]] += 1
+        expected = (position + 1) * total["few"] / sum(total.values())
+        assert abs(parts["few"] - expected) < 2
+    for source in total:
+        times = [count for place, count in seen.items() if FEW_AND_MANY[place[0]]["source"] == source]
+        assert len(times) == (30 if source == "many" else 10)
+        assert max(times) - min(times) <= 1
+
+
+def test_equal_weights_shuffle_all_sources_together():
+    counts = [shard["samples"] for shard in FEW_AND_MANY]
+    for weights in ({}, {"few": 1.0}, {"few": 2.0, "many": 2.0}):
+        order = build_order({"shards": FEW_AND_MANY}, None, 1, 0, 2, weights)
+        assert [order.locate(n) for n in range(90)] == [Order(counts, 0, 2).locate(n) for n in range(90)]
+
+
+@pytest.mark.parametrize("weights", [{}, {"few": 3.0}])
+@pytest.mark.parametrize("mix", [None, Mix(pairs=0.5, images=0.25, texts=0.25)])
+def test_shards_that_are_needed_next_are_listed_first(weights, mix):
+    """Wherever one is, the shards that are read from are at the front; all are there once."""
+    order = build_order({"shards": FEW_AND_MANY}, mix, 4, 0, 2, weights)
+    for position in range(0, 200, 4):
+        coming = order.coming(position)
+        assert sorted(coming) == list(range(8))
+        assert order.locate(position)[0] in coming[: order.breadth]
+
+
+def test_a_share_of_the_data_is_as_large_a_share_of_each_source():
+    found = first_pairs({"samples": 40, "shards": FEW_AND_MANY}, 21)
+    assert found["samples"] == sum(shard["samples"] for shard in found["shards"]) == 21
+    own = [sum(one["samples"] for one in found["shards"] if one["source"] == name) for name in ("many", "few")]
+    assert own == [15, 6]
 
 
 def test_order_of_400_million_pairs_is_found_at_once():

@@ -17,11 +17,13 @@ from PIL import Image
 
 from flip.config.frozen import dump
 from flip.data import fingerprints
+from flip.data.arrived import arrived
 from flip.download import crawl, retry
 from flip.download import part as download
 from flip.download.shards import DownloadShards
 from flip.formats.tar_members import members
 from flip.sources import table
+from flip.sources.images import MORE
 from flip.synthetic import server as serve
 from flip.synthetic import world
 from flip.synthetic.table import batches
@@ -75,16 +77,41 @@ def test_what_an_outage_has_cost_arrives_when_the_same_command_runs_again(part, 
     assert len(set(known["key"].to_pylist())) == 90
 
 
+def test_rows_of_one_url_are_captions_of_one_image_which_is_asked_for_once(part, tmp_path):
+    """In every part; what does not arrive is counted once, all other rows as further captions."""
+    pages = {f"/{number}": PHOTO for number in range(6)}
+    with site(pages) as server:
+        urls = [f"{server.url}/{number}" for number in range(8) for _ in range(1 + number % 3)]
+        texts = [f"words {number}" for number in range(len(urls))]
+        params = part(urls, texts, parts=2)
+        accounts = [
+            download.download(params, tmp_path / f"table/{one}.parquet", tmp_path / f"download/{one}.json")
+            for one in ("0000", "0001")
+        ]
+        assert Counter(server.asked)[f"{server.url}/1"] <= 1
+    total = sum((Counter(one["failed"]) for one in accounts), Counter())
+    assert total == {"not found": 2, MORE: len(urls) - 8}
+    assert sum(one["arrived"] for one in accounts) == 6
+    found = {}
+    for one in ("0000", "0001"):
+        for tar in arrived(tmp_path / f"download/{one}.json"):
+            found |= {sample.url: sample.captions.own for sample in tar.samples}
+    expected = {}
+    for url, text in zip(urls, texts, strict=True):
+        expected.setdefault(url, []).append(text)
+    assert found == {url: said for url, said in expected.items() if int(url.rpartition("/")[2]) < 6}
+
+
 def test_a_retry_opens_the_parts_that_have_something_to_ask_for_again(part, tmp_path):
     """Of two parts, whose shards are written here as img2dataset writes them."""
-    part([f"http://h/{row}" for row in range(20)], samples_per_shard=10, parts=2)
+    part([f"http://h/{row}" for row in range(20)], samples_per_shard=20, parts=2)
     failures = ["<urlopen error timed out>", "HTTP Error 404: Not Found", "HTTP Error 503: Busy", "success"]
-    for number, outcomes in enumerate((failures, failures[1::2])):
-        shards = DownloadShards(tmp_path / f"download/{number:04d}", 10)
+    tables = [pq.read_table(tmp_path / f"table/{number:04d}.parquet") for number in range(2)]
+    for number, (rows, outcomes) in enumerate(zip(tables, (failures, failures[1::2]), strict=True)):
+        shards = DownloadShards(tmp_path / f"download/{number:04d}", 20)
         shards.folder.mkdir(parents=True)
-        rows = pq.read_table(tmp_path / f"table/{number:04d}.parquet")
-        shards.begin(tmp_path / f"table/{number:04d}.parquet", pa.chunked_array([[True] * len(rows)]))
-        said = [outcomes[place % len(outcomes)] for place in range(10)]
+        shards.begin(tmp_path / f"table/{number:04d}.parquet", None)
+        said = [outcomes[place % len(outcomes)] for place in range(len(rows))]
         status = ["success" if one == "success" else "failed_to_download" for one in said]
         message = [None if one == "success" else one for one in said]
         pq.write_table(
@@ -97,9 +124,9 @@ def test_a_retry_opens_the_parts_that_have_something_to_ask_for_again(part, tmp_
     retry.main([str(word) for word in words])
     assert [path.name for path in tmp_path.glob("*.receipt")] == ["0001.receipt"]
     assert [path.name for path in tmp_path.glob("download/*.json")] == ["0001.json"]
-    again = DownloadShards(tmp_path / "download/0000", 10)
-    assert again.sizes() == [10, 5]
-    assert pq.read_table(again.tables()[1])["url"].to_pylist() == [f"http://h/{row}" for row in range(0, 20, 4)]
+    again, asked = DownloadShards(tmp_path / "download/0000", 20), tables[0]["url"].to_pylist()
+    assert again.sizes() == [len(asked), len(asked[::2])]
+    assert pq.read_table(again.tables()[1])["url"].to_pylist() == asked[::2]
 
 
 def tree() -> list[psutil.Process]:

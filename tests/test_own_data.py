@@ -7,7 +7,9 @@ import json
 import os
 import random
 import re
+import shlex
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,11 @@ from PIL import Image
 
 from flip.config.faults import ParameterError
 from flip.config.schema import Augmentation, Captions, Compact, Shards
-from flip.data import fingerprints, shards
+from flip.data import fingerprints, manifest, shards
 from flip.data.arrived import Arrived
-from flip.data.loader import ImageReader, ShardReader
+from flip.data.loader import CaptionReader, ImageReader, ShardReader
 from flip.data.sampler import build_order
-from flip.data.shard import open_shard
+from flip.data.shard import open_captions, open_shard
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
 from flip.files import file_hash, place_hash, read_json, write_json
@@ -68,7 +70,7 @@ def pair(number, key=None, kind="jpg"):
 
 def tokens_of(folder, data):
     """Tokens of a tokenizer that knows every word."""
-    texts = [text for entry in data["shards"] for text in open_shard(folder / "shards", entry).captions()]
+    texts = [text for entry in data["shards"] for text in open_captions(folder / "shards", entry).captions()]
     definition = train_wordpiece(iter(texts), 100)
     stored = {"kind": "wordpiece", "vocabulary": len(definition["model"]["vocab"]), "definition": definition}
     write_json(folder / "tokenizer.json", stored)
@@ -404,7 +406,7 @@ def test_300_mutated_tars_are_read_or_named_and_never_end_the_stage(source, tmp_
     write_tar(tmp_path / "in" / "last.tar", pair(99, "last"))
     table, out = tmp_path / "table", tmp_path / "0000.json"
     paths = sorted(map(str, (tmp_path / "in").glob("*.tar")))
-    list_tars.write_list(table, paths, 1)
+    list_tars.write_list([table / "0000.parquet"], list_tars.look_at(paths)[0])
     account = take_in.take_in(source(shards=f"{tmp_path}/in").source, table / "0000.parquet", out)
     said = capsys.readouterr().err.splitlines()
     assert all(
@@ -497,10 +499,11 @@ def test_files_come_in_the_order_of_their_first_rows(tmp_path):
     """Whatever their names hash to."""
     for number in range(40):
         names = [f"{number}/{one}.jpg" for one in range(15)]
-        path = write_table(tmp_path / "table.parquet", ["url", "caption"], [(name, name) for name in names * 2])
-        (rows,) = pack.rows_of(path, 100)
-        assert [(place, row["url"], row["captions"]) for place, row in rows] == [
-            (place, name, [name] * 2) for place, name in enumerate(names)
+        table = pa.table({"url": names * 2, "caption": names * 2, "row": range(30)})
+        pq.write_table(table, tmp_path / "table.parquet")
+        (rows,) = pack.rows_of(tmp_path / "table.parquet", 100)
+        assert [(place, row["url"], row["caption"], row["rows"]) for place, row in rows] == [
+            (place, name, name, 2) for place, name in enumerate(names)
         ]
 
 
@@ -542,6 +545,37 @@ def test_two_sources_at_once_and_none_at_all_are_refused(values, words, change):
         change("clip", {"source": values})
 
 
+# Several sources
+
+
+def test_each_source_has_its_own_parts_ledger_and_share_of_the_samples(source, change, tmp_path):
+    """Whatever comes later: the order is that of the weights, and a tar that is cut counts where it belongs."""
+    for number in range(5):
+        write_tar(tmp_path / "many" / f"{number}.tar", [one for n in range(4) for one in pair(4 * number + n)])
+    write_tar(tmp_path / "few/0.tar", [*pair(40), *pair(41), ("x.jpg", b"no caption")])
+    shards_ = {"many": f"{tmp_path}/many", "few": f"{tmp_path}/few/0.tar"}
+    params = source(3, shards=shards_)
+    data, ledger = finish(arrive(params, tmp_path), tmp_path, HOW)
+    assert [entry["source"] for entry in data["shards"]] == ["many"] * 5 + ["few"]
+    written = read_json(tmp_path / "table/account.json")
+    assert written == {"tars": 6, "sources": {"many": [0, 2], "few": [2, 3]}}
+    _, full = manifest.merge(sorted((tmp_path / "shards").glob("*.json")), tmp_path / "table/account.json")
+    assert full["sources"]["few"] == {"wanted": 3, "arrived": 2, "decoded": 2, "used": 2, "lost": {"no caption": 1}}
+    assert full["sources"]["many"]["used"] + 2 == ledger["used"] == 22
+    with pytest.raises(ParameterError, match=r"source_weights: no source 'fwe'; source.shards has many, few"):
+        change("clip", {"source": {"table": None, "shards": shards_}, "train": {"source_weights": {"fwe": 2.0}}})
+    with pytest.raises(ValueError, match=r"2 sources for download.parts = 1; raise download.parts"):
+        list_tars.deal(params.source, tmp_path / "other", 1)
+
+
+@pytest.mark.parametrize("tars", [{"a": 5, "b": 1}, {"a": 1, "b": 1, "c": 98}, {"a": 7}])
+def test_parts_are_shared_by_the_number_of_tars(tars):
+    for parts in range(len(tars), sum(tars.values()) + 1):
+        shared = list_tars.parts_of(tars, parts)
+        assert [part for own in shared.values() for part in own] == list(range(parts))
+        assert all(1 <= len(shared[name]) <= tars[name] for name in tars)
+
+
 # Several captions of an image
 
 SEVERAL = [[f"image {number} said {way}" for way in range(1 + number % 4)] for number in range(9)]
@@ -567,7 +601,28 @@ def in_rows(folder, source):
     return source(3, 9, table=str(path), images=str(folder / "in"))
 
 
-@pytest.mark.parametrize("form", [in_json, in_rows])
+def in_members(folder, source):
+    """Tars in which each caption is a file, numbered from any number on."""
+    members = []
+    for number, captions in enumerate(SEVERAL):
+        texts = [(f"{number:03d}.{way + number % 2}.txt", text.encode()) for way, text in enumerate(captions)]
+        members += [(f"{number:03d}.jpg", photo(number)), *texts]
+    return source(shards=str(write_tar(folder / "in/0.tar", members)))
+
+
+def in_columns(folder, source):
+    """A table with a list of captions in one column, and one more, or none, in another."""
+    (folder / "in").mkdir()
+    for number in range(9):
+        (folder / "in" / f"{number:03d}.jpg").write_bytes(photo(number))
+    columns = {"url": [f"{number:03d}.jpg" for number in range(9)]}
+    columns |= {"texts": [texts[1:] or None for texts in SEVERAL], "first": [texts[0] for texts in SEVERAL]}
+    pq.write_table(pa.table(columns), folder / "in/t.parquet")
+    names = {"caption_column": "texts", "further_captions": ["first"]}
+    return source(3, 9, table=str(folder / "in/t.parquet"), images=str(folder / "in"), **names)
+
+
+@pytest.mark.parametrize("form", [in_json, in_rows, in_members, in_columns])
 def test_all_captions_of_an_image_stay_and_each_epoch_draws_one_by_seed_and_position(form, source, tmp_path):
     data, ledger = finish(arrive(form(tmp_path, source), tmp_path), tmp_path, HOW)
     more = {"one more caption of an image": ledger["wanted"] - 9} if form is in_rows else {}
@@ -614,10 +669,78 @@ def test_each_caption_is_a_member_of_its_own_in_shards_that_others_read(source, 
         assert sample == {"jpg": photo(number)} | texts
 
 
+def synthetic_in_json(folder, source):
+    """Tars with a .txt, and synthetic captions in a .json, for every other image."""
+    members = []
+    for number in range(8):
+        said = {"blip": [f"model {way} of {number}" for way in range(3)]} if number % 2 else {"blip": None}
+        key, text = f"{number:03d}", f"human of {number}".encode()
+        members += [(f"{key}.jpg", photo(number)), (f"{key}.txt", text), (f"{key}.json", json.dumps(said).encode())]
+    return source(shards=str(write_tar(folder / "in/0.tar", members)), synthetic_captions=["blip"])
+
+
+def synthetic_in_columns(folder, source):
+    """A table with a column of synthetic captions, packed and written as shards."""
+    (folder / "in").mkdir()
+    for number in range(8):
+        (folder / "in" / f"{number:03d}.jpg").write_bytes(photo(number))
+    said = [[f"model {way} of {number}" for way in range(3)] if number % 2 else [] for number in range(8)]
+    columns = {"url": [f"{number:03d}.jpg" for number in range(8)], "blip": said}
+    columns |= {"caption": [f"human of {number}" for number in range(8)]}
+    pq.write_table(pa.table(columns), folder / "in/t.parquet")
+    return source(table=str(folder / "in/t.parquet"), images=str(folder / "in"), synthetic_captions=["blip"])
+
+
+@pytest.mark.parametrize("form", [synthetic_in_json, synthetic_in_columns])
+def test_synthetic_captions_are_drawn_with_the_probability_asked_for(form, source, tmp_path):
+    """Each of an image's three as often; and an image without any keeps its own."""
+    data, _ = finish(arrive(form(tmp_path, source), tmp_path), tmp_path, HOW)
+    tokens = tokens_of(tmp_path, data)
+    texts = [text for entry in data["shards"] for text in open_shard(tmp_path / "shards", entry).captions()]
+    names = {tuple(tokens.tokenizer([text])[0]): text for text in texts}
+    assert len(names) == 8 + 4 * 3
+    order = build_order(data, None, 1, 0, 2)
+    for share, epochs in ((0.0, 5), (0.25, 400), (1.0, 5)):
+        reader = CaptionReader(tokens, order, 4, None, 0, share)
+        drawn = [names[tuple(ids)] for ids in reader.read_at(list(range(8 * epochs))).tolist()]
+        odd = [text for text in drawn if int(text[-1]) % 2]
+        ways = Counter(text.split(" of")[0] for text in odd)
+        assert {text.split(" of")[0] for text in drawn if text not in odd} == {"human"}
+        assert len(odd) == 4 * epochs
+        synthetic = len(odd) - ways["human"]
+        assert abs(synthetic / len(odd) - share) <= 4 * np.sqrt(share * (1 - share) / len(odd))
+        if 0 < share < 1:
+            assert all(0.8 < 3 * ways[f"model {way}"] / synthetic < 1.2 for way in range(3))
+    assert reader.read_at([5, 3]).tolist() == [reader.read_at([one])[0].tolist() for one in (5, 3)]
+
+
+def test_a_share_of_synthetic_captions_needs_a_column_of_them(change):
+    params = change("clip", {"captions": {"synthetic_share": 0.5}})
+    said = params.captions.unwritten(params.source)
+    assert said.startswith("captions.synthetic_share = 0.5: source.synthetic_captions names no column")
+    named = change("clip", {"captions": {"synthetic_share": 0.5}, "source": {"synthetic_captions": ["blip"]}})
+    assert named.captions.unwritten(named.source) is None
+    with pytest.raises(ParameterError, match=r"'blip' is there twice"):
+        change("clip", {"source": {"synthetic_captions": ["blip"], "further_captions": ["blip"]}})
+
+
+def test_synthetic_captions_are_members_of_a_name_of_their_own(source, tmp_path):
+    data, _ = finish(arrive(synthetic_in_columns(tmp_path, source), tmp_path), tmp_path, HOW)
+    found = Counter()
+    for entry in data["shards"]:
+        with tarfile.open(tmp_path / "shards" / entry["name"]) as tar:
+            found.update(one.name.partition(".")[2] for one in tar)
+    assert found == {"jpg": 8, "txt": 8} | dict.fromkeys(("synthetic.txt", "1.synthetic.txt", "2.synthetic.txt"), 4)
+
+
 @pytest.mark.parametrize(
     ("values", "modules", "places"),
     [
-        ({"table": None, "shards": "in/{000..003}.tar"}, {"list_tars", "take_in"}, ["in/{000..003}.tar"]),
+        (
+            {"table": None, "shards": {"a": "in/{000..003}.tar", "b": "other/"}},
+            {"list_tars", "take_in"},
+            ["in/{000..003}.tar", "other/**/*.tar"],
+        ),
         ({"table": "in/t.csv", "images": "in/{a}"}, {"table", "pack"}, ["in/t.csv", "in/{a}/**"]),
     ],
     ids=["tars", "files"],
@@ -634,7 +757,8 @@ def test_the_workflow_runs_what_the_source_needs_and_its_jobs_are_told_of_its_fi
     said = snakemake(folder, "-n", "-p", "data")
     steps = {"table", "download", "list_tars", "take_in", "pack"}
     assert {name for name in re.findall(r"-m flip\.\w+\.(\w+)", said) if name in steps} == modules
-    assert all(f"--sources '{place}'" in said or f"--sources {place}" in said for place in places)
+    named = [words for line in said.splitlines() if "--sources" in line for words in [shlex.split(line)]]
+    assert all(any(place in words for words in named) for place in places)
 
 
 def test_images_are_looked_at_in_chunks_of_some_size(monkeypatch):

@@ -20,7 +20,8 @@ from flip.config.schema import Compact, Shards
 from flip.data import buckets, duplicates, fingerprints, manifest, shards
 from flip.data.contact_sheet import GAP, SIDE
 from flip.data.dropped import name_of
-from flip.data.shard import Shard, index_path, read_index, write_index
+from flip.data.shard import Shard, read_index
+from flip.data.shard_index import index_path, write_index
 from flip.files import file_hash, write_json
 from flip.formats.tar_members import members
 from flip.report.dropped import copies, look

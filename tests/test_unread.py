@@ -60,7 +60,7 @@ def other(value):
         case int() | float():
             return value + 1
         case list() | tuple():
-            return type(value)(map(other, value))
+            return type(value)(map(other, value)) or ["x"]
         case dict():
             return value | {"another": "world"}
     return f"{value}x"

@@ -79,7 +79,10 @@ class Project:
     @cached_property
     def lacking(self) -> dict[str, str]:
         """Return what the scale's source has not and a variant needs, by the variant's name."""
-        found = {name: one.captions.untranslated(one.source) for name, one in self.variants.items()}
+        found = {
+            name: one.captions.untranslated(one.source) or one.captions.unwritten(one.source)
+            for name, one in self.variants.items()
+        }
         return {name: fault for name, fault in found.items() if fault}
 
     @cached_property

@@ -27,7 +27,7 @@ from flip.config.sections.model import (
     must_keep,
 )
 from flip.config.sections.resources import JobResources, Resources
-from flip.config.sections.source import Filters, Source
+from flip.config.sections.source import Cache, Filters, Source
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
 from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
@@ -37,6 +37,7 @@ from flip.config.sections.world import NetworkErrors, World
 __all__ = [
     "Augmentation",
     "Blocks",
+    "Cache",
     "Captions",
     "Codebook",
     "Compact",
@@ -184,6 +185,11 @@ class Params(Objectives):
                 f"shards.compact.image_size = {compact.image_size} has fewer pixels than model.image = "
                 f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
                 "shards.compact"
+            )
+        if unknown := self.train.source_weights.keys() - self.source.places.keys():
+            raise ValueError(
+                f"train.source_weights: no source '{min(unknown)}'; source.shards has "
+                f"{', '.join(filter(None, self.source.places)) or 'no names'}"
             )
         if self.source.kind == "world":
             self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))

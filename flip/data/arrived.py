@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flip.data.shard import image_kind, read_captions
+from flip.data.shard_index import image_kind
+from flip.formats.remote import RemoteFile, is_remote
 from flip.formats.tar_members import members
+from flip.formats.texts import Texts, split
 
 # Of a tar of others; its schema's metadata has its account (JSON) under TAR.
 IN_PLACE = pa.schema(
@@ -20,6 +22,7 @@ IN_PLACE = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("captions", pa.list_(pa.string())),
+        ("synthetic", pa.list_(pa.string())),
     ]
 )
 TAR = b"tar"
@@ -34,13 +37,13 @@ class Arrived(NamedTuple):
     sha256: str | None
     kind: str
     place: tuple[int, int]
-    captions: list[str]
+    captions: Texts
 
 
 class ArrivedTar(NamedTuple):
-    """Hold a tar's path and its samples, by key. `account` says what else is known of one that stays in place."""
+    """Hold a tar's place and its samples, by key. `account` says what else is known of one that stays in place."""
 
-    path: Path
+    path: Path | RemoteFile
     samples: list[Arrived]
     account: dict[str, Any] | None = None
 
@@ -67,9 +70,9 @@ def _in_folder(listed: Path, part: str) -> ArrivedTar:
     with open(tar, "rb") as file:
         for key, places in sorted(members(tar).items()):
             row, kind = known[key], image_kind(places)
-            samples.append(
-                Arrived(f"{part}-{key}", row["url"], row["sha256"], kind, places[kind], read_captions(file, places))
-            )
+            file.seek((text := places.get("txt", (0, 0)))[0])
+            captions = split(file.read(text[1]).decode())
+            samples.append(Arrived(f"{part}-{key}", row["url"], row["sha256"], kind, places[kind], captions))
     return ArrivedTar(tar, samples)
 
 
@@ -79,8 +82,16 @@ def _in_place(listed: Path, part: str) -> ArrivedTar:
     samples = [
         Arrived(
             f"{part}-{listed.stem}-{number:07d}", f"{account['path']}#{row['key']}", None, row["kind"],
-            (row["offset"], row["size"]), row["captions"],
+            (row["offset"], row["size"]), Texts(row["captions"], row["synthetic"]),
         )
         for number, row in enumerate(table.to_pylist())
     ]  # fmt: skip
-    return ArrivedTar(Path(account["path"]), samples, account)
+    return ArrivedTar(place_of(account), samples, account)
+
+
+def place_of(account: dict[str, Any]) -> Path | RemoteFile:
+    """Return where the tar of an account is."""
+    path = account["path"]
+    if not is_remote(path):
+        return Path(path)
+    return RemoteFile(path, account["bytes"], account["version"], account.get("sha256"))

@@ -12,6 +12,7 @@ kind (0: SHA-256, otherwise the number of the word, from 1 on), then by place. B
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +127,20 @@ def read_bucket(path: str | Path, bucket: int, buckets: int) -> pa.RecordBatch:
 def look_up(group: str | Path, images: np.ndarray, colours: np.ndarray) -> None:
     """Write the colours of images, by their ordinals, ascending, into uint8 [images, cells * cells * 2], of those that
     the group has."""
-    with pa.memory_map(str(group)) as source:
-        starts = json.loads(pa.ipc.open_file(source).schema.metadata[STARTS])
+    starts = {int(file) << FILE: start for file, start in starts_of(str(group)).items()}
+    ranges = {place: np.searchsorted(images, [place, place + (1 << FILE)]) for place in starts}
+    if not any(first < end for first, end in ranges.values()):
+        return
     known = np.load(Path(group).with_suffix(".npy"), mmap_mode="r")
-    for file, start in starts.items():
-        first, end = np.searchsorted(images, [int(file) << FILE, (int(file) + 1) << FILE])
-        colours[first:end] = known[start + images[first:end] - (int(file) << FILE)]
+    for place, (first, end) in ranges.items():
+        colours[first:end] = known[starts[place] + images[first:end] - place]
+
+
+@cache
+def starts_of(group: str) -> dict[str, int]:
+    """Return where the images of each file begin among those of a group."""
+    with pa.memory_map(group) as source:
+        return json.loads(pa.ipc.open_file(source).schema.metadata[STARTS])
 
 
 def write_group(paths: Sequence[str | Path], buckets: int, out: str | Path) -> None:

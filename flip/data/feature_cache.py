@@ -88,6 +88,9 @@ class FeatureReader(ImageReader):
         super().__init__(*images)
         self.features = lru_cache(maxsize=self.shards.most)(features)
 
+    def expect(self, position: int) -> None:
+        """Fetch no images."""
+
     def _read(self, place: Place, *where: list) -> bool:
         (rows,) = where
         row = self.features(place[0])[place[1]]

@@ -1,6 +1,7 @@
 """Compute fingerprints of images, to find duplicates: hashes of each one's bytes, of its looks, and its colours.
 
-python -m flip.data.fingerprints --download data/tiny/download/0000.json --out data/tiny/fingerprints/0000.parquet
+    python -m flip.data.fingerprints --params specs/tiny/params/clip.yaml --download data/tiny/download/0000.json \\
+        --out data/tiny/fingerprints/0000.parquet
 """
 
 import argparse
@@ -18,7 +19,9 @@ import simplejpeg
 from PIL import Image
 from tqdm import tqdm
 
+from flip.config.frozen import load
 from flip.data.arrived import Arrived, ArrivedTar, arrived
+from flip.data.tar_cache import Hold, TarCache, local, not_fetched
 from flip.files import atomic
 from flip.formats.images import decode, is_plain
 from flip.formats.words import has_words
@@ -142,16 +145,16 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield some
 
 
-def part_tables(tar: ArrivedTar) -> Iterator[pa.Table]:
-    """Yield the fingerprints of one of a part's tars, in key order."""
+def part_tables(tar: ArrivedTar, path: Path) -> Iterator[pa.Table]:
+    """Yield the fingerprints of one of a part's tars, which is here at `path`, in key order."""
     for samples in chunks_of(tar.samples):
-        images = read(tar.path, [sample.place for sample in samples])
+        images = read(path, [sample.place for sample in samples])
         rows = [
             {
                 "key": sample.key,
                 "url": sample.url,
                 "sha256": bytes.fromhex(sample.sha256) if sample.sha256 else sha256(image).digest(),
-                "captioned": any(map(has_words, sample.captions)),
+                "captioned": any(map(has_words, sample.captions.all)),
             }
             | value
             for sample, image, value in zip(samples, images, look_at(images), strict=True)
@@ -159,10 +162,12 @@ def part_tables(tar: ArrivedTar) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(rows, schema=PART)
 
 
-def part_fingerprints(download: Path) -> Iterator[pa.Table]:
-    """Yield tables of a part's fingerprints; `download` is its account."""
+def part_fingerprints(download: Path, hold: Hold = not_fetched) -> Iterator[pa.Table]:
+    """Yield tables of a part's fingerprints; `download` is its account, `hold` gives copies of tars that lie
+    elsewhere."""
     for tar in tqdm(arrived(download), desc="fingerprints", unit="tar", disable=None):
-        yield from part_tables(tar)
+        with local(tar.path, hold) as path:
+            yield from part_tables(tar, path)
 
 
 def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> None:
@@ -175,11 +180,13 @@ def write(tables: Iterable[pa.Table], schema: pa.Schema, out: str | Path) -> Non
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m flip.data.fingerprints", description=__doc__.splitlines()[0])
+    parser.add_argument("--params", help="frozen parameters; needed for tars that lie elsewhere (source.cache)")
     parser.add_argument("--download", type=Path, required=True, help="account of a part; the images lie beside it")
     parser.add_argument("--out", required=True, help="the fingerprints (parquet)")
     options = parser.parse_args(argv)
     try:
-        write(part_fingerprints(options.download), PART, options.out)
+        hold = TarCache(load(options.params).source.cache).hold if options.params else not_fetched
+        write(part_fingerprints(options.download, hold), PART, options.out)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from torch import Tensor
 from flip.config.schema import Augmentation, Views
 from flip.data.batch_types import IMAGES, TEXTS
 from flip.data.crops import Box, crop_box, decode_crops, mirror
+from flip.data.fetch_ahead import FetchAhead
 from flip.data.prefetch import prefetch
-from flip.data.sampler import Mixture, Order
-from flip.data.shard import check_shard, open_shard, shard_path
+from flip.data.sampler import AnyOrder
+from flip.data.shard import check_shard, open_shard, remote_file
+from flip.data.tar_cache import TarCache, not_fetched
 from flip.data.token_cache import Tokens, words
 from flip.data.views import DRAWS, recolour
+from flip.formats.remote import RemoteFile
 from flip.rng import uniform
 
 Place = tuple[int, int]  # number of a shard, number of a sample in it
@@ -30,20 +34,42 @@ CROP = 1 + 4 * TRIES  # random numbers per crop: to flip or not, then the tries
 
 
 class ShardReader:
-    """Open the shards of a manifest when they are first read, and keep those of two windows of the order open.
+    """Open the shards of a manifest when they are first read, and keep those of two windows of the order open. Tars
+    that lie elsewhere are fetched into `cache`, before they are read if `expect` has said so.
 
     Raises:
-        ValueError: a shard is missing or cut short, before the first is opened.
+        ValueError: a shard is missing or cut short, before the first is opened; or the cache is too small.
     """
 
-    def __init__(self, manifest: dict, folder: str | Path, window: int):
+    def __init__(self, manifest: dict, folder: str | Path, window: int, cache: TarCache | None = None):
         entries = manifest["shards"]
-        self.paths = [shard_path(folder, entry) for entry in entries]
+        self.paths = [entry.get("tar") or Path(folder) / entry["name"] for entry in entries]
         for entry in entries:
             check_shard(folder, entry)
         # A batch may straddle two windows; more open files than that are never of use.
         self.most = 2 * window
-        self.open = lru_cache(maxsize=self.most)(lambda number: open_shard(folder, entries[number]))
+        self.ahead = self._fetching(cache, [remote_file(entry) for entry in entries], window)
+        hold = self.ahead.hold if self.ahead else not_fetched
+        self.open = lru_cache(maxsize=self.most)(lambda number: open_shard(folder, entries[number], hold))
+
+    def _fetching(self, cache: TarCache | None, files: list[RemoteFile | None], window: int) -> FetchAhead | None:
+        if cache is None or not any(files):
+            return None
+        # Processes may be a window apart.
+        needed = sum(sorted(file.size for file in files if file)[-3 * window :])
+        if needed > cache.room:
+            raise ValueError(
+                f"source.cache.gigabytes = {cache.room / 1e9:g}: three windows of train.shuffle_shards tars are up to "
+                f"{needed / 1e9:.3g}; raise it, or lower train.shuffle_shards"
+            )
+        ahead = FetchAhead(cache, files, self.most)
+        finalize(self, ahead.end)
+        return ahead
+
+    def expect(self, order: AnyOrder, position: int) -> None:
+        """Fetch what the order needs from a position on, where it lies elsewhere."""
+        if self.ahead:
+            self.ahead.plan(order.window_at(position), lambda: order.coming(position))
 
     def encoded(self, place: Place) -> memoryview:
         """Return the encoded image at a place."""
@@ -65,7 +91,7 @@ class ImageReader:
     def __init__(
         self,
         shards: ShardReader,
-        order: Order | Mixture,
+        order: AnyOrder,
         side: int,
         augmentation: Augmentation,
         seed: int,
@@ -75,6 +101,10 @@ class ImageReader:
         self.shards, self.order, self.side, self.augmentation = shards, order, side, augmentation
         self.seed, self.views, self.pinned = seed, views, pinned
         self.broken = 0
+
+    def expect(self, position: int) -> None:
+        """Prepare to read from a position on."""
+        self.shards.expect(self.order, position)
 
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
         """Return the model's inputs by name, and the places of the pairs that they are of; `positions` is int64
@@ -132,20 +162,22 @@ class CaptionReader:
     """Read captions as token ids, int64 [batch, slots], padded with PAD.
 
     `sources` (flip.data.corruption) maps a batch to the positions whose captions it gets; by default its own. Where a
-    sample has several captions, `seed` and position draw one, so that each epoch may have another.
+    sample has several captions, `seed` and position draw one, so that each epoch may have another: a synthetic one with
+    the probability `synthetic`, if that is given.
     """
 
     def __init__(
         self,
         tokens: Tokens,
-        order: Order | Mixture,
+        order: AnyOrder,
         most: int,
         sources: Callable[[int, int], Sequence[int]] | None = None,
         seed: int = 0,
+        synthetic: float | None = None,
     ):
-        self.tokens, self.order, self.sources, self.seed = tokens, order, sources, seed
+        self.tokens, self.order, self.sources, self.seed, self.synthetic = tokens, order, sources, seed, synthetic
         # As many shards' as are open.
-        self.words = lru_cache(maxsize=most)(lambda number: (tokens(number), tokens.firsts(number)))
+        self.words = lru_cache(maxsize=most)(lambda number: (tokens(number), tokens.several(number)))
 
     def __call__(self, start: int, places: list[Place]) -> Tensor:
         """Return the captions of a batch that begins at a position, whose images are those of `places`."""
@@ -158,10 +190,13 @@ class CaptionReader:
     def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
         opened = [self.words(number) for number, _ in places]
         items = [item for _, item in places]
-        if any(firsts is not None for _, firsts in opened):
+        if any(several is not None for _, several in opened):
             draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
             found = zip(opened, items, draws, strict=True)
-            items = [item if firsts is None else drawn(firsts, item, draw) for (_, firsts), item, draw in found]
+            items = [
+                item if several is None else several.drawn(item, draw, self.synthetic)
+                for (_, several), item, draw in found
+            ]
         texts = [words(stored, item) for (stored, _), item in zip(opened, items, strict=True)]
         return torch.from_numpy(self.tokens.tokenizer.arranged(texts))
 
@@ -171,12 +206,6 @@ class CaptionReader:
             return places
         sources = enumerate(self.sources(start, len(places)), start)
         return [places[own - start] if source == own else self.order.locate(source) for own, source in sources]
-
-
-def drawn(firsts: np.ndarray, item: int, draw: float) -> int:
-    """Return the number in its shard of one of an item's captions, by a uniform number."""
-    first, end = firsts[item : item + 2].tolist()
-    return first + int(draw * (end - first))
 
 
 class Loader:
@@ -189,7 +218,7 @@ class Loader:
 
     def __init__(
         self,
-        order: Order | Mixture,
+        order: AnyOrder,
         images: ImageReader,
         captions: CaptionReader | None,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
@@ -203,6 +232,7 @@ class Loader:
         if batch_type == TEXTS:
             batch, places = {}, [self.order.locate(position) for position in positions.tolist()]
         else:
+            self.images.expect(start)
             batch, places = self.images(positions)
         batch = batch | {"positions": positions}
         if self.captions and batch_type != IMAGES:

@@ -8,11 +8,13 @@ import argparse
 import json
 from collections import Counter
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from flip.data.pairs import combine_digests
 from flip.files import expand, read_json, write_json
 
+WHERE = ("tar", "version")  # of an entry: where a tar is that is not the project's own
 COUNTS = ("wanted", "arrived", "decoded", "used")  # of a part; "rows" of the source come before them in the total
 
 
@@ -68,7 +70,14 @@ def merge(paths: list, table: str | Path) -> tuple[dict, dict]:
     ledgers, dealt = {part: account["ledger"] for part, account in parts.items()}, read_json(table)
     total = from_rows(sum_ledgers(list(ledgers.values())), dealt)
     ledger = {"total": total, "table": dealt, "parts": ledgers}
-    return manifest_of(list(parts.values()), total), ledger
+    accounts, by_source = list(parts.values()), dealt.get("sources", {})
+    for name, (first, end) in by_source.items():
+        for account in accounts[first:end]:
+            account["shards"] = [shard | {"source": name} for shard in account["shards"]]
+    if by_source:
+        own = {name: list(ledgers.values())[first:end] for name, (first, end) in by_source.items()}
+        ledger["sources"] = {name: sum_ledgers(some) for name, some in own.items()}
+    return manifest_of(accounts, total), ledger
 
 
 def manifest_of(parts: list[dict], total: dict) -> dict:
@@ -80,7 +89,7 @@ def manifest_of(parts: list[dict], total: dict) -> dict:
     shards = [shard for account in parts for shard in account["shards"]]
     if not shards:
         raise ValueError(f"no pair is left of {total['rows']}: {total['lost']}; see source.filters and shards.only")
-    contents = [{name: fact for name, fact in shard.items() if name != "tar"} for shard in shards]
+    contents = [{name: fact for name, fact in shard.items() if name not in WHERE} for shard in shards]
     identity = sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     lists = [account["list"] for account in parts]
     pairs = combine_digests(one["pairs"] for one in lists)
@@ -88,15 +97,20 @@ def manifest_of(parts: list[dict], total: dict) -> dict:
 
 
 def first_pairs(manifest: dict, pairs: int) -> dict:
-    """Return the manifest of the first `pairs` pairs: complete shards, but for the last one, of which only some are
-    taken."""
-    kept, left = [], pairs
+    """Return the manifest of the first `pairs` pairs, of each source as large a share: complete shards, but for the
+    last one, of which only some are taken."""
+    pairs, sources = min(pairs, manifest["samples"]), Counter[str]()
     for shard in manifest["shards"]:
-        if left <= 0:
-            break
-        kept.append(shard | {"samples": min(shard["samples"], left)})
-        left -= shard["samples"]
-    return manifest | {"samples": min(pairs, manifest["samples"]), "shards": kept}
+        sources[shard.get("source", "")] += shard["samples"]
+    ends = [end * pairs // manifest["samples"] for end in accumulate(sources.values(), initial=0)]
+    left = {name: end - first for name, (first, end) in zip(sources, pairwise(ends), strict=True)}
+    kept = []
+    for shard in manifest["shards"]:
+        name = shard.get("source", "")
+        if left[name] > 0:
+            kept.append(shard | {"samples": min(shard["samples"], left[name])})
+            left[name] -= shard["samples"]
+    return manifest | {"samples": pairs, "shards": kept}
 
 
 def as_text(ledger: dict) -> str:
@@ -104,6 +118,7 @@ def as_text(ledger: dict) -> str:
     total = ledger["total"]
     losses = sorted(total["lost"].items(), key=lambda item: -item[1])
     rows = [(name, total[name]) for name in ("rows", *COUNTS)] + [(f"lost: {name}", count) for name, count in losses]
+    rows += [(f"used of {name}", one["used"]) for name, one in ledger.get("sources", {}).items()]
     return "\n".join(f"{count:>12,} {count / total['rows']:>7.2%}  {name}" for name, count in rows)
 
 

@@ -46,7 +46,7 @@ class SampleList:
     def add(self, sample: dict) -> dict:
         """List a sample, and return it for a shard, into which what begins with `__` is not written."""
         image = sample["__sha256__"]
-        for caption in sample["__captions__"]:
+        for caption in sample["__captions__"].all:
             row = {"key": sample["__key__"], "url": sample["__url__"], "caption": caption, "sha256": image}
             self.waiting.append(row)
             self.sum += int.from_bytes(pair_hash(image, caption))

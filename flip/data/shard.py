@@ -6,81 +6,16 @@ manifest's entry says where the tar is.
 """
 
 import mmap
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flip.data.checksum import check, checked, read_checked
-from flip.formats.tar_members import BLOCK, RECORD, members
-
-
-def index_path(tar: str | Path) -> Path:
-    """Return the file of a shard's index."""
-    return Path(tar).with_suffix(".index.npy")
-
-
-def captions_path(shard: str | Path) -> Path:
-    """Return the file of the captions of a shard whose tar lies elsewhere."""
-    return Path(shard).with_suffix(".captions")
-
-
-def is_caption(extension: str) -> bool:
-    """Tell whether a member of a sample is a caption: the first is .txt, others are .1.txt, .2.txt, ..."""
-    return extension == "txt" or extension.endswith(".txt")
-
-
-def as_members(captions: list[str]) -> dict[str, bytes]:
-    """Return the members of a sample that hold its captions, by extension."""
-    return {f"{number}.txt" if number else "txt": caption.encode() for number, caption in enumerate(captions)}
-
-
-def image_kind(sample: Iterable[str]) -> str:
-    """Return the extension of the image among those of a sample's members in one of the project's tars."""
-    return next(one for one in sample if one != "json" and not is_caption(one))
-
-
-def read_captions(file: IO[bytes], sample: dict[str, tuple[int, int]]) -> list[str]:
-    """Read the captions of a sample, by its members' places in one of the project's tars."""
-    found = []
-    for extension in as_members([""] * sum(map(is_caption, sample))):
-        file.seek(sample[extension][0])
-        found.append(file.read(sample[extension][1]).decode())
-    return found
-
-
-def write_index(tar: str | Path) -> int:
-    """Write the index of a shard, and where a sample has several captions a file of them; return its number of samples.
-
-    Raises:
-        ValueError: as `members`.
-    """
-    found = [sample for _, sample in sorted(members(tar).items())]
-    if all(sum(map(is_caption, sample)) == 1 for sample in found):
-        rows = [(*sample[image_kind(sample)], *sample["txt"]) for sample in found]
-        _save_index(tar, np.array(rows, np.int64).reshape(-1, 4))
-        return len(rows)
-    with open(tar, "rb") as file:
-        return write_taken_in(tar, ((sample[image_kind(sample)], read_captions(file, sample)) for sample in found))
-
-
-def _save_index(shard: str | Path, index: np.ndarray) -> None:
-    with checked(index_path(shard)) as file:
-        np.save(file, index)
-
-
-def write_taken_in(shard: str | Path, samples: Iterable[tuple[tuple[int, int], list[str]]]) -> int:
-    """Write the index of a shard, and its captions in a file of their own, of (place of the image, captions); return
-    the number of samples. A NUL is between two captions of a sample."""
-    rows, end = [], 0
-    with checked(captions_path(shard)) as file:
-        for place, captions in samples:
-            size = file.write("\0".join(one.replace("\0", " ") for one in captions).encode())
-            rows.append((*place, end, size, len(captions)))
-            end += size
-    _save_index(shard, np.array(rows, np.int64).reshape(-1, 5))
-    return len(rows)
+from flip.data.checksum import check, read_checked
+from flip.data.shard_index import captions_path, index_path
+from flip.data.tar_cache import Held, Hold, not_fetched
+from flip.formats.remote import RemoteFile, is_remote
+from flip.formats.tar_members import BLOCK, RECORD
 
 
 def tar_size(index: np.ndarray) -> int:
@@ -114,7 +49,8 @@ def check_size(tar: str | Path, expected: int) -> None:
 
 def read_index(tar: str | Path) -> np.ndarray:
     """Read a shard's index, int64 [samples, 4], memory-mapped: offset and size of the image, then of the caption, in
-    bytes. Where captions have a file of their own, these are places in it, and a fifth column is how many they are.
+    bytes. Where captions have a file of their own, these are places in it, a fifth column is how many they are, and a
+    sixth how many of these, the last ones, are synthetic, if there are any.
 
     Raises:
         ValueError: the shard or its index is missing or damaged, or the shard has another size than when it was
@@ -137,32 +73,36 @@ def _read_index(shard: str | Path) -> np.ndarray:
     return np.load(path, mmap_mode="r").view(np.ndarray)  # looking up a memmap is slow, one by one
 
 
-class Shard:
-    """Read samples of one tar file, memory-mapped.
+class Several(NamedTuple):
+    """Say where each sample's captions begin among those of its shard, and the end, int64 [samples + 1]; and how many
+    of them, the last ones, are synthetic, int64 [samples] (None: none)."""
 
-    Raises:
-        ValueError: as `read_index`.
-    """
+    firsts: np.ndarray
+    synthetic: np.ndarray | None
 
-    def __init__(self, path: str | Path):
-        self._open(path, path, read_index(path))
+    def drawn(self, item: int, draw: float, share: float | None) -> int:
+        """Return the number of one of an item's captions, by a uniform number: of a synthetic one with the probability
+        `share`, where the item has such and others; of any of them where that is None."""
+        first, end = self.firsts[item : item + 2].tolist()
+        synthetic = 0 if self.synthetic is None else int(self.synthetic[item])
+        if share is not None and 0 < synthetic < end - first:
+            own = end - synthetic
+            first, end, draw = (own, end, draw / share) if draw < share else (first, own, (draw - share) / (1 - share))
+        return first + min(int(draw * (end - first)), end - first - 1)
 
-    def _open(self, path: str | Path, tar: str | Path, index: np.ndarray) -> None:
+
+class StoredCaptions:
+    """Read the captions of a shard by its index, from `words`: the content of its tar, or of the captions' file."""
+
+    def __init__(self, index: np.ndarray, words: bytes | mmap.mmap):
         # One by one, a column's view gives its numbers in a third of the time that an array of rows takes.
         self.images, self.sizes, self.texts, self.lengths = (memoryview(column) for column in index.T[:4])
         self.counts = index[:, 4] if index.shape[1] > 4 else None
-        with open(tar, "rb") as file:
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.view = memoryview(self.map)
-        self.words = self.map if self.counts is None else _read_captions_file(path)
+        self.synthetic = index[:, 5] if index.shape[1] > 5 else None
+        self.words = words
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def encoded(self, item: int) -> memoryview:
-        """Return an encoded image, without a copy."""
-        place = self.images[item]
-        return self.view[place : place + self.sizes[item]]
 
     def caption(self, item: int) -> str:
         """Return a sample's caption, the first where it has several."""
@@ -176,12 +116,34 @@ class Shard:
         found = [self.words[place : place + size].decode() for place, size in places]
         return found if self.counts is None else [one for captions in found for one in captions.split("\0")]
 
-    def firsts(self) -> np.ndarray | None:
-        """Return where each sample's captions begin among `captions()`, and the end: int64 [samples + 1]; None where
-        each sample has one."""
+    def several(self) -> "Several | None":
+        """Return which of `captions()` are each sample's; None where each has one."""
         if self.counts is None or (self.counts == 1).all():
             return None
-        return np.concatenate([[0], np.cumsum(self.counts)])
+        return Several(np.concatenate([[0], np.cumsum(self.counts)]), self.synthetic)
+
+
+class Shard(StoredCaptions):
+    """Read samples of one tar file, memory-mapped.
+
+    Raises:
+        ValueError: as `read_index`.
+    """
+
+    def __init__(self, path: str | Path):
+        index = read_index(path)
+        self._map(path)
+        super().__init__(index, self.map if index.shape[1] == 4 else _read_captions_file(path))
+
+    def _map(self, tar: str | Path) -> None:
+        with open(tar, "rb") as file:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.view = memoryview(self.map)
+
+    def encoded(self, item: int) -> memoryview:
+        """Return an encoded image, without a copy."""
+        place = self.images[item]
+        return self.view[place : place + self.sizes[item]]
 
     def key(self, item: int) -> str:
         """Read the sample's name from the header before its image."""
@@ -196,9 +158,11 @@ class TakenIn(Shard):
         ValueError: as `Shard`; or the tar is no longer of `size` bytes.
     """
 
-    def __init__(self, path: str | Path, tar: str | Path, size: int):
+    def __init__(self, path: str | Path, tar: str | Path, size: int, held: Held | None = None):
         check_source(tar, size)
-        self._open(path, tar, _read_index(path))
+        self.held = held  # a copy, which stays as long as this does
+        self._map(tar)
+        StoredCaptions.__init__(self, _read_index(path), _read_captions_file(path))
 
 
 def _read_captions_file(path: str | Path) -> bytes:
@@ -222,17 +186,35 @@ def check_source(tar: str | Path, expected: int) -> None:
         )
 
 
-def shard_path(folder: str | Path, entry: dict[str, Any]) -> Path:
-    """Return the tar of a manifest's entry: below the folder of shards, or elsewhere."""
-    return Path(entry.get("tar") or Path(folder) / entry["name"])
+def remote_file(entry: dict[str, Any]) -> RemoteFile | None:
+    """Return the tar of a manifest's entry where it is a URL."""
+    url = entry.get("tar", "")
+    return RemoteFile(url, entry["bytes"], entry["version"], entry["sha256"]) if is_remote(url) else None
+
+
+def shard_path(folder: str | Path, entry: dict[str, Any]) -> Path | RemoteFile:
+    """Return the tar of a manifest's entry: below the folder of shards, elsewhere on a disk, or at a URL."""
+    return remote_file(entry) or Path(entry.get("tar") or Path(folder) / entry["name"])
 
 
 def check_shard(folder: str | Path, entry: dict[str, Any]) -> None:
-    """Check that the tar of a manifest's entry has its size. Raises ValueError where it is missing or has another."""
-    (check_source if "tar" in entry else check_size)(shard_path(folder, entry), entry["bytes"])
+    """Check that the tar of a manifest's entry has its size, if it lies on a disk. Raises ValueError where it is
+    missing or has another."""
+    if not isinstance(path := shard_path(folder, entry), RemoteFile):
+        (check_source if "tar" in entry else check_size)(path, entry["bytes"])
 
 
-def open_shard(folder: str | Path, entry: dict[str, Any]) -> Shard:
-    """Open the shard of a manifest's entry, `folder` being that of the shards. Raises ValueError as `Shard`."""
+def open_shard(folder: str | Path, entry: dict[str, Any], hold: Hold = not_fetched) -> Shard:
+    """Open the shard of a manifest's entry, `folder` being that of the shards; `hold` gives the copy of a tar that is
+    at a URL. Raises ValueError as `Shard` and `hold`."""
     path = Path(folder) / entry["name"]
+    if remote := remote_file(entry):
+        held = hold(remote)
+        return TakenIn(path, held.path, entry["bytes"], held)
     return TakenIn(path, entry["tar"], entry["bytes"]) if "tar" in entry else Shard(path)
+
+
+def open_captions(folder: str | Path, entry: dict[str, Any]) -> StoredCaptions:
+    """Open the captions of a manifest's entry, which are here wherever its tar is. Raises ValueError as `Shard`."""
+    path = Path(folder) / entry["name"]
+    return StoredCaptions(_read_index(path), _read_captions_file(path)) if "tar" in entry else Shard(path)

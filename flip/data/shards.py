@@ -30,8 +30,11 @@ from flip.config.schema import Compact, Shards
 from flip.data.arrived import Arrived, ArrivedTar, arrived
 from flip.data.compact import resize_jpeg
 from flip.data.pairs import NAME, SampleList, batches, files
-from flip.data.shard import as_members, captions_path, index_path, write_index, write_taken_in
+from flip.data.shard_index import as_members, captions_path, index_path, write_index, write_taken_in
+from flip.data.tar_cache import Hold, TarCache, local, not_fetched
 from flip.files import atomic, file_hash, read_json, write_json
+from flip.formats.remote import RemoteFile
+from flip.formats.texts import Texts
 from flip.formats.words import has_words
 
 Verdict = tuple[dict[str, Any], str | None]  # row of the fingerprints, why the image is lost
@@ -102,10 +105,11 @@ def usable(download: Path, verdict: Iterator[Verdict], lost: Counter[str]) -> It
         yield tar._replace(samples=kept)
 
 
-def contents(tars: Iterable[ArrivedTar], compact: Compact | None) -> Iterator[dict]:
-    """Yield samples for `write_shard`, images resized where `compact` says how."""
+def contents(tars: Iterable[ArrivedTar], compact: Compact | None, hold: Hold) -> Iterator[dict]:
+    """Yield samples for `write_shard`, images resized where `compact` says how; `hold` gives copies of tars that lie
+    elsewhere."""
     for tar in tars:
-        with open(tar.path, "rb") as file:
+        with local(tar.path, hold) as path, open(path, "rb") as file:
             for sample in tar.samples:
                 file.seek(sample.place[0])
                 image, kind = file.read(sample.place[1]), sample.kind
@@ -114,9 +118,9 @@ def contents(tars: Iterable[ArrivedTar], compact: Compact | None) -> Iterator[di
                 yield listed(sample) | {kind: image} | as_members(captions_of(sample))
 
 
-def captions_of(sample: Arrived) -> list[str]:
+def captions_of(sample: Arrived) -> Texts:
     """Return the captions of a sample that have words."""
-    return list(filter(has_words, sample.captions))
+    return sample.captions.only(has_words)
 
 
 def listed(sample: Arrived) -> dict:
@@ -160,7 +164,12 @@ def take_in_tars(folder: Path, tars: Iterable[ArrivedTar], add: Callable[[dict],
         entry = {"name": f"{folder.name}/{path.name}", "samples": write_taken_in(path, rows)}
         entry |= {name: tar.account[name] for name in ("sha256", "bytes")}
         entry |= {"index": file_hash(index_path(path)), "captions": file_hash(captions_path(path))}
-        yield entry | {"tar": str(tar.path)}
+        yield entry | where(tar.path)
+
+
+def where(place: Path | RemoteFile) -> dict[str, str]:
+    """Return what an entry says of where its tar is."""
+    return {"tar": place.url, "version": place.version} if isinstance(place, RemoteFile) else {"tar": str(place)}
 
 
 def write_all(folder: Path, write: Callable[[Callable[[dict], dict]], list[dict]]) -> dict:
@@ -175,9 +184,15 @@ def write_all(folder: Path, write: Callable[[Callable[[dict], dict]], list[dict]
 
 
 def write_part(
-    download: str | Path, fingerprints: str | Path, dropped: str | Path, out: str | Path, how: Shards
+    download: str | Path,
+    fingerprints: str | Path,
+    dropped: str | Path,
+    out: str | Path,
+    how: Shards,
+    hold: Hold = not_fetched,
 ) -> dict:
-    """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these.
+    """Write the shards of a part beside `out`, and to `out` their entries and the part's ledger; return these. `hold`
+    gives copies of tars that lie elsewhere.
 
     Raises:
         ValueError: as `usable` and `allowed_of`; or a tar of the download is truncated.
@@ -191,7 +206,7 @@ def write_part(
     if "tars" in account and not how.compact:
         written = write_all(folder, lambda add: list(take_in_tars(folder, tars, add)))
     else:
-        samples = tqdm(contents(tars, how.compact), "shards", account["arrived"], unit="image", disable=None)
+        samples = tqdm(contents(tars, how.compact, hold), "shards", account["arrived"], unit="image", disable=None)
         written = write_all(folder, lambda add: write_shards(folder, map(add, samples), how.samples_per_shard))
     ledger = {
         "wanted": account["wanted"],
@@ -216,7 +231,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         sources = options.download, options.fingerprints, options.dropped
-        result = write_part(*sources, options.out, load(options.params).shards)
+        params = load(options.params)
+        result = write_part(*sources, options.out, params.shards, TarCache(params.source.cache).hold)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
     print(f"{result['ledger']['used']} pairs in {len(result['shards'])} shards")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from flip.data.checksum import check, checked
 from flip.data.prefetch import prefetch
-from flip.data.shard import open_shard
+from flip.data.shard import Several, open_captions
 from flip.data.tokenizer import CaptionTokenizer
 from flip.data.translations import Translations
 from flip.provenance.environment import versions
@@ -58,16 +58,15 @@ class Tokens:
         captions = entry.get("captions", entry["sha256"]) + (self.translations.identity if self.translations else "")
         return self.folder / f"{sha256(captions.encode()).hexdigest()[:32]}.npy"
 
-    def firsts(self, number: int) -> np.ndarray | None:
-        """Return where each sample's captions begin among those of a shard, and the end: int64 [samples + 1]; None
-        where each sample has one."""
-        return None if self.translations else open_shard(self.source, self.shards[number]).firsts()
+    def several(self, number: int) -> Several | None:
+        """Return which captions of a shard are each sample's; None where each has one."""
+        return None if self.translations else open_captions(self.source, self.shards[number]).several()
 
     def captions(self, number: int) -> list[str]:
         """Return the captions of a shard, of one sample after the other."""
         if self.translations:
             return self.translations(number)
-        return open_shard(self.source, self.shards[number]).captions()
+        return open_captions(self.source, self.shards[number]).captions()
 
     def __call__(self, number: int) -> np.ndarray:
         path = self.path(number)

@@ -21,7 +21,7 @@ import numpy as np
 from flip.config.frozen import load
 from flip.config.schema import Captions, Params
 from flip.data.batch_types import PAD
-from flip.data.shard import open_shard
+from flip.data.shard import open_captions
 from flip.data.translations import translations_folder
 from flip.files import read_json, write_json
 
@@ -115,7 +115,7 @@ def _clip_definition() -> dict:
 def captions(manifest: dict, folder: Path) -> Iterator[str]:
     """Yield the training captions, shard by shard."""
     for entry in manifest["shards"]:
-        yield from open_shard(folder, entry).captions()
+        yield from open_captions(folder, entry).captions()
 
 
 def train_wordpiece(texts: Iterable[str], vocabulary: int, accents: bool = False) -> dict:

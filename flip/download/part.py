@@ -25,6 +25,7 @@ from flip.download.schemes import fetchable
 from flip.download.shards import DownloadShards
 from flip.files import file_hash, workspace, write_json
 from flip.sources.columns import UNREADABLE
+from flip.sources.images import MORE, by_image
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.formats.images decodes. 3: in sRGB.
@@ -51,7 +52,7 @@ def identity(params: Params, table: Path, drawn_by: str | Path | None = None, re
 
 def enough(account: dict, least: float) -> bool:
     """Tell whether at least this share arrived of what could be asked for."""
-    asked = account["wanted"] - count(account, LEFT_OUT)
+    asked = account["wanted"] - count(account, LEFT_OUT | {MORE})
     return account["arrived"] > 0 and account["arrived"] >= least * asked
 
 
@@ -91,6 +92,18 @@ def asked_for(urls: pa.ChunkedArray, schemes: Sequence[str]) -> tuple[pa.Chunked
     return allowed, Counter({"refused": refused, "unreadable text": unreadable})
 
 
+def images_of(params: Params, table: Path, allowed: pa.ChunkedArray, not_asked: Counter[str]) -> pa.Table | None:
+    """Return the rows to ask for, one per image with all its captions, and count the others in `not_asked`; None where
+    these are all rows of the table."""
+    rows = pq.read_table(table)
+    asked = rows.filter(allowed)
+    # The synthetic web gives what it gives by the row.
+    if params.source.kind == "urls":
+        asked = by_image(asked).drop_columns("rows")
+        not_asked[MORE] += len(rows.filter(allowed)) - len(asked)
+    return asked if len(asked) < len(rows) else None
+
+
 def download(
     params: Params,
     table: str | Path,
@@ -112,7 +125,7 @@ def download(
     allowed, not_asked = asked_for(pq.read_table(table, columns=["url"])["url"], params.download.schemes)
     folder = workspace(out.with_suffix(""), identity(params, table, drawn_by, not_asked["refused"]))
     shards = DownloadShards(folder, params.download.samples_per_shard)
-    shards.begin(table, allowed)
+    shards.begin(table, images_of(params, table, allowed, not_asked))
     log = Path(log) if log else folder / "img2dataset.log"
     resumed = complete(params, shards, log, proxy)
     account = shards.account(not_asked)

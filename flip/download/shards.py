@@ -52,11 +52,11 @@ class DownloadShards:
         """Return a file of a shard."""
         return self.folder / f"{number:05d}{suffix}"
 
-    def begin(self, table: Path, allowed: pa.ChunkedArray) -> None:
-        """Let the first round be the rows of the table that are allowed; where all are, the table itself."""
+    def begin(self, table: Path, asked: pa.Table | None) -> None:
+        """Let the first round be those rows of the table that are asked for; None: the table itself."""
         first = self.rounds / "0000.parquet"
-        if not pc.all(allowed).as_py():
-            write_table(pq.read_table(table).filter(allowed), first)
+        if asked is not None:
+            write_table(asked, first)
             return
         self.rounds.mkdir(exist_ok=True)
         first.unlink(missing_ok=True)

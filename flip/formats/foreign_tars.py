@@ -73,6 +73,14 @@ def find_samples(content: mmap.mmap | bytes) -> FoundSamples:
     return found
 
 
+def numbered(extension: str, wanted: str) -> int | None:
+    """Return the number of a member among those of one kind, as 1 of .1.txt, and 0 of .txt; None for another kind."""
+    number, _, last = extension.rpartition(".")
+    if extension == wanted:
+        return 0
+    return int(number) if last == wanted and number.isdecimal() and number.isascii() else None
+
+
 class Walk:
     """Follow the headers of a tar's content: their places, and the bytes that each states.
 

@@ -17,6 +17,7 @@ from flip.config.resolve import Project, read_project
 from flip.config.schema import Params
 from flip.config.sections.train import FLOAT8_NEEDS
 from flip.data.shard import open_shard
+from flip.data.tar_cache import Hold, TarCache
 from flip.data.tokenizer import CaptionTokenizer
 from flip.files import read_json, write_json
 from flip.formats.images import displayed_size
@@ -29,13 +30,13 @@ from flip.train.work import work
 LOOK_AT = 200  # pairs of the first shard
 
 
-def first_pairs(data: Path, manifest: dict) -> list[tuple[bytes, str]]:
+def first_pairs(data: Path, manifest: dict, hold: Hold) -> list[tuple[bytes, str]]:
     """Read images and captions at the beginning of the first shard.
 
     Raises:
         ValueError: it is missing, or not whole.
     """
-    shard = open_shard(data / "shards", manifest["shards"][0])
+    shard = open_shard(data / "shards", manifest["shards"][0], hold)
     return [(bytes(shard.encoded(item)), shard.caption(item)) for item in range(min(LOOK_AT, len(shard)))]
 
 
@@ -49,7 +50,7 @@ def is_image(encoded: bytes) -> bool:
 
 def pair_faults(data: Path, manifest: dict, params: Params) -> Iterator[str]:
     """Find images that cannot be decoded, captions without a word."""
-    name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest)
+    name, pairs = manifest["shards"][0]["name"], first_pairs(data, manifest, TarCache(params.source.cache).hold)
     images = sum(is_image(encoded) for encoded, _ in pairs)
     if images < 0.9 * len(pairs):
         yield f"{name}: {images} of the first {len(pairs)} images can be decoded; make the shards again"

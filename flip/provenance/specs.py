@@ -82,7 +82,7 @@ DATA = {
         "flip.synthetic.download",
         {"tars": "flip.sources.take_in", "files": "flip.sources.pack"},
     ),
-    "fingerprints": Stage("flip.data.fingerprints"),
+    "fingerprints": Stage("flip.data.fingerprints", unread.FINGERPRINTS),
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),
     "test_sets": Stage("flip.testsets.revision", unread.TEST_SETS, "flip.synthetic.testsets"),
     "test_fingerprints": Stage("flip.testsets.fingerprints"),

@@ -30,6 +30,7 @@ DATA = ("source", "world", "download", "shards", "tokenizer")
 MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
 
 ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED, "sweep": CHOSEN, "train.equal_time": CHOSEN}
+ALWAYS |= {"source.cache": SPEED}
 FASTER = dict.fromkeys(
     ("train.workers", "train.decoder", "train.compile", "train.checkpoint_activations", "train.shard_weights"), SPEED
 )
@@ -43,8 +44,12 @@ ADDED: dict[str, Any] = {
     "world.faults.busy": 0.0,
     "source.shards": None,
     "source.images": None,
+    "source.further_captions": [],
+    "source.synthetic_captions": [],
+    "captions.synthetic_share": None,
     "source.image_members": ["jpg", "jpeg", "png", "webp"],
     "source.caption_member": "txt",
+    "train.source_weights": {},
 }
 
 
@@ -102,6 +107,7 @@ TEST_SETS = DATA_CODE | but(
     *below("evaluate", "validation_set", "languages", "batch"),
     *MEASURED[1:],
 )
+FINGERPRINTS = DATA_CODE | but(NOT_READ, *DATA, *MEASURED)
 DUPLICATES = (
     DATA_CODE
     | OTHER_SECTIONS
@@ -122,8 +128,8 @@ PRETRAIN = ALWAYS | FASTER | SAVED | but(OWN, "seeds") | but(UPSTREAM, "codebook
 BUILT = but(UNUSED, *below("train", "batch", "batch_scale"), "form.initialization")
 BUILT |= but(SPEED, "train.checkpoint_activations")
 STEPS = (
-    "batch", "batch_scale", "micro_batch", "data_share", "epochs", "epochs_scale", "base_lr", "warmup_samples",
-    "warmup_scale", "weight_decay", "betas", "epsilon", "skip_nonfinite",
+    "batch", "batch_scale", "micro_batch", "data_share", "source_weights", "epochs", "epochs_scale", "base_lr",
+    "warmup_samples", "warmup_scale", "weight_decay", "betas", "epsilon", "skip_nonfinite",
 )  # fmt: skip
 EMBED = (
     ALWAYS
@@ -181,7 +187,8 @@ FINETUNING = but(
 # Which run it is, and how long; none of it changes what a step costs.
 RUN = (
     "variant", "start", "seeds", "sweep", "image_tower.weights", "text_tower.weights",
-    *below("train", "data_share", "epochs", "epochs_scale", "equal_time", "base_lr", "warmup_samples", "warmup_scale"),
+    *below("train", "data_share", "source_weights", "epochs", "epochs_scale", "equal_time", "base_lr"),
+    *below("train", "warmup_samples", "warmup_scale"),
 )  # fmt: skip
 COST = (
     but(UNUSED, *RUN)
@@ -193,4 +200,4 @@ COST = (
     | but(NOT_READ, *below("resources.pretrain", "memory_mb", "minutes", "stop_seconds"))
     | but(UPSTREAM, "codebook", *DATA)
 )
-TABLES = but(SPEED, "resources") | FASTER | SAVED | THREADS | HOSTS
+TABLES = but(SPEED, "resources", "source.cache") | FASTER | SAVED | THREADS | HOSTS

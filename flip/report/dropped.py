@@ -19,6 +19,7 @@ from flip.data.contact_sheet import SIDE, cell, label, sheet, spread, webp
 from flip.data.dropped import name_of
 from flip.data.duplicates import REASONS
 from flip.data.fingerprints import read
+from flip.data.tar_cache import local, not_fetched
 from flip.files import read_json
 from flip.formats.contents import image_extension
 from flip.formats.images import decode
@@ -44,7 +45,8 @@ def of_part(data: Path, name: str) -> bytes:
         tar = arrived_tar(listed)
         for sample in tar.samples:
             if sample.key == name:
-                return read(tar.path, [sample.place])[0]
+                with local(tar.path, not_fetched) as path:
+                    return read(path, [sample.place])[0]
     raise ValueError(f"{data / 'download' / part}: no image '{name}'")
 
 

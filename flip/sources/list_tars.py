@@ -3,39 +3,46 @@ so that the order of the data does not depend on the number of parts.
 
     python -m flip.sources.list_tars --params specs/mine/params/clip.yaml --out-folder data/mine/table
 
-A part has path, size and time of each tar. One tar is looked into: names that no sample has are told here, and not
-after hours.
+A part has path or URL of each tar, its size, and what tells its versions apart: a time, or what its server says. One
+tar is looked into: names that no sample has are told here, and not after hours.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from glob import glob
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flip.config.frozen import load
 from flip.config.schema import Source
+from flip.data.arrived import place_of
+from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, braced, write_json
-from flip.formats.foreign_tars import FoundSamples, find_samples, mapped
+from flip.formats import remote
+from flip.formats.foreign_tars import FoundSamples, find_samples, mapped, numbered
 from flip.sources.table import ACCOUNT, part_paths
 
-SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64())])
+SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 LOOKED_INTO = 3  # tars at most, where the first ones have no members
 NAMED = 5  # of a kind, in messages
 
+Row = dict[str, Any]  # of SCHEMA
+
 
 def find_tars(pattern: str) -> list[str]:
-    """List the tars of a path, a glob or ranges in braces, sorted within each glob.
+    """List the tars of a path, a URL, a glob or ranges in braces, sorted within each glob.
 
     Raises:
         ValueError: a part of it names no file.
     """
-    found = {one: sorted(glob(one, recursive=True)) or [one] * Path(one).is_file() for one in braced(pattern)}
+    find = remote.find if remote.is_remote(pattern) else find_here
+    found = {one: find(one) for one in braced(pattern)}
     if missing := [one for one, paths in found.items() if not paths]:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise ValueError(
@@ -45,49 +52,95 @@ def find_tars(pattern: str) -> list[str]:
     return list(dict.fromkeys(path for paths in found.values() for path in paths))
 
 
-def faults_of_files(paths: list[str]) -> Iterator[str]:
-    """Find files that cannot be read in place."""
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                start = file.read(8)
-        except OSError as error:
-            yield f"{path}: {error.strerror}; mend or remove it"
-            continue
-        if kind := next((kind for mark, kind in COMPRESSED.items() if start.startswith(mark)), None):
-            yield f"{path}: compressed ({kind}), so no image can be read in place; unpack it to a plain tar"
+def find_here(pattern: str) -> list[str]:
+    """List the files of a path or a glob, sorted."""
+    return sorted(glob(pattern, recursive=True)) or [pattern] * Path(pattern).is_file()
 
 
-def samples_in(path: str) -> FoundSamples:
+def look_at(paths: list[str]) -> tuple[list[Row], list[str]]:
+    """Return what the list says of each tar, and the faults of those that cannot be read."""
+    found = remote.look_up(paths) if remote.is_remote(paths[0]) else map(look_here, paths)
+    rows, faults = [], []
+    for path, one in zip(paths, found, strict=True):
+        if isinstance(one, str):
+            faults.append(f"{path}: {one}; mend or remove it, or name what there is in source.shards")
+        else:
+            rows.append({"path": path, "bytes": one.size, "version": one.version})
+    return rows, faults
+
+
+def look_here(path: str) -> remote.RemoteFile | str:
+    """Describe a tar on a disk, or say why it cannot be read in place."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        return str(error.strerror)
+    if kind := next((kind for mark, kind in COMPRESSED.items() if start.startswith(mark)), None):
+        return f"compressed ({kind}), so no image can be read in place; unpack it to a plain tar"
+    state = Path(path).stat()
+    return remote.RemoteFile(path, state.st_size, str(state.st_mtime_ns))
+
+
+def samples_in(row: Row, source: Source) -> FoundSamples:
     """Find the samples of a tar."""
-    with mapped(path) as content:
+    with local(place_of(row), TarCache(source.cache).hold) as path, mapped(path) as content:
         return find_samples(content)
 
 
-def fault_of_names(source: Source, paths: list[str]) -> str | None:
+def is_pair(members: Iterable[str], source: Source) -> bool:
+    """Tell whether a sample has an image and a caption, by its members' extensions."""
+    names = set(members)
+    return not names.isdisjoint(source.image_members) and any(
+        numbered(one, source.caption_member) is not None for one in names
+    )
+
+
+def fault_of_names(source: Source, rows: list[Row]) -> str | None:
     """Return why the first tars have no sample with an image and a caption, by the extensions of their members."""
     there: Counter[str] = Counter()
-    for path in paths[:LOOKED_INTO]:
-        samples = samples_in(path).samples.values()
+    for row in rows[:LOOKED_INTO]:
+        samples = samples_in(row, source).samples.values()
         there.update(extension for members in samples for extension in members)
-        if any(source.caption_member in one and one.keys() & set(source.image_members) for one in samples):
+        if any(is_pair(members, source) for members in samples):
             return None
     has = ", ".join(f"{count} .{extension}" for extension, count in there.most_common(NAMED)) or "no members"
     wanted = f".{' / .'.join(source.image_members)} and .{source.caption_member}"
     return (
-        f"{paths[0]}: no sample has {wanted}; there are: {has}; set source.image_members, source.caption_member, or "
-        "source.shards"
+        f"{rows[0]['path']}: no sample has {wanted}; there are: {has}; set source.image_members, "
+        "source.caption_member, or source.shards"
     )
 
 
-def write_list(folder: str | Path, paths: list[str], parts: int) -> None:
-    """Deal the tars to `<folder>/<part>.parquet`, neighbours to one part."""
-    for part, out in enumerate(part_paths(folder, parts)):
-        own = paths[part * len(paths) // parts : (part + 1) * len(paths) // parts]
-        states = [Path(path).stat() for path in own]
-        columns = [own, [one.st_size for one in states], [one.st_mtime_ns for one in states]]
+def write_list(paths: list[Path], rows: list[Row]) -> None:
+    """Deal the tars to the parts' files, neighbours to one part."""
+    for part, out in enumerate(paths):
+        own = rows[part * len(rows) // len(paths) : (part + 1) * len(rows) // len(paths)]
         with atomic(out) as file:
-            pq.write_table(pa.table(columns, schema=SCHEMA), file)
+            pq.write_table(pa.Table.from_pylist(own, schema=SCHEMA), file)
+
+
+def parts_of(tars: dict[str, int], parts: int) -> dict[str, range]:
+    """Share the parts among sources by their numbers of tars; each has one at least, and no more than it has tars.
+
+    Of what is left, each part goes to the source whose parts have most tars.
+    """
+    found = dict.fromkeys(tars, 1)
+    for _ in range(parts - len(tars)):
+        found[max(tars, key=lambda name: tars[name] / found[name])] += 1
+    ends = dict(zip(tars, accumulate(found.values()), strict=True))
+    return {name: range(ends[name] - found[name], ends[name]) for name in tars}
+
+
+def look_at_sources(source: Source) -> tuple[dict[str, list[Row]], list[str]]:
+    """Return what the list says of each source's tars, and all faults."""
+    rows, faults = {}, []
+    for name, place in source.places.items():
+        rows[name], wrong = look_at(find_tars(place))
+        if not wrong and (fault := fault_of_names(source, rows[name])):
+            wrong = [fault]
+        faults += wrong
+    return rows, faults
 
 
 def deal(source: Source, folder: str | Path, parts: int) -> int:
@@ -96,16 +149,21 @@ def deal(source: Source, folder: str | Path, parts: int) -> int:
     Raises:
         ValueError: with a line for each fault of the tars; or there are fewer than parts.
     """
-    paths = find_tars(source.place)
-    faults = list(faults_of_files(paths)) or list(filter(None, [fault_of_names(source, paths)]))
-    if len(paths) < parts:
-        faults.append(f"source.shards: {len(paths)} tars for download.parts = {parts}; lower download.parts")
+    rows, faults = look_at_sources(source)
+    total = sum(map(len, rows.values()))
+    if total + len(faults) < parts:
+        faults.append(f"source.shards: {total} tars for download.parts = {parts}; lower download.parts")
+    if len(rows) > parts:
+        faults.append(f"source.shards: {len(rows)} sources for download.parts = {parts}; raise download.parts")
     if faults:
         more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
         raise ValueError("\n".join([*islice(faults, 20), *more]))
-    write_list(folder, paths, parts)
-    write_json(Path(folder) / ACCOUNT, {"tars": len(paths)})
-    return len(paths)
+    shared, paths = parts_of({name: len(some) for name, some in rows.items()}, parts), part_paths(folder, parts)
+    for name, own in shared.items():
+        write_list([paths[part] for part in own], rows[name])
+    named = {"sources": {name: [own.start, own.stop] for name, own in shared.items()}} if len(rows) > 1 else {}
+    write_json(Path(folder) / ACCOUNT, {"tars": total} | named)
+    return total
 
 
 def main(argv: list[str] | None = None) -> None:

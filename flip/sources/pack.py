@@ -18,20 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
-from flip.data.shard import as_members
 from flip.files import atomic, file_hash, state, workspace, write_json
+from flip.sources.images import MORE, by_image
 
-TEXTS = pa.list_(pa.string())
-SCHEMA = pa.schema([("key", pa.string()), ("url", pa.string()), ("captions", TEXTS), ("sha256", pa.string())])
+SCHEMA = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", "sha256")])
 LOST, STATES = b"lost", b"states"  # in the metadata of a list
 LARGEST = 1 << 28  # bytes of an image file
-MORE = "one more caption of an image"  # a row, whose caption stays with its image
 
 
 class Lost(Exception):
@@ -86,13 +83,12 @@ def write_tar(path: Path, numbered: list[tuple[int, dict[str, Any]]], folder: Pa
             try:
                 content = content_of(folder, row["url"])
             except Lost as error:
-                lost[str(error)] += len(row["captions"])
+                lost[str(error)] += row["rows"]
                 continue
-            lost[MORE] += len(row["captions"]) - 1
+            lost[MORE] += row["rows"] - 1
             key = f"{number:09d}"
             add(tar, f"{key}.{extension(row['url'])}", content)
-            for kind, caption in as_members(row["captions"]).items():
-                add(tar, f"{key}.{kind}", caption)
+            add(tar, f"{key}.txt", row["caption"].encode())
             listed.append(row | {"key": key, "sha256": sha256(content).hexdigest()})
     with atomic(path.with_suffix(".parquet")) as file:
         schema = SCHEMA.with_metadata({LOST: json.dumps(+lost), STATES: states(numbered, folder)})
@@ -118,12 +114,7 @@ def is_written(listed: Path, numbered: list[tuple[int, dict[str, Any]]], folder:
 def rows_of(table: Path, count: int) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """Yield the image files of a part with their captions and numbers, `count` at a time, in the order of their first
     rows; memory holds the part's table."""
-    rows = pq.read_table(table, columns=["url", "caption"])
-    rows = pa.table({name: pc.fill_null(rows[name], "") for name in rows.column_names})
-    rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
-    # Where hashes of names collide, groups are not in the order of their first rows.
-    files = rows.group_by("url", use_threads=False).aggregate([("caption", "list"), ("row", "min")]).sort_by("row_min")
-    files = pa.table({"url": files["url"], "captions": files["caption_list"].cast(TEXTS)})
+    files = by_image(pq.read_table(table, columns=["url", "caption", "row"]))
     for first in range(0, len(files), count):
         yield list(enumerate(files.slice(first, count).to_pylist(), first))
 

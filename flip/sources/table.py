@@ -167,10 +167,10 @@ def part_paths(folder: str | Path, parts: int) -> list[Path]:
     return [Path(folder) / f"{part}.parquet" for part in numbered_names(parts, 4)]
 
 
-def dealt(table: pa.Table, first: int, parts: int, by_file: bool) -> np.ndarray:
-    """Return the part of each row, of which `first` rows came before: in turns, or by the file's name, so that all
-    captions of a file come together."""
-    if by_file:
+def dealt(table: pa.Table, first: int, parts: int, by_image: bool) -> np.ndarray:
+    """Return the part of each row, of which `first` rows came before: in turns, or by the image's name, so that all
+    captions of an image come together."""
+    if by_image:
         return np.array([crc32((name or "").encode()) % parts for name in table["url"].to_pylist()], np.int64)
     return (first + np.arange(len(table))) % parts
 
@@ -191,7 +191,7 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
         kind = schema(params.source)
         writers = [stack.enter_context(pq.ParquetWriter(stack.enter_context(atomic(p)), kind)) for p in paths]
         for table in regroup(chosen(params, read, lost), parts * ROWS_PER_PART):
-            owners = dealt(table, total, parts, by_file=params.source.kind == "files")
+            owners = dealt(table, total, parts, by_image=params.source.kind != "world")
             rows = np.argsort(owners, kind="stable")
             shares = np.split(rows, np.searchsorted(owners[rows], np.arange(1, parts)))
             for writer, mine in zip(writers, shares, strict=True):

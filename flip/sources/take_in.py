@@ -23,9 +23,12 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Source
-from flip.data.arrived import IN_PLACE, TAR
+from flip.data.arrived import IN_PLACE, TAR, place_of
+from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, file_hash, known_hash, read_json, workspace, write_json
-from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped
+from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped, numbered
+from flip.formats.remote import RemoteFile
+from flip.formats.texts import Texts
 
 Members = dict[str, Place]
 NO_MEMBERS = "no sample"
@@ -47,24 +50,45 @@ def image_kind(members: Members, source: Source) -> str | None:
 
 def is_sample(members: Members, source: Source) -> bool:
     """Tell samples from other files of a tar: by an image, be its name unexpected, or a caption."""
-    wanted = {*source.image_members, source.caption_member}
-    return any(one in wanted or one.rpartition(".")[2] in source.image_members for one in members)
+    return any(
+        one.rpartition(".")[2] in source.image_members or numbered(one, source.caption_member) is not None
+        for one in members
+    )
 
 
-def captions_in(content: bytes, source: Source) -> list[str]:
-    """Read the caption, or captions in a list of JSON; none where there are none.
+def captions_in(content: mmap | bytes, members: Members, source: Source) -> Texts:
+    """Read the captions of a sample: of all its members that are captions, or of the keys of its JSON.
 
     Raises:
         UnicodeDecodeError: they are not UTF-8.
     """
-    text = content.decode()
-    if source.caption_member != "json":
-        return [text]
+    own, keys = [], source.further_captions
+    if source.caption_member == "json":
+        keys = [source.caption_column, *keys]
+    else:
+        there = {number: one for one in members if (number := numbered(one, source.caption_member)) is not None}
+        own = [text_of(content, members[there[number]]) for number in sorted(there)]
+    values = json_of(content, members) if keys or source.synthetic_captions else {}
+    own += [one for key in keys for one in texts_in(values.get(key))]
+    return Texts(own, [one for key in source.synthetic_captions for one in texts_in(values.get(key))])
+
+
+def text_of(content: mmap | bytes, place: Place) -> str:
+    """Read a member. Raises UnicodeDecodeError."""
+    return content[place[0] : place[0] + place[1]].decode()
+
+
+def json_of(content: mmap | bytes, members: Members) -> dict[str, Any]:
+    """Read the object in a sample's .json; an empty one where there is none."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    value = found.get(source.caption_column) if isinstance(found, dict) else None
+        found = json.loads(text_of(content, members["json"]))
+    except (KeyError, json.JSONDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def texts_in(value: Any) -> list[str]:
+    """Return the text, or the texts in a list, that are a value of JSON."""
     several = value if isinstance(value, list) else [value]
     return [whole(one) for one in several if isinstance(one, str)]
 
@@ -76,29 +100,30 @@ def whole(text: str) -> str:
 
 def judge(content: mmap | bytes, members: Members, source: Source) -> dict[str, Any] | str:
     """Return image and captions of a sample, as `IN_PLACE` has them, or the class that it is lost under."""
-    kind, place = image_kind(members, source), members.get(source.caption_member)
-    if kind is None:
+    if (kind := image_kind(members, source)) is None:
         return "no image"
-    if place is None:
-        return "no caption"
     try:
-        captions = captions_in(content[place[0] : place[0] + place[1]], source)
+        texts = captions_in(content, members, source)
     except UnicodeDecodeError:
         return "caption not UTF-8"
     offset, size = members[kind]
-    return {"kind": kind, "offset": offset, "size": size, "captions": captions} if captions else "no caption"
+    found = {"kind": kind, "offset": offset, "size": size, "captions": texts.own, "synthetic": texts.synthetic}
+    return found if texts.all else "no caption"
 
 
-def stated(tar: Path) -> int:
-    """Return how many samples img2dataset's statistics beside a tar say that it has; 0 where there are none."""
+def stated(tar: Path | RemoteFile) -> int:
+    """Return how many samples img2dataset's statistics beside a tar on a disk say that it has; 0 where there are
+    none."""
+    if isinstance(tar, RemoteFile):
+        return 0
     try:
         return int(read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"])
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return 0
 
 
-def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) -> TakenTar:
-    """Take the samples of a tar, by key."""
+def take(content: mmap | bytes, found: FoundSamples, source: Source, stated: int) -> TakenTar:
+    """Take the samples of a tar, by key, of which others have stated that there are so many."""
     taken = TakenTar(fault=found.fault)
     for key, members in sorted(found.samples.items()):
         if not is_sample(members, source) and key != found.cut:
@@ -111,8 +136,8 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
     if twice := sum(found.doubled[one] for one in source.image_members):
         taken.lost["key twice"] += twice
     known = len(taken.rows) + taken.lost.total()
-    if found.fault and (behind := stated(tar) - known) > 0:
-        taken.lost["cut off"] += behind
+    if found.fault and stated > known:
+        taken.lost["cut off"] += stated - known
     if not known:
         taken.fault = f"{found.fault or 'it is whole'}, {NO_MEMBERS}"
     return taken
@@ -120,13 +145,17 @@ def take(content: mmap | bytes, found: FoundSamples, source: Source, tar: Path) 
 
 def write_tar(row: dict[str, Any], out: Path, source: Source) -> dict[str, Any]:
     """Write the samples of a tar to `out`; return its account, which the file has, too."""
-    tar = Path(row["path"])
-    with mapped(tar) as content:
-        taken = take(content, find_samples(content), source, tar)
-    account = {"path": row["path"], "bytes": row["bytes"], "sha256": known_hash(tar), "samples": len(taken.rows)}
+    place = place_of(row)
+    with local(place, TarCache(source.cache).hold) as tar:
+        with mapped(tar) as content:
+            taken = take(content, find_samples(content), source, stated(place))
+        digest = file_hash(tar) if isinstance(place, RemoteFile) else known_hash(tar)
+        if tar.stat().st_size != row["bytes"]:
+            raise ValueError(f"{row['path']}: changed since it was listed; run the pipeline again")
+    account = {"path": row["path"], "bytes": row["bytes"], "sha256": digest, "samples": len(taken.rows)}
     account |= {"lost": taken.lost, "fault": taken.fault}
-    if tar.stat().st_size != row["bytes"]:
-        raise ValueError(f"{tar}: changed since it was listed; run the pipeline again")
+    # Of a tar on a disk, times change where contents do not.
+    account |= {"version": place.version} if isinstance(place, RemoteFile) else {}
     with atomic(out) as file:
         schema = IN_PLACE.with_metadata({TAR: json.dumps(account)})
         pq.write_table(pa.Table.from_pylist(taken.rows, schema=schema), file)
@@ -149,7 +178,7 @@ def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any
         ValueError: there is no sample with an image and a caption, or a tar has changed.
     """
     out, rows = Path(out), pq.read_table(table).to_pylist()
-    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json()}")
+    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json(exclude={'cache'})}")
     tars, lost = [], Counter[str]()
     for one in accounts(rows, folder, source):
         lost.update(one.pop("lost"))

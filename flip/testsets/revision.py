@@ -26,15 +26,26 @@ from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import retrieval_in
 from flip.testsets import mirror
 
+TOLD = 20  # images that cannot be decoded, in a message
+
 
 def decodable(folder: Path) -> int:
     """Decode every test image, and return how many there are.
 
     Raises:
-        ValueError: one cannot be, or as `image_extension`.
+        ValueError: some cannot be, or as `image_extension`, with a line for each.
     """
     every = tqdm(layout.samples(folder, "test", *IMAGES), desc=f"{folder}", unit="image", disable=None)
-    found = sum(1 for where, content in every if decode(encoded_image(content, where), where))  # type: ignore[misc]
+    found, faults = 0, []
+    for where, content in every:
+        found += 1
+        try:
+            decode(encoded_image(content, where), where)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        more = [f"and {len(faults) - TOLD} more like these"] if len(faults) > TOLD else []
+        raise ValueError("\n".join([*faults[:TOLD], *more]))
     check_some(found, folder / "test")
     return found
 

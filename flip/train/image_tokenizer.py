@@ -21,6 +21,7 @@ from flip.config.schema import Params
 from flip.data.contact_sheet import SHOWN, cell, sheet, webp
 from flip.data.loader import ImageReader, Loader, ShardReader
 from flip.data.sampler import build_order
+from flip.data.tar_cache import TarCache
 from flip.device import keep_memory, pick_device
 from flip.files import read_json, write_atomic, write_json
 from flip.model.dalle import DallE
@@ -38,7 +39,8 @@ def build_loader(params: Params, data: Path, manifest: dict) -> Loader:
     unread."""
     side, window = params.model.image, params.train.shuffle_shards
     seed = params.seeds[0]
-    shards, order = ShardReader(manifest, data / "shards", window), build_order(manifest, None, 1, seed, window)
+    shards = ShardReader(manifest, data / "shards", window, TarCache(params.source.cache))
+    order = build_order(manifest, None, 1, seed, window)
     return Loader(order, ImageReader(shards, order, side, params.augmentation, seed), None)
 
 

@@ -23,6 +23,7 @@ from flip.data.crops import decode_crops
 from flip.data.feature_cache import FACTS, features_path, write_features
 from flip.data.prefetch import prefetch
 from flip.data.shard import Shard, open_shard
+from flip.data.tar_cache import TarCache
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.losses import build_towers
@@ -87,13 +88,13 @@ def embed(tower: ImageEncoder, data: Path, manifest: dict, group: ProcessGroup, 
         Interrupted: it was asked to stop; the next call resumes from there.
         ValueError: a shard is missing or truncated.
     """
-    own = manifest["shards"][group.rank :: group.size]
+    own, hold = manifest["shards"][group.rank :: group.size], TarCache(tower.params.source.cache).hold
     total, interval = sum(shard["samples"] for shard in own), 0.5 if sys.stderr.isatty() else 30
     progress = tqdm(total=total, desc="embed", unit="image", mininterval=interval, disable=not group.first)
     with stoppable() as asked, progress as bar:
         for shard in own:
             if not features_path(out, shard["name"]).exists():
-                write_features(out, shard["name"], embed_shard(tower, open_shard(data / "shards", shard)))
+                write_features(out, shard["name"], embed_shard(tower, open_shard(data / "shards", shard, hold)))
             bar.update(shard["samples"])
             if asked:
                 raise Interrupted(f"stopped after {bar.n} images; start again to resume")

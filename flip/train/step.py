@@ -15,7 +15,8 @@ from flip.data.corruption import Corruption
 from flip.data.feature_cache import FeatureCache, FeatureReader
 from flip.data.gpu_decode import GpuImageReader, gpu_decoder
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
-from flip.data.sampler import Mixture, Order, build_order
+from flip.data.sampler import AnyOrder, build_order
+from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
@@ -40,17 +41,15 @@ def build_loader(
     where those are given. `device` may decode images (`train.decoder`).
     """
     window, batch = params.train.shuffle_shards, params.train.global_batch
-    shards, order = (
-        ShardReader(manifest, data / "shards", window),
-        build_order(manifest, params.mix, batch, seed, window),
-    )
+    order = build_order(manifest, params.mix, batch, seed, window, params.train.source_weights)
+    shards = ShardReader(manifest, data / "shards", order.breadth, TarCache(params.source.cache))
     tokens = build_tokens(params, data, manifest, tokenizer)
     transforms: list[Callable[[dict], dict]] = []
     sources = None
     if params.noise.any:
         transforms = [corruption := Corruption(params.noise, seed, batch, tokens.tokenizer)]
         sources = corruption.sources
-    captions = CaptionReader(tokens, order, shards.most, sources, seed)
+    captions = CaptionReader(tokens, order, shards.most, sources, seed, params.captions.synthetic_share)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
     return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
@@ -65,7 +64,7 @@ def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | N
 
 
 def build_images(
-    params: Params, shards: ShardReader, order: Order | Mixture, seed: int, features: FeatureCache | None, device: str
+    params: Params, shards: ShardReader, order: AnyOrder, seed: int, features: FeatureCache | None, device: str
 ) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
     views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)

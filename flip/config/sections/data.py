@@ -71,6 +71,11 @@ class Captions(Section):
         description="languages that images have their captions in, each image's in one of them; en: as they come",
         min_length=1,
     )
+    synthetic_share: Share | None = Field(
+        None,
+        description="how often one of an image's synthetic captions is drawn (source.synthetic_captions); null: each "
+        "caption of an image as often as the others",
+    )
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
@@ -98,6 +103,15 @@ class Captions(Section):
             f"source.translations = null: captions.languages = {self.languages}, and the source has no captions in "
             f"{', '.join(missing)}; give a parquet file (or glob) with a column '{source.url_column}' and one per "
             f"language, or set captions.languages to [{ENGLISH}]"
+        )
+
+    def unwritten(self, source: Source) -> str | None:
+        """Return why the source has no synthetic captions to draw; None if it has, or none are asked for."""
+        if self.synthetic_share is None or source.synthetic_captions:
+            return None
+        return (
+            f"captions.synthetic_share = {self.synthetic_share:g}: source.synthetic_captions names no column to "
+            "draw from; name one, or set the share to null"
         )
 
     @model_validator(mode="after")

@@ -21,6 +21,10 @@ class Train(Section):
     data_share: Annotated[float, Field(gt=0, le=1)] = Field(
         description="share of the pairs that are trained on: those of the first shards"
     )
+    source_weights: dict[Name, Positive] = Field(
+        description="how often the pairs of a source (source.shards by names) are seen, relative to those of sources "
+        "that are not named here, which have 1"
+    )
     epochs: Positive = Field(description="passes over the pairs that are trained on")
     epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
     equal_time: Name | None = Field(
