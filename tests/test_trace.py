@@ -16,7 +16,7 @@ from tests.miniature import VARIANTS, call
 
 
 def trace(folder, *words, check=True):
-    return call(folder, "python", "-m", "flip.report.trace", *words, check=check)
+    return call(folder, "python", "-m", "flip", "trace", *words, check=check)
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def copy(made, tmp_path):
 
 
 def test_a_cell_names_all_that_it_was_made_from(made):
-    said = trace(made, "e", "flip-50-tuned", "fine")
+    said = trace(made, "e", "flip-50-tuned", "fine", "--parameters")
+    assert "start:" not in trace(made, "e", "flip-50-tuned", "fine")
     run = made / "results/tiny/flip-50-tuned/seed-0"
     value = read_json(run / "metrics.json")["metrics"]["fine"]
     manifest = read_json(made / "data/tiny/manifest.json")

@@ -1,0 +1,45 @@
+"""The command `flip`: a module per command, which states its options; the work is done by the folders above.
+
+What a command needs is imported when it is called, so that help and completion come at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from flip.commands.curve import curve
+from flip.commands.doctor import doctor
+from flip.commands.exchange import export, import_
+from flip.commands.mirror import mirror
+from flip.commands.params import params
+from flip.commands.plan import plan
+from flip.commands.samples import samples
+from flip.commands.show import show
+from flip.commands.trace import trace
+
+app = typer.Typer(
+    help="Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them.",
+    no_args_is_help=True,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for one in (show, curve, trace, plan, doctor, params, export):
+    app.command()(one)
+app.command("import")(import_)
+for group in (mirror, samples):
+    app.add_typer(group)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit; with 1 and a message for what is wrong with input or files.
+
+    Raises:
+        SystemExit: always.
+    """
+    try:
+        app(argv, prog_name="flip")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
