@@ -38,13 +38,13 @@ report: .venv/ready ## one page with every report of params.yaml, or REPORTS=abl
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
-	$(RUN) flip.provenance.reconcile
+	$(RUN) flip reconcile
 
 tidy: .venv/ready ## delete what is left of variants and reports that params.yaml no longer has, at SCALE
-	$(RUN) flip.provenance.tidy --scale $(SCALE)
+	$(RUN) flip tidy --scale $(SCALE)
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
-	$(RUN) flip.report.compare --scale $(SCALE)
+	$(RUN) flip compare --scale $(SCALE)
 
 show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test images, scores, patches, where it looks
 	$(RUN) flip show --scale $(SCALE) $(VARIANT) "$(TEXT)"

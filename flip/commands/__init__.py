@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
+from flip.commands.compare import compare
 from flip.commands.curve import curve
 from flip.commands.doctor import doctor
 from flip.commands.exchange import export, import_
@@ -17,6 +18,7 @@ from flip.commands.plan import plan
 from flip.commands.samples import samples
 from flip.commands.show import show
 from flip.commands.trace import trace
+from flip.commands.upkeep import reconcile, tidy
 
 app = typer.Typer(
     help="Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them.",
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for one in (show, curve, trace, plan, doctor, params, export):
+for one in (show, curve, compare, trace, plan, doctor, params, reconcile, tidy, export):
     app.command()(one)
 app.command("import")(import_)
 for group in (mirror, samples):

@@ -6,9 +6,10 @@ from flip.commands.options import Params, Scale
 
 
 def doctor(scale: Scale = None, params: Params = Path("params.yaml")) -> None:
-    """Look at what a scale reads from elsewhere, before any job starts.
+    """Look at what a scale reads from elsewhere, before any job.
 
-    That is its source's files and its test sets. Headers and first lines alone are read. Exits with 1 if anything is wrong.
+    That is its source's files and its test sets. Headers and first lines alone are read. It ends with 1 if anything is
+    wrong.
     """
     from flip.config.resolve import read_project
     from flip.plan.doctor import faults, told

@@ -30,11 +30,11 @@ def export(
     receipt: Annotated[Path | None, typer.Option(help="Receipt of the evaluation, for the card.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights, for the card. [default: none is stated]")] = None,
 ) -> None:
-    """Write a trained variant as a model of open_clip, transformers or timm, with a model card.
+    """Write a variant as a model of open_clip, transformers or timm.
 
         flip export --variant flip-50 --format timm --out exported/flip-50
 
-    It is loaded back: its features have to equal those of the variant to 1e-5, or the folder is deleted.
+    It has a model card, and is loaded back: its features have to equal those of the variant to 1e-5, or the folder is deleted.
     """
     from flip.export.exports import Origin, export_model, locate
     from flip.export.formats import quiet
@@ -55,11 +55,11 @@ def import_(
     params: Params = Path("params.yaml"),
     scale: Scale = None,
 ) -> None:
-    """Convert a checkpoint of open_clip, transformers or timm, to evaluate or to train on.
+    """Convert a model of open_clip, transformers or timm to flip's.
 
         flip import --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
 
-    No code in it is run. What it does not state (data, training, test sets) is taken from a scale of params.yaml.
+    It can be evaluated, and trained on. No code in it is run. What it does not state (data, training, test sets) is taken from a scale of params.yaml.
     """
     from flip.config.faults import must_be_name
     from flip.config.resolve import read_project

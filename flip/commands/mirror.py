@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-mirror = typer.Typer(
-    name="mirror", help="Pin public test sets to commits; `snakemake mirror` fetches them.", no_args_is_help=True
-)
+mirror = typer.Typer(name="mirror", help="Pin public test sets to commits of the hub.", no_args_is_help=True)
 
 
 @mirror.command()

@@ -42,7 +42,7 @@ def params(
     as_json: Json = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of params.yaml.")] = False,
 ) -> None:
-    """Print a variant's parameters, fully resolved; or where one of them comes from.
+    """Print a variant's parameters, or where one of them comes from.
 
     flip params flip-50
 

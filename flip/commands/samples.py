@@ -10,7 +10,7 @@ from flip.commands.options import Json
 
 samples = typer.Typer(
     name="samples",
-    help="Compare lists of samples: pairs are equal when the image's SHA-256 and the caption are.",
+    help="Compare lists of samples, by the image's SHA-256 and the caption.",
     no_args_is_help=True,
 )
 

@@ -19,11 +19,11 @@ def trace(
     scale: Scale = None,
     as_json: Json = False,
 ) -> None:
-    """Say where a cell of a table comes from: weights, data, code, machine, test images.
+    """Say where a cell of a table comes from, and verify it.
 
         flip trace a flip-50 fine --verify
 
-    Everything is read from the receipts of the runs; --json prints them whole.
+    It names weights, metrics, images, data, code and machine, from the receipts of the runs; --json prints them whole.
     """
     import json
 
