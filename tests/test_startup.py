@@ -26,6 +26,7 @@ UNUSED = {
     "flip.export.exports": {"open_clip", "transformers", "timm", "sklearn"},
     "flip.export.imports": {"open_clip", "transformers", "timm", "sklearn"},
     "flip.report.tables": {"torch", "sklearn"},
+    "flip": {"torch", "numpy", "pydantic", "yaml"},
     "flip.commands": {"torch", "numpy", "pydantic", "yaml", "rich"},
 }
 

@@ -17,7 +17,7 @@ def curve(
     out: Annotated[Path | None, typer.Option(help="Folder. [default: curves/<scale>/<variant>/seed-<seed>]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw accuracy against samples seen, also while a variant trains.
+    """Draw accuracy against samples seen, while a variant trains.
 
     Its checkpoints are evaluated on one thread and with the lowest priority, in the end its weights. Points are kept
     from call to call, as a training keeps its newest checkpoints only.

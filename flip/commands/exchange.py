@@ -34,7 +34,8 @@ def export(
 
         flip export --variant flip-50 --format timm --out exported/flip-50
 
-    It has a model card, and is loaded back: its features have to equal those of the variant to 1e-5, or the folder is deleted.
+    It has a model card, and is loaded back: its features have to equal those of the variant to 1e-5, or the folder is
+    deleted.
     """
     from flip.export.exports import Origin, export_model, locate
     from flip.export.formats import quiet
@@ -59,7 +60,8 @@ def import_(
 
         flip import --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
 
-    It can be evaluated, and trained on. No code in it is run. What it does not state (data, training, test sets) is taken from a scale of params.yaml.
+    It can be evaluated, and trained on. No code in it is run. What it does not state (data, training, test sets) is
+    taken from a scale of params.yaml.
     """
     from flip.config.faults import must_be_name
     from flip.config.resolve import read_project

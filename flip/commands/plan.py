@@ -69,7 +69,7 @@ def plan(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Estimate what a scale will cost: FLOPs, GPU-hours, memory, days.
+    """Estimate what a scale costs: FLOPs, GPU-hours, memory, days.
 
         flip plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
 

@@ -10,7 +10,7 @@ from flip.commands.options import Json
 
 samples = typer.Typer(
     name="samples",
-    help="Compare lists of samples, by the image's SHA-256 and the caption.",
+    help="Compare lists of samples, by SHA-256 and caption.",
     no_args_is_help=True,
 )
 

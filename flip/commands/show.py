@@ -28,7 +28,7 @@ def show(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The page. [default: shown/<scale>/<variant>.html]")] = None,
 ) -> None:
-    """Write a page of what a variant makes of a sentence and an image.
+    """Write a page of what a variant makes of a sentence or image.
 
     It has the best test images, class scores, the patches that a mask keeps, and where the model looks:
 
