@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_what_cannot_be_read_completes_nothing(tmp_path, monkeypatch, content):
     if content is not None:
         (tmp_path / "params.yaml").write_text(content)
     assert complete.names("variants")("") == complete.table_names("") == []
+
+
+def test_the_version_is_the_packages(capsys):
+    flip("--version")
+    assert capsys.readouterr().out == f"flip {version('flip')}\n"
+
+
+def test_a_call_from_elsewhere_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flip("params", "clip", code=1)
+    assert capsys.readouterr().err == "params.yaml: not in this folder; change to the project's folder, where it is\n"
 
 
 # Where values come from.

@@ -10,7 +10,10 @@ mirror = typer.Typer(name="mirror", help="Pin public test sets to commits of the
 
 @mirror.command()
 def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars.")]) -> None:
-    """Print the newest commit of a public set, to go into evaluate.sets."""
+    """Print the newest commit of a public set.
+
+    It goes into evaluate.sets, as {cars: wds/cars@COMMIT}.
+    """
     from flip.testsets.mirror import newest
 
     print(newest(name))
@@ -18,7 +21,7 @@ def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars."
 
 @mirror.command()
 def pin(file: Annotated[Path, typer.Argument(help="File of parameters.")] = Path("params.yaml")) -> None:
-    """Write the newest commit of each public set that a file names into it."""
+    """Pin each public set that a file names to its newest commit."""
     from flip.testsets.mirror import pin
 
     print("\n".join(pin(file)))

@@ -27,9 +27,11 @@ def missing(
     out: Annotated[Path | None, typer.Option(help="Where the rows that are missing go (parquet).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what of a list is not in another; what is missing can be downloaded (source.table).
+    """Say which pairs of a list are not in another.
 
     flip samples missing --wanted 'theirs/shards/*/samples.parquet' --have 'data/tiny/shards/*/samples.parquet'
+
+    What --out holds can be downloaded (source.table).
     """
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, missing
@@ -44,7 +46,10 @@ def intersect(
     out: Annotated[Path, typer.Option(help="Where the rows of --of that are in both go (parquet).")],
     as_json: Json = False,
 ) -> None:
-    """Write the pairs that are in both of two lists; a run can be restricted to them (shards.only)."""
+    """Write the pairs that are in both of two lists.
+
+    A run can be restricted to them (shards.only).
+    """
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, intersect
 

@@ -26,7 +26,7 @@ def tidy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be deleted, and delete nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Delete results, too, that DVC has not recorded.")] = False,
 ) -> None:
-    """Delete what is left of variants that params.yaml no longer has.
+    """Delete what is left of variants that params.yaml has no more.
 
     That is results, receipts, checkpoints and choices, those of reports, too. What was committed stays in Git, and what
     was pushed in DVC's remote.
