@@ -23,6 +23,15 @@ def told(found: "list[Parameter]") -> str:
     return "\n".join([f"{one.key} = {one.value}", *([one.meaning] if one.meaning else []), *lines])
 
 
+def listed(variants: dict) -> str:
+    """Return a line per variant: its name, and what it has of its own."""
+    import yaml
+
+    width = max(map(len, variants))
+    flow = {name: yaml.safe_dump(one, default_flow_style=True, width=10**6).strip() for name, one in variants.items()}
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in flow.items())
+
+
 def print_schema() -> None:
     """Print the schema that editors check params.yaml by."""
     from flip.config.json_schema import as_text
@@ -44,26 +53,26 @@ def params(
 ) -> None:
     """Print a variant's parameters, or where one of them comes from.
 
-    flip params flip-50
+        flip params flip-50 train.base_lr
 
-    flip params flip-50 train.base_lr
+    Without a variant, all are listed, with what each has of its own.
     """
-    if schema:
-        print_schema()
-        return
-    if variant is None:
-        raise typer.BadParameter("name one, or --schema", param_hint="VARIANT")
     import json
     from dataclasses import asdict
 
     from flip.config.frozen import dump
-    from flip.config.origins import explain
+    from flip.config.origins import explain, own
     from flip.config.resolve import read_project
 
+    if schema:
+        print_schema()
+        return
     project = read_project(file, scale)
-    if key is not None:
+    if variant is None:
+        print(json.dumps(own(file), indent=1) if as_json else listed(own(file)))
+    elif key is None:
+        resolved = project.resolve(variant)
+        print(resolved.model_dump_json(indent=1) if as_json else dump(resolved).rstrip("\n"))
+    else:
         found = explain(project, file, variant, key)
         print(json.dumps([asdict(one) for one in found], indent=1) if as_json else told(found))
-        return
-    resolved = project.resolve(variant)
-    print(resolved.model_dump_json(indent=1) if as_json else dump(resolved).rstrip("\n"))

@@ -138,3 +138,8 @@ def explain(project: Project, path: str | Path, variant: str, key: str) -> list[
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ParameterError(f"unknown parameter '{key}'; {hint}sections: {', '.join({keys[0]: 0 for keys in every})}")
     return [layers.parameter(keys, every[keys]) for keys in found]
+
+
+def own(path: str | Path) -> dict[str, dict]:
+    """Return what params.yaml states for each variant, in which no `like` is written out."""
+    return {name: one or {} for name, one in read_mapping(path)["variants"].items()}
