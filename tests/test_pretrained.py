@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import tarfile
+import tomllib
 
 import matplotlib
 import nbformat
@@ -162,3 +163,11 @@ def test_notebooks_run_and_end_with_a_plot(path, monkeypatch):
     assert cell.source.endswith("plt.show()")
     assert len(figure.axes) == 3
     plt.close(figure)
+
+
+def test_an_installed_package_has_all_files_of_the_folder():
+    """Templates, tables of facts and py.typed among them."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    files = [path for path in (ROOT / "flip").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert len(files) > 10
+    assert [path for path in files if not any(path.match(pattern) for pattern in stated["*"])] == []
