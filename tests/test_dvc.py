@@ -239,6 +239,7 @@ def test_what_is_left_of_a_variant_goes_with_one_command(work):
     assert "results/tiny/flip-75-mae: not recorded with DVC, so nothing was deleted" in call(work, *tidy, check=False)
     record.write_text(text)
     assert call(work, *tidy, "--dry-run").splitlines() == [f"would delete {place}" for place in places]
+    assert json.loads(call(work, *tidy, "--dry-run", "--json")) == places
     assert all((work / place).exists() for place in places)
     assert call(work, *tidy).splitlines() == [f"deleted {place}" for place in places]
     assert "flip-75-mae" not in snakemake(work, "-n", "ablations")
