@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from flip.commands.complete import names
-from flip.commands.options import Library, Params, Scale, Seed
+from flip.commands.options import Params, Scale, Seed
+from flip.export.libraries import Library
 
 NewFolder = Annotated[Path, typer.Option(help="Folder to make; it must not be there.")]
 

@@ -1,6 +1,5 @@
 """State the arguments and options that several commands have: each once, with its help and what completes it."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +16,3 @@ Seed = Annotated[int, typer.Option(help="Seed of the training run.")]
 Params = Annotated[Path, typer.Option(help="File with all parameters.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-
-
-class Library(StrEnum):
-    """Name the libraries that models are written for and read from."""
-
-    open_clip = "open_clip"
-    transformers = "transformers"
-    timm = "timm"
