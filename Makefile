@@ -10,7 +10,7 @@ PATH := $(CURDIR)/.venv/bin:$(PATH)
 # What `make show` looks for.
 TEXT ?= a red star on grass
 
-# What else `python -m flip.plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
+# What else `flip plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
 .PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
@@ -38,25 +38,25 @@ report: .venv/ready ## one page with every report of params.yaml, or REPORTS=abl
 	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
-	$(RUN) flip.provenance.reconcile
+	$(RUN) flip reconcile
 
 tidy: .venv/ready ## delete what is left of variants and reports that params.yaml no longer has, at SCALE
-	$(RUN) flip.provenance.tidy --scale $(SCALE)
+	$(RUN) flip tidy --scale $(SCALE)
 
 compare: .venv/ready ## all variants side by side: metrics, costs, data
-	$(RUN) flip.report.compare --scale $(SCALE)
+	$(RUN) flip compare --scale $(SCALE)
 
 show: .venv/ready ## what VARIANT makes of TEXT: a page with the best test images, scores, patches, where it looks
-	$(RUN) flip.show --scale $(SCALE) $(VARIANT) "$(TEXT)"
+	$(RUN) flip show --scale $(SCALE) $(VARIANT) "$(TEXT)"
 
 curve: .venv/ready ## accuracy against samples seen of VARIANT, while it trains
-	$(RUN) flip.report.curve --scale $(SCALE) $(VARIANT)
+	$(RUN) flip curve --scale $(SCALE) $(VARIANT)
 
 plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hours, memory, storage, days
-	$(RUN) flip.plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)
+	$(RUN) flip plan --scale $(SCALE) --gpu $(GPU) $(if $(NODES),--nodes $(NODES)) --gpus $(GPUS) $(PLAN)
 
 export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transformers, timm), with a model card
-	$(RUN) flip.export --variant $(VARIANT) --scale $(SCALE) --format $(FORMAT) --out exported/$(SCALE)/$(VARIANT)/$(FORMAT)
+	$(RUN) flip export --variant $(VARIANT) --scale $(SCALE) --format $(FORMAT) --out exported/$(SCALE)/$(VARIANT)/$(FORMAT)
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"

@@ -107,7 +107,7 @@ def measure(base: Path, variants: int, shards: int) -> dict[str, float]:
     call(base, "git", "clone", "--quiet", str(folder), str(clone))
     found["dvc pull of the tables alone, in a clone"] = call(clone, "dvc", "pull", "--quiet", "tables")
     found["dvc pull of the rest"] = call(clone, "dvc", "pull", "--quiet")
-    found["python -m flip.provenance.reconcile"] = call(clone, sys.executable, "-m", "flip.provenance.reconcile")
+    found["flip reconcile"] = call(clone, sys.executable, "-m", "flip", "reconcile")
     found["snakemake -n in the clone, nothing to be done"] = call(clone, "snakemake", "-n", "--quiet", "all")
     found["dvc data status in the clone"] = call(clone, "dvc", "data", "status")
     found["snakemake, which writes the rows of the variants"] = call(clone, "snakemake", "--quiet", "all")

@@ -4,15 +4,18 @@ MkDocs calls `on_files` and `on_page_markdown`.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from flip.commands import app
 from flip.config.schema import Params
 
 ROOT = Path(__file__).parent.parent
@@ -89,17 +92,34 @@ def allowed(schema: dict, entry: dict) -> str:
 
 
 def commands() -> str:
-    """List the modules that are commands, with the first line of what each says of itself."""
+    """Describe the commands for people, with their options, and list the stages, which are modules."""
+    lines = [f"| `python -m {name}` | {about} |" for name, about in stages().items()]
+    head = ["# Commands", "", "`flip` is for people; `make help` lists the targets of the Makefile."]
+    text = [*head, *described(typer.main.get_command(app), "flip"), "", "## Stages", ""]
+    text += ["Snakemake calls these, with files in place of names. Each has `--help`.", "", "| stage | |", "|---|---|"]
+    return "\n".join([*text, *lines]) + "\n"
+
+
+def described(command: Any, name: str) -> Iterator[str]:
+    """Yield the lines about a command: what it does, its arguments and options; of a group, about those in it."""
+    if inner := getattr(command, "commands", None):
+        for part, one in inner.items():
+            yield from described(one, f"{name} {part}")
+        return
+    context = typer.Context(command, info_name=name)
+    records = [one.get_help_record(context) for one in command.get_params(context)]
+    yield from ("", f"## {name}", "", inspect.cleandoc(command.help), "", "| | |", "|---|---|")
+    for cells in filter(None, records):
+        what, about = (one.replace("|", "\\|").replace("<", "&lt;") for one in cells)
+        yield f"| <code>{what}</code> | {about} |"
+
+
+def stages() -> dict[str, str]:
+    """Return the modules that are commands, with the first line of what each says of itself."""
     found = {}
     for path in sorted((ROOT / "flip").rglob("*.py")):
         text = path.read_text()
         if "argparse.ArgumentParser(" in text and 'if __name__ == "__main__"' in text:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-            found[name] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
-    lines = [f"| `python -m {name}` | {about.split(': python -m')[0]} |" for name, about in found.items()]
-    head = [
-        "# Commands",
-        "",
-        "Each has `--help`. Snakemake calls most of them; `make help` lists the targets of the Makefile.",
-    ]
-    return "\n".join([*head, "", "| command | |", "|---|---|", *lines]) + "\n"
+            found[name] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].split(": python -m")[0]
+    return found

@@ -1,6 +1,8 @@
 """A curve over samples seen: points of checkpoints are those of an evaluation of their weights; checkpoints that go,
 runs that are others and calls that come again do no harm; the training's end is its last point."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ from flip.evaluate.trial import Trial
 from flip.files import write_atomic, write_json
 from flip.model.weights import save_weights
 from flip.provenance.trained import find
-from flip.report.curve import Curve, main, read_state
+from flip.report.curve import Curve, read_state, run
 from flip.train.checkpoint import Checkpoints
 from flip.train.loop import log_csv
 from tests.looked_at import small, write_folder, write_params
@@ -51,7 +53,7 @@ class Training:
 
 
 def curve(folder, variant="clip"):
-    main([variant])
+    run(variant, None, 0, None, follow=False)
     return pd.read_csv(folder / "curves" / "tiny" / variant / "seed-0" / "curve.csv")
 
 
@@ -117,7 +119,7 @@ def test_following_ends_with_the_training(folder, change, monkeypatch):
     training.advance(2)
     looks = iter([lambda: training.advance(2), training.end])
     monkeypatch.setattr("flip.report.curve.time.sleep", lambda _: next(looks)())
-    main(["clip", "--follow"])
+    run("clip", None, 0, None, follow=True)
     frame = pd.read_csv(folder / "curves" / "tiny" / "clip" / "seed-0" / "curve.csv")
     assert frame.samples.tolist() == [16, 32]
 
@@ -132,7 +134,7 @@ def test_a_checkpoint_that_vanishes_is_passed_over(folder, change, monkeypatch):
     assert curve(folder).samples.tolist() == [16]
 
 
-def test_what_cannot_be_followed_is_said(folder, change, capsys):
+def test_what_cannot_be_followed_is_said(folder, change):
     for variant, params, message in (
         ("clip", None, "'clip' has not been trained"),
         ("flava-text", small(change, "flava-text"), "no image tower"),
@@ -140,13 +142,11 @@ def test_what_cannot_be_followed_is_said(folder, change, capsys):
     ):
         if params:
             write_params(folder, params)
-        with pytest.raises(SystemExit):
-            main([variant])
-        assert message in capsys.readouterr().err
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(variant, None, 0, None, follow=False)
     find("clip", "tiny", 0).checkpoints.mkdir(parents=True)
     write_params(folder, small(change, "clip"))
-    main(["clip"])
-    assert "no checkpoint yet" in capsys.readouterr().out
+    assert "no checkpoint yet" in run("clip", None, 0, None, follow=False).as_text()
 
 
 def test_a_checkpoint_with_a_flipped_bit_is_left_out(folder, change, capsys):

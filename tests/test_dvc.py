@@ -90,7 +90,7 @@ def test_the_page_on_sharing_holds_word_for_word(made, tmp_path):
     commit(folder)
     call(folder, "python", "-m", "flip.report.record")
     told = {"/shared/flip": f"{tmp_path}/shared", "<this repository>": f"{folder} flip"}
-    told |= {"make setup && . .venv/bin/activate": "true", "make reconcile": "python -m flip.provenance.reconcile"}
+    told |= {"make setup && . .venv/bin/activate": "true", "make reconcile": "flip reconcile"}
     script = "\n".join(["set -eo pipefail", *commands("share.md", told)]).replace("git clone", "cd ..; git clone")
     said = call(folder, "bash", "-c", script)
     assert set(ran(said)) & WORK == {"cost", "evaluate", "pretrain", "tables"}
@@ -99,9 +99,7 @@ def test_the_page_on_sharing_holds_word_for_word(made, tmp_path):
     assert rows.loc["lower", ["variant", "mask"]].tolist() == ["flip-75", 0.7]
     assert {*VARIANTS} <= {*rows.index}
     assert "flip-75" in said
-    assert "'none': no Git revision" in call(
-        tmp_path / "flip", "python", "-m", "flip.report.compare", "none", check=False
-    )
+    assert "'none': no Git revision" in call(tmp_path / "flip", "flip", "compare", "none", check=False)
 
 
 def test_code_that_leaves_the_data_as_it_was_trains_nothing(work):
@@ -232,7 +230,7 @@ def test_what_is_left_of_a_variant_goes_with_one_command(work):
     said = snakemake(work, "-n", "ablations")
     assert "Results of no variant in params.yaml, left as they are: results/tiny/flip-75-mae." in said
     assert planned(said)["pretrain"] == 1
-    tidy = ("python", "-m", "flip.provenance.tidy")
+    tidy = ("python", "-m", "flip", "tidy")
     places = ["checkpoints/tiny/flip-75-mae", "receipts/tiny/variants/flip-75-mae"]
     places += ["results/tiny/flip-75-mae", "results/tiny/flip-75-mae.dvc"]
     record = work / "results/tiny/flip-75-mae.dvc"
@@ -241,6 +239,7 @@ def test_what_is_left_of_a_variant_goes_with_one_command(work):
     assert "results/tiny/flip-75-mae: not recorded with DVC, so nothing was deleted" in call(work, *tidy, check=False)
     record.write_text(text)
     assert call(work, *tidy, "--dry-run").splitlines() == [f"would delete {place}" for place in places]
+    assert json.loads(call(work, *tidy, "--dry-run", "--json")) == places
     assert all((work / place).exists() for place in places)
     assert call(work, *tidy).splitlines() == [f"deleted {place}" for place in places]
     assert "flip-75-mae" not in snakemake(work, "-n", "ablations")

@@ -1,7 +1,6 @@
 """Exports are loaded by their own libraries alone and give the features that they were made of, and come back as they
 were; what cannot be expressed is refused; the card says where a model comes from, and its code runs."""
 
-import argparse
 import re
 import shutil
 
@@ -15,16 +14,16 @@ from flip.config.frozen import dump, load, merge
 from flip.config.schema import Captions
 from flip.config.tree import read_tree
 from flip.data.tokenizer import CaptionTokenizer, build
-from flip.export import __main__ as command
-from flip.export import open_clip_models, target
+from flip.export import exports, open_clip_models, target
 from flip.export.check import example_image
 from flip.export.formats import choose, quiet, targets
-from flip.export.imports import convert_checkpoint
+from flip.export.imports import Checkpoint, convert_checkpoint
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.losses import build_towers
 from flip.model.weights import save_weights
 from flip.provenance.receipt import save
 from flip.testsets.reader import to_square
+from tests.commands import flip
 from tests.conftest import TOWERS
 
 quiet("transformers")
@@ -61,12 +60,6 @@ CASES = {
 }
 
 
-def options(folder, name, out, **more):
-    return argparse.Namespace(
-        **{"format": name, "source": folder, "architecture": None, "variant": "there", "out": out} | more
-    )
-
-
 @pytest.fixture
 def data(tmp_path, small_data):
     """Manifest, tokenizer and ledger."""
@@ -97,11 +90,11 @@ def test_there_and_back(case, trained, tmp_path, project):
     model, tokenizer = trained(variant, delta)
     one = choose(name, model.params)
     assert type(one).__name__ == kind
-    found = command.export(model, tokenizer, one, tmp_path / "there")
+    found = exports.export(model, tokenizer, one, tmp_path / "there")
     assert found.image < 1e-5
     assert (found.text is None) == one.image_only
     assert (found.further is not None) == bool(one.keeps)
-    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(Checkpoint(name, tmp_path / "there"), "there", tmp_path / "back", project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     form, own = params.form.vision, model.params.form.vision
     changed = {"positions": "learned", "patch_bias": form.patch_bias} | (
@@ -133,9 +126,9 @@ def test_clips_tokenizer_goes_along(name, change, tmp_path, project):
     write_json(tmp_path / "tokenizer.json", build(params, iter(())))
     tokenizer = CaptionTokenizer(tmp_path / "tokenizer.json", 20, params.captions)
     model = build_towers(params, tokenizer.vocabulary).eval()
-    command.export(model, tokenizer, choose(name, params), tmp_path / "there")
+    exports.export(model, tokenizer, choose(name, params), tmp_path / "there")
     assert (tmp_path / "there" / "tokenizer.json").exists() == (name == "transformers")
-    convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+    convert_checkpoint(Checkpoint(name, tmp_path / "there"), "there", tmp_path / "back", project.baseline)
     again = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", 20, params.captions)
     texts = ["A photo of two dogs, isn't it?", "", "x " * 30]
     assert np.array_equal(again(texts), tokenizer(texts))
@@ -174,7 +167,7 @@ def test_pictures_are_prepared_alike(trained, tmp_path):
     one = example_image(75, 75, seed=1)
     for name, levels in (("open_clip", 0.001), ("timm", 0.001), ("transformers", 1.001)):
         chosen = choose(name, model.params)
-        command.export(model, tokenizer, chosen, tmp_path / name)
+        exports.export(model, tokenizer, chosen, tmp_path / name)
         theirs = 255 * (chosen.load(tmp_path / name).pixels(one) * std + mean)
         assert (theirs - to_square(one, 32).permute(2, 0, 1)).abs().max() < levels, name
 
@@ -198,7 +191,7 @@ def test_a_mismatch_is_an_error_and_leaves_nothing(broken, message, trained, sma
         write = open_clip_models.write_tokenizer
         monkeypatch.setattr(open_clip_models, "write_tokenizer", lambda _, folder: write(other, folder))
     with pytest.raises(ValueError, match=message):
-        command.export(model, tokenizer, one, tmp_path / "out")
+        exports.export(model, tokenizer, one, tmp_path / "out")
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
 
 
@@ -247,7 +240,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     folder = result("flip-50")
     receipt = receipts(tmp_path / "receipts", folder, data)
     out = tmp_path / "exported"
-    command.main(words(folder, data, "--format", "timm", "--out", out, "--receipt", receipt, "--licence", "MIT"))
+    flip("export", *words(folder, data, "--format", "timm", "--out", out, "--receipt", receipt, "--licence", "MIT"))
     assert "timm's VisionTransformer; features of images differ by" in capsys.readouterr().out
     text = (out / "README.md").read_text()
     manifest = read_json(data / "manifest.json")
@@ -275,7 +268,7 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
 def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     """Without a receipt, what lies beside the weights is told; the code under "How to load it" gives features."""
     out = tmp_path / "exported"
-    command.main(words(result(variant), data, "--format", name, "--out", out))
+    flip("export", *words(result(variant), data, "--format", name, "--out", out))
     text = (out / "README.md").read_text()
     assert "Commit and versions are not recorded" in text
     assert "| lost: truncated | 10 |" in text
@@ -308,7 +301,7 @@ def test_bad_input_is_refused_in_a_sentence(more, message, result, data, tmp_pat
     if "--receipt" in more:
         facts = read_json(tmp_path / "receipts" / "pretrain.json")
         save(tmp_path / "receipts" / "pretrain.json", facts | {"made": {"w": {"sha256": "0"}}})
-    with pytest.raises(SystemExit):
-        command.main([*words(folder, data, "--out", tmp_path / "out"), *(str(named.get(word, word)) for word in more)])
+    more = (named.get(word, word) for word in more)
+    flip("export", *words(folder, data, "--out", tmp_path / "out"), *more, code=1)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

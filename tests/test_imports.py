@@ -15,18 +15,16 @@ from safetensors.torch import load_file, save_file
 from flip.config.frozen import load, merge
 from flip.config.tree import read_tree
 from flip.data.tokenizer import CaptionTokenizer
-from flip.export import __main__ as command
-from flip.export import open_clip_models
+from flip.export import exports, open_clip_models
 from flip.export.formats import FORMATS, choose, quiet, targets
-from flip.export.imports import adopt, convert, convert_checkpoint
-from flip.export.imports import main as import_main
+from flip.export.imports import Checkpoint, adopt, convert, convert_checkpoint
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.losses import build_towers
 from flip.model.weights import load_weights
+from tests.commands import flip
 from tests.conftest import SMALL
 from tests.test_evaluate import write_set
-from tests.test_export import options
 
 quiet("transformers")
 
@@ -37,14 +35,14 @@ def test_a_second_export_has_the_same_bytes(trained, tmp_path, project):
         "clip-form", {"form": {"vision": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}}}
     )
     one = targets("open_clip")[0]
-    command.export(model, tokenizer, one, tmp_path / "first")
-    convert_checkpoint(options(tmp_path / "first", "open_clip", tmp_path / "back"), project.baseline)
+    exports.export(model, tokenizer, one, tmp_path / "first")
+    convert_checkpoint(Checkpoint("open_clip", tmp_path / "first"), "there", tmp_path / "back", project.baseline)
     params = load(tmp_path / "back" / "params.yaml")
     assert params.form.vision.mean == (0.48, 0.46, 0.41)
     tokenizer = CaptionTokenizer(tmp_path / "back" / "tokenizer.json", params.model.tokens, params.captions)
     again = build_towers(params, tokenizer.vocabulary)
     load_weights(tmp_path / "back" / "weights.safetensors", again)
-    command.export(again, tokenizer, one, tmp_path / "second")
+    exports.export(again, tokenizer, one, tmp_path / "second")
     name = "open_clip_model.safetensors"
     assert file_hash(tmp_path / "first" / name) == file_hash(tmp_path / "second" / name)
 
@@ -69,16 +67,16 @@ class Payload:
 )
 def test_nothing_in_a_checkpoint_is_run(name, file, trained, tmp_path, project):
     model, tokenizer = trained()
-    command.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
+    exports.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
     for path in (tmp_path / "there").glob("*.safetensors"):
         path.unlink()
     canary = tmp_path / "canary"
     torch.save({"state_dict": Payload(canary)}, tmp_path / "there" / file)
     with pytest.raises(ValueError, match=f"{name} cannot load it"):
-        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint(name, tmp_path / "there"), "there", tmp_path / "back", project.baseline)
     (tmp_path / "there" / file).write_bytes(pickle.dumps(Payload(canary), protocol=2))
     with pytest.raises(ValueError, match=f"{name} cannot load it"):
-        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint(name, tmp_path / "there"), "there", tmp_path / "back", project.baseline)
     assert not canary.exists()
     assert not (tmp_path / "back").exists()
 
@@ -87,7 +85,7 @@ def test_nothing_in_a_checkpoint_is_run(name, file, trained, tmp_path, project):
 @pytest.mark.parametrize("damage", ["cut", "missing"])
 def test_a_damaged_checkpoint_is_named(name, damage, trained, tmp_path, project):
     model, tokenizer = trained()
-    command.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
+    exports.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
     (path,) = (tmp_path / "there").glob("*.safetensors")
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-1000])
@@ -96,7 +94,7 @@ def test_a_damaged_checkpoint_is_named(name, damage, trained, tmp_path, project)
         stored.pop(next(name for name in stored if "blocks.1" in name or "layers.1" in name))
         save_file(stored, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"there: {name} cannot load it|apart"):
-        convert_checkpoint(options(tmp_path / "there", name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint(name, tmp_path / "there"), "there", tmp_path / "back", project.baseline)
     assert not (tmp_path / "back").exists()
 
 
@@ -114,14 +112,14 @@ def test_a_checkpoint_of_another_kind_is_refused(extra, message, trained, tmp_pa
     import timm
 
     model, tokenizer = trained("flip-50")
-    command.export(model, tokenizer, choose("timm", model.params), tmp_path / "there")
+    exports.export(model, tokenizer, choose("timm", model.params), tmp_path / "there")
     config = read_json(tmp_path / "there" / "config.json")
     config["model_args"] |= extra
     write_json(tmp_path / "there" / "config.json", config)
     theirs = timm.create_model(config["architecture"], **config["model_args"])
     save_file(theirs.state_dict(), tmp_path / "there" / "model.safetensors")
     with pytest.raises(ValueError, match=message):
-        convert_checkpoint(options(tmp_path / "there", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint("timm", tmp_path / "there"), "there", tmp_path / "back", project.baseline)
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-L-14-336", "ViT-H-14", "ViT-B-16-SigLIP"])
@@ -161,9 +159,9 @@ def test_a_bare_file_needs_the_name_of_its_architecture(tmp_path, project):
     theirs = timm.create_model("test_vit", num_classes=10)
     torch.save(theirs.state_dict(), tmp_path / "vit.pth")
     with pytest.raises(ValueError, match="a file of weights needs --architecture"):
-        convert_checkpoint(options(tmp_path / "vit.pth", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint("timm", tmp_path / "vit.pth"), "there", tmp_path / "back", project.baseline)
     with pytest.raises(ValueError, match="not there; --source wants"):
-        convert_checkpoint(options(tmp_path / "vit.bin", "timm", tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint("timm", tmp_path / "vit.bin"), "there", tmp_path / "back", project.baseline)
 
 
 def write_small_parameters(path):
@@ -185,21 +183,12 @@ def test_an_imported_model_is_evaluated_and_trained(trained, small_data, tmp_pat
 
     data = shutil.copytree(small_data, tmp_path / "data")
     model, tokenizer = trained()
-    command.export(model, tokenizer, choose("transformers", model.params), tmp_path / "there")
+    exports.export(model, tokenizer, choose("transformers", model.params), tmp_path / "there")
     write_set(data / "tests" / "fine")
     write_small_parameters(tmp_path / "params.yaml")
     out = tmp_path / "back"
-    words = [
-        "--params",
-        tmp_path / "params.yaml",
-        "--format",
-        "transformers",
-        "--source",
-        tmp_path / "there",
-        "--out",
-        out,
-    ]
-    import_main([str(word) for word in [*words, "--variant", "from-there"]])
+    source = ("--format", "transformers", "--source", tmp_path / "there")
+    flip("import", "--params", tmp_path / "params.yaml", *source, "--variant", "from-there", "--out", out)
     assert load(out / "params.yaml").variant == "from-there"
     other = read_json(data / "tokenizer.json") | {"vocabulary": 3}
     write_json(data / "tokenizer.json", other)
@@ -245,7 +234,7 @@ def test_no_code_beside_a_checkpoint_is_run(name, file, asked, trained, tmp_path
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     model, tokenizer = trained(*(["siglip"] if name == "open_clip" else []))
     there, canary = tmp_path / "there", tmp_path / "canary"
-    command.export(model, tokenizer, choose(name, model.params), there)
+    exports.export(model, tokenizer, choose(name, model.params), there)
     (there / "theirs.py").write_text(CODE.format(canary=str(canary)))
     config = read_json(there / file)
     if name == "open_clip":
@@ -255,5 +244,5 @@ def test_no_code_beside_a_checkpoint_is_run(name, file, asked, trained, tmp_path
         write_json(there / "tokenizer_config.json", words)
     write_json(there / file, config if name == "open_clip" else config | asked)
     with suppress(ValueError):  # some are not needed to read the weights
-        convert_checkpoint(options(there, name, tmp_path / "back"), project.baseline)
+        convert_checkpoint(Checkpoint(name, there), "there", tmp_path / "back", project.baseline)
     assert not canary.exists()

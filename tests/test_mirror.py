@@ -58,8 +58,8 @@ def call(tmp_path, change):
         quiet = dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_XET"), "1")
         quiet |= {"HF_HUB_OFFLINE": "0"}
         environment = os.environ | quiet | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
-        words = words or ("--params", "params.yaml", "--set", "cars")
-        command = [sys.executable, "-m", "flip.testsets.mirror", *words]
+        stage = ("flip.testsets.mirror", "--params", "params.yaml", "--set", "cars")
+        command = [sys.executable, "-m", *(("flip", "mirror", *words) if words else stage)]
         environment |= {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
         return done, home / public.folder(place)
@@ -145,7 +145,7 @@ def test_a_commit_that_is_not_there_is_named(hub, call):
 
 
 def test_the_newest_commit_can_be_asked_for(hub, call):
-    done, _ = call(hub, PLACE, "--newest", NAME)
+    done, _ = call(hub, PLACE, "newest", NAME)
     assert done.stdout.strip() == PLACE
 
 
@@ -162,7 +162,7 @@ FOLDER = f"testsets/{REPOSITORY.rpartition('/')[2]}"
 @pytest.mark.parametrize("places", [(FOLDER, FOLDER, NAME), (NAME, f"{NAME}@{'f' * 40}", PLACE)])
 def test_all_sets_of_params_yaml_are_pinned_at_once(hub, call, tmp_path, places):
     (tmp_path / "scales.yaml").write_text(SCALES.format(*places))
-    done, _ = call(hub, PLACE, "--pin", str(tmp_path / "scales.yaml"))
+    done, _ = call(hub, PLACE, "pin", str(tmp_path / "scales.yaml"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == PLACE
     assert (tmp_path / "scales.yaml").read_text() == SCALES.format(PLACE, PLACE, PLACE)
@@ -176,12 +176,12 @@ def test_what_cannot_be_pinned_is_named_and_the_file_stays(hub, call, tmp_path):
         (("world", "./own", "wds/carts"), "no set to pin; write wds/NAME"),
     ):
         path.write_text(SCALES.format(*places))
-        done, _ = call(hub, PLACE, "--pin", str(path))
+        done, _ = call(hub, PLACE, "pin", str(path))
         assert done.returncode == 1
         assert said in done.stderr
         assert "Traceback" not in done.stderr
         assert path.read_text() == SCALES.format(*places)
-    assert "ask again where there is a network" in call(hub, PLACE, "--newest", "wds/cars")[0].stderr
+    assert "ask again where there is a network" in call(hub, PLACE, "newest", "wds/cars")[0].stderr
 
 
 def test_the_sets_of_the_large_scales_can_be_pinned(tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ from flip.config.faults import ParameterError
 from flip.config.frozen import dump, load, merge
 from flip.config.resolve import Project, read_project
 from flip.files import read_json
-from flip.plan import __main__ as command
 from flip.plan import counting, counts
 from flip.plan.counts import Uncounted
 from flip.plan.data import find_data, stored_bytes
@@ -33,6 +32,7 @@ from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun, build_model
 from flip.train.step_cost import Step
 from flip.train.work import changed, job_gpus, vocabulary, work
+from tests.commands import flip
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 
@@ -446,18 +446,22 @@ def test_gpus_of_a_job(project):
     assert job_limit() > 0
 
 
-def test_the_command_prints_and_writes(tmp_path, capsys):
-    files = ["--json", str(tmp_path / "plan.json"), "--csv", str(tmp_path / "plan.csv")]
-    command.main(["--scale", "gpu", "--report", "transfers", "--gpu", "a100-40gb", *files])
-    printed = capsys.readouterr().out
-    plan = read_json(tmp_path / "plan.json")
+def test_the_command_prints_text_json_and_csv(capsys):
+    words = ("plan", "--scale", "gpu", "--report", "transfers", "--gpu", "a100-40gb")
+    printed, as_json, as_csv = (flip(*words, *form) or capsys.readouterr().out for form in ([], ["--json"], ["--csv"]))
+    plan = json.loads(as_json)
     assert "stated: 15% of 312 TFLOP/s in bfloat16" in printed
-    assert len(plan["variants"]) == len((tmp_path / "plan.csv").read_text().splitlines()) - 1
+    assert len(plan["variants"]) == len(as_csv.splitlines()) - 1
     assert all(row["variant"] in printed for row in plan["variants"])
-    for words, message in ((["--gpu", "h10"], "did you mean 'h100'"), (["--scale", "laion"], "'laion400m'")):
-        with pytest.raises(SystemExit):
-            command.main(words)
-        assert message in capsys.readouterr().err
+    for words, message, code in (
+        (["--gpu", "h10"], "did you mean 'h100'", 1),
+        (["--scale", "laion"], "'laion400m'", 1),
+        (["--utilization", "1.1"], "1.1: above 0 and at most 1 is possible", 2),
+        (["--gigabits", "0"], "0: only more than 0 is possible", 2),
+        (["--nodes", "0"], "'--nodes': Input should be greater than or equal to 1", 2),
+    ):
+        flip("plan", *words, code=code)
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_variants_that_cannot_be_counted_are_left_out_and_named(capsys, monkeypatch, tmp_path):
@@ -465,7 +469,7 @@ def test_variants_that_cannot_be_counted_are_left_out_and_named(capsys, monkeypa
     monkeypatch.setattr(counts, "MEMORY", tmp_path / "no" / "counts")  # where nothing is remembered
     monkeypatch.setattr(counts, "_known", {})
     monkeypatch.setattr("flip.losses.generative.sample_mean", lambda loss, _: loss.mean() * float(loss.sum()))
-    command.main(["--scale", "tiny", "--report", "hybrids"])
+    flip("plan", "--scale", "tiny", "--report", "hybrids")
     table, _, rest = capsys.readouterr().out.partition("\ntraining")
     assert "\nflava " in table
     assert "\nm3ae " not in table
@@ -474,5 +478,5 @@ def test_variants_that_cannot_be_counted_are_left_out_and_named(capsys, monkeypa
 
 
 def test_a_plan_loads_no_torch_for_what_it_knows():
-    code = "import sys, flip.plan.__main__; sys.exit(bool({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    code = "import sys, flip.plan.plan; sys.exit(bool({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

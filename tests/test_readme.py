@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+import flip
+from flip.commands import app
 from flip.config.resolve import read_project
 from flip.provenance.sources import sources
 from flip.report import published
@@ -66,6 +69,7 @@ def test_the_docs_are_a_site_without_broken_links_that_asks_for_nothing(tmp_path
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
     assert "<code>masking.image</code>" in pages["reference/parameters.html"]
     assert "python -m flip.evaluate" in pages["reference/commands.html"]
+    assert "flip mirror newest" in pages["reference/commands.html"]
     for name, text in pages.items():
         loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=.?(?:https?:)?//", text)
         assert not loaded + re.findall(r"<link[^>]+rel=.?stylesheet[^>]+href=.?(?:https?:)?//", text), name
@@ -105,11 +109,29 @@ def test_variants_and_scales_that_are_shown_resolve(tmp_path, text):
         assert set(example.get("variants", [])) <= set(project.variants)
 
 
+@pytest.mark.parametrize("line", sorted({line for line in shell_lines() if line.startswith("flip ")}))
+def test_commands_of_flip_take_what_the_pages_give_them(line):
+    """Parsed, and not run: an unknown command or option, or an argument too many, is an error."""
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(line, words)
+
+
+def test_commands_of_flip_that_sentences_name_are_there():
+    named = {tuple(words.split()) for words in re.findall(r"`flip ([a-z]+(?: [a-z]+)?)", ALL)}
+    known = typer.main.get_command(app).commands
+    assert {("import",), ("plan",)} <= {words[:1] for words in named}
+    for name, *rest in named:
+        inner = getattr(known[name], "commands", None)
+        assert inner is None or not rest or rest[0] in inner, name
+
+
 def test_modules_that_the_pages_name_are_commands():
     text = "".join(text for path, text in PAGES.items() if path.name not in ("CONTRIBUTING.md", "CHANGELOG.md"))
     modules = {f"flip.{name}" for name in re.findall(r"flip\.([a-z_.]+[a-z])`", text)}
     assert {"flip.train", "flip.evaluate", "flip.train.step_cost"} <= modules
-    for module in modules:
+    for module in modules - {f"flip.{name}" for name in flip.__all__}:
         assert any("argparse" in path.read_text() for path in sources(module)), module
 
 

@@ -1,6 +1,7 @@
 """Proves that lists of samples are compared by picture and caption, with what is missing and what is shared as rows
 that can be used again, and that neither the number of spans nor that of files changes the answer."""
 
+import json
 import re
 from hashlib import sha256
 
@@ -11,6 +12,7 @@ import pytest
 
 from flip.data import samples
 from flip.data.pairs import NAME, SCHEMA
+from tests.commands import flip
 
 
 def row(picture, caption) -> dict:
@@ -42,7 +44,7 @@ THEIRS[2]["sha256"] = THEIRS[2]["sha256"].upper()
 def test_intersection_is_by_picture_and_caption(lists, tmp_path, monkeypatch, capsys, span):
     monkeypatch.setattr(samples, "SPAN", span)
     of, other = lists("ours", OURS[:3], OURS[3:]), lists("theirs", THEIRS)
-    samples.main(["intersect", "--of", of, "--with", other, "--out", str(tmp_path / "both.parquet")])
+    flip("samples", "intersect", "--of", of, "--with", other, "--out", tmp_path / "both.parquet")
     assert capsys.readouterr().out.split("\n")[:3] == [
         "             2  in both",
         "             2  only --of",
@@ -56,15 +58,15 @@ def test_intersection_is_by_picture_and_caption(lists, tmp_path, monkeypatch, ca
 def test_what_is_missing_comes_with_its_address(lists, tmp_path, monkeypatch, capsys, span):
     monkeypatch.setattr(samples, "SPAN", span)
     wanted, have = lists("theirs", THEIRS), lists("ours", OURS)
-    samples.main(["missing", "--wanted", wanted, "--have", have, "--out", str(tmp_path / "missing.parquet")])
+    flip("samples", "missing", "--wanted", wanted, "--have", have, "--out", tmp_path / "missing.parquet")
     assert "4  wanted\n             2  there\n             2  missing" in capsys.readouterr().out
     found = pq.read_table(tmp_path / "missing.parquet").to_pylist()
     assert {(one["url"], one["caption"]) for one in found} == {("http://a/3", "another"), ("http://a/5", "e")}
 
 
 def test_counts_need_no_output(lists, capsys):
-    samples.main(["missing", "--wanted", lists("ours", OURS), "--have", lists("none", [])])
-    assert "4  missing" in capsys.readouterr().out
+    flip("samples", "missing", "--wanted", lists("ours", OURS), "--have", lists("none", []), "--json")
+    assert json.loads(capsys.readouterr().out) == {"wanted": 4, "there": 0, "missing": 4}
 
 
 def test_spans_hold_every_hash_once(lists, monkeypatch):
@@ -94,7 +96,7 @@ def test_a_list_that_cannot_be_used_is_named(lists, tmp_path, capsys, option, va
     pq.write_table(pa.table({"sha256": ["0" * 64], "caption": ["a"]}), tmp_path / "short.parquet")
     options = {"--wanted": lists("ours", OURS), "--have": lists("theirs", THEIRS)}
     options |= {option: str(tmp_path / "short.parquet") if value == "short" else value}
-    with pytest.raises(SystemExit, match="1"):
-        samples.main(["missing", *(word for pair in options.items() for word in pair), "--out", str(tmp_path / "out")])
+    words = (word for pair in options.items() for word in pair)
+    flip("samples", "missing", *words, "--out", tmp_path / "out", code=1)
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()

@@ -19,11 +19,11 @@ from flip.losses import build_towers
 from flip.model.masking import mask_patches
 from flip.model.weights import save_weights
 from flip.provenance.trained import find
-from flip.show.__main__ import main
 from flip.show.page import patches_of
 from flip.show.viewer import Viewer
 from flip.testsets.reader import prompts
 from tests.colour_sets import PICTURES
+from tests.commands import flip
 from tests.conftest import COLOURS
 from tests.looked_at import small, write_folder, write_params
 from tests.test_page import Reader
@@ -56,7 +56,7 @@ def show(tmp_path, capsys):
 
     def run(*words):
         out = tmp_path / "page.html"
-        main([*map(str, words), "--out", str(out)])
+        flip("show", *words, "--out", out)
         assert str(out) in capsys.readouterr().out
         return out.read_text()
 
@@ -68,9 +68,7 @@ def refused(capsys):
     """refused(words...): what is said."""
 
     def run(*words):
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, words)])
-        assert ended.value.code == 1
+        flip("show", *words, code=1)
         said = capsys.readouterr().err
         assert "Traceback" not in said
         return said
@@ -228,7 +226,7 @@ def test_bad_pictures_and_sets_are_named(refused, tmp_path):
     assert "cannot be read as an image" in refused("clip", "red", "--picture", tmp_path / "missing.jpg")
     assert "--number 40: fine has images 0 to 39" in refused("clip", "red", "--number", 40)
     assert "--number -1" in refused("clip", "red", "--number", -1)
-    assert "--sets fien: no such test set; did you mean 'fine'?" in refused("clip", "red", "--sets", "fien")
+    assert "--set fien: no such test set; did you mean 'fine'?" in refused("clip", "red", "--set", "fien")
 
 
 def test_an_empty_sentence_is_refused(refused):

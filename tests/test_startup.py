@@ -23,9 +23,11 @@ UNUSED = {
     "flip.train": {"pandas", "sklearn", "transformers", "tensorboard", "wandb"},
     "flip.evaluate.__main__": {"pandas", "sklearn", "transformers", "matplotlib"},
     "flip.transfer.__main__": {"pandas", "sklearn", "transformers"},
-    "flip.export.__main__": {"open_clip", "transformers", "timm", "sklearn"},
+    "flip.export.exports": {"open_clip", "transformers", "timm", "sklearn"},
     "flip.export.imports": {"open_clip", "transformers", "timm", "sklearn"},
     "flip.report.tables": {"torch", "sklearn"},
+    "flip": {"torch", "numpy", "pydantic", "yaml"},
+    "flip.commands": {"torch", "numpy", "pydantic", "yaml", "rich"},
 }
 
 

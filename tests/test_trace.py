@@ -16,7 +16,7 @@ from tests.miniature import VARIANTS, call
 
 
 def trace(folder, *words, check=True):
-    return call(folder, "python", "-m", "flip.report.trace", *words, check=check)
+    return call(folder, "python", "-m", "flip", "trace", *words, check=check)
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def copy(made, tmp_path):
 
 
 def test_a_cell_names_all_that_it_was_made_from(made):
-    said = trace(made, "e", "flip-50-tuned", "fine")
+    said = trace(made, "e", "flip-50-tuned", "fine", "--parameters")
+    assert "start:" not in trace(made, "e", "flip-50-tuned", "fine")
     run = made / "results/tiny/flip-50-tuned/seed-0"
     value = read_json(run / "metrics.json")["metrics"]["fine"]
     manifest = read_json(made / "data/tiny/manifest.json")
@@ -83,15 +84,20 @@ def test_an_unknown_cell_is_explained(made):
 
 
 def test_variants_stand_side_by_side(made):
-    found = pd.read_csv(io.StringIO(call(made, "python", "-m", "flip.report.compare", "--csv"))).set_index("variant")
+    found = pd.read_csv(io.StringIO(call(made, "python", "-m", "flip", "compare", "--csv"))).set_index("variant")
     assert set(found.index) == set(VARIANTS)
     for name in VARIANTS:
         metrics = read_json(made / f"results/tiny/{name}/seed-0/metrics.json")
         assert found.fine[name] == pytest.approx(metrics["metrics"]["fine"])
         assert found.manifest[name] == metrics["manifest"][:12]
     assert found.relative_time["clip"] == 1
-    shown = call(made, "python", "-m", "flip.report.compare", "--metrics", "sketch").splitlines()
+    shown = call(made, "python", "-m", "flip", "compare", "--metrics", "sketch").splitlines()
     assert shown[0].split()[:3] == ["variant", "sketch", "relative_time"]
+    *table, more = call(made, "python", "-m", "flip", "compare").splitlines()
+    assert table[0].split()[:2] == ["variant", "fine"]
+    assert max(map(len, table)) <= 120
+    assert more.endswith("more metrics: --metrics NAME,NAME shows some, --csv and --json all")
+    assert "did you mean 'sketch'" in call(made, "python", "-m", "flip", "compare", "--metrics", "scetch", check=False)
     assert len(shown) == 1 + len(VARIANTS)
 
 
@@ -119,5 +125,5 @@ def test_a_variant_has_all_metrics_of_its_seeds_and_the_costs_of_the_first_repor
 
 def test_no_results_are_said_so(tmp_path, made):
     shutil.copy(made / "params.yaml", tmp_path)
-    said = call(tmp_path, "python", "-m", "flip.report.compare", check=False)
+    said = call(tmp_path, "python", "-m", "flip", "compare", check=False)
     assert "'.': no results of scale 'tiny'; `snakemake ablations` makes them" in said

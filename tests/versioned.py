@@ -12,7 +12,7 @@ def commit(folder, message="A state to come back to"):
 
 
 def reconcile(folder, check=True):
-    return call(folder, "python", "-m", "flip.provenance.reconcile", check=check)
+    return call(folder, "python", "-m", "flip", "reconcile", check=check)
 
 
 def is_up_to_date(folder):

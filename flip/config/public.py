@@ -92,6 +92,6 @@ def fault(place: str) -> str | None:
     if not re.fullmatch("[0-9a-f]{40}", pinned):
         return (
             f"'{place}' is not pinned: write {name}@COMMIT, a full commit of {named(name).hub}; "
-            f"`python -m flip.testsets.mirror --pin` writes today's"
+            f"`flip mirror pin` writes today's"
         )
     return None

@@ -1,10 +1,5 @@
 """Compare lists of samples: what of one is missing in another, and which pairs are in both.
 
-    python -m flip.data.samples missing --wanted 'theirs/shards/*/samples.parquet' \\
-        --have 'data/tiny/shards/*/samples.parquet' --out missing.parquet
-    python -m flip.data.samples intersect --of 'data/tiny/shards/*/samples.parquet' \\
-        --with 'theirs/shards/*/samples.parquet' --out both.parquet
-
 Pairs are equal when the image's SHA-256 and the caption are. What is written is a list itself: it can be downloaded
 (`source.table`, `source.sha256_column`), and a run can be restricted to it (`shards.only`).
 
@@ -12,7 +7,6 @@ Lists may be of any length: they are read once per range of hashes. Of the pairs
 together, memory holds hashes and their order, 44 bytes each (measured): 2 GB at most. Output is written range by range.
 """
 
-import argparse
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from flip.data.pairs import BATCH, SCHEMA, batches, files, pair_hash, regroup
+from flip.data.pairs import BATCH, SCHEMA, batches, pair_hash, regroup
 from flip.files import atomic
 
 SPAN = 1 << 25  # pairs that are compared at a time
@@ -109,38 +103,3 @@ def intersect(of: list[str], other: list[str], out: str | Path) -> dict[str, int
             counts["only --of"] += int((~both).sum())
             counts["only --with"] += int((~among(theirs, ours)).sum())
     return counts
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Build the command's parser."""
-    parser = argparse.ArgumentParser(prog="python -m flip.data.samples", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("missing", help="what of a list is not in another")
-    one.add_argument("--wanted", required=True, help="parquet file or glob: key, url, caption, sha256")
-    one.add_argument("--have", required=True, help="parquet file or glob: caption, sha256")
-    one.add_argument("--out", help="where the rows that are missing go (parquet)")
-    two = commands.add_parser("intersect", help="which pairs are in both of two lists")
-    two.add_argument("--of", required=True, help="parquet file or glob: key, url, caption, sha256")
-    two.add_argument("--with", required=True, dest="other", help="parquet file or glob: caption, sha256")
-    two.add_argument("--out", required=True, help="where the rows of --of that are in both go (parquet)")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    try:
-        if options.command == "missing":
-            wanted, have = files("--wanted", options.wanted, SCHEMA.names), files("--have", options.have, PAIR)
-            counts = missing(wanted, have, options.out)
-        else:
-            of, other = files("--of", options.of, SCHEMA.names), files("--with", options.other, PAIR)
-            counts = intersect(of, other, options.out)
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-    print("\n".join(f"{count:>14,}  {name}" for name, count in counts.items()))
-
-
-if __name__ == "__main__":
-    main()

@@ -98,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", required=True, help="frozen parameters of the variant")
     parser.add_argument("--data", type=Path, required=True, help="folder with tokenizer.json, manifest.json, tests")
     parser.add_argument("--weights", required=True, help="safetensors file")
-    parser.add_argument(
-        "--tokenizer", help="tokenizer.json of other weights (flip.export.imports; default: the data's)"
-    )
+    parser.add_argument("--tokenizer", help="tokenizer.json of other weights, as of an import (default: the data's)")
     parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")

@@ -5,9 +5,10 @@ from importlib import import_module
 from types import ModuleType
 
 from flip.config.schema import Params
+from flip.export.libraries import Library
 from flip.export.target import Target, faults
 
-FORMATS = ("open_clip", "transformers", "timm")
+FORMATS = tuple(map(str, Library))
 
 
 def models(name: str) -> ModuleType:

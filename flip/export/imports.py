@@ -1,16 +1,12 @@
 """Convert a public checkpoint of open_clip, transformers or timm to flip's weights, to evaluate or to train on.
 
-    python -m flip.export.imports --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
-    python -m flip.evaluate --params imported/vit-b-32/params.yaml --weights imported/vit-b-32/weights.safetensors \\
-        --tokenizer imported/vit-b-32/tokenizer.json --data data/tiny --seed 0 --out imported/vit-b-32
-
-`--source` is a folder with its configuration, or a file of weights with `--architecture`. Files are read as safetensors
-or by torch with weights_only: no code in them is run. What the checkpoint does not state (data, training, test sets) is
-taken from a scale of params.yaml. The features are compared with those of its own library before anything is written.
+A checkpoint is a folder with its configuration, or a file of weights and the name of its architecture. Files are read
+as safetensors or by torch with weights_only: no code in them is run. What the checkpoint does not state (data,
+training, test sets) is taken from a scale of params.yaml. The features are compared with those of its own library
+before anything is written.
 """
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,13 +16,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import flip.data.torchvision_operators  # noqa: F401  (before timm and open_clip import torchvision)
-from flip.config.faults import check, must_be_name
+from flip.config.faults import check
 from flip.config.frozen import dump, merge
-from flip.config.resolve import read_project
 from flip.config.schema import Params
 from flip.data.tokenizer import CaptionTokenizer
 from flip.export.check import Differences, compare
-from flip.export.formats import FORMATS, models, quiet
+from flip.export.formats import models
 from flip.export.names import imported
 from flip.export.target import Loaded, Target
 from flip.files import atomic_folder, write_atomic, write_json
@@ -39,12 +34,23 @@ SIGMOID = {"contrastive": {"weight": 0.0}, "sigmoid": {"weight": 1.0, "bias": -1
 SOFTMAX = {"contrastive": {"weight": 1.0}, "sigmoid": {"weight": 0.0}, "logits": {"max_scale": 100.0}}
 
 
-def read(name: str, source: Path, architecture: str | None) -> tuple[Target, Loaded]:
+@dataclass(frozen=True)
+class Checkpoint:
+    """Name a checkpoint: its library, its folder or file of weights, and of a file the library's name for what it
+    holds (as ViT-B-32)."""
+
+    library: str
+    source: Path
+    architecture: str | None = None
+
+
+def read(one: Checkpoint) -> tuple[Target, Loaded]:
     """Load a checkpoint with its own library.
 
     Raises:
         ValueError: it does not exist, is damaged, holds more than tensors, or belongs to another library.
     """
+    name, source, architecture = one.library, one.source, one.architecture
     if not source.exists():
         raise ValueError(f"{source}: not there; --source wants a folder, or a file of weights")
     if source.is_file() != bool(architecture and name != "transformers"):
@@ -106,50 +112,26 @@ def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, sou
     return found
 
 
-def convert_checkpoint(options: argparse.Namespace, base: Params) -> Differences:
-    """Write weights, parameters and, for a text tower, the tokenizer to the new folder `options.out`.
+def convert_checkpoint(one: Checkpoint, variant: str, out: Path, base: Params) -> Differences:
+    """Write weights, parameters and, for a text tower, the tokenizer to the new folder `out`.
 
     Raises:
         ValueError: the checkpoint cannot be converted, or features differ from those of its library.
     """
-    target, loaded = read(options.format, options.source, options.architecture)
-    delta = target.describe(loaded, options.source, options.architecture)
+    target, loaded = read(one)
+    delta = target.describe(loaded, one.source, one.architecture)
     stored = delta.get("tokenizer")
-    params = adopt(base, delta, options.variant)
-    with atomic_folder(options.out) as folder:
+    params = adopt(base, delta, variant)
+    with atomic_folder(out) as folder:
         tokenizer, vocabulary = None, 1
         if stored:
             write_json(folder / "tokenizer.json", stored)
             tokenizer = CaptionTokenizer(folder / "tokenizer.json", params.model.tokens, params.captions)
             vocabulary = tokenizer.vocabulary
-        weights = convert(target, loaded, params, vocabulary, options.source)
+        weights = convert(target, loaded, params, vocabulary, one.source)
         model = build_towers(params, vocabulary)
         model.load_state_dict(weights, strict=not target.image_only)
         differences = compare(model, tokenizer, loaded, prepared=True)
         write_atomic(folder / "params.yaml", dump(params))
         save_weights(folder / "weights.safetensors", weights)
     return differences
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert a checkpoint by the options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m flip.export.imports", description=__doc__.splitlines()[0])
-    parser.add_argument("--format", required=True, choices=FORMATS, help="the library that the checkpoint is for")
-    parser.add_argument("--source", type=Path, required=True, help="folder, or file of weights")
-    parser.add_argument("--architecture", help="of a file: a name of open_clip's or timm's, as ViT-B-32")
-    parser.add_argument("--variant", required=True, help="what to call it in params.yaml: [a-z0-9-]+")
-    parser.add_argument("--params", default="params.yaml", help="takes the rest from here (default: params.yaml)")
-    parser.add_argument("--scale", help="takes the rest from this scale (default: the one that params.yaml names)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not be there")
-    options = parser.parse_args(argv)
-    quiet(options.format)
-    try:
-        must_be_name(options.variant, "--variant")
-        differences = convert_checkpoint(options, read_project(options.params, options.scale).baseline)
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-    print(f"{options.out}: {differences}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,19 +1,16 @@
 """Look at what a scale reads from elsewhere, before any job starts: its source's files, its test sets.
 
-    python -m flip.plan.doctor --scale mine
-
 Headers and first lines alone are read. Every call of Snakemake asks, too, and says so in a dry run; jobs do not start
 while something is wrong. What stands in the images and captions is checked by the stages that read them.
 """
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from glob import glob
 from pathlib import Path
 
 from flip.config import kinds, public
-from flip.config.resolve import Project, read_project
+from flip.config.resolve import Project
 from flip.config.schema import Params, Source
 from flip.formats import layout
 from flip.provenance.layout import Layout
@@ -85,7 +82,7 @@ def set_faults(params: Params, made: Made) -> Iterator[str]:
             yield from (f"{key}: {fault}" for fault in caught(partial(check_set, folder)))
     if missing:
         said = ", ".join(f"{key} ('{folder}')" for key, folder in missing.items())
-        yield f"no such folder: {said}; put the sets there, pin public ones (flip.testsets.mirror --pin), or say null"
+        yield f"no such folder: {said}; put the sets there, pin public ones (flip mirror pin), or say null"
 
 
 def check_set(folder: Path) -> None:
@@ -139,25 +136,3 @@ def faults(project: Project, made: Made = lambda receipt: False) -> list[str]:
 def told(scale: str, found: list[str]) -> str:
     """Say all that was found."""
     return "\n  ".join([f"Jobs at scale '{scale}' would fail:", *found])
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print what is wrong, and exit with 1 if anything is."""
-    parser = argparse.ArgumentParser(prog="python -m flip.plan.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", default="params.yaml", help="all parameters (default: params.yaml)")
-    parser.add_argument("--scale", help="default: the scale that --params names")
-    options = parser.parse_args(argv)
-    try:
-        project = read_project(options.params, options.scale).check()
-        found = faults(project)
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-    if found:
-        parser.exit(1, told(project.scale, found) + "\n")
-    print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
-    for name, reason in project.left_out.items():
-        print(f"Left out: report '{name}', as of {reason}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,10 @@
 """Check after `git clone` and `dvc pull` that files are as recorded, and tell both tools that they are up to date.
 
-    python -m flip.provenance.reconcile
-
 It looks at every file that DVC has recorded. If one exists with another content, it is named and nothing is touched.
 Otherwise the specs are written; `snakemake -n` then compares contents, and no job runs again for a new file time. What
 was not pulled may be missing: no job needs it before something changes.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -60,20 +57,3 @@ def reconcile() -> tuple[int, int, list[str]]:
     call("snakemake", "specs", "--quiet", "all")
     here, gone = files(said.get("unchanged", [])), files(status.get("deleted", []))
     return here, here + gone, missing(status)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Reconcile the project's folder and print what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m flip.provenance.reconcile", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
-    try:
-        here, recorded, absent = reconcile()
-    except ValueError as error:
-        parser.exit(1, f"{error}\n")
-    if absent:
-        print(f"Not here: {', '.join(absent)}. `dvc pull PATH` brings one when it is needed.")
-    print(f"{here} of {recorded} recorded files are here{', as they were recorded' if here else ''}.")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,6 +18,7 @@ from typing import Any, TypeGuard
 
 ROOT = Path(__file__).parent.parent
 MEMORY = Path(".flip/code")
+PUBLIC = ROOT / "__init__.py"  # for programs that import the package; no stage calls what it offers
 DATA = {".yaml", ".html", ".css", ".js"}  # suffixes of the package's own data files
 # Arguments of calls that are for people to read.
 WORDS = {"Field": {"description"}, "ArgumentParser": {"prog", "description", "epilog"}}
@@ -109,7 +110,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
     Parsing the whole package takes a second, and every call of Snakemake asks.
     """
-    content = path.read_bytes()
+    content = b"" if path == PUBLIC else path.read_bytes()
     memory = MEMORY / f"{sha256(_own_bytes() + content).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError):  # missing, or half written
         return json.loads(memory.read_text())

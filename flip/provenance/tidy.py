@@ -1,20 +1,15 @@
 """Delete what is left of variants and reports that params.yaml no longer has: results, receipts, checkpoints, choices.
 
-    python -m flip.provenance.tidy --dry-run     what would go
-    python -m flip.provenance.tidy
-
 What was committed stays in Git's history, and what was pushed in DVC's remote. Results that DVC has not recorded are
-deleted with `--force` alone.
+deleted with `force` alone.
 """
 
-import argparse
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
-from flip.config.faults import ParameterError
-from flip.config.resolve import Project, read_project
+from flip.config.resolve import Project
 from flip.provenance.layout import Layout
 from flip.provenance.tracked import SUFFIX, file_of
 
@@ -54,28 +49,16 @@ def unrecorded(paths: Sequence[Path], at: Layout) -> list[Path]:
     return [path for path in paths if path.is_dir() and path.parent in kept and not file_of(str(path)).exists()]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Delete what is obsolete at a scale, by the options of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m flip.provenance.tidy", description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--dry-run", action="store_true", help="name what would be deleted, and delete nothing")
-    parser.add_argument("--force", action="store_true", help="delete results, too, that DVC has not recorded")
-    options = parser.parse_args(argv)
-    try:
-        project = read_project(scale=options.scale)
-    except ParameterError as error:
-        parser.exit(1, f"{error}\n")
+def tidy(project: Project, dry_run: bool, force: bool) -> list[Path]:
+    """Delete what is obsolete, or only return it.
+
+    Raises:
+        ValueError: some of it is not recorded with DVC, and would be lost; then nothing is deleted, unless by `force`.
+    """
     paths = obsolete(project)
-    if (lost := unrecorded(paths, Layout(project.scale))) and not options.force:
+    if (lost := unrecorded(paths, Layout(project.scale))) and not force:
         names = ", ".join(map(str, lost))
-        parser.exit(1, f"{names}: not recorded with DVC, so nothing was deleted; `dvc add PATH` first, or --force\n")
-    for path in paths:
-        print(f"{'would delete' if options.dry_run else 'deleted'} {path}")
-        if not options.dry_run:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    if not paths:
-        print("Nothing is left of variants or reports that params.yaml does not have.")
-
-
-if __name__ == "__main__":
-    main()
+        raise ValueError(f"{names}: not recorded with DVC, so nothing was deleted; `dvc add PATH` first, or --force")
+    for path in paths if not dry_run else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return paths

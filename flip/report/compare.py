@@ -1,22 +1,22 @@
 """Compare all variants, as they are here or in other states of the project: metrics, costs, data.
 
-    python -m flip.report.compare                       what is here
-    python -m flip.report.compare main . my-experiment  Git revisions, `.` (what is here), names of DVC's experiments
-    python -m flip.report.compare --csv > runs.csv
-
 Everything is read from receipts, which Git keeps: nothing has to be pulled, and results count that Snakemake made on
 a cluster without DVC.
 """
 
-import argparse
 import statistics
 from collections.abc import Sequence
 
 import pandas as pd
 
-from flip.config.faults import ParameterError
-from flip.config.resolve import read_project
-from flip.report.evaluated import HERE, Evaluated, costs, evaluated, means, receipts
+from flip.config.faults import must_know
+from flip.config.resolve import Project
+from flip.report.evaluated import Evaluated, costs, evaluated, means, receipts
+
+WIDTH = 120  # columns of a terminal
+COSTS = ("relative_time", "training_hours", "samples", "seeds")
+# Beside metrics and costs: what a row is of, which is shown where rows differ in it.
+ORIGINS = ("state", "manifest", "commit", "device")
 
 
 def row(runs: list[Evaluated], cost: dict | None) -> dict:
@@ -63,26 +63,41 @@ def compare(states: list[str], scale: str) -> pd.DataFrame:
     return frame if len(states) > 1 else frame.drop(columns="state")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flip.report.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("states", nargs="*", default=[HERE], help="Git revisions, experiments, or . (default)")
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--metrics", nargs="+", help="columns of metrics to show (default: those of the tables)")
-    parser.add_argument("--csv", action="store_true", help="every column, as CSV")
-    options = parser.parse_args(argv)
-    try:
-        project = read_project(scale=options.scale)
-        frame = compare(options.states, project.scale)
-    except (ParameterError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
-    if options.csv:
-        print(frame.to_csv(index=False), end="")
-        return
-    wanted = options.metrics or dict.fromkeys(m for table in project.tables.values() for m in table.metrics)
-    facts = ["relative_time", "training_hours", "samples", "pictures", "manifest", "commit"]
-    shown = [name for name in ("variant", "state", *wanted, *facts) if name in frame]
-    print(frame[shown].to_string(index=False, float_format="{:.2f}".format, na_rep="-"))
+def metrics_of(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that are metrics."""
+    return [name for name in frame if name not in {"variant", "pictures", *COSTS, *ORIGINS}]
 
 
-if __name__ == "__main__":
-    main()
+def leading(project: Project, frame: pd.DataFrame) -> list[str]:
+    """Return the metrics that rows have: the primary set's, those of the tables, all others."""
+    shown = (str(metric) for table in project.tables for metric in project.metrics(table))
+    order = dict.fromkeys([project.primary_set, *shown, *metrics_of(frame)])
+    return [name for name in order if name in frame]
+
+
+def as_text(frame: pd.DataFrame, metrics: Sequence[str]) -> str:
+    """Return rows with these metrics, their costs, and where they differ what they are of."""
+    told = [name for name in ORIGINS if name in frame and frame[name].nunique() > 1]
+    columns = ["variant", *told, *metrics, *(name for name in COSTS if name in frame)]
+    return frame[columns].to_string(index=False, float_format="{:.2f}".format, na_rep="-")
+
+
+def fitting(frame: pd.DataFrame, metrics: list[str]) -> str:
+    """Return `as_text` with as many metrics, from the first on, as a terminal has room for, and at least one."""
+    for count in range(len(metrics), 0, -1):
+        text = as_text(frame, metrics[:count])
+        if len(text.partition("\n")[0]) <= WIDTH:
+            break
+    left = len(metrics) - count
+    return f"{text}\n{left} more metrics: --metrics NAME,NAME shows some, --csv and --json all" if left else text
+
+
+def chosen(frame: pd.DataFrame, names: str) -> str:
+    """Return `as_text` with the metrics of these names, which have commas between them.
+
+    Raises:
+        ParameterError: no row has such a metric.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+    must_know(wanted, metrics_of(frame), "metric", "--metrics")
+    return as_text(frame, wanted)

@@ -1,25 +1,18 @@
 """Draw the accuracy of a training run against samples seen, also while it runs, by evaluating its checkpoints.
 
-    python -m flip.report.curve flip-50             the checkpoints that are there, in the end the weights
-    python -m flip.report.curve flip-50 --follow    goes on looking until it has ended
-
 A training keeps its newest checkpoints only (train.keep_checkpoints; train.checkpoint_samples says how often there is
-one, and neither changes a result), so points are kept from call to call. Training is not disturbed: this only reads, on
-one thread and with the lowest priority.
+one, and neither changes a result), so points are kept from call to call. Training is not disturbed: this only reads.
 """
 
-import argparse
 import io
-import os
+import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from flip.device import pick_device
@@ -132,6 +125,16 @@ class Curve:
         if self.points != before:
             self.write()
 
+    def as_text(self) -> str:
+        """Return the points as a table, and the files that they are in."""
+        if not self.points:
+            folder = self.trained.checkpoints
+            return f"{folder}: no checkpoint yet; train.checkpoint_minutes or .checkpoint_samples says when"
+        return f"{pd.DataFrame(self.points).to_string(index=False)}\n{self.file}, .svg, .png"
+
+    def as_json(self) -> str:
+        return json.dumps(self.points, indent=1)
+
     def write(self) -> None:
         write_atomic(self.file, pd.DataFrame(self.points).to_csv(index=False))
         for kind in METADATA:
@@ -157,42 +160,17 @@ class Curve:
         return file.getvalue()
 
 
-def run(options: argparse.Namespace) -> str:
-    """Follow the training run if asked to; return the points as text.
+def run(variant: str, scale: str | None, seed: int, out: Path | None, follow: bool) -> Curve:
+    """Evaluate what there is of a training run, and go on until it has ended if asked to; return the curve.
 
     Raises:
         ValueError: no training, or nothing to measure it by.
     """
-    trained = find(options.variant, options.scale, options.seed)
-    file = (options.out or trained.curve) / "curve.csv"
-    curve, ended = Curve(trained, file), False
+    trained = find(variant, scale, seed)
+    curve, ended = Curve(trained, (out or trained.curve) / "curve.csv"), False
     while not ended:
-        ended = not (options.follow and trained.checkpoints.exists())
+        ended = not (follow and trained.checkpoints.exists())
         curve.look()
         if not ended:
             time.sleep(LOOK)
-    if not curve.points:
-        return f"{trained.checkpoints}: no checkpoint yet; train.checkpoint_minutes or .checkpoint_samples says when"
-    return f"{pd.DataFrame(curve.points).to_string(index=False)}\n{file}, .svg, .png"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m flip.report.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("variant")
-    parser.add_argument("--follow", action="store_true", help="until training ends")
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--out", type=Path, help="folder (default: curves/<scale>/<variant>/seed-<seed>)")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    try:
-        print(run(options))
-    except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    os.nice(19)  # training goes first
-    main()
+    return curve

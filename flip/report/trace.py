@@ -1,19 +1,14 @@
 """Trace a number of a table to its origin: training data, parameters, time and code.
 
-    python -m flip.report.trace a flip-50 fine             table, variant, metric
-    python -m flip.report.trace a flip-50 fine --verify    hashes all files behind it, evaluates again
-
-Everything is read from the receipts of the runs; `--json` prints them whole.
+Everything is read from the receipts of the runs.
 """
 
-import argparse
-import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flip.config.faults import ParameterError, nearest
+from flip.config.faults import nearest
 from flip.config.frozen import dump
 from flip.config.resolve import Project, read_project
 from flip.data.shard import shard_path
@@ -98,15 +93,17 @@ def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]
         raise ValueError(f"{metric}: not measured on these weights: {why}")
     test = measured["sets"][metric.set]
     (weights, content), *_ = training["made"].items()
+    outcomes = next(path for path in evaluation["made"] if path.endswith("metrics.json"))
     lines = [
         f"seed {seed}: {metric} = {measured['metrics'][str(metric)]:.2f} %",
-        f"  test set  {metric.set}: {test['samples']:,} images, revision {test['sha256']}",
-        f"  evaluated\n{made(evaluation)}",
         f"  weights   {weights}, SHA-256 {content['sha256']}",
-        f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",
-        made(training),
+        f"  metrics   {outcomes}",
+        f"  images    {metric.set}: {test['samples']:,}, revision {test['sha256']}",
         f"  data      manifest {trained['manifest']}, pairs {trained['pairs']}",
         f"            {ledger_line(receipts)}",
+        f"  trained   {trained['samples']:,} pairs seen, {trained['seconds']:,} s on {trained['device']}",
+        made(training),
+        f"  evaluated\n{made(evaluation)}",
     ]
     if others := replaced(receipts):
         lines.append(f"  since then made again, with another result: {', '.join(others)}")
@@ -158,44 +155,40 @@ def verify_metric(project: Project, report: str, variant: str, seed: int, metric
     return [f"{folder}: {differing} outcomes of {metric} are not those of the weights"] if differing else []
 
 
-def verify(project: Project, table: str, variant: str, metric: Metric, found: dict[int, dict]) -> list[str]:
-    report = project.tables[table].report
-    faults = verify_shards(Path(Layout(project.scale).data))
-    for seed, receipts in found.items():
-        faults += verify_files(receipts)
-        faults += verify_metric(project, report, variant, seed, metric)
-    return list(dict.fromkeys(faults))
+@dataclass(frozen=True)
+class TracedCell:
+    """Hold a cell of a table, and by seed the receipts of all that it was made from, the earliest first."""
+
+    project: Project
+    table: str
+    variant: str
+    metric: Metric
+    receipts: dict[int, dict[str, dict]]
+
+    @classmethod
+    def find(cls, table: str, variant: str, metric: str, scale: str | None) -> "TracedCell":
+        """Find a cell at a scale (by default the one that params.yaml names).
+
+        Raises:
+            ValueError: there is no such cell, or a receipt is missing.
+        """
+        project = read_project(scale=scale)
+        found = {seed: chain(receipt) for seed, receipt in runs(project, table, variant, metric).items()}
+        return cls(project, table, variant, project.metric(metric), found)
+
+    def verify(self) -> list[str]:
+        """Hash all files behind it and evaluate the weights again; return what is not as recorded."""
+        report = self.project.tables[self.table].report
+        faults = verify_shards(Path(Layout(self.project.scale).data))
+        for seed, receipts in self.receipts.items():
+            faults += verify_files(receipts)
+            faults += verify_metric(self.project, report, self.variant, seed, self.metric)
+        return list(dict.fromkeys(faults))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flip.report.trace", description=__doc__.splitlines()[0])
-    parser.add_argument("table", help="name of a table in params.yaml")
-    parser.add_argument("variant", help="its row")
-    parser.add_argument("metric", help="its column")
-    parser.add_argument("--scale", help="default: the scale that params.yaml names")
-    parser.add_argument("--verify", action="store_true", help="hash the files and evaluate the weights again")
-    parser.add_argument("--json", action="store_true", help="the receipts, whole")
-    options = parser.parse_args(argv)
-    try:
-        project = read_project(scale=options.scale)
-        wanted = runs(project, options.table, options.variant, options.metric)
-        found = {seed: chain(receipt) for seed, receipt in wanted.items()}
-        metric = project.metric(options.metric)
-        stories = [story(project, seed, metric, one) for seed, one in found.items()]
-        if options.json:
-            print(json.dumps(found, indent=1))
-        else:
-            print(f"Table {options.table}, {options.variant}: frozen parameters\n")
-            print(dump(project.variants[options.variant]))
-            print("\n\n".join(stories))
-        faults = verify(project, options.table, options.variant, metric, found) if options.verify else []
-    except (ParameterError, ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
-    if faults:
-        parser.exit(1, "not as recorded:\n  " + "\n  ".join(faults) + "\n")
-    if options.verify:
-        print("Every file behind it has the recorded hash.")
-
-
-if __name__ == "__main__":
-    main()
+def text(cell: TracedCell, parameters: bool) -> str:
+    """Return where each seed's number comes from and, if asked for, the variant's parameters below."""
+    head = f"Table {cell.table}, row {cell.variant}, column {cell.metric}, scale {cell.project.scale}"
+    stories = [story(cell.project, seed, cell.metric, one) for seed, one in cell.receipts.items()]
+    frozen = [f"parameters\n{dump(cell.project.variants[cell.variant])}"] if parameters else []
+    return "\n\n".join([head, *stories, *frozen]).rstrip("\n")

@@ -88,7 +88,7 @@ class Viewer:
 
     def cached(self, what: str, compute: Callable[[], Tensor]) -> Tensor:
         """Return what `compute` gives, from disk if these weights and this code have computed it before."""
-        key = f"{self.weights} {source_hash('flip.show')} {what}"
+        key = f"{self.weights} {source_hash('flip.show.viewer')} {what}"
         path = LOOKS / f"{sha256(key.encode()).hexdigest()[:24]}.npy"
         if not path.exists():
             with atomic(path) as file:
@@ -115,15 +115,15 @@ class Viewer:
             ValueError: the scale has no such set, or it is of another kind, missing, or too large to be kept decoded.
         """
         if name not in (sets := self.params.evaluate.sets):
-            raise ValueError(f"--sets {name}: no such test set; {nearest(name, sets)}")
+            raise ValueError(f"--set {name}: no such test set; {nearest(name, sets)}")
         folder, made = set_folder(self.params, self.data, name), made_folder(self.params, self.data, name)
         if not (made / "revision.json").exists():
             raise ValueError(f"{made}: not here; {self.trained.data_remedy}")
         if (kind := of_folder(folder).name) not in ("classification", "retrieval"):
-            raise ValueError(f"--sets {name}: its images have {kind}, not classes or captions; name others")
+            raise ValueError(f"--set {name}: its images have {kind}, not classes or captions; name others")
         squares, revision = read(self.params, self.data, name), read_json(made / "revision.json")["sha256"]
         if not isinstance(squares, Squares):
-            raise ValueError(f"--sets {name}: too large to be kept decoded; name a smaller one")
+            raise ValueError(f"--set {name}: too large to be kept decoded; name a smaller one")
         classes, _ = prompts(folder)
         words = [classes[target] for target in squares.targets] if classes else [one[0] for one in squares.targets]
         return SearchedSet(name, squares.pictures, words, bool(classes), f"pictures {revision}")

@@ -1,8 +1,6 @@
 """Fetch a public test set once from the Hugging Face hub, at the commit that evaluate.sets pins; or look at a copy.
 
     python -m flip.testsets.mirror --params specs/cc12m/params/clip.yaml --set cars
-    python -m flip.testsets.mirror --newest wds/cars     prints what to pin
-    python -m flip.testsets.mirror --pin                 pins all that params.yaml names
 
 It lies in testsets/<name>/<commit>/, for all scales. mirror.json comes last and says what each file is; a fetch that
 was cut off continues, with the file that was being fetched. The training split comes along where evaluate.probe names
@@ -155,7 +153,7 @@ def newest(name: str) -> str:
 
     there = [one for one, facts in public.known().items() if facts.hub]
     if name not in there:
-        raise ValueError(f"--newest {name}: {nearest(name, there)}")
+        raise ValueError(f"unknown set '{name}'; {nearest(name, there)}")
     repository = public.known()[name].hub
     assert repository is not None, name
     with reaching(name, "ask again where there is a network, or write a commit that its page on the hub shows"):
@@ -228,22 +226,10 @@ def require(sets: dict[str, str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flip.testsets.mirror", description=__doc__.splitlines()[0])
-    parser.add_argument("--params", help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
-    parser.add_argument("--set", help="a role of evaluate.sets")
-    parser.add_argument("--newest", metavar="NAME", help="print the newest commit of a public set and end")
-    parser.add_argument(
-        "--pin",
-        metavar="FILE",
-        type=Path,
-        nargs="?",
-        const="params.yaml",
-        help="write the newest commit of each public set that FILE names into it, and end (default: params.yaml)",
-    )
+    parser.add_argument("--params", required=True, help="frozen parameters (specs/<scale>/params/<variant>.yaml)")
+    parser.add_argument("--set", required=True, help="a role of evaluate.sets")
     options = parser.parse_args(argv)
     try:
-        if options.newest or options.pin:
-            print(newest(options.newest) if options.newest else "\n".join(pin(options.pin)))
-            return
         evaluate = load(options.params).evaluate
         fetch(evaluate.sets[options.set], ["test", "train"] if options.set in evaluate.probe else ["test"])
     except (ValueError, OSError) as error:
