@@ -53,7 +53,8 @@ def pairwise_sigmoid(
     if side is None:
         return dense_sigmoid(image, text, scale, bias)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (image, text, scale, bias))
-    pairs, ring, columns = len(text) * group.size, group, SINGLE_PROCESS
+    pairs, ring = len(text) * group.size, group
+    columns: BatchGroup = SINGLE_PROCESS
     if len(text) < side:  # a tile has room for the captions of several processes: one transfer in place of a ring's
         text, ring, columns = group.all_gather(text), SINGLE_PROCESS, group
     cuts = list(tiles(len(image), columns, side))
