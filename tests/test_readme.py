@@ -152,7 +152,7 @@ def test_pytest_commands_name_files_words_and_marks_that_are_there(pytestconfig)
 
 
 def test_every_other_command_is_one_that_a_reader_has():
-    programs = {"cd", "git", "make", "pytest", "python", "snakemake", "dvc", "sha256sum", "export", "."}
+    programs = {"cd", "flip", "git", "make", "pytest", "python", "snakemake", "dvc", "sha256sum", "export", "."}
     firsts = {next(word for word in line.split() if "=" not in word) for line in shell_lines()}
     assert firsts <= programs
 
