@@ -3,6 +3,7 @@
 
 from flip.plan import cluster
 from flip.plan.slurm import Cluster, Request
+from flip.report import watch
 
 
 def listed(files) -> list[str]:
@@ -82,9 +83,16 @@ onstart:
         look_at_cluster()
 
 
+def tell(succeeded: bool, log: str) -> None:
+    """Whoever waits hears how it ended ($FLIP_WEBHOOK)."""
+    watch.tell(f"flip, {SCALE}: {watch.ending(HERE, succeeded, log)}")
+
+
 onsuccess:
     record()
+    tell(True, log)
 
 
 onerror:
     record()
+    tell(False, log)

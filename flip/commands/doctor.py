@@ -15,8 +15,8 @@ def doctor(
 ) -> None:
     """Look at what a scale reads from elsewhere, before any job.
 
-    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. It ends with 1 if anything is
-    wrong.
+    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. It ends
+    with 1 if anything is wrong.
     """
     from flip.config.resolve import read_project
     from flip.plan.cluster import profile_faults
