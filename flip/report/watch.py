@@ -39,7 +39,7 @@ BLOCK = re.compile(
 
 
 @dataclass
-class Run:
+class RunLog:
     """What a log says: jobs planned by rule, jobs at work and finished ones by id, failures."""
 
     planned: dict[str, int] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class Run:
         return self.planned.get("total", 0)
 
 
-def read_log(text: str) -> Run:
+def read_log(text: str) -> RunLog:
     """Read Snakemake's log."""
-    run, rule, job = Run(), "", ""
+    run, rule, job = RunLog(), "", ""
     for found in BLOCK.finditer(text):
         if found["count"] and not run.working and not run.finished:
             run.planned[found["count"]] = int(found["jobs"])
@@ -84,7 +84,7 @@ def durations(receipts: Path) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingProgress:
     """The progress of a training: share done, seconds left, last loss."""
 
     name: str
@@ -99,17 +99,17 @@ def seconds(clock: str) -> float:
     return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
-def training(log: Path, name: str) -> Training | None:
+def training(log: Path, name: str) -> TrainingProgress | None:
     """Read the last word of a training's progress; None if it has said nothing yet."""
     with suppress(OSError):
         words = log.read_text(errors="replace")[-2000:]
         if found := re.findall(r"(\d+)%\|.*?\[([\d:?]+)<([\d:?]+)(?:.*?loss=([\d.enai+-]+))?", words):
             percent, _, left, loss = found[-1]
-            return Training(name, int(percent) / 100, seconds(left), loss)
+            return TrainingProgress(name, int(percent) / 100, seconds(left), loss)
     return None
 
 
-def trainings(run: Run, layout: Layout) -> list[Training]:
+def trainings(run: RunLog, layout: Layout) -> list[TrainingProgress]:
     """Read the progress of all trainings at work."""
     found = []
     for rule, wildcards in run.working.values():
@@ -120,7 +120,7 @@ def trainings(run: Run, layout: Layout) -> list[Training]:
     return [one for one in found if one]
 
 
-def work(run: Run, known: dict[str, float], at_work: list[Training]) -> tuple[float, float]:
+def work(run: RunLog, known: dict[str, float], at_work: list[TrainingProgress]) -> tuple[float, float]:
     """Return the seconds of work that are done, and that are left."""
     mean = {rule: known.get(rule, SECONDS) for rule in run.planned}
     done = sum(mean.get(rule, SECONDS) for rule in run.finished.values())
@@ -129,7 +129,7 @@ def work(run: Run, known: dict[str, float], at_work: list[Training]) -> tuple[fl
     return done + begun, max(total - done - begun, 0.0)
 
 
-def status(run: Run, layout: Layout) -> tuple[str, float]:
+def status(run: RunLog, layout: Layout) -> tuple[str, float]:
     """Say in a line how far a run is, and return the share of its work that is done."""
     at_work = trainings(run, layout)
     done, left = work(run, durations(Path(layout.receipts.root)), at_work)
