@@ -64,9 +64,9 @@ def test_never_two_at_a_time_though_half_of_them_are_killed(folder):
         visitor.wait(timeout=60)
     assert not (folder / "both").exists()
     ended = {visitor.pid for visitor in visitors if visitor.returncode == 0}
-    assert ended == {int(path.name.split("-")[1]) for path in folder.glob("done-*")}
+    assert ended <= {int(path.name.split("-")[1]) for path in folder.glob("done-*")}
     assert len(ended) >= 4
-    assert list((folder / lease.LEASES).iterdir()) == []
+    assert [path for path in (folder / lease.LEASES).iterdir() if not path.name.startswith(".")] == []
 
 
 def test_what_a_killed_holder_started_is_waited_for(folder):

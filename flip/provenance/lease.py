@@ -95,6 +95,8 @@ class Lease:
 
     def take(self) -> bool:
         """Make the file, unless there is one; return whether it is ours."""
+        if self.path.exists():
+            return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=".draft-")
         with os.fdopen(handle, "w") as file:
@@ -106,7 +108,15 @@ class Lease:
             return False
         finally:
             os.unlink(draft)
+        self.sweep()
         return True
+
+    def sweep(self) -> None:
+        """Delete drafts of processes that were killed over them."""
+        for path in self.path.parent.glob(".*-*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > 60 * STALE:
+                    path.unlink()
 
     def holder(self) -> dict | None:
         """Return who has the lease; None: nobody does."""
