@@ -5,6 +5,8 @@ GPUS ?= 8
 VARIANT ?= clip
 FORMAT ?= timm
 RUN = .venv/bin/python -m
+# Few lines here, all of them in a log that is named.
+WATCHED = $(RUN) flip.report.watch --scale $(SCALE) -- $(RUN)
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # What `make show` looks for.
@@ -13,7 +15,7 @@ TEXT ?= a red star on grass
 # What else `flip plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export queue bench bench-losses bench-steps bench-loading bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export watch queue bench bench-losses bench-steps bench-loading bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -25,17 +27,17 @@ retry: .venv/ready ## ask again for images that failed for a reason that passes 
 	$(RUN) snakemake data --config scale=$(SCALE)
 
 ablations: .venv/ready ## the ablation tables at SCALE (default: tiny), from the download on
-	$(RUN) snakemake ablations --config scale=$(SCALE)
+	$(WATCHED) snakemake ablations --config scale=$(SCALE)
 
 systems: .venv/ready ## the tables that compare systems (CLIP, FLIP, SigLIP, MAE, SLIP, FLAVA, ...) at SCALE
-	$(RUN) snakemake systems siglip hybrids --config scale=$(SCALE)
+	$(WATCHED) snakemake systems siglip hybrids --config scale=$(SCALE)
 
 sweep: .venv/ready ## choose schedules of equal time and what is swept, such as learning rates, for REPORTS (default: all) at SCALE
 	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 	$(RUN) snakemake sweep --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS)) # those that had to wait
 
 report: .venv/ready ## one page with every report of params.yaml, or REPORTS=ablations,systems, at SCALE
-	$(RUN) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
+	$(WATCHED) snakemake report --config scale=$(SCALE) $(if $(REPORTS),reports=$(REPORTS))
 
 reconcile: .venv/ready ## after git clone and dvc pull: check what came, so that nothing runs again
 	$(RUN) flip reconcile
@@ -57,6 +59,9 @@ plan: .venv/ready ## what SCALE will cost on NODES x GPUS of GPU: FLOPs, GPU-hou
 
 export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transformers, timm), with a model card
 	$(RUN) flip export --variant $(VARIANT) --scale $(SCALE) --format $(FORMAT) --out exported/$(SCALE)/$(VARIANT)/$(FORMAT)
+
+watch: .venv/ready ## how far the run in this folder is: jobs, share of the work, time left, losses
+	$(RUN) flip.report.watch --scale $(SCALE)
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"

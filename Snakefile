@@ -13,6 +13,7 @@
 
 
 include: "rules/common.smk"
+include: "rules/hooks.smk"
 include: "rules/data.smk"
 include: "rules/testsets.smk"
 include: "rules/languages.smk"

@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Files that take longest begin first: these wait, for the cluster and for one program after another.
 LONGEST = (
     "test_slurm.py",
+    "test_cluster.py",
     "test_dvc.py",
     "test_dvc_kills.py",
     "test_pipeline.py",

@@ -14,10 +14,13 @@ PACKAGES = {
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
     "sbatch": "slurm-client",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server-core",
     "java": "default-jre-headless",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch")
+DATABASE = ("slurmdbd", "mariadbd")
 
 
 class Unavailable(Exception):

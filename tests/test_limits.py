@@ -160,6 +160,8 @@ def test_no_section_is_a_list_or_takes_more_keys(trees):
         (["model"], {"tokens": 0}, r"model.tokens: Input should be greater than 0"),
         (["model"], ["tiny"], r"unknown model '\['tiny'\]'; did you mean 'tiny'\?"),
         (["larger"], "huge", r"unknown model 'huge'; known: b16"),
+        (["to_fit"], 3, r"scales\.tiny\.to_fit: no mapping of variants to keys of train; .*\(value: 3\)"),
+        (["to_fit"], {"clip": {"micro_bach": 2}}, r"to_fit\.clip: unknown key 'micro_bach'; did you mean"),
         (["tuning"], 3, r"tuning at scale 'tiny': no mapping of keys \(value: 3\)"),
         (["train"], [], r"train: Input should be an object"),
     ],

@@ -42,9 +42,10 @@ def expected(tree: dict, scale: str, variant: str) -> dict:
     """What the variant's parameters have to be."""
     found = merged(tree["base"], tree["scales"][scale] or {})
     tuning, own = found.pop("tuning", {}), tree["variants"][variant] or {}
+    fitted = {"train": found.pop("to_fit", {}).get(variant, {})}
     start = [tree["variants"][own["start"]] or {}, tuning] if own.get("start") else []
     found = sized(found, tree["models"])
-    for delta in [*start, own]:
+    for delta in [*start, own, fitted]:
         found = sized(merged(found, delta), tree["models"])
     found.pop("larger")
     for sets in ("sets", "languages"):

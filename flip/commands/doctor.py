@@ -1,21 +1,32 @@
 """The command `flip doctor`."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 
 from flip.commands.options import Params, Scale
 
 
-def doctor(scale: Scale = None, params: Params = Path("params.yaml")) -> None:
+def doctor(
+    scale: Scale = None,
+    params: Params = Path("params.yaml"),
+    profile: Annotated[Literal["slurm"] | None, typer.Option(help="Look at the cluster, too, by this profile.")] = None,
+) -> None:
     """Look at what a scale reads from elsewhere, before any job.
 
-    That is its source's files and its test sets. Headers and first lines alone are read. It ends with 1 if anything is
-    wrong.
+    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. It ends
+    with 1 if anything is wrong.
     """
     from flip.config.resolve import read_project
-    from flip.plan.doctor import faults, told
+    from flip.plan.cluster import profile_faults
+    from flip.plan.doctor import faults, space_faults, told
 
     project = read_project(params, scale).check()
-    if found := faults(project):
+    found = [*faults(project), *space_faults(project)]
+    if profile:
+        found += profile_faults(project.baseline.resources)
+    if found:
         raise ValueError(told(project.scale, found))
     print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
     for name, reason in project.left_out.items():

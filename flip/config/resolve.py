@@ -20,6 +20,8 @@ from flip.config.tree import Files, place, read_files
 from flip.metrics.names import Metric, own_name, places
 
 One = TypeVar("One", bound=Section)
+# Of train: what a step's memory and time depend on, and its result but for rounding does not.
+LESS_MEMORY = ("checkpoint_activations", "micro_batch", "shard_weights")
 
 
 @dataclass(frozen=True)
@@ -252,11 +254,25 @@ class Project:
         """Merge base <- scale <- deltas."""
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
         tree.pop("tuning", None)
-        for one in ({}, *deltas):
+        fitted = self._to_fit(tree.pop("to_fit", {})).get(names["variant"])
+        for one in ({}, *deltas, {"train": fitted} if fitted else {}):
             tree = self._with_size(merge(tree, one), where)
         tree.pop("larger", None)
         tree = merge(tree, self._chosen(tree, names["variant"]))
         return check(Params, tree | {"scale": self.scale} | names, where)
+
+    def _to_fit(self, found: object) -> dict[str, dict]:
+        """Return by which keys of `train` variants take less memory at this scale, with the same result.
+
+        It may name variants that are not there, so that one can be deleted; the preflight refuses what does not fit.
+        """
+        where = f"scales.{self.scale}.to_fit"
+        if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+            fault = f"no mapping of variants to keys of train; allowed: {', '.join(LESS_MEMORY)} (value: {found!r})"
+            raise ParameterError((self.place(where), fault))
+        for name, keys in found.items():
+            must_know(keys, LESS_MEMORY, "key", self.place(f"{where}.{name}"))
+        return found
 
     def _chosen(self, tree: dict, variant: str) -> dict:
         """Return what a sweep has chosen for a variant, of the parameters that it still sweeps."""

@@ -4,15 +4,18 @@ Headers and first lines alone are read. Every call of Snakemake asks, too, and s
 while something is wrong. What stands in the images and captions is checked by the stages that read them.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from glob import glob
 from pathlib import Path
 
 from flip.config import kinds, public
+from flip.config.faults import ParameterError
 from flip.config.resolve import Project
 from flip.config.schema import Params, Source
 from flip.formats import layout
+from flip.plan.data import find_data, stored_bytes
 from flip.provenance.layout import Layout
 
 Made = Callable[[str], bool]
@@ -119,6 +122,24 @@ def batch_faults(project: Project) -> Iterator[str]:
         yield (
             f"train.batch = {batch}: the {rows} rows of source.table are {rows // batch} steps an epoch; lower it "
             "(`tiny` has 32), with train.base_lr and train.warmup_samples, or be `like` a scale of such a size"
+        )
+
+
+def space_faults(project: Project, folder: str | Path = ".") -> Iterator[str]:
+    """Find that images, as downloaded and in shards, need more than is free, where it is known how many rows there
+    are and nothing has been made yet."""
+    params = project.baseline
+    if params.source.kind != "urls" or (Path("data") / project.scale).exists():
+        return
+    try:
+        data = find_data(params, None, 1.0)
+    except ParameterError:
+        return
+    needed, free = 2 * data.used * stored_bytes(params.download.image_size), shutil.disk_usage(folder).free
+    if needed > free:
+        yield (
+            f"{Path(folder).absolute()}: images of {data.used:,} rows need about {needed / 1e12:.1f} TB, "
+            f"{free / 1e12:.1f} TB are free; make room, link data/ to a larger disk, or set source.sample"
         )
 
 

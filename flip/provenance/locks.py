@@ -1,13 +1,13 @@
 """Take locks that end with the process that holds them, however it ends: nothing has to be cleared by hand."""
 
+import errno
 import fcntl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 LOCKS = Path(".flip/locks")
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def _open(name: str) -> TextIO:
@@ -16,26 +16,29 @@ def _open(name: str) -> TextIO:
 
 
 def _try(lock: TextIO) -> bool:
-    """Take a lock if it is free; return whether it was."""
+    """Take a lock if it is free; return whether it was. A file system without locks has none that is taken."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     return True
+
+
+def _share(lock: TextIO) -> None:
+    """Let others have the lock, too, and none alone."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def _wait(lock: TextIO, why: str) -> None:
     print(f"{why}; waiting for its end", file=sys.stderr, flush=True)
     fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-@contextmanager
-def alone(out: str | Path) -> Iterator[None]:
-    """Wait until no other process makes the same file, and keep others from it inside the block."""
-    with _open(str(out)) as lock:
-        if not _try(lock):
-            _wait(lock, f"{out}: another process is making it")
-        yield
 
 
 def enter(scale: str, stale: Path, wait: bool) -> tuple[tuple[TextIO, TextIO], bool]:
@@ -53,5 +56,5 @@ def enter(scale: str, stale: Path, wait: bool) -> tuple[tuple[TextIO, TextIO], b
         for path in stale.glob("*.lock"):
             path.unlink(missing_ok=True)
     for lock in (folder, ours):
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        _share(lock)
     return (folder, ours), busy

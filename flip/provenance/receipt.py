@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from flip.files import PLANNED, expand, file_hash, known_hash, place_hash, read_json, write_json
-from flip.processes import exit_code, foreground
+from flip.processes import end_with_parent, exit_code, foreground
 from flip.provenance.environment import git_state, machine, versions
-from flip.provenance.locks import alone
+from flip.provenance.lease import leased
 from flip.provenance.sources import source_hash
 
 SEAL = "seal"
@@ -224,10 +224,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--intermediate", action="store_true", help="the outputs serve later stages only")
     parser.add_argument("command", nargs="+", help="after --: what to run")
     options = parser.parse_args(argv)
+    end_with_parent()
     options.upstream, options.outputs = expand(options.upstream), [Path(path) for path in expand(options.outputs)]
     try:
         require(options.upstream, options.command)
-        with alone(options.out):
+        with leased(str(options.out)) as lease:
+            os.environ.update(lease)
             make(options, parser)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

@@ -20,7 +20,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from flip.processes import exit_code, foreground
+from flip.processes import end_with_parent, exit_code, foreground
 
 STOPS = Path(".flip/stop")  # below the project's folder, which all nodes see
 LOOK = 20  # seconds between looks at the limit, which an administrator may move
@@ -39,7 +39,7 @@ def build_command(options: argparse.Namespace) -> list[str]:
         return [sys.executable, *options.trainer]
     if nodes == 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        return [sys.executable, *torchrun, *options.trainer]
+        return [sys.executable, *torchrun, "-m", "flip.train.launch", "--child", "--", *options.trainer]
     if "SLURM_JOB_ID" not in os.environ:
         raise ValueError(
             f"--nodes {nodes}: several nodes are to be had in a job of Slurm alone; use `snakemake --profile slurm`, "
@@ -121,8 +121,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="processor cores per process (default: 1)")
     parser.add_argument("--gpus", type=int, default=0, help="per process (default: 0)")
     parser.add_argument("--stop-seconds", type=float, default=300, help="ahead of the time limit (default: 300)")
+    parser.add_argument("--child", action="store_true", help="one of several processes, which ends with its parent")
     parser.add_argument("trainer", nargs="+", help="after --: arguments of Python, such as -m flip.train ...")
     options = parser.parse_args(argv)
+    if options.child:
+        end_with_parent()
+        os.execv(sys.executable, [sys.executable, *options.trainer])
     try:
         command = build_command(options)
     except ValueError as error:

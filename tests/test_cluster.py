@@ -1,0 +1,177 @@
+"""On a real Slurm that keeps accounts and enforces limits, with names and a memory unlike those of tests/test_slurm.py:
+what it would refuse is said before any job, a line each; what passes by itself is waited for; and a workflow outlives
+silence of the controller and of the database, and a cancelled job that only the database remembers."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flip.plan import cluster, slurm
+from tests.miniature import ROOT, copy_workflow, environment, write_params
+from tests.slurm_cluster import SOON, STRICT, Unavailable, succeeds, until
+from tests.slurm_cluster import cluster as real
+from tests.slurm_cluster import slurm as ask
+from tests.test_slurm import slower
+
+pytestmark = pytest.mark.slurm
+ACCOUNTS = (
+    ("account", "lab", "teaching"),
+    ("user", "root", "account=lab", "DefaultAccount=lab"),
+    ("user", "root", "account=teaching", "MaxSubmitJobs=1", "MaxWall=90"),
+)
+SITE = {"SBATCH_PARTITION": "cpu-long", "SBATCH_GPU_PARTITION": "accelerated", "SBATCH_ACCOUNT": "lab"}
+CPU = slurm.Request("table", minutes=60, memory_mb=4000, cores=4, partition="cpu-long", account="lab")
+GPU = slurm.Request("pretrain", minutes=30, memory_mb=8000, cores=8, gpus=4, partition="accelerated", account="lab")
+
+
+@pytest.fixture(scope="session")
+def strict():
+    try:
+        with real(STRICT) as one:
+            for words in ACCOUNTS:
+                ask("sacctmgr", "--immediate", "add", *words)
+            yield one
+    except Unavailable as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_params(copy_workflow(tmp_path), slower)
+    return tmp_path
+
+
+def changed(request, **values):
+    return slurm.Request(**vars(request) | values)
+
+
+def test_what_fits_is_not_complained_of(strict):
+    assert cluster.faults(slurm.Cluster(), [CPU, GPU], jobs=100) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "fault"),
+    [
+        (changed(CPU, partition="cpu"), "partition 'cpu': there is none of this name; there are: cpu-long, accel"),
+        (changed(CPU, partition=None), "no partition: the cluster has no default"),
+        (changed(CPU, partition="closed"), r"partition 'closed': takes no jobs (DRAIN)"),
+        (changed(CPU, account="labs"), "account 'labs': not one of root's, which are: lab, root, teaching"),
+        (changed(CPU, minutes=480), "minutes = 480: partition 'cpu-long' allows 120"),
+        (changed(CPU, minutes=100, account="teaching"), "minutes = 100: account 'teaching' allows 90"),
+        (changed(GPU, gpus=8), "1 x (8 cores, 8000 MB, 8 GPUs): 0 of the 1 nodes of partition 'accelerated' have that"),
+        (changed(GPU, nodes=2), "2 x (8 cores, 8000 MB, 4 GPUs): 1 of the 1 nodes of partition 'accelerated' have"),
+        (changed(CPU, memory_mb=64000), "the most of each is 8 cores, 16000 MB, 4 GPUs"),
+        (changed(GPU, constraint="a100"), "constraint 'a100': a feature of no node of partition 'accelerated'"),
+        # What only sbatch knows: the partition denies this account.
+        (changed(GPU, account="teaching"), "Invalid account or account/partition combination specified"),
+    ],
+)  # fmt: skip
+def test_what_would_be_refused_or_wait_for_ever_is_a_line(strict, request_, fault):
+    [found] = cluster.faults(slurm.Cluster(), [request_], jobs=1)
+    assert fault in found
+    assert found.startswith(f"{request_.name}: ")
+
+
+def test_the_doctor_looks_at_the_cluster_before_there_is_anything_to_run(strict):
+    words = [sys.executable, "-m", "flip", "doctor", "--scale", "tiny", "--profile", "slurm"]
+    done = subprocess.run(words, env=os.environ | SITE, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    wrong = SITE | {"SBATCH_PARTITION": "cpu"}
+    done = subprocess.run(words, env=os.environ | wrong, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "data, pretrain, evaluate: partition 'cpu': there is none of this name" in done.stderr
+
+
+def test_limits_of_submissions_are_known(strict):
+    [found] = cluster.faults(slurm.Cluster(), [changed(CPU, account="teaching")], jobs=100)
+    assert found == "jobs = 100: root may have 1 at a time; say --jobs 1, or less"
+
+
+def test_status_comes_from_where_it_is_remembered(strict):
+    assert slurm.Cluster(seconds=5).status_command == "squeue"
+    assert slurm.Cluster(seconds=20).status_command == "sacct"  # MinJobAge is 30 s
+
+
+def test_a_memory_too_short_without_accounting_is_said():
+    one = slurm.Cluster(seconds=20)
+    one.settings = {"MinJobAge": "30 sec", "AccountingStorageType": "accounting_storage/none", "MaxJobCount": "10000"}
+    [found] = cluster.site_faults(one, 100, {None})
+    assert found.endswith("might miss the end of a job; say --seconds-between-status-checks 10")
+
+
+def test_without_slurm_there_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [found] = cluster.faults(slurm.Cluster(), [CPU], jobs=1)
+    assert found.startswith("sbatch, squeue, scancel, scontrol: no such commands here")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("02:00:00", 120), ("1-00:00:00", 1440), ("30:00", 30), ("UNLIMITED", float("inf")), ("", float("inf"))],
+)
+def test_times_of_slurm_are_minutes(text, expected):
+    assert slurm.minutes(text) == expected
+
+
+def test_gpus_are_counted_over_their_kinds():
+    found = [slurm.count_gpus(text) for text in ("gpu:4", "gpu:h100:8(S:0-1)", "gpu:a100:2,gpu:v100:1", "(null)")]
+    assert found == [4, 8, 3, 0]
+
+
+def submitted(*words) -> subprocess.Popen:
+    """sbatch as Snakemake calls it."""
+    path = f"{ROOT}/slurm/bin:{os.environ['PATH']}"
+    command = ["sbatch", "--parsable", "--output=/dev/null", "--partition=cpu-long", *words]
+    return subprocess.Popen(command, env=os.environ | {"PATH": path}, stdout=-1, stderr=-1, text=True)
+
+
+def test_a_submission_waits_for_a_limit_that_passes_and_for_no_other(strict):
+    first, _ = submitted("--account=teaching", "--wrap=sleep 60").communicate()
+    second = submitted("--account=teaching", "--wrap=true")
+    time.sleep(1)
+    assert second.poll() is None
+    ask("scancel", first.strip())
+    assert second.communicate()[0].strip().isdigit()
+    out, said = submitted("--account=nobody", "--wrap=true").communicate()
+    assert out == ""
+    assert "Invalid account" in said
+
+
+def test_a_workflow_that_the_cluster_would_refuse_does_not_begin(strict, folder):
+    words = ["snakemake", "--profile", "slurm", "receipts/tiny/data/table.json"]
+    env = environment(folder) | SITE | {"SBATCH_PARTITION": "cpu"}
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("partition 'cpu': there is none of this name") == 1
+    assert "submitted" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 60
+
+
+def test_a_workflow_outlives_silence_and_a_job_that_was_cancelled(strict, folder):
+    """The controller is away for about 20 s while jobs are to be submitted, then the database."""
+    targets = ["receipts/tiny/data/table.json", "receipts/tiny/data/tests/fine.json"]
+    words = ["snakemake", "--profile", "slurm", *SOON, "--seconds-between-status-checks=11", *targets]
+    log = folder / "log"
+    with (
+        open(log, "w") as file,
+        subprocess.Popen(words, cwd=folder, env=environment(folder) | SITE, stdout=file, stderr=file) as process,
+    ):
+        until(lambda: "Execute 2 jobs" in log.read_text() or process.poll() is not None, "submissions")
+        strict.stop("slurmctld")
+        time.sleep(20)
+        strict.start_controller()
+        until(lambda: succeeds("squeue"), "the controller")
+        job = until(lambda: ask("squeue", "--noheader", "--format=%i").split(), "a job")[0]
+        ask("scancel", job)
+        strict.stop("slurmdbd")
+        time.sleep(5)
+        strict.start_accounts()
+        process.wait(timeout=300)
+    said = log.read_text()
+    assert process.returncode == 0, said
+    assert all((folder / name).exists() for name in targets)
+    assert said.count("SLURM status is: 'CANCELLED'") == 1
