@@ -1,54 +1,28 @@
 """Resolve params.yaml into frozen parameters, and explain what is wrong with it."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from flip.config import consistency
-from flip.config.chosen import CHOSEN, SWEEPS, TIMES, read_chosen
-from flip.config.equal_time import StepTime, schedule
+from flip.config.chosen import CHOSEN, read_chosen
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
 from flip.config.roles import TestSet
+from flip.config.scale import Scale
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 from flip.config.sections.types import Section
-from flip.config.sweep import SHARED, delta, with_values
-from flip.config.tree import Files, place, read_files
+from flip.config.tree import read_files
 from flip.metrics.names import Metric, own_name, places
 
 One = TypeVar("One", bound=Section)
-# Of train: what a step's memory and time depend on, and its result but for rounding does not.
-LESS_MEMORY = ("checkpoint_activations", "micro_batch", "shard_weights")
 
 
 @dataclass(frozen=True)
-class Project:
+class Project(Scale):
     """Hold params.yaml for one scale; all of it, or the part that concerns one report (`of`)."""
-
-    tree: dict
-    scale: str
-    files: Files = field(default_factory=dict)  # what of it stands in which file other than params.yaml
-
-    def place(self, key: str) -> str:
-        """Name the file that a key stands in, and the key there."""
-        return place(key, self.files)
-
-    @cached_property
-    def variants(self) -> dict[str, Params]:
-        """Return every variant, resolved and checked."""
-        found, faults = {}, Faults()
-        for name in self.tree["variants"]:
-            with faults.collected():
-                found[name] = self.resolve(name)
-        faults.raise_all()
-        for params in found.values():
-            with faults.collected():
-                consistency.towers_must_fit(params, found)
-        faults.raise_all()
-        return found
 
     @property
     def baseline(self) -> Params:
@@ -236,107 +210,6 @@ class Project:
             self._must_know("report", [tradeoff.report], "tradeoff.report")
         faults.raise_all()
         return tradeoff.model_copy(update={"metric": own_name(tradeoff.metric, self.primary_set)})
-
-    def _must_know(self, what: str, names: Iterable[object], where: str) -> None:
-        must_know(names, self.tree[f"{what}s"], what, self.place(where))
-
-    def _with_size(self, tree: dict, where: str) -> dict:
-        """Return the tree with the sizes of the model that it names; a delta may name another, or change sizes one by
-        one."""
-        name, models = tree.get("model"), self.tree["models"]
-        if isinstance(name, dict):
-            return tree
-        name = tree.get("larger") if name == "larger" else name  # of the scale
-        must_know([name], models, "model", where)
-        return tree | {"model": models[name]}
-
-    def _with_deltas(self, deltas: list[dict], where: str, **names: str) -> Params:
-        """Merge base <- scale <- deltas."""
-        tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
-        tree.pop("tuning", None)
-        fitted = self._to_fit(tree.pop("to_fit", {})).get(names["variant"])
-        for one in ({}, *deltas, {"train": fitted} if fitted else {}):
-            tree = self._with_size(merge(tree, one), where)
-        tree.pop("larger", None)
-        tree = merge(tree, self._chosen(tree, names["variant"]))
-        return check(Params, tree | {"scale": self.scale} | names, where)
-
-    def _to_fit(self, found: object) -> dict[str, dict]:
-        """Return by which keys of `train` variants take less memory at this scale, with the same result.
-
-        It may name variants that are not there, so that one can be deleted; the preflight refuses what does not fit.
-        """
-        where = f"scales.{self.scale}.to_fit"
-        if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
-            fault = f"no mapping of variants to keys of train; allowed: {', '.join(LESS_MEMORY)} (value: {found!r})"
-            raise ParameterError((self.place(where), fault))
-        for name, keys in found.items():
-            must_know(keys, LESS_MEMORY, "key", self.place(f"{where}.{name}"))
-        return found
-
-    def _chosen(self, tree: dict, variant: str) -> dict:
-        """Return what a sweep has chosen for a variant, of the parameters that it still sweeps."""
-        values, swept = self.choices.get(variant, {}).get("values", {}), tree.get("sweep")
-        return delta({key: value for key, value in values.items() if isinstance(swept, dict) and swept.get(key)})
-
-    @property
-    def choices(self) -> dict[str, dict]:
-        """Return what sweeps have chosen at this scale, by variant (flip.config.sweep.SweepChoice)."""
-        return self.tree.get(CHOSEN, {}).get(SWEEPS, {})
-
-    @property
-    def times(self) -> dict[str, dict]:
-        """Return how long steps take that were timed at this scale, by variant (flip.config.equal_time.StepTime)."""
-        return self.tree.get(CHOSEN, {}).get(TIMES, {})
-
-    @property
-    def tuning(self) -> dict:
-        """Return what the scale changes of a variant that another one starts from."""
-        found = merge(self.tree["base"], self.tree["scales"][self.scale] or {}).get("tuning", {})
-        if not isinstance(found, dict):
-            raise ParameterError(f"params.yaml, tuning at scale '{self.scale}': no mapping of keys (value: {found!r})")
-        return found
-
-    def plain(self) -> Params:
-        """Return the scale's own values, without any variant's."""
-        where = f"params.yaml, scale '{self.scale}'"
-        if "larger" in (tree := merge(self.tree["base"], self.tree["scales"][self.scale] or {})):
-            must_know([tree["larger"]], self.tree["models"], "model", f"{where}, larger")
-        found = self._with_deltas([], where, variant="plain")
-        self._with_deltas([self.tuning], f"{where}, tuning", variant="plain")
-        return found
-
-    def resolve(self, variant: str) -> Params:
-        """Resolve base <- scale <- variant <- what was chosen for it; one with `start` is that variant plus the scale's
-        `tuning`.
-
-        Raises:
-            ParameterError: an unknown variant, or every fault of its parameters.
-        """
-        params, found = self._as_stated(variant), self.times.get(variant)
-        reference = params.train.equal_time
-        if reference is None or found is None or found["of"] != reference:
-            return params
-        values = schedule(params.train, self._as_stated(reference).train, StepTime(**found).ratio)
-        return with_values(params, values, self._where(variant))
-
-    def _where(self, variant: str) -> str:
-        return f"params.yaml, variant '{variant}' at scale '{self.scale}'"
-
-    def _as_stated(self, variant: str) -> Params:
-        """Resolve a variant but for a schedule that takes another one's time."""
-        self._must_know("variant", [variant], "variants")
-        delta, where = self.tree["variants"][variant] or {}, self._where(variant)
-        if shared := SHARED & delta.keys():
-            fault = f"{', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
-            raise ParameterError((where, fault))
-        deltas = [delta]
-        if (start := delta.get("start")) is not None:
-            self._must_know("variant", [start], f"variants.{variant}.start")
-            if (self.tree["variants"][start] or {}).get("start") is not None:
-                raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
-            deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
-        return self._with_deltas(deltas, where, variant=variant)
 
     def check(self) -> "Project":
         """Check everything that can be wrong before a job starts.
