@@ -9,7 +9,7 @@ from tests.miniature import ROOT
 
 
 def test_containers_have_the_pinned_packages_and_the_python_they_are_pinned_for():
-    texts = [(ROOT / "envs" / name).read_text() for name in ("Dockerfile", "flip.def")]
+    texts = [(ROOT / "envs" / name).read_text() for name in ("Dockerfile", "apptainer.def")]
     base = {re.search(r"(?:FROM|From:) (\S+)", text)[1] for text in texts}
     assert base == {"python:3.11-slim-bookworm"}
     for text in texts:
