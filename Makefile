@@ -6,7 +6,7 @@ VARIANT ?= clip
 FORMAT ?= timm
 RUN = .venv/bin/python -m
 # Few lines here, all of them in a log that is named.
-WATCHED = $(RUN) flip.report.watch --scale $(SCALE) -- $(RUN)
+WATCHED = $(RUN) flip watch --scale $(SCALE) -- $(RUN)
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # What `make show` looks for.
@@ -61,7 +61,7 @@ export: .venv/ready ## VARIANT at SCALE as a model of FORMAT (open_clip, transfo
 	$(RUN) flip export --variant $(VARIANT) --scale $(SCALE) --format $(FORMAT) --out exported/$(SCALE)/$(VARIANT)/$(FORMAT)
 
 watch: .venv/ready ## how far the run in this folder is: jobs, share of the work, time left, losses
-	$(RUN) flip.report.watch --scale $(SCALE)
+	$(RUN) flip watch --scale $(SCALE)
 
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"

@@ -88,7 +88,7 @@ def test_a_call_from_elsewhere_is_explained(tmp_path, monkeypatch, capsys):
 # Where values come from.
 
 
-@pytest.mark.parametrize("scale", ["tiny", "cc12m", "laion400m"])
+@pytest.mark.parametrize("scale", ["tiny", "gpu", "cc12m", "laion400m"])
 def test_the_last_place_that_states_a_parameter_gives_its_value(scale):
     """Of every parameter of every variant: the places found by themselves give what merging gives."""
     project, tree = read_project("params.yaml", scale), read_mapping("params.yaml")

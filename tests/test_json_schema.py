@@ -24,8 +24,7 @@ def test_it_is_a_schema_and_describes_the_outline():
 
 
 def test_it_is_the_one_in_the_repository(capsys):
-    """`flip params --schema > configs/params.schema.json` writes it."""
-    assert (ROOT / PLACE).read_text() == as_text()
+    assert (ROOT / PLACE).read_text() == as_text(), f"flip params --schema > {PLACE}"
     assert f"$schema={PLACE}" in (ROOT / "params.yaml").read_text().splitlines()[0]
     flip("params", "--schema")
     assert capsys.readouterr().out == as_text()
@@ -44,6 +43,7 @@ def test_it_takes_what_the_project_has():
         ("scales", {"sources": {}}),
         ("scales", {"train": {"batch": "many"}}),
         ("scales", {"like": 3}),
+        ("scales", {"to_fit": {"clip": {"batch": 3}}}),
         ("variants", {"masking": {"imgae": 0.5}}),
         ("variants", {"masking": {"image": 1.5}}),
         ("variants", {"form": {"vision": {"pooling": "maximum"}}}),

@@ -23,7 +23,7 @@ from flip.config.sections.data import WORLD_LANGUAGES
 from flip.data import translate
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path, train_wordpiece
 from flip.data.translations import Translations, translations_folder
-from flip.export import __main__ as export
+from flip.export import exports
 from flip.export.formats import choose
 from flip.files import read_json, write_json
 from flip.model.embedding import Bottleneck
@@ -358,7 +358,7 @@ def test_a_bottleneck_begins_with_the_deviation_of_a_plain_embedding():
 def test_a_bottleneck_is_exported_as_the_plain_embedding(name, trained, tmp_path):
     model, tokenizer = trained("siglip", {"form": {"text": {"bottleneck": 0.25}}})
     assert isinstance(model.text.embed, Bottleneck)
-    found = export.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
+    found = exports.export(model, tokenizer, choose(name, model.params), tmp_path / "there")
     assert found.text < 1e-5
 
 

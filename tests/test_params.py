@@ -238,7 +238,7 @@ def test_resolving_imports_no_torch():
 
 
 def test_the_command_explains_and_fails_without_a_traceback():
-    words = [sys.executable, "-m", "flip.config", "show", "--variant", "flop-50"]
+    words = [sys.executable, "-m", "flip", "params", "flop-50"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("params.yaml, variants: unknown variant 'flop-50'; did you mean 'flip-50'?")

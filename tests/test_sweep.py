@@ -199,7 +199,7 @@ def test_the_workflow_sweeps_then_trains_with_what_was_chosen(made, tmp_path):
     assert planned(said) == {"sweep": 1}
     # The rate of the miniature is the one chosen.
     assert "pretrain" not in planned(snakemake(folder, "-n", "ablations"))
-    shown = yaml.safe_load(call(folder, "python", "-m", "flip.config", "show", "--variant", "flip-50"))
+    shown = yaml.safe_load(call(folder, "python", "-m", "flip", "params", "flip-50"))
     assert shown["train"]["base_lr"] == 0.01
     snakemake(folder, "ablations")
     assert "flip-50 1e-09: " in (folder / "tables/tiny/ablations/a.md").read_text()

@@ -90,7 +90,8 @@ def test_a_run_that_has_said_nothing_has_a_line_too():
 
 def run(folder, workflow):
     (folder / "Snakefile").write_text(workflow)
-    words = [sys.executable, "-m", "flip.report.watch", "--pause", "0.2", "--", "snakemake", "--cores", "4"]
+    watched = [sys.executable, "-m", "flip", "watch", "--scale", "tiny", "--pause", "0.2"]
+    words = [*watched, "--", "snakemake", "--cores", "4"]
     return subprocess.run(words, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
 
 

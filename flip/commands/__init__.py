@@ -20,6 +20,7 @@ from flip.commands.samples import samples
 from flip.commands.show import show
 from flip.commands.trace import trace
 from flip.commands.upkeep import reconcile, tidy
+from flip.commands.watch import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +48,7 @@ def root(
     """Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them."""
 
 
-for one in (show, curve, compare, trace, plan, doctor, params, reconcile, tidy, export):
+for one in (show, curve, watch, compare, trace, plan, doctor, params, reconcile, tidy, export):
     app.command()(one)
 app.command("import")(import_)
 for group in (mirror, samples):

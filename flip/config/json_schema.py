@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from flip.config.resolve import LESS_MEMORY
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 
@@ -52,8 +53,10 @@ def schema() -> dict:
     parts = {name.rpartition("/")[2]: partial(one) for name, one in found["$defs"].items()}
     delta = parts.pop("Params")
     delta["properties"] = {key: one for key, one in delta["properties"].items() if key not in OWN}
+    less = {key: parts["Train"]["properties"][key] for key in LESS_MEMORY}
+    fit = entries({"type": "object", "additionalProperties": False, "properties": less})
     size = {"anyOf": [{"type": "string", "description": "a name in models"}, {"$ref": "#/$defs/Model"}]}
-    parts["Delta"] = with_keys(delta, LIKE | NAMED | {"model": size})
+    parts["Delta"] = with_keys(delta, LIKE | NAMED | {"model": size, "to_fit": fit})
     parts["Table"] = with_keys(parts["Table"], LIKE)
     whole = {"tables": entries({"$ref": "#/$defs/Table"}), "tradeoff": {"$ref": "#/$defs/Tradeoff"}}
     parts["Report"] = with_keys(parts["Report"], whole)

@@ -69,11 +69,18 @@ class Layers:
         tuning = [(f"{place}.tuning", (tree or {}).get("tuning")) for place, tree in plain]
         start = (project.tree["variants"][variant] or {}).get("start")
         begun = [*self._of_variant(start), *tuning] if start else []
-        self.places = [(place, tree or {}) for place, tree in (*plain, *begun, *self._of_variant(variant))]
+        own = [*self._of_variant(variant), *self._to_fit(scales)]
+        self.places = [(place, tree or {}) for place, tree in (*plain, *begun, *own)]
         self.larger = merge(project.tree["base"], project.tree["scales"][project.scale] or {}).get("larger")
 
     def _of_variant(self, name: str) -> list[tuple[str, dict]]:
         return [(f"variants.{one}", self.tree["variants"][one]) for one in likes(self.tree["variants"], name)]
+
+    def _to_fit(self, scales: list[tuple[str, dict]]) -> Iterator[tuple[str, dict]]:
+        """Yield by which keys of `train` scales say that the variant takes less memory."""
+        for place, tree in scales:
+            if keys := ((tree or {}).get("to_fit") or {}).get(self.variant):
+                yield f"{place}.to_fit.{self.variant}", {"train": keys}
 
     def _at(self, place: str, tree: dict, keys: Keys) -> Iterator[Stated]:
         """Yield what a place states for a key, if anything; the size of a model by the model's name."""

@@ -1,13 +1,9 @@
 """Say how far a run of the workflow is: jobs, share of the work by time, time left, losses; at its end, what came out.
 
-    python -m flip.report.watch                                  # the newest run in this folder, until it ends
-    python -m flip.report.watch -- snakemake ablations           # starts it: few lines here, all of it in a log
-
 Read is Snakemake's own log, so nothing has to be switched on. Work is measured in seconds: of a rule, the mean of the
 receipts that there are; of a training at work, what its progress says. $FLIP_WEBHOOK names a URL that is told the end.
 """
 
-import argparse
 import json
 import os
 import re
@@ -208,22 +204,15 @@ def launched(command: Sequence[str], layout: Layout, pause: float) -> int:
     return process.returncode
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m flip.report.watch", description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", default="tiny")
-    parser.add_argument("--pause", type=float, default=5.0, help="seconds between looks (default: 5)")
-    parser.add_argument("command", nargs="*", help="after --: what to start")
-    options = parser.parse_args(argv)
-    layout = Layout(options.scale)
-    if options.command:
-        sys.exit(launched(options.command, layout, options.pause))
+def newest(layout: Layout, pause: float) -> str:
+    """Follow the newest run in this folder to its end; return what it ended with.
+
+    Raises:
+        ValueError: there was none.
+    """
     logs = sorted(LOGS.glob("*.log"), key=lambda path: path.stat().st_mtime)
     if not logs:
-        parser.exit(1, f"{LOGS}: no workflow has run in this folder\n")
-    follow(layout, logs[-1], lambda: has_ended(logs[-1]), options.pause)
-    print(ending(layout, "Exiting because a job execution failed" not in logs[-1].read_text(), logs[-1]))
-
-
-if __name__ == "__main__":
-    main()
+        raise ValueError(f"{LOGS}: no workflow has run in this folder")
+    log = logs[-1]
+    follow(layout, log, lambda: has_ended(log), pause)
+    return ending(layout, "Exiting because a job execution failed" not in log.read_text(), log)

@@ -1,0 +1,29 @@
+"""The command `flip watch`."""
+
+from typing import Annotated
+
+import typer
+
+from flip.commands.options import Scale
+
+
+def watch(
+    command: Annotated[list[str] | None, typer.Argument(help="After --: what to start.")] = None,
+    scale: Scale = None,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds between looks.")] = 5.0,
+) -> None:
+    """Show how far a run is: jobs, share of the work, losses.
+
+        flip watch -- snakemake ablations
+
+    Without a command it is the newest run in this folder. What is started is logged whole, in a file that is named; the
+    last lines name the page and its headline.
+    """
+    from flip.config.resolve import read_project
+    from flip.provenance.layout import Layout
+    from flip.report.watch import launched, newest
+
+    layout = Layout(scale or read_project().scale)
+    if command:
+        raise typer.Exit(launched(command, layout, pause))
+    print(newest(layout, pause))
