@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from flip.config.resolve import LESS_MEMORY
+from flip.config.scale import LESS_MEMORY
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
 
