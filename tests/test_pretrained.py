@@ -120,7 +120,7 @@ def test_a_model_is_found_by_name_folder_and_file(folder, tmp_path, monkeypatch)
 def test_what_cannot_be_loaded_or_encoded_is_said(folder, tmp_path):
     for name, message in (
         ("flop-50", "unknown variant 'flop-50'; did you mean 'flip-50'?"),
-        ("clip", "'clip' has not been trained"),
+        ("clip", "weights.safetensors: not here; `snakemake variant --config scale=tiny variant=clip` trains it"),
         ("./nowhere", "nowhere/params.yaml, nowhere/weights.safetensors: not here; name a variant"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
