@@ -31,7 +31,7 @@ from tests.results_world import write_world
 SHARDS = 20
 EMPTY = "rule nothing:\n    output: 'nothing'\n    shell: 'touch {output}'\n"
 QUIET = ["--cores", "all", "--quiet", "all"]
-LIGHT = ["data.download", "data.tokenizer", "plan.preflight", "report.tables"]
+LIGHT = ["download.part", "data.tokenizer", "plan.preflight", "report.tables"]
 HEAVY = ["train", "evaluate", "transfer"]  # these need torch
 ITEMS, COLUMNS = 1500, 24  # test images; rows of the tables times their metrics
 CONFIDENCE = 0.95

@@ -59,8 +59,6 @@ def write(folder: Path, pictures: int) -> None:
 @contextmanager
 def served(folder: Path) -> Iterator[None]:
     """Serve the bucket."""
-    keys = {"ACCESS_KEY_ID": "name", "SECRET_ACCESS_KEY": "secret", "ENDPOINT_URL": ADDRESS}
-    os.environ.update({f"AWS_{name}": value for name, value in keys.items()} | {"AWS_DEFAULT_REGION": "us-east-1"})
     words = [str(Path(sys.executable).parent / "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{PORT}"]
     words += ["--auth-key", "name,secret", "--vfs-cache-mode", "off", str(folder / "store")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
@@ -92,7 +90,10 @@ def loader(folder: Path, place: str, cache: TarCache) -> Loader:
 
 
 def first_pass(folder: Path, place: str) -> Callable[[], None]:
-    """Return a function that loads all batches once, with nothing in the cache."""
+    """Return a function that loads all batches once, with nothing in the cache; the keys of the bucket are in the
+    environment of the process that calls this."""
+    keys = {"ACCESS_KEY_ID": "name", "SECRET_ACCESS_KEY": "secret", "ENDPOINT_URL": ADDRESS}
+    os.environ.update({f"AWS_{name}": value for name, value in keys.items()} | {"AWS_DEFAULT_REGION": "us-east-1"})
     sizes = [entry["bytes"] for entry in read_json(folder / "manifest.json")["shards"]]
     room = Cache(folder=str(folder / "cache"), gigabytes=max(sizes) * TARS / 2 / 1e9)
 

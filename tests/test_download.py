@@ -258,7 +258,7 @@ def test_a_list_downloaded_elsewhere_gives_the_same_pairs(here, replay):
     assert again["id"] != made["id"]  # the encoder's quality is another
 
 
-def test_what_has_changed_or_gone_is_refused_counted_and_listed(params, data, here, replay, tmp_path, capsys):
+def test_what_has_changed_or_gone_is_refused_counted_and_listed(params, data, here, replay, tmp_path):
     """Two recorded hashes are altered; two addresses lead to what the world's web does not find."""
     made, pattern = here
     rows = [row for path in sorted(glob(pattern)) for row in pq.read_table(path).to_pylist()]
@@ -277,13 +277,13 @@ def test_what_has_changed_or_gone_is_refused_counted_and_listed(params, data, he
     assert again["pairs"] != made["pairs"]
     have = str(tmp_path / "there" / "made" / "shards" / "*" / NAME)
     out = str(tmp_path / "missing.parquet")
-    samples.main(["missing", "--wanted", str(tmp_path / "theirs.parquet"), "--have", have, "--out", out])
-    assert f"{len(rows) - 4:,}  there\n             4  missing" in capsys.readouterr().out
+    theirs, ours = [str(tmp_path / "theirs.parquet")], sorted(glob(have))
+    assert samples.missing(theirs, ours, out) == {"wanted": len(rows), "there": len(rows) - 4, "missing": 4}
     missing = pq.read_table(out).to_pylist()
     assert sorted((row["key"], row["url"]) for row in missing) == sorted((row["key"], row["url"]) for row in rows[:4])
     # Restricted to what both have, the first site trains on the pairs of the second.
     both = str(tmp_path / "both.parquet")
-    samples.main(["intersect", "--of", pattern, "--with", have, "--out", both])
+    samples.intersect(sorted(glob(pattern)), ours, both)
     restricted, ledger = run_to_manifest(data, tmp_path / "restricted", both)
     assert restricted["pairs"] == again["pairs"]
     assert ledger["total"]["lost"]["not in shards.only"] == 4

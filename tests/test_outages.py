@@ -239,18 +239,18 @@ def test_bombs_stay_within_the_memory_of_the_stage(part, tmp_path):
             peak[0] = max(peak[0], held)
 
     long = (200, {}, photo(1) + b"\0" * 3_000_000)
-    pages = {
-        "/png": (200, {}, bomb(8000)),
-        "/jpeg": (200, {}, header(65_000)),
-        "/large": (200, {}, bomb(7000)),
-        "/long": long,
+    found = {
+        "png": (200, {}, bomb(8000)),
+        "jpeg": (200, {}, header(65_000)),
+        "large": (200, {}, bomb(7000)),
+        "long": long,
     }
+    kinds = [kind for kind in ("png", "jpeg", "long") for _ in range(40)] + ["large"] * 2
+    pages = {f"/{number}": found[kind] for number, kind in enumerate(kinds)}
     thread = threading.Thread(target=watch)
     thread.start()
     with site(pages) as server:
-        urls = [f"{server.url}/{kind}" for kind in ("png", "jpeg", "long") for _ in range(40)] + [
-            f"{server.url}/large"
-        ] * 2
+        urls = [server.url + path for path in pages]
         params = part(urls, processes=2, threads=16, samples_per_shard=61, least_share=0.0)
         account = run(tmp_path, params)
     done.set()

@@ -112,7 +112,7 @@ def test_a_failure_says_what_and_where_in_few_lines(folder):
     done = run(folder, WORKFLOW.replace("range(120)", "range(6, 8)"))
     assert done.returncode == 1
     assert "Error in rule pretrain:" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("Failed: logs/run-")
+    assert done.stdout.splitlines()[-1].startswith("Failed: logs/run/tiny/")
     assert len(done.stdout.splitlines()) <= 60
 
 

@@ -129,7 +129,7 @@ def space_faults(project: Project, folder: str | Path = ".") -> Iterator[str]:
     """Find that images, as downloaded and in shards, need more than is free, where it is known how many rows there
     are and nothing has been made yet."""
     params = project.baseline
-    if params.source.kind != "urls" or (Path("data") / project.scale).exists():
+    if params.source.kind != "urls" or Path(Layout(project.scale).data).exists():
         return
     try:
         data = find_data(params, None, 1.0)

@@ -190,8 +190,8 @@ def reasons(text: str) -> list[str]:
 
 def launched(command: Sequence[str], layout: Layout, pause: float) -> int:
     """Run Snakemake with few lines on this terminal, the rest in a log that is named; return its exit code."""
-    log = Path("logs") / f"run-{datetime.now():%Y%m%d-%H%M%S}.log"
-    log.parent.mkdir(exist_ok=True)
+    log = Path(layout.log("run", f"{datetime.now():%Y%m%d-%H%M%S}"))
+    log.parent.mkdir(parents=True, exist_ok=True)
     print(f"All that is said goes to {log}", flush=True)
     with open(log, "w") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
         try:
