@@ -2,10 +2,12 @@
 is not there is named, nothing is fetched, and a process that ends early says so."""
 
 import os
+import shutil
 import signal
 import stat
 import sys
 from random import Random
+from threading import RLock
 
 import numpy as np
 import pytest
@@ -28,13 +30,17 @@ def said(project):
 
 
 @needs_meteor
-def test_meteor_equals_pycocoevalcap_and_has_the_spread_of_resampled_scores(said):
+def test_meteor_equals_pycocoevalcap_and_has_the_spread_of_resampled_scores(said, monkeypatch):
     """The standard error of the values' mean is that of METEOR of pictures drawn anew, within 25 % (of 100 draws)."""
     from pycocoevalcap.meteor.meteor import Meteor
 
     captions, references = said
-    theirs = Meteor()
-    whole, each = theirs.compute_score(dict(enumerate(references)), {row: [one] for row, one in enumerate(captions)})
+    answers = {row: [one] for row, one in enumerate(captions)}
+    with java.without_spaces(java.jar("meteor/meteor-1.5.jar")) as path:
+        monkeypatch.setattr("pycocoevalcap.meteor.meteor.METEOR_JAR", str(path))
+        theirs = Meteor()
+        theirs.lock = RLock()  # its __del__ takes it, too: after an error it would wait for ever
+        whole, each = theirs.compute_score(dict(enumerate(references)), answers)
     for pipe in (theirs.meteor_p.stdout, theirs.meteor_p.stderr):
         pipe.close()
     draws = np.random.default_rng(0)
@@ -48,6 +54,13 @@ def test_meteor_equals_pycocoevalcap_and_has_the_spread_of_resampled_scores(said
     assert values.mean() == pytest.approx(whole, abs=1e-6)
     assert values.std() / 60**0.5 == pytest.approx(np.std(drawn), rel=0.25)
     assert 0.1 < whole < 0.9
+
+
+@needs_meteor
+def test_meteor_runs_where_its_path_has_a_space(tmp_path, monkeypatch):
+    folder = shutil.copytree(java.package() / "meteor", tmp_path / "with space" / "meteor").parent
+    monkeypatch.setattr(java, "package", lambda: folder)
+    assert 0 < java.meteor(["a red star"], [["a red star on grass"]])[0] < 1
 
 
 @needs_meteor

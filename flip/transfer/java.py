@@ -103,11 +103,22 @@ class Lines:
 
 
 @contextmanager
+def without_spaces(path: Path) -> Iterator[Path]:
+    """Give a copy of a file and of what lies beside it, where its own path has a space: METEOR's jar does not find its
+    data there, nor by a link, which Java follows."""
+    if " " not in str(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copytree(path.parent, Path(folder, "jar"))) / path.name
+
+
+@contextmanager
 def meteor_process() -> Iterator[Lines]:
     """Run METEOR as a process that answers."""
     pipe = subprocess.PIPE
-    words = command("meteor", jar("meteor/meteor-1.5.jar"), "-", "-", "-stdio", "-l", "en", "-norm")
-    with tempfile.TemporaryFile() as errors:
+    with without_spaces(jar("meteor/meteor-1.5.jar")) as path, tempfile.TemporaryFile() as errors:
+        words = command("meteor", path, "-", "-", "-stdio", "-l", "en", "-norm")
         process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8")
         lines = Lines(process, errors)
         try:
