@@ -73,8 +73,9 @@ def test_a_killed_process_says_so(said):
 
 def fake_java(folder, monkeypatch, body):
     """A program of this name that runs some Python."""
-    path = folder / "java"
-    path.write_text(f"#!{sys.executable}\nimport json, sys\n{body}\n")
+    path, script = folder / "java", folder / "java.py"
+    script.write_text(f"import json, sys\n{body}\n")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(folder))
 

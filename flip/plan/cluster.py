@@ -7,6 +7,7 @@ last `sbatch --test-only` is asked for one job of each rule, as sites have rules
 import os
 import re
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -52,6 +53,8 @@ def profile_faults(resources: Resources, profile: str = "slurm/config.yaml") -> 
 
 
 def command_faults() -> Iterator[str]:
+    if " " in sys.executable:
+        yield f"{sys.executable}: Snakemake starts jobs with this path as it is; make .venv where no folder has a space"
     if missing := [name for name in COMMANDS if not shutil.which(name)]:
         yield f"{', '.join(missing)}: no such commands here; start this on a login node, or without --profile slurm"
 
