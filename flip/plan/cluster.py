@@ -53,10 +53,10 @@ def profile_faults(resources: Resources, profile: str = "slurm/config.yaml") -> 
 
 
 def command_faults() -> Iterator[str]:
-    if " " in sys.executable:
-        yield f"{sys.executable}: Snakemake starts jobs with this path as it is; make .venv where no folder has a space"
     if missing := [name for name in COMMANDS if not shutil.which(name)]:
         yield f"{', '.join(missing)}: no such commands here; start this on a login node, or without --profile slurm"
+    elif " " in sys.executable:
+        yield f"{sys.executable}: Snakemake starts jobs with this path as it is; make .venv where no folder has a space"
 
 
 def partition_faults(cluster: Cluster, request: Request) -> Iterator[str]:
