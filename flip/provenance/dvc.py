@@ -66,9 +66,10 @@ def record(project: Project) -> list[str]:
         ValueError: as `call`.
     """
     receipts, known = read_receipts(Layout(project.scale).receipts.root), tracked(project.scale)
-    marks = {path: mark(receipts, ends) for path, ends in results(project).items()}
-    new = {path for path in marks if (known.get(path, {}).get("meta") or {}).get("receipts") != marks[path]}
-    found = [path for path, ends in results(project).items() if path in new and is_finished(receipts, ends)]
+    kept = results(project)
+    marks = {path: mark(receipts, ends) for path, ends in kept.items()}
+    new = [path for path in kept if (known.get(path, {}).get("meta") or {}).get("receipts") != marks[path]]
+    found = [path for path in new if is_finished(receipts, kept[path])]
     if found:
         clear_damaged_notes()
         call("add", *found)

@@ -10,6 +10,7 @@ from flip.provenance.layout import Layout
 from flip.provenance.receipt import parse, read
 
 HERE = "."
+REFS = "refs/exps"  # of DVC's experiments
 
 
 class Evaluated(NamedTuple):
@@ -28,6 +29,13 @@ def git(*words: str) -> str:
     return done.stdout
 
 
+def experiments() -> dict[str, tuple[str, str]]:
+    """Return author and commit of DVC's experiments, by reference."""
+    lines = git("for-each-ref", "--format=%(refname) %(objectname) %(authorname)", REFS).splitlines()
+    split = [line.split(" ", 2) for line in lines]
+    return {name: (author, commit) for name, commit, author in split}
+
+
 def resolve(state: str) -> str:
     """Return the commit of a Git revision or of an experiment of DVC.
 
@@ -37,10 +45,7 @@ def resolve(state: str) -> str:
     try:
         return git("rev-parse", "--verify", "--quiet", f"{state}^{{commit}}").strip()
     except ValueError:
-        found = [
-            line.split() for line in git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").split("\n")
-        ]
-        names = {ref.rsplit("/", 1)[1]: commit for commit, ref in filter(None, found)}
+        names = {ref.rsplit("/", 1)[1]: commit for ref, (_, commit) in experiments().items()}
         if state in names:
             return names[state]
     known = f"; experiments: {', '.join(sorted(names))}" if names else ""

@@ -20,15 +20,15 @@ import numpy as np
 import yaml
 
 from flip.config.objectives import NAMES
+from flip.config.origins import leaves
 from flip.config.resolve import Project
 from flip.config.tree import read_tree
 from flip.files import write_atomic
 from flip.metrics.names import SIDES
 from flip.provenance.layout import RUN_LOSS, RUN_METRICS, RUN_PARAMS, Layout
 from flip.provenance.receipt import SEAL
-from flip.report.evaluated import HERE, Evaluated, costs, evaluated, git, means, receipts
+from flip.report.evaluated import HERE, REFS, Evaluated, costs, evaluated, experiments, git, means, receipts
 
-REFS = "refs/exps"
 HOOK = """#!/bin/sh
 # Written by flip.report.experiments: the rows of `dvc exp show` lie below the last commit. Delete it if you want none.
 {python} -m flip.report.record --rows > /dev/null 2>&1 || true
@@ -117,13 +117,6 @@ def rows(project: Project, found: dict[str, dict]) -> Iterator[Row]:
             yield row(project, variant, [run], cost, f"{variant}.{run.seed.rsplit('-', 1)[1]}")
 
 
-def experiments() -> dict[str, tuple[str, str]]:
-    """Return author and commit of DVC's experiments, by reference."""
-    lines = git("for-each-ref", "--format=%(refname) %(objectname) %(authorname)", REFS).splitlines()
-    split = [line.split(" ", 2) for line in lines]
-    return {name: (author, commit) for name, commit, author in split}
-
-
 def imported(some: Iterable[Row], commit: str) -> bytes:
     """Return rows below a commit as Git imports them (git fast-import)."""
     stream = b""
@@ -157,7 +150,9 @@ def show(project: Project, state: str = HERE) -> None:
     for name, (author, found) in there.items():
         if author == AUTHOR and name not in kept:
             git("update-ref", "-d", name, found)
-    remember(wanted, below)
+    now = experiments()
+    if new := {now[below + one.name][1]: one for one in wanted if now[below + one.name] != there.get(below + one.name)}:
+        remember(new)
     write_atomic(Layout(project.scale).rows, commit)
     if wanted:
         keep_below_commits()
@@ -172,32 +167,25 @@ def keep_below_commits() -> None:
         hook.chmod(0o755)
 
 
-def remember(some: Iterable[Row], below: str) -> None:
-    """Put rows into DVC's memory of experiments, which it would else read from a hundred commits, for half a minute."""
+def remember(some: dict[str, Row]) -> None:
+    """Put rows, by their commits, into DVC's memory of experiments: it would else read a hundred, for half a minute."""
     from dvc.repo import Repo  # here, as it takes a second
     from dvc.repo.experiments.serialize import SerializableExp
 
     with Repo(".") as repo:
-        commits = {name: commit for name, (_, commit) in experiments().items()}
-        for one in some:
+        for commit, one in some.items():
             found = {
                 "params": {RUN_PARAMS: {"data": one.parameters}},
                 "metrics": {RUN_METRICS: {"data": one.metrics}},
                 "timestamp": datetime.fromtimestamp(datetime.fromisoformat(one.time).timestamp()),
             }
-            repo.experiments.cache.put(SerializableExp(commits[below + one.name], **found))
-
-
-def flat(tree: Any, key: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by their keys, joined by dots."""
-    if not isinstance(tree, dict):
-        return {key: tree}
-    return {path: value for name, one in tree.items() for path, value in flat(one, f"{key}.{name}".strip(".")).items()}
+            repo.experiments.cache.put(SerializableExp(commit, **found))
 
 
 def changed_parameters() -> dict[str, Any]:
     """Return what differs in params.yaml from the current commit, by key, but for what rows show anyhow."""
-    before, now = flat(yaml.safe_load(git("show", "HEAD:params.yaml"))), flat(read_tree("params.yaml"))
+    trees = yaml.safe_load(git("show", "HEAD:params.yaml")), read_tree("params.yaml")
+    before, now = ({".".join(map(str, keys)): value for keys, value in leaves(tree)} for tree in trees)
     return {
         key: value
         for key, value in now.items()
