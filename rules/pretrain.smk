@@ -6,6 +6,8 @@
 # starts its processes and takes it over a job's time limit.
 
 
+from flip.config.schema import WEIGHTS
+
 # Folders of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
 FEATURES = AT.features("{variant}", "{seed}")
@@ -28,11 +30,16 @@ def weights_of(origin: str, wildcards) -> str:
     return origin if "." in origin else HERE.weights(origin, wildcards.seed)
 
 
+def start_of(params, wildcards) -> str:
+    """The weights that a variant starts from: those in an imported folder, or a variant's."""
+    return params.start_files.get(WEIGHTS) or weights_of(params.start, wildcards)
+
+
 def beginning(wildcards) -> list[str]:
     """Options of training for what it begins with; none where that is nothing."""
     params, words = PROJECT.variants[wildcards.variant], []
     if params.start:
-        words += ["--start", weights_of(params.start, wildcards)]
+        words += ["--start", start_of(params, wildcards)]
     for side in ("image", "text"):
         if origin := getattr(params, f"{side}_tower").weights:
             words += [f"--{side}-tower", weights_of(origin, wildcards)]
@@ -42,9 +49,10 @@ def beginning(wildcards) -> list[str]:
 
 
 def tower_files(wildcards) -> list[str]:
-    """Files from outside that a variant's towers come from, if they do."""
+    """Files from outside that a variant, or one of its towers, begins with."""
     params = PROJECT.variants[wildcards.variant]
-    return outside(params.image_tower.file, params.text_tower.file)
+    towers = params.image_tower.file, params.text_tower.file
+    return outside(*towers, *params.start_files.values())
 
 
 def tower_receipts(wildcards) -> list[str]:

@@ -20,7 +20,7 @@ def project():
 
 def test_it_is_a_schema_and_describes_the_outline():
     CHECKED.check_schema(SCHEMA)
-    assert SCHEMA["properties"].keys() == File.model_fields.keys() - {"chosen"}
+    assert SCHEMA["properties"].keys() == File.model_fields.keys() - {"chosen", "imported"}
 
 
 def test_it_is_the_one_in_the_repository(capsys):

@@ -16,7 +16,9 @@ import yaml
 
 import flip
 from flip.commands import app
+from flip.config.frozen import dump
 from flip.config.resolve import read_project
+from flip.files import write_json
 from flip.provenance.sources import sources
 from flip.report import published
 from flip.report.published import RESULTS, replace_between
@@ -81,6 +83,15 @@ def test_ci_runs_the_readmes_test_command():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
 
 
+def import_starts(folder, text):
+    """Make folders as `flip import` does, of empty weights, where variants start from such."""
+    for start in re.findall(r"start: ([\w-]+/[\w-]+)", text):
+        (folder / start).mkdir(parents=True)
+        (folder / start / "params.yaml").write_text(dump(read_project(ROOT / "params.yaml").baseline))
+        write_json(folder / start / "tokenizer.json", {"kind": "clip", "vocabulary": 49408, "definition": None})
+        (folder / start / "weights.safetensors").touch()
+
+
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", ALL, re.DOTALL)
 
 
@@ -90,8 +101,10 @@ def test_snakemake_commands_run_dry(tmp_path, command):
     (folder / "sources").mkdir()
     (folder / "sources" / "cc12m.tsv").touch()
     tree = yaml.safe_load((folder / "params.yaml").read_text())
-    for text in EXAMPLES:  # a scale that the pages show
-        tree["scales"] |= yaml.safe_load(text).get("scales", {})
+    for text in EXAMPLES:  # scales and variants that the pages show
+        for section in ("scales", "variants"):
+            tree[section] |= yaml.safe_load(text).get(section, {})
+        import_starts(folder, text)
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     snakemake(folder, *command.split()[1:], "-n", "--quiet", "all")
 
@@ -104,6 +117,7 @@ def test_variants_and_scales_that_are_shown_resolve(tmp_path, text):
     for section, entries in example.items():
         tree[section] |= entries
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    import_starts(tmp_path, text)
     for scale in example.get("scales", ["tiny"]):
         project = read_project(tmp_path / "params.yaml", scale).check()
         assert set(example.get("variants", [])) <= set(project.variants)

@@ -13,6 +13,7 @@ from flip.commands.compare import compare
 from flip.commands.curve import curve
 from flip.commands.doctor import doctor
 from flip.commands.exchange import export, import_
+from flip.commands.interpolate import interpolate
 from flip.commands.mirror import mirror
 from flip.commands.params import params
 from flip.commands.plan import plan
@@ -48,7 +49,7 @@ def root(
     """Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them."""
 
 
-for one in (show, curve, watch, compare, trace, plan, doctor, params, reconcile, tidy, export):
+for one in (show, curve, interpolate, watch, compare, trace, plan, doctor, params, reconcile, tidy, export):
     app.command()(one)
 app.command("import")(import_)
 for group in (mirror, samples):

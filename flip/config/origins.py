@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 from flip.config.chosen import CHOSEN, SWEEPS, TIMES
 from flip.config.faults import ParameterError
 from flip.config.frozen import merge
+from flip.config.imported import IMPORTED
 from flip.config.resolve import Project
-from flip.config.schema import Params
+from flip.config.schema import Params, is_folder
 from flip.config.sections.types import Section
 from flip.config.strict_yaml import read_mapping
 
@@ -68,9 +69,12 @@ class Layers:
         plain = [("base", self.tree["base"]), *scales]
         tuning = [(f"{place}.tuning", (tree or {}).get("tuning")) for place, tree in plain]
         start = (project.tree["variants"][variant] or {}).get("start")
-        begun = [*self._of_variant(start), *tuning] if start else []
         own = [*self._of_variant(variant), *self._to_fit(scales)]
-        self.places = [(place, tree or {}) for place, tree in (*plain, *begun, *own)]
+        begun = [] if start is None or is_folder(start) else self._of_variant(start)
+        stated = [*plain, *begun, *(tuning if start else []), *own]
+        self.places = [(f"{file.name}, {place}", tree or {}) for place, tree in stated]
+        if is_folder(start):
+            self.places.insert(len(plain), (f"{start}/params.yaml", project.tree[IMPORTED][start]))
         self.larger = merge(project.tree["base"], project.tree["scales"][project.scale] or {}).get("larger")
 
     def _of_variant(self, name: str) -> list[tuple[str, dict]]:
@@ -92,7 +96,7 @@ class Layers:
             if keys[: number + 1] == ("model",) and isinstance(value, str):
                 name = self.larger if value == "larger" else value
                 place, value = f"{place}, models.{name}", self.tree["models"][name]
-        yield Stated(f"{self.file.name}, {place}", value)
+        yield Stated(place, value)
 
     def _computed(self, key: str, value: Any) -> Stated:
         """Return what gives a value that params.yaml does not: a sweep, a schedule of equal time, or a default."""

@@ -9,6 +9,7 @@ from flip.config import consistency
 from flip.config.chosen import CHOSEN, read_chosen
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
+from flip.config.imported import IMPORTED, read_imported
 from flip.config.roles import TestSet
 from flip.config.scale import Scale
 from flip.config.schema import Params
@@ -232,4 +233,6 @@ def read_project(path: str | Path = "params.yaml", scale: str | None = None) -> 
     must_know([scale], tree["scales"], "scale", str(path))
     if CHOSEN not in tree:
         tree |= {CHOSEN: read_chosen(Path(path).parent / CHOSEN / scale)}
+    if IMPORTED not in tree:
+        tree |= {IMPORTED: read_imported(tree["variants"], Path(path).parent)}
     return Project(tree, scale, files)

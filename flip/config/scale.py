@@ -9,7 +9,8 @@ from flip.config.chosen import CHOSEN, SWEEPS, TIMES
 from flip.config.equal_time import StepTime, schedule
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
-from flip.config.schema import Params
+from flip.config.imported import IMPORTED
+from flip.config.schema import Params, is_folder
 from flip.config.sweep import SHARED, delta, with_values
 from flip.config.tree import Files, place
 
@@ -96,11 +97,20 @@ class Scale:
             raise ParameterError((where, fault))
         deltas = [delta]
         if (start := delta.get("start")) is not None:
-            self._must_know("variant", [start], f"variants.{variant}.start")
-            if (self.tree["variants"][start] or {}).get("start") is not None:
-                raise ParameterError((where, f"start '{start}' is itself tuned; name a variant that is not"))
-            deltas = [self.tree["variants"][start] or {}, self.tuning, delta]
+            deltas = [self._begun(start, variant), self.tuning, delta]
         return self._with_deltas(deltas, where, variant=variant)
+
+    def _begun(self, start: object, variant: str) -> dict:
+        """Return what is said of the variant that this one starts from, or what the folder that it starts from
+        decides."""
+        if is_folder(start):
+            return self.tree[IMPORTED][start]
+        self._must_know("variant", [start], f"variants.{variant}.start")
+        found = self.tree["variants"][start] or {}
+        if found.get("start") is not None:
+            fault = f"start '{start}' is itself tuned; name a variant that is not"
+            raise ParameterError((self._where(variant), fault))
+        return found
 
     def _must_know(self, what: str, names: Iterable[object], where: str) -> None:
         must_know(names, self.tree[f"{what}s"], what, self.place(where))

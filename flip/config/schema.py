@@ -30,7 +30,7 @@ from flip.config.sections.resources import JobResources, Resources
 from flip.config.sections.source import Cache, Filters, Source
 from flip.config.sections.train import Train
 from flip.config.sections.transfer import Transfer
-from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Section, Seed
+from flip.config.sections.types import Batch, Count, Distinct, Name, Natural, Place, Section, Seed
 from flip.config.sections.world import NetworkErrors, World
 
 # What other modules import from here.
@@ -87,6 +87,14 @@ class CostSection(Section):
     batch: Batch = Field(description="pairs per measured step at most: what one device holds")
 
 
+STARTED = WEIGHTS, TOKENIZER = "weights.safetensors", "tokenizer.json"  # in a folder that a variant starts from
+
+
+def is_folder(start: object) -> bool:
+    """Return whether a `start` names a folder, and no variant, whose name has no slash."""
+    return isinstance(start, str) and "/" in start
+
+
 class File(Section):
     """Describe the outline of params.yaml; what is in the mappings is checked where it is used."""
 
@@ -99,6 +107,9 @@ class File(Section):
     tables: dict[Name, dict[str, Any]] = Field(min_length=1)
     tradeoff: dict[str, Any] | None
     chosen: dict[Name, dict[str, Any]] | None = Field(None, description="by sweeps; jobs read it with all else")
+    imported: dict[str, dict[str, Any]] | None = Field(
+        None, description="what folders that variants start from decide; jobs read it with all else"
+    )
 
 
 class Params(Objectives):
@@ -106,7 +117,9 @@ class Params(Objectives):
 
     scale: Name
     variant: Name
-    start: Name | None = Field(None, description="variant whose weights this one starts from")
+    start: Place | None = Field(
+        None, description="variant whose weights this one starts from, or folder (with a /) that `flip import` made"
+    )
     seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
     sweep: dict[
         str, Annotated[Distinct[float | int | str | bool | None], Field(min_length=2, max_length=100)] | None
@@ -140,7 +153,13 @@ class Params(Objectives):
     def before(self) -> list[str]:
         """Return the variants whose training this one builds on."""
         named = (self.start, self.image_tower.variant, self.text_tower.variant)
-        return sorted({one for one in named if one is not None})
+        return sorted({one for one in named if one is not None and not is_folder(one)})
+
+    @property
+    def start_files(self) -> dict[str, str]:
+        """Return the weights and the tokenizer of the folder that this variant starts from, by their names; none
+        where it starts from a variant, or anew."""
+        return {name: f"{self.start}/{name}" for name in STARTED} if is_folder(self.start) else {}
 
     @property
     def features(self) -> str | None:
@@ -224,6 +243,12 @@ class Params(Objectives):
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
+        return self
+
+    @model_validator(mode="after")
+    def additions_are_possible(self) -> Self:
+        if self.train.lora and not self.start:
+            raise ValueError("train.lora adds to trained weights: let start name them, or set it to null")
         return self
 
     @model_validator(mode="after")

@@ -32,7 +32,9 @@ Encode = Callable[[list[str]], list[list[int]]]  # captions to token ids
 
 
 def tokenizer_path(data: str | Path, captions: Captions) -> Path:
-    """Return the tokenizer's file of such captions in a folder of data."""
+    """Return the tokenizer's file of such captions: in a folder of data, or the one that they name."""
+    if captions.tokenizer_file:
+        return Path(captions.tokenizer_file)
     return (translations_folder(data, captions) if captions.translated else Path(data)) / "tokenizer.json"
 
 

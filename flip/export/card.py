@@ -124,7 +124,8 @@ def data_section(params: Params, evidence: Evidence) -> str:
     if params.captions.translated:
         facts |= {"languages": f"{', '.join(params.captions.languages)}; each image's caption is in one of them"}
     if params.start:
-        facts |= {"started from": f"the weights of variant `{params.start}`, trained on the same"}
+        variant = f"the weights of variant `{params.start}`, trained on the same"
+        facts |= {"started from": f"the imported weights in `{params.start}`" if params.start_files else variant}
     towers = {"image tower": params.image_tower.weights, "text tower": params.text_tower.weights}
     facts |= {f"{name} started from": f"`{weights}`" for name, weights in towers.items() if weights}
     text = table(("what", "value"), facts)

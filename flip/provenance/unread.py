@@ -50,6 +50,7 @@ ADDED: dict[str, Any] = {
     "source.image_members": ["jpg", "jpeg", "png", "webp"],
     "source.caption_member": "txt",
     "train.source_weights": {},
+    "train.lora": None,
 }
 
 

@@ -21,6 +21,7 @@ from flip.evaluate.kinds.classification import measure
 from flip.evaluate.trial import Trial
 from flip.files import read_json, write_atomic
 from flip.metrics.names import PROBE, Metric
+from flip.model.lora import merged
 from flip.model.weights import read_weights
 from flip.provenance.trained import Trained, find
 from flip.report.intervals import estimates
@@ -108,7 +109,7 @@ class Curve:
                 newest = state["log"]
                 self.points = of_this_run(self.points, newest)
             if state and not self.known(samples):
-                self.add(samples, state["log"], state["model"])
+                self.add(samples, state["log"], merged(state["model"], self.params.train.lora))
 
     def add_end(self) -> None:
         """Return the weights at the end of training."""

@@ -69,7 +69,8 @@ def read(project: Project, variant: str, key: str) -> Any:
     params = project.variants[variant]
     if key != "tuning_rate":
         return reduce(getattr, key.split("."), params)
-    return params.train.base_lr / project.variants[params.start].train.base_lr if params.start else None
+    first = project.variants.get(params.start or "")
+    return params.train.base_lr / first.train.base_lr if first else None
 
 
 def agrees(value: Any, wanted: Any) -> bool:

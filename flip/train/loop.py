@@ -19,6 +19,7 @@ from flip.data.feature_cache import FeatureCache
 from flip.data.manifest import first_pairs
 from flip.device import FromDevice, device_name
 from flip.files import write_atomic, write_json
+from flip.model.lora import merged
 from flip.model.two_towers import TwoTowers
 from flip.model.weights import FACTS, load_weights, serialize
 from flip.train.checkpoint import Checkpoints
@@ -255,6 +256,6 @@ def pretrain(
         return
     write_atomic(out / "log.csv", log_csv(run.log))
     facts = _facts(run, state, parameters, manifest, chosen["samples"], began)
-    weights = serialize(state["model"])
+    weights = serialize(merged(state["model"], params.train.lora))
     write_json(out / FACTS, facts | {"weights": sha256(weights).hexdigest()})
     write_atomic(out / "weights.safetensors", weights)

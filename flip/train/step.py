@@ -22,6 +22,7 @@ from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
 from flip.device import ToDevice
 from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
+from flip.model.lora import adapt
 from flip.model.two_towers import TwoTowers
 from flip.train.compile import prepare
 from flip.train.gradcache import backward_in_parts
@@ -122,6 +123,8 @@ class TrainingRun:
         self.params, self.loader, self.steps, self.seed, self.group = params, loader, steps, seed, group
         self.local_pairs = group.share(params.train.global_batch)
         self.to_device = ToDevice(group.device)
+        if params.train.lora:
+            adapt(model, params.train.lora, seed)
         prepare(model, params.train, group.device)
         split = params.train.shard_weights and group.size > 1
         self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, params.mix is not None)

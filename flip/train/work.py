@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from flip.config.schema import Mix, Params
 from flip.config.sections.resources import Training
+from flip.files import read_json
 
 # open_clip's SimpleTokenizer; the others' size is in params.yaml.
 CLIP_VOCABULARY = 49408
@@ -77,6 +78,8 @@ def vocabulary(params: Params) -> int:
     """Return the entries of the token embedding: WordPiece, trained here, gets start and end tokens where captions have
     them."""
     tokenizer, captions = params.tokenizer, params.captions
+    if captions.tokenizer_file:
+        return read_json(captions.tokenizer_file)["vocabulary"]
     if "clip" in (tokenizer.kind, captions.tokenizer):
         return CLIP_VOCABULARY
     if captions.translated:

@@ -64,8 +64,9 @@ class Tokenizer(Section):
 class Captions(Section):
     """Describe how a caption becomes tokens, and how these fill token positions; padding is never attended to."""
 
-    tokenizer: Literal["scale", "clip"] = Field(
-        description="the scale's own, or CLIP's BPE, which needs no training (open_clip)"
+    tokenizer: Literal["scale", "clip"] | Annotated[Place, Field(pattern=r"\.json$")] = Field(
+        description="the scale's own, CLIP's BPE, which needs no training (open_clip), or the file of another one, as "
+        "`flip import` writes it"
     )
     languages: Distinct[Language] = Field(
         description="languages that images have their captions in, each image's in one of them; en: as they come",
@@ -79,6 +80,10 @@ class Captions(Section):
     start: bool = Field(description="a start token before each caption")
     end: bool = Field(description="an end token after each caption, however short it has to be cut")
     fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
+
+    @property
+    def tokenizer_file(self) -> str | None:
+        return self.tokenizer if self.tokenizer.endswith(".json") else None
 
     @property
     def translated(self) -> list[str]:

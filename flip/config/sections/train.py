@@ -10,6 +10,17 @@ from flip.config.sections.types import Batch, Count, Minutes, Name, Natural, Par
 FLOAT8_NEEDS = "train.precision: float8 needs torchao; pip install 'flip[gpu]', or set bfloat16"
 
 
+class Lora(Section):
+    """Describe low-rank additions to the matrices of a model that is tuned (LoRA, section 4.1)."""
+
+    rank: Natural = Field(le=4096)
+    alpha: Positive = Field(description="an addition counts alpha / rank times")
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
 class Train(Section):
     """Describe AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
 
@@ -34,6 +45,10 @@ class Train(Section):
     base_lr: Rate = Field(description="learning rate at a batch of 256; scales linearly")
     warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0, le=10**12)
     warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")
+    lora: Lora | None = Field(
+        None,
+        description="train low-rank additions to the blocks' matrices alone, of a variant with a start; null: all",
+    )
     weight_decay: float = Field(ge=0, le=10)
     betas: tuple[Part, Part]
     epsilon: Tiny
@@ -71,6 +86,14 @@ class Train(Section):
                 f"micro_batch = {size} does not divide batch x batch_scale = {batch}; allowed: null, or a divisor of "
                 f"{batch}, such as {nearest}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def additions_are_possible(self) -> Self:
+        if self.lora and self.shard_weights:
+            raise ValueError("lora has next to no gradients to split over processes: set shard_weights to false")
+        if self.lora and self.precision == "float8":
+            raise ValueError("lora adds to weights before they are multiplied: set precision to bfloat16 or float32")
         return self
 
     @property
