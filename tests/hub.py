@@ -4,6 +4,7 @@ the facts, the tree and the files of one data set. Files can be cut off once, or
 import json
 import re
 import threading
+from base64 import b64decode
 from contextlib import contextmanager
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ class Hub:
     def __init__(self, repository, files):
         self.repository, self.files = repository, files
         self.asked, self.cut, self.swapped = [], set(), {}
+        self.large, self.token = {}, None
 
     def entry(self, path):
         content = self.files[path]
@@ -77,10 +79,57 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(content, **headers)
 
 
+class UploadHandler(Handler):
+    """The routes of an upload: a repository is made, files are announced, large ones sent by themselves, and all of
+    them come with one commit. What was sent lies in `hub.files`; a `hub.token` is asked for."""
+
+    def do_POST(self):
+        hub, path = self.server.hub, self.path.split("?")[0]
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        hub.asked.append((self.command, path, content))
+        if self.headers.get("Authorization") != f"Bearer {hub.token}":
+            return self.answer(b'{"error": "Invalid username or password."}', 401)
+        asked = json.loads(content.splitlines()[0])
+        if path == "/api/repos/create":
+            return self.reply({"url": f"{hub.url}/{hub.repository}", "id": hub.repository})
+        if path == "/api/validate-yaml":
+            return self.reply({"errors": [], "warnings": []})
+        if path == f"/api/models/{hub.repository}/preupload/main":
+            return self.reply({"files": [self.announced(one["path"]) for one in asked["files"]]})
+        if path == f"/{hub.repository}.git/info/lfs/objects/batch":
+            actions = lambda one: {"upload": {"href": f"{hub.url}/put/{one['oid']}", "header": {}}}  # noqa: E731
+            objects = [one | {"actions": actions(one)} for one in asked["objects"]]
+            return self.reply({"transfer": "basic", "objects": objects})
+        assert path == f"/api/models/{hub.repository}/commit/main", path
+        for line in map(json.loads, content.splitlines()[1:]):
+            value, sent = line["value"], line["key"] == "file"
+            hub.files[value["path"]] = b64decode(value["content"]) if sent else hub.large[value["oid"]]
+        url = f"{hub.url}/{hub.repository}/commit/{COMMIT}"
+        return self.reply({"success": True, "commitOid": COMMIT, "commitUrl": url})
+
+    def announced(self, path):
+        mode = "lfs" if path.endswith((".safetensors", ".pt2")) else "regular"
+        return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": None}
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.path == f"/put/{sha256(content).hexdigest()}"
+        self.server.hub.large[sha256(content).hexdigest()] = content
+        self.answer(b"")
+
+    def reply(self, value):
+        self.answer(json.dumps(value).encode(), Content_Type="application/json")
+
+    def answer(self, content, status=200, **headers):
+        super().answer(content, status, **headers)
+        if self.command != "GET" and self.command != "HEAD":
+            self.wfile.write(content)
+
+
 @contextmanager
-def serving(repository, files):
-    """A hub with one data set; its address is `url`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def serving(repository, files, handler=Handler):
+    """A hub with one repository; its address is `url`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.hub = Hub(repository, files)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,8 +1,12 @@
 """Exports are loaded by their own libraries alone and give the features that they were made of, and come back as they
 were; what cannot be expressed is refused; the card says where a model comes from, and its code runs."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +29,7 @@ from flip.provenance.receipt import save
 from flip.testsets.reader import to_square
 from tests.commands import flip
 from tests.conftest import TOWERS
+from tests.hub import UploadHandler, serving
 
 quiet("transformers")
 VARIANTS = read_tree("params.yaml")["variants"]
@@ -116,6 +121,33 @@ def test_there_and_back(case, trained, tmp_path, project):
     if not one.image_only:
         torch.testing.assert_close(again.scale, model.scale)
         assert (again.logit_bias is None) == (model.logit_bias is None)
+
+
+@pytest.mark.parametrize("variant", ["flip-50", "clip-form", "siglip", "flava", "flip-50-mae"])
+def test_every_form_becomes_programs_of_torch_alone(variant, trained, tmp_path):
+    """Any number of images and captions at a time, an empty caption among them, without a line of this project."""
+    model, tokenizer = trained(variant)
+    found = exports.export(model, tokenizer, choose("torch", model.params), tmp_path / "there")
+    assert max(found.image, found.text) < 1e-5
+    texts = ["", "red", "a blue picture of " * 9]
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    expected = [model.encode_image(images.permute(0, 2, 3, 1)), model.encode_text(torch.from_numpy(tokenizer(texts)))]
+    code = """if True:
+        import sys, torch
+        from tokenizers import Tokenizer
+        image, text = (torch.export.load(f"{sys.argv[1]}/{side}.pt2").module() for side in ("image", "text"))
+        images, texts = torch.load(sys.argv[2])
+        tokenizer = Tokenizer.from_file(f"{sys.argv[1]}/tokenizer.json")
+        ids = torch.tensor([one.ids for one in tokenizer.encode_batch(texts)])
+        one_by_one = torch.cat([image(one[None]) for one in images])
+        assert not [name for name in sys.modules if name.startswith("flip")]
+        torch.save([image(images), text(ids), one_by_one], sys.argv[2])
+    """
+    torch.save([images, texts], tmp_path / "data.pt")
+    subprocess.run([sys.executable, "-c", code, tmp_path / "there", tmp_path / "data.pt"], cwd=tmp_path, check=True)
+    image, text, one_by_one = torch.load(tmp_path / "data.pt")
+    for ours, theirs in zip([*expected, expected[0]], [image, text, one_by_one], strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["open_clip", "transformers"])
@@ -263,8 +295,11 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
 
 @pytest.mark.parametrize(
     ("variant", "name"),
-    [("clip-form", "open_clip"), ("siglip", "transformers"), ("flava", "transformers"), ("mae-class", "transformers")],
-)
+    [
+        ("clip-form", "open_clip"), ("siglip", "transformers"), ("flava", "transformers"),
+        ("mae-class", "transformers"), ("flip-50", "torch"), ("mae", "torch"),
+    ],
+)  # fmt: skip
 def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     """Without a receipt, what lies beside the weights is told; the code under "How to load it" gives features."""
     out = tmp_path / "exported"
@@ -275,7 +310,9 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     assert "None is stated; ask the authors" in text
     names = {"picture": example_image(40, 50, 0)}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
-    if name == "open_clip":
+    if variant == "mae":
+        assert names["image"].shape == (1, 32)
+    elif name in ("open_clip", "torch"):
         assert names["image"].shape == names["text"].shape == (1, 24)
     elif variant == "siglip":
         assert names["found"].logits_per_image.shape == (1, 1)
@@ -305,3 +342,53 @@ def test_bad_input_is_refused_in_a_sentence(more, message, result, data, tmp_pat
     flip("export", *words(folder, data, "--out", tmp_path / "out"), *more, code=1)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def upload(tmp_path):
+    """upload(hub, *words): `flip push` in a process of its own, which the hub's address and a token are given to."""
+
+    def called(hub, *words, token="hf_test"):
+        told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        told |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        command = [sys.executable, "-m", "flip", "push", *map(str, words)]
+        return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)
+
+    return called
+
+
+@pytest.mark.parametrize(("variant", "name"), [("flip-50", "torch"), ("siglip", "open_clip"), ("mae", "timm")])
+def test_an_export_is_pushed_whole_and_its_card_loads_it_from_there(variant, name, result, data, tmp_path, upload):
+    """Against a stand-in for the hub: the real one cannot be reached here."""
+    out = tmp_path / "exported"
+    flip("export", *words(result(variant), data, "--format", name, "--out", out))
+    with serving("you/model", {}, UploadHandler) as hub:
+        hub.token = "hf_test"
+        done = upload(hub, out, "--repo", "you/model", "--private")
+        assert (done.returncode, done.stdout) == (0, f"{hub.url}/you/model\n"), done.stderr
+    made = next(sent for kind, path, sent in hub.asked if path == "/api/repos/create")
+    assert json.loads(made).get("visibility", json.loads(made).get("private")) in ("private", True)
+    here = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert hub.files.keys() == here.keys()
+    assert {path for path in here if hub.files[path] != here[path]} == {"README.md"}
+    card = hub.files["README.md"].decode()
+    assert str(out) not in card
+    assert {"torch": 'snapshot_download("you/model")'}.get(name, '"hf-hub:you/model"') in card
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == {"torch": "pytorch"}.get(name, name)
+    task = "image-feature-extraction" if variant == "mae" else "zero-shot-image-classification"
+    assert front["pipeline_tag"] == task
+
+
+def test_what_cannot_be_pushed_is_one_line(tmp_path, upload):
+    (tmp_path / "README.md").write_text("a card")
+    with serving("you/model", {}, UploadHandler) as hub:
+        hub.token = "another"
+        cases = [(tmp_path, "you/model", "Invalid username or password"), (tmp_path, "model", "USER/NAME")]
+        cases += [(tmp_path / "none", "you/model", "no README.md here, so it is no export")]
+        for folder, repo, message in cases:
+            done = upload(hub, folder, "--repo", repo)
+            assert done.returncode == 1
+            assert message in done.stderr
+            assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not hub.files

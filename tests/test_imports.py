@@ -16,8 +16,9 @@ from flip.config.frozen import load, merge
 from flip.config.tree import read_tree
 from flip.data.tokenizer import CaptionTokenizer
 from flip.export import exports, open_clip_models
-from flip.export.formats import FORMATS, choose, quiet, targets
+from flip.export.formats import choose, quiet, targets
 from flip.export.imports import Checkpoint, adopt, convert, convert_checkpoint
+from flip.export.libraries import Library
 from flip.export.target import Loaded
 from flip.files import file_hash, read_json, write_atomic, write_json
 from flip.losses import build_towers
@@ -81,7 +82,7 @@ def test_nothing_in_a_checkpoint_is_run(name, file, trained, tmp_path, project):
     assert not (tmp_path / "back").exists()
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(Library))
 @pytest.mark.parametrize("damage", ["cut", "missing"])
 def test_a_damaged_checkpoint_is_named(name, damage, trained, tmp_path, project):
     model, tokenizer = trained()

@@ -12,7 +12,7 @@ import typer
 from flip.commands.compare import compare
 from flip.commands.curve import curve
 from flip.commands.doctor import doctor
-from flip.commands.exchange import export, import_
+from flip.commands.exchange import export, import_, push
 from flip.commands.interpolate import interpolate
 from flip.commands.mirror import mirror
 from flip.commands.params import params
@@ -49,7 +49,7 @@ def root(
     """Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them."""
 
 
-for one in (show, curve, interpolate, watch, compare, trace, plan, doctor, params, reconcile, tidy, export):
+for one in (show, curve, interpolate, watch, compare, trace, plan, doctor, params, reconcile, tidy, export, push):
     app.command()(one)
 app.command("import")(import_)
 for group in (mirror, samples):

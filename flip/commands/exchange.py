@@ -1,4 +1,4 @@
-"""The commands `flip export` and `flip import`."""
+"""The commands `flip export`, `flip push` and `flip import`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,13 @@ import typer
 
 from flip.commands.complete import names
 from flip.commands.options import Params, Scale, Seed
-from flip.export.libraries import Library
+from flip.export.libraries import Format, Library
 
 NewFolder = Annotated[Path, typer.Option(help="Folder to make; it must not be there.")]
 
 
 def export(
-    library: Annotated[Library, typer.Option("--format", help="Library to write for.")],
+    library: Annotated[Format, typer.Option("--format", help="Library to write for; torch: programs of its own.")],
     out: NewFolder,
     variant: Annotated[
         str | None,
@@ -31,7 +31,7 @@ def export(
     receipt: Annotated[Path | None, typer.Option(help="Receipt of the evaluation, for the card.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights, for the card. [default: none is stated]")] = None,
 ) -> None:
-    """Write a variant as a model of open_clip, transformers or timm.
+    """Write a variant for open_clip, transformers, timm or torch.
 
         flip export --variant flip-50 --format timm --out exported/flip-50
 
@@ -44,6 +44,23 @@ def export(
     quiet(library)
     stated = Origin(params, weights, data, tokenizer, receipt)
     print(export_model(stated if variant is None else stated.over(locate(variant, scale, seed)), library, out, licence))
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="What `flip export` made.")],
+    repo: Annotated[str, typer.Option(help="USER/NAME on the hub; it is made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch. [default: main]")] = None,
+) -> None:
+    """Upload an export to the Hugging Face hub.
+
+        flip push exported/flip-50 --repo you/flip-50
+
+    Its card then says how to load it from there. `hf auth login` or HF_TOKEN says who you are.
+    """
+    from flip.export.hub import push as upload
+
+    print(upload(folder, repo, private, revision))
 
 
 def import_(

@@ -19,6 +19,8 @@ LIMITS = """\
 - Zero-shot accuracy depends on the wording of the prompts; those of the test sets were used.
 """
 
+HUB_LIBRARIES = {"torch": "pytorch"}  # what the hub calls a library, where it is not as here
+
 CARD = """---
 {front}
 ---
@@ -161,10 +163,24 @@ def made_section(evidence: Evidence) -> str:
     return table(("what", "value"), facts | evidence.made["versions"])
 
 
-def card(params: Params, evidence: Evidence, licence: str | None, usage: str, notes: list[str], checked: str) -> str:
+def hub_facts(library: str, image_only: bool) -> dict[str, str]:
+    """Return what a model hub asks of a card: which library loads the model, and for what it is used."""
+    task = "image-feature-extraction" if image_only else "zero-shot-image-classification"
+    return {"library_name": HUB_LIBRARIES.get(library, str(library)), "pipeline_tag": task}
+
+
+def card(
+    params: Params,
+    evidence: Evidence,
+    facts: dict[str, str],
+    licence: str | None,
+    usage: str,
+    notes: list[str],
+    checked: str,
+) -> str:
     """Return the content of README.md, with the front matter that model hubs read."""
-    front: dict[str, Any] = {"license": "other", "license_name": licence or "none-stated"}
-    front |= {"tags": ["clip", "zero-shot-image-classification", "flip"]}
+    front: dict[str, Any] = facts | {"license": "other", "license_name": licence or "none-stated"}
+    front |= {"tags": ["clip", "flip"]}
     stated = f"{licence}." if licence else "None is stated; ask the authors before using it."
     listed = "".join(f"\n- {line}" for line in notes)
     sections = {"data": data_section(params, evidence), "metrics": metrics_section(evidence)}

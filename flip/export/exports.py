@@ -12,7 +12,7 @@ from flip.config.faults import must_be_name
 from flip.config.frozen import load
 from flip.config.resolve import read_project
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
-from flip.export.card import Evidence, card
+from flip.export.card import Evidence, card, hub_facts
 from flip.export.check import Differences, compare
 from flip.export.formats import choose
 from flip.export.target import Target
@@ -103,5 +103,6 @@ def export_model(origin: Origin, library: str, out: Path, licence: str | None = 
         evidence = Evidence.of_files(weights, data)
     differences = export(model, tokenizer, target, out)
     usage = target.usage.replace("{folder}", str(out))
-    write_atomic(out / "README.md", card(params, evidence, licence, usage, notes(model, target), str(differences)))
+    facts, left = hub_facts(library, target.image_only), notes(model, target)
+    write_atomic(out / "README.md", card(params, evidence, facts, licence, usage, left, str(differences)))
     return f"{out}: {target.name}; {differences}"

@@ -5,10 +5,10 @@ from importlib import import_module
 from types import ModuleType
 
 from flip.config.schema import Params
-from flip.export.libraries import Library
+from flip.export.libraries import Format
 from flip.export.target import Target, faults
 
-FORMATS = tuple(map(str, Library))
+FORMATS = tuple(map(str, Format))
 
 
 def models(name: str) -> ModuleType:

@@ -23,7 +23,7 @@ from flip.data.tokenizer import CaptionTokenizer
 from flip.export.check import Differences, compare
 from flip.export.formats import models
 from flip.export.names import imported
-from flip.export.target import Loaded, Target
+from flip.export.target import Loaded, ReadTarget
 from flip.files import atomic_folder, write_atomic, write_json
 from flip.losses import build_towers
 from flip.model.weights import save_weights
@@ -44,7 +44,7 @@ class Checkpoint:
     architecture: str | None = None
 
 
-def read(one: Checkpoint) -> tuple[Target, Loaded]:
+def read(one: Checkpoint) -> tuple[ReadTarget, Loaded]:
     """Load a checkpoint with its own library.
 
     Raises:
@@ -92,7 +92,7 @@ def adopt(base: Params, delta: dict[str, Any], variant: str) -> Params:
     return check(Params, tree, f"variant '{variant}'")
 
 
-def convert(target: Target, loaded: Loaded, params: Params, vocabulary: int, source: Path) -> dict[str, Tensor]:
+def convert(target: ReadTarget, loaded: Loaded, params: Params, vocabulary: int, source: Path) -> dict[str, Tensor]:
     """Convert weights to ours, of the image tower alone if they have no other.
 
     Raises:

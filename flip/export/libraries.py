@@ -9,3 +9,12 @@ class Library(StrEnum):
     open_clip = "open_clip"
     transformers = "transformers"
     timm = "timm"
+
+
+class Format(StrEnum):
+    """Name what a model is written for: a library, or torch itself, whose programs are not read back into variants."""
+
+    open_clip = "open_clip"
+    transformers = "transformers"
+    timm = "timm"
+    torch = "torch"

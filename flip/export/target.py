@@ -51,7 +51,7 @@ class Loaded:
 
 
 class Target(Protocol):
-    """Describe one class of models of another library.
+    """Describe one class of models that variants are written as.
 
     A target whose models have outputs besides features has a method `further(model, images, ids)`, too, which returns
     these outputs of our model, for uint8 images and token ids, to be compared with `Loaded.further`.
@@ -59,8 +59,6 @@ class Target(Protocol):
 
     name: str
     needs: tuple[Need, ...]
-    table: list[WeightPair]
-    zeros: frozenset[str]  # weights of theirs that we may lack: biases, which are then zero
     image_only: bool
     keeps: frozenset[str]  # what is exported besides the towers: decoder, or names in TwoTowers.passes
     note: str  # what else its users should know; may be empty
@@ -71,6 +69,13 @@ class Target(Protocol):
 
     def load(self, source: Path, architecture: str | None = None) -> Loaded:
         """Load what `write`, or their library, wrote; a file of weights needs the name of the architecture."""
+
+
+class ReadTarget(Target, Protocol):
+    """Describe one class of models of another library, which are also read back into variants."""
+
+    table: list[WeightPair]
+    zeros: frozenset[str]  # weights of theirs that we may lack: biases, which are then zero
 
     def state(self, loaded: Loaded) -> dict[str, Tensor]:
         """Return its weights under the names of the table."""
@@ -101,7 +106,7 @@ def own_weights(model: TwoTowers) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
-def their_weights(target: Target, model: TwoTowers, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+def their_weights(target: ReadTarget, model: TwoTowers, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict for their model of the same architecture; biases that we lack are zero."""
     found = exported(target.table, own_weights(model))
     if target.image_only:

@@ -26,7 +26,7 @@ def is_clips(tokenizer: CaptionTokenizer) -> bool:
     return tokenizer.stored["kind"] == "clip" and bool(tokenizer.before and tokenizer.after) and tokenizer.padding < 0
 
 
-def _backend(tokenizer: CaptionTokenizer) -> tuple[Any, dict[str, str]]:
+def backend(tokenizer: CaptionTokenizer) -> tuple[Any, dict[str, str]]:
     """Return a tokenizer of the library tokenizers that adds our special tokens to each caption, and these tokens."""
     from tokenizers import Tokenizer as Fast
     from tokenizers.processors import TemplateProcessing
@@ -67,7 +67,7 @@ def write_tokenizer(tokenizer: CaptionTokenizer, folder: Path, hides_words: bool
     """
     from transformers import PreTrainedTokenizerFast
 
-    fast, used = _backend(tokenizer)
+    fast, used = backend(tokenizer)
     roles = {"start": "bos_token", "end": "eos_token"}
     named, inputs = {roles[side]: token for side, token in used.items()} | {"pad_token": used["end"]}, ["input_ids"]
     if hides_words:

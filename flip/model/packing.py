@@ -91,7 +91,7 @@ def masked_tokens(x: Tensor, mask: Tensor, expected_share: float) -> Tensor:
 def select_token(x: Tensor, packing: PackedBatch | None, slot: Tensor) -> Tensor:
     """Take from each row the token in slot `slot` [batch]: [batch, width], of dense or packed x."""
     if packing is None:
-        return x[torch.arange(len(x), device=x.device), slot]
+        return x[torch.arange(x.shape[0], device=x.device), slot]
     return x[packing.token(slot)]
 
 

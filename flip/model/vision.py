@@ -75,7 +75,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool [batch, slots, width] into [batch, width]."""
-        query = self.query(self.probe).unflatten(0, (self.heads, 1, -1)).expand(len(x), -1, -1, -1)
+        query = self.query(self.probe).unflatten(0, (self.heads, 1, -1)).expand(x.shape[0], -1, -1, -1)
         keys, values = self.keys_values(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = self.out(F.scaled_dot_product_attention(query, keys, values).flatten(1))  # one query: [batch, width]
         return x + self.mlp(self.norm(x))
@@ -128,7 +128,7 @@ class VisionEncoder(nn.Module):
         if self.class_token is None:
             return self.pool(self(images, ids_keep))
         x = self.tokens(images, ids_keep)
-        return self.transformer(x, slot=torch.zeros(len(x), dtype=torch.long, device=x.device))
+        return self.transformer(x, slot=torch.zeros(x.shape[0], dtype=torch.long, device=x.device))
 
     def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor | None) -> Tensor:
         """Encode all patches into states before the last LayerNorm [batch, slots, width].
@@ -155,7 +155,7 @@ class VisionEncoder(nn.Module):
             x = torch.where(masked[:, :, None], mask.to(x.dtype), x)
         x = x + positions
         if self.class_token is not None:
-            x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+            x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         return x if self.pre_norm is None else self.pre_norm(x)
 
     def patches(self, encoded: Tensor) -> Tensor:
