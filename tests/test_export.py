@@ -30,6 +30,7 @@ from flip.testsets.reader import to_square
 from tests.commands import flip
 from tests.conftest import TOWERS
 from tests.hub import UploadHandler, serving
+from tests.miniature import ROOT
 
 quiet("transformers")
 VARIANTS = read_tree("params.yaml")["variants"]
@@ -392,3 +393,14 @@ def test_what_cannot_be_pushed_is_one_line(tmp_path, upload):
             assert message in done.stderr
             assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not hub.files
+
+
+def test_the_docs_say_which_library_takes_which_variant(trained):
+    """Each cell of the table in docs/export.md is what the code finds for the variant."""
+    rows = re.findall(r"^\| (?!Variant|--)(.+) \|$", (ROOT / "docs/export.md").read_text(), re.MULTILINE)
+    for name, *said in (row.split(" | ") for row in rows):
+        params = trained(re.search("`([a-z0-9-]+)`", name)[1])[0].params
+        for library, cell in zip(("open_clip", "transformers", "timm", "torch"), said, strict=True):
+            fits = [one for one in targets(library) if not target.faults(one, params)]
+            whole = library == "timm" or not (fits and fits[0].image_only and params.has_text_tower)
+            assert cell == ("no" if not fits else "yes" if whole else "image tower"), (name, library)

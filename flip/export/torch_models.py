@@ -119,7 +119,7 @@ def bytes_of(model: TwoTowers, pixels: Tensor) -> Tensor:
     return (255 * (pixels * std + mean)).round().to(torch.uint8)
 
 
-class ImageTower:
+class TorchImages:
     """Write the image tower as a program."""
 
     name = "a program of torch.export"
@@ -152,7 +152,7 @@ class ImageTower:
         return Loaded(run, pixels, lambda x: run((255 * (x * std + mean)).round().to(torch.uint8)))
 
 
-class Towers(ImageTower):
+class TorchTowers(TorchImages):
     """Write both towers with their projections, a program each, and a tokenizer of the library tokenizers."""
 
     name = "programs of torch.export"
@@ -185,4 +185,4 @@ class Towers(ImageTower):
         return found
 
 
-EXPORTS = (Towers, ImageTower)
+EXPORTS = (TorchTowers, TorchImages)
