@@ -145,3 +145,19 @@ def test_parameters_are_printed_and_explained(capsys):
     flip("params")
     said = " ".join(capsys.readouterr().out.split())
     assert "flip-50-small-batch {like: flip-50, train: {batch_scale: 1}} flip-50-large-batch" in said
+
+
+@pytest.mark.parametrize(("name", "one"), [*commands()], ids=lambda one: one if isinstance(one, str) else "")
+def test_every_command_that_says_something_says_it_as_json_too(name, one):
+    """But for a page (show), which is for eyes."""
+    options = {option for param in one.params for option in param.opts}
+    assert "--json" in options or name.strip() == "flip show" or hasattr(one, "commands"), name
+
+
+def test_what_doctor_finds_is_json_and_an_exit_status(tmp_path, capsys):
+    flip("doctor", "--json")
+    assert json.loads(capsys.readouterr().out) | {"reports": []} == {
+        "scale": "tiny", "faults": [], "reports": [], "left_out": {}
+    }  # fmt: skip
+    flip("doctor", "--scale", "cc12m", "--json", code=1)
+    assert json.loads(capsys.readouterr().out)["faults"]

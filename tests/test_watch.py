@@ -79,13 +79,15 @@ def test_work_is_measured_in_time_and_losses_are_shown():
     log.write_text(PROGRESS)
     run = watch.read_log(LOG)
     assert (run.jobs, run.finished, run.working["4"][0], run.failures) == (4, {"3": "pretrain"}, "pretrain", 1)
-    text, share = watch.status(run, LAYOUT)
+    found = watch.progress(run, LAYOUT)
+    text, share = str(found), found.share
     assert share == pytest.approx(450 / 660)
     assert text.startswith("1 of 4 jobs; 68% of the work; about 0:03:30 left; long 50% loss 0.751; 1 failed")
 
 
 def test_a_run_that_has_said_nothing_has_a_line_too():
-    assert watch.status(watch.read_log(""), LAYOUT) == ("0 of 0 jobs; 0% of the work; about 0:00:00 left", 0.0)
+    found = watch.progress(watch.read_log(""), LAYOUT)
+    assert (str(found), found.share) == ("0 of 0 jobs; 0% of the work; about 0:00:00 left", 0.0)
 
 
 def run(folder, workflow):

@@ -1,17 +1,19 @@
 """The command `flip doctor`."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from flip.commands.options import Params, Scale
+from flip.commands.options import Json, Params, Scale
 
 
 def doctor(
     scale: Scale = None,
     params: Params = Path("params.yaml"),
     profile: Annotated[Literal["slurm"] | None, typer.Option(help="Look at the cluster, too, by this profile.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Look at what a scale reads from elsewhere, before any job.
 
@@ -26,6 +28,10 @@ def doctor(
     found = [*faults(project), *space_faults(project)]
     if profile:
         found += profile_faults(project.baseline.resources)
+    if as_json:
+        facts = {"scale": project.scale, "faults": found, "reports": [*project.reports], "left_out": project.left_out}
+        print(json.dumps(facts, indent=1))
+        raise typer.Exit(bool(found))
     if found:
         raise ValueError(told(project.scale, found))
     print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")

@@ -1,12 +1,14 @@
 """The commands `flip export`, `flip push` and `flip import`."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flip.commands.complete import names
-from flip.commands.options import Params, Scale, Seed
+from flip.commands.options import Json, Params, Scale, Seed
 from flip.export.libraries import Format, Library
 
 NewFolder = Annotated[Path, typer.Option(help="Folder to make; it must not be there.")]
@@ -30,6 +32,7 @@ def export(
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of the weights. [default: the data's]")] = None,
     receipt: Annotated[Path | None, typer.Option(help="Receipt of the evaluation, for the card.")] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights, for the card. [default: none is stated]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a variant for open_clip, transformers, timm or torch.
 
@@ -43,7 +46,10 @@ def export(
 
     quiet(library)
     stated = Origin(params, weights, data, tokenizer, receipt)
-    print(export_model(stated if variant is None else stated.over(locate(variant, scale, seed)), library, out, licence))
+    origin = stated if variant is None else stated.over(locate(variant, scale, seed))
+    name, differences = export_model(origin, library, out, licence)
+    facts = {"folder": str(out), "model": name, "differences": asdict(differences)}
+    print(json.dumps(facts, indent=1) if as_json else f"{out}: {name}; {differences}")
 
 
 def push(
@@ -51,6 +57,7 @@ def push(
     repo: Annotated[str, typer.Option(help="USER/NAME on the hub; it is made if it is not there.")],
     private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch. [default: main]")] = None,
+    as_json: Json = False,
 ) -> None:
     """Upload an export to the Hugging Face hub.
 
@@ -60,7 +67,8 @@ def push(
     """
     from flip.export.hub import push as upload
 
-    print(upload(folder, repo, private, revision))
+    url = upload(folder, repo, private, revision)
+    print(json.dumps({"url": url}) if as_json else url)
 
 
 def import_(
@@ -73,6 +81,7 @@ def import_(
     ] = None,
     params: Params = Path("params.yaml"),
     scale: Scale = None,
+    as_json: Json = False,
 ) -> None:
     """Convert a model of open_clip, transformers or timm to flip's.
 
@@ -89,4 +98,6 @@ def import_(
     quiet(library)
     must_be_name(variant, "--variant")
     base = read_project(params, scale).baseline
-    print(f"{out}: {convert_checkpoint(Checkpoint(library, source, architecture), variant, out, base)}")
+    differences = convert_checkpoint(Checkpoint(library, source, architecture), variant, out, base)
+    facts = {"folder": str(out), "differences": asdict(differences)}
+    print(json.dumps(facts, indent=1) if as_json else f"{out}: {differences}")

@@ -1,27 +1,34 @@
 """The command `flip mirror`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flip.commands.options import Json
+
 mirror = typer.Typer(name="mirror", help="Pin public test sets to commits of the hub.", no_args_is_help=True)
 
 
 @mirror.command()
-def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars.")]) -> None:
+def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars.")], as_json: Json = False) -> None:
     """Print the newest commit of a public set.
 
     It goes into evaluate.sets, as {cars: wds/cars@COMMIT}.
     """
     from flip.testsets.mirror import newest
 
-    print(newest(name))
+    found = newest(name)
+    print(json.dumps({"set": found}) if as_json else found)
 
 
 @mirror.command()
-def pin(file: Annotated[Path, typer.Argument(help="File of parameters.")] = Path("params.yaml")) -> None:
+def pin(
+    file: Annotated[Path, typer.Argument(help="File of parameters.")] = Path("params.yaml"), as_json: Json = False
+) -> None:
     """Pin each public set that a file names to its newest commit."""
     from flip.testsets.mirror import pin
 
-    print("\n".join(pin(file)))
+    found = pin(file)
+    print(json.dumps(found, indent=1) if as_json else "\n".join(found))

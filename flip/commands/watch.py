@@ -1,29 +1,35 @@
 """The command `flip watch`."""
 
+import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from flip.commands.options import Scale
+from flip.commands.options import Json, Scale
 
 
 def watch(
     command: Annotated[list[str] | None, typer.Argument(help="After --: what to start.")] = None,
     scale: Scale = None,
     pause: Annotated[float, typer.Option(min=0, help="Seconds between looks.")] = 5.0,
+    as_json: Json = False,
 ) -> None:
     """Show how far a run is: jobs, share of the work, losses.
 
         flip watch -- snakemake ablations
 
-    Without a command it is the newest run in this folder. What is started is logged whole, in a file that is named; the
-    last lines name the page and its headline.
+    Without a command it is the newest run in this folder, with --json how far that is now and no more. What is started
+    is logged whole, in a file that is named; the last lines name the page and its headline.
     """
     from flip.config.resolve import read_project
     from flip.provenance.layout import Layout
-    from flip.report.watch import launched, newest
+    from flip.report.watch import launched, newest, newest_log, progress, read_log
 
     layout = Layout(scale or read_project().scale)
     if command:
         raise typer.Exit(launched(command, layout, pause))
+    if as_json:
+        print(json.dumps(asdict(progress(read_log(newest_log().read_text(errors="replace")), layout)), indent=1))
+        return
     print(newest(layout, pause))

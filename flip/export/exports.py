@@ -82,8 +82,9 @@ def export(model: TwoTowers, tokenizer: CaptionTokenizer, target: Target, out: P
         raise
 
 
-def export_model(origin: Origin, library: str, out: Path, licence: str | None = None) -> str:
-    """Write a trained model for a library, with its model card, to the new folder `out`; return a line that says so.
+def export_model(origin: Origin, library: str, out: Path, licence: str | None = None) -> tuple[str, Differences]:
+    """Write a trained model for a library, with its model card, to the new folder `out`; return what it became there,
+    and how far its features are from the variant's.
 
     Raises:
         ValueError: files are not named, or wrong; the library has no such architecture; or the features differ.
@@ -105,4 +106,4 @@ def export_model(origin: Origin, library: str, out: Path, licence: str | None = 
     usage = target.usage.replace("{folder}", str(out))
     facts, left = hub_facts(library, target.image_only), notes(model, target)
     write_atomic(out / "README.md", card(params, evidence, facts, licence, usage, left, str(differences)))
-    return f"{out}: {target.name}; {differences}"
+    return target.name, differences

@@ -125,15 +125,33 @@ def work(run: RunLog, known: dict[str, float], at_work: list[TrainingProgress]) 
     return done + begun, max(total - done - begun, 0.0)
 
 
-def status(run: RunLog, layout: Layout) -> tuple[str, float]:
-    """Say in a line how far a run is, and return the share of its work that is done."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: jobs, finished ones and failures, the share of its work that is done, seconds left, and the
+    trainings at work."""
+
+    jobs: int
+    finished: int
+    failures: int
+    share: float
+    seconds_left: float
+    trainings: list[TrainingProgress]
+
+    def __str__(self) -> str:
+        hours = timedelta(seconds=round(self.seconds_left))
+        words = [f"{self.finished} of {self.jobs} jobs", f"{self.share:.0%} of the work", f"about {hours} left"]
+        words += [f"{one.name} {one.share:.0%}{f' loss {one.loss}' if one.loss else ''}" for one in self.trainings[:4]]
+        failed = [f"{self.failures} failed and tried again or given up"] if self.failures else []
+        return "; ".join([*words, *failed])
+
+
+def progress(run: RunLog, layout: Layout) -> Progress:
+    """Return how far a run is."""
     at_work = trainings(run, layout)
     done, left = work(run, durations(Path(layout.receipts.root)), at_work)
-    hours = timedelta(seconds=round(max(left / max(len(run.working), 1), *(one.left for one in at_work), 0.0)))
+    seconds_left = max(left / max(len(run.working), 1), *(one.left for one in at_work), 0.0)
     share = done / (done + left) if done + left else 0.0
-    words = [f"{len(run.finished)} of {run.jobs} jobs", f"{share:.0%} of the work", f"about {hours} left"]
-    words += [f"{one.name} {one.share:.0%}{f' loss {one.loss}' if one.loss else ''}" for one in at_work[:4]]
-    return "; ".join([*words, *([f"{run.failures} failed and tried again or given up"] if run.failures else [])]), share
+    return Progress(run.jobs, len(run.finished), run.failures, share, seconds_left, at_work)
 
 
 def headlines(page: Path) -> list[str]:
@@ -167,10 +185,10 @@ def follow(layout: Layout, log: Path, ended: Callable[[], bool], pause: float) -
     shown = -1.0
     while True:
         last, run = ended(), read_log(log.read_text(errors="replace"))
-        text, share = status(run, layout)
-        if last or (run.jobs and share >= shown + STEP):
-            print(f"{datetime.now():%H:%M:%S}  {text}", flush=True)
-            shown = share
+        found = progress(run, layout)
+        if last or (run.jobs and found.share >= shown + STEP):
+            print(f"{datetime.now():%H:%M:%S}  {found}", flush=True)
+            shown = found.share
         if last:
             return
         time.sleep(pause)
@@ -204,8 +222,8 @@ def launched(command: Sequence[str], layout: Layout, pause: float) -> int:
     return process.returncode
 
 
-def newest(layout: Layout, pause: float) -> str:
-    """Follow the newest run in this folder to its end; return what it ended with.
+def newest_log() -> Path:
+    """Return the log of the newest run in this folder.
 
     Raises:
         ValueError: there was none.
@@ -213,6 +231,11 @@ def newest(layout: Layout, pause: float) -> str:
     logs = sorted(LOGS.glob("*.log"), key=lambda path: path.stat().st_mtime)
     if not logs:
         raise ValueError(f"{LOGS}: no workflow has run in this folder")
-    log = logs[-1]
+    return logs[-1]
+
+
+def newest(layout: Layout, pause: float) -> str:
+    """Follow the newest run in this folder to its end; return what it ended with."""
+    log = newest_log()
     follow(layout, log, lambda: has_ended(log), pause)
     return ending(layout, "Exiting because a job execution failed" not in log.read_text(), log)
