@@ -111,6 +111,40 @@ def test_nothing_is_wider_than_the_window(tab):
     assert tab.run(outside) == []
 
 
+@pytest.mark.parametrize(("width", "beside"), [(1000, False), (1400, True)])
+def test_tables_of_results_are_whole_and_the_contents_stand_beside_on_a_desk(chromium, address, width, beside):
+    tab = chromium.open(address, width)
+    tab.until("document.documentElement.dataset.drawn === 'yes'")
+    boxes = "[...document.querySelectorAll('[aria-label^=Table]')]"
+    assert tab.run(f"{boxes}.length") >= 12
+    assert tab.run(f"{boxes}.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel)") == []
+    left, nested = tab.run("[document.querySelector('main').getBoundingClientRect().left, "
+                           "document.querySelector('nav.contents ul ul').checkVisibility()]")  # fmt: skip
+    assert (left > 200, nested) == (beside, beside)
+    assert tab.run("document.querySelector('nav.here').checkVisibility()") != beside
+    most = "[...document.querySelectorAll('table.sortable')].map((one) => one.tHead.rows[0].cells.length)"
+    assert max(tab.run(most)) <= 8, "further metrics of a wide table are folded"
+    assert tab.run("document.querySelectorAll('details.more').length")
+
+
+def test_curves_are_named_where_they_end(wide):
+    names = "[...document.querySelectorAll('#ablations-curves-chart .mark-text.role-mark text')]"
+    found = wide.run(f"{names}.map((one) => [one.textContent, one.getBoundingClientRect().top])")
+    assert {name for name, _ in found} == set(read_project("params.yaml", "tiny").of("ablations").named)
+    tops = sorted(top for _, top in found)
+    assert min(after - before for before, after in pairwise(tops)) >= 12
+
+
+def test_paper_has_every_image_and_all_that_is_folded(wide, tmp_path):
+    wide.run("scrollTo(0, 0)")
+    assert wide.run("[...document.images].every((one) => one.complete && one.naturalWidth)")
+    wide.emulate(media="print")
+    assert wide.run("[...document.querySelectorAll('.more table')].every((one) => one.checkVisibility())")
+    breaks = "[...document.querySelectorAll('.report')].map((one) => getComputedStyle(one).breakBefore)"
+    assert wide.run(breaks) == ["auto", "page"], "the title does not stand alone on a sheet"
+    wide.emulate()
+
+
 def test_figures_are_drawn_and_take_the_place_of_the_still_one(tab):
     wanted = tab.run("Object.keys(JSON.parse(document.getElementById('charts').textContent))")
     swept = [name for name in wanted if name.endswith("-sweeps-chart")]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import vl_convert
 
 from flip.files import write_atomic
@@ -21,12 +22,13 @@ POINTS = 40  # per training curve
 HEIGHT = 340  # pixels; the width is that of the page
 LANE = 26  # pixels
 PANEL = {"width": 110, "height": 80}  # pixels, of each drawing of a figure of many
+LABELS, LINE = 170, 13  # pixels: for the names beside curves, and between two of them
 STILL = {"width": 900, "columns": 5}  # pixels, and of the legend
 UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
 CONFIG: dict[str, Any] = {
     "font": "system-ui, sans-serif",
-    "background": "#fff",
+    "background": None,  # that of the page, light or dark; so are texts and lines (page.css)
     "view": {"stroke": None},
     "axis": {
         "labelColor": "#333",
@@ -143,23 +145,60 @@ def training_records(results: Results) -> list[dict]:
     return found
 
 
+def label_records(records: list[dict]) -> list[dict]:
+    """Return where each run's curves end, and where its name can stand beside, LINE apart from the others: `label`, in
+    units of the loss, whose axis is logarithmic."""
+    losses = np.log([one["loss"] for one in records if one["loss"]])
+    top, span = losses.max(), max(float(np.ptp(losses)), 1e-9)
+    found = []
+    for name, some in pd.DataFrame(records).groupby("variant", sort=False):
+        last = some[some.samples == some.samples.max()]
+        found.append({"variant": name, "samples": int(last.samples.iloc[0]), "loss": _number(last.loss.mean())})
+    found.sort(key=lambda one: -one["loss"])
+    height = max(HEIGHT, LINE * len(found))
+    places = [height * (top - np.log(one["loss"])) / span for one in found]
+    for number in range(1, len(places)):
+        places[number] = max(places[number], places[number - 1] + LINE)
+    bottom = height
+    for number in reversed(range(len(places))):
+        places[number] = bottom = min(places[number], bottom)
+        bottom -= LINE
+    return [
+        one | {"label": _number(np.exp(top - place / height * span), 6)}
+        for one, place in zip(found, places, strict=True)
+    ]
+
+
 def training(results: Results) -> dict:
     """Plot training loss against samples seen, a curve per run."""
+    records, labels = training_records(results), label_records(training_records(results))
     y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
     said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
-    colour = {"field": "variant", "type": "nominal", "scale": {"domain": list(results.runs), "scheme": "tableau20"}}
-    lines = {"mark": {"type": "line", "strokeWidth": 1.6}, "params": _by("variant", "chosen")}
-    points = {"mark": {"type": "point", "filled": True, "size": 90}}
-    return _figure(
-        training_records(results),
+    colour: dict[str, Any] = {"field": "variant", "type": "nominal", "legend": None}
+    colour |= {"scale": {"domain": list(results.runs), "scheme": "tableau20"}}
+    lines = {"mark": {"type": "line", "strokeWidth": 1.6}}
+    near = {"name": "chosen", "select": {"type": "point", "fields": ["variant"], "on": "pointerover"}}
+    points = {"mark": {"type": "point", "filled": True, "size": 90}, "params": [near]}
+    beside: dict[str, Any] = {"value": {"expr": "width + 14"}}
+    text = {"mark": {"type": "text", "align": "left", "fontSize": 11, "limit": LABELS - 20}}
+    leader = {"mark": {"type": "rule", "strokeWidth": 0.7}}
+    named = [
+        leader | {"encoding": {"y": y, "y2": {"field": "label"}, "x2": {"value": {"expr": "width + 10"}}}},
+        text | {"encoding": {"x": beside, "y": y | {"field": "label"}, "text": {"field": "variant"}}},
+    ]
+    figure = _figure(
+        records,
         "Training loss of each run against the samples that it has seen; the small drawings below show each by itself.",
         _axis("samples", "samples seen", zero=True),
         colour,
         [
             lines | {"encoding": {"y": y, "detail": {"field": "seed"}}},
             points | {"encoding": {"y": y, "opacity": {"value": 0}, "tooltip": said}},
+            *(one | {"data": {"values": labels}} for one in named),
         ],
     )
+    sized = {"autosize": {"type": "fit-x", "contains": "padding"}, "padding": {"right": LABELS, "left": 5, "top": 8}}
+    return figure | sized | {"height": max(HEIGHT, LINE * len(labels))}
 
 
 def sweeps(records: list[dict]) -> dict:
@@ -288,5 +327,5 @@ def timeline(found: Timeline | None) -> dict:
 def still(figure: dict) -> bytes:
     """Render an interactive figure in its initial state as SVG."""
     legend = CONFIG["legend"] | {"columns": STILL["columns"]}
-    fixed = {"width": STILL["width"], "config": CONFIG | {"legend": legend}}
+    fixed = {"width": STILL["width"], "config": CONFIG | {"legend": legend, "background": "#fff"}}
     return vl_convert.vegalite_to_svg(figure | fixed).encode()

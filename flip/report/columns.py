@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flip.report.costs import VariantCost
     from flip.report.deviations import Deviation
 
+COLUMNS = 8  # of a table, the rows' names among them, that the page and the docs are wide enough for
+Kind = TypeVar("Kind")
 # What CSV and Parquet have of a metric besides its value.
 BESIDE = ("low", "high", "difference", "difference_low", "difference_high", "reference", "paper", "verdict")
 
@@ -195,6 +197,22 @@ class TableRow:
         """Return what the page sorts a row by; nothing where it was not measured."""
         value = self[one.sort or one.key].value
         return "" if value is None else value
+
+
+def folded(shown: list[Kind], is_metric: Callable[[Kind], bool]) -> list[list[Kind]]:
+    """Split what a wide table shows into groups of at most COLUMNS, the rows' names among them: the first metrics with
+    all costs, then the other metrics."""
+    if len(shown) < COLUMNS:
+        return [shown]
+    measured, costs = [one for one in shown if is_metric(one)], [one for one in shown if not is_metric(one)]
+    first, size = max(COLUMNS - 1 - len(costs), 1), COLUMNS - 1
+    rest = measured[first:]
+    return [measured[:first] + costs, *(rest[place : place + size] for place in range(0, len(rest), size))]
+
+
+def page_groups(cells: Iterable[Cell]) -> list[list[tuple[str | None, list[Cell]]]]:
+    """Return what `on_page` does, as `folded`."""
+    return folded(on_page(cells), lambda shown: shown[1][0].metric is not None)
 
 
 def on_page(cells: Iterable[Cell]) -> list[tuple[str | None, list[Cell]]]:

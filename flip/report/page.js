@@ -96,7 +96,7 @@ function makeProvenance() {
 async function draw(id, spec) {
   const place = document.getElementById(id);
   place.hidden = false;
-  spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
+  if (spec.config.legend) spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 180));
   if (spec.facet) spec.columns = Math.max(1, Math.floor((place.clientWidth - 40) / (spec.spec.width + 50)));
   await vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false });
   if (spec.facet) { // few panels would be as wide as many, their text the larger
@@ -107,6 +107,20 @@ async function draw(id, spec) {
   if (still?.classList.contains("fallback")) still.hidden = true;
 }
 
+// Where one is, in the contents.
+
+function follow() {
+  const links = new Map([...document.querySelectorAll("nav.contents a")].map((one) => [one.hash.slice(1), one]));
+  const places = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  const mark = () => {
+    const above = places.filter((one) => one.getBoundingClientRect().top < innerHeight / 3);
+    for (const [id, link] of links) link.toggleAttribute("aria-current", id === above.at(-1)?.id);
+  };
+  addEventListener("scroll", mark, { passive: true });
+  mark();
+}
+
+follow();
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 makeProvenance();
 Promise.all(Object.entries(read("charts")).map(([id, spec]) => draw(id, spec))).then(() => {

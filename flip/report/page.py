@@ -14,7 +14,7 @@ from markupsafe import Markup
 from flip.metrics.names import Metric
 from flip.report import charts, dropped, evidence, formats, images, latex, records, scaling, timeline, tradeoff
 from flip.report.cells import Comparison, chance, leading_metric
-from flip.report.columns import on_page
+from flip.report.columns import page_groups
 from flip.report.html import inline, templates
 from flip.report.labels import column
 from flip.report.paper import read_paper
@@ -85,6 +85,31 @@ def setup(results: Results) -> dict[str, str]:
         "Seeds": f"{len(params.seeds)}, {results.bootstrap.confidence:.0%} intervals",
         "Hardware": ", ".join(sorted({one["device"] for run in results.runs.values() for one in run.training})),
     }
+
+
+def summary(parts: list[Part]) -> dict[str, str]:
+    """Say on what all of the page rests: models, data, hardware, when and by which code."""
+    runs = [run for part in parts for run in part.results.runs.values()]
+    models = Counter(
+        f"image encoder of {encoder(run.params.model.vision.layers, run.params.model.vision.width, 0)}; "
+        f"{run.params.model.image} px, {run.params.model.patches} patches"
+        for run in runs
+    )
+    training = [one for run in runs for one in run.training]
+    pairs = sorted({run.data["pictures"] for run in runs})
+    days = sorted({one[name][:10] for one in training for name in ("start", "end") if name in one})
+    commits = dict(evidence.versions({str(number): run for number, run in enumerate(runs)}))["flip commit"]
+    common, count = models.most_common(1)[0]
+    others = f" (in {count} of {len(runs)} rows)" if count < len(runs) else ""
+    sizes = f"{pairs[0]:,}" if len(pairs) == 1 else f"{pairs[0]:,} to {pairs[-1]:,}"
+    found = {
+        "Model": common + others,
+        "Data": f"{runs[0].params.source.place}, {sizes} pairs",
+        "Hardware": ", ".join(sorted({one["device"] for one in training})),
+        "Trained": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
+        "Code": commits,
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _bins(log: pd.DataFrame, column: str) -> np.ndarray:
@@ -229,6 +254,7 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
 def environment() -> Environment:
     found = templates("flip.report")
     found.filters |= {"times": formats.times, "megabytes": formats.megabytes, "duration": formats.duration}
+    found.filters["together"] = lambda text: text.replace(", ", ",\N{NO-BREAK SPACE}")  # an interval stays in one line
     found.filters["total"] = timeline.total
     return found
 
@@ -260,7 +286,8 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             paper=read_paper(),
             formats=formats,
             column=column,
-            on_page=on_page,
+            page_groups=page_groups,
+            summary=summary(parts),
             tags=TAGS,
             definitions=DEFINITIONS,
             size=(WIDTH, HEIGHT),

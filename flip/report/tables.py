@@ -13,7 +13,7 @@ from flip.config.resolve import read_project
 from flip.files import write_atomic
 from flip.report import charts, formats, page, records, scaling, tradeoff
 from flip.report.cells import Builder, Comparison, leading_metric
-from flip.report.columns import Cell, TableRow
+from flip.report.columns import Cell, Column, TableRow, folded
 from flip.report.latex import latex
 from flip.report.results import Results, read_results
 from flip.report.swept import tried
@@ -34,18 +34,24 @@ def markdown_cell(row: TableRow, cell: Cell) -> str:
     return "<br>".join(parts)
 
 
-def markdown_row(row: TableRow) -> list[str]:
+def markdown_row(row: TableRow, columns: list[Column]) -> list[str]:
     name = f"**{row.variant}**" + (f" <sup>{row.marks}</sup>" if row.marks else "")
     name += f"<br>{row.label}" if row.label else ""
-    return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column.title)]
+    return [name, *(markdown_cell(row, cell) for cell in row.cells if cell.column in columns)]
+
+
+def markdown_group(rows: list[TableRow], columns: list[Column]) -> str:
+    """Return some columns of a table in Markdown."""
+    head = ["row", *(one.title or "" for one in columns)]
+    lines = [head, ["---"] * len(head), *(markdown_row(row, columns) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def markdown(table: Comparison) -> str:
     """Return the table with its evidence in Markdown, for GitHub."""
-    head = ["row", *(one.title for one in table.columns if one.title)]
-    lines = [head, ["---"] * len(head), *map(markdown_row, table.rows)]
+    groups = folded([one for one in table.columns if one.title], lambda one: one.metric is not None)
+    body = "\n\n".join(markdown_group(table.rows, columns) for columns in groups)
     notes = [f"{table.trained} Tested on {formats.test_sets(table.sets)}. {formats.seeds(table.rows)}.", *table.notes]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"### Table {table.name}: {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes) + "\n"
 
 
