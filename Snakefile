@@ -5,6 +5,7 @@
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
 #   snakemake refresh                              the reports that have been made here, where something changed (dvc repro)
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
+#   snakemake reported; snakemake reported --report report.zip     tables and figures in Snakemake's own report
 #   snakemake retry                                have images asked for again that failed for a passing reason
 #   snakemake mirror                               fetch the public test sets that params.yaml pins, once
 #   snakemake sweep                                choose what each variant sweeps: chosen/<scale>/
@@ -28,6 +29,7 @@ localrules:
     data,
     refresh,
     report,
+    reported,
     specs,
     sweep,
     variant,
@@ -55,6 +57,12 @@ rule data:
 rule report:
     input:
         HERE.receipts.page,
+
+
+# Tables and figures of all reports, or of some, for Snakemake's own report: `snakemake reported --report FILE.zip` after it.
+rule reported:
+    input:
+        [HERE.reported(name) for name in chosen_reports(config, PROJECT)],
 
 
 # The reports whose tables have been made here, the first one if there is none.

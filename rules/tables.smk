@@ -43,3 +43,21 @@ rule page:
         " {PYTHON:q} -m flip.report.whole --params {HERE.project} --scale {wildcards.scale} --reports {params.reports:q}"
         " --data {HERE.data} --results {HERE.results} --receipts {HERE.receipts.root}"
         " --tables {HERE.tables} --out {params.outputs:q} 2> {log:q}"
+
+
+rule copy_report:
+    """Tables, figures and page of {wildcards.report}, where `snakemake --report` finds them."""
+    input:
+        AT.receipts.tables("{report}", "tables"),
+    output:
+        # Copies, as what Snakemake declares it may delete.
+        report(
+            directory(AT.reported("{report}")),
+            patterns=["{name}.csv", "{name}.svg", "{name}.html"],
+            category="{report}",
+        ),
+    localrule: True
+    params:
+        folder=REPORT,
+    shell:
+        "mkdir -p {output:q} && cp {params.folder:q}/*.csv {params.folder:q}/*.svg {params.folder:q}/*.html {output:q}"

@@ -4,6 +4,8 @@ clip-benchmark to the tables; a second call does nothing, and a change re-runs w
 import re
 import subprocess
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -45,6 +47,14 @@ def test_checkpoints_are_gone_and_weights_are_there(made):
 
 def test_a_second_call_does_nothing(made):
     assert "Nothing to be done" in snakemake(made, "-n", "ablations")
+
+
+def test_snakemakes_own_report_has_tables_and_figures(made):
+    snakemake(made, "reported")
+    snakemake(made, "reported", "--report", "report.zip")
+    with ZipFile(made / "report.zip") as file:
+        names = {Path(name).name for name in file.namelist()}
+    assert {"a.csv", "tables.csv", "tradeoff.svg", "index.html"} <= names
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,10 @@ class Layout:
     def report(self, report: str) -> str:
         return f"{self.tables}/{report}"
 
+    def reported(self, report: str) -> str:
+        """Return the folder of what `snakemake --report` shows of a report: copies, which can be deleted."""
+        return f"reported/{self.scale}/{report}"
+
     def cost(self, report: str) -> str:
         return f"{self.report(report)}/cost.json"
 
