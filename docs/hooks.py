@@ -14,11 +14,15 @@ import typer
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from flip.commands import app
+from flip.config.resolve import read_project
 from flip.config.schema import Params
+from flip.report.deviations import deviations
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ("results.md", "systems.md", "scaling.md")  # pages with tables
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")  # pages beside docs/
 LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -32,11 +36,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links lead to where the pages are in the site."""
-    inside = re.sub(r"\]\((?:\.\./|docs/)(?=[\w-]+\.(?:md|svg))", "](", markdown)
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Fill in what pages of methods take from elsewhere, and let links lead to where the pages are in the site."""
+    filled = re.sub(r"<!-- deviations: (.*?) -->", lambda found: deviating(found[1].split()), markdown)
+    filled = re.sub(r"<!-- table: (\S+) -->", lambda found: table(found[1]), filled)
+    if "/" in page.file.src_uri:
+        return filled
+    inside = re.sub(r"\]\((?:\.\./|docs/)(?=[\w-]+\.(?:md|svg))", "](", filled)
     # Files without a page are named, not linked.
     return re.sub(r"\[([\w.]+)\]\((?:\.\./)?(?:LICENSE|CITATION\.cff|README\.md)\)", r"`\1`", inside)
+
+
+def deviating(variants: list[str]) -> str:
+    """Say how variants differ from their papers at the default scale, from flip/report/deviations.yaml."""
+    found = deviations(read_project(ROOT / "params.yaml"), variants, ())
+    lines = [f"- {', '.join(f'`{row}`' for row in one.rows)}: {one.text}" for one in found]
+    return "\n".join(["## What differs from the paper", "", *lines])
+
+
+def table(name: str) -> str:
+    """Return a table, with its notes, from the pages of results.
+
+    Raises:
+        ValueError: none of them has it.
+    """
+    for page in RESULTS:
+        text = (ROOT / "docs" / page).read_text()
+        if found := re.search(rf"^### Table {name}:.*?(?=^##|^<!--)", text, re.MULTILINE | re.DOTALL):
+            return found[0].strip()
+    raise ValueError(f"docs: no 'Table {name}' in {', '.join(RESULTS)}; `make results` and its like put tables there")
 
 
 def parameters() -> str:

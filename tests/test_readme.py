@@ -4,11 +4,13 @@ and runs dry; links lead somewhere; the README can be read in a minute."""
 import itertools
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -24,7 +26,10 @@ from flip.report import published
 from flip.report.published import RESULTS, replace_between
 from tests.miniature import ROOT, copy_workflow, snakemake
 
-PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+PAGES = {
+    path: path.read_text()
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/methods").glob("*.md")]
+}
 README, CONTRIBUTING = (PAGES[ROOT / name] for name in ("README.md", "CONTRIBUTING.md"))
 ALL = "\n".join(text for path, text in PAGES.items() if path.name != "CHANGELOG.md")
 
@@ -62,6 +67,22 @@ def test_links_lead_to_files_and_headings(path):
 def test_every_page_of_the_docs_can_be_reached_from_the_readme():
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
     assert linked == {f"docs/{path.name}" for path in PAGES if path.parent.name == "docs"}
+
+
+def test_every_page_is_in_the_sites_list():
+    listed = set(re.findall(r"([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} <= listed
+
+
+def test_pages_of_methods_have_what_differs_and_their_tables(tmp_path):
+    """Both stand elsewhere: the differences follow from parameters, the tables from the last run."""
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="methods/one.md"))
+    hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
+    for path in (ROOT / "docs/methods").glob("*.md"):
+        made = hooks["on_page_markdown"](path.read_text(), page)
+        assert "<!--" not in made, path
+        assert "## What differs from the paper\n\n- `" in made, path
+        assert "### Table " in made, path
 
 
 def test_the_docs_are_a_site_without_broken_links_that_asks_for_nothing(tmp_path):
