@@ -25,7 +25,7 @@ class PlannedJob:
 
 
 def data_jobs(project: Project) -> list[PlannedJob]:
-    """rules/data.smk."""
+    """rules/data.smk and duplicates.smk."""
     base = project.baseline
     parts, groups, sets = base.download.part_names, base.download.groups, base.evaluate.sets
     doubles = tuple(f"duplicates/{bucket}" for bucket in base.shards.bucket_names)
