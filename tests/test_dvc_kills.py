@@ -47,8 +47,7 @@ def kill_while_training(folder, *words):
 
 
 def test_a_workspace_without_models_and_two_kills(made, tmp_path):
-    """`dvc repro` where nothing is trained or recorded, killed; then Snakemake, killed; then `dvc repro` brings it to its
-    end."""
+    """`dvc repro` where nothing is trained or recorded, killed; then Snakemake, killed; then `dvc repro` ends it."""
     folder, variants = shutil.copytree(made, tmp_path / "work", symlinks=True), ("clip", "flip-50")
     for place in ("receipts/tiny/variants", "receipts/tiny/tables", "results", "tables"):
         shutil.rmtree(folder / place)
@@ -76,7 +75,8 @@ def fewer(tree, variants=("clip",)):
 
 
 def test_no_job_writes_into_the_cache(work):
-    """All that is recorded is made anew where it is linked to the cache, hard or symbolically; what the cache holds stays as named."""
+    """All that is recorded is made anew where it is linked to the cache, hard or symbolically; what the cache holds
+    stays as named."""
     for kind, places in (
         ("hardlink", []),
         ("symlink", [f"results/tiny/{name}" for name in VARIANTS]),
