@@ -13,7 +13,7 @@ from flip.plan.facts import facts
 
 @dataclass(frozen=True)
 class Data:
-    """Hold how many rows the URL list has (wanted) and how many become training pairs (used). `source` says where the numbers are from."""
+    """Hold the rows of the URL list (wanted), the pairs that they become (used), and where the numbers are from."""
 
     wanted: int
     used: int
