@@ -257,7 +257,7 @@ def test_what_gc_took_in_one_branch_is_named_in_the_other_and_a_worktree_stands_
     call(work, "git", "checkout", "--quiet", "main")
     dvc(work, "checkout", check=False)
     assert not (work / gone / "seed-0/weights.safetensors").exists()
-    assert f"Not here: {gone}. `dvc pull" in reconcile(work)
+    assert f"Not here: {gone}/. `dvc pull" in reconcile(work)
     dvc(work, "pull", gone)
     is_up_to_date(work)
     tree = tmp_path / "tree"
