@@ -14,8 +14,10 @@
 
 
 include: "rules/common.smk"
+include: "rules/start.smk"
 include: "rules/hooks.smk"
 include: "rules/data.smk"
+include: "rules/duplicates.smk"
 include: "rules/testsets.smk"
 include: "rules/languages.smk"
 include: "rules/codebook.smk"

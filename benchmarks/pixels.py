@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from tqdm import trange
 
-from benchmarks.loading import COMPACT
+from benchmarks.noise_shards import COMPACT
 from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Params

@@ -23,7 +23,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from benchmarks.harness import Form, measure
-from benchmarks.loading import CROP, SLOTS, exhausting, samples
+from benchmarks.loading import CROP, SLOTS, exhausting
+from benchmarks.noise_shards import samples
 from benchmarks.table import Row, against, arguments, attempt, publish
 from flip.config.resolve import read_project
 from flip.config.schema import Cache

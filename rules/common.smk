@@ -1,15 +1,11 @@
 # What every rule knows: the resolved parameters of the chosen scale, and how a job is run.
-# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, GROUPS, GROUP_OF, BUCKETS, JOB, SETS, AT and HERE (paths), FROZEN, RECEIPT, and, before any job is planned,
-# specs/<scale>/ (frozen parameters and code that each job depends on) and receipts whose times say which of them hold.
+# Needs params.yaml. Gives PROJECT, SCALE, BASE, PARTS, GROUPS, GROUP_OF, BUCKETS, JOB, SETS, AT and HERE (paths), FROZEN, RECEIPT.
 #
 # Jobs are linked by receipts alone (flip/provenance/receipt.py): small files that say what a result was made from and what it is.
 # Images, shards and weights lie behind them, unknown to Snakemake: it would delete them when a job fails.
 
-import json
 import locale
 import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,29 +16,14 @@ sys.path.insert(0, workflow.basedir)
 from flip.config import public
 from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.formats.remote import is_remote
-from flip.plan import doctor
-from flip.provenance.freshness import (
-    STALE_TIME,
-    align,
-    leftovers,
-    has_other_upstream,
-    read_receipts,
-    set_time,
-    unavailable,
-)
 from flip.provenance.layout import Layout
-from flip.provenance.locks import enter
-from flip.provenance.receipt import read_by
-from flip.provenance.tracked import Conflict, clear_damaged_notes, tracked
 from flip.config.faults import ParameterError
-from flip.provenance.environment import git_state, unmerged
 from flip.provenance.specs import (
     DATA,
     TRANSLATED_SET,
     TRANSLATIONS,
     is_chosen,
     is_timed,
-    write_specs,
 )
 from snakemake.exceptions import WorkflowError
 
@@ -86,6 +67,8 @@ RECEIPT = (
     "exec {PYTHON:q} -m flip.provenance.receipt --out {output:q} --spec {input.spec:q} --upstream {input.upstream:q}"
     " --outputs {params.outputs:q}"
 )
+# How a job with thousands of receipts upstream begins.
+RECEIPT_OF_MANY = RECEIPT.replace("{input.upstream:q}", "{params.receipts:q}")
 # Before it: what is measured was fetched earlier.
 OFFLINE = "HF_HUB_OFFLINE=1 "
 
@@ -103,6 +86,14 @@ wildcard_constraints:
 
 def data_receipts(*names) -> list[str]:
     return [AT.receipts.data(name) for name in names]
+
+
+def ranged(path, names) -> str:
+    """Name many paths by the first and the last one, as flip.files.expand reads it: commands have no room for all.
+
+    In a function of the wildcards, as Snakemake takes braces in other parameters for wildcards.
+    """
+    return path(f"{{{names[0]}..{names[-1]}}}")
 
 
 def outside(*places) -> list[str]:
@@ -189,64 +180,3 @@ def steps_receipts(names) -> list[str]:
 def compared_parameters(wildcards) -> list[str]:
     """Frozen parameters of the variants that a report compares, the one first that costs are ratios to."""
     return [HERE.params(name) for name in PROJECT.of(wildcards.report).named]
-
-
-# Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
-RECEIPTS = None
-
-
-def record() -> None:
-    """What is finished goes into DVC's records; `dvc repro` does so by itself (dvc.yaml)."""
-    if "DVC_STAGE" not in os.environ:
-        subprocess.run(
-            [PYTHON, "-m", "flip.report.record", "--scale", SCALE], check=False
-        )
-
-
-# By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
-if workflow.is_main_process:
-    if clashes := " ".join(unmerged()):
-        raise WorkflowError(
-            f"Conflicts of a merge: `git checkout --ours {clashes}` takes this branch's files (--theirs the other's), "
-            f"`git add {clashes}` says so; then `dvc checkout`, and what is made of both is made again"
-        )
-    PRESENCE, busy = enter(
-        SCALE, Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ
-    )
-    clear_damaged_notes()
-    try:
-        write_specs(PROJECT, in_use=busy)
-        places = tracked(SCALE)
-        RECEIPTS = (
-            read_receipts(HERE.receipts.root, places)
-            if busy
-            else align(HERE.receipts.root, HERE.specs.root, places)
-        )
-    except (Conflict, ParameterError) as error:
-        raise WorkflowError(str(error)) from None
-    page = HERE.receipts.page
-    if has_other_upstream(RECEIPTS, page, reports_on_page()):
-        set_time(page, STALE_TIME)  # of other reports
-    if faults := unavailable(RECEIPTS, weights_files()):
-        raise WorkflowError("\n".join(faults))
-    state = git_state()
-    if reason := state.get("why"):
-        logger.warning(
-            f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
-        )
-    if unknown := leftovers(HERE.results, PROJECT.variants):
-        logger.warning(
-            f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
-            "name back, or have all deleted that is left of it: `make tidy`."
-        )
-    # What `dvc exp show` shows lies below a commit, and there is another one.
-    rows = Path(HERE.rows)
-    if RECEIPTS.known and not {"-n", "--dry-run"} & set(sys.argv):
-        if state["commit"] != (rows.read_text() if rows.exists() else None):
-            record()
-    for name, reason in PROJECT.left_out.items():
-        logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
-    if faults := doctor.faults(
-        PROJECT, lambda path: path in RECEIPTS.known and path not in RECEIPTS.stale
-    ):
-        logger.warning(doctor.told(SCALE, faults))

@@ -1,8 +1,11 @@
 # What happens before the first job and after the last: a look at the cluster, DVC's records, a word to whoever waits.
-# Needs common.smk. On Slurm, sbatch and sacct are those of slurm/bin, which wait for what passes.
+# Needs start.smk. On Slurm, sbatch and sacct are those of slurm/bin, which wait for what passes.
+
+import shlex
 
 from flip.plan import cluster
 from flip.plan.slurm import Cluster, Request
+from flip.provenance.receipt import read_by
 from flip.report import watch
 
 

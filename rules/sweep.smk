@@ -5,6 +5,7 @@
 # chosen/<scale>/sweeps/<variant>.json; receipts/<scale>/times/<variant>/step_time.json and behind it chosen/<scale>/times/<variant>.json.
 # What is chosen belongs into Git: params.yaml is read with it from the next call of Snakemake on.
 
+import json
 from functools import cache
 
 from flip.config import sweep

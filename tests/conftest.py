@@ -15,15 +15,27 @@ torch.set_num_threads(1)  # forked children (flip.train.step_cost) must not inhe
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Files that take longest begin first: these wait, for the cluster and for one program after another.
+# Files that take longest begin first, as each is one process's: some wait, for the cluster and for one program after
+# another, others count or compile.
 LONGEST = (
     "test_slurm.py",
     "test_cluster.py",
     "test_dvc.py",
     "test_dvc_kills.py",
+    "test_plan.py",
+    "test_java.py",
     "test_pipeline.py",
     "test_download.py",
+    "test_workflow.py",
+    "test_outages.py",
+    "test_kernels.py",
+    "test_readme.py",
+    "test_sweep.py",
+    "test_outside.py",
+    "test_limits.py",
     "test_restart.py",
+    "test_distributed.py",
+    "test_trace.py",
 )
 
 

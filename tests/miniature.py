@@ -87,24 +87,28 @@ def copy_workflow(folder):
     return folder
 
 
+# Test sets of the miniature: one of each way of scoring that its tables and pages show.
+SETS = ("fine", "coarse", "validation", "retrieval", "sketch", "pointing")
+COUNTS = {
+    "coarse": 32,
+    "fine": 128,
+    "validation": 128,
+    "shifted": 16,
+    "retrieval": 12,
+    "pointing": 16,
+    "entailment": 32,
+}
+
+
 def shrink(tree):
     """params.yaml with a world, a model and a list of variants that train in seconds."""
-    world = tree["base"]["world"]
-    world |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02}
-    world["tests"] = {
-        "coarse": 32,
-        "fine": 128,
-        "validation": 128,
-        "shifted": 16,
-        "retrieval": 12,
-        "pointing": 16,
-        "entailment": 32,
-    }
-    world["probe"] = {"coarse": 32, "fine": 256, "validation": 128, "entailment": 64}
+    probe = {"coarse": 32, "fine": 256, "validation": 128, "entailment": 64}
+    tree["base"]["world"] |= {"pictures": 300, "duplicates": 0.1, "leaked": 0.02, "tests": COUNTS, "probe": probe}
     tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200
     tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}
+    tested = {"batch": 64, "probe": ["coarse"], "sets": dict.fromkeys(SETS, "world")}
     tree["scales"]["tiny"] |= {
         "seeds": [0],
         "sweep": {},
@@ -112,32 +116,24 @@ def shrink(tree):
         "tuning": {"masking": {"image": 0.0}, "train": {"epochs": 1.0, "base_lr": 0.001, "warmup_samples": 20}},
         "reconstruction": SMALL["reconstruction"],
         "cost": {"rounds": 3, "batch": 16},
-        "evaluate": tree["scales"]["tiny"]["evaluate"] | {"batch": 64, "probe": ["coarse"]},
+        "evaluate": tree["scales"]["tiny"]["evaluate"] | tested,
         "transfer": SMALL["transfer"] | {"steps": 20},
     }
     tree["variants"] = {name: tree["variants"][name] for name in VARIANTS}
     tree["reports"] = {"ablations": tree["reports"]["ablations"]}
-    table = {
-        "title": "Mask ratio",
-        "report": "ablations",
-        "variants": ["clip", "flip-50", "flip-75"],
-        "metrics": METRICS,
+    tree["tables"] = {
+        "a": table("Mask ratio", ["clip", "flip-50", "flip-75"], METRICS),
+        "d": table("Inference", ["flip-50", "flip-75"], ["fine-masked", "fine-ensemble"]),
+        "e": table("Tuning", ["flip-50", "flip-50-tuned"], ["fine"]),
+        "f": table("Decoder", ["flip-75", "flip-75-mae"], ["fine"]),
     }
-    inference = {
-        "title": "Inference",
-        "report": "ablations",
-        "variants": ["flip-50", "flip-75"],
-        "metrics": ["fine-masked", "fine-ensemble"],
-    }
-    tuning = {"title": "Tuning", "report": "ablations", "variants": ["flip-50", "flip-50-tuned"], "metrics": ["fine"]}
-    decoder = {"title": "Decoder", "report": "ablations", "variants": ["flip-75", "flip-75-mae"], "metrics": ["fine"]}
-    tree["tables"] = {"a": table, "d": inference, "e": tuning, "f": decoder}
-    tree["tradeoff"] = {
-        "report": "ablations",
-        "metric": "fine",
-        "curves": {"mask 0%": ["clip"], "mask 50%": ["flip-50"]},
-    }
+    curves = {"mask 0%": ["clip"], "mask 50%": ["flip-50"]}
+    tree["tradeoff"] = {"report": "ablations", "metric": "fine", "curves": curves}
     return tree
+
+
+def table(title, variants, metrics):
+    return {"title": title, "report": "ablations", "variants": variants, "metrics": metrics}
 
 
 def write_params(folder, change) -> None:

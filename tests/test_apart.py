@@ -138,6 +138,22 @@ def test_a_name_of_a_class_stands_for_one_class():
     assert [name for name, count in Counter(classes).items() if count > 1] == []
 
 
+def long_functions(path: Path) -> list[str]:
+    """Functions of more than 40 lines in a module."""
+    functions = [one for one in ast.walk(parsed(path)) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lines = {one.name: one.end_lineno - one.lineno + 1 for one in functions}
+    return [f"{path.relative_to(ROOT)}: {name} has {count} lines" for name, count in lines.items() if count > 40]
+
+
+def test_no_function_is_longer_than_40_lines_no_module_than_300_and_no_workflow_file_than_200():
+    paths = [*modules(), *sorted((ROOT / "benchmarks").glob("*.py"))]
+    shared = [path for path in (ROOT / "tests").glob("*.py") if not path.name.startswith("test_")]
+    assert [fault for path in [*paths, *shared] for fault in long_functions(path)] == []
+    most = dict.fromkeys(paths, 300) | dict.fromkeys([ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")], 200)
+    lines = {path: len(path.read_text().splitlines()) for path in most}
+    assert {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > most[path]} == {}
+
+
 def test_nothing_imports_the_synthetic_world_but_itself():
     package = ROOT / "flip"
     others = [path for path in package.rglob("*.py") if "synthetic" not in path.relative_to(package).parts]

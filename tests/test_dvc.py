@@ -244,3 +244,24 @@ def test_what_is_left_of_a_variant_goes_with_one_command(work):
     assert call(work, *tidy).splitlines() == [f"deleted {place}" for place in places]
     assert "flip-75-mae" not in snakemake(work, "-n", "ablations")
     assert call(work, "git", "rev-parse", "--verify", "HEAD:results/tiny/flip-75-mae.dvc")
+
+
+def test_what_gc_took_in_one_branch_is_named_in_the_other_and_a_worktree_stands_by_itself(work, tmp_path):
+    """A branch without a variant, whose `dvc gc` leaves only what it has; the remote has the rest."""
+    gone = "results/tiny/flip-75-mae"
+    call(work, "git", "checkout", "--quiet", "-b", "without")
+    shutil.rmtree(work / gone)
+    (work / f"{gone}.dvc").unlink()
+    commit(work)
+    dvc(work, "gc", "--workspace", "--force")
+    call(work, "git", "checkout", "--quiet", "main")
+    dvc(work, "checkout", check=False)
+    assert not (work / gone / "seed-0/weights.safetensors").exists()
+    assert f"Not here: {gone}/. `dvc pull" in reconcile(work)
+    dvc(work, "pull", gone)
+    is_up_to_date(work)
+    tree = tmp_path / "tree"
+    call(work, "git", "worktree", "add", "--quiet", "-b", "beside", str(tree))
+    dvc(tree, "pull")
+    reconcile(tree)
+    is_up_to_date(tree)

@@ -4,6 +4,7 @@ an edit while jobs are at work: nothing is lost, runs twice or is written into w
 Everything here is real, as in test_dvc.py."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,12 +19,10 @@ from flip.files import read_json
 from tests.miniature import (
     VARIANTS,
     call,
-    copy_workflow,
     dvc,
     edit,
     environment,
     ran,
-    shrink,
     snakemake,
     write_params,
 )
@@ -47,16 +46,18 @@ def kill_while_training(folder, *words):
     return len(list(folder.glob("receipts/tiny/variants/*/*/pretrain.json")))
 
 
-def test_a_fresh_workspace_and_two_kills(tmp_path):
-    """`dvc repro` from nothing, killed; then Snakemake, killed; then `dvc repro` brings it to its end."""
-    folder, variants = copy_workflow(tmp_path), ("clip", "flip-50")
-    write_params(folder, lambda tree: smaller(shrink(tree), variants))
+def test_a_workspace_without_models_and_two_kills(made, tmp_path):
+    """`dvc repro` where nothing is trained or recorded, killed; then Snakemake, killed; then `dvc repro` ends it."""
+    folder, variants = shutil.copytree(made, tmp_path / "work", symlinks=True), ("clip", "flip-50")
+    for place in ("receipts/tiny/variants", "receipts/tiny/tables", "results", "tables"):
+        shutil.rmtree(folder / place)
+    write_params(folder, lambda tree: fewer(tree, variants))
     call(folder, "git", "init", "--quiet")
     commit(folder)
     assert kill_while_training(folder, "dvc", "repro") < len(variants)
     assert kill_while_training(folder, "snakemake", "ablations") < len(variants)
     said = dvc(folder, "repro")
-    assert "table" not in ran(said)
+    assert not {"table", "shards", "test_sets"} & {*ran(said)}
     assert ran(said).count("pretrain") < len(variants)
     is_up_to_date(folder)
 
@@ -65,9 +66,8 @@ def cached(folder):
     return [path for path in (folder / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
 
 
-def smaller(tree, variants=("clip",)):
-    """A project of a few variants and test sets only."""
-    tree["scales"]["tiny"]["evaluate"]["sets"] = dict.fromkeys(["fine", "coarse", "retrieval"], "world")
+def fewer(tree, variants=("clip",)):
+    """A project of a few variants only."""
     tree["variants"] = {name: tree["variants"][name] for name in variants}
     tree["tables"] = {"a": tree["tables"]["a"] | {"variants": list(variants)}}
     tree["tradeoff"]["curves"] = {"mask 0%": ["clip"]}
@@ -75,7 +75,8 @@ def smaller(tree, variants=("clip",)):
 
 
 def test_no_job_writes_into_the_cache(work):
-    """All is made anew where it is linked to the cache, hard or symbolically; what the cache holds stays as named."""
+    """All that is recorded is made anew where it is linked to the cache, hard or symbolically; what the cache holds
+    stays as named."""
     for kind, places in (
         ("hardlink", []),
         ("symlink", [f"results/tiny/{name}" for name in VARIANTS]),
@@ -85,12 +86,13 @@ def test_no_job_writes_into_the_cache(work):
     assert (work / "tables/tiny/ablations/index.html").stat().st_nlink > 1
     assert (work / "results/tiny/clip/seed-0/weights.safetensors").is_symlink()
 
-    def other_world(tree):
-        tree["base"]["world"]["seed"] = 1
-        return smaller(tree)
+    def other_data(tree):
+        tree["base"]["shards"]["samples_per_shard"] = 40
+        tree["base"]["world"]["probe"]["coarse"] = 16
+        return fewer(tree)
 
-    write_params(work, other_world)
-    snakemake(work, "ablations")
+    write_params(work, other_data)
+    assert {"test_sets", "shards", "manifest", "pretrain", "evaluate", "tables"} <= {*ran(snakemake(work, "ablations"))}
     assert len(cached(work)) > 30
     for path in cached(work):
         assert md5(path.read_bytes()).hexdigest() == f"{path.parent.name}{path.name}".removesuffix(".dir"), path

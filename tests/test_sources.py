@@ -12,7 +12,8 @@ import pytest
 
 from flip.provenance import sources, specs
 from flip.provenance.collect import COLLECTING
-from flip.provenance.sources import meaning, rule_hash, source_hash
+from flip.provenance.rules import rule_hash
+from flip.provenance.sources import meaning, source_hash
 from tests.miniature import ROOT
 
 KNOWN = [*specs.DATA.values(), specs.PRETRAIN, specs.EVALUATE, specs.COST, specs.TABLES, specs.EMBED, specs.CODEBOOK]

@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 
 from flip.provenance.receipt import save
-from flip.report import charts, formats
+from flip.report import charts, formats, vega
 from flip.report.timeline import TimedJob, Timeline, jobs, total
 
 BEGAN = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -110,7 +110,7 @@ def test_a_pause_is_written_at_its_place_unless_a_longer_one_is_near(three_days)
 def test_the_still_figure_has_every_job_and_is_the_same_each_time(three_days):
     spec = charts.timeline(three_days)
     assert spec["height"] == 2 * charts.timeline(timeline((0, 10, "a"), (20, 30, "a")))["height"], "two lanes, and one"
-    assert charts.still(spec) == (svg := charts.still(spec))
+    assert vega.still(spec) == (svg := vega.still(spec))
     assert svg.decode().count('aria-roledescription="bar"') == 5
     assert vl_convert.vegalite_to_vega(spec)["marks"]
     assert charts.timeline(None) == {}

@@ -13,7 +13,7 @@ from flip.plan.facts import facts
 
 @dataclass(frozen=True)
 class Data:
-    """wanted: rows of the URL list; used: training pairs. `source` says where the numbers are from."""
+    """Hold the rows of the URL list (wanted), the pairs that they become (used), and where the numbers are from."""
 
     wanted: int
     used: int

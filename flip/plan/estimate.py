@@ -243,7 +243,7 @@ class ScalePlan:
         }
 
     def as_dict(self) -> dict:
-        """Everything, for JSON."""
+        """Return everything, for JSON."""
         about: dict[str, Any] = {"scale": self.project.scale, "throughput": self.throughput, "data": asdict(self.data)}
         about |= {"gpus_per_job": self.per_job, "assumptions": asdict(self.given)}
         return about | {"variants": [asdict(row) for row in self.advised], "totals": self.totals}

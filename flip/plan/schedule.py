@@ -13,7 +13,7 @@ from flip.config.resolve import Project
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """`name` is rule/wildcards; `after` names the jobs that it waits for."""
+    """Hold a job: `name` is rule/wildcards; `after` names the jobs that it waits for."""
 
     name: str
     gpus: int
@@ -25,7 +25,7 @@ class PlannedJob:
 
 
 def data_jobs(project: Project) -> list[PlannedJob]:
-    """rules/data.smk."""
+    """Return the jobs of rules/data.smk and duplicates.smk."""
     base = project.baseline
     parts, groups, sets = base.download.part_names, base.download.groups, base.evaluate.sets
     doubles = tuple(f"duplicates/{bucket}" for bucket in base.shards.bucket_names)
@@ -48,7 +48,7 @@ def data_jobs(project: Project) -> list[PlannedJob]:
 
 
 def variant_jobs(project: Project, gpus: int) -> list[PlannedJob]:
-    """rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
+    """Return the jobs of rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
     found, base = [PlannedJob("preflight", 0, ("tokenizer",))], project.baseline
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
@@ -62,7 +62,7 @@ def variant_jobs(project: Project, gpus: int) -> list[PlannedJob]:
 
 
 def job_limit(profile: str | Path = "slurm/config.yaml") -> int:
-    """`jobs` of the cluster's profile."""
+    """Return `jobs` of the cluster's profile."""
     return yaml.safe_load(Path(profile).read_text())["jobs"]
 
 

@@ -30,7 +30,7 @@ def size(count: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Return three digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -16,7 +16,7 @@ class NoAnswer(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What the jobs of a rule ask for: minutes, nodes, and, of each node, cores, MB and GPUs."""
+    """Hold what the jobs of a rule ask for: minutes, nodes, and, of each node, cores, MB and GPUs."""
 
     name: str
     minutes: int
@@ -78,7 +78,7 @@ def limit(record: dict[str, str], key: str) -> float:
 
 @dataclass
 class Cluster:
-    """What a cluster says of itself, each asked once; `seconds` pass between Snakemake's looks at its jobs."""
+    """Ask a cluster about itself, each asked once; `seconds` pass between Snakemake's looks at its jobs."""
 
     seconds: int = 20
     user: str = field(default_factory=getpass.getuser)
@@ -98,7 +98,7 @@ class Cluster:
 
     @cached_property
     def associations(self) -> list[dict[str, str]]:
-        """This user's accounts with their limits, which include those of the accounts above."""
+        """Return this user's accounts with their limits, which include those of the accounts above."""
         names = ("Account", "Partition", "MaxWall", "MaxSubmitJobs", "DefaultAccount")
         words = ["show", "user", self.user, "withassoc", f"cluster={self.settings['ClusterName']}"]
         lines = ask("sacctmgr", "--noheader", "--parsable2", *words, f"format={','.join(names)}").splitlines()

@@ -76,7 +76,7 @@ def job_has_ended(job: str | None) -> bool:
 
 
 class Lease:
-    """The lease of one result, held by this process or waited for."""
+    """Hold the lease of one result, or wait for it."""
 
     def __init__(self, name: str):
         self.path = LEASES / name.replace("/", "_")

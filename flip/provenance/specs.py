@@ -35,7 +35,8 @@ from flip.metrics.names import HEADS, transferred
 from flip.provenance import unread
 from flip.provenance.collect import COLLECTING
 from flip.provenance.layout import Layout
-from flip.provenance.sources import REGISTRIES, path_of, rule_hash, source_hash, sources
+from flip.provenance.rules import rule_hash
+from flip.provenance.sources import REGISTRIES, path_of, source_hash, sources
 
 
 @dataclass(frozen=True)

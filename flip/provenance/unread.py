@@ -70,7 +70,7 @@ def below(section: str, *names: str) -> tuple[str, ...]:
 
 
 def nested(keys: Iterable[str]) -> dict:
-    """Dotted keys as pydantic's `exclude` takes them; what is below another key goes with that."""
+    """Return dotted keys as pydantic's `exclude` takes them; what is below another key goes with that."""
     found: dict[str, Any] = {}
     for key in sorted(keys):
         *above, last = key.split(".")

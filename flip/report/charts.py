@@ -1,14 +1,10 @@
 """Specify the interactive figures in Vega-Lite, and return their numbers as records, which go into files, too."""
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import vl_convert
 
-from flip.files import write_atomic
 from flip.metrics.names import Metric
 from flip.report import formats
 from flip.report.cells import Comparison
@@ -16,78 +12,16 @@ from flip.report.costs import cost, relative
 from flip.report.results import Results
 from flip.report.timeline import Timeline
 from flip.report.tradeoff import STYLES, TradeoffPoint
+from flip.report.vega import CONFIG, HEIGHT, STILL, axis, build_figure, chosen_by, error_bars, rounded, tooltip
 
-MEMORY = Path(".flip")  # what can be deleted at any time
 POINTS = 40  # per training curve
-HEIGHT = 340  # pixels; the width is that of the page
 LANE = 26  # pixels
 PANEL = {"width": 110, "height": 80}  # pixels, of each drawing of a figure of many
 LABELS, LINE = 170, 13  # pixels: for the names beside curves, and between two of them
-STILL = {"width": 900, "columns": 5}  # pixels, and of the legend
 UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 SHAPES = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
-CONFIG: dict[str, Any] = {
-    "font": "system-ui, sans-serif",
-    "background": None,  # that of the page, light or dark; so are texts and lines (page.css)
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "#333",
-        "titleColor": "#222",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": 600,
-        "titlePadding": 10,
-        "gridColor": "#e3e6e9",
-    },
-    "legend": {"orient": "bottom", "labelFontSize": 12, "labelColor": "#222", "symbolLimit": 0, "labelLimit": 170},
-}
 BEST, OTHERS = "#a8380b", "#0b62a8"  # colours of what was chosen, and of what else was tried
 HEADER = {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#222", "labelLimit": PANEL["width"] + 40}
-# What is clicked on in the legend stays, all else fades.
-CHOSEN = {"condition": {"param": "chosen", "value": 1}, "value": 0.12}
-
-
-@cache
-def library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script for an element of a page; cached, as bundling takes
-    seconds."""
-    kept = MEMORY / f"vega-{vl_convert.__version__}.js"  # type: ignore[attr-defined]
-    if not kept.exists():
-        script = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-        write_atomic(kept, script.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
-    return kept.read_text()
-
-
-def _number(value: float, digits: int = 4) -> float | None:
-    """Round a number for JSON, which cannot represent NaN and infinity."""
-    return round(float(value), digits) if np.isfinite(value) else None
-
-
-def _axis(field: str, title: str, zero: bool = False) -> dict:
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}}
-
-
-def _tooltip(**titles: str) -> list[dict]:
-    """Return the tooltip of fields by name, with their titles."""
-    return [{"field": field, "title": title} for field, title in titles.items()]
-
-
-def _by(field: str, param: str) -> list[dict]:
-    return [{"name": param, "select": {"type": "point", "fields": [field]}, "bind": "legend"}]
-
-
-def _figure(records: list[dict], description: str, x: dict, colour: dict, layers: list[dict]) -> dict:
-    common = {"x": x, "color": colour | {"title": None}, "opacity": CHOSEN}
-    figure = {"description": description, "width": "container", "height": HEIGHT, "config": CONFIG}
-    return figure | {"data": {"values": records}, "encoding": common, "layer": layers}
-
-
-def _intervals(y: dict) -> dict:
-    """Return error bars from `low` to `high`."""
-    return {
-        "mark": {"type": "rule", "strokeWidth": 1.5},
-        "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
-    }
 
 
 def tradeoff_records(curves: dict[str, list[TradeoffPoint]]) -> list[dict]:
@@ -98,10 +32,10 @@ def tradeoff_records(curves: dict[str, list[TradeoffPoint]]) -> list[dict]:
             "curve": label,
             "variant": point.variant,
             "epochs": point.epochs,
-            "time": _number(point.time),
-            "value": _number(point.estimate.value),
-            "low": _number(point.low),
-            "high": _number(point.high),
+            "time": rounded(point.time),
+            "value": rounded(point.estimate.value),
+            "low": rounded(point.low),
+            "high": rounded(point.high),
         }
         for label, points in curves.items()
         for point in points
@@ -114,20 +48,23 @@ def tradeoff(curves: dict[str, list[TradeoffPoint]], metric: Metric) -> dict:
         return {}
     first, labels = next(iter(curves.values()))[-1].variant, list(curves)
     styles = [STYLES[place % len(STYLES)] for place in range(len(labels))]
-    y = _axis("value", f"{metric}, zero-shot accuracy, %")
+    y = axis("value", f"{metric}, zero-shot accuracy, %")
     colour = {"field": "curve", "type": "nominal", "scale": {"domain": labels, "range": [one for one, _ in styles]}}
     shape: dict[str, Any] = {"field": "curve", "type": "nominal", "title": None}
     shape |= {"scale": {"domain": labels, "range": [SHAPES[one] for _, one in styles]}}
-    said = _tooltip(variant="run", curve="curve", epochs="epochs", time="time", value="accuracy", low="from", high="to")
-    points = {"mark": {"type": "point", "filled": True, "size": 110, "opacity": 1}, "params": _by("curve", "chosen")}
-    return _figure(
+    said = tooltip(variant="run", curve="curve", epochs="epochs", time="time", value="accuracy", low="from", high="to")
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
+        "params": chosen_by("curve", "chosen"),
+    }
+    return build_figure(
         tradeoff_records(curves),
         f"{metric} accuracy against training time, one curve per mask ratio; the table beside it has its points.",
-        _axis("time", f"training time, {first} = 1", zero=True),
+        axis("time", f"training time, {first} = 1", zero=True),
         colour,
         [
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": y}},
-            _intervals(y),
+            error_bars(y),
             points | {"encoding": {"y": y, "shape": shape, "tooltip": said}},
         ],
     )
@@ -140,8 +77,8 @@ def training_records(results: Results) -> list[dict]:
         for seed, log in zip(run.params.seeds, run.logs, strict=True):
             columns = log[["samples", "loss", "samples_per_second"]].to_numpy(float)
             for samples, loss, speed in (part.mean(axis=0) for part in np.array_split(columns, min(POINTS, len(log)))):
-                row = {"variant": variant, "seed": seed, "samples": round(samples), "loss": _number(loss)}
-                found.append(row | {"samples_per_second": _number(speed, 1)})
+                row = {"variant": variant, "seed": seed, "samples": round(samples), "loss": rounded(loss)}
+                found.append(row | {"samples_per_second": rounded(speed, 1)})
     return found
 
 
@@ -153,7 +90,7 @@ def label_records(records: list[dict]) -> list[dict]:
     found = []
     for name, some in pd.DataFrame(records).groupby("variant", sort=False):
         last = some[some.samples == some.samples.max()]
-        found.append({"variant": name, "samples": int(last.samples.iloc[0]), "loss": _number(last.loss.mean())})
+        found.append({"variant": name, "samples": int(last.samples.iloc[0]), "loss": rounded(last.loss.mean())})
     found.sort(key=lambda one: -one["loss"])
     height = max(HEIGHT, LINE * len(found))
     places = [height * (top - np.log(one["loss"])) / span for one in found]
@@ -164,7 +101,7 @@ def label_records(records: list[dict]) -> list[dict]:
         places[number] = bottom = min(places[number], bottom)
         bottom -= LINE
     return [
-        one | {"label": _number(np.exp(top - place / height * span), 6)}
+        one | {"label": rounded(np.exp(top - place / height * span), 6)}
         for one, place in zip(found, places, strict=True)
     ]
 
@@ -172,8 +109,8 @@ def label_records(records: list[dict]) -> list[dict]:
 def training(results: Results) -> dict:
     """Plot training loss against samples seen, a curve per run."""
     records, labels = training_records(results), label_records(training_records(results))
-    y = _axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
-    said = _tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
+    y = axis("loss", "training loss, logarithmic") | {"scale": {"type": "log", "nice": False}}
+    said = tooltip(variant="run", seed="seed", samples="samples", loss="loss", samples_per_second="samples a second")
     colour: dict[str, Any] = {"field": "variant", "type": "nominal", "legend": None}
     colour |= {"scale": {"domain": list(results.runs), "scheme": "tableau20"}}
     lines = {"mark": {"type": "line", "strokeWidth": 1.6}}
@@ -186,10 +123,10 @@ def training(results: Results) -> dict:
         leader | {"encoding": {"y": y, "y2": {"field": "label"}, "x2": {"value": {"expr": "width + 10"}}}},
         text | {"encoding": {"x": beside, "y": y | {"field": "label"}, "text": {"field": "variant"}}},
     ]
-    figure = _figure(
+    figure = build_figure(
         records,
         "Training loss of each run against the samples that it has seen; the small drawings below show each by itself.",
-        _axis("samples", "samples seen", zero=True),
+        axis("samples", "samples seen", zero=True),
         colour,
         [
             lines | {"encoding": {"y": y, "detail": {"field": "seed"}}},
@@ -208,9 +145,9 @@ def sweeps(records: list[dict]) -> dict:
         return {}
     parameters, metrics = (" or ".join(dict.fromkeys(one[key] for one in records)) for key in ("parameters", "metric"))
     x: dict[str, Any] = {"field": "values", "type": "ordinal", "sort": None, "title": None}
-    y = _axis("score", f"{metrics}, %") | {"axis": {"tickCount": 4, "titleFontWeight": "normal"}}
+    y = axis("score", f"{metrics}, %") | {"axis": {"tickCount": 4, "titleFontWeight": "normal"}}
     chosen: dict[str, Any] = {"test": "datum.chosen"}
-    said = _tooltip(variant="run", values=parameters, score="score, %", chosen="chosen")
+    said = tooltip(variant="run", values=parameters, score="score, %", chosen="chosen")
     channels: list[tuple[str, Any, Any]] = [("shape", "diamond", "circle"), ("size", 150, 35), ("color", BEST, OTHERS)]
     marked = {channel: {"condition": chosen | {"value": best}, "value": other} for channel, best, other in channels}
     points = {"mark": {"type": "point", "filled": True, "opacity": 1}, "encoding": {"tooltip": said} | marked}
@@ -238,8 +175,8 @@ def cost_records(results: Results, tables: list[Comparison], metric: Metric) -> 
                 ratios = relative(cost(row.variant, results), baseline)
                 found[row.variant] = {
                     "variant": row.variant,
-                    "time": _number(ratios["relative_total_time"]),
-                    "flops": _number(ratios["relative_total_flops"]),
+                    "time": rounded(ratios["relative_total_time"]),
+                    "flops": rounded(ratios["relative_total_flops"]),
                     "memory": ratios["peak_memory_bytes"] / 1e6,
                     "value": cell.value,
                     "low": cell.low,
@@ -252,20 +189,20 @@ def costs(results: Results, tables: list[Comparison], metric: Metric) -> dict:
     """Plot accuracy against training time, with points as large as the memory that a step takes; {} without points."""
     if not (records := cost_records(results, tables, metric)):
         return {}
-    y, first = _axis("value", f"{metric}, %"), tables[0].rows[0].variant
+    y, first = axis("value", f"{metric}, %"), tables[0].rows[0].variant
     names = [record["variant"] for record in records]
-    said = _tooltip(
+    said = tooltip(
         variant="run", value="accuracy", low="from", high="to", time="time", flops="FLOPs", memory="memory, MB"
     )
     size = {"field": "memory", "type": "quantitative", "title": "peak memory, MB", "scale": {"range": [40, 420]}}
     size |= {"legend": {"orient": "top", "direction": "horizontal"}}
-    points = {"mark": {"type": "point", "filled": True, "opacity": 0.9}, "params": _by("variant", "chosen")}
-    return _figure(
+    points = {"mark": {"type": "point", "filled": True, "opacity": 0.9}, "params": chosen_by("variant", "chosen")}
+    return build_figure(
         records,
         f"{metric} of each variant against its training time; larger points took more memory. Tables have the numbers.",
-        _axis("time", f"training time, {first} = 1", zero=True),
+        axis("time", f"training time, {first} = 1", zero=True),
         {"field": "variant", "type": "nominal", "scale": {"domain": names, "scheme": "tableau20"}},
-        [_intervals(y), points | {"encoding": {"y": y, "size": size, "tooltip": said}}],
+        [error_bars(y), points | {"encoding": {"y": y, "size": size, "tooltip": said}}],
     )
 
 
@@ -288,7 +225,7 @@ def _pauses(records: list[dict], x: dict) -> list[dict]:
     """Draw dashed lines with labels at their ends."""
     common = {"x": x | {"field": "at"}, "color": {"value": "#555"}, "opacity": {"value": 1}}
     layers: list[dict] = [
-        {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"tooltip": _tooltip(pause="nothing ran")}},
+        {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"tooltip": tooltip(pause="nothing ran")}},
         {
             "mark": {"type": "text", "dy": -8, "align": {"expr": "datum.side"}},
             "encoding": {"text": {"field": "label"}, "y": {"value": 0}},
@@ -308,13 +245,13 @@ def timeline(found: Timeline | None) -> dict:
         | {"from": row["place"] / unit, "to": (row["place"] + row["seconds"]) / unit}
         for row in found.job_records()
     ]
-    x = _axis("from", f"{name}, without pauses (dashed)") | {"scale": {"nice": False}}
+    x = axis("from", f"{name}, without pauses (dashed)") | {"scale": {"nice": False}}
     y = {"field": "lane", "type": "ordinal", "axis": None}
-    said = _tooltip(job="job", stage="stage", seconds="seconds", start="began")
+    said = tooltip(job="job", stage="stage", seconds="seconds", start="began")
     stages = [row["stage"] for row in found.stage_records()]
-    bars = {"mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.7}, "params": _by("stage", "chosen")}
+    bars = {"mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.7}, "params": chosen_by("stage", "chosen")}
     bars |= {"encoding": {"x2": {"field": "to"}, "y": y, "tooltip": said}}
-    figure = _figure(
+    figure = build_figure(
         records,
         "The jobs of this report from start to end, those side by side that ran at once; the table below has the sums.",
         x,
@@ -322,10 +259,3 @@ def timeline(found: Timeline | None) -> dict:
         [bars, *_pauses(pause_records(found, end, unit), x)],
     )
     return figure | {"height": LANE * (1 + max(found.lanes))}
-
-
-def still(figure: dict) -> bytes:
-    """Render an interactive figure in its initial state as SVG."""
-    legend = CONFIG["legend"] | {"columns": STILL["columns"]}
-    fixed = {"width": STILL["width"], "config": CONFIG | {"legend": legend, "background": "#fff"}}
-    return vl_convert.vegalite_to_svg(figure | fixed).encode()

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from flip.metrics.names import Metric
-from flip.report import charts, dropped, evidence, formats, images, latex, records, scaling, timeline, tradeoff
+from flip.report import charts, dropped, evidence, formats, images, latex, records, scaling, timeline, tradeoff, vega
 from flip.report.cells import Comparison, chance, leading_metric
 from flip.report.columns import page_groups
 from flip.report.html import inline, templates
@@ -247,7 +247,7 @@ def section(part: Part, shown: set[tuple[str, str]]) -> dict:
         "tokenizer": images.tokenizer(results),
         "training": training_curves(results),
         "time": part.time,
-        "still": inline(charts.still(part.time_figure)) if part.time else "",
+        "still": inline(vega.still(part.time_figure)) if part.time else "",
     }
 
 
@@ -293,7 +293,7 @@ def render(parts: list[Part], absent: dict[str, str]) -> str:
             size=(WIDTH, HEIGHT),
             style=Markup((HERE / "page.css").read_text()),
             script=Markup((HERE / "page.js").read_text()),
-            library=Markup(charts.library()),
+            library=Markup(vega.library()),
             charts={name: spec for one in sections for name, spec in one["figures"].items()},
             behind=evidence.behind_cells(parts),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flip.config.resolve import read_project
 from flip.files import write_atomic
-from flip.report import charts, formats, page, records, scaling, tradeoff
+from flip.report import charts, formats, page, records, scaling, tradeoff, vega
 from flip.report.cells import Builder, Comparison, leading_metric
 from flip.report.columns import Cell, Column, TableRow, folded
 from flip.report.latex import latex
@@ -121,7 +121,7 @@ def write(found: Results, out: Path) -> None:
     if part.time:
         records.write(out, "time-jobs", part.time.job_records())
         records.write(out, "time-stages", part.time.stage_records())
-        write_atomic(out / "time.svg", charts.still(part.time_figure))
+        write_atomic(out / "time.svg", vega.still(part.time_figure))
     write_atomic(out / "index.html", page.render([part], {}))
 
 

@@ -36,7 +36,7 @@ BLOCK = re.compile(
 
 @dataclass
 class RunLog:
-    """What a log says: jobs planned by rule, jobs at work and finished ones by id, failures."""
+    """Hold what a log says: jobs planned by rule, jobs at work and finished ones by id, failures."""
 
     planned: dict[str, int] = field(default_factory=dict)
     working: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def durations(receipts: Path) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """The progress of a training: share done, seconds left, last loss."""
+    """Hold the progress of a training: share done, seconds left, last loss."""
 
     name: str
     share: float

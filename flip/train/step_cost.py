@@ -64,7 +64,7 @@ class Step:
         return TrainingRun(self.params, self.loader, model, 10**9, 0, ProcessGroup(device=self.device), self.data)
 
     def flops_per_sample(self) -> float:
-        """Forward and backward; a multiplication and an addition count as two.
+        """Return FLOPs, forward and backward; a multiplication and an addition count as two.
 
         Attention is counted in its plain form, and blocks are not compiled: the counter does not see all that is fused.
         """
@@ -75,7 +75,7 @@ class Step:
         return counter.get_total_flops() / self.batch
 
     def seconds_per_sample(self, samples: int) -> float:
-        """Mean over at least `samples` pairs, after a step that warms up."""
+        """Return the mean over at least `samples` pairs, after a step that warms up."""
         run = self.run()
         batches = run.batches()
         run.step(next(batches))

@@ -76,7 +76,7 @@ def folder_batches(
 
 
 def revision(data: Path, place: str, split: str) -> str:
-    """SHA-256 of what a split is read from."""
+    """Return the SHA-256 of what a split is read from."""
     return set_hash(data / "tests" / SHOWN[split] if place == "world" else Path(place), split)
 
 

@@ -1,0 +1,80 @@
+# What happens whenever the workflow starts, before any job is planned: a look at what is here.
+# Needs common.smk. Gives RECEIPTS, specs/<scale>/ (frozen parameters and code that each job depends on) and receipts
+# whose times say which of them hold; warnings of what is left out, left over or would fail later.
+
+import subprocess
+
+from flip.plan import doctor
+from flip.provenance.environment import git_state, unmerged
+from flip.provenance.freshness import (
+    STALE_TIME,
+    align,
+    leftovers,
+    has_other_upstream,
+    read_receipts,
+    set_time,
+    unavailable,
+)
+from flip.provenance.locks import enter
+from flip.provenance.specs import write_specs
+from flip.provenance.tracked import Conflict, clear_damaged_notes, tracked
+
+# Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
+RECEIPTS = None
+
+
+def record() -> None:
+    """What is finished goes into DVC's records; `dvc repro` does so by itself (dvc.yaml)."""
+    if "DVC_STAGE" not in os.environ:
+        subprocess.run(
+            [PYTHON, "-m", "flip.report.record", "--scale", SCALE], check=False
+        )
+
+
+# By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
+if workflow.is_main_process:
+    if clashes := " ".join(unmerged()):
+        raise WorkflowError(
+            f"Conflicts of a merge: `git checkout --ours {clashes}` takes this branch's files (--theirs the other's), "
+            f"`git add {clashes}` says so; then `dvc checkout`, and what is made of both is made again"
+        )
+    PRESENCE, busy = enter(
+        SCALE, Path(".snakemake/locks"), wait="DVC_STAGE" in os.environ
+    )
+    clear_damaged_notes()
+    try:
+        write_specs(PROJECT, in_use=busy)
+        places = tracked(SCALE)
+        RECEIPTS = (
+            read_receipts(HERE.receipts.root, places)
+            if busy
+            else align(HERE.receipts.root, HERE.specs.root, places)
+        )
+    except (Conflict, ParameterError) as error:
+        raise WorkflowError(str(error)) from None
+    page = HERE.receipts.page
+    if has_other_upstream(RECEIPTS, page, reports_on_page()):
+        set_time(page, STALE_TIME)  # of other reports
+    if faults := unavailable(RECEIPTS, weights_files()):
+        raise WorkflowError("\n".join(faults))
+    state = git_state()
+    if reason := state.get("why"):
+        logger.warning(
+            f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
+        )
+    if unknown := leftovers(HERE.results, PROJECT.variants):
+        logger.warning(
+            f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
+            "name back, or have all deleted that is left of it: `make tidy`."
+        )
+    # What `dvc exp show` shows lies below a commit, and there is another one.
+    rows = Path(HERE.rows)
+    if RECEIPTS.known and not {"-n", "--dry-run"} & set(sys.argv):
+        if state["commit"] != (rows.read_text() if rows.exists() else None):
+            record()
+    for name, reason in PROJECT.left_out.items():
+        logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
+    if faults := doctor.faults(
+        PROJECT, lambda path: path in RECEIPTS.known and path not in RECEIPTS.stale
+    ):
+        logger.warning(doctor.told(SCALE, faults))
