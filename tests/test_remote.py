@@ -109,9 +109,9 @@ def test_a_training_reads_by_weights_from_a_bucket_what_it_reads_from_a_disk(sto
     """At any position, so on any number of processes, and when it resumes."""
     loaders = []
     for name, place in (("here", f"{tmp_path}/store/bucket/in"), ("there", "s3://bucket/in")):
-        shards = {"a": f"{place}/[0-5].tar", "b": f"{place}/[67].tar"}
+        several = {"a": {"shards": f"{place}/[0-5].tar"}, "b": {"shards": f"{place}/[67].tar"}}
         cache = {"folder": str(tmp_path / "cache"), "gigabytes": 1.0}
-        values = {"source": {"table": None, "shards": shards, "cache": cache}, "download": {"parts": 2}}
+        values = {"source": {"table": None, "several": several, "cache": cache}, "download": {"parts": 2}}
         values |= {"train": SMALL["train"] | {"source_weights": {"b": 3.0}, "shuffle_shards": 1}}
         params = change("clip", SMALL | values)
         data, _ = finish(arrive(params, tmp_path / name), tmp_path / name, HOW)

@@ -74,6 +74,18 @@ def look_up(urls: Iterable[str]) -> list[RemoteFile | str]:
         return list(pool.map(_described, urls))
 
 
+def beginning(file: RemoteFile, size: int) -> bytes:
+    """Read the first bytes of a file.
+
+    Raises:
+        ValueError: the server does not give them.
+    """
+    try:
+        return filesystem(file.url).cat_file(file.url, start=0, end=min(size, file.size))
+    except Exception as error:  # each protocol has errors of its own
+        raise ValueError(f"{file.url}: {told(reason(error))}; look at the network and the keys") from None
+
+
 def _described(url: str) -> RemoteFile | str:
     try:
         found = filesystem(url).info(url)

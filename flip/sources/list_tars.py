@@ -11,7 +11,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,50 +120,22 @@ def write_list(paths: list[Path], rows: list[Row]) -> None:
             pq.write_table(pa.Table.from_pylist(own, schema=SCHEMA), file)
 
 
-def parts_of(tars: dict[str, int], parts: int) -> dict[str, range]:
-    """Share the parts among sources by their numbers of tars; each has one at least, and no more than it has tars.
-
-    Of what is left, each part goes to the source whose parts have most tars.
-    """
-    found = dict.fromkeys(tars, 1)
-    for _ in range(parts - len(tars)):
-        found[max(tars, key=lambda name: tars[name] / found[name])] += 1
-    ends = dict(zip(tars, accumulate(found.values()), strict=True))
-    return {name: range(ends[name] - found[name], ends[name]) for name in tars}
-
-
-def look_at_sources(source: Source) -> tuple[dict[str, list[Row]], list[str]]:
-    """Return what the list says of each source's tars, and all faults."""
-    rows, faults = {}, []
-    for name, place in source.places.items():
-        rows[name], wrong = look_at(find_tars(place))
-        if not wrong and (fault := fault_of_names(source, rows[name])):
-            wrong = [fault]
-        faults += wrong
-    return rows, faults
-
-
-def deal(source: Source, folder: str | Path, parts: int) -> int:
-    """Check and deal the tars; return their number.
+def deal(source: Source, paths: list[Path]) -> dict[str, int]:
+    """Check the tars and deal them to the files of parts; return their account.
 
     Raises:
         ValueError: with a line for each fault of the tars; or there are fewer than parts.
     """
-    rows, faults = look_at_sources(source)
-    total = sum(map(len, rows.values()))
-    if total + len(faults) < parts:
-        faults.append(f"source.shards: {total} tars for download.parts = {parts}; lower download.parts")
-    if len(rows) > parts:
-        faults.append(f"source.shards: {len(rows)} sources for download.parts = {parts}; raise download.parts")
+    rows, faults = look_at(find_tars(source.place))
+    if not faults and (fault := fault_of_names(source, rows)):
+        faults = [fault]
+    if len(rows) + len(faults) < len(paths):
+        faults.append(f"source.shards: {len(rows)} tars for download.parts = {len(paths)}; lower download.parts")
     if faults:
         more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
         raise ValueError("\n".join([*islice(faults, 20), *more]))
-    shared, paths = parts_of({name: len(some) for name, some in rows.items()}, parts), part_paths(folder, parts)
-    for name, own in shared.items():
-        write_list([paths[part] for part in own], rows[name])
-    named = {"sources": {name: [own.start, own.stop] for name, own in shared.items()}} if len(rows) > 1 else {}
-    write_json(Path(folder) / ACCOUNT, {"tars": total} | named)
-    return total
+    write_list(paths, rows)
+    return {"tars": len(rows)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -176,10 +148,11 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         params = load(options.params)
-        total = deal(params.source, options.out_folder, params.download.parts)
+        account = deal(params.source, part_paths(options.out_folder, params.download.parts))
+        write_json(Path(options.out_folder) / ACCOUNT, account)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{total} tars in {params.download.parts} parts")
+    print(f"{account['tars']} tars in {params.download.parts} parts")
 
 
 if __name__ == "__main__":
