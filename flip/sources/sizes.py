@@ -15,7 +15,7 @@ from flip.data.arrived import place_of
 from flip.formats import remote
 from flip.formats.foreign_tars import find_samples, mapped
 from flip.sources.list_tars import find_tars, is_pair, look_at
-from flip.sources.read_table import TEXT_FILES, UNKNOWN, first_line, header
+from flip.sources.read_table import TEXT_FILES, UNKNOWN, first_line, header, naming
 from flip.sources.take_in import stated
 
 HEAD = 1 << 23  # bytes of a file that stand for the rest of it
@@ -55,14 +55,17 @@ def table_rows(source: Source) -> Rows:
 def rows_in(source: Source, path: str) -> int | float:
     """Count the rows of a file: whole where that is exact, or a number with a point, by its first bytes. Raises as
     `rows_of`."""
-    if path.endswith(".parquet"):
-        try:
+    with naming(path):
+        if path.endswith(".parquet"):
             return pq.read_metadata(path).num_rows
-        except pq.ArrowException as error:
-            raise ValueError(f"{path}: no parquet file ({error}); copy it again, or remove it") from None
-    if not path.endswith((*TEXT_FILES, ".jsonl")):
-        raise ValueError(UNKNOWN.format(path))
-    named = path.endswith(TEXT_FILES) and header(source, path, first_line(path)[0]) is None
+        if not path.endswith((*TEXT_FILES, ".jsonl")):
+            raise ValueError(UNKNOWN.format(path))
+        return lines_in(path, path.endswith(TEXT_FILES) and header(source, path, first_line(path)[0]) is None)
+
+
+def lines_in(path: str, named: bool) -> int | float:
+    """Count the lines of a file of text, as `rows_in`, without the first if that has names. Raises OSError, EOFError or
+    zlib.error."""
     lines, end = -named, b"\n"
     with open(path, "rb") as raw, gzip.open(raw) if path.endswith(".gz") else raw as file:
         while raw.tell() < HEAD and (block := file.read(BLOCK)):
