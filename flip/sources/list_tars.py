@@ -11,13 +11,13 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flip.config.faults import in_lines
 from flip.config.frozen import load
 from flip.config.schema import Source
 from flip.data.arrived import place_of
@@ -132,8 +132,7 @@ def deal(source: Source, paths: list[Path]) -> dict[str, int]:
     if len(rows) + len(faults) < len(paths):
         faults.append(f"source.shards: {len(rows)} tars for download.parts = {len(paths)}; lower download.parts")
     if faults:
-        more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
-        raise ValueError("\n".join([*islice(faults, 20), *more]))
+        raise ValueError(in_lines(faults))
     write_list(paths, rows)
     return {"tars": len(rows)}
 
