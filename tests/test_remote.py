@@ -3,6 +3,7 @@ them never takes more room than it may."""
 
 import hashlib
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ from flip.config.schema import Cache
 from flip.data.loader import ShardReader
 from flip.data.tar_cache import TarCache
 from flip.formats import remote
+from flip.sources import elsewhere
+from flip.sources.sizes import rows_of
 from flip.train.step import build_loader
 from tests.conftest import SMALL
 from tests.hub import COMMIT, serving
@@ -39,12 +42,7 @@ def store(tmp_path, monkeypatch):
         members = [one for item in range(EACH) for one in pair(number * EACH + item)]
         write_tar(tmp_path / "store/bucket/in" / f"{number}.tar", members)
     with served(tmp_path / "store") as proxy:
-        keys = {
-            "ACCESS_KEY_ID": "name",
-            "SECRET_ACCESS_KEY": "secret",
-            "DEFAULT_REGION": "us-east-1",
-            "MAX_ATTEMPTS": "1",
-        }
+        keys = {"ACCESS_KEY_ID": "name", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
         for name, value in (keys | {"ENDPOINT_URL": proxy.address}).items():
             monkeypatch.setenv(f"AWS_{name}", value)
         remote.filesystem("s3://").clear_instance_cache()
@@ -216,6 +214,32 @@ def test_a_tar_that_has_changed_is_refused_by_name(store, tmp_path):
         cache.hold(file)
     with pytest.raises(ValueError, match=r"^s3://bucket/in/none.tar: FileNotFoundError"):
         cache.hold(file._replace(url="s3://bucket/in/none.tar"))
+
+
+def test_the_doctor_names_tars_that_are_not_what_was_listed(store, source, tmp_path):  # noqa: F811
+    """By their sizes and what their server says of them, though no job asks."""
+    params = source(shards="s3://bucket/in")
+    arrive(params, tmp_path)
+    known = elsewhere.listed(tmp_path / "table")
+    assert (len(known), elsewhere.changed(known), elsewhere.unlisted(params.source, known)) == (TARS, [], [])
+    folder = tmp_path / "store/bucket/in"
+    (folder / "0.tar").write_bytes(os.urandom((folder / "0.tar").stat().st_size))
+    (folder / "1.tar").unlink()
+    (folder / "new.tar").write_bytes(b"new")
+    other, gone = elsewhere.changed(known)
+    assert re.match(
+        r"s3://bucket/in/0.tar: \d+ bytes, version .* now, and when it was listed .*; it is not what", other
+    )
+    assert gone.startswith("s3://bucket/in/1.tar: FileNotFoundError")
+    assert elsewhere.unlisted(params.source, known) == ["s3://bucket/in/new.tar"]
+
+
+def test_what_is_asked_is_asked_again_where_that_may_help(store, source):  # noqa: F811
+    """Without botocore's own attempts, which would multiply ours; the first bytes of a tar are enough to count by."""
+    params = source(shards="s3://bucket/in/[0-3].tar")
+    store.faults += ["busy"] * 7
+    assert rows_of(params.source) == (4 * EACH, "estimated by s3://bucket/in/0.tar")
+    assert len(store.asked) == 8
 
 
 HUB = """
