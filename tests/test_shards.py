@@ -233,7 +233,7 @@ def test_centres_by_sums_are_those_of_opencv():
             y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
             other = fingerprints.resized(grey[y : height - y, x : width - x])
             assert np.abs(one.astype(int) - other).max() <= 1
-            assert (one != other).mean() < 0.01
+            assert (one != other).mean() < 0.05
 
 
 def test_cells_of_a_centre_are_means_over_it():
