@@ -263,7 +263,7 @@ def test_training_and_evaluation_see_the_same_pixels(name, download, tmp_path):
     crops = np.empty((2, 24, 24, 3), np.uint8)
     for content, crop in zip((KINDS[name], stored), crops, strict=True):
         assert decode_crops(content, lambda height, width: [(5, 9, height - 20, width - 30)], [crop])
-    assert np.abs(np.diff(crops.astype(int), axis=0)).mean() <= (3 if is_plain_jpeg(KINDS[name]) else 0)
+    assert np.abs(np.diff(crops.astype(int), axis=0)).mean() <= (6 if is_plain_jpeg(KINDS[name]) else 0)
 
 
 # What cannot be decoded.
