@@ -197,6 +197,7 @@ FOREIGN = {
     "broken image": ([("a.jpg", photo(0)[:300]), A[1], *B], {}, "b", {"broken": 1}),
     "empty image": ([("a.jpg", b""), A[1], *B], {}, "b", {"broken": 1}),
     "duplicate": ([*A, ("b.jpg", photo(0)), B[1]], {}, "a", {"exact duplicate": 1}),
+    "more digits than Python reads": ([*A, (f"a.{'9' * 5000}.txt", b"words"), *B], {}, "a b", {}),
 }  # fmt: skip
 
 
@@ -214,6 +215,30 @@ def test_a_strangers_tar_is_read_in_place_and_every_loss_is_counted(name, source
     for item, row in enumerate(listed):
         assert bytes(shard.encoded(item)) in images
         assert shard.caption(item) == row["caption"]
+
+
+def test_json_beside_images_may_be_anything(source, tmp_path):
+    """Also numbers of more digits, and lists in more lists, than Python reads; statistics beside the tar, too."""
+    odd = [
+        b'{"caption": "x", "n": %s}' % (b"9" * 5000),
+        b"[" * 100_000,
+        b"[5]",
+        b"\xef\xbb\xbf{}",
+        b'{"caption": {"a": 1}}',
+    ]
+    members = [(f"{n}.{kind}", one) for n, text in enumerate([b'{"caption": "words"}', *odd])
+               for kind, one in (("jpg", photo(n)), ("json", text))]  # fmt: skip
+    whole = write_tar(tmp_path / "in/0.tar", members).read_bytes()
+    (tmp_path / "in/0.tar").write_bytes(whole[:-10_240])
+    for stated in ("1e999", "NaN", "-7", "true", "[1]", "9" * 5000):
+        (tmp_path / "in/0_stats.json").write_text(f'{{"successes": {stated}}}')
+        params = source(shards=f"{tmp_path}/in", caption_member="json")
+        account = list_tars.deal(params.source, [tmp_path / "table/0000.parquet"])
+        assert account == {"tars": 1}
+        found = take_in.take_in(
+            params.source, tmp_path / "table/0000.parquet", tmp_path / f"{len(stated)}{stated[:2]}.json"
+        )
+        assert (found["arrived"], found["wanted"]) == (1, 6)
 
 
 def test_a_sparse_file_is_no_image_and_what_follows_is_read(source, tmp_path):
@@ -292,6 +317,8 @@ def test_a_tar_without_samples_is_named_and_the_others_are_read(content, source,
 REFUSED = {
     "missing": ({"shards": "in/{0..2}.tar"}, r"no such file: in/1.tar, in/2.tar"),
     "compressed": ({"shards": "in/*.tar"}, r"in/z.tar: compressed \(gzip\).*unpack it"),
+    "a pipe": ({"shards": "in/*.tar"}, r"in/1.tar: no file, but a folder or a device; mend or remove it"),
+    "a pointer": ({"shards": "in/*.tar"}, r"in/1.tar: a pointer of Git LFS; `git lfs pull` brings the tar"),
     "fewer than parts": ({"shards": "in/0.tar", "parts": 2}, r"1 tars for download.parts = 2; lower download.parts"),
     "other extensions": (
         {"shards": "in/0.tar", "image_members": ["avif"], "caption_member": "cap"},
@@ -300,11 +327,23 @@ REFUSED = {
 }
 
 
+def test_links_lead_to_each_tar_once(tmp_path):
+    """A folder that has a link to itself in it has each file at 41 paths."""
+    write_tar(tmp_path / "in/0.tar", pair(0))
+    (tmp_path / "in/self").symlink_to(".")
+    (tmp_path / "in/other.tar").symlink_to("0.tar")
+    assert list_tars.find_tars(f"{tmp_path}/in/**/*.tar") == [f"{tmp_path}/in/0.tar"]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_source_that_cannot_be_read_is_refused_before_any_part(name, source, tmp_path, monkeypatch):
     values, words = REFUSED[name]
     monkeypatch.chdir(tmp_path)
     write_tar(tmp_path / "in/0.tar", pair(0))
+    if name == "a pipe":
+        os.mkfifo("in/1.tar")
+    if name == "a pointer":
+        Path("in/1.tar").write_text("version https://git-lfs.github.com/spec/v1\n")
     if name == "compressed":
         write_tar(tmp_path / "in/1.tar", pair(1))
         with tarfile.open("in/z.tar", "w:gz") as tar:

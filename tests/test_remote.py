@@ -21,16 +21,19 @@ from flip.config.faults import ParameterError
 from flip.config.schema import Cache
 from flip.data.loader import ShardReader
 from flip.data.tar_cache import TarCache
+from flip.files import read_json
 from flip.formats import remote
 from flip.sources import elsewhere
 from flip.sources.sizes import rows_of
 from flip.train.step import build_loader
 from tests.conftest import SMALL
 from tests.hub import COMMIT, serving
+from tests.layouts import classified, photo
 from tests.loaders import pairs_loader
+from tests.miniature import call, copy_workflow, shrink, snakemake, write_params
 from tests.own_data import arrive, finish
 from tests.s3 import served
-from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_tar  # noqa: F401  (a fixture)
+from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_table, write_tar  # noqa: F401  (a fixture)
 
 TARS, EACH = 8, 6
 
@@ -240,6 +243,53 @@ def test_what_is_asked_is_asked_again_where_that_may_help(store, source):  # noq
     store.faults += ["busy"] * 7
     assert rows_of(params.source) == (4 * EACH, "estimated by s3://bucket/in/0.tar")
     assert len(store.asked) == 8
+
+
+def test_the_workflow_trains_from_a_bucket_and_a_folder_and_says_what_came_of_each(store, tmp_path):
+    """From params.yaml to the page, with faults on the way; the test set is the folder of a test."""
+    (tmp_path / "flip").mkdir()
+    folder = copy_workflow(tmp_path / "flip")
+    classified(folder / "birds")
+    (folder / "here").mkdir()
+    for number in range(16):
+        (folder / f"here/{number}.jpg").write_bytes(photo(100 + number))
+    write_table(folder / "here.csv", ["url", "caption"], [(f"{n}.jpg", f"photo {n}") for n in range(17)])
+    several = {"bucket": {"shards": "s3://bucket/in"}, "here": {"table": "here.csv", "images": "here"}}
+    mine = {
+        "source": {"table": None, "several": several, "cache": {"folder": "tars", "gigabytes": 0.1}},
+        "train": {
+            "batch": 16,
+            "epochs": 2.0,
+            "warmup_samples": 16,
+            "shuffle_shards": 1,
+            "source_weights": {"here": 2.0},
+        },
+        "evaluate": {
+            "primary_set": "birds",
+            "sets": {"birds": "birds"},
+            "languages": dict.fromkeys(("de", "es", "ru")),
+        },
+        "transfer": {"caption": None, "vqa": None},
+        "cost": {"rounds": 3, "batch": 8},
+    }
+
+    def change(tree):
+        table = tree["tables"]["a"] | {"variants": ["clip"], "metrics": ["birds"]}
+        return shrink(tree) | {"scales": {"mine": mine}, "scale": "mine", "tables": {"a": table}, "tradeoff": None}
+
+    write_params(folder, change)
+    store.faults += ["busy", "cut", None, "short", None, "slow"]
+    snakemake(folder, "--cores", "2", "ablations")
+    ledger = read_json(folder / "data/mine/ledger.json")
+    assert {name: one["used"] for name, one in ledger["sources"].items()} == {
+        "bucket": TARS * EACH - 18,
+        "here": 16,
+    }  # 18 are in the test set
+    page = " ".join((folder / "tables/mine/index.html").read_text().split())
+    assert '<th scope="row">here</th><td class="num">17</td>' in page
+    said = call(folder, "flip", "trace", "a", "clip", "birds")
+    assert "here: 16 used of 17 wanted, of 17 rows; lost: 1 no such file" in said
+    assert not store.faults
 
 
 HUB = """

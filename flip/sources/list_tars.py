@@ -8,6 +8,7 @@ tar is looked into: names that no sample has are told here, and not after hours.
 """
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob
@@ -28,7 +29,8 @@ from flip.formats.foreign_tars import FoundSamples, find_samples, mapped, number
 from flip.sources.table import ACCOUNT, part_paths
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+POINTER = b"version "  # with which a pointer of Git LFS begins
 LOOKED_INTO = 3  # tars at most, where the first ones have no members
 NAMED = 5  # of a kind, in messages
 
@@ -53,8 +55,9 @@ def find_tars(pattern: str) -> list[str]:
 
 
 def find_here(pattern: str) -> list[str]:
-    """List the files of a path or a glob, sorted."""
-    return sorted(glob(pattern, recursive=True)) or [pattern] * Path(pattern).is_file()
+    """List the files of a path or a glob, sorted; each once, though links lead to it."""
+    found = sorted(glob(pattern, recursive=True)) or [pattern] * Path(pattern).is_file()
+    return [*{os.path.realpath(path): path for path in reversed(found)}.values()][::-1]
 
 
 def look_at(paths: list[str]) -> tuple[list[Row], list[str]]:
@@ -71,11 +74,15 @@ def look_at(paths: list[str]) -> tuple[list[Row], list[str]]:
 
 def look_here(path: str) -> remote.RemoteFile | str:
     """Describe a tar on a disk, or say why it cannot be read in place."""
+    if Path(path).exists() and not Path(path).is_file():  # to open a pipe is to wait for ever
+        return "no file, but a folder or a device"
     try:
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:
         return str(error.strerror)
+    if start == POINTER:
+        return "a pointer of Git LFS; `git lfs pull` brings the tar"
     if kind := next((kind for mark, kind in COMPRESSED.items() if start.startswith(mark)), None):
         return f"compressed ({kind}), so no image can be read in place; unpack it to a plain tar"
     state = Path(path).stat()

@@ -26,7 +26,9 @@ Reader = Callable[[Params], Batches]
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Name the file in what its readers raise. Raises ValueError."""
+    """Name the file in what its readers raise, and a folder, which some write as a table. Raises ValueError."""
+    if not Path(path).is_file():  # to open a pipe is to wait for ever
+        raise ValueError(f"{path}: no file; of a folder, name the files in it, as {path}/*{Path(path).suffix}")
     try:
         yield
     except (pa.ArrowException, csv.Error, EOFError, OSError, zlib.error) as error:

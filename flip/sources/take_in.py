@@ -34,6 +34,8 @@ from flip.formats.texts import Texts
 
 Members = dict[str, Place]
 NO_MEMBERS = "no sample"
+MOST = 10**9  # samples of a tar
+DIGITS = 10  # of a class's number
 
 
 @dataclass
@@ -95,7 +97,7 @@ def class_captions(folder: str) -> list[list[str]]:
 def captions_of_class(folder: str, number: str) -> list[str]:
     """Return the captions of the class of this number; none where it is no number of a class."""
     every, number = class_captions(folder), number.strip()
-    return every[int(number)] if number.isdecimal() and int(number) < len(every) else []
+    return every[int(number)] if number.isdecimal() and len(number) < DIGITS and int(number) < len(every) else []
 
 
 def text_of(content: mmap | bytes, place: Place) -> str:
@@ -105,9 +107,10 @@ def text_of(content: mmap | bytes, place: Place) -> str:
 
 def json_of(content: mmap | bytes, members: Members) -> dict[str, Any]:
     """Read the object in a sample's .json; an empty one where there is none."""
+    text = text_of(content, members["json"]) if "json" in members else ""
     try:
-        found = json.loads(text_of(content, members["json"]))
-    except (KeyError, json.JSONDecodeError, RecursionError):
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # of whole numbers, too, with more digits than Python reads
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -142,9 +145,10 @@ def stated(tar: Path | RemoteFile) -> int:
     if isinstance(tar, RemoteFile):
         return 0
     try:
-        return int(read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"])
+        count = read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return 0
+    return count if type(count) is int and 0 < count < MOST else 0
 
 
 def take(content: mmap | bytes, found: FoundSamples, source: Source, stated: int) -> TakenTar:
