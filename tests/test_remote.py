@@ -285,7 +285,7 @@ def test_the_workflow_trains_from_a_bucket_and_a_folder_and_says_what_came_of_ea
         "bucket": TARS * EACH - 18,
         "here": 16,
     }  # 18 are in the test set
-    page = " ".join((folder / "tables/mine/index.html").read_text().split())
+    page = " ".join((folder / "tables/mine/ablations/index.html").read_text().split())
     assert '<th scope="row">here</th><td class="num">17</td>' in page
     said = call(folder, "flip", "trace", "a", "clip", "birds")
     assert "here: 16 used of 17 wanted, of 17 rows; lost: 1 no such file" in said
