@@ -43,10 +43,11 @@ STAGES = ("table", "fingerprints", "buckets", "duplicates", "dropped", "index", 
 
 
 class Rehearsal:
-    """Hold what is made up: `rows` of a scale with these parameters, below a folder."""
+    """Hold what is made up: `rows` of a scale with these parameters, below a folder. Of its buckets, one in `every` is
+    searched."""
 
-    def __init__(self, params: Params, rows: int, folder: Path):
-        self.params, self.rows, self.folder = params, rows, folder
+    def __init__(self, params: Params, rows: int, folder: Path, every: int = 1):
+        self.params, self.rows, self.folder, self.every = params, rows, folder, every
 
     def paths(self, stage: str, names: Sequence[str]) -> list[Path]:
         return [self.folder / stage / f"{name}.parquet" for name in names]
@@ -84,8 +85,10 @@ class Rehearsal:
     def group(self, name: str) -> Path:
         return self.folder / "buckets" / f"{name}.arrow"
 
-    def found(self) -> list[Path]:
-        return [self.folder / "duplicates" / f"{name}.arrow" for name in self.params.shards.bucket_names]
+    def found(self) -> dict[int, Path]:
+        """Return where the duplicates of a bucket are, by its number."""
+        names = [*enumerate(self.params.shards.bucket_names)]
+        return {number: self.folder / "duplicates" / f"{name}.arrow" for number, name in names[:: self.every]}
 
     def groups(self) -> Iterator[tuple[str, list[Path]]]:
         for group, parts in self.params.download.groups.items():
@@ -97,15 +100,13 @@ class Rehearsal:
         return f"{len(self.params.download.groups)} jobs"
 
     def duplicates(self) -> str:
-        groups, names = [self.group(one) for one in self.params.download.groups], self.params.shards.bucket_names
+        groups, buckets = [self.group(one) for one in self.params.download.groups], self.params.shards.buckets
         tests = self.folder / "fingerprints/tests.parquet"
-        found = [
-            duplicates.write_bucket(tests, groups, number, len(names), out) for number, out in enumerate(self.found())
-        ]
-        return f"{len(names)} jobs, {sum(found)} found"
+        found = [duplicates.write_bucket(tests, groups, number, buckets, out) for number, out in self.found().items()]
+        return f"{len(found)} of {buckets} jobs, {sum(found)} found"
 
     def dropped(self) -> str:
-        found, lost = self.found(), 0
+        found, lost = [*self.found().values()], 0
         for group, parts in self.groups():
             (out,) = self.paths("dropped", [group])
             dropped.write_group(found, parts, out)
@@ -203,11 +204,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearse", description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="laion400m", help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=4_000_000, help="made-up rows (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="for about 600 bytes a row; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="for about 2,600 bytes a row; default: a temporary one")
+    parser.add_argument("--every", type=int, default=1, help="one bucket of so many is searched (default: all)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="in this order (default: all)")
     options = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(dir=options.folder, prefix="rehearsal-"))
-    rehearsal = Rehearsal(read_project(ROOT / "params.yaml", options.scale).baseline, options.rows, folder)
+    rehearsal = Rehearsal(
+        read_project(ROOT / "params.yaml", options.scale).baseline, options.rows, folder, options.every
+    )
     print(f"| {options.scale}, {options.rows:,} rows | CPU seconds | us a row | largest memory, MB | |")
     print("|---|---|---|---|---|", flush=True)
     try:

@@ -33,7 +33,7 @@ rule table:
 
 def of_the_web(wildcards, input) -> list[str]:
     """Options of a download: its log and, of the world, what its images are drawn by."""
-    if BASE.source.kind not in ("urls", "world"):
+    if BASE.source.kind in ("tars", "files"):
         return []
     drawn_by = ["--spec", input.spec] if BASE.source.kind == "world" else []
     return ["--log", HERE.log("download", wildcards.part), *drawn_by]
@@ -55,10 +55,8 @@ rule download:
     params:
         outputs=AT.download("{part}"),
         table=AT.table("{part}"),
-        # Image files of one's own.
-        sources=lambda wildcards: outside(
-            BASE.source.images and f"{BASE.source.images}/**"
-        ),
+        # Image files of one's own, and names of classes.
+        sources=lambda wildcards: outside(*BASE.source.beside),
         module=DATA["download"].at(BASE.source.kind).module,
         of_the_web=of_the_web,
     shell:

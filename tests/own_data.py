@@ -3,8 +3,9 @@
 from flip.config.frozen import dump, load
 from flip.data import fingerprints, manifest, shards
 from flip.data.tar_cache import TarCache
+from flip.download import several as arriving
 from flip.files import read_json, write_json
-from flip.sources import list_tars, pack, table, take_in
+from flip.sources import list_tars, pack, several, table, take_in
 from tests.dropping import drop
 
 
@@ -13,14 +14,19 @@ def arrive(params, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(dump(params))
     tables = folder / "table"
-    if params.source.kind == "tars":
-        list_tars.deal(params.source, tables, params.download.parts)
+    if params.source.kind == "several":
+        several.deal(params, tables)
+    elif params.source.kind == "tars":
+        account = list_tars.deal(params.source, table.part_paths(tables, params.download.parts))
+        write_json(tables / table.ACCOUNT, account)
     else:
         table.write_parts(params, tables)
     accounts = []
     for part in sorted(tables.glob("*.parquet")):
         accounts.append(folder / "download" / f"{part.stem}.json")
-        if params.source.kind == "tars":
+        if params.source.kind == "several":
+            arriving.arrive(params, part, accounts[-1])
+        elif params.source.kind == "tars":
             take_in.take_in(params.source, part, accounts[-1])
         else:
             pack.pack(params, part, accounts[-1])

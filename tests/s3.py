@@ -64,7 +64,7 @@ def served(folder):
     """Serve the folders in `folder` as buckets; give the proxy, whose `address` asks for the keys name, secret."""
     port = free_port()
     words = [str(Path(sys.executable).parent / "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-    words += ["--auth-key", "name,secret", "--vfs-cache-mode", "off", str(folder)]
+    words += ["--auth-key", "name,secret", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", str(folder)]
     with (
         subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as store,
         ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy,

@@ -2,6 +2,7 @@
 right. Damaged test sets are refused where they are checked, and no damage of theirs is a traceback."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -71,6 +72,13 @@ def test_a_table_that_cannot_be_read_is_named_with_the_key_to_change(mine, name)
     pq.write_table(pa.table(columns), "mine.parquet")
     (found,) = [one for one in mine() if "mine.parquet" in one]
     assert said in found
+
+
+def test_a_folder_or_a_pipe_that_is_called_a_table_is_no_file(mine, tmp_path):
+    (tmp_path / "spark.parquet").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, said in (("spark.parquet", "name the files in it, as spark.parquet/*.parquet"), ("pipe.csv", "no file")):
+        assert any(one.startswith(name) and said in one for one in mine({"source": {"table": name}}))
 
 
 def test_a_column_that_is_there_twice_is_named(mine):

@@ -19,11 +19,13 @@ from flip.config.kinds import pointing as boxes
 from flip.config.schema import Compact
 from flip.data import fingerprints
 from flip.data.compact import resize_jpeg
+from flip.data.crops import decode_crops
 from flip.data.duplicates import DISTANCE
 from flip.data.shard import Shard
 from flip.data.shard_index import write_index
 from flip.download.failures import failure
 from flip.formats.images import FORMATS, MAX_PIXELS, decode, displayed_size, is_plain
+from flip.formats.jpeg import is_plain_jpeg
 from flip.report.images import example
 from flip.show.viewer import Viewer
 from flip.testsets import cache as squares
@@ -247,7 +249,8 @@ KINDS = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_training_and_evaluation_see_the_same_pixels(name, download, tmp_path):
-    """To the bit: as the download hands an image to its encoder, as readers of test sets, and the page, see it."""
+    """To the bit: as the download hands an image to its encoder, as readers of test sets, and the page, see it; and as
+    the loader crops it where it lies, but for colours of plain JPEGs, which it interpolates in a faster way."""
     stored, message = download(KINDS[name])
     assert message is None
     trained = np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"))
@@ -257,6 +260,10 @@ def test_training_and_evaluation_see_the_same_pixels(name, download, tmp_path):
     viewer = SimpleNamespace(params=SimpleNamespace(model=SimpleNamespace(image=64)))
     assert np.array_equal(trained, tested[0])
     assert np.array_equal(trained, Viewer.open(viewer, tmp_path / "mine.png").pixels)
+    crops = np.empty((2, 24, 24, 3), np.uint8)
+    for content, crop in zip((KINDS[name], stored), crops, strict=True):
+        assert decode_crops(content, lambda height, width: [(5, 9, height - 20, width - 30)], [crop])
+    assert np.abs(np.diff(crops.astype(int), axis=0)).mean() <= (6 if is_plain_jpeg(KINDS[name]) else 0)
 
 
 # What cannot be decoded.

@@ -2,6 +2,7 @@
 had been downloaded, every loss counted, every fault named, no image written anew."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -31,12 +32,19 @@ from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
 from flip.files import file_hash, place_hash, read_json, write_json
 from flip.formats.foreign_tars import find_samples, mapped
 from flip.formats.tar_members import split_name
-from flip.sources import list_tars, pack, take_in
+from flip.report.tables import ledger_records
+from flip.sources import list_tars, pack, sizes, take_in
+from flip.sources.several import parts_of
+from flip.sources.sizes import rows_of
+from flip.sources.table import scramble
+from flip.train.step import build_loader
+from tests.conftest import SMALL
 from tests.images import encoded, pattern, turned
 from tests.layouts import photo
 from tests.loaders import pairs_loader
 from tests.miniature import copy_workflow, snakemake, write_params
 from tests.own_data import arrive, finish
+from tests.sites import site
 from tests.test_tars import write_random
 
 HOW = Shards(samples_per_shard=5, compact=None, buckets=1, only=None)
@@ -189,6 +197,7 @@ FOREIGN = {
     "broken image": ([("a.jpg", photo(0)[:300]), A[1], *B], {}, "b", {"broken": 1}),
     "empty image": ([("a.jpg", b""), A[1], *B], {}, "b", {"broken": 1}),
     "duplicate": ([*A, ("b.jpg", photo(0)), B[1]], {}, "a", {"exact duplicate": 1}),
+    "more digits than Python reads": ([*A, (f"a.{'9' * 5000}.txt", b"words"), *B], {}, "a b", {}),
 }  # fmt: skip
 
 
@@ -206,6 +215,30 @@ def test_a_strangers_tar_is_read_in_place_and_every_loss_is_counted(name, source
     for item, row in enumerate(listed):
         assert bytes(shard.encoded(item)) in images
         assert shard.caption(item) == row["caption"]
+
+
+def test_json_beside_images_may_be_anything(source, tmp_path):
+    """Also numbers of more digits, and lists in more lists, than Python reads; statistics beside the tar, too."""
+    odd = [
+        b'{"caption": "x", "n": %s}' % (b"9" * 5000),
+        b"[" * 100_000,
+        b"[5]",
+        b"\xef\xbb\xbf{}",
+        b'{"caption": {"a": 1}}',
+    ]
+    members = [(f"{n}.{kind}", one) for n, text in enumerate([b'{"caption": "words"}', *odd])
+               for kind, one in (("jpg", photo(n)), ("json", text))]  # fmt: skip
+    whole = write_tar(tmp_path / "in/0.tar", members).read_bytes()
+    (tmp_path / "in/0.tar").write_bytes(whole[:-10_240])
+    for stated in ("1e999", "NaN", "-7", "true", "[1]", "9" * 5000):
+        (tmp_path / "in/0_stats.json").write_text(f'{{"successes": {stated}}}')
+        params = source(shards=f"{tmp_path}/in", caption_member="json")
+        account = list_tars.deal(params.source, [tmp_path / "table/0000.parquet"])
+        assert account == {"tars": 1}
+        found = take_in.take_in(
+            params.source, tmp_path / "table/0000.parquet", tmp_path / f"{len(stated)}{stated[:2]}.json"
+        )
+        assert (found["arrived"], found["wanted"]) == (1, 6)
 
 
 def test_a_sparse_file_is_no_image_and_what_follows_is_read(source, tmp_path):
@@ -284,6 +317,8 @@ def test_a_tar_without_samples_is_named_and_the_others_are_read(content, source,
 REFUSED = {
     "missing": ({"shards": "in/{0..2}.tar"}, r"no such file: in/1.tar, in/2.tar"),
     "compressed": ({"shards": "in/*.tar"}, r"in/z.tar: compressed \(gzip\).*unpack it"),
+    "a pipe": ({"shards": "in/*.tar"}, r"in/1.tar: no file, but a folder or a device; mend or remove it"),
+    "a pointer": ({"shards": "in/*.tar"}, r"in/1.tar: a pointer of Git LFS; `git lfs pull` brings the tar"),
     "fewer than parts": ({"shards": "in/0.tar", "parts": 2}, r"1 tars for download.parts = 2; lower download.parts"),
     "other extensions": (
         {"shards": "in/0.tar", "image_members": ["avif"], "caption_member": "cap"},
@@ -292,11 +327,23 @@ REFUSED = {
 }
 
 
+def test_links_lead_to_each_tar_once(tmp_path):
+    """A folder that has a link to itself in it has each file at 41 paths."""
+    write_tar(tmp_path / "in/0.tar", pair(0))
+    (tmp_path / "in/self").symlink_to(".")
+    (tmp_path / "in/other.tar").symlink_to("0.tar")
+    assert list_tars.find_tars(f"{tmp_path}/in/**/*.tar") == [f"{tmp_path}/in/0.tar"]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_source_that_cannot_be_read_is_refused_before_any_part(name, source, tmp_path, monkeypatch):
     values, words = REFUSED[name]
     monkeypatch.chdir(tmp_path)
     write_tar(tmp_path / "in/0.tar", pair(0))
+    if name == "a pipe":
+        os.mkfifo("in/1.tar")
+    if name == "a pointer":
+        Path("in/1.tar").write_text("version https://git-lfs.github.com/spec/v1\n")
     if name == "compressed":
         write_tar(tmp_path / "in/1.tar", pair(1))
         with tarfile.open("in/z.tar", "w:gz") as tar:
@@ -531,7 +578,7 @@ def test_a_folder_that_is_not_there_or_has_none_of_the_files_is_named(birds, sou
     ("values", "words"),
     [
         ({"shards": "a.tar"}, r"source: table = 'world' and shards = 'a.tar' are two sources; set one of them to null"),
-        ({"table": None}, r"source: table and shards are null; name one of them"),
+        ({"table": None}, r"source: table and shards are null, and several is empty; name one"),
         ({"images": "folder"}, r"source: images is for the files that a table names; name that in table"),
         ({"table": None, "shards": "a.tar", "sample": 5}, r"source: sample: for the rows of a table"),
         (
@@ -548,32 +595,154 @@ def test_two_sources_at_once_and_none_at_all_are_refused(values, words, change):
 # Several sources
 
 
-def test_each_source_has_its_own_parts_ledger_and_share_of_the_samples(source, change, tmp_path):
-    """Whatever comes later: the order is that of the weights, and a tar that is cut counts where it belongs."""
+def test_each_source_has_its_own_parts_ledger_and_share_of_the_samples(source, change, tmp_path, monkeypatch):
+    """Tars, files of a table and URLs of another together, columns of each by their names."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     for number in range(5):
         write_tar(tmp_path / "many" / f"{number}.tar", [one for n in range(4) for one in pair(4 * number + n)])
-    write_tar(tmp_path / "few/0.tar", [*pair(40), *pair(41), ("x.jpg", b"no caption")])
-    shards_ = {"many": f"{tmp_path}/many", "few": f"{tmp_path}/few/0.tar"}
-    params = source(3, shards=shards_)
-    data, ledger = finish(arrive(params, tmp_path), tmp_path, HOW)
-    assert [entry["source"] for entry in data["shards"]] == ["many"] * 5 + ["few"]
-    written = read_json(tmp_path / "table/account.json")
-    assert written == {"tars": 6, "sources": {"many": [0, 2], "few": [2, 3]}}
+    (tmp_path / "few").mkdir()
+    for number in (40, 41):
+        (tmp_path / "few" / f"{number}.jpg").write_bytes(photo(number))
+    files = write_table(tmp_path / "few.csv", ["file", "text"], [(f"{n}.jpg", f"caption {n}") for n in (40, 41, 42)])
+    with site({f"/{n}.jpg": (200, {}, photo(n)) for n in range(50, 56)}) as server:
+        urls = {"url": [f"{server.url}/{n}.jpg" for n in range(50, 56)], "caption": [f"caption {n}" for n in range(6)]}
+        pq.write_table(pa.table(urls), tmp_path / "web.parquet")
+        several = {
+            "many": {"shards": f"{tmp_path}/many"},
+            "few": {"table": str(files), "images": f"{tmp_path}/few", "url_column": "file", "caption_column": "text"},
+            "web": {"table": f"{tmp_path}/web.parquet"},
+            "gone": None,
+        }
+        polite = {"private_addresses": True, "processes": 1, "threads": 4}
+        weighted = {"train": SMALL["train"] | {"source_weights": {"few": 10.0, "web": 3.0}, "shuffle_shards": 1}}
+        params = change(
+            "clip",
+            SMALL | {"source": {"table": None, "several": several}, "download": {"parts": 5} | polite} | weighted,
+        )
+        assert rows_of(params.source).number == 29
+        data, total = finish(arrive(params, tmp_path), tmp_path, HOW)
+    assert [entry["source"] for entry in data["shards"]] == ["many"] * 5 + ["few", "web", "web"]
     _, full = manifest.merge(sorted((tmp_path / "shards").glob("*.json")), tmp_path / "table/account.json")
-    assert full["sources"]["few"] == {"wanted": 3, "arrived": 2, "decoded": 2, "used": 2, "lost": {"no caption": 1}}
-    assert full["sources"]["many"]["used"] + 2 == ledger["used"] == 22
-    with pytest.raises(ParameterError, match=r"source_weights: no source 'fwe'; source.shards has many, few"):
-        change("clip", {"source": {"table": None, "shards": shards_}, "train": {"source_weights": {"fwe": 2.0}}})
-    with pytest.raises(ValueError, match=r"2 sources for download.parts = 1; raise download.parts"):
-        list_tars.deal(params.source, tmp_path / "other", 1)
+    assert {name: one["parts"] for name, one in full["table"]["sources"].items()} == {
+        "many": [0, 3], "few": [3, 4], "web": [4, 5]
+    }  # fmt: skip
+    assert full["sources"]["few"] == {
+        "rows": 3, "wanted": 3, "arrived": 2, "decoded": 2, "used": 2, "lost": {"no such file": 1}
+    }  # fmt: skip
+    assert full["sources"]["web"]["used"] == 6
+    assert total["rows"] == total["used"] + 1 == 29
+    assert {"part": "few", "what": "lost: no such file", "pictures": 1} in ledger_records(full)
+    tokens_of(tmp_path, data)
+    order = build_loader(params, tmp_path, data, 0).order
+    drawn = Counter(data["shards"][order.locate(position)[0]]["source"] for position in range(580))
+    assert drawn == {"many": 200, "few": 200, "web": 180}  # 20 pairs, 2 of weight 10 and 6 of weight 3
+    alone, other = (build_loader(params, tmp_path, data, 0) for _ in range(2))
+    for start in (0, 96, 24):
+        both = [other.batch(start + half, 4) for half in (0, 4)]  # as two processes read a batch of eight
+        for name, value in alone.batch(start, 8).items():
+            assert torch.equal(value, torch.cat([one[name] for one in both]))
 
 
-@pytest.mark.parametrize("tars", [{"a": 5, "b": 1}, {"a": 1, "b": 1, "c": 98}, {"a": 7}])
-def test_parts_are_shared_by_the_number_of_tars(tars):
-    for parts in range(len(tars), sum(tars.values()) + 1):
-        shared = list_tars.parts_of(tars, parts)
+@pytest.mark.parametrize(
+    ("several", "words"),
+    [
+        ({"a": {"shards": "a.tar", "tabel": None}, "b": {"table": None}}, r"several.a.tabel: Extra inputs"),
+        ({"a": {"table": "world"}}, r"several.a: the synthetic data set cannot be one of several"),
+        ({"a": {"shards": "a.tar", "sample": 5}}, r"several.a: sample: for the rows of a table, and shards has none"),
+        ({"a": {"shards": "a.tar", "cache": {}}}, r"several.a.cache: all sources have it alike; leave out here"),
+        ({"a": {"shards": "gs://a"}}, r"several.a: shards: gs:// is not read"),
+        ({"a": None}, r"several: no source is left; name one"),
+    ],
+)
+def test_one_of_several_sources_that_is_none_is_named(several, words, change):
+    with pytest.raises(ParameterError, match=words):
+        change("clip", {"source": {"table": None, "several": several}})
+
+
+def test_what_is_wrong_with_several_sources_is_told_at_once(source, change, tmp_path):
+    write_tar(tmp_path / "0.tar", pair(0))
+    several = {"here": {"shards": f"{tmp_path}/0.tar"}, "a": {"shards": "no.tar"}, "b": {"table": "no.csv"}}
+    with pytest.raises(
+        ValueError, match=r"several.a: .*'no.tar': no such file.*\n.*several.b: .*'no.csv': no such file"
+    ):
+        arrive(source(table=None, several=several), tmp_path)
+    with pytest.raises(ValueError, match=r"download.parts = 3: source.several has 1 sources, with 1 tars"):
+        arrive(source(3, table=None, several={"here": several["here"]}), tmp_path)
+    weights = {"train": {"source_weights": {"her": 2.0}}, "source": {"table": None, "several": several}}
+    with pytest.raises(ParameterError, match=r"source_weights: no source 'her'; source.several has here, a, b"):
+        change("clip", weights)
+
+
+@pytest.mark.parametrize("rows", [{"a": 5, "b": 1}, {"a": 1, "b": 1, "c": 98}, {"a": 7}])
+def test_parts_are_shared_by_the_number_of_rows(rows):
+    for parts in range(len(rows), sum(rows.values()) + 1):
+        shared = parts_of(rows, rows, parts)
         assert [part for own in shared.values() for part in own] == list(range(parts))
-        assert all(1 <= len(shared[name]) <= tars[name] for name in tars)
+        assert all(1 <= len(shared[name]) <= rows[name] for name in rows)
+
+
+# Classes
+
+
+def test_a_class_is_captions_by_its_name_in_each_template(source, tmp_path):
+    """A number without a name, and what is no number, is no caption."""
+    classes = ["0", "1\n", "2", "x", "-1", "\u00b2"]
+    members = [(f"{n}.{kind}", content) for n, text in enumerate(classes) for kind, content in
+               (("jpg", photo(n)), ("cls", text.encode()))]  # fmt: skip
+    write_tar(tmp_path / "in/0.tar", members)
+    values = {"shards": f"{tmp_path}/in", "caption_member": "cls", "classes": str(tmp_path / "in")}
+    with pytest.raises(ValueError, match=r"source.classes '.*/in': no classnames.txt"):
+        arrive(source(**values), tmp_path / "without")
+    (tmp_path / "in/classnames.txt").write_text("boat\nkey\n")
+    _, ledger = finish(arrive(source(**values), tmp_path / "plain"), tmp_path / "plain", HOW)
+    assert (ledger["used"], ledger["lost"]) == (2, {"no caption": 4})
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/classnames.txt").write_text("boat\nkey\n")
+    (tmp_path / "set/zeroshot_classification_templates.txt").write_text("a {c}.\nthe {c}\n")
+    values |= {"classes": str(tmp_path / "set")}
+    data, _ = finish(arrive(source(**values), tmp_path / "plain"), tmp_path / "plain", HOW)
+    texts = open_captions(tmp_path / "plain/shards", data["shards"][0]).captions()
+    assert list(texts) == ["a boat.", "the boat", "a key.", "the key"]
+
+
+def test_classes_and_members_that_have_their_numbers_come_together(source):
+    with pytest.raises(ParameterError, match=r"caption_member = 'cls' and classes = None"):
+        source(shards="a.tar", caption_member="cls")
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.tsv.gz", "t.jsonl", "t.parquet"])
+def test_rows_are_counted_before_anything_is_made_of_them(name, source, tmp_path, monkeypatch):
+    """Whole where a file says it or is read to its end, and close to it by its first bytes."""
+    rows = [(f"http://a/{n % 10}", f"{number:020d}") for n, number in enumerate(scramble(np.arange(20_000)))]
+    plain = {".gz": gzip.open}.get(Path(name).suffix, open)
+    if name == "t.parquet":
+        pq.write_table(
+            pa.table({"url": [url for url, _ in rows], "caption": [one for _, one in rows]}), tmp_path / name
+        )
+    elif name == "t.jsonl":
+        (tmp_path / name).write_text("".join(f"{json.dumps({'url': url, 'caption': one})}\n" for url, one in rows))
+    else:
+        with plain(tmp_path / name, "wt") as file:
+            between = "," if name == "t.csv" else "\t"
+            file.writelines(f"{between.join(row)}\n" for row in [("url", "caption"), *rows])
+    params = source(table=f"{tmp_path}/t.*")
+    assert rows_of(params.source) == (20_000, f"counted, {tmp_path}/t.*")
+    monkeypatch.setattr(sizes, "HEAD", 1 << 16)
+    assert rows_of(params.source).number == pytest.approx(20_000, rel=0.2 if name.endswith("gz") else 1e-3)
+    assert rows_of(source(table=f"{tmp_path}/t.*", sample=7).source).number == 7
+
+
+def test_samples_of_tars_are_counted_by_statistics_or_by_the_first_tar(source, tmp_path):
+    for number in range(4):
+        write_tar(tmp_path / f"{number}.tar", [one for n in range(9) for one in pair(n)] + [("x.txt", b"no image")])
+    params = source(shards=str(tmp_path))
+    assert rows_of(params.source) == (36, f"estimated by {tmp_path}/0.tar")
+    for number in range(4):
+        write_json(tmp_path / f"{number}_stats.json", {"successes": number + 1})
+    assert rows_of(params.source) == (10, "counted, *_stats.json beside the tars")
 
 
 # Several captions of an image
@@ -737,13 +906,14 @@ def test_synthetic_captions_are_members_of_a_name_of_their_own(source, tmp_path)
     ("values", "modules", "places"),
     [
         (
-            {"table": None, "shards": {"a": "in/{000..003}.tar", "b": "other/"}},
-            {"list_tars", "take_in"},
-            ["in/{000..003}.tar", "other/**/*.tar"],
+            {"table": None, "several": {"a": {"shards": "in/{000..003}.tar"}, "b": {"table": "t.csv", "images": "b"}}},
+            {"several"},
+            ["in/{000..003}.tar", "t.csv", "b/**"],
         ),
+        ({"table": None, "shards": "other/"}, {"list_tars", "take_in"}, ["other/**/*.tar"]),
         ({"table": "in/t.csv", "images": "in/{a}"}, {"table", "pack"}, ["in/t.csv", "in/{a}/**"]),
     ],
-    ids=["tars", "files"],
+    ids=["several", "tars", "files"],
 )
 def test_the_workflow_runs_what_the_source_needs_and_its_jobs_are_told_of_its_files(values, modules, places, tmp_path):
     """Ranges in braces included, which Snakemake would take for wildcards."""
@@ -755,7 +925,7 @@ def test_the_workflow_runs_what_the_source_needs_and_its_jobs_are_told_of_its_fi
     folder = copy_workflow(tmp_path)
     write_params(folder, change)
     said = snakemake(folder, "-n", "-p", "data")
-    steps = {"table", "download", "list_tars", "take_in", "pack"}
+    steps = {"table", "download", "list_tars", "take_in", "pack", "several"}
     assert {name for name in re.findall(r"-m flip\.\w+\.(\w+)", said) if name in steps} == modules
     named = [words for line in said.splitlines() if "--sources" in line for words in [shlex.split(line)]]
     assert all(any(place in words for words in named) for place in places)

@@ -423,14 +423,18 @@ def test_hours_come_from_a_measurement_where_there_is_one(shallow, tmp_path, mon
     )
 
 
-def test_pairs_come_from_the_manifest_where_there_is_one(laion, project, tmp_path):
+def test_pairs_come_from_the_ledger_where_there_is_one_and_from_the_source_before(laion, project, tmp_path):
     assert find_data(laion.baseline, None, 0.5, tmp_path).used == facts().rows[laion.baseline.source.table] // 2
     (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "manifest.json").write_text('{"samples": 14348}')
-    assert find_data(project.baseline, None, 1.0, tmp_path).used == 14348
+    (tmp_path / "tiny" / "ledger.json").write_text('{"total": {"wanted": 16000, "used": 14348}}')
+    found = find_data(project.baseline, None, 1.0, tmp_path)
+    assert (found.wanted, found.used) == (16000, 14348)
     unknown = laion.baseline.source.model_copy(update={"table": "mine.csv"})
-    with pytest.raises(ParameterError, match=r"source.table 'mine.csv': how many rows has it\? Say so with --rows N"):
+    with pytest.raises(ParameterError, match=r"source.table 'mine.csv': no such file; .*or say with --rows N how many"):
         find_data(laion.baseline.model_copy(update={"source": unknown}), None, 1.0, tmp_path)
+    (tmp_path / "mine.csv").write_text("URL,TEXT\nhttp://a/1.jpg,a boat\nhttp://a/2.jpg,a key\n")
+    known = unknown.model_copy(update={"table": str(tmp_path / "mine.csv")})
+    assert find_data(laion.baseline.model_copy(update={"source": known}), None, 1.0, tmp_path).used == 2
 
 
 def test_bytes_per_picture_go_through_what_is_known():

@@ -3,6 +3,7 @@ them never takes more room than it may."""
 
 import hashlib
 import os
+import re
 import sys
 import threading
 import time
@@ -20,14 +21,19 @@ from flip.config.faults import ParameterError
 from flip.config.schema import Cache
 from flip.data.loader import ShardReader
 from flip.data.tar_cache import TarCache
+from flip.files import read_json
 from flip.formats import remote
+from flip.sources import elsewhere
+from flip.sources.sizes import rows_of
 from flip.train.step import build_loader
 from tests.conftest import SMALL
 from tests.hub import COMMIT, serving
+from tests.layouts import classified, photo
 from tests.loaders import pairs_loader
+from tests.miniature import call, copy_workflow, shrink, snakemake, write_params
 from tests.own_data import arrive, finish
 from tests.s3 import served
-from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_tar  # noqa: F401  (a fixture)
+from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_table, write_tar  # noqa: F401  (a fixture)
 
 TARS, EACH = 8, 6
 
@@ -39,12 +45,7 @@ def store(tmp_path, monkeypatch):
         members = [one for item in range(EACH) for one in pair(number * EACH + item)]
         write_tar(tmp_path / "store/bucket/in" / f"{number}.tar", members)
     with served(tmp_path / "store") as proxy:
-        keys = {
-            "ACCESS_KEY_ID": "name",
-            "SECRET_ACCESS_KEY": "secret",
-            "DEFAULT_REGION": "us-east-1",
-            "MAX_ATTEMPTS": "1",
-        }
+        keys = {"ACCESS_KEY_ID": "name", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}
         for name, value in (keys | {"ENDPOINT_URL": proxy.address}).items():
             monkeypatch.setenv(f"AWS_{name}", value)
         remote.filesystem("s3://").clear_instance_cache()
@@ -109,9 +110,9 @@ def test_a_training_reads_by_weights_from_a_bucket_what_it_reads_from_a_disk(sto
     """At any position, so on any number of processes, and when it resumes."""
     loaders = []
     for name, place in (("here", f"{tmp_path}/store/bucket/in"), ("there", "s3://bucket/in")):
-        shards = {"a": f"{place}/[0-5].tar", "b": f"{place}/[67].tar"}
+        several = {"a": {"shards": f"{place}/[0-5].tar"}, "b": {"shards": f"{place}/[67].tar"}}
         cache = {"folder": str(tmp_path / "cache"), "gigabytes": 1.0}
-        values = {"source": {"table": None, "shards": shards, "cache": cache}, "download": {"parts": 2}}
+        values = {"source": {"table": None, "several": several, "cache": cache}, "download": {"parts": 2}}
         values |= {"train": SMALL["train"] | {"source_weights": {"b": 3.0}, "shuffle_shards": 1}}
         params = change("clip", SMALL | values)
         data, _ = finish(arrive(params, tmp_path / name), tmp_path / name, HOW)
@@ -216,6 +217,79 @@ def test_a_tar_that_has_changed_is_refused_by_name(store, tmp_path):
         cache.hold(file)
     with pytest.raises(ValueError, match=r"^s3://bucket/in/none.tar: FileNotFoundError"):
         cache.hold(file._replace(url="s3://bucket/in/none.tar"))
+
+
+def test_the_doctor_names_tars_that_are_not_what_was_listed(store, source, tmp_path):  # noqa: F811
+    """By their sizes and what their server says of them, though no job asks."""
+    params = source(shards="s3://bucket/in")
+    arrive(params, tmp_path)
+    known = elsewhere.listed(tmp_path / "table")
+    assert (len(known), elsewhere.changed(known), elsewhere.unlisted(params.source, known)) == (TARS, [], [])
+    folder = tmp_path / "store/bucket/in"
+    (folder / "0.tar").write_bytes(os.urandom((folder / "0.tar").stat().st_size))
+    (folder / "1.tar").unlink()
+    (folder / "new.tar").write_bytes(b"new")
+    other, gone = elsewhere.changed(known)
+    assert re.match(
+        r"s3://bucket/in/0.tar: \d+ bytes, version .* now, and when it was listed .*; it is not what", other
+    )
+    assert gone.startswith("s3://bucket/in/1.tar: FileNotFoundError")
+    assert elsewhere.unlisted(params.source, known) == ["s3://bucket/in/new.tar"]
+
+
+def test_what_is_asked_is_asked_again_where_that_may_help(store, source):  # noqa: F811
+    """Without botocore's own attempts, which would multiply ours; the first bytes of a tar are enough to count by."""
+    params = source(shards="s3://bucket/in/[0-3].tar")
+    store.faults += ["busy"] * 7
+    assert rows_of(params.source) == (4 * EACH, "estimated by s3://bucket/in/0.tar")
+    assert len(store.asked) == 8
+
+
+def test_the_workflow_trains_from_a_bucket_and_a_folder_and_says_what_came_of_each(store, tmp_path):
+    """From params.yaml to the page, with faults on the way; the test set is the folder of a test."""
+    (tmp_path / "flip").mkdir()
+    folder = copy_workflow(tmp_path / "flip")
+    classified(folder / "birds")
+    (folder / "here").mkdir()
+    for number in range(16):
+        (folder / f"here/{number}.jpg").write_bytes(photo(100 + number))
+    write_table(folder / "here.csv", ["url", "caption"], [(f"{n}.jpg", f"photo {n}") for n in range(17)])
+    several = {"bucket": {"shards": "s3://bucket/in"}, "here": {"table": "here.csv", "images": "here"}}
+    mine = {
+        "source": {"table": None, "several": several, "cache": {"folder": "tars", "gigabytes": 0.1}},
+        "train": {
+            "batch": 16,
+            "epochs": 2.0,
+            "warmup_samples": 16,
+            "shuffle_shards": 1,
+            "source_weights": {"here": 2.0},
+        },
+        "evaluate": {
+            "primary_set": "birds",
+            "sets": {"birds": "birds"},
+            "languages": dict.fromkeys(("de", "es", "ru")),
+        },
+        "transfer": {"caption": None, "vqa": None},
+        "cost": {"rounds": 3, "batch": 8},
+    }
+
+    def change(tree):
+        table = tree["tables"]["a"] | {"variants": ["clip"], "metrics": ["birds"]}
+        return shrink(tree) | {"scales": {"mine": mine}, "scale": "mine", "tables": {"a": table}, "tradeoff": None}
+
+    write_params(folder, change)
+    store.faults += ["busy", "cut", None, "short", None, "slow"]
+    snakemake(folder, "--cores", "2", "ablations")
+    ledger = read_json(folder / "data/mine/ledger.json")
+    assert {name: one["used"] for name, one in ledger["sources"].items()} == {
+        "bucket": TARS * EACH - 18,
+        "here": 16,
+    }  # 18 are in the test set
+    page = " ".join((folder / "tables/mine/ablations/index.html").read_text().split())
+    assert '<th scope="row">here</th><td class="num">17</td>' in page
+    said = call(folder, "flip", "trace", "a", "clip", "birds")
+    assert "here: 16 used of 17 wanted, of 17 rows; lost: 1 no such file" in said
+    assert not store.faults
 
 
 HUB = """

@@ -221,6 +221,21 @@ def test_an_image_that_is_its_own_mirror_image_is_no_copy_of_itself(download, st
     assert not reasons
 
 
+def test_centres_by_sums_are_those_of_opencv():
+    """But for how a half is rounded, of images of any size and contrast."""
+    random = np.random.default_rng(0)
+    for number in range(40):
+        height, width = random.integers(16, 500, 2)
+        levels = 2 if number % 2 else 256
+        grey = (random.integers(0, levels, (height, width)) * (255 // (levels - 1))).astype(np.uint8)
+        found = fingerprints.thumbnails(grey)[2:]
+        for share, one in zip(fingerprints.CENTRES, found, strict=True):
+            y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
+            other = fingerprints.resized(grey[y : height - y, x : width - x])
+            assert np.abs(one.astype(int) - other).max() <= 1
+            assert (one != other).mean() < 0.05
+
+
 def test_cells_of_a_centre_are_means_over_it():
     """As finer cells, of which 100 are in each, tell."""
     cells = np.random.default_rng(0).random(8)

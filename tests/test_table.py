@@ -3,8 +3,10 @@ for, loses no row and names the key to change when it cannot go on."""
 
 import gzip
 import io
+import json
 import subprocess
 import sys
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -13,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flip.files import read_json
-from flip.sources import table
+from flip.plan.doctor import caught, source_faults
+from flip.sources import sizes, table
 from flip.sources.columns import UNREADABLE
 from flip.synthetic.table import batches
 from flip.synthetic.world import urls
@@ -349,8 +352,28 @@ def damaged(random: Random, content: bytes) -> bytes:
     return random.choice([content] * 6 + [content[:place], content[:place] + noise + content[place + 8 :], b"", noise])
 
 
+def odd_lines(random: Random) -> bytes:
+    """Lines of JSON, most of them right, alike in most files."""
+    good = {"url": "http://h/1", "caption": "a"}
+    odd = [
+        {"url": 5, "caption": "x"},
+        [],
+        5,
+        {},
+        {"url": "a", "caption": "\ud800"},
+        good | {"caption": ["a", None]},
+        good,
+    ]
+    rows = [random.choice([good] if random.random() < 0.8 else odd) for _ in range(random.randrange(1, 6))]
+    return b"\n".join(json.dumps(row).encode() for row in rows).replace(
+        b"http", random.choice([b"http"] * 5 + [b"\xff"])
+    )
+
+
 def odd_file(random: Random, kind: str) -> bytes:
     """A table of a kind."""
+    if kind == ".jsonl":
+        return odd_lines(random)
     if kind == ".parquet":
         file = io.BytesIO()
         pq.write_table(pa.table(odd_columns(random)), file)
@@ -359,15 +382,18 @@ def odd_file(random: Random, kind: str) -> bytes:
 
 
 def test_no_table_is_a_traceback_and_every_message_names_its_file(change, tmp_path):
-    """150 tables, which are read, or refused by a ValueError; any other error would be a traceback."""
+    """150 tables, which are read, or refused by a ValueError; any other error would be a traceback. What looks at them
+    before says no less."""
     outcomes = []
     for seed in range(150):
         random = Random(seed)
-        kind = random.choice((".parquet", ".csv", ".tsv", ".tsv.gz"))
+        kind = random.choice((".parquet", ".csv", ".tsv", ".tsv.gz", ".jsonl"))
         path = tmp_path / f"{seed}{kind}"
         path.write_bytes(damaged(random, odd_file(random, kind)))
         source = {"table": str(path), "sha256_column": random.choice((None, None, None, "x"))}
         params = change(delta={"source": source, "download": {"parts": 1}})
+        for said in (*source_faults(params.source), *caught(partial(sizes.rows_of, params.source))):
+            assert str(path) in said
         try:
             table.write_parts(params, tmp_path / str(seed))
         except ValueError as error:

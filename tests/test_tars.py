@@ -261,6 +261,29 @@ def test_samples_that_cannot_be_evaluated_are_refused_by_name(tmp_path, extra, s
         revision(classified(tmp_path / "mine", extra=extra), "mine", "x")
 
 
+def test_all_images_that_cannot_be_decoded_are_named_at_once_before_any_training(tmp_path):
+    """In each tar, and in the training split of a probe, whose images no revision decodes."""
+    folder = classified(tmp_path / "mine", replaced={2: photo(2)[:200], 7: b"GIF89a"})
+    shutil.copy(classified(tmp_path / "b", replaced={4: b"%!PS"}) / "test/0.tar", folder / "test/1.tar")
+    (folder / "test/nshards.txt").write_text("2\n")
+    with pytest.raises(ValueError, match="cannot be read as an image") as error:
+        revision(folder, "mine", "x")
+    said = [line.removeprefix(f"{folder}/test/") for line in str(error.value).splitlines()]
+    assert [line.partition(": cannot be read as an image (")[0] for line in said] == [
+        "0.tar: 002",
+        "0.tar: 007",
+        "1.tar: 004",
+    ]
+    assert "its format is none of JPEG, PNG" in said[2]
+    folder = classified(tmp_path / "probed")
+    shutil.copytree(classified(tmp_path / "c", replaced={3: b"x", 17: photo(1)[:300]}) / "test", folder / "train")
+    write_json(tmp_path / "made/revision.json", revision(folder, "probed", str(folder), probed=True))
+    with pytest.raises(
+        ValueError, match=r"^.*train/0.tar: 003: cannot be read.*\n.*train/0.tar: 017: cannot be read[^\n]*$"
+    ):
+        list(of_sets.of_tests([tmp_path / "made/revision.json"]))
+
+
 def test_a_set_without_samples_is_refused(tmp_path):
     for kind in ("retrieval", "pointing"):
         folder = write(tmp_path / kind, [("README", b"x")], dataset_type_txt=kind)

@@ -17,15 +17,19 @@ def doctor(
 ) -> None:
     """Look at what a scale reads from elsewhere, before any job.
 
-    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. It ends
-    with 1 if anything is wrong.
+    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. Each tar
+    in a bucket is compared with what was listed of it. It ends with 1 if anything is wrong.
     """
     from flip.config.resolve import read_project
     from flip.plan.cluster import profile_faults
     from flip.plan.doctor import faults, space_faults, told
+    from flip.provenance.layout import Layout
+    from flip.sources import elsewhere
 
     project = read_project(params, scale).check()
-    found = [*faults(project), *space_faults(project)]
+    at = Layout(project.scale)
+    tars = elsewhere.listed(at.table_folder)
+    found = [*faults(project), *space_faults(project), *elsewhere.changed(tars)]
     if profile:
         found += profile_faults(project.baseline.resources)
     if as_json:
@@ -35,5 +39,9 @@ def doctor(
     if found:
         raise ValueError(told(project.scale, found))
     print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
+    if tars and (more := elsewhere.unlisted(project.baseline.source, tars)):
+        print(
+            f"Not listed: {len(more)} tars that came later, as {more[0]}; delete {at.receipts.data('table')} for that"
+        )
     for name, reason in project.left_out.items():
         print(f"Left out: report '{name}', as of {reason}")

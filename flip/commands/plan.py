@@ -49,7 +49,7 @@ CaptionTokens = Annotated[
 ]
 Rows = Annotated[
     int | None,
-    typer.Option(min=1, help="Rows of the URL list. [default: manifest, params.yaml, flip/plan/facts.yaml]"),
+    typer.Option(min=1, help="Rows of the source. [default: ledger, params.yaml, its files, flip/plan/facts.yaml]"),
 ]
 Arrival = Annotated[
     float, typer.Option(parser=share, help="Share of rows that becomes pairs (LAION-400M: 0.68 in 2024).")

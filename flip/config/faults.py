@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from flip.config.sections.types import Name, Section
 
 SHOWN = 20  # faults that are listed
+BELOW = "\n  "
 LONGEST = 200  # characters of a value, or of a list of names, that are shown
 
 One = TypeVar("One", bound=Section)
@@ -125,9 +126,14 @@ def _told(parts: list[tuple[str, str]]) -> str:
     return lines[0] if len(lines) == 1 else _listed(f"{len(lines)} faults:", lines)
 
 
+def in_lines(faults: list[str], between: str = "\n") -> str:
+    """Write the first of many faults, a line for each, and how many more there are."""
+    more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return between.join([*faults[:SHOWN], *more])
+
+
 def _listed(head: str, lines: list[str]) -> str:
-    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return "\n  ".join([head, *lines[:SHOWN], *more])
+    return f"{head}{BELOW}{in_lines(lines, BELOW)}"
 
 
 def _placed(fault: str, where: list[str]) -> str:

@@ -205,10 +205,10 @@ class Params(Objectives):
                 f"{self.model.image}, which it is read for; allowed: {self.model.image} or more, or null for "
                 "shards.compact"
             )
-        if unknown := self.train.source_weights.keys() - self.source.places.keys():
+        if unknown := self.train.source_weights.keys() - self.source.named.keys():
             raise ValueError(
-                f"train.source_weights: no source '{min(unknown)}'; source.shards has "
-                f"{', '.join(filter(None, self.source.places)) or 'no names'}"
+                f"train.source_weights: no source '{min(unknown)}'; source.several has "
+                f"{', '.join(filter(None, self.source.named)) or 'no names'}"
             )
         if self.source.kind == "world":
             self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))

@@ -85,9 +85,35 @@ def thumbnails(grey: np.ndarray) -> np.ndarray:
     """Resize the views of an image uint8 [height, width] to uint8 [VIEWS, 32, 32]: as it is, mirrored, its centres."""
     height, width = grey.shape
     margins = [(round(height * (1 - share) / 2), round(width * (1 - share) / 2)) for share in CENTRES]
-    centres = [grey[y : height - y, x : width - x] for y, x in margins]
-    whole, *others = (cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in (grey, *centres))
-    return np.stack([whole, whole[:, ::-1], *others])
+    whole = resized(grey)
+    if min(height, width) < 2 * SIDE:  # pixels of a centre may be larger than those of 32 x 32
+        centres = [resized(grey[y : height - y, x : width - x]) for y, x in margins]
+    else:
+        sums = cv2.integral(grey)
+        centres = [means(sums, y, x) for y, x in margins]
+    return np.stack([whole, whole[:, ::-1], *centres])
+
+
+def resized(grey: np.ndarray) -> np.ndarray:
+    """Resize an image to uint8 [32, 32], each pixel a mean over an area."""
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def means(sums: np.ndarray, y: int, x: int) -> np.ndarray:
+    """Do what `resized` does for an image within margins of y rows and x columns, by the integral image [height + 1,
+    width + 1] of all: of several such, in a fraction of the time."""
+    (top, down), (left, right) = (edges(margin, size - 1) for margin, size in zip((y, x), sums.shape, strict=True))
+    rows = sums[top] + (sums[top + 1] - sums[top]) * down[:, None]
+    corners = rows[:, left] + (rows[:, left + 1] - rows[:, left]) * right
+    totals = np.diff(np.diff(corners, axis=0), axis=1)
+    return np.rint(totals * (SIDE / (sums.shape[0] - 1 - 2 * y) * SIDE / (sums.shape[1] - 1 - 2 * x))).astype(np.uint8)
+
+
+def edges(margin: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where 32 pixels between margins begin and end, as whole and broken parts [33] each."""
+    places = np.linspace(margin, size - margin, SIDE + 1)
+    whole = np.minimum(places.astype(np.int64), size - 1)
+    return whole, places - whole
 
 
 def colours(image: np.ndarray) -> bytes:

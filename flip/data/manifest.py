@@ -68,16 +68,18 @@ def merge(paths: list, table: str | Path) -> tuple[dict, dict]:
     for part, account in parts.items():
         check(account["ledger"], f"part {part}", "wanted")
     ledgers, dealt = {part: account["ledger"] for part, account in parts.items()}, read_json(table)
-    total = from_rows(sum_ledgers(list(ledgers.values())), dealt)
-    ledger = {"total": total, "table": dealt, "parts": ledgers}
-    accounts, by_source = list(parts.values()), dealt.get("sources", {})
-    for name, (first, end) in by_source.items():
-        for account in accounts[first:end]:
-            account["shards"] = [shard | {"source": name} for shard in account["shards"]]
-    if by_source:
-        own = {name: list(ledgers.values())[first:end] for name, (first, end) in by_source.items()}
-        ledger["sources"] = {name: sum_ledgers(some) for name, some in own.items()}
-    return manifest_of(accounts, total), ledger
+    if "sources" not in dealt:
+        total = from_rows(sum_ledgers(list(ledgers.values())), dealt)
+        return manifest_of([*parts.values()], total), {"total": total, "table": dealt, "parts": ledgers}
+    sources = {}
+    for name, account in dealt["sources"].items():
+        own = [*parts][slice(*account["parts"])]
+        sources[name] = from_rows(sum_ledgers([ledgers[part] for part in own]), account)
+        for part in own:
+            parts[part]["shards"] = [shard | {"source": name} for shard in parts[part]["shards"]]
+    total = {"rows": sum(one["rows"] for one in sources.values())} | sum_ledgers([*sources.values()])
+    ledger = {"total": total, "sources": sources, "table": dealt, "parts": ledgers}
+    return manifest_of([*parts.values()], total), ledger
 
 
 def manifest_of(parts: list[dict], total: dict) -> dict:

@@ -20,6 +20,7 @@ FILE = ord("0")  # types of members
 WITHOUT_CONTENT = b"123456"  # links, devices, folders: their headers may state a size all the same
 LONG_NAME, LONG_LINK, PAX, GLOBAL, SPARSE = b"LKxgS"
 SUM = 148  # where a header states its sum
+DIGITS = 10  # of a member's number
 ROWS = 4096  # headers that are looked at together
 LOOKED_AT = 1 << 20  # bytes behind the end: two tars may be in one file
 EIGHTS = 8 ** np.arange(5, -1, -1)
@@ -78,7 +79,8 @@ def numbered(extension: str, wanted: str) -> int | None:
     number, _, last = extension.rpartition(".")
     if extension == wanted:
         return 0
-    return int(number) if last == wanted and number.isdecimal() and number.isascii() else None
+    is_number = number.isdecimal() and number.isascii() and len(number) < DIGITS
+    return int(number) if last == wanted and is_number else None
 
 
 class Walk:

@@ -6,15 +6,18 @@ huggingface_hub HF_TOKEN, and fsspec's own settings may have more.
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
+
+Answer = TypeVar("Answer")
 
 SCHEMES = ("s3", "https", "http", "hf")
 STAMPS = ("ETag", "etag", "blob_id", "LastModified", "Last-Modified")  # what a server tells versions apart by
 BLOCK = 1 << 23  # bytes of a request
 WAITS = (0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 60)  # seconds before the next try
+ASKING = 6  # of the waits, where somebody waits for an answer
 PASSING = {408, 425, 429}  # of the answers that blame the one who asks, those that may pass
 ASKED = 16  # questions to a server at once
 
@@ -50,7 +53,21 @@ def filesystem(url: str) -> Any:
     import fsspec  # here, as no dry run of local data needs it
 
     scheme = url.partition("://")[0]
-    return fsspec.filesystem(scheme, **{} if scheme == "hf" else {"use_listings_cache": False})
+    # Below s3fs, which tries five times, botocore would try each of these five times.
+    once = {"config_kwargs": {"retries": {"total_max_attempts": 1}}} if scheme == "s3" else {}
+    return fsspec.filesystem(scheme, **{} if scheme == "hf" else {"use_listings_cache": False}, **once)
+
+
+def asked(act: Callable[[], Answer]) -> Answer:
+    """Return what `act` gives, which asks a server, a few times if what it raises may pass. Raises what it raises."""
+    for wait in WAITS[:ASKING]:
+        try:
+            return act()
+        except Exception as error:  # each protocol has errors of its own
+            if not may_pass(reason(error)):
+                raise
+            time.sleep(wait)
+    return act()
 
 
 def find(pattern: str) -> list[str]:
@@ -63,7 +80,7 @@ def find(pattern: str) -> list[str]:
         return [pattern]
     system = filesystem(pattern)
     try:
-        return sorted(map(system.unstrip_protocol, system.glob(pattern)))
+        return sorted(map(system.unstrip_protocol, asked(lambda: system.glob(pattern))))
     except Exception as error:  # each protocol has errors of its own
         raise ValueError(f"{pattern}: {told(error)}; look at the network and the keys") from None
 
@@ -74,9 +91,21 @@ def look_up(urls: Iterable[str]) -> list[RemoteFile | str]:
         return list(pool.map(_described, urls))
 
 
+def beginning(file: RemoteFile, size: int) -> bytes:
+    """Read the first bytes of a file.
+
+    Raises:
+        ValueError: the server does not give them.
+    """
+    try:
+        return asked(lambda: filesystem(file.url).cat_file(file.url, start=0, end=min(size, file.size)))
+    except Exception as error:  # each protocol has errors of its own
+        raise ValueError(f"{file.url}: {told(reason(error))}; look at the network and the keys") from None
+
+
 def _described(url: str) -> RemoteFile | str:
     try:
-        found = filesystem(url).info(url)
+        found = asked(lambda: filesystem(url).info(url))
     except Exception as error:
         return told(reason(error))
     if found["type"] != "file" or found.get("size") is None:

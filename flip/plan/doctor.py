@@ -26,9 +26,12 @@ STEPS = 100  # of an epoch: with fewer, a batch was made for more data
 def source_faults(source: Source) -> Iterator[str]:
     """Find what is wrong with the source's files: none there, of no known kind, columns that are missing or hold no
     text."""
+    if source.kind == "several":
+        for name, one in source.named.items():
+            yield from (f"source.several.{name}: {fault}" for fault in source_faults(one))
+        return
     if source.kind == "tars":
-        for place in source.places.values():
-            yield from caught(partial(look_at_tars, place))
+        yield from caught(partial(look_at_tars, source))
         return
     paths = sorted(glob(source.place, recursive=True))
     if not paths and Path(source.place).exists():
@@ -44,15 +47,18 @@ def source_faults(source: Source) -> Iterator[str]:
         yield f"source.images '{source.images}': no such folder; name the one that the table's files are in"
 
 
-def look_at_tars(place: str) -> None:
-    """Look for the tars of a place. Of thousands, about each of which a server is asked, the first stands for all.
+def look_at_tars(source: Source) -> None:
+    """Look for the tars of a source, and for names of classes. Of thousands, about each of which a server is asked, the
+    first stands for all.
 
     Raises:
         ValueError: some are missing, or the first cannot be read.
     """
-    from flip.sources import list_tars  # here, as it takes a fifth of a second
+    from flip.sources import list_tars, take_in  # here, as it takes a fifth of a second
 
-    _, faults = list_tars.look_at(list_tars.find_tars(place)[:1])
+    if source.classes:
+        take_in.class_captions(source.classes)
+    _, faults = list_tars.look_at(list_tars.find_tars(source.place)[:1])
     if faults:
         raise ValueError(faults[0])
 
@@ -114,7 +120,7 @@ def batch_faults(project: Project) -> Iterator[str]:
     """Find batches that are large for the rows of the source, where parquet files say how many there are."""
     import pyarrow.parquet as pq
 
-    params, paths = project.baseline, sorted(glob(project.baseline.source.place, recursive=True))
+    params, paths = project.baseline, sorted(glob(project.baseline.source.table or "", recursive=True))
     if not paths or not all(path.endswith(".parquet") for path in paths):
         return
     rows, batch = sum(pq.read_metadata(path).num_rows for path in paths), params.train.batch

@@ -193,10 +193,10 @@ class ScalePlan:
         images, base = facts().pictures, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
-        if job.rule == "download":
+        if job.rule == "download" and self.downloads:
             original = self.given.original_bytes or images.original_bytes
             return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
-        if job.rule in ("fingerprints", "shards"):
+        if job.rule in ("download", "fingerprints", "shards"):
             return overhead + part / images.per_job / 3600
         if job.rule == "duplicates":
             return overhead + self.data.used / base.shards.buckets / images.compared_per_job / 3600
@@ -224,6 +224,16 @@ class ScalePlan:
         return {where: self.given.stored_bytes or stored_bytes(side) for where, side in sides.items()}
 
     @property
+    def downloads(self) -> bool:
+        """Return whether images come from the web, one by one."""
+        return any(one.kind in ("urls", "world") for one in self.base.source.named.values())
+
+    @property
+    def stays(self) -> bool:
+        """Return whether all images stay in tars of others."""
+        return self.base.source.kind == "tars" and not self.base.shards.compact
+
+    @property
     def totals(self) -> dict[str, float]:
         """Sum over variants; bytes; hours until the data is there and until all is done."""
         original = self.given.original_bytes or facts().pictures.original_bytes
@@ -233,9 +243,9 @@ class ScalePlan:
             "samples": sum(row.samples for row in self.rows),
             "flops": sum(row.flops for row in self.rows),
             "gpu_hours": sum(row.gpu_hours for row in self.rows),
-            "download_bytes": self.data.wanted * original,
-            "shard_bytes": self.data.used * self.stored["in a shard"],
-            "scratch_bytes": self.data.used * self.stored["as downloaded"],
+            "download_bytes": self.data.wanted * original if self.downloads else 0,
+            "shard_bytes": 0 if self.stays else self.data.used * self.stored["in a shard"],
+            "scratch_bytes": 0 if self.base.source.kind == "tars" else self.data.used * self.stored["as downloaded"],
             "weights_bytes": sum(row.weights_bytes for row in self.rows),
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],

@@ -69,7 +69,7 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
     buckets = estimate.base.shards.buckets
     search = size(estimate.data.used * facts().pictures.compared_bytes / buckets)
     ready, done = duration(total["data_hours"]), duration(total["hours"])
-    return [
+    found = [
         (
             "training",
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
@@ -81,6 +81,17 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
+    return [*found[:2], *host_lines(estimate), *found[2:]]
+
+
+def host_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
+    """Say how often a host is asked at most: limits are those of a part."""
+    polite, at_once = estimate.base.download, min(estimate.given.jobs, estimate.base.download.parts)
+    if not estimate.downloads:
+        return []
+    rate = f", {at_once * polite.per_host_second:g} requests a second" if polite.per_host_second else ""
+    asked = f"{at_once * polite.per_host:,} connections to one host at most{rate}, of {at_once} parts at once"
+    return [("", f"{asked}; download.per_host and `--jobs` lower that")]
 
 
 def basis(estimate: ScalePlan) -> list[tuple[str, str]]:

@@ -76,12 +76,17 @@ class Stage:
 
 
 DATA = {
-    "table": Stage("flip.sources.table", unread.TABLE, "flip.synthetic.table", {"tars": "flip.sources.list_tars"}),
+    "table": Stage(
+        "flip.sources.table",
+        unread.TABLE,
+        "flip.synthetic.table",
+        {"tars": "flip.sources.list_tars", "several": "flip.sources.several"},
+    ),
     "download": Stage(
         "flip.download.part",
         unread.DOWNLOAD,
         "flip.synthetic.download",
-        {"tars": "flip.sources.take_in", "files": "flip.sources.pack"},
+        {"tars": "flip.sources.take_in", "files": "flip.sources.pack", "several": "flip.download.several"},
     ),
     "fingerprints": Stage("flip.data.fingerprints", unread.FINGERPRINTS),
     "mirror_set": Stage("flip.testsets.mirror", unread.MIRROR_SET),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flip.config.resolve import read_project
+from flip.data.manifest import COUNTS
 from flip.files import write_atomic
 from flip.report import charts, formats, page, records, scaling, tradeoff, vega
 from flip.report.cells import Builder, Comparison, leading_metric
@@ -59,16 +60,6 @@ def figure_records(
     found: Results, tables: list[Comparison], curves: dict[str, list[tradeoff.TradeoffPoint]]
 ) -> dict[str, list[dict]]:
     """Return the data of the figures, and the data ledger, by the name of a file."""
-    table = found.ledger["table"]
-    counts = {"table": {"rows": table["rows"]} | {f"lost: {why}": count for why, count in table["lost"].items()}}
-    counts |= {
-        part: {stage: one[stage] for stage in ("wanted", "arrived", "decoded", "used")}
-        | {f"lost: {why}": count for why, count in one["lost"].items()}
-        for part, one in found.ledger["parts"].items()
-    }
-    ledger = [
-        {"part": part, "what": what, "pictures": count} for part, one in counts.items() for what, count in one.items()
-    ]
     return {
         "figure-tradeoff": charts.tradeoff_records(curves),
         "figure-costs": charts.cost_records(found, tables, leading_metric(found.project)),
@@ -78,8 +69,23 @@ def figure_records(
             for table in tables
             for one in tried(found.project, [row.variant for row in table.rows])
         ],
-        "ledger": ledger,
+        "ledger": ledger_records(found.ledger),
     }
+
+
+def ledger_records(ledger: dict) -> list[dict]:
+    """Return the counts of the table (tars have none of their own), of each source by its name, and of each part."""
+    table = ledger["table"]
+    counted = {"table": {"rows": table["rows"], "lost": table["lost"]}} if "rows" in table else {}
+    counted |= ledger.get("sources", {}) | ledger["parts"]
+    return [
+        {"part": part, "what": what, "pictures": count}
+        for part, one in counted.items()
+        for what, count in {
+            **{stage: one[stage] for stage in ("rows", *COUNTS) if stage in one},
+            **{f"lost: {why}": count for why, count in one["lost"].items()},
+        }.items()
+    ]
 
 
 def check_name(table: str) -> None:

@@ -69,15 +69,21 @@ def replaced(receipts: dict[str, dict]) -> list[str]:
     return sorted({before for before, made_from in pairs if receipts[before]["id"] != made_from})
 
 
+def counted(ledger: dict) -> str:
+    """Say where the rows of a source, or of all, went."""
+    lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
+    counts = f"{ledger['used']:,} used of {ledger['wanted']:,} wanted, of {ledger['rows']:,} rows"
+    return f"{counts}; lost: {lost}"
+
+
 def ledger_line(receipts: dict[str, dict]) -> str:
     """Return the data accounting of the wanted images, if the ledger is still that of the data trained on."""
     path, manifest = next((path, one) for path, one in receipts.items() if one["spec"]["stage"] == "manifest")
     if path in replaced(receipts):
         return f"the ledger is gone: {path} was made again since; `git log {path}` has the earlier ones"
-    ledger = manifest["facts"]["ledger"]["total"]
-    lost = ", ".join(f"{count} {name}" for name, count in ledger["lost"].items())
-    counts = f"{ledger['used']:,} used of {ledger['wanted']:,} wanted, of {ledger['rows']:,} rows"
-    return f"{counts}; lost: {lost}"
+    ledger = manifest["facts"]["ledger"]
+    own = [f"{name}: {counted(one)}" for name, one in ledger.get("sources", {}).items()]
+    return "\n            ".join([counted(ledger["total"]), *own])
 
 
 def story(project: Project, seed: int, metric: Metric, receipts: dict[str, dict]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flip.config.faults import shortened
 from flip.config.schema import Source
 from flip.formats.texts import Texts
 
@@ -66,7 +67,7 @@ def require_columns(source: Source, where: str, there: Iterable) -> None:
         if (count := list(there).count(column)) != 1:
             raise ValueError(
                 f"{where}: {f'{count} columns' if count else 'no column'} '{column}'; there are: "
-                f"{', '.join(map(str, there))}; set {parameter_key(source, column)} in params.yaml"
+                f"{shortened(', '.join(map(str, there)))}; set {parameter_key(source, column)} in params.yaml"
             )
 
 

@@ -8,16 +8,17 @@ tar is looked into: names that no sample has are told here, and not after hours.
 """
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterable
 from glob import glob
-from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flip.config.faults import in_lines
 from flip.config.frozen import load
 from flip.config.schema import Source
 from flip.data.arrived import place_of
@@ -28,7 +29,8 @@ from flip.formats.foreign_tars import FoundSamples, find_samples, mapped, number
 from flip.sources.table import ACCOUNT, part_paths
 
 SCHEMA = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+POINTER = b"version "  # with which a pointer of Git LFS begins
 LOOKED_INTO = 3  # tars at most, where the first ones have no members
 NAMED = 5  # of a kind, in messages
 
@@ -53,8 +55,9 @@ def find_tars(pattern: str) -> list[str]:
 
 
 def find_here(pattern: str) -> list[str]:
-    """List the files of a path or a glob, sorted."""
-    return sorted(glob(pattern, recursive=True)) or [pattern] * Path(pattern).is_file()
+    """List the files of a path or a glob, sorted; each once, though links lead to it."""
+    found = sorted(glob(pattern, recursive=True)) or [pattern] * Path(pattern).is_file()
+    return [*{os.path.realpath(path): path for path in reversed(found)}.values()][::-1]
 
 
 def look_at(paths: list[str]) -> tuple[list[Row], list[str]]:
@@ -71,11 +74,15 @@ def look_at(paths: list[str]) -> tuple[list[Row], list[str]]:
 
 def look_here(path: str) -> remote.RemoteFile | str:
     """Describe a tar on a disk, or say why it cannot be read in place."""
+    if Path(path).exists() and not Path(path).is_file():  # to open a pipe is to wait for ever
+        return "no file, but a folder or a device"
     try:
         with open(path, "rb") as file:
             start = file.read(8)
     except OSError as error:
         return str(error.strerror)
+    if start == POINTER:
+        return "a pointer of Git LFS; `git lfs pull` brings the tar"
     if kind := next((kind for mark, kind in COMPRESSED.items() if start.startswith(mark)), None):
         return f"compressed ({kind}), so no image can be read in place; unpack it to a plain tar"
     state = Path(path).stat()
@@ -120,50 +127,21 @@ def write_list(paths: list[Path], rows: list[Row]) -> None:
             pq.write_table(pa.Table.from_pylist(own, schema=SCHEMA), file)
 
 
-def parts_of(tars: dict[str, int], parts: int) -> dict[str, range]:
-    """Share the parts among sources by their numbers of tars; each has one at least, and no more than it has tars.
-
-    Of what is left, each part goes to the source whose parts have most tars.
-    """
-    found = dict.fromkeys(tars, 1)
-    for _ in range(parts - len(tars)):
-        found[max(tars, key=lambda name: tars[name] / found[name])] += 1
-    ends = dict(zip(tars, accumulate(found.values()), strict=True))
-    return {name: range(ends[name] - found[name], ends[name]) for name in tars}
-
-
-def look_at_sources(source: Source) -> tuple[dict[str, list[Row]], list[str]]:
-    """Return what the list says of each source's tars, and all faults."""
-    rows, faults = {}, []
-    for name, place in source.places.items():
-        rows[name], wrong = look_at(find_tars(place))
-        if not wrong and (fault := fault_of_names(source, rows[name])):
-            wrong = [fault]
-        faults += wrong
-    return rows, faults
-
-
-def deal(source: Source, folder: str | Path, parts: int) -> int:
-    """Check and deal the tars; return their number.
+def deal(source: Source, paths: list[Path]) -> dict[str, int]:
+    """Check the tars and deal them to the files of parts; return their account.
 
     Raises:
         ValueError: with a line for each fault of the tars; or there are fewer than parts.
     """
-    rows, faults = look_at_sources(source)
-    total = sum(map(len, rows.values()))
-    if total + len(faults) < parts:
-        faults.append(f"source.shards: {total} tars for download.parts = {parts}; lower download.parts")
-    if len(rows) > parts:
-        faults.append(f"source.shards: {len(rows)} sources for download.parts = {parts}; raise download.parts")
+    rows, faults = look_at(find_tars(source.place))
+    if not faults and (fault := fault_of_names(source, rows)):
+        faults = [fault]
+    if len(rows) + len(faults) < len(paths):
+        faults.append(f"source.shards: {len(rows)} tars for download.parts = {len(paths)}; lower download.parts")
     if faults:
-        more = [f"and {len(faults) - 20} more like these"] if len(faults) > 20 else []
-        raise ValueError("\n".join([*islice(faults, 20), *more]))
-    shared, paths = parts_of({name: len(some) for name, some in rows.items()}, parts), part_paths(folder, parts)
-    for name, own in shared.items():
-        write_list([paths[part] for part in own], rows[name])
-    named = {"sources": {name: [own.start, own.stop] for name, own in shared.items()}} if len(rows) > 1 else {}
-    write_json(Path(folder) / ACCOUNT, {"tars": total} | named)
-    return total
+        raise ValueError(in_lines(faults))
+    write_list(paths, rows)
+    return {"tars": len(rows)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -176,10 +154,11 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     try:
         params = load(options.params)
-        total = deal(params.source, options.out_folder, params.download.parts)
+        account = deal(params.source, part_paths(options.out_folder, params.download.parts))
+        write_json(Path(options.out_folder) / ACCOUNT, account)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{total} tars in {params.download.parts} parts")
+    print(f"{account['tars']} tars in {params.download.parts} parts")
 
 
 if __name__ == "__main__":

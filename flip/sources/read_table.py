@@ -3,7 +3,9 @@
 import csv
 import glob
 import io
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +22,17 @@ UNKNOWN = "source.table: {} is of no known kind; allowed: .parquet, " + ", ".joi
 
 Batches = Iterator[pa.Table]
 Reader = Callable[[Params], Batches]
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Name the file in what its readers raise, and a folder, which some write as a table. Raises ValueError."""
+    if not Path(path).is_file():  # to open a pipe is to wait for ever
+        raise ValueError(f"{path}: no file; of a folder, name the files in it, as {path}/*{Path(path).suffix}")
+    try:
+        yield
+    except (pa.ArrowException, csv.Error, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; mend it, or leave it out") from None
 
 
 def parquet_batches(source: Source, path: str) -> Batches:
@@ -89,17 +102,19 @@ def look_at(source: Source, path: str) -> None:
     Raises:
         ValueError: unknown file type; it cannot be read; a column is missing, there twice, or of another type.
     """
-    if path.endswith(".parquet"):
-        try:
+    with naming(path):
+        if path.endswith(TEXT_FILES):
+            header(source, path, first_line(path)[0])
+            return
+        if path.endswith(".parquet"):
             schema = pq.read_schema(path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: no parquet file ({error}); copy it again, or remove it") from None
-        require_columns(source, path, schema.names)
-        require_types(source, path, schema)
-    elif path.endswith(TEXT_FILES):
-        header(source, path, first_line(path)[0])
-    elif not path.endswith(".jsonl"):
-        raise ValueError(UNKNOWN.format(path))
+        elif path.endswith(".jsonl"):
+            with pa.json.open_json(path) as reader:  # which reads its first block
+                schema = reader.schema
+        else:
+            raise ValueError(UNKNOWN.format(path))
+    require_columns(source, path, schema.names)
+    require_types(source, path, schema)
 
 
 def text_batches(source: Source, path: str) -> Batches:
@@ -133,10 +148,8 @@ def files_batches(params: Params) -> Batches:
     if not paths:
         raise ValueError(f"source.table '{source.table}': no such file; set it to 'world' or to files that exist")
     for path in paths:
-        try:
+        with naming(path):
             yield from file_batches(source, path)
-        except (pa.ArrowException, csv.Error, EOFError, OSError) as error:
-            raise ValueError(f"{path}: {' '.join(str(error).split())}; mend it, or leave it out") from None
 
 
 def file_batches(source: Source, path: str) -> Batches:

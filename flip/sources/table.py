@@ -175,17 +175,15 @@ def dealt(table: pa.Table, first: int, parts: int, by_image: bool) -> np.ndarray
     return (first + np.arange(len(table))) % parts
 
 
-def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> dict:
-    """Deal the rows one by one to `<folder>/<part>.parquet`; write beside them, and return, their account: {"rows",
-    "wanted", "lost": {class: count}}.
+def deal(params: Params, paths: list[Path], read: Reader = files_batches) -> dict:
+    """Deal the rows one by one to the files of parts; return their account: {"rows", "wanted", "lost": {class: count}}.
 
     `read` yields the source's tables, and is called twice where a sample is drawn.
 
     Raises:
         ValueError: as `read`; or fewer rows are left than there are parts.
     """
-    parts, total, lost = params.download.parts, 0, Counter[str]()
-    paths = part_paths(folder, parts)
+    parts, total, lost = len(paths), 0, Counter[str]()
     allow_open(parts)
     with ExitStack() as stack, tqdm(desc="table", unit="row", unit_scale=True, disable=None) as bar:
         kind = schema(params.source)
@@ -200,17 +198,23 @@ def write_parts(params: Params, folder: str | Path, read: Reader = files_batches
             total += len(table)
             bar.update(len(table))
         if total < parts:
-            raise ValueError(too_few(params, total, +lost))
-    account = {"rows": total + lost.total(), "wanted": total, "lost": dict(sorted((+lost).items()))}
+            raise ValueError(too_few(params, total, parts, +lost))
+    return {"rows": total + lost.total(), "wanted": total, "lost": dict(sorted((+lost).items()))}
+
+
+def write_parts(params: Params, folder: str | Path, read: Reader = files_batches) -> dict:
+    """Deal the rows to `<folder>/<part>.parquet`; write their account beside them, and return it. Arguments and errors
+    are those of `deal`."""
+    account = deal(params, part_paths(folder, params.download.parts), read)
     write_json(Path(folder) / ACCOUNT, account)
     return account
 
 
-def too_few(params: Params, total: int, lost: Counter[str]) -> str:
+def too_few(params: Params, total: int, parts: int, lost: Counter[str]) -> str:
     """Say that `total` rows are not enough, and where the others went."""
     went = ", ".join(f"{count:,} {name}" for name, count in lost.most_common())
     return (
-        f"source.table '{params.source.table}': {total} rows left for download.parts = {params.download.parts}"
+        f"source.table '{params.source.table}': {total} rows left for download.parts = {parts}"
         f"{f' (lost: {went})' if went else ''}; relax source.filters, or lower download.parts"
     )
 

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from flip.config.schema import Source
 from flip.data.arrived import IN_PLACE, TAR, place_of
 from flip.data.tar_cache import TarCache, local
 from flip.files import atomic, file_hash, known_hash, read_json, workspace, write_json
+from flip.formats import layout
 from flip.formats.foreign_tars import FoundSamples, Place, find_samples, mapped, numbered
 from flip.formats.remote import RemoteFile
 from flip.formats.texts import Texts
 
 Members = dict[str, Place]
 NO_MEMBERS = "no sample"
+MOST = 10**9  # samples of a tar
+DIGITS = 10  # of a class's number
 
 
 @dataclass
@@ -65,12 +69,35 @@ def captions_in(content: mmap | bytes, members: Members, source: Source) -> Text
     own, keys = [], source.further_captions
     if source.caption_member == "json":
         keys = [source.caption_column, *keys]
+    elif source.classes:
+        own = captions_of_class(source.classes, text_of(content, members["cls"]) if "cls" in members else "")
     else:
         there = {number: one for one in members if (number := numbered(one, source.caption_member)) is not None}
         own = [text_of(content, members[there[number]]) for number in sorted(there)]
     values = json_of(content, members) if keys or source.synthetic_captions else {}
     own += [one for key in keys for one in texts_in(values.get(key))]
     return Texts(own, [one for key in source.synthetic_captions for one in texts_in(values.get(key))])
+
+
+@cache
+def class_captions(folder: str) -> list[list[str]]:
+    """Read the captions of each class: its name, in each template if there are templates.
+
+    Raises:
+        ValueError: classnames.txt is missing, or a file cannot be read.
+    """
+    if not (Path(folder) / layout.NAMES).is_file():
+        raise ValueError(
+            f"source.classes '{folder}': no {layout.NAMES}, which has a class's name in each line; put it there"
+        )
+    templates = layout.prompts(Path(folder)) if (Path(folder) / layout.PROMPTS).exists() else [layout.FIELD]
+    return [[one.replace(layout.FIELD, name) for one in templates] for name in layout.class_names(Path(folder))]
+
+
+def captions_of_class(folder: str, number: str) -> list[str]:
+    """Return the captions of the class of this number; none where it is no number of a class."""
+    every, number = class_captions(folder), number.strip()
+    return every[int(number)] if number.isdecimal() and len(number) < DIGITS and int(number) < len(every) else []
 
 
 def text_of(content: mmap | bytes, place: Place) -> str:
@@ -80,9 +107,10 @@ def text_of(content: mmap | bytes, place: Place) -> str:
 
 def json_of(content: mmap | bytes, members: Members) -> dict[str, Any]:
     """Read the object in a sample's .json; an empty one where there is none."""
+    text = text_of(content, members["json"]) if "json" in members else ""
     try:
-        found = json.loads(text_of(content, members["json"]))
-    except (KeyError, json.JSONDecodeError, RecursionError):
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # of whole numbers, too, with more digits than Python reads
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -117,9 +145,10 @@ def stated(tar: Path | RemoteFile) -> int:
     if isinstance(tar, RemoteFile):
         return 0
     try:
-        return int(read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"])
+        count = read_json(tar.with_name(f"{tar.stem}_stats.json"))["successes"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return 0
+    return count if type(count) is int and 0 < count < MOST else 0
 
 
 def take(content: mmap | bytes, found: FoundSamples, source: Source, stated: int) -> TakenTar:
@@ -171,6 +200,12 @@ def accounts(rows: list[dict[str, Any]], folder: Path, source: Source) -> Iterat
         yield account | {"listed": file_hash(out)}
 
 
+def made_from(source: Source, table: str | Path) -> str:
+    """Return what the lists of a part's tars depend on."""
+    named = f" {class_captions(source.classes)}" if source.classes else ""
+    return f"{file_hash(table)} {source.model_dump_json(exclude={'cache', 'several', 'classes'})}{named}"
+
+
 def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any]:
     """Write the samples of a part's tars to the folder beside `out`, and the account to `out`; return it.
 
@@ -178,7 +213,7 @@ def take_in(source: Source, table: str | Path, out: str | Path) -> dict[str, Any
         ValueError: there is no sample with an image and a caption, or a tar has changed.
     """
     out, rows = Path(out), pq.read_table(table).to_pylist()
-    folder = workspace(out.with_suffix(""), f"{file_hash(table)} {source.model_dump_json(exclude={'cache'})}")
+    folder = workspace(out.with_suffix(""), made_from(source, table))
     tars, lost = [], Counter[str]()
     for one in accounts(rows, folder, source):
         lost.update(one.pop("lost"))

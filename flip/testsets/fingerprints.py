@@ -15,6 +15,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from flip.config import public
+from flip.config.faults import in_lines
 from flip.data.fingerprints import HASHES, chunks, in_both, look_at, write
 from flip.files import read_json
 from flip.formats import layout
@@ -25,27 +26,32 @@ from flip.formats.tar_members import IMAGES
 TESTS = pa.schema([("set", pa.string()), ("key", pa.string()), *HASHES])
 
 
-def decode_evaluated(where: str, image: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Decode an image as evaluation does, in grey and in colour; `where` is for the message.
+def decode_evaluated(where: str, faults: list[str], image: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decode an image as evaluation does, in grey and in colour; `where` is for the message, which `faults` gets, too.
 
     Raises:
         ValueError: it cannot be decoded.
     """
-    return in_both(decode(image, where))
+    try:
+        return in_both(decode(image, where))
+    except ValueError as error:
+        faults.append(str(error))
+        raise
 
 
-def test_tables(folder: Path, split: str, name: str) -> Iterator[pa.Table]:
-    """Give the fingerprints of one split of a test set: of every image that an evaluation reads, and of no other.
+def test_tables(folder: Path, split: str, name: str, faults: list[str]) -> Iterator[pa.Table]:
+    """Give the fingerprints of one split of a test set: of every image that an evaluation reads, and of no other;
+    `faults` gets a line for each that cannot be decoded.
 
     Raises:
-        ValueError: a sample without an image, with several, or with one that cannot be decoded.
+        ValueError: a sample without an image, or with several.
     """
     for some in chunks(layout.samples(folder, split, *IMAGES)):
         pictures = [encoded_image(content, where) for where, content in some]
         rows = [
             {"set": name, "key": str(Path(where).relative_to(folder)), "sha256": sha256(image).digest()}
             # What the fast decoders refuse is decoded as in evaluation: all that it reads has a hash.
-            | (value if value["looks"] else look_at([image], partial(decode_evaluated, where))[0])
+            | (value if value["looks"] else look_at([image], partial(decode_evaluated, where, faults))[0])
             for image, value, (where, _) in zip(pictures, look_at(pictures), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
@@ -57,15 +63,19 @@ def of_tests(revisions: list[Path]) -> Iterator[pa.Table]:
     Each set lies beside its revision or where that says.
 
     Raises:
-        ValueError: as `test_tables`; or there are more or fewer images than samples in a revision.
+        ValueError: as `test_tables`; there are more or fewer images than samples in a revision; or some cannot be
+            decoded, with a line for each.
     """
+    faults: list[str] = []
     for revision in revisions:
         content, name = read_json(revision), revision.parent.name
         folder = revision.parent if (revision.parent / "test").exists() else public.folder(content["source"])
         stated = {"test": content["samples"], "train": content.get("train", {}).get("samples")}
         for split, samples in stated.items():
             if samples:
-                yield from counted(test_tables(folder, split, name), samples, f"{folder / split}")
+                yield from counted(test_tables(folder, split, name, faults), samples, f"{folder / split}")
+    if faults:
+        raise ValueError(in_lines(faults))
 
 
 def counted(tables: Iterable[pa.Table], samples: int, where: str) -> Iterator[pa.Table]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flip.config import kinds, public
-from flip.config.faults import nearest
+from flip.config.faults import in_lines, nearest
 from flip.config.frozen import load
 from flip.config.kinds.kind import check_some
 from flip.config.schema import Params
@@ -25,8 +25,6 @@ from flip.formats.tar_members import IMAGES
 from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import retrieval_in
 from flip.testsets import mirror
-
-TOLD = 20  # images that cannot be decoded, in a message
 
 
 def decodable(folder: Path) -> int:
@@ -44,8 +42,7 @@ def decodable(folder: Path) -> int:
         except ValueError as error:
             faults.append(str(error))
     if faults:
-        more = [f"and {len(faults) - TOLD} more like these"] if len(faults) > TOLD else []
-        raise ValueError("\n".join([*faults[:TOLD], *more]))
+        raise ValueError(in_lines(faults))
     check_some(found, folder / "test")
     return found
 

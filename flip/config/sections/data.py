@@ -112,7 +112,7 @@ class Captions(Section):
 
     def unwritten(self, source: Source) -> str | None:
         """Return why the source has no synthetic captions to draw; None if it has, or none are asked for."""
-        if self.synthetic_share is None or source.synthetic_captions:
+        if self.synthetic_share is None or any(one.synthetic_captions for one in source.named.values()):
             return None
         return (
             f"captions.synthetic_share = {self.synthetic_share:g}: source.synthetic_captions names no column to "

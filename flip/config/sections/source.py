@@ -1,8 +1,8 @@
 """Define parameters of where pairs come from: tables of URLs or files, tars, and the filters of their rows."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 from flip.config.sections.types import (
     Count,
@@ -65,16 +65,24 @@ def fault_of_place(key: str, place: str | None) -> str | None:
     return fault and f"{key}: {fault}"
 
 
+# Of one source among several: the keys that it has otherwise.
+Own = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/$defs/Source"})]
+COMMON = ("several", "cache", "translations")  # what all have alike
+
+
 class Source(Section):
-    """Describe where pairs come from: a table of URLs, a table of image files, or tars."""
+    """Describe where pairs come from: a table of URLs, a table of image files, tars, or several of these."""
 
     table: Place | None = Field(
         description="'world', or a path or glob of .parquet, .tsv, .tsv.gz, .csv or .jsonl files; null: see shards"
     )
-    shards: Place | dict[Name, Place] | None = Field(
+    shards: Place | None = Field(
         description="tars in webdataset's form (img2dataset's, too), read where they are: a path, a glob, ranges as "
-        "{000..127}, or a folder that they are below; also of s3://, https:// and hf://. Of several sources, each by a "
-        "name (see train.source_weights)"
+        "{000..127}, or a folder that they are below; also of s3://, https:// and hf://"
+    )
+    several: dict[Name, Own | None] = Field(
+        description="several sources, each by a name (see train.source_weights): table or shards, and the keys beside "
+        "them that it has otherwise; table and shards are then null. null: none of that name"
     )
     cache: Cache
     images: Place | None = Field(
@@ -92,7 +100,14 @@ class Source(Section):
     image_members: Distinct[Extension] = Field(
         description="extensions of images in tars; of several in one sample, the first of these counts", min_length=1
     )
-    caption_member: Extension = Field(description="extension of captions in tars; json: see caption_column")
+    caption_member: Extension = Field(
+        description="extension of captions in tars; json: see caption_column, cls: see classes"
+    )
+    classes: Place | None = Field(
+        description="folder as of a test set in clip-benchmark's layout, with classnames.txt, a name a line, for "
+        "tars whose .cls members have a class's number, from 0 on; captions are the names in the templates of "
+        "zeroshot_classification_templates.txt, if that is there"
+    )
     sha256_column: Text | None = Field(
         description="column with the SHA-256 of each image's bytes, hexadecimal; images with another are refused"
     )
@@ -105,45 +120,102 @@ class Source(Section):
 
     @property
     def kind(self) -> str:
-        """Return what pairs come from: 'world', 'urls', 'files' or 'tars'."""
+        """Return what pairs come from: 'world', 'urls', 'files', 'tars', or 'several' of these."""
+        if self.several:
+            return "several"
         if self.shards:
             return "tars"
         return "files" if self.images else "world" if self.table == "world" else "urls"
 
     @property
+    def named(self) -> dict[str, "Source"]:
+        """Return each source by its name; the only one by ''.
+
+        Raises:
+            ValueError: one of several is none, with all of its faults.
+        """
+        if not self.several:
+            return {"": self}
+        common = self.model_dump() | {"several": {}}
+        return {name: only(f"several.{name}", common, own) for name, own in self.several.items() if own is not None}
+
+    @property
     def place(self) -> str:
-        """Return what names the table, or the tars, in a line."""
+        """Return what names the table, or the tars, in a line; of several sources all of them."""
         return ", ".join(self.places.values())
 
     @property
     def places(self) -> dict[str, str]:
-        """Return the path or glob that names the table, or the tars of each source by its name: '' for the only one."""
-        if not self.shards:
-            return {"": self.table or ""}
-        named = self.shards if isinstance(self.shards, dict) else {"": self.shards}
-        return {
-            name: place if place.endswith(".tar") else f"{place.rstrip('/')}/**/*.tar" for name, place in named.items()
-        }
+        """Return the path or glob that names the table, or the tars, of each source by its name."""
+        return {name: one.table or tars_below(one.shards or "") for name, one in self.named.items()}
+
+    @property
+    def beside(self) -> list[str]:
+        """Return what is read beside table and tars: of image files all below their folder, and names of classes."""
+        every = self.named.values()
+        return [f"{one.images}/**" for one in every if one.images] + [one.classes for one in every if one.classes]
 
     @property
     def key(self) -> str:
         """Return the key that names the place."""
-        return "shards" if self.shards else "table"
+        return "several" if self.several else "shards" if self.shards else "table"
 
     @model_validator(mode="after")
     def is_one(self) -> Self:
-        if (self.table is None) == (self.shards is None):
-            both = f"table = '{self.table}' and shards = '{self.place}' are two sources; set one of them to null"
-            raise ValueError(both if self.table else "table and shards are null; name one of them")
-        if self.images and self.table in (None, "world"):
+        given = [f"{key} = {shown(getattr(self, key))}" for key in ("table", "shards", "several") if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are two sources; set one of them to null, or name both in several")
+        if not given:
+            raise ValueError("table and shards are null, and several is empty; name one of them")
+        if not self.named:
+            raise ValueError("several: no source is left; name one")
+        if self.images and (self.shards or self.table == "world"):
             raise ValueError("images is for the files that a table names; name that in table, or set images to null")
         once_each([self.caption_column, *self.further_captions, *self.synthetic_captions])
-        named = {f"shards.{name}" if name else self.key: place for name, place in self.places.items()}
-        for key, place in (named | {"images": self.images}).items():
-            if fault := fault_of_place(key, place):
+        for key, place in {self.key: self.place, "images": self.images, "classes": self.classes}.items():
+            if not self.several and (fault := fault_of_place(key, place)):
                 raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def has_what_is_read(self) -> Self:
         filters = self.filters.model_dump(exclude_none=True)
         only = {"sample": self.sample, "sha256_column": self.sha256_column, "translations": self.translations}
         if self.shards and (given := [*filter(only.get, only), *(f"filters.{name}" for name in filters)]):
             raise ValueError(f"{', '.join(given)}: for the rows of a table, and shards has none; leave out")
+        if self.several and self.translations:
+            raise ValueError("translations: for the URLs of one table, and there are several sources; leave out")
+        if self.kind == "tars" and (self.caption_member == "cls") != bool(self.classes):
+            raise ValueError(
+                f"caption_member = '{self.caption_member}' and classes = {self.classes!r}: a .cls member has a class's "
+                "number, whose name classes gives; set both, or neither"
+            )
         return self
+
+
+def shown(value: str | dict[str, Any]) -> str:
+    """Write a place, or the names of several sources, for a message."""
+    return f"'{value}'" if isinstance(value, str) else f"{{{', '.join(value)}}}"
+
+
+def tars_below(place: str) -> str:
+    """Return the path or glob of tars that a place of tars stands for, which may be a folder."""
+    return place if place.endswith(".tar") else f"{place.rstrip('/')}/**/*.tar"
+
+
+def only(key: str, common: dict[str, Any], own: dict[str, Any]) -> Source:
+    """Return a source of several, whose key is for messages, by what all have and what it has otherwise.
+
+    Raises:
+        ValueError: with all of its faults.
+    """
+    if alike := [one for one in COMMON if one in own]:
+        raise ValueError(f"{key}.{alike[0]}: all sources have it alike; leave out here")
+    try:
+        found = Source.model_validate(common | own)
+    except ValidationError as error:
+        faults = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        raise ValueError("; ".join(f"{key}{at and f'.{at}'}: {fault}" for at, fault in faults)) from None
+    if found.kind == "world":
+        raise ValueError(f"{key}: the synthetic data set cannot be one of several; name files")
+    return found

@@ -33,7 +33,7 @@ class Train(Section):
         description="share of the pairs that are trained on: those of the first shards"
     )
     source_weights: dict[Name, Positive] = Field(
-        description="how often the pairs of a source (source.shards by names) are seen, relative to those of sources "
+        description="how often the pairs of a source (source.several) are seen, relative to those of sources "
         "that are not named here, which have 1"
     )
     epochs: Positive = Field(description="passes over the pairs that are trained on")
