@@ -7,6 +7,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from flip.data.batch_types import Batch
 from flip.provenance.environment import processor
 
 
@@ -48,7 +49,7 @@ def device_name(device: str | torch.device) -> str:
 
 
 class ToDevice:
-    """Copy batches to a device; on a GPU the copies overlap with compute, on a stream of their own.
+    """Copy the tensors of batches to a device; on a GPU the copies overlap with compute, on a stream of their own.
 
     A copy is asynchronous only from pinned memory, where the loader puts images; other tensors are pinned here.
     """
@@ -57,11 +58,15 @@ class ToDevice:
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> Batch:
+        tensors = {name: tensor for name, tensor in batch.items() if isinstance(tensor, Tensor)}
+        return batch | self._copies(tensors)
+
+    def _copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.stream is None:
-            return {name: tensor.to(self.device) for name, tensor in batch.items()}
+            return {name: tensor.to(self.device) for name, tensor in tensors.items()}
         with torch.cuda.stream(self.stream):
-            copies = {name: self._copy(tensor) for name, tensor in batch.items()}
+            copies = {name: self._copy(tensor) for name, tensor in tensors.items()}
         step = torch.cuda.current_stream(self.device)
         step.wait_stream(self.stream)
         for tensor in copies.values():

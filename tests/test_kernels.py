@@ -1,18 +1,21 @@
 """What blocks compute with changes how fast a step is, not what it is: compiled functions give the same losses and
 gradients, for any number of words and without compiling again; float8 is what its definition says."""
 
+import os
 import shutil
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch._dynamo
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from benchmarks import waits
 from flip.config.schema import Tower
 from flip.files import read_json
+from flip.plan import counting
 from flip.train.compile import blocks, compile_blocks, fits, multiply_in_float8
 from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun
@@ -93,45 +96,81 @@ def test_compiled_blocks_compute_the_same_and_once(change, small_data, variant, 
     assert graphs[-1] < 16
 
 
-class Waits(TorchFunctionMode):
-    """Notes each call whose result is a number, or has a shape, that follows from what tensors hold."""
-
-    CALLS = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "masked_select", "unique")
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
-        index = args[1] if name in ("__getitem__", "__setitem__") else ()
-        masks = [one for one in (index if isinstance(index, tuple) else (index,)) if isinstance(one, torch.Tensor)]
-        repeats = name == "repeat_interleave" and isinstance(args[1], torch.Tensor) and "output_size" not in kwargs
-        if name in self.CALLS or repeats or any(one.dtype == torch.bool for one in masks):
-            self.seen.append(name)
-        return function(*args, **kwargs)
+STEPS = waits.ways()
 
 
-@pytest.mark.parametrize(
-    ("variant", "settings", "waits"),
-    [
-        ("clip", {}, 1),
-        ("clip-form", {}, 1),
-        ("siglip", {}, 1),
-        ("text-random", {}, 1),
-        ("flip-75-mae", {}, 1),
-        ("flip-50", {"micro_batch": 8}, 4),
-        ("mae", {}, 0),
-    ],
-)
-def test_a_step_waits_for_its_device_once_per_pass_over_captions(change, small_data, variant, settings, waits):
-    """How many words there are is all that has to be known of what is computed; the next part's kernels wait for it."""
-    run = make_run(changed(change, variant, batch=16, **settings), small_data)
-    run.model.apply(lambda module: setattr(module, "whole", True))  # as on a GPU
-    data = run.loader.batch(0, 16)
-    with Waits() as found:
-        run.step(data)
-    assert found.seen == ["tolist"] * waits
+@pytest.mark.parametrize("way", STEPS)
+def test_no_step_waits_for_its_device(way):
+    """On a device without values a step ends all the same, and is given nothing but its batch."""
+    assert waits.count(STEPS[way]).copies == []
+
+
+@pytest.mark.parametrize("way", ["flip-50", "text-random", "m3ae", "flava"])
+def test_no_micro_batch_waits_for_its_device(way):
+    assert waits.count(waits.changed(STEPS[way], "train", micro_batch=4)).copies == []
+
+
+def test_what_would_wait_is_found(monkeypatch):
+    """A number of the losses, as a logger may ask for it; what is put where a mask says; a table from elsewhere."""
+    params, backward, table = STEPS["clip"], TrainingRun.backward, torch.ones(3)
+    for slip, message in (
+        (lambda loss: loss.item(), "item"),
+        (lambda loss: loss.expand(2).cpu(), "no data"),
+        (lambda loss: loss.expand(2)[loss.expand(2) > 0], "nonzero"),
+        (lambda loss: loss.repeat(2).index_put((loss.repeat(2) > 0,), loss.repeat(2)), "an index by a mask"),
+    ):
+        monkeypatch.setattr(TrainingRun, "backward", lambda run, batch, slip=slip: _after(backward(run, batch), slip))
+        with pytest.raises((RuntimeError, NotImplementedError), match=message):
+            waits.count(params)
+    monkeypatch.setattr(TrainingRun, "backward", lambda run, batch: _after(backward(run, batch), table.to("meta").mul))
+    assert len(waits.count(params).copies) == 1
+
+
+def _after(losses, slip):
+    slip(next(iter(losses.values())))
+    return losses
+
+
+@pytest.mark.parametrize("way", STEPS)
+def test_each_step_has_its_shapes_in_bfloat16_too(way):
+    """Products of 16 bits, losses, gradients and weights of 32."""
+    params = waits.changed(STEPS[way], "train", precision="bfloat16")
+    with counting.values_unread():
+        run = TrainingRun(params, SimpleNamespace(), counting.make_model(params), 10**9, 0, ProcessGroup())
+        losses = run.gradients(counting.make_batch(params, waits.PAIRS))
+        run.update(losses)
+        gradients = [one.grad for one in run.parameters if one.grad is not None]
+        assert {one.dtype for one in (*losses.values(), *gradients)} == {torch.float32}
+
+
+@pytest.fixture
+def as_it_was():
+    """What torch computes with is the process's."""
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("way", ["clip", "slip", "m3ae", "flava"])
+def test_the_same_bits_each_time_can_be_asked_for(way, as_it_was, monkeypatch):
+    """Nothing that a step computes is without such a form, as far as a processor can tell; cuBLAS is told, too."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    params = waits.changed(STEPS[way], "train", deterministic=True)
+    run = TrainingRun(params, SimpleNamespace(), counting.make_model(params), 10**9, 0, ProcessGroup())
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    run.step(waits.host_batch(params))
+    TrainingRun(STEPS[way], SimpleNamespace(), run.model, 10**9, 0, ProcessGroup())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float32"])
+def test_tf32_is_for_those_who_ask_for_it(precision, as_it_was):
+    """Activations stay float32."""
+    params = waits.changed(STEPS["clip"], "train", precision=precision)
+    TrainingRun(params, SimpleNamespace(), counting.make_model(params), 10**9, 0, ProcessGroup())
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    assert params.train.autocast == ("bfloat16" if precision == "bfloat16" else "float32")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch.compile calls")

@@ -31,14 +31,14 @@ def by_decoder(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Predict
     """Predict by MAE's decoder, as in training."""
     assert model.decoder is not None
     outputs = model.decoder(Forward(model, batch, seed), batch, seed)
-    targets = Pixels(model.params, model.params.reconstruction.normalize)
+    targets = Pixels(model.params, model.params.reconstruction.normalize, batch["images"].device)
     return Prediction(outputs["prediction"], outputs["removed"], targets)
 
 
 def beside_words(model: TwoTowers, batch: dict[str, Tensor], seed: int) -> Prediction:
     """Predict by the masked forward over images and captions, as in training."""
     outputs = model.passes["generative"](model, batch, seed)
-    targets = Pixels(model.params, model.params.generative.normalize)
+    targets = Pixels(model.params, model.params.generative.normalize, batch["images"].device)
     return Prediction(outputs["pixels"], outputs["removed_patches"], targets)
 
 

@@ -42,7 +42,7 @@ class FlavaObjective(Objective):
         if self.section.reads_codes and setting.data:
             self.image_tokenizer = load_codebook(setting.params, setting.data, setting.device)
         elif self.section.reads_codes:
-            self.image_tokenizer = untrained(setting.params)
+            self.image_tokenizer = untrained(setting.params, setting.device)
 
     @classmethod
     def reads(cls, params: Params) -> frozenset[str]:
@@ -66,7 +66,7 @@ class FlavaObjective(Objective):
         return batch
 
     def prepare(self, batch: Batch) -> Batch:
-        """Add masked_patches, words, masked_words and factors, as far as losses read them.
+        """Add masked_patches, words, masked_words, how many there are of each, and factors, as far as losses read them.
 
         This runs in main memory: on a device, drawing would synchronize for how many turns it takes and what it finds.
         """
@@ -74,10 +74,10 @@ class FlavaObjective(Objective):
         if self.section.hides_patches and "images" in batch:
             found["masked_patches"] = self._blocks(batch["positions"])
         if self.section.hides_words and "ids" in batch:
-            words = found["words"] = batch.get("other_ids", batch["ids"])
+            words = found["words"] = batch["other_ids" if "other_ids" in batch else "ids"]
             share, captions = self.section.mask_text, self.params.captions
             found["masked_words"] = word_masks(self.seed, batch["positions"], words, share, captions)
-        return found | self._factors(found)
+        return flava.count_masked(self.section, found) | self._factors(found)
 
     def encode(self, batch: Batch) -> Batch:
         """Add the codes of the image's patches, int64 [batch, patches], if losses read them."""
@@ -102,10 +102,11 @@ class FlavaObjective(Objective):
         Pairs mask different numbers of patches or tokens, so each pair's sum comes with the factor that makes the mean
         over pairs that average (`_factors`); where nothing is masked, it is 0.
         """
-        masked, share = batch[f"masked_{MASKED[name]}"], self.section.share(MASKED[name])
-        targets = masked_tokens(batch[TARGETS[MASKED[name]]], masked, share)
+        masked = batch[f"masked_{MASKED[name]}"]
+        targets = masked_tokens(batch[TARGETS[MASKED[name]]], masked, len(logits))
         losses = F.cross_entropy(logits, targets, reduction="none")
-        factors = masked_tokens(batch[f"{name}_factor"][:, None].expand_as(masked), masked, share).to(losses.dtype)
+        factors = batch[f"{name}_factor"][:, None].expand_as(masked)
+        factors = masked_tokens(factors, masked, len(logits)).to(losses.dtype)
         return getattr(self.section, name) * (losses * factors).sum() / len(masked)
 
     def _blocks(self, positions: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from flip.config.schema import Params
 from flip.losses.objective import Batch, Objective, Setting
 from flip.losses.reconstruction import Pixels
-from flip.model.m3ae import CrossModal
-from flip.model.packing import masked_tokens
+from flip.model.m3ae import CrossModal, draw_tokens
+from flip.model.packing import masked_tokens, put_tokens
 
 
 def sample_mean(loss: Tensor, removed: Tensor) -> Tensor:
@@ -28,12 +28,16 @@ class GenerativeObjective(Objective):
     """
 
     def __init__(self, setting: Setting):
-        self.section = setting.params.generative
-        self.targets = Pixels(setting.params, self.section.normalize)
+        self.params, self.seed, self.section = setting.params, setting.seed, setting.params.generative
+        self.targets = Pixels(setting.params, self.section.normalize, setting.device)
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module:
         return CrossModal(params, vocabulary)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Draw which tokens are visible in main memory, where their number is then known."""
+        return draw_tokens(self.params, batch, self.seed)
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         losses = {}
@@ -49,6 +53,6 @@ class GenerativeObjective(Objective):
 
     def _words(self, batch: Batch, outputs: dict[str, Tensor]) -> Tensor:
         removed = outputs["removed_words"]
-        ids = masked_tokens(batch["ids"], removed, self.section.mask_text)
+        ids = masked_tokens(batch["ids"], removed, len(outputs["words"]))
         found = F.cross_entropy(outputs["words"], ids, reduction="none")
-        return sample_mean(found.new_zeros(removed.shape).masked_scatter(removed, found), removed)
+        return sample_mean(put_tokens(found.new_zeros(removed.shape), removed, found), removed)

@@ -14,10 +14,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from flip.config.schema import Params, Views
-from flip.data.batch_types import PAIRS
+from flip.data.batch_types import PAIRS, Batch
 from flip.losses.tiling import SINGLE_PROCESS, BatchGroup
-
-Batch = dict[str, Tensor]
 
 
 class Scope(Enum):

@@ -1,5 +1,6 @@
 """Compute the mean squared error on the removed patches (MAE, He et al. 2022, section 3)."""
 
+import torch
 from torch import Tensor, nn
 
 from flip.config.schema import Params
@@ -11,12 +12,12 @@ from flip.model.vision import patchify, statistics
 class Pixels:
     """Compute the targets of reconstruction: normalised pixels [batch, patches, patch * patch * 3] of uint8 images.
 
-    With `normalize`, each patch is normalised by its own mean and variance, too.
+    With `normalize`, each patch is normalised by its own mean and variance, too. Images are on `device`.
     """
 
-    def __init__(self, params: Params, normalize: bool):
+    def __init__(self, params: Params, normalize: bool, device: str | torch.device = "cpu"):
         self.patch, self.normalize = params.model.patch, normalize
-        self.mean, self.std = (x.float().repeat(self.patch**2) for x in statistics(params.form.vision))
+        self.mean, self.std = (x.float().repeat(self.patch**2).to(device) for x in statistics(params.form.vision))
 
     def __call__(self, images: Tensor) -> Tensor:
         pixels = self._scaled(images)
@@ -35,10 +36,10 @@ class Pixels:
         if self.normalize:
             mean, deviation = self._own(self._scaled(images))
             predicted = predicted * deviation + mean
-        return predicted * self.std.to(images.device) + self.mean.to(images.device)
+        return predicted * self.std + self.mean
 
     def _scaled(self, images: Tensor) -> Tensor:
-        return (patchify(images, self.patch) - self.mean.to(images.device)) / self.std.to(images.device)
+        return (patchify(images, self.patch) - self.mean) / self.std
 
     def _own(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Compute mean and standard deviation of each patch [batch, patches, 1]."""
@@ -52,7 +53,8 @@ class ReconstructionObjective(Objective):
 
     def __init__(self, setting: Setting):
         params = setting.params
-        self.weight, self.targets = params.reconstruction.weight, Pixels(params, params.reconstruction.normalize)
+        self.weight = params.reconstruction.weight
+        self.targets = Pixels(params, params.reconstruction.normalize, setting.device)
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module:

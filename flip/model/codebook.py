@@ -31,9 +31,9 @@ def codebook_path(params: Params, data: Path) -> Path | None:
     return path
 
 
-def untrained(params: Params) -> ImageTokenizer:
+def untrained(params: Params, device: str | torch.device = "cpu") -> ImageTokenizer:
     """Build an image tokenizer whose codes say nothing, frozen: where work is counted, or nothing is learned."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         return new_tokenizer(params).requires_grad_(False)
 
 

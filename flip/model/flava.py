@@ -11,12 +11,27 @@ position embeddings of its own.
 import torch
 from torch import Tensor, nn
 
+from flip.config.objectives.flava import Flava
 from flip.config.schema import Params
-from flip.data.batch_types import PAIRS, batch_type
+from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
 from flip.model.block_masks import shown_words
-from flip.model.packing import PackedBatch, masked_tokens
+from flip.model.packing import PackedBatch, masked_tokens, true_counts
 from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
+
+
+def count_masked(section: Flava, batch: Batch) -> Batch:
+    """Add how many patches and tokens of each sample are masked, `patch_counts` and `word_counts`, and how many tokens
+    its caption has, `word_lengths`, int64 [batch] each; a batch that has them stays as it is."""
+    found: Batch = {}
+    if batch.keys() & {"patch_counts", "word_counts"}:
+        return batch
+    if "masked_patches" in batch:
+        found["patch_counts"] = true_counts(batch["masked_patches"], section.share("patches"))
+    if "masked_words" in batch:
+        found["word_counts"] = true_counts(batch["masked_words"], section.share("words"))
+        found["word_lengths"] = true_counts(batch["words"] != PAD)
+    return batch | found
 
 
 def masked_head(width: int, answers: int, epsilon: float) -> nn.Sequential:
@@ -69,19 +84,21 @@ class FlavaModel(nn.Module):
         if flava.itm:
             self.heads["itm"] = nn.Sequential(nn.Linear(both, both), nn.Tanh(), nn.Linear(both, 2))
 
-    def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def forward(self, towers: Towers, batch: Batch, seed: int) -> dict[str, Tensor]:
         """Compute logits by the loss's name: of masked patches [masked, codes] and tokens [masked, vocabulary], sample
         by sample, and whether image and caption match [batch, 2].
 
         `towers` is a flip.model.two_towers.Forward. The batch holds masked_patches and masked_words, bool [batch,
-        slots], and words, the captions int64 [batch, slots] of this forward, some of which are those of other images
-        (flip.losses.flava). For images or captions alone, there are only the logits of that side.
+        slots], and words, the captions int64 [batch, slots] of
+        this forward, some of which are those of other images (flip.losses.flava). For images or
+        captions alone, there are only the logits of that side.
         """
-        image = words = packing = None
+        batch, image, words, packing = count_masked(self.section, batch), None, None, None
         if "masked_patches" in batch:
             image = towers.vision.pre_norm_states(batch["images"], batch["masked_patches"], self.patch_mask)
         if "masked_words" in batch:
-            words, packing = towers.text.pre_norm_states(*self._shown(batch, seed), self.word_mask)
+            ids, masked = self._shown(batch, seed)
+            words, packing = towers.text.pre_norm_states(ids, masked, self.word_mask, batch["word_lengths"])
         seen = self._one_side(towers, batch, image, words, packing)
         if self.multimodal is not None and batch_type(batch) == PAIRS:
             assert image is not None
@@ -90,7 +107,7 @@ class FlavaModel(nn.Module):
             end = 1 + image.shape[1]
             seen["mmm_image"] = self._patches(towers.vision.patches(states[:, 1:end]), batch)
             masked = batch["masked_words"][:, : packing.slots]
-            seen["mmm_text"] = masked_tokens(states[:, end:], masked, self.section.share("words"))
+            seen["mmm_text"] = masked_tokens(states[:, end:], masked, int(batch["word_counts"].sum()))
             seen["itm"] = states[:, 0]
         return {name: full_precision(self.heads[name](states)) for name, states in seen.items() if name in self.heads}
 
@@ -103,7 +120,7 @@ class FlavaModel(nn.Module):
         words, packing = towers.text.pre_norm_states(ids, nothing, self.word_mask)
         return self.multimodal(towers.vision.pre_norm_states(images, patches, self.patch_mask), words, packing)[:, 0]
 
-    def _shown(self, batch: dict[str, Tensor], seed: int) -> tuple[Tensor, Tensor]:
+    def _shown(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
         """Return the ids that the text tower is shown, and the tokens that the mask vector replaces."""
         shares = (self.section.random_words, self.section.kept_words)
         return shown_words(seed, batch["positions"], batch["words"], batch["masked_words"], shares, self.vocabulary)
@@ -117,10 +134,10 @@ class FlavaModel(nn.Module):
         if "mim" in self.heads and image is not None:
             seen["mim"] = self._patches(towers.vision.patches(towers.vision.transformer.norm(image)), batch)
         if "mlm" in self.heads and words is not None and packing is not None:
-            masked = packing.pack(batch["masked_words"])[None]
-            seen["mlm"] = masked_tokens(towers.text.transformer.norm(words)[None], masked, self.section.share("words"))
+            masked, count = packing.pack(batch["masked_words"])[None], int(batch["word_counts"].sum())
+            seen["mlm"] = masked_tokens(towers.text.transformer.norm(words)[None], masked, count)
         return seen
 
-    def _patches(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _patches(self, states: Tensor, batch: Batch) -> Tensor:
         """Take the states of masked patches, [batch, patches, width] -> [masked, width]."""
-        return masked_tokens(states, batch["masked_patches"], self.section.share("patches"))
+        return masked_tokens(states, batch["masked_patches"], int(batch["patch_counts"].sum()))

@@ -1,19 +1,32 @@
 """Pack sequences of different lengths one after another, without padding (sequence packing), and find tokens in them.
 
-Of tensors without values, every slot counts as a token, and a mask as the share of `True` that is expected of it: that
-is how work is counted for captions of a given length (flip.plan.counting).
+How many tokens there are decides the shapes of what follows. Where it is known in main memory beforehand
+(`true_counts`), nothing waits for the device.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 
 def has_values(x: Tensor) -> bool:
-    """Tell whether a tensor is more than its shape."""
-    return not (x.is_meta or isinstance(x, FakeTensor))
+    """Tell whether a tensor is more than its shape, as which work is counted (flip.plan.counting)."""
+    return not isinstance(x, FakeTensor)
+
+
+def true_counts(mask: Tensor, expected_share: float = 1.0) -> np.ndarray:
+    """Count where each row of a mask, bool [batch, slots], is true: int64 [batch], in main memory.
+
+    Of a mask without values, `expected_share` of the slots counts: that is how work is counted for captions of a given
+    length (flip.plan.counting).
+    """
+    if has_values(mask):
+        return mask.sum(dim=1).cpu().numpy()
+    ends = np.arange(len(mask) + 1) * mask.shape[1] * expected_share
+    return np.diff(ends.round().astype(np.int64))
 
 
 class PackedBatch(NamedTuple):
@@ -22,8 +35,7 @@ class PackedBatch(NamedTuple):
     valid: bool [batch, slots], where a token is. lengths: int64 [batch], tokens of each row. indices: int64 [tokens],
     of the slots of all rows one after another. min_length: tokens of the shortest row.
 
-    It is computed once for all that reads a batch's captions, with one synchronization with the device, for three
-    numbers: indexing by a mask would synchronize at each use.
+    It is computed once for all that reads a batch's captions; indexing by a mask would wait for the device at each use.
     """
 
     valid: Tensor
@@ -32,14 +44,14 @@ class PackedBatch(NamedTuple):
     min_length: int
 
     @classmethod
-    def from_mask(cls, valid: Tensor) -> "PackedBatch":
-        """Pack rows whose tokens come first, bool [batch, slots], into as many slots as the longest row needs."""
-        lengths = valid.sum(dim=1)
-        if not has_values(valid):
-            tokens, longest, shortest = valid.numel(), valid.shape[1], valid.shape[1]
-        else:
-            tokens, longest, shortest = torch.stack([lengths.sum(), lengths.max(), lengths.min()]).tolist()
-        return cls._of(valid[:, : max(longest, 1)], lengths, tokens, shortest)
+    def from_mask(cls, valid: Tensor, known: np.ndarray | None = None) -> "PackedBatch":
+        """Pack rows whose tokens come first, bool [batch, slots], into as many slots as the longest row needs.
+
+        `known` are their lengths, int64 [batch]; without, the device is asked for them.
+        """
+        counts = true_counts(valid) if known is None else known
+        tokens, longest, shortest = int(counts.sum()), int(counts.max()), int(counts.min())
+        return cls._of(valid[:, : max(longest, 1)], valid.sum(dim=1), tokens, shortest)
 
     @classmethod
     def _of(cls, valid: Tensor, lengths: Tensor, tokens: int, shortest: int) -> "PackedBatch":
@@ -73,19 +85,19 @@ class PackedBatch(NamedTuple):
 
 def true_rows(mask: Tensor, count: int) -> Tensor:
     """Find where a mask of any shape, flattened, is true `count` times: int64 [count], without asking the device."""
-    if not has_values(mask):
-        return mask.new_empty(count, dtype=torch.int64)
     return mask.flatten().nonzero_static(size=count)[:, 0]
 
 
-def masked_tokens(x: Tensor, mask: Tensor, expected_share: float) -> Tensor:
-    """Take the tokens of x [batch, slots, ...] where a mask, bool [batch, slots], is true: [masked, ...].
+def masked_tokens(x: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Take the tokens of x [batch, slots, ...] where a mask, bool [batch, slots], is true `count` times: [count,
+    ...]."""
+    return x[mask.nonzero_static(size=count).unbind(1)]
 
-    `expected_share` is how many of the slots a mask hides on average; it counts where there are no values.
-    """
-    if not has_values(mask):
-        return x.flatten(0, 1).index_select(0, true_rows(mask, max(round(expected_share * mask.numel()), 1)))
-    return x[mask]
+
+def put_tokens(x: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    """Put tokens [masked, ...] where a mask, bool [batch, slots], is true in x [batch, slots, ...]: undo
+    `masked_tokens`."""
+    return x.index_put(mask.nonzero_static(size=len(tokens)).unbind(1), tokens)
 
 
 def select_token(x: Tensor, packing: PackedBatch | None, slot: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ state of its last one: the end token, as in CLIP; or of its first: the start tok
 padding is end tokens, which are attended to; the tokenizer puts them there (captions.fill).
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,16 +45,17 @@ class TextEncoder(nn.Module):
         self.embedding_norm = nn.LayerNorm(model.text.width, eps=form.norm_epsilon) if form.embedding_norm else None
         self.transformer = Transformer(model.text, form, form.causal)
 
-    def encode(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+    def encode(self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None) -> Tensor:
         """Encode ids, int64 [batch, slots] that end in PAD, into packed states [tokens, width], caption by caption.
 
-        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all.
+        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all. `lengths`, int64
+        [batch], says how many tokens these have, where it is known.
         """
-        return self.transformer(*self.tokens(ids, ids_keep))
+        return self.transformer(*self.tokens(ids, ids_keep, lengths))
 
-    def forward(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+    def forward(self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None) -> Tensor:
         """Encode each caption, as for `encode`, into one vector [batch, width]; zero where no token is kept."""
-        x, packing = self.tokens(ids, ids_keep)
+        x, packing = self.tokens(ids, ids_keep, lengths)
         if self.slot is None:
             return mean_state(self.transformer(x, packing), packing)
         slot = self.slot(packing.lengths)
@@ -61,22 +63,30 @@ class TextEncoder(nn.Module):
             return self.transformer(x, packing, slot)
         return select_state(self.transformer(x, packing), packing, slot)
 
-    def pre_norm_states(self, ids: Tensor, masked: Tensor, mask: Tensor | None) -> tuple[Tensor, PackedBatch]:
-        """Encode ids into packed states before the last LayerNorm [tokens, width], and say where each belongs.
+    def pre_norm_states(
+        self, ids: Tensor, masked: Tensor, mask: Tensor | None, lengths: np.ndarray | None = None
+    ) -> tuple[Tensor, PackedBatch]:
+        """Encode ids, as for `encode`, into packed states before the last LayerNorm [tokens, width], and say where each
+        belongs.
 
         Tokens that are `masked`, bool [batch, slots], are replaced by `mask` [width] and keep their positions.
         """
-        x, packing = self.tokens(ids, None, masked, mask)
+        x, packing = self.tokens(ids, None, lengths, masked, mask)
         return self.transformer.pre_norm_states(x, packing), packing
 
     def tokens(
-        self, ids: Tensor, ids_keep: Tensor | None, masked: Tensor | None = None, mask: Tensor | None = None
+        self,
+        ids: Tensor,
+        ids_keep: Tensor | None,
+        lengths: np.ndarray | None,
+        masked: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, PackedBatch]:
         """Embed the input of the blocks, packed [tokens, width], and say where each token belongs; arguments as of
         `encode` and `pre_norm_states`."""
         slots = torch.arange(ids.shape[1], device=ids.device).expand_as(ids) if ids_keep is None else ids_keep
         ids = ids.gather(1, slots)
-        packing = PackedBatch.from_mask(ids != PAD)
+        packing = PackedBatch.from_mask(ids != PAD, lengths)
         x = self.embed(packing.pack(ids))
         if masked is not None and mask is not None:
             x = torch.where(packing.pack(masked)[:, None], mask.to(x.dtype), x)

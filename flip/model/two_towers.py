@@ -7,25 +7,40 @@ import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.config.schema import Params
-from flip.data.batch_types import PAD, PAIRS, batch_type
+from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
+from flip.model.packing import true_counts
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import VisionEncoder
-
-Batch = dict[str, Tensor]
 
 
 def projection(width: int, common: int, kind: str) -> nn.Module:
     """Project from a tower's width into the common space: none, linear, or affine (with a bias)."""
     return nn.Identity() if kind == "none" else nn.Linear(width, common, bias=kind == "affine")
+
+
+def draw_captions(params: Params, batch: Batch, seed: int) -> Batch:
+    """Add what is kept of a batch's captions: `kept_slots`, int64 [batch, kept], where tokens are masked, and how many
+    tokens there are, `lengths`, int64 [batch].
+
+    In main memory, nothing has to wait for the device to know it. A batch that has it, or no captions, stays as it is.
+    """
+    if "ids" not in batch or "lengths" in batch:
+        return batch
+    valid = batch["ids"] != PAD
+    if not params.masking.text:
+        return batch | {"lengths": true_counts(valid)}
+    kept = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
+    return batch | {"kept_slots": kept, "lengths": true_counts(valid.gather(1, kept))}
 
 
 CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpoints, where it has another name
@@ -89,13 +104,14 @@ class TwoTowers(nn.Module):
         assert self.vision is not None
         return self.image_projection(self.vision.feature(images, ids_keep))
 
-    def encode_text(self, ids: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+    def encode_text(self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None) -> Tensor:
         """Compute text features [batch, embedding], not normalised, of token ids int64 [batch, slots] padded with PAD.
 
-        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all.
+        `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all. `lengths`, int64
+        [batch], says how many tokens these have, where it is known.
         """
         assert self.text is not None
-        return self.text_projection(self.text(ids, ids_keep))
+        return self.text_projection(self.text(ids, ids_keep, lengths))
 
     @property
     def scale(self) -> Tensor:
@@ -124,7 +140,7 @@ class TwoTowers(nn.Module):
         image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
         what it returns.
         """
-        kind = batch_type(batch)
+        kind, batch = batch_type(batch), draw_captions(self.params, batch, seed)
         heads = [one for one in self.heads if kind in one.reads and (one.over_global_batch or not features_only)]
         towers = Forward(self, batch, seed, reads_patches=any(one.reads_patches for one in heads))
         outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
@@ -175,11 +191,9 @@ class Forward:
     @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
-        params, ids, kept = self.params, self.batch["ids"], None
-        if params.masking.text:
-            policy = params.masking.text_policy
-            kept = mask_tokens(self.seed, self.batch["positions"], ids != PAD, params.kept_tokens, policy)
-        return F.normalize(full_precision(self.model.encode_text(ids, kept)), dim=-1)
+        batch = self.batch
+        features = self.model.encode_text(batch["ids"], batch.get("kept_slots"), batch["lengths"])
+        return F.normalize(full_precision(features), dim=-1)
 
     def aligned(self, start_gather: Callable | None) -> dict:
         """Compute image and text features [batch, embedding] of unit length, the logits' scale and, if any, bias."""

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
-from flip.data.batch_types import IMAGES, PAIRS, TEXTS, batch_type
+from flip.data.batch_types import IMAGES, PAIRS, TEXTS, Batch, batch_type
 from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
@@ -34,7 +34,6 @@ from flip.train.process_group import ProcessGroup
 from flip.train.step import TrainingRun
 from flip.train.work import changed, vocabulary
 
-Batch = dict[str, Tensor]
 FAKE = FakeTensorMode()
 ATEN = torch.ops.aten
 # The fused attention of CPUs, where these tensors say they are, is none that torch's counter knows. As
@@ -246,7 +245,7 @@ def count_step(params: Params, part: int, pairs: int, processes: int, device: st
 
 def held(run: TrainingRun, batch: Batch) -> Iterator[Tensor]:
     """Give what is there before a step begins."""
-    yield from batch.values()
+    yield from (one for one in batch.values() if isinstance(one, Tensor))
     yield from run.model.buffers()
     yield from run.model.parameters()
     yield from (one.grad for one in run.parameters if one.grad is not None)
@@ -254,7 +253,7 @@ def held(run: TrainingRun, batch: Batch) -> Iterator[Tensor]:
 
 def size(tensors: Batch) -> int:
     """Return the bytes of tensors."""
-    return sum(tensor.nbytes for tensor in tensors.values())
+    return sum(tensor.nbytes for tensor in tensors.values() if isinstance(tensor, Tensor))
 
 
 def make_leaves(outputs: Batch, pairs: int, whole: bool) -> Batch:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from flip.config.schema import Params
+from flip.data.batch_types import Batch
 from flip.losses import Objective, Scope, named_losses
 from flip.model.simclr import WEIGHT
 from flip.train.parallel import DDPModel, FSDPModel
-
-Batch = dict[str, Tensor]
 
 
 class SplitRun(Protocol):
@@ -33,8 +32,10 @@ class SplitRun(Protocol):
 
 def split(batch: Batch, size: int) -> list[Batch]:
     """Split a batch into micro-batches of `size` pairs; the last one may be smaller."""
-    pieces = zip(*(tensor.split(size) for tensor in batch.values()), strict=True)
-    return [dict(zip(batch, piece, strict=True)) for piece in pieces]
+    return [
+        {name: rows[begin : begin + size] for name, rows in batch.items()}
+        for begin in range(0, len(batch["positions"]), size)
+    ]
 
 
 def is_shared(name: str, output: Tensor) -> bool:

@@ -5,12 +5,13 @@ ends with the weights of one that was not, on any number of processes.
 """
 
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from flip.config.schema import Params
-from flip.data.batch_types import batch_type
+from flip.data.batch_types import Batch, batch_type
 from flip.data.corruption import Corruption
 from flip.data.feature_cache import FeatureCache, FeatureReader
 from flip.data.gpu_decode import GpuImageReader, gpu_decoder
@@ -23,7 +24,7 @@ from flip.data.translations import Translations, translations_path
 from flip.device import ToDevice
 from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.lora import adapt
-from flip.model.two_towers import TwoTowers
+from flip.model.two_towers import TwoTowers, draw_captions
 from flip.train.compile import prepare
 from flip.train.gradcache import backward_in_parts
 from flip.train.guards import not_finite
@@ -153,8 +154,8 @@ class TrainingRun:
     def outputs(self, batch: dict, features_only: bool = False, start_gather: Callable | None = None) -> dict:
         """Compute what the objectives, or only those over the global batch, need of a batch on the device;
         `start_gather` as in flip.model.two_towers.TwoTowers.forward."""
-        device = torch.device(self.group.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=self.params.train.autocast == "bfloat16"):
+        mixed = self.params.train.autocast == "bfloat16"
+        with torch.autocast(torch.device(self.group.device).type, torch.bfloat16) if mixed else nullcontext():
             return self.parallel.forward(batch, self.seed, features_only, start_gather)
 
     def readers(self, batch: dict) -> list:
@@ -179,8 +180,13 @@ class TrainingRun:
         self.latest |= losses
         return losses
 
-    def on_device(self, batch: dict) -> dict[str, torch.Tensor]:
-        """Put the loader's batch on the device, with the targets of the losses."""
+    def on_device(self, batch: Batch) -> Batch:
+        """Put the loader's batch on the device, with the targets of the losses.
+
+        What decides how large tensors will be is drawn before, in main memory: from here on a step waits for nothing
+        that the device computes.
+        """
+        batch = draw_captions(self.params, batch, self.seed)
         for one in self.objectives:
             batch = one.prepare(batch)
         batch = self.to_device(batch)
