@@ -416,7 +416,12 @@ def test_hours_come_from_a_measurement_where_there_is_one(shallow, tmp_path, mon
     row = measured.rows[0]
     assert row.gpu_hours == pytest.approx(row.samples * 0.01 / 3600)
     assert measured.throughput.startswith("measured")
-    assert other.throughput.startswith("stated: 45% of 19.5 TFLOP/s in float32")
+    assert other.throughput.startswith("stated: 18% of 312 TFLOP/s in bfloat16 (the median of 6 published runs, 10% to")
+    assert not measured.hours_by_precision
+    hours = other.hours_by_precision
+    assert hours["bfloat16"] == pytest.approx(sum(row.gpu_hours for row in other.rows))
+    assert hours["tf32"] == pytest.approx(2 * hours["bfloat16"])  # half the rate, and twice the bytes
+    assert hours["float32"] / hours["bfloat16"] == pytest.approx(0.18 * 312 / (0.45 * 19.5))
     stated = ScalePlan(shallow, replace(given, samples_per_second=50))
     assert [stated.rows[n].gpu_hours * 50 * 3600 for n in (0, 2)] == pytest.approx(
         [row.samples, stated.rows[2].relative_flops * row.samples], rel=1e-3
@@ -456,6 +461,7 @@ def test_the_command_prints_text_json_and_csv(capsys):
     printed, as_json, as_csv = (flip(*words, *form) or capsys.readouterr().out for form in ([], ["--json"], ["--csv"]))
     plan = json.loads(as_json)
     assert "stated: 45% of 19.5 TFLOP/s in float32" in printed
+    assert all(f") in {name}" in printed for name in ("bfloat16", "tf32", "float32"))
     assert len(plan["variants"]) == len(as_csv.splitlines()) - 1
     assert all(row["variant"] in printed for row in plan["variants"])
     for words, message, code in (

@@ -17,6 +17,7 @@ from flip.plan.step import ADAM, FULL, encoding, memory, step_flops, weights
 from flip.provenance.layout import Layout
 from flip.train.work import Work, changed, in_parts, job_gpus, work
 
+PRODUCTS = ("bfloat16", "tf32", "float32")
 # Of images per test set, where the set is not the world's: ImageNet's validation set, the largest of the usual ones.
 TEST_IMAGES = 50_000
 
@@ -90,7 +91,11 @@ class ScalePlan:
 
     @property
     def utilization(self) -> float:
-        return self.given.utilization or getattr(facts().utilization, self.base.train.autocast)
+        return self.share_in(self.base.train.products)
+
+    def share_in(self, precision: str) -> float:
+        """Return the share of the GPU's rate that products of this precision reach."""
+        return self.given.utilization or facts().utilization[self.gpu.generation].of(precision)
 
     def _measurements(self) -> dict[str, float]:
         """Read the seconds per sample by variant, where `flip.train.step_cost` measured them on this kind of GPU."""
@@ -108,11 +113,11 @@ class ScalePlan:
             )
         if self.measured:
             return f"measured on one {self.gpu.device} (cost.json in tables/{self.project.scale})"
-        precision, share = self.base.train.autocast, self.utilization
+        precision, share = self.base.train.products, self.utilization
         found = f"stated: {share:.0%} of {self.gpu.rate(precision) / 1e12:g} TFLOP/s in {precision}"
-        other = facts().utilization.bfloat16 * self.gpu.rate("bfloat16") / (share * self.gpu.rate(precision))
-        faster = f"; train.precision: bfloat16 would be {other:.1f} times as fast" if other > 1 else ""
-        return f"{found}; no measurement on this GPU{faster}"
+        of = facts().utilization[self.gpu.generation].found
+        basis = f" ({of})" if precision != "float32" and not self.given.utilization else ""
+        return f"{found}{basis}; no measurement on this GPU"
 
     def seconds_per_sample(self, params: Params) -> float:
         """Return the seconds that one GPU takes per sample."""
@@ -125,7 +130,16 @@ class ScalePlan:
 
     def rate(self, params: Params) -> float:
         """Return the FLOPs per second of one GPU."""
-        return self.utilization * self.gpu.rate(params.train.autocast)
+        precision = params.train.products
+        return self.share_in(precision) * self.gpu.rate(precision)
+
+    @property
+    def hours_by_precision(self) -> dict[str, float]:
+        """Return the GPU-hours of all training in each precision; empty where times are not from rates."""
+        if self.given.samples_per_second or self.measured:
+            return {}
+        total = sum(row.gpu_hours for row in self.rows) * self.rate(self.base)
+        return {one: total / (self.share_in(one) * self.gpu.rate(one)) for one in PRODUCTS}
 
     def _row(self, params: Params) -> VariantPlan:
         load, seeds, limit = self.work(params), len(params.seeds), params.resources.pretrain.minutes
@@ -250,7 +264,7 @@ class ScalePlan:
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],
             "hours": self.times["tables"][1],
-        }
+        } | {f"gpu_hours_{name}": hours for name, hours in self.hours_by_precision.items()}
 
     def as_dict(self) -> dict:
         """Return everything, for JSON."""

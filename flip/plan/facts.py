@@ -2,28 +2,50 @@
 
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import yaml
 from pydantic import Field
 
 from flip.config.faults import ParameterError, check, nearest
-from flip.config.sections.types import Count, Positive, Section, Share
+from flip.config.sections.types import Count, Name, Positive, Section, Share, Text
 
 
 class Gpu(Section):
     device: str = Field(description="what torch.cuda.get_device_name says")
     memory_gb: Positive
     bfloat16_tflops: Positive = Field(description="10^12 dense FLOPs per second")
+    tf32_tflops: Positive
     float32_tflops: Positive
+    generation: Name = Field(description="key of utilization")
 
     def rate(self, precision: str) -> float:
         """Return the FLOPs per second of dense matrix products of numbers of this type."""
         return 1e12 * getattr(self, f"{precision}_tflops")
 
 
+class PublishedRun(Section):
+    run: Text
+    share: Share = Field(description="of the GPUs' dense bfloat16 rate")
+    source: Text
+
+
 class Utilization(Section):
-    bfloat16: Share
+    published: list[PublishedRun] = Field(min_length=1)
     float32: Share
+
+    def of(self, precision: str) -> float:
+        """Return the share of its rate that a step reaches: the median of published runs, which are of mixed precision.
+
+        In TF32 both rate and numbers per byte are half of bfloat16's, so the share is the same.
+        """
+        return self.float32 if precision == "float32" else median(one.share for one in self.published)
+
+    @property
+    def found(self) -> str:
+        """Say what the share rests on."""
+        shares = [one.share for one in self.published]
+        return f"the median of {len(shares)} published runs, {min(shares):.0%} to {max(shares):.0%}"
 
 
 class Pictures(Section):
@@ -37,7 +59,7 @@ class Pictures(Section):
 
 class Facts(Section):
     gpus: dict[str, Gpu]
-    utilization: Utilization
+    utilization: dict[Name, Utilization]
     usable_memory: Share
     rows: dict[str, Count] = Field(description="source.table -> rows of a URL list that is not here")
     pictures: Pictures

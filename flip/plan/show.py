@@ -69,11 +69,16 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
     buckets = estimate.base.shards.buckets
     search = size(estimate.data.used * facts().pictures.compared_bytes / buckets)
     ready, done = duration(total["data_hours"]), duration(total["hours"])
+    precisions = [
+        f"{number(hours)} GPU-hours ({duration(hours / given.gpus)}) in {name}"
+        for name, hours in estimate.hours_by_precision.items()
+    ]
     found = [
         (
             "training",
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
         ),
+        *([("precision", "; ".join(precisions))] if precisions else []),
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
         ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),

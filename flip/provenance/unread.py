@@ -32,7 +32,15 @@ MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
 ALWAYS = {"scale": NAME, "variant": NAME, "resources": SPEED, "sweep": CHOSEN, "train.equal_time": CHOSEN}
 ALWAYS |= {"source.cache": SPEED}
 FASTER = dict.fromkeys(
-    ("train.workers", "train.decoder", "train.compile", "train.checkpoint_activations", "train.shard_weights"), SPEED
+    (
+        "train.workers",
+        "train.decoder",
+        "train.compile",
+        "train.checkpoint_activations",
+        "train.shard_weights",
+        "train.deterministic",
+    ),
+    SPEED,
 )
 SAVED = dict.fromkeys(
     ("train.checkpoint_minutes", "train.checkpoint_samples", "train.keep_checkpoints", "train.stall_minutes"), RESTART

@@ -1,10 +1,11 @@
-"""Compile the blocks of a model in training, and let them multiply in float8.
+"""Say how a model in training computes: the precision of products, the same bits each time or not, compiled or not.
 
-Only blocks: they are nearly all of a step, all of a tower's are the same function, compiled once, and they are what is
-sharded over processes and recomputed. Images keep their shape from step to step; the number of tokens of a batch
-changes, and is compiled as dynamic.
+Only blocks are compiled, or multiply in float8: they are nearly all of a step, all of a tower's are the same function,
+compiled once, and they are what is sharded over processes and recomputed. Images keep their shape from step to step;
+the number of tokens of a batch changes, and is compiled as dynamic.
 """
 
+import os
 import warnings
 
 import torch
@@ -22,17 +23,31 @@ MULTIPLE = 16  # of both sides of a matrix that they multiply
 
 
 def prepare(model: nn.Module, train: Train, device: str | torch.device) -> None:
-    """Change a model's blocks as `train.precision` and `train.compile` say.
+    """Change a model's blocks, and how torch computes, as `train` says.
 
     Its weights and their names stay, and so does what it computes, up to rounding.
 
     Raises:
         ValueError: float8 without torchao.
     """
+    # Losses' products, too, as open_clip's training does.
+    torch.backends.cuda.matmul.allow_tf32 = train.precision == "tf32"
+    repeat_bits(train.deterministic)
     if train.precision == "float8":
         multiply_in_float8(model, torch.device(device))
     if train.compile:
         compile_blocks(model, device)
+
+
+def repeat_bits(wanted: bool) -> None:
+    """Let GPUs compute the same bits each time, or what is fastest: sums in the order in which they are ready.
+
+    Attention's gradients, sums by index and cuBLAS then take other algorithms (torch's notes on reproducibility).
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
 
 
 def blocks(model: nn.Module) -> list[Block]:

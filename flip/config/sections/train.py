@@ -52,8 +52,13 @@ class Train(Section):
     weight_decay: float = Field(ge=0, le=10)
     betas: tuple[Part, Part]
     epsilon: Tiny
-    precision: Literal["float32", "bfloat16", "float8"] = Field(
-        description="of products; float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
+    precision: Literal["float32", "tf32", "bfloat16", "float8"] = Field(
+        description="of products; tf32: of float32 numbers rounded to 11 bits, on NVIDIA GPUs since the A100; "
+        "float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
+    )
+    deterministic: bool = Field(
+        description="let a GPU compute the same bits each time, so that a killed run ends as one that was not; slower, "
+        "and what has no such form is an error; processors do so in any case"
     )
     compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
     checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
@@ -102,8 +107,13 @@ class Train(Section):
 
     @property
     def autocast(self) -> str:
-        """Return the data type of activations; float8 products convert them."""
-        return "float32" if self.precision == "float32" else "bfloat16"
+        """Return the data type of activations; TF32 and float8 products convert them."""
+        return "float32" if self.precision in ("float32", "tf32") else "bfloat16"
+
+    @property
+    def products(self) -> str:
+        """Return the precision whose rate of products is planned with; float8's is that of bfloat16 at least."""
+        return "bfloat16" if self.precision == "float8" else self.precision
 
     @property
     def peak_lr(self) -> float:
