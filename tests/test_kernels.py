@@ -211,6 +211,22 @@ def test_processes_that_share_a_batch_compile_too(change, small_data, monkeypatc
         assert_same_step(found, expected)
 
 
+def graphs(world, params):
+    """How many graphs the blocks of a step are."""
+    run = TrainingRun(params, SimpleNamespace(), counting.make_model(params), 10**9, 0, world)
+    compile_blocks(run.model, "cpu", backend := Counting())
+    run.step(waits.host_batch(params))
+    return backend.graphs
+
+
+def test_a_block_is_one_graph_where_gradients_travel_meanwhile(change):
+    """DDP sends gradients by the megabyte, of which a block of this width has seven."""
+    wide = {"vision": {"layers": 2, "width": 384, "heads": 6}}
+    params = changed(change, "mae", batch=waits.PAIRS)
+    params = waits.changed(params, "model", vision=change("mae", {"model": wide}).model.vision)
+    assert together(2, graphs, params) == 2 * [graphs(ProcessGroup(), params)]
+
+
 @pytest.mark.filterwarnings("ignore:train.precision. float8.*emulated")
 def test_a_steps_flops_are_those_of_its_plain_form(change, small_data, monkeypatch):
     monkeypatch.setattr("flip.train.compile.compile_blocks", partial(compile_blocks, backend="aot_eager"))

@@ -64,6 +64,8 @@ def compile_blocks(model: nn.Module, device: str | torch.device, backend: str = 
         warnings.warn(f"train.compile: nothing can be compiled here ({reason}); training goes on without", stacklevel=2)
         return
     torch._dynamo.config.recompile_limit = FORMS
+    # Or functions would be cut where DDP sends gradients: that overlaps with the other blocks as it is.
+    torch._dynamo.config.optimize_ddp = False
     for block in blocks(model):
         # What is called stays the module, whose hooks split weights over processes.
         block.forward = torch.compile(block.forward, fullgraph=True, backend=backend)  # type: ignore[method-assign]
