@@ -15,7 +15,7 @@ TEXT ?= a red star on grass
 # What else `flip plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export watch queue bench bench-losses bench-steps bench-loading bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export watch queue bench bench-losses bench-steps bench-loading bench-whole bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -66,7 +66,7 @@ watch: .venv/ready ## how far the run in this folder is: jobs, share of the work
 queue: ## your jobs on the cluster: rule, variant, state, time, nodes
 	@squeue --me --format="%.10i %.60k %.10T %.12M %.12l %.6D %R"
 
-bench: .venv/ready ## what was measured against other programs (losses, steps, loading, evaluation, pipeline), again, on this machine: benchmarks/results.json
+bench: .venv/ready ## what was measured against other programs (losses, steps, loading, whole trainings, evaluation, pipeline), again, on this machine: benchmarks/results.json
 	$(RUN) benchmarks
 
 bench-losses: .venv/ready ## of `make bench`, the contrastive losses: ten minutes on one core
@@ -77,6 +77,9 @@ bench-steps: .venv/ready ## of `make bench`, whole training steps: about 20 minu
 
 bench-loading: .venv/ready ## of `make bench`, from shards to batches: about three minutes
 	$(RUN) benchmarks loading
+
+bench-whole: .venv/ready ## of `make bench`, from tars to updated weights against open_clip's own program, whose Python FLIP_OPEN_CLIP names: ten minutes
+	$(RUN) benchmarks whole
 
 bench-remote: .venv/ready ## loading from tars in a bucket, which this machine serves, against the same tars on a disk: two minutes
 	$(RUN) benchmarks remote

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.harness import ROUNDS
 
-PARTS = ["losses", "steps", "loading", "evaluation", "pipeline"]  # by default
+PARTS = ["losses", "steps", "loading", "whole", "evaluation", "pipeline"]  # by default
 ALLOWED = [*PARTS, "remote", "pixels", "regime", "duplicates", "float8", "gpu"]
 
 

@@ -55,6 +55,7 @@ ALONG = [number / 10 for number in range(10)]
 BATCHES = {"small": 256, "b16": 16, "dry": 4}
 # Targets: speed-up over open_clip at the same mask ratio, and time as a share of our own unmasked step.
 TARGETS = {("small", 0.5): 1.9, ("small", 0.75): 2.3, ("b16", 0.5): 1.45, ("b16", 0.75): 1.65}
+OF_BOUND = 0.95
 SHARES = {("b16", 0.5): 0.52, ("b16", 0.75): 0.30}
 
 
@@ -214,7 +215,8 @@ def compare(name: str, mask: float, rounds: int) -> Iterator[Row]:
     ours, shipped, keeping, least = measure(forms | {"floor": Form(floor, (name, mask), True)}, rounds).values()
     yield against(f"{title}: as shipped", "s", ours.seconds, who, shipped.seconds, at_least=goal, note=note)
     yield against(f"{title}: both keep freed memory", "s", ours.seconds, who, keeping.seconds)
-    yield against(f"{title}: share of the matmul-only bound", "s", ours.seconds, "products, attention", least.seconds)
+    share = f"{title}: share of the matmul-only bound"
+    yield against(share, "s", ours.seconds, "products, attention", least.seconds, at_least=OF_BOUND)
     yield against(f"{title}: the matmul-only bound", "s", least.seconds, who, shipped.seconds)
     yield against(f"{title}: memory", "B", [ours.rise], who, [shipped.rise])
 
