@@ -215,12 +215,12 @@ def test_a_variant_names_a_model_or_changes_sizes(project):
 
 
 def test_laion400m_is_the_papers_recipe():
-    """Tables 9 and 10, and the batches of Table 1a."""
+    """Tables 9 and 10, and the batches of Table 1a; and what TPUs multiply in."""
     variants = read_project("params.yaml", "laion400m").variants
     params = variants["clip"]
     train, model = params.train, params.model
     assert (train.betas, train.weight_decay, train.base_lr, train.epochs) == ((0.9, 0.95), 0.2, 4e-6, 6.4)
-    assert (train.warmup_samples, train.precision) == (51_200_000, "float32")
+    assert (train.warmup_samples, train.precision) == (51_200_000, "bfloat16")
     assert (params.logits.temperature, params.logits.max_scale) == (0.07, 100)
     assert (model.image, model.patch, model.embedding, model.tokens) == (224, 16, 768, 32)
     assert tuple(model.vision.model_dump().values()) == (24, 1024, 16)
