@@ -78,7 +78,6 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
             "training",
             f"{total['samples']:.3g} samples, {total['flops']:.3g} FLOPs, {number(total['gpu_hours'])} GPU-hours",
         ),
-        *([("precision", "; ".join(precisions))] if precisions else []),
         ("network", f"{size(total['download_bytes'])}; the data is ready after {ready} at {given.gigabits:g} Gbit/s"),
         ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
@@ -86,7 +85,8 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
-    return [*found[:2], *host_lines(estimate), *found[2:]]
+    by_precision = [("precision", "; ".join(precisions))] if precisions else []
+    return [found[0], *by_precision, found[1], *host_lines(estimate), *found[2:]]
 
 
 def host_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
