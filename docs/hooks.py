@@ -15,6 +15,7 @@ import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pydantic import TypeAdapter
 
 from flip.commands import app
 from flip.config.resolve import read_project
@@ -69,7 +70,7 @@ def table(name: str) -> str:
 
 def parameters() -> str:
     """Describe every key of params.yaml: what it allows, its value in `base`, what it means."""
-    schema, base = Params.model_json_schema(), yaml.safe_load((ROOT / "params.yaml").read_text())["base"]
+    schema, base = params_schema(), yaml.safe_load((ROOT / "params.yaml").read_text())["base"]
     text = [
         "# Parameters",
         "",
@@ -79,6 +80,14 @@ def parameters() -> str:
         found = list(rows(schema, resolved(schema, entry), section, base.get(section)))
         text += ["", f"## {section}", "", "| key | allowed | base | meaning |", "|---|---|---|---|", *found]
     return "\n".join(text) + "\n"
+
+
+def params_schema() -> dict:
+    """Return the JSON schema of frozen parameters; sources may hold others of their kind, which a model's own method does
+    not follow."""
+    kinds = [("Params", "validation", TypeAdapter(Params))]
+    _, found = TypeAdapter.json_schemas(kinds, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
+    return found | found["$defs"]["Params"]
 
 
 def resolved(schema: dict, entry: dict) -> dict:

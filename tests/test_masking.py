@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flip import rng
+from flip.config.faults import ParameterError
 from flip.model.masking import complementary, mask_patches, mask_tokens
 from flip.rng import random_bits, uniform
 
@@ -99,3 +100,93 @@ def test_random_text_masking_keeps_order_and_ignores_padding():
     assert (kept.diff(dim=1) > 0).all()
     share = valid.gather(1, kept).sum() / 4000
     assert abs(share - 4) < 0.1  # half of eight words survive
+
+
+POLICIES = ["random", "grid", "block", "gaussian"]
+
+
+def masking(change, policy, **more):
+    return change("flip-50", {"masking": {"image_policy": policy, **more}}).masking
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kept", [9, 18, 7])
+def test_each_policy_keeps_as_many_and_follows_from_the_position_alone(policy, kept, change):
+    chosen = masking(change, policy)
+    whole = mask_patches(7, POSITIONS, 36, kept, chosen)
+    assert whole.ids_keep.shape == (400, kept)
+    full = whole.ids_restore.argsort(dim=1)
+    assert torch.equal(full.sort(dim=1).values, torch.arange(36).expand(400, 36))
+    assert torch.equal(full[:, :kept], whole.ids_keep)
+    halves = [mask_patches(7, part, 36, kept, chosen).ids_keep for part in POSITIONS.split(137)]
+    assert torch.equal(whole.ids_keep, torch.cat(halves))
+    assert not torch.equal(whole.ids_keep, mask_patches(8, POSITIONS, 36, kept, chosen).ids_keep)
+
+
+def test_the_random_policy_is_that_of_before_there_were_others(change):
+    chosen = mask_patches(7, POSITIONS, 64, 16, masking(change, "random"))
+    assert torch.equal(chosen.ids_keep, random_bits(7, "image", POSITIONS, 64).argsort(dim=1)[:, :16])
+    assert torch.equal(chosen.ids_keep, mask_patches(7, POSITIONS, 64, 16).ids_keep)
+
+
+def shown(order, grid):
+    """Which patches are kept: bool [batch, grid, grid]."""
+    kept = torch.zeros(len(order.ids_keep), grid**2, dtype=torch.bool)
+    return kept.scatter(1, order.ids_keep, True).unflatten(1, (grid, grid))
+
+
+@pytest.mark.parametrize(("kept", "of_each"), [(9, {1}), (18, {2}), (27, {3}), (13, {1, 2})])
+def test_grid_keeps_as_many_of_each_window_and_any_of_its_patches(kept, of_each, change):
+    order = mask_patches(0, torch.arange(4000), 36, kept, masking(change, "grid"))
+    windows = shown(order, 6).unflatten(2, (3, 2)).unflatten(1, (3, 2))
+    assert set(windows.sum(dim=(2, 4)).flatten().tolist()) == of_each
+    share = windows.float().mean(dim=(0, 1, 3))
+    assert (share - kept / 36).abs().max() < 0.02
+
+
+def test_block_removes_neighbours(change):
+    """What is removed of 18 patches of 36 touches itself more than a random half does, and no patch is always there."""
+    touching = {}
+    for policy in ("random", "block"):
+        gone = ~shown(mask_patches(0, torch.arange(2000), 36, 18, masking(change, policy)), 6)
+        pairs = (gone[:, 1:] & gone[:, :-1]).sum() + (gone[:, :, 1:] & gone[:, :, :-1]).sum()
+        touching[policy] = pairs.item() / 2000
+        assert gone.float().mean(dim=0).min() > 0.2
+    assert touching["block"] > 1.5 * touching["random"]
+
+
+def test_gaussian_is_the_rule_of_glips_code(change):
+    """A uniform number plus scipy's density, the largest kept; the centre stays more often, the less the variance."""
+    from scipy.stats import multivariate_normal
+
+    line = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    points = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1).reshape(36, 2)
+    density = torch.from_numpy(multivariate_normal([0, 0], [[0.2, 0], [0, 0.2]]).pdf(points.numpy()))
+    found = mask_patches(3, POSITIONS, 36, 9, masking(change, "gaussian"))
+    expected = (uniform(3, "image", POSITIONS, 36) + density).topk(9, dim=1).indices
+    assert torch.equal(found.ids_keep, expected)
+    centre = [
+        shown(mask_patches(3, POSITIONS, 36, 9, masking(change, "gaussian", gaussian_variance=one)), 6)[:, 2:4, 2:4]
+        for one in (0.1, 0.2, 100.0)
+    ]
+    first, second, last = (one.float().mean() for one in centre)
+    assert first > second > last
+    assert abs(last - 0.25) < 0.03
+
+
+def test_token_policies_of_clipf():
+    """Truncation keeps the first tokens; a block is in a row, from any place where it holds tokens alone if it can."""
+    lengths = torch.tensor([12, 8, 3])
+    valid = (torch.arange(12) < lengths[:, None]).repeat(500, 1)
+    positions = torch.arange(1500)
+    assert mask_tokens(0, positions, valid, 4, "truncation").tolist() == [[0, 1, 2, 3]] * 1500
+    block = mask_tokens(0, positions, valid, 4, "block")
+    assert torch.equal(block - block[:, :1], torch.arange(4).expand(1500, 4))
+    starts = [set(block[row::3, 0].tolist()) for row in range(3)]
+    assert starts == [set(range(9)), set(range(5)), {0}]
+    assert torch.equal(block[7:8], mask_tokens(0, positions[7:8], valid[7:8], 4, "block"))
+
+
+def test_windows_need_an_even_number_of_patches(change):
+    with pytest.raises(ParameterError, match="takes windows of 2 x 2 patches, and there are 3 a side"):
+        change("flip-50", {"model": {"patch": 16}, "masking": {"image_policy": "grid"}})

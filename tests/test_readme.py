@@ -81,8 +81,8 @@ def test_pages_of_methods_have_what_differs_and_their_tables(tmp_path):
     for path in (ROOT / "docs/methods").glob("*.md"):
         made = hooks["on_page_markdown"](path.read_text(), page)
         assert "<!--" not in made, path
-        assert "## What differs from the paper\n\n- `" in made, path
-        assert "### Table " in made, path
+        assert ("## What differs from the paper\n\n- `" in made) == ("<!-- deviations" in path.read_text()), path
+        assert ("### Table " in made) == ("<!-- table" in path.read_text()), path
 
 
 def test_the_docs_are_a_site_without_broken_links_that_asks_for_nothing(tmp_path):

@@ -46,7 +46,7 @@ class Masked(Full):
         params = self.model.params
         positions = torch.arange(self.seen, self.seen + count, device=device)
         self.seen += count
-        order = mask_patches(self.seed, positions, params.model.patches, params.kept_patches)
+        order = mask_patches(self.seed, positions, params.model.patches, params.kept_patches, params.masking)
         return complementary(order, params.kept_patches)
 
     def encode_image(self, images: Tensor) -> Tensor:

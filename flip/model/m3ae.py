@@ -54,7 +54,7 @@ def draw(params: Params, batch: Batch, seed: int) -> Visible:
     """Draw the masks of this forward, of a batch with those of `draw_tokens`."""
     patches, _ = params.generative.kept(params.model)
     valid, slots = batch["ids"] != PAD, batch["visible_slots"]
-    order = mask_patches(seed, batch["positions"], params.model.patches, patches, "generative-image")
+    order = mask_patches(seed, batch["positions"], params.model.patches, patches, stream="generative-image")
     words = torch.zeros_like(valid).scatter(1, slots, True) & valid
     return Visible(order, slots, words, batch["visible_lengths"])
 

@@ -1,18 +1,24 @@
 """Choose which patches and tokens a training step sees.
 
-Masks follow from (seed, stream, position in the training order) alone (flip.rng).
+Masks follow from (seed, stream, position in the training order) alone (flip.rng). A policy orders a sample's slots, and
+the first ones are kept: so each keeps as many as another, and none waits for the device.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from flip.rng import logical_shift, random_bits
+from flip.config.schema import Masking
+from flip.rng import logical_shift, random_bits, uniform
+
+WINDOW = 2  # patches a side
 
 
 class MaskOrder(NamedTuple):
-    """Hold a random order of each sample's slots, cut after the kept ones.
+    """Hold an order of each sample's slots, cut after the kept ones.
 
     ids_keep: int64 [batch, kept], slots that are kept. ids_restore: int64 [batch, slots], rank of each slot in the
     order; `kept` or more means removed.
@@ -22,12 +28,62 @@ class MaskOrder(NamedTuple):
     ids_restore: Tensor
 
 
-def mask_patches(seed: int, positions: Tensor, patches: int, kept: int, stream: str = "image") -> MaskOrder:
-    """Draw a uniformly random subset of `kept` patches per sample (MAE, section 3; FLIP, section 3).
+# (seed, positions [batch], grid, stream, variance) -> keys [batch, grid^2], of which the smallest are kept
+Keys = Callable[[int, Tensor, int, str, float], Tensor]
+
+
+def _random(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+    """Order patches uniformly at random (MAE, section 3; FLIP, section 3)."""
+    return random_bits(seed, stream, positions, grid**2)
+
+
+def _grid(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+    """Order patches so that every window of 2 x 2 keeps as many as any other, give or take one.
+
+    MAE (Figure 6) and CLIPA keep one of every four; here which one is drawn anew for each window and sample.
+    """
+    bits = random_bits(seed, stream, positions, grid**2)
+    split = (grid // WINDOW, WINDOW, grid // WINDOW, WINDOW)
+    windows = bits.unflatten(1, split).transpose(2, 3).flatten(3).flatten(1, 2)  # [batch, windows, 4]
+    rank = windows.argsort(dim=2).argsort(dim=2).unflatten(2, (WINDOW, WINDOW)).unflatten(1, split[::2])
+    return rank.transpose(2, 3).flatten(1) * 2**60 + logical_shift(bits, 3)
+
+
+def _block(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+    """Order patches by their distance from a random centre, the farthest first: what is removed is one block.
+
+    MAE (Figure 6) and CLIPA remove random blocks; the rule of their code is not known here. This one has the aspect
+    ratios of BEiT's blocks, and exactly as many patches as were asked for.
+    """
+    y, x, aspect, *_ = uniform(seed, f"{stream} block", positions, 3).unbind(1)
+    stretch = torch.exp(math.log(0.3) * (1 - 2 * aspect)).sqrt()[:, None, None]
+    lines = torch.arange(grid, device=positions.device) + 0.5
+    rows = (lines[None, :, None] - grid * y[:, None, None]).abs() * stretch
+    columns = (lines[None, None, :] - grid * x[:, None, None]).abs() / stretch
+    ties = uniform(seed, stream, positions, grid**2) * 1e-6
+    return -torch.maximum(rows, columns).flatten(1) + ties
+
+
+def _gaussian(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+    """Order patches by a uniform number plus a Gaussian density around the image's centre, the largest first (GLIP,
+    Liang and Larson 2024, arXiv 2403.15837; as in its code, with `gaussian_variance` over [-1, 1])."""
+    line = torch.linspace(-1, 1, grid, dtype=torch.float64, device=positions.device)
+    density = torch.exp(-(line[:, None] ** 2 + line**2) / (2 * variance)) / (2 * math.pi * variance)
+    return -(uniform(seed, stream, positions, grid**2) + density.flatten())
+
+
+PATCHES: dict[str, Keys] = {"random": _random, "grid": _grid, "block": _block, "gaussian": _gaussian}
+
+
+def mask_patches(
+    seed: int, positions: Tensor, patches: int, kept: int, masking: Masking | None = None, stream: str = "image"
+) -> MaskOrder:
+    """Draw which `kept` of a square image's patches each sample keeps, by `masking.image_policy`; None: at random.
 
     `positions`, int64 [batch], are those in the training order.
     """
-    order = random_bits(seed, stream, positions, patches).argsort(dim=1)
+    policy, variance = (masking.image_policy, masking.gaussian_variance) if masking else ("random", 0.0)
+    order = PATCHES[policy](seed, positions, math.isqrt(patches), stream, variance).argsort(dim=1)
     return MaskOrder(order[:, :kept], order.argsort(dim=1))
 
 
@@ -45,11 +101,19 @@ def complementary(order: MaskOrder, kept: int) -> list[Tensor]:
 
 
 def mask_tokens(seed: int, positions: Tensor, valid: Tensor, kept: int, policy: str, stream: str = "text") -> Tensor:
-    """Draw the token positions that are kept, ascending: int64 [batch, kept], for valid, bool [batch, slots] (FLIP,
-    sec. 3).
+    """Draw the token positions that are kept, ascending: int64 [batch, kept], for valid, bool [batch, slots].
 
-    The policy `random` draws from all positions, padding included; `prioritized` removes padding before tokens.
+    The policy `random` draws from all positions, padding included, and `prioritized` removes padding before tokens
+    (FLIP, section 3); `truncation` keeps the first; `block` as many in a row from a random one on (CLIPF, Liang and
+    Larson 2026, arXiv 2412.16148, compares these), so that padding is kept only where a caption has fewer.
     """
+    slots = torch.arange(valid.shape[1], device=valid.device)
+    if policy == "truncation":
+        return slots[:kept].expand(len(valid), kept)
+    if policy == "block":
+        free = (valid.sum(dim=1) - kept).clamp(min=0) + 1  # places that a block can begin at
+        first = (uniform(seed, stream, positions, 1)[:, 0] * free).long()
+        return first[:, None] + slots[:kept]
     bits = logical_shift(random_bits(seed, stream, positions, valid.shape[1]), 1)
     if policy == "prioritized":
         bits = bits + (~valid).long() * 2**62

@@ -166,7 +166,9 @@ class Forward:
         params = self.params
         if not params.masking.image:
             return None
-        return mask_patches(self.seed, self.batch["positions"], params.model.patches, params.kept_patches)
+        return mask_patches(
+            self.seed, self.batch["positions"], params.model.patches, params.kept_patches, params.masking
+        )
 
     @property
     def _ids_keep(self) -> Tensor | None:

@@ -61,6 +61,8 @@ ADDED: dict[str, Any] = {
     "source.classes": None,
     "train.source_weights": {},
     "train.lora": None,
+    "masking.image_policy": "random",
+    "masking.gaussian_variance": 0.2,
 }
 
 

@@ -228,7 +228,7 @@ class Viewer:
             return None
         positions = torch.tensor([picture.number])
         seed, patches = self.trained.seed, self.params.model.patches
-        return mask_patches(seed, positions, patches, self.params.kept_patches).ids_keep
+        return mask_patches(seed, positions, patches, self.params.kept_patches, self.params.masking).ids_keep
 
     @torch.no_grad()
     def relevance(self, picture: Picture, sentence: str) -> np.ndarray:

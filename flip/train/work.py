@@ -45,7 +45,7 @@ def captioned(params: Params, mean: float | None) -> Params:
     slots = params.model.tokens
     length = slots if params.captions.fill or mean is None else max(min(round(mean), slots), 1)
     kept = min(params.kept_tokens, length)
-    if params.masking.text and params.masking.text_policy == "prioritized":
+    if params.masking.text and params.masking.text_policy != "random":
         params = changed(params, "masking", text=(length - kept - 0.5) / length if kept < length else 0.0)
     return changed(params, "model", tokens=length)
 

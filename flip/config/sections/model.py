@@ -220,7 +220,17 @@ class TextTower(TrainedTower):
 class Masking(Section):
     image: Share = Field(description="share of patches removed; a class token always stays")
     text: Share = Field(description="share of token slots removed")
-    text_policy: Literal["random", "prioritized"] = Field(description="prioritized removes padding first")
+    image_policy: Literal["random", "grid", "block", "gaussian"] = Field(
+        "random",
+        description="which patches stay: any, as many of each window of 2 x 2 (CLIPA), all but a block (CLIPA), or "
+        "more at the centre (GLIP)",
+    )
+    gaussian_variance: float = Field(
+        0.2, description="of the density that image_policy gaussian adds, over [-1, 1]", ge=0.01, le=100
+    )
+    text_policy: Literal["random", "prioritized", "truncation", "block"] = Field(
+        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row"
+    )
 
 
 def must_keep(key: str, kept: int, slots: int) -> None:
