@@ -83,8 +83,7 @@ def parameters() -> str:
 
 
 def params_schema() -> dict:
-    """Return the JSON schema of frozen parameters; sources may hold others of their kind, which a model's own method does
-    not follow."""
+    """Return the JSON schema of frozen parameters; a model's own method does not follow sources within sources."""
     kinds = [("Params", "validation", TypeAdapter(Params))]
     _, found = TypeAdapter.json_schemas(kinds, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
     return found | found["$defs"]["Params"]
