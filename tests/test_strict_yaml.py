@@ -1,11 +1,13 @@
 """YAML is read as all programs read it, or refused in one line with its place."""
 
+import random
+
 import pytest
 import yaml
 from ruamel.yaml import YAML
 
 from flip.config.faults import ParameterError
-from flip.config.frozen import load
+from flip.config.frozen import load, to_yaml
 from flip.config.resolve import read_project
 from flip.config.strict_yaml import read_mapping
 
@@ -128,3 +130,15 @@ def test_frozen_parameters_are_read_as_strictly(tmp_path):
     for reading in (load, read_project):
         with pytest.raises(ParameterError, match=r"clip.yaml:2:1: key 'scale' is also in line 1"):
             reading(path)
+
+
+def test_every_text_that_is_written_is_read_again(read):
+    """A hash may look like a number to some program: 0b and hexadecimal digits, digits around an e, digits alone."""
+    rng = random.Random(0)
+    texts = ["0bbb016f2e618e5c", "0x12", "0o7", "123e45", "1e5", "1_000", "12:30:45", "0017", "1.5", ".5", ".inf", "-3"]
+    texts += ["null", "~", "yes", "No", "true", "2026-12-01", "<<", "=", "", "a: b", "# a", "ü", "two\nlines", "x'y\"z"]
+    texts += ["".join(rng.choices("0123456789abcdefx_.:+-", k=rng.randint(1, 12))) for _ in range(3000)]
+    texts += [f"{number:064x}" for number in (rng.getrandbits(256) for _ in range(1000))]
+    written = to_yaml({"texts": texts, "keys": {"0bb": "0bb"}})
+    assert read(written) == {"texts": texts, "keys": {"0bb": "0bb"}}
+    assert YAML(typ="safe", pure=True).load(written)["texts"] == texts

@@ -11,7 +11,7 @@ import yaml
 
 from flip.config.faults import check
 from flip.config.schema import Params
-from flip.config.strict_yaml import read_mapping
+from flip.config.strict_yaml import read_mapping, read_otherwise
 
 
 def merge(base: Any, delta: Any) -> Any:
@@ -26,11 +26,23 @@ def load(path: str | Path) -> Params:
     return check(Params, read_mapping(path), str(path))
 
 
+NUMBERS = "+-._0123456789"  # what numbers begin with
+
+
 class _Plain(yaml.CSafeDumper):
     """Write each value where it belongs: an anchor would tie what is the same by chance."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+def _text(dumper: _Plain, text: str) -> yaml.ScalarNode:
+    """Represent a text, in quotes where some program could take it for a number, as a hash that begins with 0b."""
+    quoted = read_otherwise(text) or text[:1] in NUMBERS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Plain.add_representer(str, _text)
 
 
 def to_yaml(tree: dict) -> str:
