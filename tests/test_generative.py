@@ -13,6 +13,7 @@ from flip.losses.generative import GenerativeObjective
 from flip.losses.reconstruction import ReconstructionObjective
 from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
+from flip.model.packing import true_counts
 from flip.model.transformer import Transformer
 from tests.test_model import MODEL, VOCABULARY, build, captions, pictures
 
@@ -237,7 +238,7 @@ def test_features_of_a_shared_encoder_are_those_of_its_patches(change):
 def everything(data):
     order = mask_patches(0, data["positions"], 64, 64)
     valid = data["ids"] != PAD
-    return Visible(order, torch.arange(32).expand_as(valid), valid)
+    return Visible(order, torch.arange(32).expand_as(valid), valid, true_counts(valid))
 
 
 def test_the_contrastive_pass_of_mae_clip_is_that_of_clip(change):

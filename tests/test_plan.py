@@ -341,7 +341,7 @@ def test_table_1a_holds_equal_memory(laion):
 def test_a_batch_of_64k_is_reachable_on_eight_gpus(laion):
     whole = laion.variants["flip-50-large-batch"]
     assert whole.train.global_batch == 65536
-    assert memory(work(whole, 8)).peak > 1e12
+    assert memory(work(whole, 8)).peak > 10 * 72e9
     for settings in ({"micro_batch": 256}, {"micro_batch": 1024, "checkpoint_activations": True}):
         assert memory(work(with_train(whole, **settings), 8)).peak < 72e9
     both = with_train(whole, micro_batch=256, checkpoint_activations=True)
@@ -351,7 +351,10 @@ def test_a_batch_of_64k_is_reachable_on_eight_gpus(laion):
 def test_remedies_fit_and_are_the_largest_that_do(shallow):
     tables = {"a": shallow.tree["tables"]["a"] | {"variants": ["clip"]}}
     given = replace(GIVEN, gpu="a100-40gb", gpus_per_job=8)
-    estimate = ScalePlan(Project(shallow.tree | {"tables": tables}, shallow.scale), given)
+    full = {"laion400m": merge(shallow.tree["scales"]["laion400m"], {"train": {"precision": "float32"}})}
+    scales = shallow.tree["scales"] | full  # in bfloat16 activations of two blocks fit
+    shallow = Project(shallow.tree | {"tables": tables, "scales": scales}, shallow.scale)
+    estimate = ScalePlan(shallow, given)
     rows = {row.variant: row for row in estimate.advised}
     assert not rows["clip"].fits
     size = int(re.match(r"train: {micro_batch: (\d+)} \(", rows["clip"].remedy)[1])
