@@ -142,3 +142,12 @@ def test_every_text_that_is_written_is_read_again(read):
     written = to_yaml({"texts": texts, "keys": {"0bb": "0bb"}})
     assert read(written) == {"texts": texts, "keys": {"0bb": "0bb"}}
     assert YAML(typ="safe", pure=True).load(written)["texts"] == texts
+
+
+def test_jobs_can_read_the_repositorys_parameters_with_all_that_was_chosen(tmp_path):
+    """Copies of the workflow in other tests leave out what sweeps have chosen; a real run does not."""
+    project = read_project("params.yaml", "tiny")
+    assert project.choices
+    path = tmp_path / "params.yaml"
+    path.write_text(to_yaml(project.tree | {"scale": "tiny"}))
+    assert read_project(path).tree == project.tree | {"scale": "tiny"}
