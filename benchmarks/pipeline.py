@@ -9,6 +9,7 @@ an import of torch alone, and intervals with scipy's, which must agree. Seconds 
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -74,9 +75,9 @@ def starts(base: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Yield rows of what precedes the work of a job: its receipt, and the imports of its stage."""
     write_json(base / "spec.json", {"module": "flip.evaluate", "code": source_hash("flip.evaluate")})
     (base / "made").touch()
-    receipt = (
-        f"rm -f out; exec {sys.executable} -m flip.provenance.receipt --out out --spec spec.json --outputs made -- true"
-    )
+    python = shlex.quote(sys.executable)
+    around = f"{python} -m flip.provenance.receipt --out out --spec spec.json --outputs made -- true"
+    receipt = f"rm -f out; exec {around}"
     words = {"receipt": ["bash", "-c", receipt], "torch": [sys.executable, "-c", "import torch"]}
     words |= {
         name: [sys.executable, "-m", f"flip.{name}", "--help"] for some in options.stages.values() for name in some

@@ -17,6 +17,7 @@ from flip.commands import app
 from flip.config.frozen import to_yaml
 from flip.config.origins import Layers, explain, leaves
 from flip.config.resolve import read_project
+from flip.config.schema import Masking
 from flip.config.strict_yaml import read_mapping
 from flip.config.tree import read_tree
 from tests.commands import flip
@@ -139,7 +140,7 @@ def test_parameters_are_printed_and_explained(capsys):
     assert said[1].startswith("share")
     assert said[-1].split() == ["params.yaml,", "variants.flip-50", "0.5"]
     flip("params", "flip-50", "masking")
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == len(Masking.model_fields)
     flip("params", "flip-50", "masking.imgae", code=1)
     assert "unknown parameter 'masking.imgae'; did you mean 'masking.image'?" in capsys.readouterr().err
     flip("params")

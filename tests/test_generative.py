@@ -39,7 +39,7 @@ def masks(params, data):
     """Kept patches (in the order drawn) and kept word slots of each sample, as lists."""
     patches, tokens = params.generative.kept(params.model)
     valid, positions = data["ids"] != PAD, data["positions"]
-    order = mask_patches(0, positions, params.model.patches, patches, "generative-image")
+    order = mask_patches(0, positions, params.model.patches, patches, stream="generative-image")
     slots = mask_tokens(0, positions, valid, tokens, "random", "generative-text")
     words = [[s for s in row if real[s]] for row, real in zip(slots.tolist(), valid, strict=True)]
     return order.ids_keep.tolist(), words
@@ -197,7 +197,7 @@ def test_without_captions_it_is_our_mae(change, variant, normalize):
     decoder.transformer.load_state_dict(one.transformer.state_dict())
     decoder.mask_token.data.copy_(one.image.mask_token)
     outputs = one(model, data, 0)
-    order = mask_patches(0, data["positions"], 64, 16, "generative-image")
+    order = mask_patches(0, data["positions"], 64, 16, stream="generative-image")
     expected = decoder.decode(mae.vision(data["images"], order.ids_keep), order.ids_restore)
     torch.testing.assert_close(outputs["pixels"], expected, **EXACT)
     loss = ReconstructionObjective(Setting(plain))(data, {"prediction": expected, "removed": order.ids_restore >= 16})

@@ -38,7 +38,11 @@ def test_every_scale_resolves(scale):
         (["base", "masking", "image"], "half", r"masking.image: Input should be a valid number .*'half'"),
         (["base", "train", "weight_decay"], "1e-3", r"train.weight_decay: Input should be a valid number .*'1e-3'"),
         (["base", "masking", "image"], 1.5, r"masking.image: .*less than or equal to 1 .*1.5"),
-        (["base", "masking", "text_policy"], "some", r"masking.text_policy: Input should be 'random' or 'prioritized'"),
+        (
+            ["base", "masking", "text_policy"],
+            "some",
+            r"masking.text_policy: Input should be 'random', 'prioritized', 'truncation' or 'block'",
+        ),
         (
             ["variants", "clip", "masking"],
             {"image": 0.99},
