@@ -69,6 +69,12 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme():
     assert linked == {f"docs/{path.name}" for path in PAGES if path.parent.name == "docs"}
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_tables_have_at_most_eight_columns(path):
+    rows = re.findall(r"^\| .*$", PAGES[path], re.MULTILINE)
+    assert [row[:60] for row in rows if row.count(" | ") > 7] == []
+
+
 def test_every_page_is_in_the_sites_list():
     listed = set(re.findall(r"([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
     assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} <= listed
