@@ -159,7 +159,7 @@ def test_killed_processes_and_unreadable_rows_cost_nothing_else(part, tmp_path):
     words[3], words[13], words[23] = b"caf\xe9", b"a\0b", b"\xed\xa0\x80"
     with site({"/5": kill(2), "/15": kill(0), "*": PHOTO, "/robots.txt": (404, {}, b"")}) as server:
         captions = pa.array(words, pa.binary()).view(pa.string())
-        params = part([f"{server.url}/{row}" for row in range(30)], captions, samples_per_shard=9, threads=1)
+        params = part([f"{server.url}/{row}" for row in range(30)], captions, samples_per_shard=9, threads=1, retries=1)
         account = run(tmp_path, params, log=tmp_path / "log")
     assert account == {"wanted": 30, "arrived": 27, "failed": {"unreadable text": 3}}
     assert killed == [2, 0]

@@ -140,7 +140,7 @@ image-masks flip-75-block imagenet1k 68.5
 centred-masks flip-50 imagenet1k 36.1  centred-masks flip-50-gaussian imagenet1k 37.1
 centred-masks flip-75 imagenet1k 32.0  centred-masks flip-75-gaussian imagenet1k 33.9
 text-masks flip-75 imagenet1k 32.0     text-masks text-truncation imagenet1k 32.8
-text-masks text-random imagenet1k 33.7 text-masks text-block imagenet1k 34.3
+text-masks text-prioritized imagenet1k 33.7 text-masks text-block imagenet1k 34.3
 """
 
 
