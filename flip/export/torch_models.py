@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from flip.data.tokenizer import CaptionTokenizer
-from flip.export.check import statistics
 from flip.export.target import IMAGE_TOWER, TWO_TOWERS, Loaded, Need
 from flip.export.tokens import backend
 from flip.files import write_json
@@ -111,12 +110,6 @@ def own_copy(model: TwoTowers) -> TwoTowers:
         if isinstance(module, Transformer):
             module.chunk_on_cpu = False
     return found
-
-
-def bytes_of(model: TwoTowers, pixels: Tensor) -> Tensor:
-    """Undo the normalization of pixels [batch, 3, side, side], which programs do themselves."""
-    mean, std = statistics(model)
-    return (255 * (pixels * std + mean)).round().to(torch.uint8)
 
 
 class TorchImages:
