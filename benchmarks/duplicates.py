@@ -134,7 +134,7 @@ def of_folder(folder: Path) -> Iterator[Image.Image]:
 def of_world() -> Iterator[Image.Image]:
     """Yield images of the synthetic data set of `tiny` that repeat no other."""
     world = read_project(scale="tiny").baseline.world
-    rows = (row for row in range(world.pictures) if origin(world, row) == row)
+    rows = (row for row in range(world.images) if origin(world, row) == row)
     return (Image.open(io.BytesIO(jpeg(world, row))).convert("RGB") for row in rows)
 
 
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not images:
         parser.error(f"--images {options.images}: no image that can be read; allowed: .jpg, .jpeg, .png, .webp")
     found = attempt("duplicates", lambda: rows(images))
-    publish("duplicates", found, options.results, {"pictures": len(images)})
+    publish("duplicates", found, options.results, {"images": len(images)})
 
 
 if __name__ == "__main__":

@@ -48,15 +48,15 @@ class Given:
     encode_image = encode_text = staticmethod(lambda features: features)
 
 
-def build_retrieval(which: str, pictures: int) -> Callable[[], list[float]]:
+def build_retrieval(which: str, count: int) -> Callable[[], list[float]]:
     """Return a function that computes recalls."""
     generator = torch.Generator().manual_seed(0)
-    images = F.normalize(torch.randn(pictures, WIDTH, generator=generator), dim=1)
-    noise = torch.randn(pictures * CAPTIONS, WIDTH, generator=generator)
+    images = F.normalize(torch.randn(count, WIDTH, generator=generator), dim=1)
+    noise = torch.randn(count * CAPTIONS, WIDTH, generator=generator)
     texts = F.normalize(0.3 * images.repeat_interleave(CAPTIONS, 0) + 0.1 * noise, dim=1)
-    numbers = np.arange(len(texts)).reshape(pictures, CAPTIONS).tolist()
-    loader = [(images[s : s + BATCH], numbers[s : s + BATCH]) for s in range(0, pictures, BATCH)]
-    some = [k for k in retrieval.RECALLS if k <= pictures]
+    numbers = np.arange(len(texts)).reshape(count, CAPTIONS).tolist()
+    loader = [(images[s : s + BATCH], numbers[s : s + BATCH]) for s in range(0, count, BATCH)]
+    some = [k for k in retrieval.RECALLS if k <= count]
     theirs = peer("clip_benchmark.metrics.zeroshot_retrieval").evaluate
 
     def ours() -> list[float]:
@@ -95,12 +95,12 @@ def build_head(which: str, name: str, classes: int) -> Callable[[], object]:
     return lambda: theirs.zero_shot_classifier(other, theirs_tokenizer, *words, "cpu", amp=False)
 
 
-def build_probe(which: str, pictures: int) -> Callable[[], float]:
+def build_probe(which: str, count: int) -> Callable[[], float]:
     """Return a function that computes the accuracy of a probe on other images."""
     rng = np.random.default_rng(0)
-    labels = np.arange(2 * pictures) % PROBED["classes"]
+    labels = np.arange(2 * count) % PROBED["classes"]
     centres = rng.normal(size=(PROBED["classes"], PROBED["width"]))
-    drawn = (0.3 * centres[labels] + rng.normal(size=(2 * pictures, PROBED["width"]))).astype(np.float32)
+    drawn = (0.3 * centres[labels] + rng.normal(size=(2 * count, PROBED["width"]))).astype(np.float32)
     drawn = drawn @ rng.normal(size=(PROBED["width"], PROBED["width"])).astype(np.float32)  # features correlate
     halves = zip(np.split(drawn, 2), np.split(labels, 2), strict=True)
     training, test = (Features(torch.from_numpy(x), [torch.from_numpy(y)]) for x, y in halves)
@@ -108,8 +108,8 @@ def build_probe(which: str, pictures: int) -> Callable[[], float]:
     def theirs() -> float:
         scaler = StandardScaler().fit(training.pooled.numpy())
         x, seen = (scaler.transform(one.pooled.numpy()) for one in (training, test))
-        order = np.random.default_rng(0).permutation(pictures)
-        held, kept = np.split(order, [int(probe.HELD_OUT * pictures)])
+        order = np.random.default_rng(0).permutation(count)
+        held, kept = np.split(order, [int(probe.HELD_OUT * count)])
 
         def fitted(strength: float, rows: np.ndarray) -> LogisticRegression:
             one = LogisticRegression(C=1 / (strength * len(rows)), max_iter=probe.STEPS)
@@ -162,9 +162,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     rounds, benchmark = options.rounds, called("clip-benchmark")
     size: tuple[object, ...]
     small: tuple[object, ...]
-    title, size = f"retrieval, {options.pictures:,} x {CAPTIONS * options.pictures:,}", (options.pictures,)
-    goal = {"at_least": 25} if options.pictures >= LARGE["retrieval"] else {}
-    small = (min(options.pictures, 300),)
+    title, size = f"retrieval, {options.images:,} x {CAPTIONS * options.images:,}", (options.images,)
+    goal = {"at_least": 25} if options.images >= LARGE["retrieval"] else {}
+    small = (min(options.images, 300),)
     yield from attempt(title, lambda: compare(title, build_retrieval, size, small, benchmark, rounds, 1e-6, **goal))
     for name in options.model:
         title = f"zero-shot head, {name}, {options.classes:,} classes x {TEMPLATES} prompts"
@@ -180,7 +180,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparisons by the options of the command line."""
     parser = arguments("evaluation", __doc__ or "")
-    parser.add_argument("--pictures", type=int, default=LARGE["retrieval"], help="of retrieval (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=LARGE["retrieval"], help="of retrieval (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=LARGE["classes"], help="of heads (default: %(default)s)")
     parser.add_argument(
         "--model", nargs="+", default=["small"], choices=list(BATCHES), help="of heads (default: small)"
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probed", type=int, default=4000, help="images of probes (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.pictures, options.classes, options.probed, options.rounds = 20, 2, 400, 1
+        options.images, options.classes, options.probed, options.rounds = 20, 2, 400, 1
         options.model = ["dry"]
     publish(
         "evaluation", rows(options), options.results, {"rounds": options.rounds, "threads": 1, "precision": "float32"}

@@ -55,13 +55,13 @@ import sys
 import torch
 from PIL import Image
 
-picture = Image.open(sys.argv[2])
+image = Image.open(sys.argv[2])
 torch.manual_seed(0)
 with torch.no_grad():
     exec(sys.argv[1])
 found = globals().get("found")
-image = globals().get("image", globals().get("features", getattr(found, "image_embeds", None)))
-text = globals().get("text", getattr(found, "text_embeds", None))
+image = globals().get("image_features", getattr(found, "image_embeds", None))
+text = globals().get("text_features", getattr(found, "text_embeds", None))
 assert not [name for name in sys.modules if name.split(".")[0] == "flip"]
 kept = [one.detach() for one in (image, text) if one is not None]
 torch.save(kept, sys.argv[3])
@@ -121,8 +121,8 @@ def loaded_elsewhere(variant: str, library: str, folder: Path) -> str:
     code = re.search(r"```python\n(.*?)```", (work / "exported/README.md").read_text(), re.DOTALL)
     assert code is not None
     side = model.params.model.image
-    example_image(side, side, 0).save(work / "picture.png")
-    words = [python, "-c", RUNNER, code[1], work / "picture.png", work / "found.pt", library]
+    example_image(side, side, 0).save(work / "image.png")
+    words = [python, "-c", RUNNER, code[1], work / "image.png", work / "found.pt", library]
     done = subprocess.run(words, cwd=work, check=True, capture_output=True, text=True, env={"HF_HUB_OFFLINE": "1"})
     found = torch.load(work / "found.pt")
     asked = re.search(r'"(a photo of a dog|a red star)"', code[1])

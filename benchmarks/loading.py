@@ -1,7 +1,7 @@
 """Measure loading from tar shards to batches, per core, against open_clip's default; and shard reading alone.
 
     python -m benchmarks.loading                        # to 224 and to 64 pixels: about three minutes
-    python -m benchmarks.loading --pictures 512 --rounds 3
+    python -m benchmarks.loading --images 512 --rounds 3
 
 The images are JPEGs with a shorter side of 256 pixels and about 20 kB, as img2dataset writes them. open_clip's default
 is its own `image_transform` (decoding by PIL, a random crop of 90 to 100 % of the area, bicubic with antialiasing,
@@ -169,11 +169,11 @@ def their_encoding(folder: Path) -> Callable[[], object]:
     return lambda: tokenizer(found)
 
 
-def difference(folder: Path, kind: str, side: int, pictures: int = 64) -> str:
+def difference(folder: Path, kind: str, side: int, images: int = 64) -> str:
     """Return a note on the mean difference to PIL's pixels of the same crops of the same images."""
     whole, stored, found = Shard(tar(folder, "original")), Shard(tar(folder, kind)), []
-    draws = uniform(0, "augmentation", torch.arange(pictures), DRAWN).numpy()[:, 1:].reshape(pictures, -1, 4)
-    for item in range(min(pictures, len(whole))):
+    draws = uniform(0, "augmentation", torch.arange(images), DRAWN).numpy()[:, 1:].reshape(images, -1, 4)
+    for item in range(min(images, len(whole))):
         image, mine = Image.open(BytesIO(whole.encoded(item))), np.empty((side, side, 3), np.uint8)
         top, left, rows, columns = box = crop_box(image.height, image.width, CROP, draws[item])
 
@@ -198,16 +198,16 @@ def compare(folder: Path, side: int, rounds: int, goals: dict[str, float]) -> It
     """Yield rows of batches at one image size; `goals` are speed-ups over open_clip's by kind of shard."""
     forms = {kind: Form(ours, (folder, kind, side), keep=True) for kind in goals}
     forms |= {"open_clip": Form(theirs, (folder, side)), "floor": Form(pixels_alone, (folder, side), keep=True)}
-    found, pictures = measure(forms, rounds), len(captions(folder))
+    found, images = measure(forms, rounds), len(captions(folder))
     for kind, target in goals.items():
         note = f"{difference(folder, kind, side)}; {stored(folder, kind)}"
-        times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, pictures
+        times = found[kind].seconds, called("open_clip_torch"), found["open_clip"].seconds, images
         yield against(f"{kind} shard to batch, {side} px", "s", *times, at_least=target, note=note)
     title, least, other = f"original shard to batch, {side} px", found["floor"].seconds, found["open_clip"].seconds
     name, who = f"{title}: over decoding and resizing alone", f"{called('simplejpeg')}, torch"
-    yield against(name, "s", found["original"].seconds, who, least, pictures, at_least=OF_LIMIT)
+    yield against(name, "s", found["original"].seconds, who, least, images, at_least=OF_LIMIT)
     name = f"{title}: the limit, decoding and resizing alone"
-    yield against(name, "s", least, called("open_clip_torch"), other, pictures)
+    yield against(name, "s", least, called("open_clip_torch"), other, images)
 
 
 def compare_parts(folder: Path, rounds: int) -> Iterator[Row]:
@@ -246,7 +246,7 @@ def compare_gpu(folder: Path, side: int, rounds: int) -> Iterator[Row]:
 
 def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Yield the rows of all comparisons."""
-    write(folder, options.pictures)
+    write(folder, options.images)
     goals: dict[int, dict[str, float]] = {224: {"original": 7}, 64: {"original": 7, "resized": 10}}
     for side, goal in goals.items():
         yield from attempt(f"shards to batches, {side} px", partial(compare, folder, side, options.rounds, goal))
@@ -259,13 +259,13 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparisons by the options of the command line."""
     parser = arguments("loading", __doc__ or "")
-    parser.add_argument("--pictures", type=int, default=1024, help="in the shard (default: 1024)")
+    parser.add_argument("--images", type=int, default=1024, help="in the shard (default: 1024)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.pictures, options.rounds = 8, 1
+        options.images, options.rounds = 8, 1
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        how = {"pictures": options.pictures, "rounds": options.rounds, "threads": 1}
+        how = {"images": options.images, "rounds": options.rounds, "threads": 1}
         publish("loading", rows(options, Path(folder)), options.results, how)
 
 

@@ -17,7 +17,7 @@ COMPACT = Compact(image_size=72, quality=90)
 WORDS = ("a", "photo", "of", "the", "old", "house", "dog", "street", "with", "and", "water", "sunset", "vintage")
 
 
-def picture(random: np.random.Generator) -> bytes:
+def image(random: np.random.Generator) -> bytes:
     """Draw a JPEG of about 0.25 bytes per pixel: noise at all scales, as in photographs."""
     height, width = (256, int(random.integers(256, 400)))[:: random.choice((1, -1))]
     image = np.full((height, width, 3), 128, np.float32)
@@ -27,17 +27,17 @@ def picture(random: np.random.Generator) -> bytes:
     return simplejpeg.encode_jpeg(np.clip(image, 0, 255).astype(np.uint8), quality=87, colorsubsampling="420")
 
 
-def samples(pictures: int) -> Iterator[dict[str, Any]]:
+def samples(images: int) -> Iterator[dict[str, Any]]:
     """Yield images with captions of random words."""
     random = np.random.default_rng(0)
-    for number in range(pictures):
+    for number in range(images):
         caption = " ".join(random.choice(WORDS, random.integers(5, 16)))
-        yield {"__key__": f"{number:08d}", "jpg": picture(random), "txt": caption.encode()}
+        yield {"__key__": f"{number:08d}", "jpg": image(random), "txt": caption.encode()}
 
 
-def write(folder: Path, pictures: int) -> None:
+def write(folder: Path, images: int) -> None:
     """Write the same pairs as a shard and as a compact (resized) one."""
-    made = list(samples(pictures))
+    made = list(samples(images))
     write_shard(tar(folder, "original"), iter(made))
     write_shard(tar(folder, "resized"), ({**one, "jpg": resize_jpeg(one["jpg"], COMPACT)} for one in made))
 

@@ -46,9 +46,9 @@ SETS = ["fine", "coarse"]
 FEW, FEW_TESTED = 64, 400  # images of a dry run's data and of each of its test sets
 
 
-def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.ndarray]) -> bool:
+def by_pil(encoded: bytes, boxes_of: Callable[[int, int], Any], out: list[np.ndarray]) -> bool:
     """Replace `flip.data.crops.squares` by PIL's decoding and resizing."""
-    image = Image.open(BytesIO(picture)).convert("RGB")
+    image = Image.open(BytesIO(encoded)).convert("RGB")
     for (top, left, rows, columns), square in zip(boxes_of(image.height, image.width), out, strict=True):
         box, size = (left, top, left + columns, top + rows), (len(square), len(square))
         square[:] = np.asarray(image.crop(box).resize(size, Image.Resampling.BICUBIC))
@@ -57,7 +57,7 @@ def by_pil(picture: bytes, boxes_of: Callable[[int, int], Any], out: list[np.nda
 
 def samples(params: Params, images: int) -> Iterator[dict[str, Any]]:
     """Yield the first rows of the synthetic data set."""
-    for row in trange(images, desc="pictures", unit="image", disable=None):
+    for row in trange(images, desc="images", unit="image", disable=None):
         text = caption(params.world, row).encode()
         yield {"__key__": f"{row:09d}", "jpg": jpeg(params.world, row), "txt": text}
 
@@ -78,8 +78,8 @@ def resized(folder: Path) -> Iterator[dict[str, Any]]:
     for entry in read_json(folder / "manifest.json")["shards"]:
         shard = Shard(folder / "shards" / entry["name"])
         for item in range(len(shard)):
-            picture, text = resize_jpeg(bytes(shard.encoded(item)), COMPACT), shard.caption(item).encode()
-            yield {"__key__": shard.key(item), "jpg": picture, "txt": text}
+            image, text = resize_jpeg(bytes(shard.encoded(item)), COMPACT), shard.caption(item).encode()
+            yield {"__key__": shard.key(item), "jpg": image, "txt": text}
 
 
 def trained(params: Params, data: Path, seed: int) -> tuple[TwoTowers, Callable[[list[str]], torch.Tensor]]:
@@ -144,14 +144,14 @@ def compare(part: str, about: str, rows: Callable[..., Iterable[Row]], argv: Seq
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     options = parser.parse_args(argv)
     params = read_project(scale="tiny").variants[options.variant]
-    images, sets, seeds = params.world.pictures, SETS, options.seeds
+    images, sets, seeds = params.world.images, SETS, options.seeds
     if options.dry:
         images, sets, seeds = FEW, ["coarse"], [0]
         params = of_few(params)
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        how = {"variant": options.variant, "pictures": images, "seeds": len(seeds)}
+        how = {"variant": options.variant, "images": images, "seeds": len(seeds)}
         found = attempt("error rate", lambda: rows(params, Path(folder), images, sets, seeds))
         publish(part, found, options.results, how)
 

@@ -127,14 +127,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     variants = read_project(scale="tiny").variants
     clip, longer, seeds = variants["clip"], variants["clip-double"], options.seeds
-    images = clip.world.pictures
+    images = clip.world.images
     if options.dry:
         images, seeds, clip, longer = FEW, [0], of_few(clip), of_few(longer)
     torch.set_num_threads(1)
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
         found = attempt("regime", lambda: rows(clip, longer, Path(folder), images, seeds))
-        publish("regime", found, options.results, {"pictures": images, "seeds": len(seeds)})
+        publish("regime", found, options.results, {"images": images, "seeds": len(seeds)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure loading from tars in a bucket against loading the same tars from a disk.
 
     python -m benchmarks.remote                         # two minutes on two cores
-    python -m benchmarks.remote --pictures 2048 --rounds 3
+    python -m benchmarks.remote --images 2048 --rounds 3
 
 The bucket is served on this machine (rclone), which takes its share of the cores. Each run is a first pass: the cache
 is empty when it begins, and has room for half of the tars.
@@ -44,12 +44,12 @@ PORT = 9199
 ADDRESS = f"http://127.0.0.1:{PORT}"
 
 
-def write(folder: Path, pictures: int) -> None:
+def write(folder: Path, images: int) -> None:
     """Write tars as a bucket, and for each an index and captions, as those of a source's tars are."""
-    made, entries = samples(pictures), []
+    made, entries = samples(images), []
     for number in range(TARS):
         tar = folder / "store/bucket" / f"{number:05d}.tar"
-        entry = write_shard(tar, islice(made, -(-pictures // TARS)))
+        entry = write_shard(tar, islice(made, -(-images // TARS)))
         shard = Shard(tar)
         places = zip(shard.images, shard.sizes, map(shard.caption, range(len(shard))), strict=True)
         write_taken_in(folder / "shards" / entry["name"], ((place, Texts([text])) for *place, text in places))
@@ -105,28 +105,28 @@ def first_pass(folder: Path, place: str) -> Callable[[], None]:
     return run
 
 
-def compare(folder: Path, pictures: int, rounds: int) -> Iterator[Row]:
+def compare(folder: Path, images: int, rounds: int) -> Iterator[Row]:
     """Yield the row of a first pass."""
     places = {"bucket": "s3://bucket", "disk": str(folder / "store/bucket")}
     forms = {name: Form(first_pass, (folder, place), keep=True, clock="wall") for name, place in places.items()}
     found = measure(forms, rounds)
     name = f"tars in a bucket to batch, {SIDE} px, {WORKERS} workers, first pass, wall-clock time"
-    yield against(name, "s", found["bucket"].seconds, "on a disk", found["disk"].seconds, pictures, at_least=0.9)
+    yield against(name, "s", found["bucket"].seconds, "on a disk", found["disk"].seconds, images, at_least=0.9)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparison by the options of the command line."""
     parser = arguments("remote", __doc__ or "")
-    parser.add_argument("--pictures", type=int, default=3072, help=f"in {TARS} tars (default: 3072)")
+    parser.add_argument("--images", type=int, default=3072, help=f"in {TARS} tars (default: 3072)")
     options = parser.parse_args(argv)
     if options.dry:
-        options.pictures, options.rounds = 2 * TARS, 1
+        options.images, options.rounds = 2 * TARS, 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(folder, options.pictures)
+        write(folder, options.images)
         with served(folder):
-            rows = attempt("tars in a bucket", partial(compare, folder, options.pictures, options.rounds))
-            publish("remote", rows, options.results, {"pictures": options.pictures, "rounds": options.rounds})
+            rows = attempt("tars in a bucket", partial(compare, folder, options.images, options.rounds))
+            publish("remote", rows, options.results, {"images": options.images, "rounds": options.rounds})
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Side:
         self.folder, self.python, self.batch = folder, python, steps.BATCHES[name]
         self.params = parameters(name, mask, self.batch, pairs, plain)
         tar = folder / "shards" / "0000" / "00000.tar"
-        write_shard(tar, pictures(pairs, self.params.model.image if plain else None))
+        write_shard(tar, images(pairs, self.params.model.image if plain else None))
         entry = {"name": "0000/00000.tar", "samples": pairs, "sha256": "0" * 64, "bytes": tar.stat().st_size}
         write_json(folder / "manifest.json", {"id": "f" * 64, "pairs": "e" * 64, "samples": pairs, "shards": [entry]})
         self.tar, self.pairs = tar, pairs
@@ -119,7 +119,7 @@ def described(params: Params) -> dict[str, Any]:
     return {"embed_dim": params.embedding, "vision_cfg": vision, "text_cfg": text}
 
 
-def pictures(count: int, side: int | None) -> Iterator[dict[str, Any]]:
+def images(count: int, side: int | None) -> Iterator[dict[str, Any]]:
     """Yield pairs as benchmarks.loading does; with `side`, squares of so many pixels, which nobody has to resize."""
     for one in loading.samples(count):
         if side:

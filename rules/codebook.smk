@@ -1,6 +1,6 @@
 # The image tokenizer: training images -> codes, which masked image modelling predicts.
 # Needs the manifest's receipt and specs/<scale>/. Gives receipts/<scale>/codebook.json, and behind it
-# data/<scale>/codebook/{weights.safetensors, metrics.json, pictures.webp}. Only variants that read codes ask for it; it
+# data/<scale>/codebook/{weights.safetensors, metrics.json, images.webp}. Only variants that read codes ask for it; it
 # serves their training and their report alone ("intermediate").
 
 
@@ -28,7 +28,7 @@ rule codebook:
         runtime=JOB.minutes,
     params:
         outputs=AT.codebook("weights.safetensors"),
-        extra_outputs=[AT.codebook("metrics.json"), AT.codebook("pictures.webp")],
+        extra_outputs=[AT.codebook("metrics.json"), AT.codebook("images.webp")],
         facts=AT.codebook("metrics.json"),
         sources=outside(BASE.codebook.weights),
         out=AT.codebook(),

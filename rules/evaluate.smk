@@ -1,7 +1,7 @@
 # Evaluation: weights -> metrics, and what a training step costs.
 # Needs the receipts of pretrain.smk and data.smk. Gives receipts/<scale>/variants/<variant>/seed-<seed>/evaluate.json,
 # receipts/<scale>/tables/<report>/cost.json and, where a report shows what heads learn, <variant>/<job>/seed-<seed>/transfer.json
-# beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, pictures/} and, in
+# beside it; and behind them results/<scale>/<variant>/seed-<seed>/{metrics.json, outcomes.npz, sheets/} and, in
 # tables/<scale>/<report>/, cost.json and <variant>/<job>/seed-<seed>/{metrics.json, outcomes.npz}.
 
 from flip.metrics.names import transferred
@@ -57,7 +57,7 @@ rule evaluate:
         out=RUN,
         outputs=[f"{RUN}/outcomes.npz", f"{RUN}/metrics.json"],
         # What there is to see depends on the variant and on the sets.
-        output_dirs=f"{RUN}/pictures",
+        output_dirs=f"{RUN}/sheets",
         facts=f"{RUN}/metrics.json",
     shell:
         OFFLINE

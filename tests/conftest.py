@@ -96,7 +96,7 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory, change):
-    """Three shards of plain coloured pictures with captions, their manifest, a tokenizer and random codes."""
+    """Three shards of plain coloured images with captions, their manifest, a tokenizer and random codes."""
     import numpy as np
     import simplejpeg
     import webdataset
@@ -117,10 +117,10 @@ def small_data(tmp_path_factory, change):
             for item in range(count):
                 colour = list(COLOURS)[random.integers(4)]
                 height, width = random.integers(18, 30, 2)
-                picture = np.tile(np.array(COLOURS[colour], np.uint8), (height, width, 1))
-                picture += random.integers(0, 15, picture.shape, dtype=np.uint8)
-                captions.append(f"{colour} picture {number} {item}")
-                jpeg = simplejpeg.encode_jpeg(picture, quality=95)
+                image = np.tile(np.array(COLOURS[colour], np.uint8), (height, width, 1))
+                image += random.integers(0, 15, image.shape, dtype=np.uint8)
+                captions.append(f"{colour} image {number} {item}")
+                jpeg = simplejpeg.encode_jpeg(image, quality=95)
                 tar.write({"__key__": f"0000-{number:03d}{item:06d}", "jpg": jpeg, "txt": captions[-1]})
         path = folder / "shards" / name
         write_index(path)

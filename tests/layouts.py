@@ -49,7 +49,7 @@ def write(folder, members: list[tuple[str, bytes | None]], **texts: str):
 def classified(
     folder, key="{:03d}", ext="jpg", first=(), extra=(), replaced=None, target="cls", content=None, names=CLASSES
 ):
-    """A set with classes: PER_CLASS pictures of each of CLASSES, which take turns."""
+    """A set with classes: PER_CLASS images of each of CLASSES, which take turns."""
     members = list(first)
     for number in range(PER_CLASS * len(CLASSES)):
         stem, encoded = key.format(number), (replaced or {}).get(number, photo(number))
@@ -60,7 +60,7 @@ def classified(
 
 
 def captioned(folder, captions: list[bytes]):
-    """A set with captions, one .txt for each picture."""
+    """A set with captions, one .txt for each image."""
     members = []
     for number, caption in enumerate(captions):
         members += [(f"{number:03d}.jpg", photo(number)), (f"{number:03d}.txt", caption)]

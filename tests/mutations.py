@@ -215,7 +215,7 @@ variants:
 reports:
   ablations:
     title: FLIP ablations
-    question: Can a model learn from half of each picture?
+    question: Can a model learn from half of each image?
     about: >-
       Some sentences, and
       others.

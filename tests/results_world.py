@@ -54,7 +54,7 @@ METRICS = [
 ]
 BEGAN = datetime(2026, 11, 24, 9, tzinfo=UTC)
 EVIDENCE = {"git": {"commit": "c0ffee", "changed": False}, "versions": {"torch": "2.13.0"}}
-MANIFEST, PAIRS, PICTURES = "5e" * 32, "7a" * 32, 10970
+MANIFEST, PAIRS, IMAGES = "5e" * 32, "7a" * 32, 10970
 
 
 def outcomes(metric, params, seed, ease):
@@ -85,7 +85,7 @@ def plain_sheet(value):
     return webp(sheet([[cell(np.full((8, 8, 3), value, np.uint8))] * 3] * 12))
 
 
-def write_pictures(folder, params):
+def write_sheets(folder, params):
     """Sheets as an evaluation leaves them; gives the facts about them."""
     found = {}
     if params.reconstruction.weight or params.generative.pixels:
@@ -94,10 +94,10 @@ def write_pictures(folder, params):
     if params.aligned:
         facts = {"kind": "relevance", "set": "pointing", "subjects": ["a red star", "a <b>"]}
         found["relevance-pointing"] = facts | {"hits": [True, False]}
-        facts = {"kind": "retrieval", "set": "retrieval", "subjects": ["a red star"] * 12, "pictures": 400, "top": 4}
+        facts = {"kind": "retrieval", "set": "retrieval", "subjects": ["a red star"] * 12, "images": 400, "top": 4}
         found["matches-retrieval"] = facts | {"ranks": [1] * 5 + list(range(2, 9))}
     for place, name in enumerate(found):
-        write_atomic(folder / "pictures" / f"{name}.webp", plain_sheet(90 * place))
+        write_atomic(folder / "sheets" / f"{name}.webp", plain_sheet(90 * place))
     return found
 
 
@@ -107,10 +107,10 @@ def write_codebook(folder):
         folder / "metrics.json",
         {"error": 0.1234, "used": 0.75, "perplexity": 300.4, "codes": 512, "use": use, "trained": True},
     )
-    write_atomic(folder / "pictures.webp", webp(sheet([[cell(np.zeros((8, 8, 3), np.uint8))] * 2] * 12)))
+    write_atomic(folder / "images.webp", webp(sheet([[cell(np.zeros((8, 8, 3), np.uint8))] * 2] * 12)))
 
 
-def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to="11", pairs=PAIRS, pictures=PICTURES):
+def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to="11", pairs=PAIRS, images=IMAGES):
     """One variant's results and receipts; `samples` follow from its epochs on 10,000 pairs."""
     params, folder = project.variants[name], root / "results" / name
     batch = params.train.global_batch
@@ -134,10 +134,10 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
         sets["composition"] |= {"chance": 50.0, "pairs": dict.fromkeys(KINDS, 480)}
         metrics = {metric: number(ACCURACY, values) for metric, values in found.items()}
         facts = {"metrics": metrics, "skipped": {}, "sets": sets, "manifest": manifest, "weights": "ab" * 32}
-        write_json(place / "metrics.json", facts | {"pictures": write_pictures(place, params)})
+        write_json(place / "metrics.json", facts | {"sheets": write_sheets(place, params)})
         steps = samples // batch
         training = {"samples": samples, "steps": steps, "seconds": 61.5, "device": "CPU"}
-        training |= {"manifest": manifest, "pairs": pairs, "pictures": pictures}
+        training |= {"manifest": manifest, "pairs": pairs, "images": images}
         write_json(place / "training.json", training)
         seen = np.arange(1, steps + 1) * batch
         lines = [f"{n},{np.log(batch) * (0.4 + 0.6 * np.exp(-n / 20000)):.4f},0.001,14.3,1000.0" for n in seen]
@@ -145,7 +145,7 @@ def write_run(root, project, name, manifest=MANIFEST, sets_from="00", fitted_to=
 
 
 def write_trained(folder, params):
-    """What the jobs leave that are trained to be measured, for each seed: of a kind of question, fewer pictures."""
+    """What the jobs leave that are trained to be measured, for each seed: of a kind of question, fewer images."""
     asked = ("colour", "shape", "count", "place", "relation")
     items = {"coarse-finetuned": 1000} | dict.fromkeys(("caption-cider", "caption-bleu4", "vqa"), 400)
     items |= {f"vqa-{kind}": 260 for kind in asked}
@@ -180,13 +180,13 @@ def write_cost(folder, variants):
 
 
 def write_shard(tar):
-    """A dozen pictures with captions and their index; gives what a manifest says of it."""
+    """A dozen images with captions and their index; gives what a manifest says of it."""
     tar.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(tar, "w") as file:
         for item in range(12):
-            picture = io.BytesIO()
-            Image.new("RGB", (180, 120), (20 * item, 90, 160)).save(picture, "JPEG")
-            for extension, content in (("jpg", picture.getvalue()), ("txt", f"a <b>{item}</b> on grass".encode())):
+            image = io.BytesIO()
+            Image.new("RGB", (180, 120), (20 * item, 90, 160)).save(image, "JPEG")
+            for extension, content in (("jpg", image.getvalue()), ("txt", f"a <b>{item}</b> on grass".encode())):
                 member = tarfile.TarInfo(f"{item:06d}.{extension}")
                 member.size = len(content)
                 file.addfile(member, io.BytesIO(content))
@@ -194,10 +194,10 @@ def write_shard(tar):
 
 
 def write_data(folder):
-    lost = {"not found": 520, "forbidden": 120, "not a picture": 130, "exact duplicate": 200, "in a test set": 60}
-    total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": PICTURES, "lost": lost}
+    lost = {"not found": 520, "forbidden": 120, "not an image": 130, "exact duplicate": 200, "in a test set": 60}
+    total = {"wanted": 12000, "arrived": 11360, "decoded": 11230, "used": IMAGES, "lost": lost}
     shards = [write_shard(folder / "shards/0000/00000.tar")]
-    write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": PICTURES, "shards": shards})
+    write_json(folder / "manifest.json", {"id": MANIFEST, "pairs": PAIRS, "samples": IMAGES, "shards": shards})
     table = {"rows": total["wanted"] + 3000, "wanted": total["wanted"], "lost": {"filter: size": 3000}}
     of_rows = {"rows": table["rows"]} | total | {"lost": total["lost"] | table["lost"]}
     write_json(folder / "ledger.json", {"total": of_rows, "table": table, "parts": {"0000": total}})

@@ -230,7 +230,7 @@ def test_the_tab_key_reaches_heads_and_numbers(wide):
     assert met[8] == "cell"
 
 
-def test_pictures_have_words_and_headings_have_an_order(wide):
+def test_images_have_words_and_headings_have_an_order(wide):
     alts = wide.run("[...document.images].map((one) => one.alt.trim())")
     assert len(alts) > 20
     assert all(alts)

@@ -1,4 +1,4 @@
-"""The image tokenizer learns pictures by its codes, uses most of them, gives one per patch in the patches' order, and
+"""The image tokenizer learns images by its codes, uses most of them, gives one per patch in the patches' order, and
 the same bits for the same inputs; training reads it, and says so where it is missing."""
 
 import numpy as np
@@ -23,17 +23,17 @@ def params(change):
     return change("flava", SMALL)
 
 
-def images(params, data, count=32):
+def training_images(params, data, count=32):
     return build_loader(params, data, read_json(data / "manifest.json")).batch(0, count)["images"]
 
 
 def test_it_learns_and_uses_its_codes(params, small_data):
-    pictures, training = images(params, small_data), TokenizerTraining(params, "cpu")
-    before = measure(training.model, pictures)["error"]
+    images, training = training_images(params, small_data), TokenizerTraining(params, "cpu")
+    before = measure(training.model, images)["error"]
     training.steps = 120
     for _ in range(training.steps):
-        training.step(pictures)
-    after = measure(training.model, pictures)
+        training.step(images)
+    after = measure(training.model, images)
     assert after["error"] < 0.1 < before
     assert after["used"] > 0.7
     assert 4 < after["perplexity"] <= after["codes"] == 16
@@ -43,25 +43,25 @@ def test_codes_are_the_nearest_entries_in_the_order_of_the_patches(params):
     """A code depends on the patches around it alone: a changed corner changes no code far from it."""
     torch.manual_seed(0)
     codebook = VQTokenizer(params)
-    picture = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
-    encoded = codebook.encode(codebook.targets(picture))
+    image = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    encoded = codebook.encode(codebook.targets(image))
     distances = torch.cdist(encoded, codebook.entries.expand(2, -1, -1))
-    assert torch.equal(codebook(picture), distances.argmin(dim=-1))
+    assert torch.equal(codebook(image), distances.argmin(dim=-1))
     codebook.before = torch.nn.Sequential()  # no view of neighbours
-    before = codebook(picture)
-    picture[:, :4, 12:] = 255 - picture[:, :4, 12:]
-    changed = codebook.encode(codebook.targets(picture)) != codebook.encode(codebook.targets(picture.flip(0))).flip(0)
+    before = codebook(image)
+    image[:, :4, 12:] = 255 - image[:, :4, 12:]
+    changed = codebook.encode(codebook.targets(image)) != codebook.encode(codebook.targets(image.flip(0))).flip(0)
     assert not changed.any()
-    same = (codebook(picture) == before).all(dim=0)
+    same = (codebook(image) == before).all(dim=0)
     assert same[[i for i in range(16) if i != 3]].all()
 
 
-def test_pictures_undo_the_patches(params, monkeypatch):
+def test_images_undo_the_patches(params, monkeypatch):
     codebook = VQTokenizer(params)
-    picture = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
-    monkeypatch.setattr(codebook, "decode", lambda entries: codebook.targets(picture))
-    assert torch.equal(codebook.decode_images(codebook(picture)), picture)
-    assert patchify(picture, 4).shape == (2, 16, 48)
+    image = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    monkeypatch.setattr(codebook, "decode", lambda entries: codebook.targets(image))
+    assert torch.equal(codebook.decode_images(codebook(image)), image)
+    assert patchify(image, 4).shape == (2, 16, 48)
 
 
 def run(params, data, folder):
@@ -72,30 +72,30 @@ def run(params, data, folder):
 
 def test_the_command_writes_the_same_bits_again(params, small_data, tmp_path):
     first, second = (run(params, small_data, tmp_path / name) for name in ("a", "b"))
-    for name in ("weights.safetensors", "metrics.json", "pictures.webp"):
+    for name in ("weights.safetensors", "metrics.json", "images.webp"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert read_json(first / "metrics.json").keys() == {"error", "used", "perplexity", "codes", "use", "trained"}
-    with Image.open(first / "pictures.webp") as shown:
+    with Image.open(first / "images.webp") as shown:
         assert shown.format == "WEBP"
 
 
 def test_use_is_that_of_the_codes_from_the_most_to_the_least_used(params, small_data):
-    codebook, pictures = TokenizerTraining(params, "cpu").model, images(params, small_data)
-    counts = codebook(pictures).flatten().bincount(minlength=16).sort(descending=True).values
-    facts = measure(codebook, pictures)
+    codebook, images = TokenizerTraining(params, "cpu").model, training_images(params, small_data)
+    counts = codebook(images).flatten().bincount(minlength=16).sort(descending=True).values
+    facts = measure(codebook, images)
     assert facts["use"] == pytest.approx((counts / counts.sum()).tolist(), abs=1e-5)
     assert facts["used"] == (counts > 0).double().mean().item()
 
 
-def test_the_shown_originals_are_the_pictures(params, small_data):
-    pictures = images(params, small_data, 3)
+def test_the_shown_originals_are_the_images(params, small_data):
+    images = training_images(params, small_data, 3)
     codebook = VQTokenizer(params)
-    found, shown = side_by_side(codebook, pictures), codebook.decode_images(codebook(pictures))
+    found, shown = side_by_side(codebook, images), codebook.decode_images(codebook(images))
     for number in range(3):
         left = number * (SIDE + GAP)
-        for row, picture in enumerate((pictures[number], shown[number])):
+        for row, image in enumerate((images[number], shown[number])):
             place = found[row * (SIDE + GAP) :, left:][:SIDE, :SIDE]
-            assert np.array_equal(place[::6, ::6], picture.numpy())
+            assert np.array_equal(place[::6, ::6], image.numpy())
 
 
 def test_only_losses_that_read_codes_ask_for_it(change, params, tmp_path):
@@ -110,7 +110,7 @@ def test_only_losses_that_read_codes_ask_for_it(change, params, tmp_path):
 def test_codes_are_read_in_training_and_get_no_gradient(params, small_data):
     codebook = load_codebook(params, small_data, "cpu")
     assert not any(parameter.requires_grad for parameter in codebook.parameters())
-    codes = codebook(images(params, small_data, 4))
+    codes = codebook(training_images(params, small_data, 4))
     assert codes.shape == (4, 16)
     assert codes.dtype == torch.int64
 
@@ -135,17 +135,17 @@ def test_dalles_codes_are_those_of_transformers_preprocessed_alike(dalle, small_
     from transformers.models.flava.image_processing_flava import FlavaImageProcessor
 
     params, theirs = dalle
-    pictures = images(params, small_data)
+    images = training_images(params, small_data)
     ours = load_dalle(params, build_loader(params, small_data, read_json(small_data / "manifest.json")), "cpu")
     size = {"height": 32, "width": 32}
     processor = FlavaImageProcessor(
         return_codebook_pixels=True, codebook_size=size, codebook_crop_size=size, codebook_resample=3,
         codebook_image_mean=[0.0] * 3, codebook_image_std=[1.0] * 3,
     )  # fmt: skip
-    pixels = processor(list(pictures.permute(0, 3, 1, 2)), return_tensors="pt")["codebook_pixel_values"]
+    pixels = processor(list(images.permute(0, 3, 1, 2)), return_tensors="pt")["codebook_pixel_values"]
     expected = theirs.get_codebook_indices(pixels).flatten(1)
-    # Theirs rounds to bytes when it has enlarged the pictures.
-    assert (ours(pictures) == expected).double().mean() > 0.97
+    # Theirs rounds to bytes when it has enlarged the images.
+    assert (ours(images) == expected).double().mean() > 0.97
     exact = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     expected = theirs.get_codebook_indices(0.8 * exact.permute(0, 3, 1, 2) / 255 + 0.1).flatten(1)
     assert torch.equal(ours(exact), expected)
@@ -154,11 +154,11 @@ def test_dalles_codes_are_those_of_transformers_preprocessed_alike(dalle, small_
 def test_what_a_code_shows_is_the_mean_of_its_patches(dalle, small_data):
     params, _ = dalle
     codebook = DallE(params)
-    picture = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
     codes = torch.arange(48).reshape(3, 16) % 5
-    codebook.fit(picture, codes)
+    codebook.fit(image, codes)
     for code in range(5):
-        assert torch.allclose(codebook.entries[code], codebook.targets(picture)[codes == code].mean(0), atol=1e-5)
+        assert torch.allclose(codebook.entries[code], codebook.targets(image)[codes == code].mean(0), atol=1e-5)
     assert not codebook.entries[5:].any()
 
 
@@ -169,9 +169,9 @@ def test_dalle_from_a_file_serves_training_as_a_trained_one_does(dalle, small_da
     facts = read_json(tmp_path / "codebook" / "metrics.json")
     assert facts["trained"] is False
     assert 0 < facts["error"] < 1
-    found, pictures = load_codebook(params, tmp_path, "cpu"), images(params, small_data)
-    assert found(pictures).shape == (32, 16)
-    assert found.decode_images(found(pictures)).shape == pictures.shape
+    found, images = load_codebook(params, tmp_path, "cpu"), training_images(params, small_data)
+    assert found(images).shape == (32, 16)
+    assert found.decode_images(found(images)).shape == images.shape
     assert not any(weight.requires_grad for weight in found.parameters())
 
 

@@ -36,18 +36,18 @@ STAR = Thing("star", "red", "usual", 0.4, -0.25, -0.25, 0.0)
 BALL = replace(STAR, shape="ball", colour="blue", x=0.25)
 KEY = replace(STAR, shape="key", colour="pink", x=0.25, y=0.25)
 GROUP = Scene((STAR, KEY, BALL), None, "grass", 96, 96, "look")
-PICTURES = 60
+IMAGES = 60
 
 
 @pytest.fixture(scope="module")
 def world(change):
-    return change("clip", {"world": {"tests": {"pointing": PICTURES}}}).world
+    return change("clip", {"world": {"tests": {"pointing": IMAGES}}}).world
 
 
 @pytest.fixture(scope="module")
 def folder(change, tmp_path_factory):
     place = tmp_path_factory.mktemp("composition")
-    testsets.make(change("clip", {"world": {"tests": {"pointing": PICTURES}}}), "composition", place)
+    testsets.make(change("clip", {"world": {"tests": {"pointing": IMAGES}}}), "composition", place)
     return place
 
 
@@ -98,20 +98,20 @@ def test_right_captions_are_right_and_wrong_ones_are_not():
         assert not {one.wrong.lower() for one in found} & right
 
 
-def test_pictures_are_those_of_pointing(world):
+def test_images_are_those_of_pointing(world):
     assert jpeg_of(world, "composition", 3) == jpeg_of(world, "pointing", 3)
     assert scene_of(world, "composition", 5) == scene_of(world, "pointing", 5)
     assert annotations(world, "composition", 3) == annotations(world, "composition", 3)
     assert stream(world, "test", "pairs", 3).random() != stream(world, "test", "pointing", 3).random()
 
 
-def test_a_set_has_a_pair_of_each_kind_for_each_picture(folder):
+def test_a_set_has_a_pair_of_each_kind_for_each_image(folder):
     revision = read_json(folder / "revision.json")
-    assert (revision["samples"], revision["classes"], revision["chance"]) == (PICTURES, 0, 50)
-    assert revision["pairs"] == dict.fromkeys(CHANGES, PICTURES)
+    assert (revision["samples"], revision["classes"], revision["chance"]) == (IMAGES, 0, 50)
+    assert revision["pairs"] == dict.fromkeys(CHANGES, IMAGES)
     assert (folder / "dataset_type.txt").read_text() == "composition\n"
     kinds = [[one.kind for one in pairs] for _, pairs in samples(folder / "test" / "0.tar")]
-    assert kinds == [list(CHANGES)] * PICTURES
+    assert kinds == [list(CHANGES)] * IMAGES
     assert Metric.parse("composition-swap-attribute", ["fine", "composition"]) == Metric(
         "composition", "swap-attribute"
     )
@@ -122,13 +122,13 @@ def test_a_set_of_captions_is_not_probed(folder):
         revision(folder, "composition", "x", probed=True)
 
 
-def public(folder, text, picture=True):
-    """A set of one picture, as somebody's export of SugarCrepe."""
+def public(folder, text, image=True):
+    """A set of one image, as somebody's export of SugarCrepe."""
     (folder / "test").mkdir(parents=True)
     (folder / "test" / "nshards.txt").write_text("1")
     (folder / "dataset_type.txt").write_text("composition")
     with tarfile.open(folder / "test" / "0.tar", "w") as tar:
-        if picture:
+        if image:
             add(tar, "000000.jpg", simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
         add(tar, "000000.txt", text.encode())
     return folder
@@ -143,7 +143,7 @@ def test_a_public_set_is_checked(tmp_path):
         with pytest.raises(ValueError, match=wants):
             revision(public(tmp_path / name, text), "composition", "x")
     with pytest.raises(ValueError, match=r"0\.tar: 000000 has no image; each sample needs one"):
-        counted([public(tmp_path / "blind", "swap\ta\tb", picture=False) / "test" / "0.tar"])
+        counted([public(tmp_path / "blind", "swap\ta\tb", image=False) / "test" / "0.tar"])
     with pytest.raises(ValueError, match="'a dog' is both the right and the wrong caption of a swap"):
         counted([public(tmp_path / "same", "swap\ta dog\ta dog") / "test" / "0.tar"])
 
@@ -170,18 +170,18 @@ def test_an_oracle_scores_100_and_its_opposite_0(folder, change):
     pairs = [one for _, some in samples(folder / "test" / "0.tar") for one in some]
     right = {one.right for one in pairs} - {one.wrong for one in pairs}
     unclear = Counter(one.kind for one in pairs if one.right not in right)
-    assert sum(unclear.values()) < 3  # wrong of one picture, right of another
+    assert sum(unclear.values()) < 3  # wrong of one image, right of another
     params = change("clip", SMALL)
     oracle = Oracle(params, right)
     found = outcomes(oracle, oracle.tokenize, folder, "cpu", 16)
     assert found.keys() == CHANGES.keys()
     for kind, values in found.items():
         assert values.dtype == np.float32
-        assert values.shape == (PICTURES,)
-        assert values.mean() >= 1 - unclear[kind] / PICTURES
+        assert values.shape == (IMAGES,)
+        assert values.mean() >= 1 - unclear[kind] / IMAGES
     oracle = Oracle(params, {one.wrong for one in pairs} - right)
     wrong = outcomes(oracle, oracle.tokenize, folder, "cpu", 7)
-    assert all(values.mean() <= unclear[kind] / PICTURES for kind, values in wrong.items())
+    assert all(values.mean() <= unclear[kind] / IMAGES for kind, values in wrong.items())
 
 
 def test_a_random_model_scores_chance(folder, change):
@@ -209,16 +209,16 @@ def test_captions_that_a_model_cannot_tell_apart_are_a_half():
     assert preference(image, torch.tensor([[1.0, 1.1]]), wrong).tolist() == [0.0]
 
 
-def test_several_pairs_of_a_picture_are_one_item(folder, change, tmp_path):
-    """Of a picture that is there in two samples, too: the mean of both, and that they are two."""
-    pictures = [picture for picture, _ in samples(folder / "test" / "0.tar")][:2]
+def test_several_pairs_of_an_image_are_one_item(folder, change, tmp_path):
+    """Of an image that is there in two samples, too: the mean of both, and that they are two."""
+    images = [image for image, _ in samples(folder / "test" / "0.tar")][:2]
     place = public(tmp_path / "many", "x")
     lines = ["swap\tyes\tno", "swap\tno\tmaybe", "add\tyes\tno"]
     oracle = Oracle(change("clip", SMALL), {"yes"})
     for second, expected in ((1, [0.75, 1.0]), (0, [[0.875, 2.0]])):
         with tarfile.open(place / "test" / "0.tar", "w") as tar:
             for number, text in enumerate(("\n".join(lines), lines[0])):
-                add(tar, f"{number:06d}.jpg", pictures[number * second])
+                add(tar, f"{number:06d}.jpg", images[number * second])
                 add(tar, f"{number:06d}.txt", text.encode())
         for batch in (1, 16):
             found = outcomes(oracle, oracle.tokenize, place, "cpu", batch)

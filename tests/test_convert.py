@@ -1,4 +1,4 @@
-"""Annotations as they are published become sets that heads read: the same pictures, captions, domains and questions; a
+"""Annotations as they are published become sets that heads read: the same images, captions, domains and questions; a
 run that was stopped goes on; what does not fit is named."""
 
 import json
@@ -36,7 +36,7 @@ ANSWERS = {"annotations": [{"question_id": one, "answers": [{"answer": f"a{one}"
 
 @pytest.fixture
 def place(tmp_path):
-    """Annotations, and pictures that differ."""
+    """Annotations, and images that differ."""
     for name, content in {"coco": COCO, "nocaps": NOCAPS, "questions": QUESTIONS, "answers": ANSWERS}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "val2014").mkdir()
@@ -51,7 +51,7 @@ def read(folder):
     return [content for number in range(count) for _, content in contents(folder / f"{number}.tar")]
 
 
-def test_karpathys_splits_with_pictures_as_they_are(place):
+def test_karpathys_splits_with_images_as_they_are(place):
     for split, rows in {"train": (0, 2, 4), "test": (3,)}.items():
         convert("coco", [place / "coco.json"], place, split, place / "out", 2)
         found = read(place / "out" / split)
@@ -105,12 +105,12 @@ def test_a_stopped_run_goes_on(place, monkeypatch):
 def test_what_does_not_fit_is_named(place, capsys):
     def said(*words):
         with pytest.raises(SystemExit):
-            main([str(word) for word in (*words, "--pictures", place, "--split", "test", "--out", place / "out")])
+            main([str(word) for word in (*words, "--images", place, "--split", "test", "--out", place / "out")])
         return capsys.readouterr().err
 
     assert "nocaps.json: not what coco publishes: KeyError" in said("coco", place / "nocaps.json")
     assert "vqa is made of 2 JSON file(s), not 1" in said("vqa", place / "answers.json")
     assert "'0' is not a number above 0" in said("coco", place / "coco.json", "--size", 0)
     (place / "1.jpg").unlink()
-    assert "1.jpg: missing, with 0 more of 2 images; see --pictures" in said("nocaps", place / "nocaps.json")
+    assert "1.jpg: missing, with 0 more of 2 images; see --images" in said("nocaps", place / "nocaps.json")
     assert not (place / "out").exists()

@@ -19,7 +19,7 @@ def encoder_flops(tower, slots):
 
 
 def counted(params, kept):
-    """FLOPs of the vision tower for one picture, forward, without doing the work."""
+    """FLOPs of the vision tower for one image, forward, without doing the work."""
     with torch.device("meta"):
         model = build_towers(params, 100)
         side = params.model.image

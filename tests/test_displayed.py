@@ -153,7 +153,7 @@ def test_plain_images_are_byte_for_byte_those_of_img2dataset(params, stored, mon
 
 def test_what_cannot_be_decoded_is_counted(data, stored):
     assert read_json(data / "download/0000.json")["failed"] == {
-        "no readable picture": len(REFUSED) - 1,
+        "no readable image": len(REFUSED) - 1,
         "too many pixels": 1,
     }
     assert not stored.keys() & REFUSED.keys()

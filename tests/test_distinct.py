@@ -20,7 +20,7 @@ from flip.evaluate.features import compute
 from flip.evaluate.kinds.composition import preference
 from flip.losses import build_towers
 
-PICTURES, WORDS = 60, 6
+IMAGES, WORDS = 60, 6
 COLOURS = ("red", "green", "blue", "white", "black")
 
 
@@ -40,12 +40,12 @@ def build():
 
 
 def captioned(side):
-    """Pictures, some of them twice, and one to three captions of few words each, most of them of several pictures."""
+    """Images, some of them twice, and one to three captions of few words each, most of them of several images."""
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.integers(0, 256, (PICTURES, side, side, 3), np.uint8))
-    images[PICTURES // 2 : PICTURES // 2 + 10] = images[:10]
+    images = torch.from_numpy(rng.integers(0, 256, (IMAGES, side, side, 3), np.uint8))
+    images[IMAGES // 2 : IMAGES // 2 + 10] = images[:10]
     captions = [
-        [" ".join(rng.choice(COLOURS, rng.integers(1, 4))) for _ in range(rng.integers(1, 4))] for _ in range(PICTURES)
+        [" ".join(rng.choice(COLOURS, rng.integers(1, 4))) for _ in range(rng.integers(1, 4))] for _ in range(IMAGES)
     ]
     captions[-1] = [captions[0][0].upper()]
     return images, captions
@@ -63,7 +63,7 @@ def results(size):
 
 @pytest.fixture(scope="module")
 def expected():
-    return results(PICTURES)
+    return results(IMAGES)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 59])
@@ -84,7 +84,7 @@ def test_batches_in_any_order_give_texts_the_same_bits():
     model = build()
     images, captions = captioned(model.params.model.image)
     found = {}
-    for order in (range(PICTURES), reversed(range(PICTURES)), torch.randperm(PICTURES).tolist()):
+    for order in (range(IMAGES), reversed(range(IMAGES)), torch.randperm(IMAGES).tolist()):
         order = list(order)
         loader = batches(images[order], [captions[one] for one in order], 9)
         features = iter(retrieval.embed(Full(model), tokenize, loader, "cpu")[1])
@@ -107,7 +107,7 @@ def test_each_text_is_encoded_once():
 
 
 def test_ties_of_equal_captions_and_images_go_to_the_earlier_one():
-    """All captions are one text, all pictures one image: picture i and its caption come in place i + 1."""
+    """All captions are one text, all images one image: image i and its caption come in place i + 1."""
     model = build()
     images = captioned(model.params.model.image)[0][:1].expand(12, -1, -1, -1)
     features = retrieval.embed(Full(model), tokenize, batches(images, [["a Red one"], ["a red one"]] * 6, 5), "cpu")
@@ -117,7 +117,7 @@ def test_ties_of_equal_captions_and_images_go_to_the_earlier_one():
 @pytest.mark.parametrize("rows", [3, 64, 256])
 @pytest.mark.parametrize("width", [96, 512])
 def test_equal_features_have_equal_scores_wherever_they_stand(rows, width):
-    """Of 300 pictures, 5 features in turns: each caption finds the first picture of its feature."""
+    """Of 300 images, 5 features in turns: each caption finds the first image of its feature."""
     features = F.normalize(torch.randn(5, width, generator=torch.Generator().manual_seed(0)), dim=-1)
     owners = torch.arange(300)
     of_texts, of_images = retrieval.ranks(features[owners % 5], features[owners % 5], owners, rows)
@@ -139,8 +139,8 @@ def test_images_that_are_there_twice_have_the_same_features():
     images, captions = captioned(model.params.model.image)
     for size in (1, 7, 16):
         pooled = compute(model, batches(images, captions, size), "cpu").pooled
-        assert torch.equal(pooled[PICTURES // 2 : PICTURES // 2 + 10], pooled[:10])
-        assert len(pooled.unique(dim=0)) == PICTURES - 10
+        assert torch.equal(pooled[IMAGES // 2 : IMAGES // 2 + 10], pooled[:10])
+        assert len(pooled.unique(dim=0)) == IMAGES - 10
 
 
 @pytest.mark.parametrize("texts", [2, 7, 4096])

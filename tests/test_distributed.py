@@ -210,21 +210,21 @@ def note(event):
 def noted_step(world, params, data):
     process_group.PendingTransfer, async_gather.PendingTransfer, run = Noted, Noted, build(world, params, data)
     model = run.model
-    model.vision.register_forward_hook(note("pictures encoded"))
+    model.vision.register_forward_hook(note("images encoded"))
     model.text.register_forward_pre_hook(note("captions next"))
     model.text.register_forward_hook(note("captions encoded"))
     model.text.embed.weight.register_hook(note("captions' gradients"))
-    model.image_projection.weight.register_hook(note("pictures' gradients"))
+    model.image_projection.weight.register_hook(note("images' gradients"))
     run.gradients(next(run.batches()))
     return Noted.events
 
 
-def test_pictures_features_travel_while_captions_are_encoded(change, small_data):
+def test_images_features_travel_while_captions_are_encoded(change, small_data):
     """And their gradients while those of captions go back."""
     for events in together(2, noted_step, parameters(change, "flip-75-mae"), small_data):
         assert events == [
-            "pictures encoded", "sent", "captions next", "captions encoded", "arrived",
-            "sent", "captions' gradients", "arrived", "pictures' gradients",
+            "images encoded", "sent", "captions next", "captions encoded", "arrived",
+            "sent", "captions' gradients", "arrived", "images' gradients",
         ]  # fmt: skip
 
 

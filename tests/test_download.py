@@ -43,7 +43,7 @@ CLASSES = {
     "forbidden": "forbidden",
     "slow": "time-out",
     "reset": "connection",
-    "html": "no readable picture",
+    "html": "no readable image",
     "tiny": "too small",
 }
 
@@ -53,7 +53,7 @@ def params(change):
     return change(
         delta={
             "train": {"warmup_samples": 0},
-            "world": {"pictures": 180, "faults": FAULTS, "duplicates": 0.2, "leaked": 0.0},
+            "world": {"images": 180, "faults": FAULTS, "duplicates": 0.2, "leaked": 0.0},
             # One process, so that shards are finished one after another and a kill comes between them.
             "download": {
                 "parts": 2,
@@ -124,8 +124,8 @@ def test_every_row_arrives_as_what_it_is_or_is_counted(params, data, part):
             assert fault or entry["sha256"] == sha256(world.jpeg(params.world, row)).hexdigest()
             assert entry["caption"] == world.caption(params.world, row)
         else:
-            # A cut picture that admits its length is only found by decoding it, as a page is.
-            cut = "no readable picture" if row % 2 else "truncated"
+            # A cut image that admits its length is only found by decoding it, as a page is.
+            cut = "no readable image" if row % 2 else "truncated"
             expected[CLASSES.get(fault, cut)] += 1
     account = read_json(data / "download" / f"{part:04d}.json")
     counts = {"wanted": 90, "arrived": 90 - expected.total(), "failed": dict(sorted(expected.items()))}
@@ -137,7 +137,7 @@ def test_every_class_of_failure_appears(data):
     assert set().union(*failed) == {*CLASSES.values(), "truncated"}
 
 
-def test_pictures_are_resized_and_keep_their_keys(params, data):
+def test_images_are_resized_and_keep_their_keys(params, data):
     folder = data / "download" / "0001"
     stored = {key for tar in folder.glob("*.tar") for key in members(tar)}
     arrived = [row for row in rows(data, "0001") if row["status"] == "success"]
@@ -191,7 +191,7 @@ def run_to_manifest(data, out, only=None):
 
 
 def repeated(params, data) -> int:
-    """Pictures that arrived after another one of the same origin, as the world itself knows."""
+    """Images that arrived after another one of the same origin, as the world itself knows."""
     arrived = [row["row"] for part in ("0000", "0001") for row in rows(data, part) if row["status"] == "success"]
     return len(arrived) - len({world.origin(params.world, row) for row in arrived})
 

@@ -1,4 +1,4 @@
-"""Statements about pictures are right or contradict both picture and caption, and probes of what a model makes of them
+"""Statements about images are right or contradict both image and caption, and probes of what a model makes of them
 are scored like any."""
 
 from collections import Counter
@@ -60,8 +60,8 @@ def test_all_that_are_alike_change_together():
     assert len({thing.shape for thing in reshaped(alike, Random(1)).things}) == 1
 
 
-def test_a_wrong_statement_tells_something_that_the_picture_does_not_show(world):
-    """Lone things on a background: of a wrong statement, colour, shape or background is not the picture's."""
+def test_a_wrong_statement_tells_something_that_the_image_does_not_show(world):
+    """Lone things on a background: of a wrong statement, colour, shape or background is not the image's."""
     found = Counter()
     for index in range(300):
         scene = scene_of(world, "entailment", index)
@@ -78,7 +78,7 @@ def test_a_wrong_statement_tells_something_that_the_picture_does_not_show(world)
     assert 0.4 < found[1, True] / found.total() < 0.6
 
 
-def test_pictures_are_those_of_the_fine_list(world):
+def test_images_are_those_of_the_fine_list(world):
     assert jpeg_of(world, "entailment", 3) == jpeg_of(world, "fine", 3)
     assert jpeg_of(world, "entailment", 3, "train") == jpeg_of(world, "fine", 3, "train")
     one = [annotations(world, "entailment", index, split="train") for index in range(4)]
@@ -94,7 +94,7 @@ def folder(change, tmp_path_factory):
     return place
 
 
-def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
+def test_the_set_has_two_splits_and_two_lines_an_image(folder):
     revision = read_json(folder / "revision.json")
     assert (revision["samples"], revision["classes"], revision["train"]["samples"]) == (40, 2, 64)
     lines = texts(tars(folder, "train"))
@@ -103,7 +103,7 @@ def test_the_set_has_two_splits_and_two_lines_a_picture(folder):
     assert (folder / "dataset_type.txt").read_text() == "entailment\n"
 
 
-def test_a_picture_without_a_statement_is_named(folder, tmp_path):
+def test_an_image_without_a_statement_is_named(folder, tmp_path):
     import tarfile
 
     from flip.formats.contents import add
@@ -116,7 +116,7 @@ def test_a_picture_without_a_statement_is_named(folder, tmp_path):
 
 
 class Oracle:
-    """Knows the answer: the feature of a statement is its picture's, or its caption's, if it is right."""
+    """Knows the answer: the feature of a statement is its image's, or its caption's, if it is right."""
 
     def __init__(self, lines, labels, params):
         self.text, self.params, self.known = self.of_words, params, sorted({text for two in lines for text in two})

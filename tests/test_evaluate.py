@@ -1,6 +1,6 @@
 """Evaluation through clip-benchmark: an oracle scores 100, a random encoder chance; retrieval agrees with a hand-made
 matrix and with clip-benchmark's own number; masked inference uses the training's masks and complementary views; tasks
-that share features have the numbers that they have on pictures."""
+that share features have the numbers that they have on images."""
 
 import json
 import shutil
@@ -26,11 +26,11 @@ from flip.model.weights import save_weights
 from flip.synthetic import testsets
 from flip.testsets.cache import decoded
 from flip.testsets.reader import prompts, read_set, to_square
-from tests.colour_sets import PICTURES, write_set
+from tests.colour_sets import IMAGES, write_set
 from tests.conftest import COLOURS, SMALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-POINTED = 20  # pictures of things with boxes
+POINTED = 20  # images of things with boxes
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def first_colour(texts):
 def test_an_oracle_scores_100_and_its_opposite_0(sets):
     loader, (classes, templates) = read_set(sets["classes"], 16, 16), prompts(sets["classes"])
     right = zeroshot.outcomes(Oracle(), first_colour, loader, classes, templates, "cpu")
-    assert right.shape == (PICTURES,)
+    assert right.shape == (IMAGES,)
     assert right.dtype == np.float32
     assert right.mean() == 1
     wrong = zeroshot.outcomes(Oracle(), lambda t: (first_colour(t) + 1) % 4, loader, classes, templates, "cpu")
@@ -65,7 +65,7 @@ def test_an_oracle_scores_100_and_its_opposite_0(sets):
 
 
 def test_retrieval_on_a_hand_made_matrix(sets):
-    """Three pictures, each with two captions, and scores that anyone can rank."""
+    """Three images, each with two captions, and scores that anyone can rank."""
     vectors = {0: [1.0, 0.0], 1: [0.0, 1.0], 2: [0.6, 0.8]}
 
     class HandMade:
@@ -73,14 +73,14 @@ def test_retrieval_on_a_hand_made_matrix(sets):
             return torch.tensor([vectors[int(i)] for i in images[:, 0]])
 
         def encode_text(self, ids):
-            # Captions of picture 0 point at pictures 0 and 1, of 1 at 1 and 2, both of 2 at 2.
+            # Captions of image 0 point at images 0 and 1, of 1 at 1 and 2, both of 2 at 2.
             return torch.tensor([vectors[[0, 1, 1, 2, 2, 2][int(i)]] for i in ids])
 
     loader = [(torch.tensor([[0], [1], [2]]), [["0", "1"], ["2", "3"], ["4", "5"]])]
     found = retrieval.outcomes(HandMade(), lambda t: torch.tensor([int(x) for x in t]), loader, "cpu")
-    assert found["image-r1"].tolist() == [[0.5, 2], [0.5, 2], [1, 2]], "the mean of a picture's captions, how many"
-    assert "image-r5" not in found  # of three pictures, five cannot be retrieved
-    # Picture 0: its caption 0 scores 1. Picture 1: captions 1 (not its own) and 2 tie. Picture 2: captions 3, 4, 5 tie.
+    assert found["image-r1"].tolist() == [[0.5, 2], [0.5, 2], [1, 2]], "the mean of an image's captions, how many"
+    assert "image-r5" not in found  # of three images, five cannot be retrieved
+    # Image 0: its caption 0 scores 1. Image 1: captions 1 (not its own) and 2 tie. Image 2: captions 3, 4, 5 tie.
     assert found["text-r1"][0] == 1
     assert found["text-r5"].tolist() == [1, 1, 1]
 
@@ -134,7 +134,7 @@ def test_masked_inference_is_training_masking_and_the_ensemble_covers_all(change
     assert torch.allclose(Ensemble(model, seed=3).encode_image(images), expected)
 
 
-def test_pictures_are_cut_to_the_centre():
+def test_images_are_cut_to_the_centre():
     from PIL import Image
 
     array = np.zeros((20, 40, 3), np.uint8)
@@ -185,12 +185,12 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     assert set(facts["metrics"]) == set(outcomes) >= wanted
     for name, value in facts["metrics"].items():
         assert value == number(ACCURACY, outcomes[name])
-    assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == len(outcomes["fine-probe"]) == PICTURES
+    assert facts["sets"]["fine"]["samples"] == len(outcomes["fine"]) == len(outcomes["fine-probe"]) == IMAGES
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
-    assert facts["pictures"].keys() == {"relevance-pointing", "matches-retrieval"}
-    assert (tmp_path / "out" / "pictures" / "relevance-pointing.webp").stat().st_size > 1000
+    assert facts["images"].keys() == {"relevance-pointing", "matches-retrieval"}
+    assert (tmp_path / "out" / "sheets" / "relevance-pointing.webp").stat().st_size > 1000
 
 
 def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, data, tmp_path):
@@ -203,19 +203,19 @@ def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, 
 def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data, tmp_path):
     facts, outcomes = run(parameters("mae", ["fine"]), data, tmp_path)
     assert set(facts["metrics"]) == set(outcomes) == {"fine-probe"}
-    assert facts["pictures"].keys() == {"reconstruction"}
+    assert facts["images"].keys() == {"reconstruction"}
 
 
-def test_the_tower_sees_each_picture_once(parameters, data):
+def test_the_tower_sees_each_image_once(parameters, data):
     seen = []
     model = build_towers(parameters("clip", ["fine"]), 4).eval()
     model.vision.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     evaluate(model, lambda texts: torch.zeros(len(texts), 1).long(), data, 0, "cpu")
-    assert sum(seen) == 3 * PICTURES + 60 + POINTED
+    assert sum(seen) == 3 * IMAGES + 60 + POINTED
 
 
 @pytest.mark.parametrize("variant", ["clip", "siglip"])
-def test_tasks_on_features_equal_those_on_pictures_to_the_last_bit(change, sets, variant):
+def test_tasks_on_features_equal_those_on_images_to_the_last_bit(change, sets, variant):
     torch.manual_seed(0)
     model = build_towers(change(variant, SMALL), 4).eval()
     tokenize = lambda texts: first_colour(texts)[:, None].expand(-1, 8)  # noqa: E731
@@ -243,33 +243,33 @@ def test_a_folder_without_the_layout_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["classes", "retrieval"])
-def test_squares_are_what_the_loader_gives_and_pictures_are_decoded_once(sets, tmp_path, kind):
+def test_squares_are_what_the_loader_gives_and_images_are_decoded_once(sets, tmp_path, kind):
     loader = read_set(sets[kind], 16, 7)
-    revision = {"samples": PICTURES, "sha256": "a"}
+    revision = {"samples": IMAGES, "sha256": "a"}
     for attempt in (loader, None):  # the second time, nothing is read of the set
         found, expected = decoded(attempt, tmp_path, revision, 16, 7), list(read_set(sets[kind], 16, 7))
         assert len(found) == len(expected)
-        for (pictures, targets), (theirs, labels) in zip(found, expected, strict=True):
-            assert torch.equal(pictures, theirs)
+        for (images, targets), (theirs, labels) in zip(found, expected, strict=True):
+            assert torch.equal(images, theirs)
             assert type(targets) is type(labels)
             assert list(targets) == list(labels)
     for sha256, side in (("b", 16), ("a", 8)):  # another set or size has files of its own
-        decoded(read_set(sets[kind], side, 7), tmp_path, {"samples": PICTURES, "sha256": sha256}, side, 7)
+        decoded(read_set(sets[kind], side, 7), tmp_path, {"samples": IMAGES, "sha256": sha256}, side, 7)
     assert len(list(tmp_path.glob("*.bin"))) == 3
 
 
-def test_squares_of_other_pictures_than_were_checked_are_refused(sets, tmp_path):
-    """A picture that was added to a set after its revision has not been compared with the training data."""
+def test_squares_of_other_images_than_were_checked_are_refused(sets, tmp_path):
+    """An image that was added to a set after its revision has not been compared with the training data."""
     with pytest.raises(ValueError, match=r"fine: 40 samples, but its revision.json says 39; make that again"):
-        decoded(read_set(sets["classes"], 16, 7), tmp_path, {"samples": PICTURES - 1, "sha256": "a"}, 16, 7)
+        decoded(read_set(sets["classes"], 16, 7), tmp_path, {"samples": IMAGES - 1, "sha256": "a"}, 16, 7)
     assert not list(tmp_path.glob("*.json"))
 
 
 def test_squares_are_written_again_after_a_kill_and_never_beyond_their_limit(sets, tmp_path, monkeypatch):
-    loader, revision = read_set(sets["classes"], 16, 7), {"samples": PICTURES, "sha256": "a"}
+    loader, revision = read_set(sets["classes"], 16, 7), {"samples": IMAGES, "sha256": "a"}
     decoded(loader, tmp_path, revision, 16, 7)
     next(tmp_path.glob("*.json")).unlink()  # what a kill between the two files leaves
     next(tmp_path.glob("*.bin")).write_bytes(b"half")
-    assert sum(len(targets) for _, targets in decoded(loader, tmp_path, revision, 16, 7)) == PICTURES
-    monkeypatch.setattr("flip.testsets.cache.LARGEST", PICTURES * 16 * 16 * 3 - 1)
+    assert sum(len(targets) for _, targets in decoded(loader, tmp_path, revision, 16, 7)) == IMAGES
+    monkeypatch.setattr("flip.testsets.cache.LARGEST", IMAGES * 16 * 16 * 3 - 1)
     assert decoded(loader, tmp_path, revision, 16, 7) is loader

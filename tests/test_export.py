@@ -115,7 +115,7 @@ def test_there_and_back(case, trained, tmp_path, project):
     ).eval()  # a token more where words were hidden
     again.load_state_dict(stored, strict=not one.image_only)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    ids = torch.from_numpy(tokenizer(["red picture 1", "blue"]))
+    ids = torch.from_numpy(tokenizer(["red image 1", "blue"]))
     pairs = [features(each, images, ids, one.image_only) for each in (model, again)]
     for ours, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-6)
@@ -130,7 +130,7 @@ def test_every_form_becomes_programs_of_torch_alone(variant, trained, tmp_path):
     model, tokenizer = trained(variant)
     found = exports.export(model, tokenizer, choose("torch", model.params), tmp_path / "there")
     assert max(found.image, found.text) < 1e-5
-    texts = ["", "red", "a blue picture of " * 9]
+    texts = ["", "red", "a blue image of " * 9]
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     expected = [model.encode_image(images.permute(0, 2, 3, 1)), model.encode_text(torch.from_numpy(tokenizer(texts)))]
     code = """if True:
@@ -192,8 +192,8 @@ def test_what_cannot_be_expressed_is_refused(variant, delta, name, message, trai
         choose(name, params)
 
 
-def test_pictures_are_prepared_alike(trained, tmp_path):
-    """A square picture that has to shrink gives the pixels of flip.testsets.reader: PIL's exactly, torch's but for one
+def test_images_are_prepared_alike(trained, tmp_path):
+    """A square image that has to shrink gives the pixels of flip.testsets.reader: PIL's exactly, torch's but for one
     level."""
     model, tokenizer = trained()
     mean, std = (torch.tensor(x)[:, None, None] for x in (model.params.form.vision.mean, model.params.form.vision.std))
@@ -239,7 +239,7 @@ def result(trained, data, tmp_path):
         write_atomic(folder / "params.yaml", dump(model.params))
         manifest = read_json(data / "manifest.json")
         training = {"samples": 360, "seconds": 12.5, "seed": 0, "device": "a processor", "manifest": manifest["id"]}
-        write_json(folder / "training.json", training | {"pairs": manifest["pairs"], "pictures": 120})
+        write_json(folder / "training.json", training | {"pairs": manifest["pairs"], "images": 120})
         sets = {"fine": {"samples": 40, "sha256": "ab" * 32}}
         write_json(folder / "metrics.json", {"metrics": {"fine": 12.345}, "sets": sets, "manifest": manifest["id"]})
         return folder
@@ -289,9 +289,9 @@ def test_the_card_says_where_the_model_comes_from(result, data, tmp_path, capsys
     front = yaml.safe_load(text.split("---")[1])
     assert front["license"] == "other"
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    names = {"picture": example_image(40, 40, 0)}
+    names = {"image": example_image(40, 40, 0)}
     exec(code, names)
-    assert names["features"].shape == (1, 32)
+    assert names["image_features"].shape == (1, 32)
 
 
 @pytest.mark.parametrize(
@@ -309,16 +309,16 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
     assert "Commit and versions are not recorded" in text
     assert "| lost: truncated | 10 |" in text
     assert "None is stated; ask the authors" in text
-    names = {"picture": example_image(40, 50, 0)}
+    names = {"image": example_image(40, 50, 0)}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
     if variant == "mae":
-        assert names["image"].shape == (1, 32)
+        assert names["image_features"].shape == (1, 32)
     elif name in ("open_clip", "torch"):
-        assert names["image"].shape == names["text"].shape == (1, 24)
+        assert names["image_features"].shape == names["text_features"].shape == (1, 24)
     elif variant == "siglip":
         assert names["found"].logits_per_image.shape == (1, 1)
     elif variant == "flava":
-        assert names["image"].shape == names["text"].shape == (1, 24)
+        assert names["image_features"].shape == names["text_features"].shape == (1, 24)
     else:
         assert names["found"].logits.shape == (1, 16, 192)
 

@@ -140,9 +140,9 @@ def test_what_passes_is_asked_for_again_after_the_pause_that_was_asked_for(get):
 
 
 def test_robots_txt_is_heeded_with_wildcards_for_either_name_and_asked_for_once(get):
-    rules = b"User-agent: *\nDisallow: /*.gif$\n\nUser-agent: img2dataset\nDisallow: /pictures/\n"
+    rules = b"User-agent: *\nDisallow: /*.gif$\n\nUser-agent: img2dataset\nDisallow: /images/\n"
     with site({"/robots.txt": (200, {"X-Robots-Tag": "noindex"}, rules), "*": IMAGE}) as server:
-        wanted = {"/a.gif": "robots.txt", "/pictures/a": "robots.txt", "/a.gif?x": b"image", "/a": b"image"}
+        wanted = {"/a.gif": "robots.txt", "/images/a": "robots.txt", "/a.gif?x": b"image", "/a": b"image"}
         assert {path: get(server.url + path) for path in wanted} == wanted
         assert [path for path, _ in server.asked] == ["/robots.txt", "/a.gif?x", "/a"]
 

@@ -22,7 +22,7 @@ from flip.model.block_masks import block_masks, shown_words, word_masks
 from flip.model.text import PAD
 from tests.conftest import SMALL
 from tests.test_forms import pixels
-from tests.test_model import MODEL, VOCABULARY, build, pictures
+from tests.test_model import MODEL, VOCABULARY, build, random_images
 from tests.test_train import advance, make_run, weights
 
 WIDTH, CODES, WORDS = 48, 40, 9
@@ -57,7 +57,7 @@ def batch(mismatched=(), pairs=5, seed=0):
     wrong = torch.zeros(pairs, dtype=torch.bool)
     wrong[list(mismatched)] = True
     return {
-        "images": pictures(pairs),
+        "images": random_images(pairs),
         "ids": ids,
         "positions": torch.arange(pairs),
         "words": torch.where(wrong[:, None], words, ids),
@@ -87,7 +87,7 @@ def theirs(params, model):
 
 
 def their_losses(model, other, data):
-    """On pairs, then on pictures alone, then on captions alone, as their model computes its six losses."""
+    """On pairs, then on images alone, then on captions alone, as their model computes its six losses."""
     masked = {"input_ids_masked": torch.where(data["masked_words"], MASK, data["words"])}
     masked |= {"mlm_labels": torch.where(data["masked_words"], data["words"], -100)}
     image = {"pixel_values": pixels(model, data["images"]), "bool_masked_pos": data["masked_patches"]}
@@ -323,7 +323,7 @@ def test_another_patch_size_than_the_codebooks_is_refused(project):
         Project(tree, project.scale).check()
 
 
-def test_pictures_alone_are_modelled_without_a_text_tower(change, small_data):
+def test_images_alone_are_modelled_without_a_text_tower(change, small_data):
     """As in the paper's first row: no other loss, and each parameter learns."""
     run = make_run(change("flava-c", {**SMALL, "contrastive": {"weight": 0.0}, "flava": {"mim": 1.0},
                                       "form": {"vision": {"projection": "linear"}}}), small_data)  # fmt: skip

@@ -17,7 +17,7 @@ from flip.model.text import PAD
 from flip.model.transformer import Transformer
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
-from tests.test_model import MODEL, VOCABULARY, build, captions, part, pictures
+from tests.test_model import MODEL, VOCABULARY, build, captions, part, random_images
 
 WIDTH, END = 48, VOCABULARY - 1
 SIZE = {**MODEL, "vision": {"layers": 2, "width": WIDTH, "heads": 3}, "text": {"layers": 2, "width": WIDTH, "heads": 2}}
@@ -29,11 +29,11 @@ def batch(lengths=(2, 7, 32, 15)):
     """Captions that end in the token with the largest id, as CLIP's do."""
     ids = captions(list(lengths)).clamp(max=END - 1)
     ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = END
-    return {"images": pictures(len(lengths)), "ids": ids, "positions": torch.arange(len(lengths))}
+    return {"images": random_images(len(lengths)), "ids": ids, "positions": torch.arange(len(lengths))}
 
 
 def pixels(model, images):
-    """What the public models take: normalised pictures [batch, 3, height, width]."""
+    """What the public models take: normalised images [batch, 3, height, width]."""
     return ((images - model.vision.mean[:3]) / model.vision.std[:3]).permute(0, 3, 1, 2)
 
 
@@ -197,7 +197,7 @@ def test_nothing_is_built_that_is_not_used(change):
 def test_the_class_token_always_stays(change):
     """Masking removes patches; what is left is pooled as before."""
     model = build(change("clip", CLIP))
-    images = pictures(4)
+    images = random_images(4)
     order = mask_patches(0, torch.arange(4), 64, 16)
     encoded = model.vision(images, order.ids_keep)
     assert encoded.shape == (4, 17, WIDTH)

@@ -13,7 +13,7 @@ from flip.provenance.sources import source_hash
 from flip.provenance.tracked import Conflict
 
 CODE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
-CHAIN = {"pictures": ["--intermediate"], "shards": ["--upstream", "receipts/pictures.json"], "weights": []}
+CHAIN = {"images": ["--intermediate"], "shards": ["--upstream", "receipts/images.json"], "weights": []}
 CHAIN["weights"] = ["--upstream", "receipts/shards.json"]
 
 
@@ -24,7 +24,7 @@ def plan(name, **parameters):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """pictures (intermediate) -> shards -> weights, all made."""
+    """images (intermediate) -> shards -> weights, all made."""
     monkeypatch.chdir(tmp_path)
     for name, more in CHAIN.items():
         plan(name)
@@ -56,10 +56,10 @@ def test_a_changed_spec_makes_its_own_receipt_false(folder):
 
 
 def test_scratch_may_go_while_what_it_served_stands(folder):
-    (folder / "pictures.bin").unlink()
+    (folder / "images.bin").unlink()
     assert stale(folder) == []
     plan("shards", width=2)
-    assert stale(folder) == ["pictures", "shards"]
+    assert stale(folder) == ["images", "shards"]
 
 
 def test_what_is_kept_may_be_missing_only_where_dvc_has_it(folder):

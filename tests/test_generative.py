@@ -15,7 +15,7 @@ from flip.model.m3ae import Visible
 from flip.model.masking import mask_patches, mask_tokens
 from flip.model.packing import true_counts
 from flip.model.transformer import Transformer
-from tests.test_model import MODEL, VOCABULARY, build, captions, pictures
+from tests.test_model import MODEL, VOCABULARY, build, captions, random_images
 
 HEAD = {"layers": 2, "width": 32, "heads": 2, "pixels": 0.7, "words": 0.3}
 SYSTEMS = ["m3ae", "mae-clip"]
@@ -32,7 +32,7 @@ def change(change):
 
 def batch(lengths=(32, 7, 1, 0, 20)):
     positions = torch.arange(50, 50 + len(lengths))
-    return {"images": pictures(len(lengths)), "ids": captions(list(lengths)), "positions": positions}
+    return {"images": random_images(len(lengths)), "ids": captions(list(lengths)), "positions": positions}
 
 
 def masks(params, data):
@@ -64,11 +64,11 @@ def forward_slowly(model, data):
     for sample, (patches, words) in enumerate(zip(*masks(model.params, data), strict=True)):
         length = int((data["ids"][sample] != PAD).sum())
         tokens = encode_slowly(model, data, sample, patches, words)
-        picture, caption = one.image.mask_token.repeat(64, 1), one.text.mask_token.repeat(length, 1)
-        picture[patches], caption[words] = tokens[: len(patches)], tokens[len(patches) :]
-        picture = picture + one.image.positions + one.image.modality
+        image, caption = one.image.mask_token.repeat(64, 1), one.text.mask_token.repeat(length, 1)
+        image[patches], caption[words] = tokens[: len(patches)], tokens[len(patches) :]
+        image = image + one.image.positions + one.image.modality
         caption = caption + one.text.positions[:length] + one.text.modality
-        x = one.transformer(torch.cat([picture, caption])[None])[0]
+        x = one.transformer(torch.cat([image, caption])[None])[0]
         pixels.append(one.pixels(x[:64]))
         logits.append(one.words(x[64:])[[slot for slot in range(length) if slot not in words]])
     return torch.stack(pixels), torch.cat(logits)
@@ -242,7 +242,7 @@ def everything(data):
 
 
 def test_the_contrastive_pass_of_mae_clip_is_that_of_clip(change):
-    """Same weights, same features bit for bit: its pictures and captions are whole."""
+    """Same weights, same features bit for bit: its images and captions are whole."""
     model, clip = build(change("mae-clip")), build(change("clip", {"pixels": 0.0, "words": 0.0}))
     clip.load_state_dict({n: x for n, x in model.state_dict().items() if not n.startswith("passes")})
     ours, theirs = model(batch(), 0), clip(batch(), 0)

@@ -302,7 +302,7 @@ def test_formats_that_are_not_read_are_a_class_of_their_own(stored, name, downlo
     assert name in message
     assert failure(message) == "format not read"
     _, message = download(BROKEN["a page"])
-    assert failure(message) == "no readable picture"
+    assert failure(message) == "no readable image"
 
 
 def test_an_image_that_is_too_large_is_refused_by_its_header():
@@ -415,9 +415,9 @@ def test_boxes_refer_to_the_image_as_displayed(tmp_path):
     box = b'{"box": [64, 16, 96, 64]}'
     folder = set_of(tmp_path / "set", [{"jpg": turned(pattern(2), 6), "txt": b"a thing", "json": box}])
     (sample,) = boxes.samples(folder / "test" / "0.tar")
-    assert sample.size == sample.picture.size == (96, 64)
+    assert sample.size == sample.image.size == (96, 64)
     assert sample.square == (0.75, 0.25, 1.0, 1.0)
-    assert far(sample.picture, pattern(2)) <= 20
+    assert far(sample.image, pattern(2)) <= 20
 
 
 def test_shown_images_are_upright(tmp_path):

@@ -1,4 +1,4 @@
-"""METEOR equals pycocoevalcap's, for each picture and for all; its values have the spread that resampling finds; what
+"""METEOR equals pycocoevalcap's, for each image and for all; its values have the spread that resampling finds; what
 is not there is named, nothing is fetched, and a process that ends early says so."""
 
 import os
@@ -21,7 +21,7 @@ needs_meteor = pytest.mark.skipif(java.missing("meteor") is not None, reason=str
 
 @pytest.fixture(scope="module")
 def said(project):
-    """Captions, one of them empty, and five references for each of 60 pictures of the world."""
+    """Captions, one of them empty, and five references for each of 60 images of the world."""
     world = project.resolve("clip").world
     texts = lambda index: [" ".join(words(text)) for text in captions_of(world, index)]  # noqa: E731
     random, references = Random(0), [texts(index) for index in range(60)]
@@ -31,7 +31,7 @@ def said(project):
 
 @needs_meteor
 def test_meteor_equals_pycocoevalcap_and_has_the_spread_of_resampled_scores(said, monkeypatch):
-    """The standard error of the values' mean is that of METEOR of pictures drawn anew, within 25 % (of 100 draws)."""
+    """The standard error of the values' mean is that of METEOR of images drawn anew, within 25 % (of 100 draws)."""
     from pycocoevalcap.meteor.meteor import Meteor
 
     captions, references = said
@@ -88,8 +88,8 @@ def test_an_error_of_java_is_told(tmp_path, monkeypatch):
         java.spice(["a"], [["a"]])
 
 
-def test_spice_is_read_by_picture(tmp_path, monkeypatch):
-    """From a program that scores the number of words, and writes the last picture first."""
+def test_spice_is_read_by_image(tmp_path, monkeypatch):
+    """From a program that scores the number of words, and writes the last image first."""
     body = """
 asked, out = json.load(open(sys.argv[-4])), sys.argv[sys.argv.index("-out") + 1]
 rows = [{"image_id": one["image_id"], "scores": {"All": {"f": len(one["test"].split()) / 10}}} for one in asked]

@@ -1,5 +1,5 @@
 """Captions in other languages say what the English ones say, in correct grammar, and those are what they were; each
-picture keeps one language, whatever the shards; their tokenizer knows their letters; a narrow token embedding is the
+image keeps one language, whatever the shards; their tokenizer knows their letters; a narrow token embedding is the
 plain one that its two matrices come to; nothing of it touches variants that read English."""
 
 import copy
@@ -257,9 +257,9 @@ def test_other_sources_bring_their_translations(change, tmp_path):
     pq.write_table(pa.table(rows | {"fr": [None, *rows["fr"][1:]]}), tmp_path / "translations.parquet")
     source = {"table": "list.tsv", "url_column": "URL", "translations": f"{tmp_path}/*.parquet"}
     params = change("clip", {"source": source})
-    samples = pa.table({"url": urls, "caption": [f"picture {url}" for url in urls]})
+    samples = pa.table({"url": urls, "caption": [f"image {url}" for url in urls]})
     found = translate.translated(params, ["en", "de", "fr"], samples).to_pylist()
-    words = {"en": "picture", "de": "Bild", "fr": "image"}
+    words = {"en": "image", "de": "Bild", "fr": "image"}
     for number, (url, row) in enumerate(zip(urls, found, strict=True)):
         wanted = translate.language_of(url, ["en", "de", "fr"])
         assert row["language"] == (wanted if number < 50 and (number, wanted) != (0, "fr") else "en")
@@ -367,19 +367,19 @@ def test_a_bottleneck_is_exported_as_the_plain_embedding(name, trained, tmp_path
     "ignore::ResourceWarning",
     r"ignore:WebDataset\(shardshuffle:UserWarning",
 )
-def test_the_retrieval_set_has_the_same_pictures_in_each_language(change, tmp_path):
+def test_the_retrieval_set_has_the_same_images_in_each_language(change, tmp_path):
     from flip.synthetic import testsets
 
     params = change("clip", {"world": {"tests": {"retrieval": 6}}})
     (tmp_path / "params.yaml").write_text(dump(params))
     testsets.main(["--params", f"{tmp_path}/params.yaml", "--set", "retrieval", "--out", f"{tmp_path}/en"])
     testsets.main(["--params", f"{tmp_path}/params.yaml", "--set", "retrieval-ru", "--out", f"{tmp_path}/ru"])
-    pictures, captions = {}, {}
+    images, captions = {}, {}
     for name in ("en", "ru"):
         batches = list(read_set(tmp_path / name, 32, 4))
-        pictures[name] = torch.cat([torch.as_tensor(np.stack(batch[0])) for batch in batches])
+        images[name] = torch.cat([torch.as_tensor(np.stack(batch[0])) for batch in batches])
         captions[name] = [texts for batch in batches for texts in batch[1]]
-    assert torch.equal(pictures["en"], pictures["ru"])
+    assert torch.equal(images["en"], images["ru"])
     assert captions["ru"] == [captions_of(params.world, index, LANGUAGES["ru"]) for index in range(6)]
     revision = read_json(tmp_path / "ru/revision.json")
     assert (revision["set"], revision["samples"], revision["source"]) == ("retrieval-ru", 6, "world")

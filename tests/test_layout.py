@@ -99,7 +99,7 @@ def test_only_line_feeds_end_lines(tmp_path, end):
 
 
 def one_sample(folder, **beside):
-    """The tar of a set with one picture."""
+    """The tar of a set with one image."""
     members = [("0.jpg", photo(0)), *((f"0.{name}", content) for name, content in beside.items())]
     return write(folder, members) / "test" / "0.tar"
 
@@ -126,7 +126,7 @@ def test_labels_may_have_spaces_around_them(tmp_path):
     assert both(folder)[0]["samples"] == 18
 
 
-def test_a_class_without_a_picture_is_a_class(tmp_path):
+def test_a_class_without_an_image_is_a_class(tmp_path):
     folder = classified(tmp_path / "mine", names=[*CLASSES, "tree"])
     found, _, (names, _) = both(folder)
     assert (found["classes"], names) == (4, ["boat", "key", "star", "tree"])

@@ -389,7 +389,7 @@ def test_limits_of_their_own_hold(project):
         ("download", "parts"): 10**5 + 1,
         ("download", "timeout"): 3601,
         ("train", "batch_scale"): 10_001,
-        ("world", "pictures"): 10**9 + 1,
+        ("world", "images"): 10**9 + 1,
         ("resources", "evaluate", "minutes"): 525_601,
     }.items():
         tree = replaced(project.resolve("clip").model_dump(mode="json"), path, value)

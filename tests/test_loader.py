@@ -121,7 +121,7 @@ def test_another_seed_is_another_order(loader):
     assert not torch.equal(loader(0).batch(0, 48)["ids"], loader(1).batch(0, 48)["ids"])
 
 
-def test_captions_belong_to_their_pictures(loader, small_data):
+def test_captions_belong_to_their_images(loader, small_data):
     from tests.conftest import COLOURS
 
     data = loader()
@@ -154,7 +154,7 @@ def test_crops_stay_inside_and_keep_their_limits():
         assert 0 <= top <= top + h <= height
         assert 0 <= left <= left + w <= width
         assert 0.70 < w / h < 1.43
-    # A picture too narrow for any crop gives its largest centred part.
+    # An image too narrow for any crop gives its largest centred part.
     assert crop_box(400, 30, augmentation, draws[0]) == (180, 0, 40, 30)
 
 
@@ -178,7 +178,7 @@ def test_resize_is_pils_antialiased_bicubic(size, apart):
 
 
 @pytest.mark.parametrize(("side", "part"), [(40, 4), (64, 2), (120, 1)])
-def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatch):
+def test_an_image_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatch):
     """Close to an antialiased bicubic of the whole; the larger of two crops does not blur the smaller one."""
     random, sizes = np.random.default_rng(0), []
     image = np.kron(random.integers(0, 255, (9, 12, 3)), np.ones((32, 32, 1))).astype(np.uint8)
@@ -196,7 +196,7 @@ def test_a_picture_is_decoded_as_small_as_its_crops_allow(side, part, monkeypatc
     assert not decode_crops(jpeg[:50], lambda height, width: boxes, found)
 
 
-def test_a_broken_picture_is_replaced_and_counted(loader, monkeypatch):
+def test_a_broken_image_is_replaced_and_counted(loader, monkeypatch):
     data = loader()
     plain = Shard.encoded
     number, item = data.order.locate(0)
@@ -223,7 +223,7 @@ def test_a_share_of_the_data_is_its_first_pairs_and_no_others(loader, pairs, sha
     assert Counter(map(data.order.locate, range(3 * pairs))) == dict.fromkeys(every[:pairs], 3)
 
 
-def test_a_broken_picture_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):
+def test_a_broken_image_is_never_replaced_by_one_that_is_left_out(loader, monkeypatch):
     data = loader(pairs=41)
     monkeypatch.setattr(Shard, "encoded", lambda self, i: b"")
     with pytest.raises(ValueError, match="no image can be decoded"):

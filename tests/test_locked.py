@@ -29,12 +29,12 @@ from tests.miniature import copy_workflow, planned, snakemake, write_params
 from tests.processes import together
 from tests.test_params import broken
 
-BROKEN = (1, 5)  # shard and item of a picture that is none
+BROKEN = (1, 5)  # shard and item of an image that is none
 
 
 @pytest.fixture(scope="module")
 def data(small_data, tmp_path_factory):
-    """The little set, with a broken picture."""
+    """The little set, with a broken image."""
     folder = shutil.copytree(small_data, tmp_path_factory.mktemp("locked") / "data")
     path = folder / "shards" / read_json(folder / "manifest.json")["shards"][BROKEN[0]]["name"]
     start, size, *_ = read_index(path)[BROKEN[1]]
@@ -109,13 +109,13 @@ def test_no_gradient_no_graph_and_no_state_for_the_tower(change, data, tower, fe
     assert not pixels.outputs(pixels.loader.batch(0, 4))["image"].requires_grad
 
 
-def test_no_picture_is_read(change, data, features, tower, monkeypatch):
+def test_no_image_is_read(change, data, features, tower, monkeypatch):
     loader, _ = parts(change("lit", SMALL), data, features, tower)
     monkeypatch.setattr("flip.data.loader.decode_crops", None)
     assert loader.batch(0, 8)["features"].shape == (8, 16)
 
 
-def test_features_are_those_of_whole_pictures_and_nan_where_there_is_none(change, data, tower, features):
+def test_features_are_those_of_whole_images_and_nan_where_there_is_none(change, data, tower, features):
     manifest = read_json(data / "manifest.json")
     found = FeatureCache(features, manifest, file_hash(tower), 16)
     assert [len(found(number)) for number in range(3)] == [shard["samples"] for shard in manifest["shards"]]
@@ -172,7 +172,7 @@ def test_the_command_trains_to_whole_weights(change, data, tower, features):
     theirs = load_file(tower)
     for name, weight in load_file(out / "weights.safetensors").items():
         assert torch.equal(weight, theirs[name]) == name.startswith(("vision.", "image_projection.")), name
-    assert read_json(out / "training.json")["broken_pictures"] >= 0
+    assert read_json(out / "training.json")["broken_images"] >= 0
 
 
 def test_a_resumed_run_has_the_same_bits(change, data, tower, features):

@@ -48,9 +48,9 @@ WHOLE = {"crop_area": [1.0, 1.0], "crop_aspect": [1.0, 1.0], "flip": False}
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Pictures whose halves have one or two of the colours; their labels."""
+    """Images whose halves have one or two of the colours; their labels."""
 
-    classes, templates = NAMES, ["{c}", "a {c} picture"]
+    classes, templates = NAMES, ["{c}", "a {c} image"]
 
     def __len__(self):
         return ITEMS
@@ -59,11 +59,11 @@ class Pairs(torch.utils.data.Dataset):
         from PIL import Image
 
         left, right = index % 4, (index // 4) % 4
-        picture = np.zeros((24, 24, 3), np.uint8)
-        picture[:, :12], picture[:, 12:] = COLOURS[NAMES[left]], COLOURS[NAMES[right]]
+        image = np.zeros((24, 24, 3), np.uint8)
+        image[:, :12], image[:, 12:] = COLOURS[NAMES[left]], COLOURS[NAMES[right]]
         label = torch.zeros(4, dtype=torch.int64)
         label[[left, right]] = 1
-        return Image.fromarray(picture), label
+        return Image.fromarray(image), label
 
 
 class Single(Pairs):
@@ -147,7 +147,7 @@ def test_several_labels_are_read_and_measured_as_clip_benchmark_does(several):
     assert scoring.percent("map", found[None]) == pytest.approx(100 * expected, abs=2e-5)
 
 
-def test_decoded_pictures_keep_their_labels(several, tmp_path):
+def test_decoded_images_keep_their_labels(several, tmp_path):
     revision = {"samples": ITEMS, "sha256": "1"}
     for _ in range(2):  # written, then read
         loader = decoded(read_set(several, 24, 16), tmp_path / "squares", revision, 24, 16)
@@ -163,13 +163,13 @@ def test_mean_per_class_is_clip_benchmarks(tmp_path):
 def test_a_revision_says_how_its_set_is_measured(several):
     found = revision(several, "voc", "x", measure="map-11")
     assert (found["measure"], found["classes"], found["samples"]) == ("map-11", 4, ITEMS)
-    assert 43 < found["chance"] < 60  # 7 of 16 pictures have a colour
+    assert 43 < found["chance"] < 60  # 7 of 16 images have a colour
     assert "measure" not in revision(write_set(several.parent / "plain"), "plain", "x")
 
 
 @pytest.fixture
 def taught(several, tmp_path):
-    """The same with a training split of the same pictures."""
+    """The same with a training split of the same images."""
     folder = Path(shutil.copytree(several, tmp_path / "voc"))
     shutil.copytree(folder / "test", folder / "train")
     return folder
@@ -241,7 +241,7 @@ def test_labels_that_are_none_are_named(several, tmp_path):
         KIND.targets(folder, "test")
 
 
-def test_a_class_without_a_picture_has_no_average_precision():
+def test_a_class_without_an_image_has_no_average_precision():
     with pytest.raises(ValueError, match="no image has 'b'"):
         every_class("set", ["a", "b"], np.array([[1, 0]]))
 
@@ -270,7 +270,7 @@ def test_a_report_reads_what_a_measure_keeps(run):
     assert measures == {"": "auc", "probe": "auc", "finetuned": "auc", "image": "accuracy"}
 
 
-def test_too_few_pictures_for_an_interval_are_named(run):
+def test_too_few_images_for_an_interval_are_named(run):
     assert run("auc", 100, np.arange(100) == 7, least=1).missing(OWN) == "1 images of own in a class, fewer than 10"
     assert run("mean-per-class", 6, np.arange(6) % 2).missing(OWN) == "6 images of own, fewer than 10"
 
@@ -283,7 +283,7 @@ def test_outcomes_that_do_not_give_the_number_are_refused(run, tmp_path):
 
 
 def add_set(results, name, items):
-    """To all that `write_world` wrote, a set of several labels, of so many pictures."""
+    """To all that `write_world` wrote, a set of several labels, of so many images."""
     labels = np.random.default_rng(0).random((items, 5)) < 0.4
     for metrics in results.glob("*/seed-*/metrics.json"):
         noise = np.random.default_rng(len(str(metrics))).random((items, 5))
@@ -307,7 +307,7 @@ def project_of(table, name="t", delta=None):
 
 @pytest.fixture
 def measured(tmp_path):
-    """measured(items): tables of CLIP and FLIP on a set of several labels, of so many pictures."""
+    """measured(items): tables of CLIP and FLIP on a set of several labels, of so many images."""
     project = project_of({"title": "t", "variants": ["clip", "flip-50"], "metrics": ["fine", "sketch"]})
 
     def made(items):
@@ -349,7 +349,7 @@ def test_a_tables_cell_has_an_interval_and_says_its_measure(measured):
     assert "200 images, 5 classes, 11-point mean average precision, chance 40%" in text
 
 
-def test_a_cell_of_too_few_pictures_says_so_and_is_no_zero(measured):
+def test_a_cell_of_too_few_images_says_so_and_is_no_zero(measured):
     results, out = measured(6)
     cells = [row.cells[1] for row in Builder(results).table("t").rows]
     assert [(cell.value, cell.missing) for cell in cells] == 2 * [(None, "6 images of sketch, fewer than 10")]

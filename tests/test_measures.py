@@ -43,7 +43,7 @@ def eleven_points(score, label):
 
 
 class Scores:
-    """Features that are a picture's logits; every class's text is its unit vector."""
+    """Features that are an image's logits; every class's text is its unit vector."""
 
     def encode_image(self, images):
         return images

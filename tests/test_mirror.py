@@ -28,7 +28,7 @@ from tests.miniature import ROOT
 REPOSITORY = "clip-benchmark/wds_vtab-kitti_closest_vehicle_distance"  # four classes, as there are colours
 NAME = "wds/vtab/kitti_closest_vehicle_distance"
 PLACE = f"{NAME}@{COMMIT}"
-OWN = ["{c}", "a {c} picture"]  # prompts of `write_set`
+OWN = ["{c}", "a {c} image"]  # prompts of `write_set`
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One set of samples used as pairs, as pictures alone and as captions alone: the kinds hit their shares and never
+"""One set of samples used as pairs, as images alone and as captions alone: the kinds hit their shares and never
 overlap; steps take turns; each step trains what it reads and leaves the rest as it is, on one process or several, in
 micro-batches or not, and over restarts."""
 
@@ -61,7 +61,7 @@ def test_kinds_are_disjoint_cover_all_and_hit_their_shares():
         assert {order.locate(position) for position in range(order.total)} == seen[name]
 
 
-def test_a_broken_picture_is_replaced_by_one_of_its_kind(change, small_data, monkeypatch):
+def test_a_broken_image_is_replaced_by_one_of_its_kind(change, small_data, monkeypatch):
     loader = make_run(mixed(change), small_data).loader
     position = next(one for one in range(0, 800, 8) if loader.order.batch_type(one) == "images")
     shard, item = loader.order.locate(position)

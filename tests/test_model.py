@@ -35,7 +35,7 @@ def build(params):
     return model
 
 
-def pictures(count, side=64):
+def random_images(count, side=64):
     return torch.randint(0, 256, (count, side, side, 3), generator=torch.Generator().manual_seed(1)).byte()
 
 
@@ -46,7 +46,7 @@ def captions(lengths):
 
 def batch(count=6):
     lengths = [1 + 5 * i % 32 for i in range(count)]
-    return {"images": pictures(count), "ids": captions(lengths), "positions": torch.arange(50, 50 + count)}
+    return {"images": random_images(count), "ids": captions(lengths), "positions": torch.arange(50, 50 + count)}
 
 
 def part(table, theirs, ours):
@@ -66,7 +66,7 @@ def test_vision_tower_equals_timm(change):
     ).double()  # fmt: skip
     weights = {f"vision.{name}": tensor for name, tensor in tower.state_dict().items()}
     theirs.load_state_dict(exported(TIMM, weights | {"vision.positions": tower.positions}))
-    images = pictures(3)
+    images = random_images(3)
     pixels = (images.double() - tower.mean[:3]) / tower.std[:3]
     torch.testing.assert_close(tower(images), theirs.forward_features(pixels.permute(0, 3, 1, 2)), rtol=1e-6, atol=1e-8)
 
@@ -111,7 +111,7 @@ def test_reconstruction_equals_transformers_vitmae(change, normalize):
         num_attention_heads=2, decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
         decoder_intermediate_size=64,
     )  # fmt: skip
-    images = pictures(4)
+    images = random_images(4)
     mean, std = statistics(params.form.vision)
     pixels = ((images - mean) / std).permute(0, 3, 1, 2)
     theirs = ViTMAEForPreTraining(config).double()(pixels)
@@ -125,7 +125,7 @@ def test_mae_with_a_class_token_equals_transformers_vitmae(change, normalize):
     """Encoder, mask, decoder and loss of their whole model, with our weights by the table of the export: loss and every
     gradient."""
     params = change("mae-class", {"reconstruction": {"normalize": normalize}})
-    model, target, images = build(params), VitMaeDecoder(), pictures(4)
+    model, target, images = build(params), VitMaeDecoder(), random_images(4)
     own = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
     fixed = {"vision.positions": model.vision.positions, "decoder.positions": model.decoder.positions}
     theirs, given = target.build(params, None).double(), exported(target.table, own | fixed)
@@ -161,7 +161,7 @@ def test_decoder_puts_each_patch_back(change):
 def test_mask_ratio_zero_is_clip_bit_for_bit(change):
     """One code path: a kept set of all patches in their order gives the very same bits."""
     model = build_towers(change("clip"), VOCABULARY)
-    images = pictures(4)
+    images = random_images(4)
     everything = torch.arange(64).expand(4, 64)
     assert torch.equal(model.encode_image(images), model.encode_image(images, everything))
     assert [type(o).__name__ for o in objectives(Setting(change("clip")))] == ["ContrastiveObjective"]
@@ -171,7 +171,7 @@ def test_mask_ratio_zero_is_clip_bit_for_bit(change):
 def test_removed_patches_have_no_influence(change):
     params = change("flip-50")
     model = build_towers(params, VOCABULARY)
-    images = pictures(4)
+    images = random_images(4)
     order = mask_patches(0, torch.arange(4), 64, 32)
     removed = (order.ids_restore >= 32).unflatten(1, (8, 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
     painted = images.clone()

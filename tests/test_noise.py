@@ -82,7 +82,7 @@ def test_each_kind_falls_on_its_share_of_pairs_whatever_the_others_do(tokenizer)
     assert both == pytest.approx(0.12, abs=4 * (0.12 * 0.88 / 20_000) ** 0.5)
 
 
-def test_pictures_become_uniform_noise_and_captions_stay(loader):
+def test_images_become_uniform_noise_and_captions_stay(loader):
     clean, batch = loader().batch(0, 120), loader(images=0.5).batch(0, 120)
     rows = changed(batch, clean, "images")
     assert 40 < rows.sum() < 80

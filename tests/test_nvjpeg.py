@@ -1,4 +1,4 @@
-"""Batches that a GPU decodes are the loader's but for rounding, a picture that it refuses is replaced as the loader
+"""Batches that a GPU decodes are the loader's but for rounding, an image that it refuses is replaced as the loader
 does, and where there is no GPU, or no decoder, the processor decodes and it is said why.
 
 Where no GPU is at hand another decoder with torchcodec's signature stands in for nvJPEG, on the processor.
@@ -87,7 +87,7 @@ def test_batches_are_the_loaders_but_for_rounding(loaders, flip):
 
 
 @pytest.mark.parametrize("cut", [20, -2])
-def test_a_refused_picture_is_replaced_as_the_loader_does_it(loaders, monkeypatch, cut):
+def test_a_refused_image_is_replaced_as_the_loader_does_it(loaders, monkeypatch, cut):
     """Also where nothing but the JPEG's end is missing, of which a GPU says nothing."""
     plain, other = loaders()
     read, whole = Shard.encoded, plain.images.shards.encoded(plain.order.locate(3))
@@ -98,7 +98,7 @@ def test_a_refused_picture_is_replaced_as_the_loader_does_it(loaders, monkeypatc
     assert apart(plain.batch(8, 8), other.batch(8, 8)).max() <= 1
 
 
-def test_a_full_gpu_is_no_broken_picture(loaders):
+def test_a_full_gpu_is_no_broken_image(loaders):
     def full(jpegs, *, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -117,7 +117,7 @@ def test_without_a_gpu_the_processor_decodes_and_it_is_said(change, small_data):
 
 
 @pytest.mark.parametrize("variant", ["slip", "sigmoid-noise"])
-def test_what_the_processor_makes_of_pictures_it_decodes(change, small_data, variant):
+def test_what_the_processor_makes_of_images_it_decodes(change, small_data, variant):
     with pytest.warns(UserWarning, match="made by the processor; the processor decodes"):
         assert type(build(change, small_data, variant).images) is ImageReader
 

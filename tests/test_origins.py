@@ -41,7 +41,7 @@ def test_one_sides_loss_builds_and_trains_that_side_alone(change, small_data, va
     assert not [name for name, tensor in weights(run).items() if torch.equal(tensor, before[name])]
 
 
-def test_texts_alone_read_no_picture(change, small_data, monkeypatch):
+def test_texts_alone_read_no_image(change, small_data, monkeypatch):
     run = make_run(change("flava-text", SMALL), small_data)
     monkeypatch.setattr("flip.data.loader.decode_crops", None)
     assert run.loader.batch(8, 8).keys() == {"ids", "positions"}

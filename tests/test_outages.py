@@ -263,7 +263,7 @@ def test_bombs_stay_within_the_memory_of_the_stage(part, tmp_path):
 def test_hosts_are_asked_as_they_wish(change, tmp_path):
     """By the log of the world's server: nothing that robots.txt forbids, few requests at once, no browser's name."""
     faults = dict.fromkeys(change().world.faults.model_dump(), 0.0) | {"disallowed": 0.1, "busy": 0.05}
-    wanted = {"pictures": 120, "faults": faults, "duplicates": 0.0, "leaked": 0.0}
+    wanted = {"images": 120, "faults": faults, "duplicates": 0.0, "leaked": 0.0}
     options = {"parts": 1, "processes": 2, "threads": 8, "per_host": 3, "samples_per_shard": 60, "timeout": 20}
     params = change(delta={"world": wanted, "download": options, "train": {"warmup_samples": 0}})
     table.write_parts(params, tmp_path / "table", batches)

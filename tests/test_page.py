@@ -190,7 +190,7 @@ def page_of(project, folder) -> Reader:
     return Reader((folder / "out" / "index.html").read_text())
 
 
-def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
+def test_images_are_part_of_the_page_and_say_what_they_show(tmp_path):
     """Of the systems: maps of each that has text, drawings of each that predicts pixels, what codes keep. Each once."""
     project = read_project("params.yaml", "tiny").of("systems")
     reader = page_of(project, tmp_path)
@@ -211,8 +211,8 @@ def test_pictures_are_part_of_the_page_and_say_what_they_show(tmp_path):
         assert "loading" not in image, "on paper and in a screenshot there is no scrolling that would load it"
         content = b64decode(image["src"].removeprefix("data:image/webp;base64,"))
         assert len(content) < 60_000
-        with Image.open(BytesIO(content)) as picture:
-            assert picture.size == (int(image["width"]), int(image["height"]))
+        with Image.open(BytesIO(content)) as shown:
+            assert shown.size == (int(image["width"]), int(image["height"]))
     text = " ".join("".join(reader.words).split())
     assert "75.0% of the codes are in use; perplexity 300 of 512; error 0.123 of the pixels' variance" in text
     assert "25% of the patches are seen" in text
@@ -244,10 +244,10 @@ def test_what_no_variant_of_a_report_has_is_not_mentioned(tmp_path):
 def test_a_sheet_that_is_missing_is_named(tmp_path):
     project = read_project("params.yaml", "tiny").of("siglip")
     places = write_world(tmp_path, project)
-    (places[1] / "clip-short" / "seed-0" / "pictures" / "relevance-pointing.webp").unlink()
+    (places[1] / "clip-short" / "seed-0" / "sheets" / "relevance-pointing.webp").unlink()
     found = read_results(project, *places)
     with pytest.raises(ValueError, match=r"relevance-pointing.webp: missing; run `snakemake"):
-        _ = found.runs["clip-short"].pictures
+        _ = found.runs["clip-short"].sheets
 
 
 def embedded(html, name):
@@ -286,7 +286,7 @@ def test_figures_are_vega_lite_that_compiles_without_a_warning(html):
         assert spec["description"]
 
 
-def test_pictures_are_shown_with_their_captions_or_it_says_why_not(project, results, html, tmp_path):
+def test_images_are_shown_with_their_captions_or_it_says_why_not(project, results, html, tmp_path):
     text = " ".join("".join(Reader(html).words).split())
     assert all(f"a <b>{item}</b> on grass" in text for item in range(12))
     assert "a <b>" not in html
@@ -297,7 +297,7 @@ def test_pictures_are_shown_with_their_captions_or_it_says_why_not(project, resu
 
 def test_a_variant_without_a_gallery_is_named(project, results):
     for run in results.runs.values():
-        run.metrics[0]["pictures"] = {}
+        run.metrics[0]["sheets"] = {}
     builder = Builder(results)
     text = page.render([page.Part(results, builder.tables(), {})], {})
     assert re.search(r"Without such a sheet: clip\b.*`snakemake variant --config variant=clip` makes it again", text)

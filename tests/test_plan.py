@@ -62,7 +62,7 @@ def trained(change, variant, **settings):
 
 
 def make_batch(params):
-    """Random pictures, and captions that fill all slots, as a plan has them."""
+    """Random images, and captions that fill all slots, as a plan has them."""
     model, count = params.model, params.train.global_batch
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 50, (count, model.tokens), generator=generator)
@@ -308,7 +308,7 @@ def test_a_batch_in_parts_needs_no_more(change, monkeypatch, settings):
 
 
 def test_memory_grows_as_flip_cost_measures_it(change, small_data, tmp_path):
-    """What micro-batches of 768 pairs take more than those of 24, of a whole process that trains with real pictures: no
+    """What micro-batches of 768 pairs take more than those of 24, of a whole process that trains with real images: no
     less than the model says, and some more, as the C library's heap has holes where torch has freed (torch's own count
     is met above)."""
     model = {**SMALL["model"], "vision": {"layers": 2, "width": 256, "heads": 2}}
@@ -445,8 +445,8 @@ def test_pairs_come_from_the_ledger_where_there_is_one_and_from_the_source_befor
     assert find_data(laion.baseline.model_copy(update={"source": known}), None, 1.0, tmp_path).used == 2
 
 
-def test_bytes_per_picture_go_through_what_is_known():
-    for side, known in facts().pictures.stored_bytes.items():
+def test_bytes_per_image_go_through_what_is_known():
+    for side, known in facts().images.stored_bytes.items():
         assert stored_bytes(side) == pytest.approx(known)
     sizes = [stored_bytes(side) for side in (32, 64, 128, 256, 320, 384, 480)]
     assert sizes == sorted(sizes)

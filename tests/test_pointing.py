@@ -1,5 +1,5 @@
 """Where models look: boxes hold what the caption names and nothing else; hits are what one can count by hand; an oracle
-scores 100 and a random map chance; a patch's relevance is what it adds to the picture's feature."""
+scores 100 and a random map chance; a patch's relevance is what it adds to the image's feature."""
 
 import json
 import tarfile
@@ -30,7 +30,7 @@ from flip.testsets.fingerprints import of_tests
 from flip.testsets.reader import to_square
 from tests.conftest import SMALL
 
-PICTURES = 120
+IMAGES = 120
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def scenes(tiny):
 @pytest.fixture(scope="module")
 def folder(change, tmp_path_factory):
     out = tmp_path_factory.mktemp("sets") / "pointing"
-    testsets.make(change("clip", {"world": {"tests": {"pointing": PICTURES}}}), "pointing", out)
+    testsets.make(change("clip", {"world": {"tests": {"pointing": IMAGES}}}), "pointing", out)
     return out
 
 
@@ -68,14 +68,14 @@ def random_text(count=6):
     return torch.randn(count, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
-# The pictures.
+# The images.
 
 
 def painted(scene, thing):
     """bool [height, width]: pixels of a thing that is drawn alone onto black, where a shadow leaves no trace."""
-    picture = np.zeros((scene.height, scene.width, 3), np.float32)
-    render.draw_thing(picture, thing, scene, Random(0), np.full(3, 255, np.float32))
-    return picture.max(axis=2) > 128
+    image = np.zeros((scene.height, scene.width, 3), np.float32)
+    render.draw_thing(image, thing, scene, Random(0), np.full(3, 255, np.float32))
+    return image.max(axis=2) > 128
 
 
 def test_boxes_hold_their_things_and_are_tight(scenes):
@@ -117,22 +117,22 @@ def test_neither_place_nor_size_nor_kind_tells_which_thing_is_named(scenes):
 
 def test_the_set_says_what_is_named_and_where(folder, tiny):
     found = list(samples(folder / "test" / "0.tar"))
-    assert len(found) == PICTURES
+    assert len(found) == IMAGES
     for index, sample in enumerate(found):
         scene = scene_of(tiny, "pointing", index)
         article = "an" if scene.main.colour == "orange" else "a"
         assert sample.caption == f"{article} {scene.main.colour} {scene.main.shape}"
         assert sample.box == tuple(box(scene.main, scene))
-        assert sample.picture.size == (scene.width, scene.height)
+        assert sample.image.size == (scene.width, scene.height)
     revision = read_json(folder / "revision.json")
-    assert (revision["samples"], revision["classes"]) == (PICTURES, 0)
+    assert (revision["samples"], revision["classes"]) == (IMAGES, 0)
     assert revision["chance"] == pytest.approx(100 * np.mean([sample.share for sample in found]), abs=1e-3)
     assert 5 < revision["chance"] < 15
 
 
-def test_its_pictures_take_part_in_the_search_for_contamination(folder, tiny):
+def test_its_images_take_part_in_the_search_for_contamination(folder, tiny):
     (table,) = of_tests([folder / "revision.json"])
-    assert table["set"].to_pylist() == ["pointing"] * PICTURES
+    assert table["set"].to_pylist() == ["pointing"] * IMAGES
     assert table["sha256"][7].as_py() == sha256(jpeg_of(tiny, "pointing", 7)).digest()
     assert table["looks"].null_count == 0
 
@@ -175,9 +175,9 @@ def test_boxes_are_seen_in_the_square_that_models_see(tmp_path):
     assert sample.square == (0.0, 0.25, 0.5, 1.0)
     assert sample.share == 0.375
     assert boxes.KIND.facts(tmp_path, "mine", "accuracy") == {"chance": 37.5}
-    picture = np.zeros((20, 40, 3), np.uint8)
-    picture[5:20, 5:20] = 255
-    seen = to_square(Image.fromarray(picture), 20)[:, :, 0] > 128
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[5:20, 5:20] = 255
+    seen = to_square(Image.fromarray(image), 20)[:, :, 0] > 128
     expected = torch.zeros(20, 20, dtype=bool)
     expected[5:20, 0:10] = True
     assert torch.equal(seen, expected)
@@ -220,15 +220,15 @@ def test_an_oracle_hits_and_a_random_map_scores_chance(folder):
     assert hits(inside.float(), square).all()
     assert not hits(1 - inside.float(), square).any()
     generator = torch.Generator().manual_seed(0)
-    rounds = [hits(torch.rand(PICTURES, 6, 6, generator=generator), square) for _ in range(50)]
+    rounds = [hits(torch.rand(IMAGES, 6, 6, generator=generator), square) for _ in range(50)]
     chance = boxes.KIND.facts(folder, "pointing", "accuracy")["chance"] / 100
-    # Centres of patches are a sample of the points of a picture, and each round one of a patch per picture.
-    spread = (chance * (1 - chance)) ** 0.5 * (1 / (36 * PICTURES) + 1 / (50 * PICTURES)) ** 0.5
+    # Centres of patches are a sample of the points of an image, and each round one of a patch per image.
+    spread = (chance * (1 - chance)) ** 0.5 * (1 / (36 * IMAGES) + 1 / (50 * IMAGES)) ** 0.5
     assert abs(torch.stack(rounds).float().mean().item() - chance) < 4 * spread
 
 
 class Oracle:
-    """Patches of the boxes' pictures fit the caption by how white they are."""
+    """Patches of the boxes' images fit the caption by how white they are."""
 
     def __init__(self, params):
         self.params, self.vision = params, self
@@ -249,20 +249,20 @@ class Oracle:
 
 
 def test_outcomes_of_an_oracle(change, tmp_path):
-    """White squares on black, over two tars and several batches; the last picture's box is elsewhere."""
+    """White squares on black, over two tars and several batches; the last image's box is elsewhere."""
     rng = np.random.default_rng(0)
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "nshards.txt").write_text("2\n")
     for number in range(2):
         with tarfile.open(tmp_path / "test" / f"{number}.tar", "w") as tar:
             for index in range(5):
-                picture = np.zeros((64, 80, 3), np.uint8)
+                image = np.zeros((64, 80, 3), np.uint8)
                 left, top = rng.integers(8, 48), rng.integers(0, 40)
-                picture[top : top + 24, left : left + 24] = 255
+                image[top : top + 24, left : left + 24] = 255
                 edges = [int(left), int(top), int(left) + 24, int(top) + 24]
                 if (number, index) == (1, 4):
                     edges = [0, 0, 8, 8]
-                jpeg = cv2.imencode(".png", picture)[1].tobytes()
+                jpeg = cv2.imencode(".png", image)[1].tobytes()
                 for kind, content in (("png", jpeg), ("txt", b"white"), ("json", json.dumps({"box": edges}).encode())):
                     add(tar, f"{index:06d}.{kind}", content)
     found = outcomes(Oracle(change("clip", SMALL).model_copy()), lambda t: torch.zeros(len(t), 3), tmp_path, "cpu", 3)
@@ -274,7 +274,7 @@ def test_outcomes_of_an_oracle(change, tmp_path):
 
 
 def test_relevance_of_mean_pooling_averages_to_the_features_product(change):
-    """The projection is linear: patches' products with a text have the picture feature's as their mean."""
+    """The projection is linear: patches' products with a text have the image feature's as their mean."""
     model, images, text = build(change, "mean"), random_images(), random_text()
     maps = relevance(model, images, text)
     assert maps.shape == (6, 4, 4)

@@ -38,7 +38,7 @@ def test_nothing_is_wrong_with_good_data(project, data, tmp_path):
 def test_the_command_names_all_faults_at_once(project, data, tmp_path, monkeypatch, capsys):
     shard = next((data / "shards").rglob("00000.tar"))
     content = shard.read_bytes()
-    # The captions' bytes become spaces, and nine pictures of ten lose their beginning.
+    # The captions' bytes become spaces, and nine images of ten lose their beginning.
     for jpg, _, txt, length in read_index(shard).tolist():
         content = content[:txt] + b" " * length + content[txt + length :]
         if jpg % 10:

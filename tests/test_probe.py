@@ -1,5 +1,5 @@
 """The linear probe: what can be separated is, what is noise scores chance; the penalty is what it is said to be, is
-chosen on pictures held out by the set's own measure, and neither the features' size nor the order of a run matters;
+chosen on images held out by the set's own measure, and neither the features' size nor the order of a run matters;
 several labels have a probe each."""
 
 import numpy as np
@@ -15,7 +15,7 @@ from flip.evaluate.features import Features, compute
 from flip.losses import build_towers
 from flip.metrics.scoring import number
 from flip.testsets.reader import read_set
-from tests.colour_sets import PICTURES, write_set
+from tests.colour_sets import IMAGES, write_set
 from tests.conftest import SMALL
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -36,7 +36,7 @@ def test_what_can_be_separated_is():
 
 
 def test_noise_scores_chance():
-    """2000 pictures of 5 classes: within four standard errors of 20 %."""
+    """2000 images of 5 classes: within four standard errors of 20 %."""
     right = probe.outcomes(features(400, 0.0, 0), features(2000, 0.0, 1))
     assert abs(right.mean() - 1 / CLASSES) < 4 * np.sqrt(0.2 * 0.8 / 2000)
 
@@ -50,7 +50,7 @@ def test_the_probe_comes_near_the_best_rule_there_is():
 
 
 @pytest.mark.parametrize("strength", [1.0, 1e-3])
-def test_the_penalty_is_per_picture(strength):
+def test_the_penalty_is_per_image(strength):
     """The fit is where the gradient of mean cross-entropy + strength / 2 x squared weights is zero."""
     training = features(300, 1.0, 0)
     x, y = training.pooled.double(), torch.from_numpy(training.labels)
@@ -78,7 +78,7 @@ def test_outcomes_are_those_of_scikit_learns_sweep(signal):
     assert (probe.outcomes(training, test) == scikit_learns(training, test)).mean() > 0.99
 
 
-def test_a_class_without_a_training_picture_is_never_said():
+def test_a_class_without_a_training_image_is_never_said():
     training, test = features(400, 3.0, 0), features(200, 3.0, 1)
     some = training.labels != CLASSES - 1
     fewer = Features(training.pooled[some], [torch.from_numpy(training.labels[some])])
@@ -87,8 +87,8 @@ def test_a_class_without_a_training_picture_is_never_said():
     assert right[test.labels != CLASSES - 1].mean() > 0.9
 
 
-def test_the_sweep_holds_pictures_out():
-    """60 pictures are told apart by 108 features, most of them noise; only others show that this is too much."""
+def test_the_sweep_holds_images_out():
+    """60 images are told apart by 108 features, most of them noise; only others show that this is too much."""
     few, many = features(60, 0.7, 0), features(4000, 3.0, 0)
     wide = np.concatenate([few.pooled.numpy(), np.random.default_rng(0).normal(size=(60, 100))], axis=1)
     assert next(probe.fits(wide, few.labels, probe.STRENGTHS[-1:])).score(wide, few.labels) == 1
@@ -151,7 +151,7 @@ def test_features_are_those_of_the_pooled_tower(change, tmp_path):
     torch.manual_seed(0)
     model = build_towers(change("clip", SMALL), 4).eval()
     folder = write_set(tmp_path / "fine", train=30)
-    for split, count in (("test", PICTURES), ("train", 30)):
+    for split, count in (("test", IMAGES), ("train", 30)):
         loader = read_set(folder, 16, 16, split)
         images, labels = zip(*loader, strict=True)
         found = compute(model, loader, "cpu")

@@ -180,7 +180,7 @@ def test_what_a_killed_process_has_begun_is_taken_over(store, tmp_path):
     store.faults += ["slow"]
     words = [str(tmp_path / "cache"), str(1.5 * file.size / 1e9), "0", repr(tuple(file))]
     with Popen([sys.executable, "-c", PROCESS, *words]) as process:
-        while not list((tmp_path / "cache").glob("*.part")):
+        while not any(path.stat().st_size for path in (tmp_path / "cache").glob("*.part")):
             assert process.poll() is None
             time.sleep(0.005)
         process.kill()

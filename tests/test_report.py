@@ -116,7 +116,7 @@ transfers flip-50-short caption-cider 127.7 transfers flip-50-short caption-bleu
 """
 
 
-# FLIP, Table 8: zero-shot ImageNet, Flickr30k by picture and by text.
+# FLIP, Table 8: zero-shot ImageNet, Flickr30k by image and by text.
 TABLE_8 = """
 scaling flip-50-small-data imagenet1k 74.3        scaling flip-50-small-data flickr30k-image-r1 75.0
 scaling flip-50-small-data flickr30k-text-r1 88.4
@@ -440,7 +440,7 @@ def test_mixed_data_must_be_asked_for(project, mixed, fresh, allowed):
     [("22" * 32, "differences between rows are also those of the data"), (world.PAIRS, "hold the same pairs")],
 )
 def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed, fresh, tmp_path, pairs, meaning):
-    elsewhere(project, fresh[1], "flip-50-equal-time", pairs=pairs, pictures=9876)
+    elsewhere(project, fresh[1], "flip-50-equal-time", pairs=pairs, images=9876)
     tables.write(read_results(mixed(mixed_data=True), *fresh), tmp_path / "out")
     said = "clip on 10,970 images, manifest 5e5e5e5e5e5e; flip-50-equal-time on 9,876 images, manifest 111111111111"
     for name in ("two.md", "index.html"):
@@ -449,7 +449,7 @@ def test_a_table_of_mixed_data_says_what_each_row_was_trained_on(project, mixed,
         assert meaning in text
     rows = pd.read_csv(tmp_path / "out" / "two.csv", dtype=str).set_index("variant")
     assert dict(rows.manifest) == {"clip": world.MANIFEST, "flip-50-equal-time": "1" * 64}
-    assert dict(rows.pictures) == {"clip": "10970", "flip-50-equal-time": "9876"}
+    assert dict(rows.images) == {"clip": "10970", "flip-50-equal-time": "9876"}
     assert rows.share_used.notna().to_dict() == {"clip": True, "flip-50-equal-time": False}
 
 
@@ -554,7 +554,7 @@ def test_a_probe_that_was_left_out_says_why(pixels, tmp_path):
         read_results(pixels, *folders).estimates()
 
 
-def test_probes_fitted_to_other_pictures_are_refused(pixels, tmp_path):
+def test_probes_fitted_to_other_images_are_refused(pixels, tmp_path):
     folders = world.write_world(tmp_path, pixels)
     world.write_run(tmp_path, pixels, "mae", fitted_to="99")
     with pytest.raises(ValueError, match=r"training split of 'fine'.*mae.*999999999999"):
@@ -734,7 +734,7 @@ def test_weights_are_counted_as_in_the_papers_table_9(project):
 
 
 def test_rows_on_a_share_of_the_data_are_counted_from_the_least_to_the_most():
-    rows = {name: {"pictures": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
+    rows = {name: {"images": count, "manifest": "m" * 64, "pairs": "p"} for name, count in (("a", 1000), ("b", 8000))}
     assert formats.trained(rows, 0.5).startswith("Trained on 1,000 to 8,000 images (50.0% of those wanted)")
     assert formats.trained({"a": rows["a"]}, None).startswith("Trained on 1,000 images, manifest mmmm")
 

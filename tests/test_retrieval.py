@@ -1,5 +1,5 @@
 """Ranks counted block by block are those of the whole matrix sorted, and the recalls clip-benchmark's: over random
-shapes, ties, pictures without captions, a single pair. What is not a number finds
+shapes, ties, images without captions, a single pair. What is not a number finds
 nothing."""
 
 import pytest
@@ -11,19 +11,19 @@ from flip.evaluate.retrieval import ranks
 
 
 def made(seed, most, few_values):
-    """Features of at most so many pictures with 0 to 6 captions each; of few values, so that many scores are equal."""
+    """Features of at most so many images with 0 to 6 captions each; of few values, so that many scores are equal."""
     rng = torch.Generator().manual_seed(seed)
-    pictures = int(torch.randint(1, most + 1, (), generator=rng))
-    counts = torch.randint(0, 7, (pictures,), generator=rng)
+    images = int(torch.randint(1, most + 1, (), generator=rng))
+    counts = torch.randint(0, 7, (images,), generator=rng)
     counts[0] = max(counts[0], 1)
-    owners = torch.arange(pictures).repeat_interleave(counts)
+    owners = torch.arange(images).repeat_interleave(counts)
 
     def draw(count):
         if few_values:
             return torch.randint(-1, 2, (count, 3), generator=rng).float()
         return F.normalize(torch.randn(count, 8, generator=rng), dim=-1)
 
-    return draw(pictures), draw(len(owners)), owners
+    return draw(images), draw(len(owners)), owners
 
 
 def twin(scores, right):

@@ -1,4 +1,4 @@
-"""Proves that lists of samples are compared by picture and caption, with what is missing and what is shared as rows
+"""Proves that lists of samples are compared by image and caption, with what is missing and what is shared as rows
 that can be used again, and that neither the number of spans nor that of files changes the answer."""
 
 import json
@@ -15,8 +15,8 @@ from flip.data.pairs import NAME, SCHEMA
 from tests.commands import flip
 
 
-def row(picture, caption) -> dict:
-    name = str(picture)
+def row(image, caption) -> dict:
+    name = str(image)
     return {"key": name, "url": f"http://a/{name}", "caption": caption, "sha256": sha256(name.encode()).hexdigest()}
 
 
@@ -41,7 +41,7 @@ THEIRS[2]["sha256"] = THEIRS[2]["sha256"].upper()
 
 
 @pytest.mark.parametrize("span", [1, 1 << 25])
-def test_intersection_is_by_picture_and_caption(lists, tmp_path, monkeypatch, capsys, span):
+def test_intersection_is_by_image_and_caption(lists, tmp_path, monkeypatch, capsys, span):
     monkeypatch.setattr(samples, "SPAN", span)
     of, other = lists("ours", OURS[:3], OURS[3:]), lists("theirs", THEIRS)
     flip("samples", "intersect", "--of", of, "--with", other, "--out", tmp_path / "both.parquet")

@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(redirects):
-    """A web server whose paths are pictures, or redirected; gives its address."""
+    """A web server whose paths are images, or redirected; gives its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.redirects = redirects
         thread = threading.Thread(target=server.serve_forever)

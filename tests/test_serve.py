@@ -26,7 +26,7 @@ TIMEOUT = 0.5
 def web(change):
     """(parameters of a world where half of the URLs fail, get(url)), over a server that runs meanwhile."""
     params = change(
-        delta={"world": {"pictures": 400, "faults": dict.fromkeys(FAULTS, 0.06)}, "train": {"warmup_samples": 0}}
+        delta={"world": {"images": 400, "faults": dict.fromkeys(FAULTS, 0.06)}, "train": {"warmup_samples": 0}}
     ).world
     with serve.server(params, TIMEOUT) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -44,13 +44,13 @@ def web(change):
 def rows(web):
     """Rows by fault."""
     found = {}
-    for row in range(web[0].pictures):
+    for row in range(web[0].images):
         found.setdefault(world.fault(web[0], row), []).append(row)
     assert found.keys() == {None, *FAULTS}
     return found
 
 
-def test_picture_is_that_of_its_row(web, rows):
+def test_image_is_that_of_its_row(web, rows):
     params, get = web
     for row in rows[None][:3]:
         assert get(world.url(row)) == ("image/jpeg", world.jpeg(params, row))
@@ -105,7 +105,7 @@ def test_reset_is_a_reset(web, rows):
         web[1](world.url(rows["reset"][0]))
 
 
-def test_truncated_pictures_admit_it_or_not(web, rows):
+def test_truncated_images_admit_it_or_not(web, rows):
     params, get = web
     admitting = next(row for row in rows["truncated"] if row % 2)
     hiding = next(row for row in rows["truncated"] if not row % 2)
@@ -116,14 +116,14 @@ def test_truncated_pictures_admit_it_or_not(web, rows):
         get(world.url(hiding))
 
 
-def test_pages_and_trackers_come_instead_of_pictures(web, rows):
+def test_pages_and_trackers_come_instead_of_images(web, rows):
     assert web[1](world.url(rows["html"][0])) == ("text/html", serve.PAGE)
     kind, body = web[1](world.url(rows["tiny"][0]))
     assert kind == "image/png"
     assert cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR).shape == (1, 1, 3)
 
 
-def test_huge_is_the_picture_with_many_pixels(web, rows):
+def test_huge_is_the_image_with_many_pixels(web, rows):
     params, get = web
     row = rows["huge"][0]
     large = cv2.imdecode(np.frombuffer(get(world.url(row))[1], np.uint8), cv2.IMREAD_COLOR)

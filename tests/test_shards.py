@@ -1,4 +1,4 @@
-"""Proves that duplicates and test pictures are found wherever their buckets and parts are, that nothing vanishes from
+"""Proves that duplicates and test images are found wherever their buckets and parts are, that nothing vanishes from
 the ledger, that shards are reproducible to the byte and refused once they are cut, and that the list beside them says
 which pairs they hold, however they are dealt, ordered and encoded."""
 
@@ -32,7 +32,7 @@ from tests.images import encoded, pattern, png16, turned
 HOW = Shards(samples_per_shard=3, compact=None, buckets=1, only=None)
 
 
-def picture(number: int, height: int = 90, width: int = 120) -> np.ndarray:
+def drawn(number: int, height: int = 90, width: int = 120) -> np.ndarray:
     """A smooth coloured pattern of its own."""
     coarse = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -46,7 +46,7 @@ def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 def download(tmp_path):
     """download(part, [(jpeg, caption), ...], failed): the files that img2dataset and the download stage leave.
 
-    `originals` are the pictures' bytes as their URLs gave them, by default those that are stored.
+    `originals` are the images' bytes as their URLs gave them, by default those that are stored.
     """
 
     def make(part, samples, failed=None, originals=None):
@@ -71,7 +71,7 @@ def download(tmp_path):
 
 @pytest.fixture
 def tests_of(tmp_path):
-    """tests_of([picture, ...]): fingerprints of a test set of PNGs, or of what is encoded already."""
+    """tests_of([image, ...]): fingerprints of a test set of PNGs, or of what is encoded already."""
 
     def make(images):
         (tmp_path / "fine" / "test").mkdir(parents=True)
@@ -90,11 +90,11 @@ def tests_of(tmp_path):
 
 @pytest.fixture
 def stages(tmp_path, tests_of):
-    """stages([account, ...], test pictures, buckets, groups): reasons by key, and the accounts of the shards stage."""
+    """stages([account, ...], test images, buckets, groups): reasons by key, and the accounts of the shards stage."""
 
-    def run(accounts, test_pictures=(), count=1, groups=1, **changed):
+    def run(accounts, test_images=(), count=1, groups=1, **changed):
         how = HOW.model_copy(update=changed)
-        tests = tests_of(list(test_pictures))
+        tests = tests_of(list(test_images))
         hashes = [tmp_path / f"{account.stem}.parquet" for account in accounts]
         for account, out in zip(accounts, hashes, strict=True):
             fingerprints.main(["--download", str(account), "--out", str(out)])
@@ -113,7 +113,7 @@ def stages(tmp_path, tests_of):
 
 @pytest.mark.parametrize(("count", "groups"), [(1, 1), (5, 1), (1, 2), (100, 2)])
 def test_copies_meet_across_parts_groups_and_buckets(download, stages, count, groups, tmp_path):
-    images = [picture(number) for number in range(12)]
+    images = [drawn(number) for number in range(12)]
     smaller = cv2.resize(images[1], None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     first = download("0000", [(jpeg(image), "x") for image in images[:8]])
     second = download(
@@ -148,10 +148,10 @@ def test_test_images_are_found_by_what_they_display(download, stages):
 
 def test_the_page_shows_what_was_dropped_above_what_it_is_a_copy_of(download, stages, tmp_path):
     assert copies(tmp_path)[0] is None
-    images = [picture(number) for number in range(3)]
+    images = [drawn(number) for number in range(3)]
     first = download("0000", [(jpeg(image), "x") for image in images[:2]])
     second = download("0001", [(jpeg(images[0], 60), "near"), (jpeg(images[1]), "exact"), (jpeg(images[2]), "leaked")])
-    stages([first, second], test_pictures=[images[2]])
+    stages([first, second], test_images=[images[2]])
     for name in ("fingerprints", "dropped"):
         (tmp_path / name).mkdir()
     for name in ("0000", "0001", "tests"):
@@ -194,7 +194,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_changed_copies_are_dropped(download, stages, name):
-    images = [picture(number, 320, 240) for number in range(10)]
+    images = [drawn(number, 320, 240) for number in range(10)]
     copies = [(jpeg(CHANGED[name](image), 80), "x") for image in images]
     reasons, _ = stages([download("0000", [(jpeg(image), "x") for image in images]), download("0001", copies)])
     assert reasons == dict.fromkeys((f"0001-{number:07d}" for number in range(10)), "near duplicate")
@@ -215,9 +215,9 @@ def test_the_same_in_another_colour_is_another_image(download, stages):
 
 
 def test_an_image_that_is_its_own_mirror_image_is_no_copy_of_itself(download, stages):
-    half = picture(0, 160, 240)
+    half = drawn(0, 160, 240)
     whole = np.concatenate([half, half[:, ::-1]], axis=1)
-    reasons, _ = stages([download("0000", [(jpeg(whole), "x"), (jpeg(picture(1)), "y")])])
+    reasons, _ = stages([download("0000", [(jpeg(whole), "x"), (jpeg(drawn(1)), "y")])])
     assert not reasons
 
 
@@ -247,7 +247,7 @@ def test_cells_of_a_centre_are_means_over_it():
 
 
 def test_first_copy_that_can_be_used_stays(download, stages):
-    body = jpeg(picture(0))
+    body = jpeg(drawn(0))
     reasons, _ = stages([download("0000", [(body, ""), (body, "kept"), (body, "copy"), (body, "copy")])])
     assert reasons == {"0000-0000002": "exact duplicate", "0000-0000003": "exact duplicate"}
 
@@ -311,13 +311,13 @@ def test_every_entry_is_in_the_bucket_of_its_value_and_in_no_other(tmp_path):
 
 
 def test_a_file_for_another_number_of_buckets_is_refused(tmp_path, download, stages):
-    stages([download("0000", [(jpeg(picture(0)), "a")])], count=3)
+    stages([download("0000", [(jpeg(drawn(0)), "a")])], count=3)
     with pytest.raises(ValueError, match=r"buckets-0.arrow: 3 buckets, and shards.buckets = 4; make it again"):
         duplicates.write_bucket(tmp_path / "tests.parquet", [tmp_path / "buckets-0.arrow"], 0, 4, tmp_path / "out")
 
 
-def test_looks_survive_scaling_and_recompression_but_tell_pictures_apart():
-    images = [picture(number) for number in range(40)]
+def test_looks_survive_scaling_and_recompression_but_tell_images_apart():
+    images = [drawn(number) for number in range(40)]
     copies = [jpeg(cv2.resize(image, (100, 75), interpolation=cv2.INTER_AREA), 70) for image in images]
     bits = [
         np.unpackbits(np.array([list(one["looks"]) for one in fingerprints.look_at(some)], np.uint8), axis=1)
@@ -336,8 +336,8 @@ def merged(written, table=None):
     return manifest.merge(written, account)
 
 
-def test_ledger_accounts_for_every_picture(download, stages):
-    whole = [jpeg(picture(number)) for number in range(6)]
+def test_ledger_accounts_for_every_image(download, stages):
+    whole = [jpeg(drawn(number)) for number in range(6)]
     broken = whole[5][: len(whole[5]) // 2]
     samples = [(whole[0], "a"), (whole[1], ""), (broken, "b"), (whole[0], "c"), (whole[2], "d"), (b"", "e")]
     reasons, written = stages([download("0000", samples, {"not found": 3}), download("0001", [(whole[3], "f")])])
@@ -363,8 +363,8 @@ def test_ledger_accounts_for_every_picture(download, stages):
         merged(written, {"rows": 26, "wanted": 10, "lost": lost})
 
 
-def test_vanished_pictures_are_an_error(download, stages):
-    _, (written,) = stages([download("0000", [(jpeg(picture(0)), "a")])])
+def test_vanished_images_are_an_error(download, stages):
+    _, (written,) = stages([download("0000", [(jpeg(drawn(0)), "a")])])
     account = json.loads(written.read_text())
     write_json(written, account | {"ledger": account["ledger"] | {"wanted": 2}})
     with pytest.raises(ValueError, match="part 0000: 2 wanted, but 1 used or lost"):
@@ -373,7 +373,7 @@ def test_vanished_pictures_are_an_error(download, stages):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing its files to the collector
 def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, stages, tmp_path):
-    samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(7)]
+    samples = [(jpeg(drawn(number)), f"caption {number} é") for number in range(7)]
     _, (written,) = stages([download("0000", samples)], samples_per_shard=3)
     data, _ = merged([written])
     assert [(shard["name"], shard["samples"]) for shard in data["shards"]] == [
@@ -393,7 +393,7 @@ def test_shards_hold_the_pairs_in_key_order_and_webdataset_reads_them(download, 
 
 
 def test_a_shard_has_the_bytes_that_webdatasets_writer_gives_it(tmp_path):
-    samples = [{"__key__": f"0000-{n}", "jpg": jpeg(picture(n)), "txt": f"caption {n} é".encode()} for n in range(3)]
+    samples = [{"__key__": f"0000-{n}", "jpg": jpeg(drawn(n)), "txt": f"caption {n} é".encode()} for n in range(3)]
     shards.write_shard(tmp_path / "ours.tar", samples)
     with webdataset.TarWriter(str(tmp_path / "theirs.tar"), encoder=False, mtime=0) as theirs:
         for sample in samples:
@@ -402,7 +402,7 @@ def test_a_shard_has_the_bytes_that_webdatasets_writer_gives_it(tmp_path):
 
 
 def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(download, stages, tmp_path):
-    samples = [(jpeg(picture(number)), f"caption {number}") for number in range(5)]
+    samples = [(jpeg(drawn(number)), f"caption {number}") for number in range(5)]
     account = download("0000", samples)
     _, (written,) = stages([account])
     before = merged([written])[0]["id"]
@@ -414,7 +414,7 @@ def test_equal_inputs_give_equal_shards_whatever_an_earlier_attempt_left(downloa
 
 
 def test_fingerprints_of_another_download_are_refused(download, stages, tmp_path):
-    account = download("0000", [(jpeg(picture(0)), "a"), (jpeg(picture(1)), "b")])
+    account = download("0000", [(jpeg(drawn(0)), "a"), (jpeg(drawn(1)), "b")])
     stages([account])
     known = pq.read_table(tmp_path / "0000.parquet")
     pq.write_table(known.slice(1), tmp_path / "0000.parquet")
@@ -428,7 +428,7 @@ def test_fingerprints_of_another_download_are_refused(download, stages, tmp_path
 def shard(tmp_path):
     """A whole shard of three pairs, with its index."""
     path = tmp_path / "0000" / "00000.tar"
-    shards.write_shard(path, ({"__key__": str(n), "jpg": jpeg(picture(n)), "txt": b"caption"} for n in range(3)))
+    shards.write_shard(path, ({"__key__": str(n), "jpg": jpeg(drawn(n)), "txt": b"caption"} for n in range(3)))
     return path
 
 
@@ -472,7 +472,7 @@ def test_no_flipped_bit_of_an_index_gives_other_pairs(shard):
 
 
 def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, tmp_path):
-    samples = [(jpeg(picture(number)), f"caption {number} é") for number in range(5)]
+    samples = [(jpeg(drawn(number)), f"caption {number} é") for number in range(5)]
     samples[2] = (samples[2][0], "")
     originals = [f"original {number}".encode() for number in range(5)]
     _, (written,) = stages([download("0000", samples, originals=originals)], samples_per_shard=2)
@@ -492,8 +492,8 @@ def test_the_list_beside_the_shards_has_their_pairs_in_order(download, stages, t
 
 
 def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
-    """The list says of them what it says of shards that are not; a picture that is small enough keeps its bytes."""
-    small, wide, high = jpeg(picture(0, 40, 70)), jpeg(picture(1, 90, 120)), jpeg(picture(2, 120, 90))
+    """The list says of them what it says of shards that are not; an image that is small enough keeps its bytes."""
+    small, wide, high = jpeg(drawn(0, 40, 70)), jpeg(drawn(1, 90, 120)), jpeg(drawn(2, 120, 90))
     account = download("0000", [(one, f"caption {number}") for number, one in enumerate((small, wide, high))])
     _, (written,) = stages([account])
     before, _ = merged([written])
@@ -513,11 +513,11 @@ def test_compact_shards_hold_the_same_pairs_smaller(download, stages, tmp_path):
 
 
 def in_parts(download, stages, parts, quality=90):
-    """The manifest of parts of (number, caption); pictures are encoded with a quality, their originals are not."""
+    """The manifest of parts of (number, caption); images are encoded with a quality, their originals are not."""
     accounts = [
         download(
             f"{part:04d}",
-            [(jpeg(picture(number), quality), caption) for number, caption in pairs],
+            [(jpeg(drawn(number), quality), caption) for number, caption in pairs],
             originals=[str(number).encode() for number, _ in pairs],
         )
         for part, pairs in enumerate(parts)
@@ -551,8 +551,8 @@ def test_other_pairs_have_another_digest(download, stages, reference, parts):
     assert in_parts(download, stages, parts)["pairs"] != reference
 
 
-def test_pictures_that_are_not_in_the_list_are_dropped_and_counted(download, stages, tmp_path):
-    whole = [jpeg(picture(number)) for number in range(5)]
+def test_images_that_are_not_in_the_list_are_dropped_and_counted(download, stages, tmp_path):
+    whole = [jpeg(drawn(number)) for number in range(5)]
     samples = [(whole[0], "a"), (whole[1], "b"), (whole[1], "copy"), (whole[2], ""), (whole[3], "d")]
     hashes = [sha256(whole[number]).hexdigest().upper() for number in (1, 2, 4)]
     for half in range(2):
@@ -575,7 +575,7 @@ def test_pictures_that_are_not_in_the_list_are_dropped_and_counted(download, sta
 
 
 def test_a_list_that_cannot_be_used_is_named_before_anything_is_written(download, stages, tmp_path):
-    account = download("0000", [(jpeg(picture(0)), "a")])
+    account = download("0000", [(jpeg(drawn(0)), "a")])
     _, (written,) = stages([account])
     before = {path: path.stat().st_mtime_ns for path in written.parent.rglob("*")}
     pq.write_table(pa.table({"sha256": [b"binary"], "hash": ["a"]}), tmp_path / "wrong.parquet")

@@ -1,6 +1,6 @@
-"""Sheets of pictures: cells lie where they should; visible patches are the picture's bytes, and an oracle's drawing is
-the picture; predictions are those of training; the maps that are shown hit where the score says so; all of it for fixed
-pictures and masks."""
+"""Sheets of images: cells lie where they should; visible patches are the image's bytes, and an oracle's drawing is
+the image; predictions are those of training; the maps that are shown hit where the score says so; all of it for fixed
+images and masks."""
 
 import io
 from itertools import pairwise
@@ -21,7 +21,7 @@ from flip.losses.reconstruction import Pixels, ReconstructionObjective
 from flip.model.vision import patchify, unpatchify
 from flip.synthetic import testsets
 from flip.testsets.reader import examples, prompts, read_set, to_square
-from tests.colour_sets import PICTURES, write_set
+from tests.colour_sets import IMAGES, write_set
 from tests.conftest import COLOURS, SMALL
 from tests.variants import DRAW_BESIDE_WORDS, DRAW_PATCHES
 
@@ -45,7 +45,7 @@ def test_places_are_spread_evenly(total, count):
     assert all(place * total // len(places) <= found < total for place, found in enumerate(places))
 
 
-def test_pictures_in_step_with_their_classes_are_not_all_of_one():
+def test_images_in_step_with_their_classes_are_not_all_of_one():
     """128 classes in turns, and a stretch of 125: evenly spaced ones would be neighbours."""
     assert len({place % 128 // 16 for place in spread(1500, 12)}) >= 5
 
@@ -63,13 +63,13 @@ def test_stacks_stand_side_by_side_six_in_a_row():
     assert (found[:, SIDE : SIDE + GAP] == 255).all()
 
 
-def test_small_pictures_keep_their_pixels_and_large_ones_fit():
-    picture = random_images(1, 48)[0].numpy()
-    assert np.array_equal(cell(picture)[::2, ::2], picture)
+def test_small_images_keep_their_pixels_and_large_ones_fit():
+    image = random_images(1, 48)[0].numpy()
+    assert np.array_equal(cell(image)[::2, ::2], image)
     assert cell(random_images(1, 224)[0].numpy()).shape == (SIDE, SIDE, 3)
 
 
-def test_words_fit_below_a_picture():
+def test_words_fit_below_an_image():
     found = label("a very long caption that goes on and on, and then some more", "hit", (0, 102, 75))
     assert found.shape[1:] == (SIDE, 3)
     assert (found[-13:].astype(int)[:, :, 1] - found[-13:, :, 0] > 60).any(), "the mark has its colour"
@@ -86,9 +86,9 @@ def test_unpatchify_undoes_patchify():
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_visible_patches_are_the_pictures_bytes_and_an_oracle_draws_the_picture(change, normalize):
+def test_visible_patches_are_the_images_bytes_and_an_oracle_draws_the_image(change, normalize):
     images, targets = random_images(), Pixels(change("mae", SMALL), normalize)
-    images[0] = 200  # a plain picture has no variance to be normalised by
+    images[0] = 200  # a plain image has no variance to be normalised by
     removed = torch.rand(6, 16, generator=torch.Generator().manual_seed(2)) < 0.75
     seen, made = drawn(Prediction(targets(images), removed, targets), images)
     assert torch.equal(made, images)
@@ -174,12 +174,12 @@ def tokenize(texts):
     return torch.tensor([[1 + sum(map(ord, text)) % 19] * 8 for text in texts])
 
 
-def test_examples_are_the_pictures_at_their_places(data):
-    pictures, classes = examples(data / "tests" / "fine", 16, 12)
-    places = spread(PICTURES, 12)
+def test_examples_are_the_images_at_their_places(data):
+    images, classes = examples(data / "tests" / "fine", 16, 12)
+    places = spread(IMAGES, 12)
     assert classes == [place % 4 for place in places]
     colours = torch.tensor(list(COLOURS.values()))[classes].float()
-    assert (pictures.float().mean(dim=(1, 2)) - colours).abs().max() < 3
+    assert (images.float().mean(dim=(1, 2)) - colours).abs().max() < 3
 
 
 def test_each_variant_has_the_sheets_that_its_losses_can_fill(build, data):
@@ -197,7 +197,7 @@ def test_each_variant_has_the_sheets_that_its_losses_can_fill(build, data):
     for variant, names in wanted.items():
         found = sheets(build(variant), tokenize, data, 0, "cpu")
         assert found.keys() == names
-        assert all(len(picture) < 60_000 for picture, _ in found.values())
+        assert all(len(image) < 60_000 for image, _ in found.values())
         assert all(len(facts["subjects"]) == SHOWN for _, facts in found.values())
 
 
@@ -206,7 +206,7 @@ def test_facts_say_how_pixels_are_predicted(build, data):
     for variant, expected in {"mae": (0.75, True, False), "mae-raw": (0.75, False, False)}.items():
         _, facts = reconstructions(build(variant), tokenize, folder, 0, "cpu")["reconstruction"]
         assert (facts["removed"], facts["normalized"], facts["words"]) == expected
-        assert facts["measured"] == PICTURES
+        assert facts["measured"] == IMAGES
         assert 0.5 < facts["error"] < 3
         assert set(facts["subjects"]) <= set(COLOURS)
     _, facts = reconstructions(build("m3ae"), tokenize, folder, 0, "cpu")["generative"]
@@ -253,20 +253,20 @@ def test_hits_on_the_sheet_are_those_of_the_score(build, data):
 
 
 def test_ranks_are_those_of_a_hand_made_matrix_and_right_answers_have_a_tick(build, data, monkeypatch):
-    """Each caption fits its own picture, but for those of the first twenty, whose picture comes fourth."""
-    images, owners = torch.eye(PICTURES), torch.arange(PICTURES).repeat_interleave(2)
-    texts = torch.eye(PICTURES)[owners]
+    """Each caption fits its own image, but for those of the first twenty, whose image comes fourth."""
+    images, owners = torch.eye(IMAGES), torch.arange(IMAGES).repeat_interleave(2)
+    texts = torch.eye(IMAGES)[owners]
     for step, score in ((1, 4), (2, 3), (3, 2)):
-        texts += score * torch.eye(PICTURES)[(owners + step) % PICTURES] * (owners < 20)[:, None]
+        texts += score * torch.eye(IMAGES)[(owners + step) % IMAGES] * (owners < 20)[:, None]
     monkeypatch.setattr(retrieval, "embed", lambda *_: (images, texts, owners))
     model = build("clip")
     loader = read_set(data / "tests" / "retrieval", model.params.model.image, model.params.evaluate.batch)
-    picture, facts = gallery.best_matches(model, tokenize, loader, "cpu")
-    places = spread(2 * PICTURES, SHOWN)
+    image, facts = gallery.best_matches(model, tokenize, loader, "cpu")
+    places = spread(2 * IMAGES, SHOWN)
     assert facts["ranks"] == [4 if place < 40 else 1 for place in places]
     assert facts["subjects"] == [f"{list(COLOURS)[p // 2 % 4]} {('one', 'two')[p % 2]} {p // 2}" for p in places]
-    assert (facts["pictures"], facts["top"]) == (PICTURES, 4)
-    with Image.open(io.BytesIO(picture)) as sheet_:
+    assert (facts["images"], facts["top"]) == (IMAGES, 4)
+    with Image.open(io.BytesIO(image)) as sheet_:
         last = np.array(sheet_)[-2 * SIDE :, -SIDE:]
     assert np.abs(last[SIDE + 2, 40].astype(int) - pointing.MISS[1]).max() < 40, "the fourth is wrong"
 
@@ -281,17 +281,17 @@ def test_right_and_wrong_answers_differ_without_colours():
 
 
 def test_boxes_and_best_patches_are_drawn_where_they_are():
-    picture, map_ = np.full((SIDE, SIDE, 3), 90, np.uint8), np.zeros((6, 6), np.float32)
+    image, map_ = np.full((SIDE, SIDE, 3), 90, np.uint8), np.zeros((6, 6), np.float32)
     map_[4, 1] = 1
-    found = pointing.heated(picture, map_)
+    found = pointing.heated(image, map_)
     rows, columns = np.nonzero((found == 255).all(axis=2))
     assert (rows.mean().round(), columns.mean().round()) == (4.5 * SIDE / 6, 1.5 * SIDE / 6)
     inside = found[4 * 16 + 1, 17].astype(int)
     assert inside.sum() > found[0, 0].astype(int).sum(), "the best patch is brighter"
-    box = (pointing.framed(picture, (0.25, 0.5, 0.75, 1.0)) == 255).all(axis=2)
+    box = (pointing.framed(image, (0.25, 0.5, 0.75, 1.0)) == 255).all(axis=2)
     rows, columns = np.nonzero(box)
     assert (columns.min(), rows.min(), columns.max(), rows.max()) == (24, 48, 71, 95)
-    assert (picture == 90).all(), "the picture itself stays"
+    assert (image == 90).all(), "the image itself stays"
 
 
 def test_a_map_without_differences_is_no_error():
@@ -302,13 +302,13 @@ def test_earlier_sheets_are_gone(tmp_path):
     facts = {"kind": "relevance"}
     assert write_sheets(tmp_path, {"a": (b"1", facts), "b": (b"2", facts)}) == {"a": facts, "b": facts}
     write_sheets(tmp_path, {"b": (b"3", facts)})
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["b.webp"]
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["b.webp"]
     assert write_sheets(tmp_path, {}) == {}
-    assert not (tmp_path / "pictures").exists()
+    assert not (tmp_path / "sheets").exists()
 
 
-def test_the_first_picture_is_shown_as_models_see_it(build, data):
-    """Before it is packed: the cell is the picture's central square."""
+def test_the_first_image_is_shown_as_models_see_it(build, data):
+    """Before it is packed: the cell is the image's central square."""
     sample = pointing.chosen(data / "tests" / "pointing")[0]
-    square = to_square(sample.picture, 16).numpy()
+    square = to_square(sample.image, 16).numpy()
     assert np.array_equal(cell(square)[::6, ::6], square)

@@ -40,7 +40,7 @@ def rows(change, tmp_path):
             delta={
                 "source": source,
                 "download": {"parts": parts},
-                "world": {"pictures": 500},
+                "world": {"images": 500},
                 "train": {"warmup_samples": 0},
             }
         )
@@ -68,7 +68,7 @@ def laion(tmp_path):
 
 
 def test_every_row_of_the_world_is_dealt_to_one_part(change, tmp_path):
-    params = change(delta={"download": {"parts": 3}, "world": {"pictures": 500}, "train": {"warmup_samples": 0}})
+    params = change(delta={"download": {"parts": 3}, "world": {"images": 500}, "train": {"warmup_samples": 0}})
     assert table.write_parts(params, tmp_path, batches) == {"rows": 500, "wanted": 500, "lost": {}}
     assert read_json(tmp_path / "account.json") == {"rows": 500, "wanted": 500, "lost": {}}
     assert [(row["url"], row["caption"]) for row in rows_of(tmp_path)] == list(urls(params.world))

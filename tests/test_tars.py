@@ -1,5 +1,5 @@
 """Tars are read as webdataset reads them: equal keys, extensions and bytes, or they are refused by name. So the
-pictures of a test set that are compared with the training data are those that it is evaluated on."""
+images of a test set that are compared with the training data are those that it is evaluated on."""
 
 import io
 import itertools
@@ -173,7 +173,7 @@ def test_damaged_tars_are_refused_and_never_hang(tmp_path):
 
 
 def shards_of(folder, tmp_path):
-    """A downloaded part that has the 18 test pictures of `classified`, each with a caption, among 4 others."""
+    """A downloaded part that has the 18 test images of `classified`, each with a caption, among 4 others."""
     part = tmp_path / "download" / "0000"
     part.mkdir(parents=True)
     rows = []
@@ -188,7 +188,7 @@ def shards_of(folder, tmp_path):
 
 
 def dropped(revision, tmp_path):
-    """How many pictures of `shards_of` the contamination check drops."""
+    """How many images of `shards_of` the contamination check drops."""
     fingerprints.write(of_sets.of_tests([revision]), of_sets.TESTS, tmp_path / "tests.parquet")
     download = shards_of(revision, tmp_path)
     fingerprints.write(fingerprints.part_fingerprints(download), fingerprints.PART, tmp_path / "0000.parquet")
@@ -209,7 +209,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_all_training_pictures_that_are_test_pictures_are_dropped(form, tmp_path, change, monkeypatch):
+def test_all_training_images_that_are_test_images_are_dropped(form, tmp_path, change, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = classified(tmp_path / "mine", **FORMS[form])
     params = change("clip", {"evaluate": {"sets": {"coarse": str(folder)}, "probe": []}})
@@ -223,8 +223,8 @@ def test_all_training_pictures_that_are_test_pictures_are_dropped(form, tmp_path
     assert not Path("CODE_HAS_RUN").exists()
 
 
-def test_pictures_that_fingerprints_cannot_decode_are_hashed_as_the_evaluation_sees_them(tmp_path):
-    """CMYK: the decoder of training pictures gives up on it."""
+def test_images_that_fingerprints_cannot_decode_are_hashed_as_the_evaluation_sees_them(tmp_path):
+    """CMYK: the decoder of training images gives up on it."""
     file = io.BytesIO()
     Image.open(io.BytesIO(photo(0))).convert("CMYK").save(file, "JPEG")
     folder = classified(tmp_path / "mine", replaced={0: file.getvalue()})
@@ -236,7 +236,7 @@ def test_pictures_that_fingerprints_cannot_decode_are_hashed_as_the_evaluation_s
 
 
 @pytest.mark.parametrize("change_of", ["a sample more", "a sample less"])
-def test_other_pictures_than_the_revision_says_are_refused(tmp_path, change_of):
+def test_other_images_than_the_revision_says_are_refused(tmp_path, change_of):
     folder = classified(tmp_path / "mine")
     found = revision(folder, "mine", str(folder))
     write_json(tmp_path / "made" / "revision.json", found | {"samples": {"a sample more": 17}.get(change_of, 19)})
@@ -292,7 +292,7 @@ def test_a_set_without_samples_is_refused(tmp_path):
 
 
 def theirs(folder, split="test"):
-    """What clip-benchmark reads: pictures, targets, class names, templates."""
+    """What clip-benchmark reads: images, targets, class names, templates."""
     from clip_benchmark.datasets.builder import build_wds_dataset
 
     dataset = build_wds_dataset("x", lambda image: to_square(image, 16), split, str(folder))
@@ -371,6 +371,6 @@ def test_no_member_is_unpickled(tmp_path, monkeypatch):
     assert Path("CODE_HAS_RUN").exists()
 
 
-def test_a_picture_in_a_tar_is_what_opencv_decodes_too(tmp_path):
-    """So that the pictures of these tests are pictures."""
+def test_an_image_in_a_tar_is_what_opencv_decodes_too(tmp_path):
+    """So that the images of these tests are images."""
     assert cv2.imdecode(np.frombuffer(photo(0), np.uint8), cv2.IMREAD_COLOR).shape == (64, 64, 3)

@@ -1,5 +1,5 @@
-"""The world's test sets: clip-benchmark reads each of them, classes are balanced, equal pictures give equal files and
-a changed one another revision; a public set is checked, not touched; what a probe is fitted to is no test picture, and
+"""The world's test sets: clip-benchmark reads each of them, classes are balanced, equal images give equal files and
+a changed one another revision; a public set is checked, not touched; what a probe is fitted to is no test image, and
 is kept out of pre-training like one."""
 
 import shutil
@@ -94,21 +94,21 @@ def test_equal_parameters_make_equal_files(folders, make):
     assert read_json(again / "revision.json") == read_json(folders["rendition"] / "revision.json")
 
 
-def pictures(folder, split):
-    """SHA-256 of each picture of a split, and its class."""
+def random_images(folder, split):
+    """SHA-256 of each image of a split, and its class."""
     found = webdataset.WebDataset(str(folder / split / "0.tar"), shardshuffle=False)
     return [(sha256(sample["jpg"]).digest(), int(sample["cls"])) for sample in found]
 
 
-def test_a_training_split_has_balanced_classes_and_no_test_picture(folders):
+def test_a_training_split_has_balanced_classes_and_no_test_image(folders):
     for name, count in FITTED.items():
-        training, test = pictures(folders[name], "train"), pictures(folders[name], "test")
+        training, test = random_images(folders[name], "train"), random_images(folders[name], "test")
         if classes := {"fine": FINE, "coarse": COARSE}.get(name):
             assert Counter(label for _, label in training) == dict.fromkeys(range(len(classes)), count // len(classes))
-        assert not {picture for picture, _ in training} & {picture for picture, _ in test}
-        assert len({picture for picture, _ in training}) == count
+        assert not {image for image, _ in training} & {image for image, _ in test}
+        assert len({image for image, _ in training}) == count
         assert read_json(folders[name] / "revision.json")["train"]["samples"] == count
-    both = [{picture for picture, _ in pictures(folders[name], "train")} for name in ("fine", "coarse")]
+    both = [{image for image, _ in random_images(folders[name], "train")} for name in ("fine", "coarse")]
     assert not set.intersection(*both)
 
 
@@ -120,12 +120,12 @@ def test_probing_a_set_leaves_its_test_split_as_it_is(folders, make):
     assert read_json(plain / "revision.json") == without
 
 
-def test_training_pictures_of_probes_are_kept_out_of_pre_training(folders, make, tmp_path):
+def test_training_images_of_probes_are_kept_out_of_pre_training(folders, make, tmp_path):
     """They are among the fingerprints that downloads are compared with; those of a set that is not probed are not."""
     tables = list(fingerprints.of_tests([folders["coarse"] / "revision.json"]))
     known = {digest for table in tables for digest in table["sha256"].to_pylist()}
     for split in ("test", "train"):
-        assert {picture for picture, _ in pictures(folders["coarse"], split)} <= known
+        assert {image for image, _ in random_images(folders["coarse"], split)} <= known
     assert len(known) == SIZES["coarse"] + FITTED["coarse"]
     sets = {"evaluate": {"sets": {"coarse": str(folders["coarse"])}}}
     for probe, count in (([], SIZES["coarse"]), (["coarse"], len(known))):
@@ -169,7 +169,7 @@ def rewritten(folder, target, edit):
     return target
 
 
-def test_one_changed_picture_or_prompt_is_another_revision(folders, tmp_path):
+def test_one_changed_image_or_prompt_is_another_revision(folders, tmp_path):
     def turn_a_bit(sample):
         byte = sample["jpg"][-3] ^ (sample["__key__"] == "000007")
         return sample | {"jpg": sample["jpg"][:-3] + bytes([byte]) + sample["jpg"][-2:]}
@@ -190,7 +190,7 @@ def test_a_public_set_is_checked_and_stays_where_it_is(folders, make, tmp_path):
     assert read_json(out / "revision.json") == revision(public, "coarse", str(public), probed=True)
 
 
-def test_a_set_that_became_public_leaves_no_pictures_of_the_world(folders, make, change):
+def test_a_set_that_became_public_leaves_no_images_of_the_world(folders, make, change):
     out = make("viewpoint")
     params = change("clip", {"evaluate": {"sets": {"viewpoint": str(folders["coarse"])}}})
     check(params, "viewpoint", out)
@@ -226,7 +226,7 @@ def test_a_public_set_with_a_fault_is_refused(folders, make, tmp_path, capsys, f
     assert message in capsys.readouterr().err
 
 
-def test_a_picture_without_a_class_is_refused(folders, tmp_path):
+def test_an_image_without_a_class_is_refused(folders, tmp_path):
     public = rewritten(folders["coarse"], tmp_path / "public", lambda sample: sample | {"cls": b"ball"})
     with pytest.raises(ValueError, match=r"000000\.cls is 'ball', not the number of a class"):
         revision(public, "coarse", str(public))

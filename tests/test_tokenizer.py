@@ -104,7 +104,7 @@ def test_clip_equals_open_clip(change, tmp_path, delta):
     from open_clip import SimpleTokenizer
 
     delta = merge(delta, {"model": {"tokens": 12}, "captions": {"start": True, "end": True}})
-    tokenizer, texts = made(change("clip", delta), tmp_path), [*TEXTS, "a picture of " * 9]
+    tokenizer, texts = made(change("clip", delta), tmp_path), [*TEXTS, "an image of " * 9]
     theirs = SimpleTokenizer(context_length=12)(texts)
     for row, expected in zip(tokenizer(texts), theirs, strict=True):
         length = int(expected.argmax()) + 1  # the end token has the largest id

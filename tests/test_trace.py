@@ -102,7 +102,7 @@ def test_variants_stand_side_by_side(made):
 
 
 def test_a_variant_has_all_metrics_of_its_seeds_and_the_costs_of_the_first_report():
-    training = {"seconds": 3600, "samples": 8, "pictures": 4, "manifest": "m" * 64, "device": "cpu"}
+    training = {"seconds": 3600, "samples": 8, "images": 4, "manifest": "m" * 64, "device": "cpu"}
     measured = [{"fine": 40.0}, {"fine": 60.0}]
     found = {
         "codebook.json": {},

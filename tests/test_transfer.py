@@ -1,4 +1,4 @@
-"""Heads on frozen features: scores of captions equal pycocoevalcap's, their values per picture have the set's score as
+"""Heads on frozen features: scores of captions equal pycocoevalcap's, their values per image have the set's score as
 mean and the spread that resampling finds; blocks equal torch's; heads learn what can be learned and no more; questions
 have one right answer; sets of others are checked."""
 
@@ -54,7 +54,7 @@ SMALL_TOWER = Tower(layers=1, width=16, heads=2)
 
 @pytest.fixture(scope="module")
 def said():
-    """Captions and five references for each of 30 pictures of the world: some right, some cut, some of others."""
+    """Captions and five references for each of 30 images of the world: some right, some cut, some of others."""
     from flip.config.resolve import read_project
 
     world = read_project("params.yaml", "tiny").resolve("clip").world
@@ -91,7 +91,7 @@ def test_bleu_equals_pycocoevalcap(said, longest):
 
 
 def test_bleu_by_hand():
-    """One picture: 4 of 5 words match, 3 of 4 pairs, 2 of 3 triples, 1 of 2 of four; as long as its reference."""
+    """One image: 4 of 5 words match, 3 of 4 pairs, 2 of 3 triples, 1 of 2 of four; as long as its reference."""
     reference = [["a", "red", "star", "on", "grass"]]
     score = bleu([["a", "red", "star", "on", "sand"]], [reference])
     assert score == pytest.approx([(4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25])
@@ -109,8 +109,8 @@ def test_right_captions_score_most(said):
 
 
 @pytest.mark.parametrize("longest", [20, 5])
-def test_values_per_picture_have_the_spread_of_resampled_scores(said, longest):
-    """The standard error of their mean is that of the score of pictures drawn anew, within 30 % (of 80 draws)."""
+def test_values_per_image_have_the_spread_of_resampled_scores(said, longest):
+    """The standard error of their mean is that of the score of images drawn anew, within 30 % (of 80 draws)."""
     captions, references = [one[:longest] for one in said[0]] * 4, said[1] * 4
     values, random = bleu(captions, references), np.random.default_rng(0)
     drawn = [random.integers(0, 120, 120) for _ in range(80)]
@@ -218,13 +218,13 @@ def test_every_item_comes_before_any_comes_again():
     assert found[:10] != found[10:]
 
 
-# Learning. Four pictures' colours are states that anyone can tell apart.
+# Learning. Four images' colours are states that anyone can tell apart.
 
 COLOURS = ("red", "green", "blue", "white")
 
 
 def coloured(count, note, told=True):
-    """A split whose pictures have one of four colours, which their states tell or not."""
+    """A split whose images have one of four colours, which their states tell or not."""
     colours = [COLOURS[index % 4] for index in range(count)]
     states = torch.eye(4)[torch.arange(count) % 4] if told else torch.zeros(count, 4)
     return TaskSplit(states[:, None].repeat(1, 3, 1).half(), [[note(one)] for one in colours], [""] * count)
@@ -333,7 +333,7 @@ def test_a_tower_learns_classes_and_the_model_stays_as_it_was(change):
     assert not torch.equal(tuned.embed.weight, model.vision.embed.weight)
 
 
-def test_crops_are_as_large_as_pictures(change):
+def test_crops_are_as_large_as_images(change):
     augmentation = change("clip", {}).transfer.finetuning.augmentation
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     found = finetuning.augmented(images, augmentation, np.random.default_rng(0))
@@ -377,7 +377,7 @@ def test_questions_have_answers_that_the_scene_gives(world):
 
 
 def test_captions_of_the_retrieval_set_are_what_they_were(world):
-    """And those of training pictures are others'."""
+    """And those of training images are others'."""
     assert captions_of(world, 3) == captions_of(world, 3, name="retrieval", split="test")
     training = captions_of(world, 3, name="fine", split="train")
     assert len({text.lower() for text in training}) == 5
@@ -465,7 +465,7 @@ def test_a_set_without_a_training_split_is_left_out_with_its_reason(change, data
 
 
 def public(folder, beside, splits=("train", "test")):
-    """A set of six coloured pictures per split."""
+    """A set of six coloured images per split."""
     file = BytesIO()
     Image.new("RGB", (20, 24), "red").save(file, "JPEG")
     for split in splits:
@@ -481,7 +481,7 @@ def public(folder, beside, splits=("train", "test")):
 
 def test_public_sets_are_read(change, data, tmp_path):
     text = json.dumps([{"question": "What colour?", "answers": ["red"] * 10}, {"question": "Why?", "answers": ["no"]}])
-    place = public(tmp_path / "set", {"txt": "a red picture\nred\n", "json": text})
+    place = public(tmp_path / "set", {"txt": "a red image\nred\n", "json": text})
     params = parameters(change, "clip", caption=str(place), vqa=str(place))
     weights = weights_of(params, data, tmp_path)
     found, evidence = command.transfer(params, data, weights, 0, ["caption", "vqa"])
@@ -500,8 +500,8 @@ def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, da
     """And one that is there comes with the others, of nocaps by domain, too."""
     monkeypatch.setattr(command.java, "missing", lambda score: "no parser" if score == "spice" else None)
     monkeypatch.setitem(command.java.SCORES, "meteor", lambda said, _: np.array([len(one) for one in said]))
-    caption = public(tmp_path / "coco", {"txt": "a red picture\nred\n"})
-    nocaps = public(tmp_path / "nocaps", {"txt": "a red picture", "domain": "near-domain"}, ["test"])
+    caption = public(tmp_path / "coco", {"txt": "a red image\nred\n"})
+    nocaps = public(tmp_path / "nocaps", {"txt": "a red image", "domain": "near-domain"}, ["test"])
     params = parameters(change, "clip", caption=str(caption), nocaps=str(nocaps))
     tasks = ["caption", "meteor", "nocaps", "spice"]
     found, evidence = command.transfer(params, data, weights_of(params, data, tmp_path), 0, tasks)
@@ -513,7 +513,7 @@ def test_a_score_that_java_is_missing_for_is_left_out_with_its_reason(change, da
 
 
 @pytest.mark.parametrize("text", [None, "[]", "no", '[{"question": "?"}]', '[{"question": "?", "answers": []}]'])
-def test_a_picture_without_questions_is_named(text):
+def test_an_image_without_questions_is_named(text):
     content = {} if text is None else {"json": text.encode()}
     with pytest.raises(ValueError, match=r'0.tar: 000000.json needs \[{"question": text, "answers": \[text, ...\]}'):
         LEARNED["vqa"].notes(content, "0.tar: 000000")
@@ -522,7 +522,7 @@ def test_a_picture_without_questions_is_named(text):
 def test_a_public_set_with_a_fault_is_named(change, data, tmp_path):
     with pytest.raises(ValueError, match=r"0.tar: 000000.txt has no caption"):
         LEARNED["caption"].notes({"txt": b"\n"}, "0.tar: 000000")
-    place = public(tmp_path / "set", {"txt": "a picture"}, ["train"])
+    place = public(tmp_path / "set", {"txt": "an image"}, ["train"])
     params = parameters(change, "clip", caption=str(place), vqa=None)
     with pytest.raises(ValueError, match=r"set/test/nshards.txt: missing"):
         command.transfer(params, data, weights_of(params, data, tmp_path), 0, ["caption"])
@@ -560,7 +560,7 @@ def test_a_column_more_runs_its_own_job_alone(project):
     assert asked["specs/tiny/tables/transfers/siglip/heads/transfer.json"]["tasks"] == ["caption", "vqa"]
 
 
-def test_a_world_without_their_pictures_is_refused(project):
+def test_a_world_without_their_images_is_refused(project):
     tree = merge(project.tree, {"scales": {"tiny": {"evaluate": {"probe": ["coarse"]}}}})
     with pytest.raises(ParameterError, match=r"transfer.caption = 'world' shows .* or give a folder"):
         Project(tree, "tiny").check()

@@ -39,7 +39,7 @@ def test_low_rank_additions_are_in_the_weights_when_training_has_ended(trained):
     attention to one token alone included, and all that is no matrix of a block is as it was."""
     model, tokenizer = trained()
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    ids = torch.from_numpy(tokenizer(["red picture 1", "blue"]))
+    ids = torch.from_numpy(tokenizer(["red image 1", "blue"]))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     plain = model.encode_image(images), model.encode_text(ids)
     adapt(model, LORA, seed=0)

@@ -1,4 +1,4 @@
-"""The embedded world: a row's picture, caption and fault depend on the parameters and its number alone, attributes are
+"""The embedded world: a row's image, caption and fault depend on the parameters and its number alone, attributes are
 independent of each other but for where things are at home, a few patches say most of what all do, and every share is
 what params.yaml says."""
 
@@ -100,8 +100,8 @@ def test_a_share_moves_only_what_it_is_the_share_of(tiny):
 
 def test_urls_and_rows_belong_together(tiny):
     assert [world.row_of(world.url(row)) for row in (0, 7, 12345678901)] == [0, 7, 12345678901]
-    pairs = list(world.urls(changed(tiny, {"pictures": 5})))
-    assert pairs[3] == ("http://world.test/000000003.jpg", world.caption(changed(tiny, {"pictures": 5}), 3))
+    pairs = list(world.urls(changed(tiny, {"images": 5})))
+    assert pairs[3] == ("http://world.test/000000003.jpg", world.caption(changed(tiny, {"images": 5}), 3))
     with pytest.raises(ValueError, match=r"is no URL of this world; one is http://world\.test/000000000\.jpg"):
         world.row_of("http://elsewhere.test/000000001.jpg")
 
@@ -197,7 +197,7 @@ def test_the_main_thing_is_large_and_within_the_central_square(tiny):
         assert decode(world.jpeg(tiny, number)).shape[2] == 3
 
 
-def test_relations_hold_in_the_picture(scenes):
+def test_relations_hold_in_the_image(scenes):
     told = [scene for scene in scenes if scene.relation]
     assert {scene.relation for scene in told} == set(RELATIONS)
     for scene in told:
@@ -215,19 +215,19 @@ def test_things_without_a_relation_are_alike(scenes):
 
 
 def test_wrong_captions_describe_another_row(tiny):
-    described = [world.described(tiny, row) for row in range(tiny.pictures)]
+    described = [world.described(tiny, row) for row in range(tiny.images)]
     wrong = [row for row, other in enumerate(described) if row != other]
-    assert is_share(len(wrong), tiny.pictures, tiny.wrong_captions)
-    assert all(0 <= other < tiny.pictures for other in described)
+    assert is_share(len(wrong), tiny.images, tiny.wrong_captions)
+    assert all(0 <= other < tiny.images for other in described)
 
 
 def test_duplicates_and_leaked_rows(tiny):
-    origins = [world.origin(tiny, row) for row in range(tiny.pictures)]
+    origins = [world.origin(tiny, row) for row in range(tiny.images)]
     leaked = [row for row, source in enumerate(origins) if isinstance(source, tuple)]
     twice = [row for row, source in enumerate(origins) if not isinstance(source, tuple) and source != row]
     assert all(origins[row] < row for row in twice)
     # A duplicate of a leaked row is one more row from a test set.
-    assert is_share(len(twice) + len(leaked), tiny.pictures, tiny.duplicates + tiny.leaked)
+    assert is_share(len(twice) + len(leaked), tiny.images, tiny.duplicates + tiny.leaked)
     same = [world.jpeg(tiny, row) == world.jpeg(tiny, origins[row]) for row in twice]
     assert is_share(sum(same), len(same), 0.5)
     assert world.scene(tiny, twice[0]) == world.scene(tiny, origins[twice[0]])
@@ -271,7 +271,7 @@ def test_captions_are_short_varied_and_mostly_right(tiny, scenes):
     assert len({caption.lower() for caption in captions}) > 0.5 * len(captions)
 
 
-def test_test_pictures_are_not_rows(tiny):
+def test_test_images_are_not_rows(tiny):
     rows = {sha256(world.jpeg(tiny, row)).digest() for row in range(300) if isinstance(world.origin(tiny, row), int)}
     tests = {sha256(jpeg_of(tiny, name, index)).digest() for name in SETS for index in range(20)}
     assert len(tests) == 20 * (len(SETS) - len(IMAGES_OF))

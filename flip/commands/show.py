@@ -13,7 +13,7 @@ def show(
     sentence: Annotated[
         str | None, typer.Argument(help="[default: the class of the primary set that fits the image best]")
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         Path | None, typer.Option(help="Image file. [default: the test image that fits the sentence best]")
     ] = None,
     number: Annotated[
@@ -39,7 +39,7 @@ def show(
     from flip.show.inquiry import Inquiry, answer
 
     trained = find(variant, scale, seed)
-    page = answer(trained, Inquiry(sentence, picture, number, tuple(sets or ()), count))
+    page = answer(trained, Inquiry(sentence, image, number, tuple(sets or ()), count))
     out = out or Path(trained.layout.shown(trained.variant))
     write_atomic(out, page)
     print(f"{out}: open it in a browser")

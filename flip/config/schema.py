@@ -216,11 +216,11 @@ class Params(Objectives):
                 f"{', '.join(filter(None, self.source.named)) or 'no names'}"
             )
         if self.source.kind == "world":
-            self._must_last(self.train.total_epochs * self.train.pairs(self.world.pictures))
-        if self.source.kind == "world" and batch > self.world.pictures:
+            self._must_last(self.train.total_epochs * self.train.pairs(self.world.images))
+        if self.source.kind == "world" and batch > self.world.images:
             raise ValueError(
                 f"train.batch x train.batch_scale = {batch} is larger than the data; allowed: 1 to "
-                f"{self.world.pictures}, the world.pictures"
+                f"{self.world.images}, the world.images"
             )
         return self
 

@@ -25,7 +25,7 @@ CLASSES = {
     "too small": r"image too small",
     "too elongated": r"aspect ratio too large",
     "format not read": r"of a format that is not read",
-    "no readable picture": r"Image decoding error|OpenCV",
+    "no readable image": r"Image decoding error|OpenCV",
     "no URL": r"no URL|ValueError|Unicode.*Error|InvalidURL|no host given",
     "connection": r"urlopen error|Errno|[Cc]onnection|SSL|Remote end closed",
 }

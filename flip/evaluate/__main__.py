@@ -4,7 +4,7 @@
         --weights results/tiny/flip-50/seed-0/weights.safetensors --seed 0 --out results/tiny/flip-50/seed-0
 
 Writes metrics.json (percent, and why a metric is not there), outcomes.npz (per test item, for intervals) and, into
-pictures/, sheets of where the model looks and what it draws.
+sheets/, sheets of where the model looks and what it draws.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokenizer", help="tokenizer.json of other weights, as of an import (default: the data's)")
     parser.add_argument("--seed", type=int, required=True, help="seed of the masks of masked inference")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and pictures/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for metrics.json, outcomes.npz and sheets/")
     options = parser.parse_args(argv)
     use_threads(options.threads)
     keep_memory()
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sets = revisions(params, options.data)
     measures = {name: Metric.parse(name, sets).measure(sets) for name in found}
     facts: dict[str, Any] = {"metrics": {name: number(measures[name], values) for name, values in found.items()}}
-    facts |= {"skipped": skipped(params, sets), "sets": sets, "pictures": write_sheets(options.out, shown)}
+    facts |= {"skipped": skipped(params, sets), "sets": sets, "sheets": write_sheets(options.out, shown)}
     facts |= {"manifest": read_json(options.data / "manifest.json")["id"], "weights": file_hash(options.weights)}
     write_json(options.out / "metrics.json", facts | {"seed": options.seed})
 

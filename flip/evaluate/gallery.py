@@ -33,7 +33,7 @@ def headed(caption: str, rank: int) -> np.ndarray:
     return np.pad(words, [(0, TEXT * (LINES + 1) - len(words)), (0, 0), (0, 0)], constant_values=WHITE)
 
 
-def chosen(loader: ImageLoader, captions: list[int], pictures: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
+def chosen(loader: ImageLoader, captions: list[int], wanted: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
     """Return the texts of captions, and images as cells, by their indices in the set."""
     texts: list[str] = []
     cells: dict[int, np.ndarray] = {}
@@ -41,7 +41,7 @@ def chosen(loader: ImageLoader, captions: list[int], pictures: set[int]) -> tupl
     for images, groups in loader:
         texts += [text for group in groups for text in group]
         places = range(seen, seen + len(images))
-        cells |= {place: cell(images[place - seen].numpy()) for place in places if place in pictures}
+        cells |= {place: cell(images[place - seen].numpy()) for place in places if place in wanted}
         seen += len(images)
     return [texts[place] for place in captions], cells
 
@@ -61,5 +61,5 @@ def best_matches(model: TwoTowers, tokenize: Tokenize, loader: ImageLoader, devi
         [headed(caption, rank), *(edged(cells[image], image == own) for image in row)]
         for caption, rank, own, row in zip(captions, ranks, right.tolist(), best, strict=True)
     ]
-    facts = {"kind": "retrieval", "subjects": captions, "ranks": ranks, "pictures": len(images), "top": len(best[0])}
+    facts = {"kind": "retrieval", "subjects": captions, "ranks": ranks, "images": len(images), "top": len(best[0])}
     return webp(sheet(stacks)), facts

@@ -80,7 +80,7 @@ class Error:
 def stacks(images: Tensor, prediction: Prediction) -> list:
     """Return cells of a sheet: each image, below it its kept patches, below that the reconstruction."""
     rows = [images, *drawn(prediction, images)]
-    return [[cell(picture.cpu().numpy()) for picture in three] for three in zip(*rows, strict=True)]
+    return [[cell(image.cpu().numpy()) for image in three] for three in zip(*rows, strict=True)]
 
 
 @torch.no_grad()
@@ -95,15 +95,15 @@ def reconstructions(model: TwoTowers, tokenize: Tokenize, folder: Path, seed: in
     names, templates = prompts(folder)
     assert names is not None
     assert templates is not None
-    pictures, labels = examples(folder, params.model.image, MEASURED)
+    images, labels = examples(folder, params.model.image, MEASURED)
     classes = [names[label] for label in labels]
     ids = tokenize([templates[0].format(c=name) for name in classes])
-    every = {"images": pictures, "ids": ids, "positions": torch.arange(len(pictures))}
-    shown = spread(len(pictures), SHOWN)
+    every = {"images": images, "ids": ids, "positions": torch.arange(len(images))}
+    shown = spread(len(images), SHOWN)
     sheets = {}
     for section, way in found.items():
         error = Error()
-        for rows in torch.arange(len(pictures)).split(params.evaluate.batch):
+        for rows in torch.arange(len(images)).split(params.evaluate.batch):
             batch = {name: values[rows].to(device) for name, values in every.items()}
             error.add(way(model, batch, seed), batch["images"])
         batch = {name: values[shown].to(device) for name, values in every.items()}
@@ -115,7 +115,7 @@ def reconstructions(model: TwoTowers, tokenize: Tokenize, folder: Path, seed: in
             "normalized": prediction.targets.normalize,
             "words": way is beside_words,
             "error": error.value,
-            "measured": len(pictures),
+            "measured": len(images),
         }
         sheets[section] = webp(sheet(stacks(batch["images"], prediction))), facts
     return sheets

@@ -36,11 +36,11 @@ def own(scores: Tensor, owners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the right scores among scores [images, captions] of images and their own captions, with `owners`
     [captions]: of each caption with its image [captions]; of each image with the best of its captions [images], and the
     index of that, the earliest of equal ones."""
-    pictures, captions = scores.shape
+    images, captions = scores.shape
     right = scores.gather(0, owners[None])[0]
-    best = scores.new_full((pictures,), -torch.inf).scatter_reduce(0, owners, right, "amax")
+    best = scores.new_full((images,), -torch.inf).scatter_reduce(0, owners, right, "amax")
     places = torch.arange(captions, device=scores.device).where(right == best[owners], captions)
-    return right, best, owners.new_full((pictures,), captions).scatter_reduce(0, owners, places, "amin")
+    return right, best, owners.new_full((images,), captions).scatter_reduce(0, owners, places, "amin")
 
 
 def not_ahead(scores: Tensor, right: Tensor, earlier: bool | Tensor, dim: int) -> Tensor:

@@ -12,7 +12,7 @@ from flip.files import write_atomic
 from flip.model.two_towers import TwoTowers
 from flip.testsets.reader import set_folder
 
-FOLDER = "pictures"
+FOLDER = "sheets"
 
 
 def sheets(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, tuple[bytes, dict]]:

@@ -122,7 +122,7 @@ def data_section(params: Params, evidence: Evidence) -> str:
         "manifest": f"`{training['manifest']}`",
         "pairs (their identity)": f"`{training['pairs']}`",
     }
-    facts |= {"training pairs": f"{training['pictures']:,}", "samples seen": f"{training['samples']:,}"}
+    facts |= {"training pairs": f"{training['images']:,}", "samples seen": f"{training['samples']:,}"}
     if params.captions.translated:
         facts |= {"languages": f"{', '.join(params.captions.languages)}; each image's caption is in one of them"}
     if params.start:

@@ -118,9 +118,9 @@ def compare(
         ValueError: features differ by more than 1e-5 of the largest, pixels by more than rounding, or token ids at all.
     """
     model, side = model.float().cpu().eval(), model.params.model.image
-    pictures = [example_image(side, side, seed) for seed in range(4)]
-    images = torch.stack([torch.from_numpy(np.array(one)) for one in pictures])
-    pixels = normalized(model, images) if prepared else torch.stack([loaded.pixels(one) for one in pictures])
+    examples = [example_image(side, side, seed) for seed in range(4)]
+    images = torch.stack([torch.from_numpy(np.array(one)) for one in examples])
+    pixels = normalized(model, images) if prepared else torch.stack([loaded.pixels(one) for one in examples])
     theirs = loaded.encode_image(pixels)
     found = Differences(
         relative(theirs, own_features(model, images, loaded.encode_text is None)),

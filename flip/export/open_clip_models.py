@@ -141,8 +141,8 @@ class OpenClip:
         "import open_clip\n\n"
         'model, _, preprocess = open_clip.create_model_and_transforms("local-dir:{folder}")\n'
         'tokenizer = open_clip.get_tokenizer("local-dir:{folder}")\n'
-        "image = model.eval().encode_image(preprocess(picture)[None], normalize=True)  # a PIL image\n"
-        'text = model.encode_text(tokenizer(["a photo of a dog"]), normalize=True)'
+        "image_features = model.eval().encode_image(preprocess(image)[None], normalize=True)  # a PIL image\n"
+        'text_features = model.encode_text(tokenizer(["a photo of a dog"]), normalize=True)'
     )
 
     def vision(self, params: Params, place: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Timm:
         "import timm\n\n"
         'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))\n"
-        "features = model(transform(picture)[None])  # a PIL image in RGB; pooled features"
+        "image_features = model(transform(image)[None])  # a PIL image in RGB; pooled features"
     )
 
     def write(self, model: TwoTowers, tokenizer: CaptionTokenizer, folder: Path, final: Path) -> None:
@@ -131,7 +131,7 @@ class Timm:
             model = timm.create_model(f"local-dir:{source}", pretrained=True)
         model.reset_classifier(0)
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-        return Loaded(model.eval(), lambda picture: transform(picture.convert("RGB")), model)
+        return Loaded(model.eval(), lambda image: transform(image.convert("RGB")), model)
 
     def state(self, loaded: Loaded) -> dict[str, Tensor]:
         return loaded.model.state_dict()

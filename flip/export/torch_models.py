@@ -34,15 +34,15 @@ from PIL import Image, ImageOps
 folder = "{folder}"
 config = json.loads(Path(folder, "config.json").read_text())
 encode_image = torch.export.load(folder + "/image.pt2").module()
-square = ImageOps.fit(picture.convert("RGB"), [config["image"]] * 2, Image.Resampling.BICUBIC)
-image = encode_image(torch.from_numpy(numpy.array(square)).permute(2, 0, 1)[None])"""
+square = ImageOps.fit(image.convert("RGB"), [config["image"]] * 2, Image.Resampling.BICUBIC)
+image_features = encode_image(torch.from_numpy(numpy.array(square)).permute(2, 0, 1)[None])"""
 TEXT_USAGE = """
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
 encode_text = torch.export.load(folder + "/text.pt2").module()
-text = encode_text(torch.tensor([tokenizer.encode("a red star").ids]))
-logits = config["logit_scale"] * torch.cosine_similarity(image, text) + config["logit_bias"]"""
+text_features = encode_text(torch.tensor([tokenizer.encode("a red star").ids]))
+logits = config["logit_scale"] * torch.cosine_similarity(image_features, text_features) + config["logit_bias"]"""
 
 
 class DenseRows:
@@ -138,8 +138,8 @@ class TorchImages:
         run = torch.export.load(source / "image.pt2").module()
         mean, std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
 
-        def pixels(picture: Image.Image) -> Tensor:
-            square = ImageOps.fit(picture.convert("RGB"), (config["image"],) * 2, Image.Resampling.BICUBIC)
+        def pixels(image: Image.Image) -> Tensor:
+            square = ImageOps.fit(image.convert("RGB"), (config["image"],) * 2, Image.Resampling.BICUBIC)
             return (torch.from_numpy(np.array(square)).permute(2, 0, 1) / 255 - mean) / std
 
         return Loaded(run, pixels, lambda x: run((255 * (x * std + mean)).round().to(torch.uint8)))

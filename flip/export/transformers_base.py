@@ -22,7 +22,7 @@ READ = (
     "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n\n"
     'model = AutoModel.from_pretrained("{folder}").eval()\n'
     'processor, tokenizer = (auto.from_pretrained("{folder}") for auto in (AutoImageProcessor, AutoTokenizer))\n'
-    'pixels = processor(picture, return_tensors="pt")  # a PIL image\n'
+    'pixels = processor(image, return_tensors="pt")  # a PIL image\n'
     'ids = tokenizer(["a photo of a dog"], padding="max_length", truncation=True, return_tensors="pt")\n'
 )
 
@@ -74,7 +74,7 @@ class Transformers:
     zeros: frozenset[str] = frozenset()
     also: tuple[tuple[str, object], ...] = ()
     image_only = False
-    picture = "vision_config"  # key of the image tower in their configuration
+    vision_key = "vision_config"  # key of the image tower in their configuration
     keeps: frozenset[str] = frozenset()  # what is exported besides the towers
     note = ""
     usage = READ + "found = model(**pixels, **ids)  # image_embeds, text_embeds, logits_per_image"
@@ -112,7 +112,7 @@ class Transformers:
         if missing := sorted(info["missing_keys"]):  # which it would initialize at random
             raise ValueError(f"{len(missing)} weights are missing: {', '.join(missing[:4])}")
         processor = AutoImageProcessor.from_pretrained(source, **OWN_CODE)
-        pixels = lambda picture: processor(picture, return_tensors="pt")["pixel_values"][0]  # noqa: E731
+        pixels = lambda image: processor(image, return_tensors="pt")["pixel_values"][0]  # noqa: E731
         if self.image_only:
             return Loaded(model, pixels, lambda images: self.features(model, images))
         tokenizer, slots = (
@@ -132,9 +132,9 @@ class Transformers:
     def describe(self, loaded: Loaded, source: Path, architecture: str | None) -> dict[str, Any]:
         config, processor = loaded.model.config, AutoImageProcessor.from_pretrained(source, **OWN_CODE)
         own = {"mean": list(processor.image_mean), "std": list(processor.image_std)}
-        picture = getattr(config, self.picture, config)
-        size, form = described_blocks(picture)
-        model = {"image": picture.image_size, "patch": picture.patch_size, "vision": size}
+        vision = getattr(config, self.vision_key, config)
+        size, form = described_blocks(vision)
+        model = {"image": vision.image_size, "patch": vision.patch_size, "vision": size}
         form |= own | {"positions": "learned"}
         found = merge({"model": model, "form": {"vision": form}}, self.form())
         return found if self.image_only else merge(found, self.described_text(loaded) | {"bias": self.bias})

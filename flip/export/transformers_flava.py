@@ -32,7 +32,7 @@ class FlavaTowers(Transformers):
     name = "transformers' FlavaModel"
     table = FLAVA
     bias = False
-    picture = "image_config"
+    vision_key = "image_config"
     keeps = frozenset({"flava"})
     note = (
         "Its poolers are zero: FLAVA's losses do not train them. The heads for masked patches and tokens are left "
@@ -48,8 +48,8 @@ class FlavaTowers(Transformers):
     also = (("form.vision.patch_bias", True),)
     usage = (
         READ + "found = model(**pixels, **ids)  # states of all positions: image_, text_, multimodal_embeddings\n"
-        "image = model.image_projection(found.image_embeddings[:, 0])\n"
-        "text = model.text_projection(found.text_embeddings[:, 0])"
+        "image_features = model.image_projection(found.image_embeddings[:, 0])\n"
+        "text_features = model.text_projection(found.text_embeddings[:, 0])"
     )
     needs: tuple[Need, ...] = (
         TWO_TOWERS,

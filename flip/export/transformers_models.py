@@ -102,7 +102,7 @@ class VitMae(Transformers):
     usage = (
         "from transformers import AutoImageProcessor, AutoModel\n\n"
         'model = AutoModel.from_pretrained("{folder}").eval()  # mask_ratio is 0: it sees all patches\n'
-        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL image\n'
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(image, return_tensors="pt")  # a PIL image\n'
         "features = model(**pixels).last_hidden_state[:, 0]  # the class token"
     )
     also = (("form.vision.patch_bias", True), ("form.vision.projection", "none"))
@@ -139,7 +139,7 @@ class VitMaeDecoder(VitMae):
     usage = (
         "from transformers import AutoImageProcessor, AutoModelForPreTraining\n\n"
         'model = AutoModelForPreTraining.from_pretrained("{folder}").eval()\n'
-        'pixels = AutoImageProcessor.from_pretrained("{folder}")(picture, return_tensors="pt")  # a PIL image\n'
+        'pixels = AutoImageProcessor.from_pretrained("{folder}")(image, return_tensors="pt")  # a PIL image\n'
         "found = model(**pixels)  # logits: all patches, predicted from those that a random mask keeps"
     )
     needs = (*VitMae.needs, Need("reconstruction.wanted", (True,), "it has a decoder"))

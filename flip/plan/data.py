@@ -31,7 +31,7 @@ def rows(params: Params, given: int | None) -> tuple[int, str]:
     if given:
         return given, "stated, --rows"
     if source.kind == "world":
-        return params.world.pictures, "params.yaml, world.pictures"
+        return params.world.images, "params.yaml, world.images"
     if source.sample:
         return source.sample, "params.yaml, source.sample"
     from flip.sources.sizes import rows_of  # here, as it takes a fifth of a second
@@ -57,7 +57,7 @@ def find_data(params: Params, given: int | None, arrival: float, folder: str | P
 def stored_bytes(side: int) -> float:
     """Return the bytes of an image with its caption in a shard, by its shorter side in pixels: a power law through
     what is known."""
-    known = sorted(facts().pictures.stored_bytes.items())
+    known = sorted(facts().images.stored_bytes.items())
     (a, low), (b, high) = next((pair for pair in pairwise(known) if side <= pair[1][0]), tuple(known[-2:]))
     return low * (side / a) ** (math.log(high / low) / math.log(b / a))
 
@@ -66,6 +66,6 @@ def download_hours(params: Params, data: Data, original: float, gigabits: float,
     """Return the hours of one part: by its processes, or by its share of the line while `at_once` parts are under
     way."""
     images, at_once = data.wanted / params.download.parts, min(at_once, params.download.parts)
-    by_processes = images / (facts().pictures.download_per_process * params.download.processes)
+    by_processes = images / (facts().images.download_per_process * params.download.processes)
     by_line = images * original * 8 * at_once / (gigabits * 1e9)
     return max(by_processes, by_line) / 3600

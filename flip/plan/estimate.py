@@ -204,7 +204,7 @@ class ScalePlan:
 
     def _hours(self, job: PlannedJob) -> float:
         """Return how long a job runs, with what it waits for at its start."""
-        images, base = facts().pictures, self.base
+        images, base = facts().images, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
         if job.rule == "download" and self.downloads:
@@ -250,7 +250,7 @@ class ScalePlan:
     @property
     def totals(self) -> dict[str, float]:
         """Sum over variants; bytes; hours until the data is there and until all is done."""
-        original = self.given.original_bytes or facts().pictures.original_bytes
+        original = self.given.original_bytes or facts().images.original_bytes
         at_once = max(self.given.gpus // self.per_job, 1)
         largest = sorted((row.checkpoint_bytes for row in self.rows), reverse=True)
         return {

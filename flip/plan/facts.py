@@ -48,7 +48,7 @@ class Utilization(Section):
         return f"the median of {len(shares)} published runs, {min(shares):.0%} to {max(shares):.0%}"
 
 
-class Pictures(Section):
+class ImageFacts(Section):
     original_bytes: Count = Field(description="bytes on the wire per image")
     stored_bytes: dict[int, int] = Field(description="shorter side, pixels -> bytes in a shard, with the caption")
     download_per_process: Positive = Field(description="images per second")
@@ -62,7 +62,7 @@ class Facts(Section):
     utilization: dict[Name, Utilization]
     usable_memory: Share
     rows: dict[str, Count] = Field(description="source.table -> rows of a URL list that is not here")
-    pictures: Pictures
+    images: ImageFacts
 
 
 @cache

@@ -67,7 +67,7 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
     total, given = estimate.totals, estimate.given
     downloaded, shards, kept = (size(total[f"{what}_bytes"]) for what in ("scratch", "shard", "checkpoint"))
     buckets = estimate.base.shards.buckets
-    search = size(estimate.data.used * facts().pictures.compared_bytes / buckets)
+    search = size(estimate.data.used * facts().images.compared_bytes / buckets)
     ready, done = duration(total["data_hours"]), duration(total["hours"])
     precisions = [
         f"{number(hours)} GPU-hours ({duration(hours / given.gpus)}) in {name}"
@@ -105,7 +105,7 @@ def basis(estimate: ScalePlan) -> list[tuple[str, str]]:
     caption = (
         "every slot full (an upper bound)" if given.caption_tokens is None else f"{given.caption_tokens:g}, stated"
     )
-    original = f"{(given.original_bytes or facts().pictures.original_bytes) / 1000:g} kB as they come"
+    original = f"{(given.original_bytes or facts().images.original_bytes) / 1000:g} kB as they come"
     stored = ", ".join(f"{kept / 1000:.1f} kB {where}" for where, kept in estimate.stored.items())
     room = f"{facts().usable_memory:.0%} of {estimate.gpu.memory_gb:g} GB count as room"
     overhead = f"{given.overhead_minutes:g} min each for queue and start, stated"

@@ -28,7 +28,7 @@ def row(runs: list[Evaluated], cost: dict | None) -> dict:
         **measured,
         "training_hours": sum(one["seconds"] for one in training) / 3600,
         "samples": training[0]["samples"],
-        "pictures": training[0]["pictures"],
+        "images": training[0]["images"],
         "seeds": len(runs),
         "manifest": training[0]["manifest"][:12],
         "commit": (runs[0].receipt["git"]["commit"] or "")[:10] + ("+" if runs[0].receipt["git"]["changed"] else ""),
@@ -65,7 +65,7 @@ def compare(states: list[str], scale: str) -> pd.DataFrame:
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:
     """Return the columns that are metrics."""
-    return [name for name in frame if name not in {"variant", "pictures", *COSTS, *ORIGINS}]
+    return [name for name in frame if name not in {"variant", "images", *COSTS, *ORIGINS}]
 
 
 def leading(project: Project, frame: pd.DataFrame) -> list[str]:

@@ -42,7 +42,7 @@ def of_run(variant: str, run: Run) -> Facts:
         ("Seeds", ", ".join(map(str, run.params.seeds))),
         (
             "Trained on",
-            f"{run.data['pictures']:,} images, {run.samples:,} samples seen in {training['steps']:,} steps",
+            f"{run.data['images']:,} images, {run.samples:,} samples seen in {training['steps']:,} steps",
         ),
         ("Data manifest", run.data["manifest"]),
         ("Pairs of the manifest", run.data["pairs"]),

@@ -39,10 +39,10 @@ def trained(data: dict[str, dict], share: float | None) -> str:
     first, *others = data.values()
     if all(other["manifest"] == first["manifest"] for other in others):
         part = "" if share is None else f" ({share:.1%} of those wanted)"
-        counts = sorted({one["pictures"] for one in data.values()})
+        counts = sorted({one["images"] for one in data.values()})
         least = f"{counts[0]:,} to " if len(counts) > 1 else ""  # train.data_share differs
         return f"Trained on {least}{counts[-1]:,} images{part}, manifest {first['manifest'][:12]}."
-    rows = [f"{name} on {one['pictures']:,} images, manifest {one['manifest'][:12]}" for name, one in data.items()]
+    rows = [f"{name} on {one['images']:,} images, manifest {one['manifest'][:12]}" for name, one in data.items()]
     meaning = "the manifests hold other pairs, so differences between rows are also those of the data"
     if all(other["pairs"] == first["pairs"] for other in others):
         meaning = "the manifests hold the same pairs of image and caption, stored differently"

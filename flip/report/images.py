@@ -58,7 +58,7 @@ def relevance(results: Results, tables: list[Comparison], shown: set[tuple[str, 
     for table in tables:
         for variant, metric in [(row.variant, cell.metric) for row in table.rows for cell in row.cells]:
             run = results.runs[variant]
-            for name, (facts, path) in run.pictures.items():
+            for name, (facts, path) in run.sheets.items():
                 if facts["kind"] == "relevance" and Metric(facts["set"]) == metric and (variant, name) not in shown:
                     shown.add((variant, name))
                     found.setdefault(table.name, []).append(_relevance(variant, run, facts, path))
@@ -72,7 +72,7 @@ def _retrieval(variant: str, run: Run, facts: dict, path: Path) -> Sheet:
     return _sheet(
         path,
         variant,
-        f"Captions, below each the {facts['top']} of {facts['pictures']:,} images that fit it best to {variant}, and "
+        f"Captions, below each the {facts['top']} of {facts['images']:,} images that fit it best to {variant}, and "
         f"which place the right one has: {found}.",
         f"Right at once: {ranks.count(1)} of these {len(ranks)}; {metric} {run.metrics[0]['metrics'][metric]:.1f}%.",
     )
@@ -93,7 +93,7 @@ def retrieved(results: Results, shown: set[tuple[str, str]]) -> tuple[list[Sheet
     found, without = [], []
     for variant in exemplary(results):
         run = results.runs[variant]
-        sheets = {name: sheet for name, sheet in run.pictures.items() if sheet[0]["kind"] == "retrieval"}
+        sheets = {name: sheet for name, sheet in run.sheets.items() if sheet[0]["kind"] == "retrieval"}
         without += [] if sheets else [variant]
         for name, (facts, path) in sheets.items():
             if (variant, name) not in shown:
@@ -121,7 +121,7 @@ def reconstructions(results: Results, shown: set[tuple[str, str]]) -> list[Sheet
     """Return the reconstructions of each variant that predicts pixels; `shown` as for `relevance`."""
     found = []
     for variant, run in results.runs.items():
-        for name, (facts, path) in run.pictures.items():
+        for name, (facts, path) in run.sheets.items():
             if facts["kind"] == "reconstruction" and (variant, name) not in shown:
                 shown.add((variant, name))
                 found.append(_reconstruction(variant, facts, path))
@@ -164,10 +164,10 @@ class Example:
 
 def example(shard: Shard, item: int) -> Example:
     """Return a sample of a shard."""
-    image, picture = decode(bytes(shard.encoded(item)), shard.key(item)).convert("RGB"), io.BytesIO()
+    image, file = decode(bytes(shard.encoded(item)), shard.key(item)).convert("RGB"), io.BytesIO()
     image.thumbnail((SIDE, SIDE))
-    image.save(picture, "WEBP", quality=QUALITY, method=6)
-    source = f"data:image/webp;base64,{b64encode(picture.getvalue()).decode()}"
+    image.save(file, "WEBP", quality=QUALITY, method=6)
+    source = f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
     return Example(source, image.size, shard.caption(item).strip())
 
 

@@ -31,7 +31,7 @@ def _bias(params: Params) -> str:
 
 
 def _noise(params: Params) -> str:
-    found = {"pictures": params.noise.images, "words": params.noise.texts, "pairs": params.noise.pairs}
+    found = {"images": params.noise.images, "words": params.noise.texts, "pairs": params.noise.pairs}
     return ", ".join(f"{100 * share:g}% of {name}" for name, share in found.items() if share)
 
 

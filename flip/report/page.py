@@ -74,7 +74,7 @@ def setup(results: Results) -> dict[str, str]:
         "Text encoder": encoder(model.text.layers, model.text.width, params.tokenizer.vocabulary),
         "Images": f"{model.image} px, {model.patches} patches of {model.patch} px",
         "Captions": f"{model.tokens} tokens, vocabulary of {params.tokenizer.vocabulary:,} at most",
-        "Training pairs": f"{params.source.place}, {run.data['pictures']:,}",
+        "Training pairs": f"{params.source.place}, {run.data['images']:,}",
         "Baseline's epochs": f"{train.total_epochs:g}",
         "Baseline's samples seen": f"{run.samples:,}",
         "Baseline's batch": f"{train.global_batch:,}",
@@ -96,7 +96,7 @@ def summary(parts: list[Part]) -> dict[str, str]:
         for run in runs
     )
     training = [one for run in runs for one in run.training]
-    pairs = sorted({run.data["pictures"] for run in runs})
+    pairs = sorted({run.data["images"] for run in runs})
     days = sorted({one[name][:10] for one in training for name in ("start", "end") if name in one})
     commits = dict(evidence.versions({str(number): run for number, run in enumerate(runs)}))["flip commit"]
     common, count = models.most_common(1)[0]

@@ -111,7 +111,7 @@ class Results:
 def _read_codebook(project: Project, folder: Path) -> tuple[dict, Path] | None:
     if not any(project.variants[name].flava.reads_codes for name in project.named):
         return None
-    return read_json(existing(folder / "metrics.json")), existing(folder / "pictures.webp")
+    return read_json(existing(folder / "metrics.json")), existing(folder / "images.webp")
 
 
 def read_results(

@@ -59,17 +59,17 @@ class Run:
     @property
     def data(self) -> dict:
         """Return what this run was trained on, as it recorded: manifest, pairs, images."""
-        return {name: self.training[0][name] for name in ("manifest", "pairs", "pictures")}
+        return {name: self.training[0][name] for name in ("manifest", "pairs", "images")}
 
     @property
     def sets(self) -> dict:
         return self.metrics[0]["sets"]
 
     @property
-    def pictures(self) -> dict[str, tuple[dict, Path]]:
+    def sheets(self) -> dict[str, tuple[dict, Path]]:
         """Return for the first seed the facts about each sheet of images, and its file."""
-        found = self.metrics[0]["pictures"].items()
-        return {name: (facts, existing(self.folders[0] / "pictures" / f"{name}.webp")) for name, facts in found}
+        found = self.metrics[0]["sheets"].items()
+        return {name: (facts, existing(self.folders[0] / "sheets" / f"{name}.webp")) for name, facts in found}
 
     def unread(self, test: str) -> bool:
         """Return whether a set's captions are in a language that the variant does not read, or it is that of a task
@@ -120,7 +120,7 @@ class Run:
         Raises:
             ValueError: the metric was not measured, or its outcomes do not add up to it.
         """
-        pictures, name = self.sets[metric.set]["samples"], str(metric)
+        images, name = self.sets[metric.set]["samples"], str(metric)
         measure, rows = metric.measure(self.sets), []
         places = self.trained[metric.tasks[0]] if metric.job else self.folders
         for folder, metrics in zip(places, self.metrics, strict=True):
@@ -129,9 +129,9 @@ class Run:
                     why = self.missing(metric) or f"known: {', '.join(sorted(metrics['metrics']))}"
                     raise ValueError(f"{folder}: no metric '{metric}'; {why}")
                 row = file[name]
-            if len(row) > pictures:
+            if len(row) > images:
                 raise ValueError(
-                    f"{folder}: '{metric}' has {len(row)} outcomes of {pictures} images, and does not say whose they "
+                    f"{folder}: '{metric}' has {len(row)} outcomes of {images} images, and does not say whose they "
                     "are: an earlier version wrote it; evaluate again"
                 )
             if abs(percent(measure, row[None]) - metrics["metrics"][name]) > 0.01:

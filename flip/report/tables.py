@@ -79,7 +79,7 @@ def ledger_records(ledger: dict) -> list[dict]:
     counted = {"table": {"rows": table["rows"], "lost": table["lost"]}} if "rows" in table else {}
     counted |= ledger.get("sources", {}) | ledger["parts"]
     return [
-        {"part": part, "what": what, "pictures": count}
+        {"part": part, "what": what, "images": count}
         for part, one in counted.items()
         for what, count in {
             **{stage: one[stage] for stage in ("rows", *COUNTS) if stage in one},

@@ -43,14 +43,14 @@ class SearchedSet:
     """
 
     name: str
-    pictures: np.ndarray
+    images: np.ndarray
     words: list[str]
     has_classes: bool
     key: str
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """Hold an image uint8 [side, side, 3], its source, its label or caption, and the number that seeds its mask."""
 
     pixels: np.ndarray
@@ -63,7 +63,7 @@ class Picture:
 class Match:
     """Hold an image and its cosine with a sentence."""
 
-    picture: Picture
+    shown: ShownImage
     cosine: float
 
 
@@ -126,9 +126,9 @@ class Viewer:
             raise ValueError(f"--set {name}: too large to be kept decoded; name a smaller one")
         classes, _ = prompts(folder)
         words = [classes[target] for target in squares.targets] if classes else [one[0] for one in squares.targets]
-        return SearchedSet(name, squares.pictures, words, bool(classes), f"pictures {revision}")
+        return SearchedSet(name, squares.images, words, bool(classes), f"images {revision}")
 
-    def picture(self, test_set: SearchedSet, number: int) -> Picture:
+    def test_image(self, test_set: SearchedSet, number: int) -> ShownImage:
         """Return an image of a test set by its number.
 
         Raises:
@@ -137,9 +137,9 @@ class Viewer:
         if not 0 <= number < len(test_set.words):
             raise ValueError(f"--number {number}: {test_set.name} has images 0 to {len(test_set.words) - 1}")
         words = test_set.words[number]
-        return Picture(np.array(test_set.pictures[number]), f"{test_set.name}, image {number}", words, number)
+        return ShownImage(np.array(test_set.images[number]), f"{test_set.name}, image {number}", words, number)
 
-    def open(self, path: Path) -> Picture:
+    def open(self, path: Path) -> ShownImage:
         """Read an image from a file, resized and cropped to its central square as test images are.
 
         Raises:
@@ -148,9 +148,9 @@ class Viewer:
         try:
             encoded = path.read_bytes()
         except OSError as error:
-            raise ValueError(f"--picture {path}: cannot be read as an image ({error})") from None
-        image = decode(encoded, f"--picture {path}")
-        return Picture(to_square(image, self.params.model.image).numpy(), path.name)
+            raise ValueError(f"--image {path}: cannot be read as an image ({error})") from None
+        image = decode(encoded, f"--image {path}")
+        return ShownImage(to_square(image, self.params.model.image).numpy(), path.name)
 
     # Features of unit length.
 
@@ -195,9 +195,9 @@ class Viewer:
         """Return the `count` images of all test sets with the largest cosine with a sentence."""
         text, found = self.text([sentence])[0], []
         for test_set in test_sets:
-            cosines = self.cached(test_set.key, partial(self.image, test_set.pictures)) @ text
+            cosines = self.cached(test_set.key, partial(self.image, test_set.images)) @ text
             best = cosines.topk(min(count, len(cosines)))
-            found += [Match(self.picture(test_set, n), c) for c, n in zip(*map(Tensor.tolist, best), strict=True)]
+            found += [Match(self.test_image(test_set, n), c) for c, n in zip(*map(Tensor.tolist, best), strict=True)]
         return sorted(found, key=lambda match: -match.cosine)[:count]
 
     @cached_property
@@ -217,30 +217,30 @@ class Viewer:
             bias = self.model.logit_bias
             return (logits if bias is None else logits + bias.cpu()).sigmoid()
 
-    def best_class(self, picture: Picture) -> str:
+    def best_class(self, shown: ShownImage) -> str:
         """Return the class of the primary set that fits an image best."""
         name = self.params.evaluate.primary_set
-        return self.classes(name)[self.scores(name, self.image(picture.pixels[None])).argmax()]
+        return self.classes(name)[self.scores(name, self.image(shown.pixels[None])).argmax()]
 
-    def kept(self, picture: Picture) -> Tensor | None:
+    def kept(self, shown: ShownImage) -> Tensor | None:
         """Return ids_keep [1, kept] of the mask that training would draw for the image; None without masking."""
         if not self.params.masking.image:
             return None
-        positions = torch.tensor([picture.number])
+        positions = torch.tensor([shown.number])
         seed, patches = self.trained.seed, self.params.model.patches
         return mask_patches(seed, positions, patches, self.params.kept_patches, self.params.masking).ids_keep
 
     @torch.no_grad()
-    def relevance(self, picture: Picture, sentence: str) -> np.ndarray:
+    def relevance(self, shown: ShownImage, sentence: str) -> np.ndarray:
         """Return the cosine of each patch with the sentence, [grid, grid]."""
-        images = torch.from_numpy(picture.pixels)[None].to(self.device)
+        images = torch.from_numpy(shown.pixels)[None].to(self.device)
         return relevance(self.model, images, self.text([sentence]).to(self.device))[0].cpu().numpy()
 
     @torch.no_grad()
-    def drawings(self, picture: Picture, words: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    def drawings(self, shown: ShownImage, words: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return, for each objective that predicts pixels, the masked image and its reconstruction."""
-        batch = {"images": torch.from_numpy(picture.pixels)[None], "ids": self.tokenize([words])}
-        batch["positions"] = torch.tensor([picture.number])
+        batch = {"images": torch.from_numpy(shown.pixels)[None], "ids": self.tokenize([words])}
+        batch["positions"] = torch.tensor([shown.number])
         batch = {name: one.to(self.device) for name, one in batch.items()}
         found = [drawn(way(self.model, batch, self.trained.seed), batch["images"]) for way in ways(self.model).values()]
         return [(kept[0].cpu().numpy(), restored[0].cpu().numpy()) for kept, restored in found]

@@ -33,9 +33,9 @@ from flip.synthetic.world import FORBIDDEN, HOST, fault, jpeg, row_of
 HUGE = 4000  # shorter side of a huge image, pixels
 
 
-def enlarged(picture: bytes) -> bytes:
+def enlarged(encoded: bytes) -> bytes:
     """Return a JPEG enlarged to at least `HUGE` pixels along its shorter side, every pixel a block."""
-    image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None  # it was encoded here
     scale = -(-HUGE // min(image.shape[:2]))
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
@@ -75,7 +75,7 @@ class Web(BaseHTTPRequestHandler):
             row = row_of(self.path)
         except ValueError:
             row = -1
-        if not 0 <= row < self.world.pictures:
+        if not 0 <= row < self.world.images:
             return self._answer(404)
         getattr(self, f"_{fault(self.world, row) or 'image'}")(row)
 
@@ -124,9 +124,9 @@ class Web(BaseHTTPRequestHandler):
 
     def _truncated(self, row: int) -> None:
         # Every other one states its true length, as a file that was truncated before it was published.
-        picture = jpeg(self.world, row)
-        half = picture[: len(picture) // 2]
-        self._answer(200, "image/jpeg", half, len(half) if row % 2 else len(picture))
+        encoded = jpeg(self.world, row)
+        half = encoded[: len(encoded) // 2]
+        self._answer(200, "image/jpeg", half, len(half) if row % 2 else len(encoded))
 
     def _html(self, row: int) -> None:
         self._answer(200, "text/html", PAGE)

@@ -64,11 +64,11 @@ def scene(world: World, row: int) -> Scene:
     return draw_scene(stream(world, "scene", source), f"{world.seed}/look/{source}")
 
 
-def again(picture: bytes, random: Random) -> bytes:
+def again(encoded: bytes, random: Random) -> bytes:
     """Return a JPEG as it was published again: with probability 0.5 the same file, otherwise resized and re-encoded."""
     if random.random() < 0.5:
-        return picture
-    image = render.decode(picture)
+        return encoded
+    image = render.decode(encoded)
     scale = random.uniform(0.85, 1.15)
     return render.encode(
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), random.randint(55, 95)
@@ -81,15 +81,15 @@ def jpeg(world: World, row: int) -> bytes:
     if isinstance(source, tuple):
         return again(jpeg_of(world, *source), stream(world, "again", row))
     drawn = scene(world, source)
-    picture = render.encode(render.draw(drawn), render.quality(drawn))
-    return picture if source == row else again(picture, stream(world, "again", row))
+    encoded = render.encode(render.draw(drawn), render.quality(drawn))
+    return encoded if source == row else again(encoded, stream(world, "again", row))
 
 
 def described(world: World, row: int) -> int:
     """Return the row whose image the caption describes: this one, or another for a wrong caption."""
     random = stream(world, "wrong caption", row)
-    wrong = random.random() < world.wrong_captions and world.pictures > 1
-    return (row + random.randrange(1, world.pictures)) % world.pictures if wrong else row
+    wrong = random.random() < world.wrong_captions and world.images > 1
+    return (row + random.randrange(1, world.images)) % world.images if wrong else row
 
 
 def caption(world: World, row: int, language: Language = ENGLISH) -> str:
@@ -109,14 +109,14 @@ def fault(world: World, row: int) -> str | None:
 
 def urls(world: World) -> Iterator[tuple[str, str]]:
     """Yield (URL, caption) of every row, in order."""
-    for row in range(world.pictures):
+    for row in range(world.images):
         yield url(row, FORBIDDEN if fault(world, row) == "disallowed" else ""), caption(world, row)
 
 
 def examples(world: World, name: str | None, count: int) -> Iterator[tuple[bytes, str]]:
     """Yield (JPEG, text) of the first `count` rows, or of the first images of the test set `name`."""
     if name is None:
-        yield from ((jpeg(world, row), caption(world, row)) for row in range(min(count, world.pictures)))
+        yield from ((jpeg(world, row), caption(world, row)) for row in range(min(count, world.images)))
     else:
         for index in range(min(count, size(world, name))):
             yield jpeg_of(world, name, index), wording(world, name, index)
@@ -128,9 +128,9 @@ def sheet(pairs: Iterable[tuple[bytes, str]], columns: int = 8, cell: int = 170)
     font = ImageFont.load_default(11)
     page = Image.new("RGB", (columns * cell, -(-len(pairs) // columns) * (cell + 45)), "white")
     draw = ImageDraw.Draw(page)
-    for place, (picture, words) in enumerate(pairs):
+    for place, (encoded, words) in enumerate(pairs):
         left, top = place % columns * cell, place // columns * (cell + 45)
-        image = Image.fromarray(render.decode(picture))
+        image = Image.fromarray(render.decode(encoded))
         image.thumbnail((cell - 8, cell - 8))
         page.paste(image, (left + (cell - image.width) // 2, top + cell - 4 - image.height))
         draw.text((left + 6, top + cell - 2), "\n".join(textwrap.wrap(words, 28)[:3]), "black", font)

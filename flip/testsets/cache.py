@@ -35,7 +35,7 @@ class Squares:
     """Yield batches (images uint8 [batch, side, side, 3], targets) of all images [images, side, side, 3]; targets are
     classes, labels [images, classes], or a list of captions for each image."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     targets: list
     batch: int
 
@@ -45,18 +45,18 @@ class Squares:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | list]]:
         for start in range(0, len(self.targets), self.batch):
             targets = self.targets[start : start + self.batch]
-            pictures = torch.from_numpy(np.array(self.pictures[start : start + self.batch]))
-            yield pictures, targets if is_captions(targets[0]) else torch.tensor(targets)
+            images = torch.from_numpy(np.array(self.images[start : start + self.batch]))
+            yield images, targets if is_captions(targets[0]) else torch.tensor(targets)
 
 
-def write(loader: ImageSplit, pictures: Path, targets: Path, samples: int) -> None:
+def write(loader: ImageSplit, pixels: Path, targets: Path, samples: int) -> None:
     """Write both files of a split; that of the targets, which comes last, shows that the other one is complete.
 
     Raises:
         ValueError: other than so many samples, which is how many were compared with the training data.
     """
     found: list = []
-    with checked(pictures) as file:
+    with checked(pixels) as file:
         for images, some in loader:
             file.write(images.numpy().tobytes())
             found += some.tolist() if isinstance(some, Tensor) else some
@@ -68,15 +68,15 @@ def write(loader: ImageSplit, pictures: Path, targets: Path, samples: int) -> No
         file.write(json.dumps(found).encode())
 
 
-def stored(pictures: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
+def stored(pixels: Path, targets: Path, side: int) -> tuple[np.ndarray, list]:
     """Read what `write` has written: images [images, side, side, 3], mapped into memory, and targets.
 
     Raises:
         OSError: a file is not there.
         ValueError: bits of one have changed.
     """
-    found, size = json.loads(read_checked(targets)), check(pictures)
-    return np.memmap(pictures, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
+    found, size = json.loads(read_checked(targets)), check(pixels)
+    return np.memmap(pixels, np.uint8, mode="r", shape=(size // (side * side * 3), side, side, 3)), found
 
 
 def decoded(loader: ImageSplit, place: Path, revision: dict, side: int, batch: int) -> Squares | ImageSplit:
@@ -90,10 +90,10 @@ def decoded(loader: ImageSplit, place: Path, revision: dict, side: int, batch: i
     read_by = "".join(map(source_hash, READERS)) + inspect.getsource(to_square)
     made_by = f"{revision['sha256']} {side} {read_by} {PIL.__version__}"
     name = sha256(made_by.encode()).hexdigest()[:16]
-    pictures, targets = place / f"{name}.bin", place / f"{name}.json"
+    pixels, targets = place / f"{name}.bin", place / f"{name}.json"
     try:
-        found = stored(pictures, targets, side)
+        found = stored(pixels, targets, side)
     except (OSError, ValueError):  # not there yet, or spoilt
-        write(loader, pictures, targets, revision["samples"])
-        found = stored(pictures, targets, side)
+        write(loader, pixels, targets, revision["samples"])
+        found = stored(pixels, targets, side)
     return Squares(*found, batch)

@@ -47,12 +47,12 @@ def test_tables(folder: Path, split: str, name: str, faults: list[str]) -> Itera
         ValueError: a sample without an image, or with several.
     """
     for some in chunks(layout.samples(folder, split, *IMAGES)):
-        pictures = [encoded_image(content, where) for where, content in some]
+        images = [encoded_image(content, where) for where, content in some]
         rows = [
             {"set": name, "key": str(Path(where).relative_to(folder)), "sha256": sha256(image).digest()}
             # What the fast decoders refuse is decoded as in evaluation: all that it reads has a hash.
             | (value if value["looks"] else look_at([image], partial(decode_evaluated, where, faults))[0])
-            for image, value, (where, _) in zip(pictures, look_at(pictures), some, strict=True)
+            for image, value, (where, _) in zip(images, look_at(images), some, strict=True)
         ]
         yield pa.Table.from_pylist(rows, schema=TESTS)
 

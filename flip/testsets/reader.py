@@ -120,11 +120,11 @@ def examples(folder: Path, side: int, count: int) -> tuple[torch.Tensor, list[in
     side, side, 3]. Of the others no byte is read."""
     extension, target = kinds.of_folder(folder).target(folder)
     places = [(tar, key, files) for tar in layout.tars(folder) for key, files in members(tar).items()]
-    pictures, classes = [], []
+    images, classes = [], []
     for place in spread(len(places), count):
         tar, key, files = places[place]
         with open(tar, "rb") as file:
             content, where = read(file, files, *IMAGES, extension), f"{tar}: {key}"
         classes.append(target(content.get(extension, b""), where))
-        pictures.append(to_square(decode(encoded_image(content, where), where), side))
-    return torch.stack(pictures), classes
+        images.append(to_square(decode(encoded_image(content, where), where), side))
+    return torch.stack(images), classes

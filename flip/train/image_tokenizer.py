@@ -3,7 +3,7 @@
     python -m flip.train.image_tokenizer --params specs/tiny/params/clip.yaml --data data/tiny --out data/tiny/codebook
 
 Writes weights.safetensors, metrics.json (error and use of the codes, on images that come later in the training order)
-and pictures.webp (originals, and below each its reconstruction). The same inputs give the same bits on one machine.
+and images.webp (originals, and below each its reconstruction). The same inputs give the same bits on one machine.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", required=True, help="frozen parameters")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and pictures.webp")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, metrics.json and images.webp")
     options = parser.parse_args(argv)
     keep_memory()
     torch.set_num_threads(options.threads)
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
     write_json(options.out / "metrics.json", measure(codebook, later))
-    write_atomic(options.out / "pictures.webp", webp(side_by_side(codebook, later[:SHOWN])))
+    write_atomic(options.out / "images.webp", webp(side_by_side(codebook, later[:SHOWN])))
     save_weights(options.out / "weights.safetensors", codebook.state_dict())
 
 

@@ -212,12 +212,12 @@ def _facts(run: TrainingRun, state: dict, parameters: int, manifest: dict, image
     facts = {"samples": run.seen, "steps": run.done, "seconds": round(run.seconds, 1), "loss": run.log[-1]["loss"]}
     facts |= {
         "parameters": parameters,
-        "broken_pictures": state["broken"],
+        "broken_images": state["broken"],
         "skipped_steps": run.skipped,
         "seed": run.seed,
     }
     facts |= {"device": device_name(run.group.device), "processes": run.group.size, "threads": torch.get_num_threads()}
-    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "pictures": images}
+    facts |= {"manifest": manifest["id"], "pairs": manifest["pairs"], "images": images}
     facts |= {"start": began.isoformat(timespec="seconds"), "end": datetime.now(UTC).isoformat(timespec="seconds")}
     return facts
 

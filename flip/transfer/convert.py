@@ -1,11 +1,11 @@
 """Write a split of COCO (Karpathy's), nocaps or VQAv2 in clip-benchmark's webdataset layout, as `transfer` in
 params.yaml reads it, from the annotations as published and folders of images.
 
-    python -m flip.transfer.convert coco dataset_coco.json --pictures coco --split train --out testsets/coco
-    python -m flip.transfer.convert nocaps nocaps_val_4500_captions.json --pictures nocaps --split test \\
+    python -m flip.transfer.convert coco dataset_coco.json --images coco --split train --out testsets/coco
+    python -m flip.transfer.convert nocaps nocaps_val_4500_captions.json --images nocaps --split test \\
         --out testsets/nocaps
     python -m flip.transfer.convert vqa v2_mscoco_val2014_annotations.json v2_OpenEnded_mscoco_val2014_questions.json \\
-        --pictures coco/val2014 --split test --out testsets/vqa
+        --images coco/val2014 --split test --out testsets/vqa
 
 Images are copied as they are. Called again, it resumes after the last complete tar file.
 """
@@ -30,7 +30,7 @@ KARPATHY = {"train": ("train", "restval"), "test": ("test",)}  # our splits: his
 class ConvertedSample(NamedTuple):
     """Hold the file of an image, and its annotations."""
 
-    picture: Path
+    image: Path
     annotations: dict[str, str]  # extension -> text
 
 
@@ -95,10 +95,10 @@ def samples(kind: str, files: list[Path], images: Path, split: str) -> list[Conv
         raise ValueError(f"{names}: not what {kind} publishes: {type(error).__name__} {error}") from None
     if not found:
         raise ValueError(f"{files[0]}: has no images of split {split}")
-    missing = [one.picture for one in found if not one.picture.is_file()]
+    missing = [one.image for one in found if not one.image.is_file()]
     if missing:
-        raise ValueError(f"{missing[0]}: missing, with {len(missing) - 1} more of {len(found)} images; see --pictures")
-    unknown = [one.picture for one in found if extension(one.picture) not in IMAGES]
+        raise ValueError(f"{missing[0]}: missing, with {len(missing) - 1} more of {len(found)} images; see --images")
+    unknown = [one.image for one in found if extension(one.image) not in IMAGES]
     if unknown:
         raise ValueError(f"{unknown[0]}: not an image format that is read here; allowed: {', '.join(IMAGES)}")
     return found
@@ -113,7 +113,7 @@ def write_tar(path: Path, some: list[ConvertedSample], start: int) -> None:
     """Write a tar file of samples, numbered from `start`."""
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
         for number, one in enumerate(some, start):
-            add(tar, f"{number:08d}.{extension(one.picture)}", one.picture.read_bytes())
+            add(tar, f"{number:08d}.{extension(one.image)}", one.image.read_bytes())
             for name, text in one.annotations.items():
                 add(tar, f"{number:08d}.{name}", text.encode())
 
@@ -125,7 +125,7 @@ def convert(kind: str, files: list[Path], images: Path, split: str, out: Path, s
         ValueError: as `samples`; or the folder holds tar files that were made from other files.
     """
     found = samples(kind, files, images, split)
-    made_from = {"kind": kind, "files": [file_hash(path) for path in files], "pictures_per_tar": size}
+    made_from = {"kind": kind, "files": [file_hash(path) for path in files], "images_per_tar": size}
     mark = out / split / "made_from.json"
     if mark.exists() and read_json(mark) != made_from:
         raise ValueError(f"{out / split}: was made from other files, or with another --size; delete it")
@@ -155,13 +155,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "files", type=Path, nargs="+", help="JSON as published; of vqa the annotations and the questions"
     )
-    parser.add_argument("--pictures", type=Path, required=True, help="folder that the files' names begin in")
+    parser.add_argument("--images", type=Path, required=True, help="folder that the files' names begin in")
     parser.add_argument("--split", choices=KARPATHY, required=True, help="split to write; of coco also the one to read")
     parser.add_argument("--out", type=Path, required=True, help="folder that transfer in params.yaml names")
     parser.add_argument("--size", type=positive, default=1000, help="images per tar file (default: 1000)")
     options = parser.parse_args(argv)
     try:
-        convert(options.kind, options.files, options.pictures, options.split, options.out, options.size)
+        convert(options.kind, options.files, options.images, options.split, options.out, options.size)
     except (ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
 

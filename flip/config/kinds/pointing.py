@@ -28,7 +28,7 @@ class Sample:
     name: str = "image"  # its tar and key, for messages
 
     @property
-    def picture(self) -> "Image.Image":
+    def image(self) -> "Image.Image":
         """Decode it, anew each time, so that many samples take little memory."""
         from flip.formats.images import decode  # here, as every dry run loads this module
 

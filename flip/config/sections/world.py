@@ -64,7 +64,7 @@ class World(Section):
     """Describe the synthetic data set of captioned images."""
 
     seed: Seed
-    pictures: Natural = Field(description="rows of the URL table", le=10**9)
+    images: Natural = Field(description="rows of the URL table", le=10**9)
     wrong_captions: Share = Field(description="share of captions that describe another image")
     duplicates: Share = Field(description="share of rows whose image is that of an earlier row")
     leaked: Share = Field(description="share of rows that show an image of a test set, pointing aside")

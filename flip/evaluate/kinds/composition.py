@@ -35,7 +35,7 @@ def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, ba
     found, owners, alike, side = defaultdict(list), defaultdict(list), Firsts(), model.params.model.image
     every = chain.from_iterable(map(samples, tars(folder)))
     while some := list(islice(every, batch)):
-        images = torch.stack([to_square(decode(picture, str(folder)), side) for picture, _ in some])
+        images = torch.stack([to_square(decode(image, str(folder)), side) for image, _ in some])
         features, start = model.encode_image(images.to(device)), len(alike.found)
         alike.add(images)
         pairs = [(row, one) for row, (_, pairs) in enumerate(some) for one in pairs]

@@ -62,10 +62,10 @@ def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, ba
     several boxes."""
     found, alike, side = [], Firsts(), model.params.model.image
     for tar in tars(folder):
-        pictures = list(samples(tar))
-        for start in range(0, len(pictures), batch):
-            some = pictures[start : start + batch]
-            images = torch.stack([to_square(sample.picture, side) for sample in some])
+        every = list(samples(tar))
+        for start in range(0, len(every), batch):
+            some = every[start : start + batch]
+            images = torch.stack([to_square(sample.image, side) for sample in some])
             alike.add(images)
             text = model.encode_text(tokenize([sample.caption for sample in some]).to(device))
             found.append(
@@ -74,22 +74,22 @@ def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, ba
     return by_image(torch.cat(found).numpy(), alike.places.numpy())
 
 
-def framed(picture: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
+def framed(image: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
     """Draw a box on a cell, its edges as shares of the sides: white next to black, visible on any image."""
-    picture = picture.copy()  # which is drawn into
+    image = image.copy()  # which is drawn into
     left, top, right, bottom = (round(edge * (SIDE - 1)) for edge in square)
     for value, thickness in ((0, 3), (255, 1)):
-        picture = cv2.rectangle(picture, (left, top), (right, bottom), (value,) * 3, thickness)
-    return picture
+        image = cv2.rectangle(image, (left, top), (right, bottom), (value,) * 3, thickness)
+    return image
 
 
-def heated(picture: np.ndarray, relevance: np.ndarray) -> np.ndarray:
+def heated(image: np.ndarray, relevance: np.ndarray) -> np.ndarray:
     """Draw a cell in grey under the colours of its map [grid, grid], dark where it is lowest; a ring on the best
     patch."""
     low, high = relevance.min(), relevance.max()
     scaled = (255 * (relevance - low) / max(high - low, 1e-12)).astype(np.uint8)
     colours = cv2.applyColorMap(cv2.resize(scaled, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_INFERNO)
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     found = cv2.addWeighted(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.55, grey, 0.45, 0)
     row, column = np.unravel_index(relevance.argmax(), relevance.shape)
     centre = [round((place + 0.5) * SIDE / len(relevance)) for place in (column, row)]
@@ -110,15 +110,15 @@ def maps_of(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str) -> 
     """Draw a sheet (WebP) of relevance maps of test images, and return facts about it: which captions, which are
     hits."""
     shown = chosen(folder)
-    images = torch.stack([to_square(sample.picture, model.params.model.image) for sample in shown])
+    images = torch.stack([to_square(sample.image, model.params.model.image) for sample in shown])
     text = model.encode_text(tokenize([sample.caption for sample in shown]).to(device))
     maps = relevance(model, images.to(device), text).cpu()
     right = hits(maps, torch.tensor([sample.square for sample in shown])).tolist()
     stacks = []
     for sample, image, one, hit in zip(shown, images.numpy(), maps.numpy(), right, strict=True):
-        picture, square = cell(image), sample.square
+        drawn, square = cell(image), sample.square
         below = label(sample.caption, *(HIT if hit else MISS))
-        stacks.append([framed(picture, square), framed(heated(picture, one), square), below])
+        stacks.append([framed(drawn, square), framed(heated(drawn, one), square), below])
     facts = {"kind": "relevance", "subjects": [sample.caption for sample in shown], "hits": right}
     return webp(sheet(stacks)), facts
 
