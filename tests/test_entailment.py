@@ -15,7 +15,7 @@ from flip.files import read_json
 from flip.formats.layout import tars
 from flip.losses import build_towers
 from flip.synthetic import testsets
-from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, told, turned
+from flip.synthetic.entailment import CHANGES, exchanged, repainted, reshaped, statement, texts_of, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import Scene, Thing, stream
 from flip.synthetic.shifts import annotations, jpeg_of, scene_of
@@ -51,7 +51,7 @@ def test_what_would_change_nothing_changes_nothing():
     assert exchanged(twins, Random(0)) == twins  # a red star and a blue star, either way
     lone = replace(SCENE, things=(STAR,), relation=None)
     assert turned(lone, Random(0)) == exchanged(lone, Random(0)) == lone
-    assert told(lone, lone, Random(0)) is None
+    assert texts_of(lone, lone, Random(0)) is None
 
 
 def test_all_that_are_alike_change_together():

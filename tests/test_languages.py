@@ -34,8 +34,8 @@ from flip.report.cells import Builder
 from flip.report.results import read_results
 from flip.synthetic import world
 from flip.synthetic.captions import describe, sentence
+from flip.synthetic.languages.all import LANGUAGES
 from flip.synthetic.languages.base import Named
-from flip.synthetic.languages.spoken import LANGUAGES
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import captions_of
 from flip.synthetic.translate import from_world

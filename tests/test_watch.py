@@ -140,4 +140,4 @@ def test_the_end_is_told_to_a_url(monkeypatch, capsys):
     monkeypatch.setenv(watch.WEBHOOK, "no url")
     watch.tell("Done.")
     assert told == [{"text": "Done.", "content": "Done."}] * 2
-    assert capsys.readouterr().err.count("$FLIP_WEBHOOK: not told (") == 2
+    assert capsys.readouterr().err.count("$FLIP_WEBHOOK: not called (") == 2

@@ -56,7 +56,7 @@ for group in (mirror, samples):
     app.add_typer(group)
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return what an error says; of a command that was called elsewhere than in a project, that."""
     if isinstance(error, FileNotFoundError) and error.filename == "params.yaml":
         return "params.yaml: not in this folder; change to the project's folder, where it is"
@@ -72,5 +72,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(argv, prog_name="flip")
     except (ValueError, OSError) as error:
-        print(told(error), file=sys.stderr)
+        print(message_of(error), file=sys.stderr)
         sys.exit(1)

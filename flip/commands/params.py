@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flip.config.origins import Parameter
 
 
-def told(found: "list[Parameter]") -> str:
+def as_text(found: "list[Parameter]") -> str:
     """Return parameters as text: one with all who state it, several with who gives each its value."""
     if len(found) > 1:
         width = max(len(f"{one.key}: {one.value}") for one in found)
@@ -75,4 +75,4 @@ def params(
         print(resolved.model_dump_json(indent=1) if as_json else dump(resolved).rstrip("\n"))
     else:
         found = explain(project, file, variant, key)
-        print(json.dumps([asdict(one) for one in found], indent=1) if as_json else told(found))
+        print(json.dumps([asdict(one) for one in found], indent=1) if as_json else as_text(found))

@@ -15,7 +15,7 @@ samples = typer.Typer(
 )
 
 
-def told(counts: dict[str, int], as_json: bool) -> str:
+def as_text(counts: dict[str, int], as_json: bool) -> str:
     """Return counts as text, a line each, or as JSON."""
     return json.dumps(counts) if as_json else "\n".join(f"{count:>14,}  {name}" for name, count in counts.items())
 
@@ -36,7 +36,7 @@ def missing(
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, missing
 
-    print(told(missing(files("--wanted", wanted, SCHEMA.names), files("--have", have, PAIR), out), as_json))
+    print(as_text(missing(files("--wanted", wanted, SCHEMA.names), files("--have", have, PAIR), out), as_json))
 
 
 @samples.command()
@@ -53,4 +53,4 @@ def intersect(
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, intersect
 
-    print(told(intersect(files("--of", of, SCHEMA.names), files("--with", other, PAIR), out), as_json))
+    print(as_text(intersect(files("--of", of, SCHEMA.names), files("--with", other, PAIR), out), as_json))

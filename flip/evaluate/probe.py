@@ -53,7 +53,7 @@ def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
     return found
 
 
-def told(probe: Probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
+def scored(probe: Probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
     """Return what the measure keeps of each image (flip.metrics.scoring)."""
     classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), probe.classes_.max())) + 1
     return kept(measure, logits(probe, features, classes), labels)
@@ -64,7 +64,7 @@ def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> 
     order = np.random.default_rng(0).permutation(len(labels))
     held, rest = np.split(order, [max(int(HELD_OUT * len(labels)), 1)])
     probes = fits(features[rest], labels[rest], STRENGTHS)
-    found = [percent(measure, told(probe, features[held], labels[held], measure)[None]) for probe in probes]
+    found = [percent(measure, scored(probe, features[held], labels[held], measure)[None]) for probe in probes]
     return float(STRENGTHS[np.argmax(found)])
 
 
@@ -78,4 +78,4 @@ def outcomes(training: Features, test: Features, measure: str = ACCURACY) -> np.
     its class, else 0."""
     scaler = StandardScaler().fit(training.pooled.numpy())
     probe = fit(scaler.transform(training.pooled.numpy()), training.labels, measure)
-    return told(probe, scaler.transform(test.pooled.numpy()), test.labels, measure)
+    return scored(probe, scaler.transform(test.pooled.numpy()), test.labels, measure)

@@ -82,7 +82,7 @@ def find(pattern: str) -> list[str]:
     try:
         return sorted(map(system.unstrip_protocol, asked(lambda: system.glob(pattern))))
     except Exception as error:  # each protocol has errors of its own
-        raise ValueError(f"{pattern}: {told(error)}; look at the network and the keys") from None
+        raise ValueError(f"{pattern}: {described(error)}; look at the network and the keys") from None
 
 
 def look_up(urls: Iterable[str]) -> list[RemoteFile | str]:
@@ -100,14 +100,14 @@ def beginning(file: RemoteFile, size: int) -> bytes:
     try:
         return asked(lambda: filesystem(file.url).cat_file(file.url, start=0, end=min(size, file.size)))
     except Exception as error:  # each protocol has errors of its own
-        raise ValueError(f"{file.url}: {told(reason(error))}; look at the network and the keys") from None
+        raise ValueError(f"{file.url}: {described(reason(error))}; look at the network and the keys") from None
 
 
 def _described(url: str) -> RemoteFile | str:
     try:
         found = asked(lambda: filesystem(url).info(url))
     except Exception as error:
-        return told(reason(error))
+        return described(reason(error))
     if found["type"] != "file" or found.get("size") is None:
         return "its server does not say how many bytes it has"
     return RemoteFile(url, found["size"], str(next((found[one] for one in STAMPS if found.get(one)), "")))
@@ -121,7 +121,7 @@ def reason(error: BaseException) -> BaseException:
     return cause if isinstance(error, FileNotFoundError) and isinstance(cause, aiohttp.ClientError) else error
 
 
-def told(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """Say in a line what an error says."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
 
@@ -206,7 +206,7 @@ def copy(file: RemoteFile, out: IO[bytes]) -> None:
         try:
             return copying.attempt()
         except Exception as error:  # each protocol has errors of its own
-            cause = told(reason(error))
+            cause = described(reason(error))
             if isinstance(error, Changed):
                 remedy = AS_BEFORE
             elif isinstance(error, ValueError):  # of a server that has no ranges

@@ -142,7 +142,7 @@ class Lease:
 
     def wait(self) -> None:
         """Take the lease, at the latest when its holder is gone."""
-        touched, since, told = 0.0, time.monotonic(), False
+        touched, since, announced = 0.0, time.monotonic(), False
         while not self.take():
             holder = self.holder()
             with suppress(FileNotFoundError):
@@ -151,10 +151,10 @@ class Lease:
             if holder and self.is_over(holder, time.monotonic() - since):
                 self.clear(holder)
                 continue
-            if holder and not told:
+            if holder and not announced:
                 where = f"process {holder['pid']} on {holder['machine'].split()[0]}"
                 print(f"{self.path.name}: {where} is making it; waiting for its end", file=sys.stderr, flush=True)
-                told = True
+                announced = True
             time.sleep(LOOK)
 
     def beat(self) -> None:

@@ -77,8 +77,8 @@ def leading(project: Project, frame: pd.DataFrame) -> list[str]:
 
 def as_text(frame: pd.DataFrame, metrics: Sequence[str]) -> str:
     """Return rows with these metrics, their costs, and where they differ what they are of."""
-    told = [name for name in ORIGINS if name in frame and frame[name].nunique() > 1]
-    columns = ["variant", *told, *metrics, *(name for name in COSTS if name in frame)]
+    origins = [name for name in ORIGINS if name in frame and frame[name].nunique() > 1]
+    columns = ["variant", *origins, *metrics, *(name for name in COSTS if name in frame)]
     return frame[columns].to_string(index=False, float_format="{:.2f}".format, na_rep="-")
 
 

@@ -177,7 +177,7 @@ def tell(text: str) -> None:
         try:
             request.urlopen(request.Request(url, body, {"Content-Type": "application/json"}), timeout=10).close()
         except (OSError, ValueError) as error:
-            print(f"${WEBHOOK}: not told ({error})", file=sys.stderr)
+            print(f"${WEBHOOK}: not called ({error})", file=sys.stderr)
 
 
 def follow(layout: Layout, log: Path, ended: Callable[[], bool], pause: float) -> None:

@@ -37,15 +37,15 @@ def word(words: tuple, random: Random) -> Any:
     return words[0] if random.random() < 0.6 else random.choice(words)
 
 
-def colour(thing: Thing, random: Random, language: Language, told: float) -> Any | None:
-    """Return a word for a thing's colour with probability `told`, else None."""
-    return word(language.colours[thing.colour], random) if random.random() < told else None
+def colour(thing: Thing, random: Random, language: Language, chance: float) -> Any | None:
+    """Return a word for a thing's colour with probability `chance`, else None."""
+    return word(language.colours[thing.colour], random) if random.random() < chance else None
 
 
 def texture(thing: Thing, random: Random, language: Language) -> Any | None:
     """Return a word for a thing's texture, or None: rarely given, and never of a plain thing."""
-    told = thing.texture != "usual" and random.random() < 0.15
-    return word(language.textures[thing.texture], random) if told else None
+    named = thing.texture != "usual" and random.random() < 0.15
+    return word(language.textures[thing.texture], random) if named else None
 
 
 def name(
@@ -91,8 +91,8 @@ def subject(scene: Scene, random: Random, detail: bool, language: Language) -> s
 def keywords(scene: Scene, random: Random, language: Language) -> str:
     """Describe a scene by a list of tags."""
     main, noun = scene.main, language.shapes[scene.main.shape][0]
-    told = colour(main, random, language, 0.6), texture(main, random, language)
-    tags = [language.one(noun), *(language.tag(one, noun) for one in told if one is not None)]
+    looks = colour(main, random, language, 0.6), texture(main, random, language)
+    tags = [language.one(noun), *(language.tag(one, noun) for one in looks if one is not None)]
     tags += [language.tags[scene.background]] if scene.background != "plain" else []
     random.shuffle(tags)
     return random.choice((" ", ", ")).join(tags)

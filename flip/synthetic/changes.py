@@ -59,7 +59,7 @@ def swapped(scene: Scene, random: Random) -> Scene:
 in_detail = partial(describe, detail=True)
 
 
-def told(
+def texts_of(
     scene: Scene, changed: Scene, random: Random, say: Callable[[Scene, Random], str] = in_detail
 ) -> tuple[str, str] | None:
     """Return the texts that `say` gives for a scene and for the changed one; None if they are equal.

@@ -12,7 +12,7 @@ from random import Random
 from flip.config.kinds.composition import Pair
 from flip.metrics.sets import PAIRS
 from flip.synthetic.captions import name, word
-from flip.synthetic.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, told, turned
+from flip.synthetic.changes import OPPOSITE, exchanged, repainted, reshaped, swapped, texts_of, turned
 from flip.synthetic.languages.english import ENGLISH
 from flip.synthetic.scenes import RELATIONS, Scene, Thing
 
@@ -69,7 +69,7 @@ def differ_in_one_place(one: str, other: str) -> bool:
 def pair(scene: Scene, kind: str, random: Random) -> Pair:
     """Return a correct caption of a scene of two things, and a hard negative of a kind."""
     while True:
-        found = told(scene, CHANGES[kind](scene, random), random, caption)
+        found = texts_of(scene, CHANGES[kind](scene, random), random, caption)
         if found and (has_same_words if kind.startswith("swap") else differ_in_one_place)(*found):
             return Pair(kind, *found)
 

@@ -6,7 +6,7 @@ exchanged. The caption mentions that respect, and the statement contradicts it.
 
 from random import Random
 
-from flip.synthetic.changes import elsewhere, exchanged, repainted, reshaped, told, turned
+from flip.synthetic.changes import elsewhere, exchanged, repainted, reshaped, texts_of, turned
 from flip.synthetic.scenes import Scene
 
 CLASSES = ("contradicted", "right")
@@ -18,7 +18,7 @@ def statement(scene: Scene, random: Random) -> tuple[str, str, int]:
     right = random.randrange(2)
     while True:
         changed = random.choice(CHANGES)(scene, random)
-        caption, claim = told(scene, changed, random), told(scene, changed, random)
+        caption, claim = texts_of(scene, changed, random), texts_of(scene, changed, random)
         if caption and claim:
             return caption[0], claim[0 if right else 1], right
 

@@ -18,9 +18,9 @@ from flip.formats.contents import add
 from flip.formats.layout import KIND, NAMES, PROMPTS
 from flip.formats.notes import SHOWN, write_notes
 from flip.metrics.sets import WORLD, retrieval_in
+from flip.synthetic.languages.all import LANGUAGES
 from flip.synthetic.languages.base import Language
 from flip.synthetic.languages.english import ENGLISH
-from flip.synthetic.languages.spoken import LANGUAGES
 from flip.synthetic.questions import questions
 from flip.synthetic.scenes import stream
 from flip.synthetic.shifts import SETS, annotations, captions_of, classes, jpeg_of, scene_of, size
@@ -50,7 +50,7 @@ def write_images(world: World, name: str, out: Path, split: str, language: Langu
     write_atomic(out / split / "nshards.txt", "1\n")
 
 
-def told(world: World, name: str, split: str, index: int) -> dict[str, list]:
+def notes_of(world: World, name: str, split: str, index: int) -> dict[str, list]:
     """Return the annotations of an image that heads learn from, by task."""
     random = stream(world, split, "questions", index)
     asked = questions(scene_of(world, name, index, split), random)
@@ -68,7 +68,7 @@ def write_set(world: World, name: str, out: Path, probed: bool, language: Langua
     for split in ("test", "train") if probed else ("test",):
         write_images(world, name, out, split, language)
         if SHOWN[split] == name and language is ENGLISH:
-            write_notes(out, split, (told(world, name, split, index) for index in range(size(world, name, split))))
+            write_notes(out, split, (notes_of(world, name, split, index) for index in range(size(world, name, split))))
     if names := classes(name):
         write_atomic(out / NAMES, "\n".join(names) + "\n")
         write_atomic(out / PROMPTS, "\n".join(TEMPLATES) + "\n")

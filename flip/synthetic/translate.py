@@ -9,7 +9,7 @@ import pyarrow as pa
 from flip.config.schema import Params
 from flip.data import translate
 from flip.synthetic import world
-from flip.synthetic.languages.spoken import LANGUAGES
+from flip.synthetic.languages.all import LANGUAGES
 
 
 def from_world(params: Params, languages: list[str], urls: pa.Array) -> translate.Translator:

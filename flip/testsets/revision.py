@@ -84,10 +84,10 @@ def place_of(params: Params, name: str) -> str:
     """
     if name in (sets := params.evaluate.sets):
         return sets[name]
-    spoken = {retrieval_in(language): place for language, place in params.evaluate.languages.items()}
-    if name not in spoken:
-        raise ValueError(f"evaluate.sets has no '{name}'; {nearest(name, sets | spoken)}")
-    return spoken[name]
+    by_language = {retrieval_in(language): place for language, place in params.evaluate.languages.items()}
+    if name not in by_language:
+        raise ValueError(f"evaluate.sets has no '{name}'; {nearest(name, sets | by_language)}")
+    return by_language[name]
 
 
 def clear(out: Path) -> None:

@@ -52,9 +52,9 @@ def world_batches(params: Params, data: Path, tasks: list[str], split: str) -> I
         ValueError: there are other than as many notes as images, or none.
     """
     folder = data / "tests" / SHOWN[split]
-    told = read_notes(folder, split)
+    notes = read_notes(folder, split)
     for images, _ in read(params, data, SHOWN[split], split):
-        some = list(islice(told, len(images)))
+        some = list(islice(notes, len(images)))
         if len(some) != len(images):
             raise ValueError(f"{notes_path(folder, split)}: fewer lines than there are images")
         yield images, [{task: LEARNED[task].known(one[LEARNED[task].taught_by]) for task in tasks} for one in some]

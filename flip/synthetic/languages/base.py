@@ -32,7 +32,7 @@ class Named:
     in_colour: bool = False  # "a star in red"
 
     @property
-    def told(self) -> list[Any]:
+    def looks(self) -> list[Any]:
         """Return colour and texture in their order, without a colour that comes at the end."""
         words = [None if self.in_colour else self.hue, self.kind]
         return [word for word in (words if self.hue_first else words[::-1]) if word is not None]
@@ -78,7 +78,7 @@ class Language:
         """Return its plural alone."""
         return noun.many
 
-    def tag(self, told: Any, noun: Any) -> str:
+    def tag(self, look: Any, noun: Any) -> str:
         """Return a colour or texture of the noun as a keyword."""
         raise NotImplementedError
 

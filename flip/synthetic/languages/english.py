@@ -27,14 +27,14 @@ class English(Language):
     def many(self, noun: Any) -> str:
         return plural(noun)
 
-    def tag(self, told: Any, noun: Any) -> str:
-        return told
+    def tag(self, look: Any, noun: Any) -> str:
+        return look
 
     def say(self, named: Named, case: str = "") -> str:
         """Return 'a striped red star', 'two red stars', 'a star in red', 'red star'."""
         if named.number:
-            return " ".join([named.number, *named.told, plural(named.noun)])
-        phrase = " ".join([*named.told, named.noun])
+            return " ".join([named.number, *named.looks, plural(named.noun)])
+        phrase = " ".join([*named.looks, named.noun])
         phrase = article(phrase) if named.article else phrase
         return f"{phrase} in {named.hue}" if named.in_colour else phrase
 

@@ -28,17 +28,17 @@ AFTER_EIN = {
     "nominative": {"der": "er", "die": "e", "das": "es"},
     "dative": {"der": "en", "die": "en", "das": "en"},
 }
-ALONE = {"nominative": AFTER_EIN["nominative"], "dative": {"der": "em", "die": "er", "das": "em"}}
+BARE = {"nominative": AFTER_EIN["nominative"], "dative": {"der": "em", "die": "er", "das": "em"}}
 EIN = {
     "nominative": {"der": "ein", "die": "eine", "das": "ein"},
     "dative": {"der": "einem", "die": "einer", "das": "einem"},
 }
 
 
-def declined(told: Colour | str, ending: str) -> str:
+def declined(look: Colour | str, ending: str) -> str:
     """Return the adjective of a colour or texture with an ending."""
-    word = told.adjective if isinstance(told, Colour) else told
-    return word if isinstance(told, Colour) and not told.declined else word + ending
+    word = look.adjective if isinstance(look, Colour) else look
+    return word if isinstance(look, Colour) and not look.declined else word + ending
 
 
 class German(Language):
@@ -53,17 +53,17 @@ class German(Language):
         adjective, noun = text.split()
         return Colour(adjective, noun, adjective not in self.invariable)
 
-    def tag(self, told: Any, noun: Any) -> str:
-        return declined(told, "")
+    def tag(self, look: Any, noun: Any) -> str:
+        return declined(look, "")
 
     def say(self, named: Named, case: str = "nominative") -> str:
         """Return 'ein gestreifter roter Stern', 'zwei rote Sterne'; dative: 'einem roten Stern', 'rotem Stern'."""
         noun = named.noun
         if named.number:
-            return " ".join([named.number, *(declined(told, "e") for told in named.told), noun.many])
-        ending = (AFTER_EIN if named.article else ALONE)[case][noun.article]
+            return " ".join([named.number, *(declined(look, "e") for look in named.looks), noun.many])
+        ending = (AFTER_EIN if named.article else BARE)[case][noun.article]
         words = [EIN[case][noun.article]] if named.article else []
-        words += [declined(told, ending) for told in named.told]
+        words += [declined(look, ending) for look in named.looks]
         words.append((case == "dative" and noun.dative) or noun.one)
         return " ".join(words) + (f" in {named.hue.noun}" if named.in_colour else "")
 

@@ -64,8 +64,8 @@ class Russian(Language):
     def one(self, noun: Any) -> str:
         return noun.nominative
 
-    def tag(self, told: Any, noun: Any) -> str:
-        return declined(told, "nominative", noun.gender) if is_adjective(told) else told
+    def tag(self, look: Any, noun: Any) -> str:
+        return declined(look, "nominative", noun.gender) if is_adjective(look) else look
 
     def say(self, named: Named, case: str = "nominative") -> str:
         """Return 'красная звезда в полоску', 'две красные звезды', 'пара красных звёзд', 'звезда красного цвета'."""
@@ -76,10 +76,10 @@ class Russian(Language):
             words = named.number.split()
             number, form = [words[-1] if noun.gender == "f" else words[0]], "genitive"
             adjectives = "many" if noun.gender == "f" else "of_many"
-        told = [declined(word, adjectives, noun.gender) for word in named.told if is_adjective(word)]
-        behind = [word for word in named.told if not is_adjective(word)]
+        before = [declined(word, adjectives, noun.gender) for word in named.looks if is_adjective(word)]
+        behind = [word for word in named.looks if not is_adjective(word)]
         colour = [declined(named.hue, "genitive", "m"), "цвета"] if named.in_colour else []
-        return " ".join([*number, *told, getattr(noun, form), *behind, *colour])
+        return " ".join([*number, *before, getattr(noun, form), *behind, *colour])
 
     def join(self, first: Named, relation: str | tuple[str, str], second: Named) -> str:
         """Join two things; with "со" before two consonants of which the first is a sibilant: со звездой."""

@@ -29,16 +29,18 @@ class Spanish(Language):
             word = word[:-1] + ("a" if noun.article == "una" else "o")
         return word + ("" if not several else "s" if word[-1] in "aeo" else "es")
 
-    def tag(self, told: Any, noun: Any) -> str:
-        return self.agreeing(told, noun, False)
+    def tag(self, look: Any, noun: Any) -> str:
+        return self.agreeing(look, noun, False)
 
     def say(self, named: Named, case: str = "") -> str:
         """Return 'una estrella roja a rayas', 'varias estrellas azules', 'una estrella en rojo'."""
         noun, number = named.noun, named.number
-        told = [self.agreeing(word, noun, number is not None) for word in named.told]
+        adjectives = [self.agreeing(word, noun, number is not None) for word in named.looks]
         if number:
-            return " ".join([self.agreeing("vario", noun, True) if number == "varios" else number, noun.many, *told])
-        words = [*([noun.article] if named.article else []), noun.one, *told]
+            return " ".join(
+                [self.agreeing("vario", noun, True) if number == "varios" else number, noun.many, *adjectives]
+            )
+        words = [*([noun.article] if named.article else []), noun.one, *adjectives]
         return " ".join(words) + (f" en {named.hue}" if named.in_colour else "")
 
 
