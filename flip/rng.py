@@ -15,7 +15,7 @@ _MIX = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
 
 
 def logical_shift(x: Tensor, bits: int) -> Tensor:
-    """Shift signed 64-bit integers to the right, filling with zeros."""
+    """Shift signed 64-bit integers [...] to the right, filling with zeros."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

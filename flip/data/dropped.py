@@ -42,7 +42,8 @@ def found_in(duplicates: Sequence[str | Path], files: list[int]) -> Found:
 
 
 def with_keys(fingerprints: Sequence[str | Path], images: np.ndarray, reasons: np.ndarray, of: np.ndarray) -> Tables:
-    """Yield a table for each file of fingerprints, with keys in place of ordinals."""
+    """Yield a table for each file of fingerprints, with keys in place of ordinals; `images`, `reasons` and `of` are
+    int64 [dropped]."""
     for path in fingerprints:
         mine = images >> FILE == file_number(path)
         rows = images[mine] - (file_number(path) << FILE)

@@ -153,8 +153,9 @@ def same_colours(colours: np.ndarray, views: np.ndarray) -> np.ndarray:
 
 
 def to_drop(same: np.ndarray, alike: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of pairs of ordinals, with equal bytes and alike, the ordinals to drop, ascending, and for each the
-    strongest reason (an index of `REASONS`) and the first image that it is a copy of for this reason."""
+    """Return of pairs of ordinals [pairs, 2], with equal bytes and alike, the ordinals to drop, ascending, and for each
+    the strongest reason (an index of `REASONS`) and the first image that it is a copy of for this reason, each
+    [dropped]."""
     found = np.concatenate([same, alike])
     reason = np.repeat([1, 2], [len(same), len(alike)])
     reason[found[:, 0] >> FILE == 0] = 0

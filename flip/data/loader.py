@@ -184,7 +184,7 @@ class CaptionReader:
         return self._ids(self._exchanged(start, places), range(start, start + len(places)))
 
     def read_at(self, positions: list[int]) -> Tensor:
-        """Return the captions at positions of the training order."""
+        """Return the ids of the captions at positions of the training order: int64 [captions, tokens]."""
         return self._ids([self.order.locate(position) for position in positions], positions)
 
     def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:

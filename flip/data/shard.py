@@ -19,7 +19,8 @@ from flip.formats.tar_members import BLOCK, RECORD
 
 
 def tar_size(index: np.ndarray) -> int:
-    """Compute the bytes of the shard that an index describes: its last member, two empty blocks, padding."""
+    """Compute the bytes of the shard that an index [samples, 4] describes: its last member, two empty blocks,
+    padding."""
     end = int((index[:, 2] + index[:, 3]).max(initial=0))
     blocks = -(-end // BLOCK) + 2
     return -(-blocks * BLOCK // RECORD) * RECORD

@@ -25,7 +25,8 @@ from flip.provenance.sources import source_hash
 
 
 def joined(words: list[list[int]]) -> np.ndarray:
-    """Join the ids of captions into one array, as a file holds them: int32."""
+    """Join the ids of captions into one array, as a file holds them: int32 [captions + 1 + ids], where
+    each caption ends and then all ids."""
     bounds = len(words) + 1 + np.cumsum([0, *map(len, words)])
     return np.fromiter(chain(bounds, chain.from_iterable(words)), np.int32, count=bounds[-1])
 

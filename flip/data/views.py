@@ -18,7 +18,7 @@ def in_gray(image: np.ndarray) -> np.ndarray:
 
 
 def scale_levels(image: np.ndarray, factor: float, around: float) -> np.ndarray:
-    """Scale each value's distance from `around` by `factor`, clipped to bytes."""
+    """Scale each value's distance from `around` by `factor`, clipped to bytes: uint8 [height, width, 3]."""
     return cv2.LUT(image, (around + factor * (LEVELS - around)).clip(0, 255).astype(np.uint8))
 
 

@@ -50,7 +50,7 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
 
 
 def masked(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Return outcomes per test item of the primary set's images, masked: zero-shot classification."""
+    """Return outcomes per test item of the primary set's images [images], masked: zero-shot classification."""
     name = model.params.evaluate.primary_set
     loader = read(model.params, data, name)
     classes, templates = prompts(set_folder(model.params, data, name))
@@ -65,7 +65,7 @@ def masked(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: 
 
 
 def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Return outcomes per test item of every metric: of each set, what its kind measures, and of the primary one
+    """Return outcomes [items, ...] of every metric: of each set, what its kind measures, and of the primary one
     `<set>-masked` and `<set>-ensemble`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
@@ -84,7 +84,7 @@ def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device
 
 
 def evaluate_weights(params: Params, data: Path, weights: str | Path, seed: int) -> dict[str, np.ndarray]:
-    """Run `evaluate` for the weights in a file, on the best available device.
+    """Run `evaluate` for the weights in a file, on the best available device: outcomes [items, ...] by metric.
 
     Raises:
         ValueError: weights of another model, or a test set without the layout.

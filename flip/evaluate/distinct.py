@@ -57,6 +57,7 @@ def encode_texts(encode: Callable[[Tensor], Tensor], ids: Tensor, device: str) -
 
 
 def exact(features: Tensor) -> Tensor:
-    """Round features of at most unit length so that their products, in float64, are exact: a score then depends on two
-    features alone, and not on the order of summation. The step, 3e-8, is below the precision of float32."""
+    """Round features [items, embedding] of at most unit length so that their products, in float64, are exact: a score
+    then depends on two features alone, and not on the order of summation. The step, 3e-8, is below the precision of
+    float32."""
     return features.to(torch.double, copy=True).div_(GRAIN).round_().mul_(GRAIN)

@@ -22,8 +22,8 @@ class Features:
     targets: list
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | list]]:
-        """Yield (pooled features, targets) in the loader's batches: results equal those of the images to the last
-        bit."""
+        """Yield (pooled features [batch, width], targets) in the loader's batches: results equal those of the images to
+        the last bit."""
         start = 0
         for targets in self.targets:
             yield self.pooled[start : start + len(targets)].clone(), targets

@@ -15,7 +15,7 @@ EDGE = 5  # pixels
 
 
 def edged(image: np.ndarray, right: bool) -> np.ndarray:
-    """Frame a cell in the colour of a right or a wrong answer; a right one has a tick, too."""
+    """Frame a cell, uint8 [side, side, 3], in the colour of a right or a wrong answer; a right one has a tick, too."""
     found = cv2.copyMakeBorder(
         image[EDGE:-EDGE, EDGE:-EDGE], *(EDGE,) * 4, cv2.BORDER_CONSTANT, value=(HIT if right else MISS)[1]
     )
@@ -28,13 +28,13 @@ def edged(image: np.ndarray, right: bool) -> np.ndarray:
 
 
 def headed(caption: str, rank: int) -> np.ndarray:
-    """Draw the caption and its image's rank, as a cell."""
+    """Draw the caption and its image's rank, as a cell: uint8 [height, side, 3]."""
     words = label(caption, f"right: no. {rank}", (HIT if rank == 1 else MISS)[1])
     return np.pad(words, [(0, TEXT * (LINES + 1) - len(words)), (0, 0), (0, 0)], constant_values=WHITE)
 
 
 def chosen(loader: ImageLoader, captions: list[int], wanted: set[int]) -> tuple[list[str], dict[int, np.ndarray]]:
-    """Return the texts of captions, and images as cells, by their indices in the set."""
+    """Return the texts of captions, and images as cells uint8 [side, side, 3], by their indices in the set."""
     texts: list[str] = []
     cells: dict[int, np.ndarray] = {}
     seen = 0

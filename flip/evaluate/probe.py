@@ -54,13 +54,14 @@ def logits(probe: Probe, features: np.ndarray, classes: int) -> np.ndarray:
 
 
 def scored(probe: Probe, features: np.ndarray, labels: np.ndarray, measure: str) -> np.ndarray:
-    """Return what the measure keeps of each image (flip.metrics.scoring)."""
+    """Return what the measure keeps of each image, [images, ...] (flip.metrics.scoring)."""
     classes = labels.shape[1] if labels.ndim == 2 else int(max(labels.max(), probe.classes_.max())) + 1
     return kept(measure, logits(probe, features, classes), labels)
 
 
 def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> float:
-    """Return the strength that is best on held-out images, the strongest of equal ones."""
+    """Return the strength that is best on held-out images, the strongest of equal ones; features [images, width],
+    labels [images] or [images, classes]."""
     order = np.random.default_rng(0).permutation(len(labels))
     held, rest = np.split(order, [max(int(HELD_OUT * len(labels)), 1)])
     probes = fits(features[rest], labels[rest], STRENGTHS)
@@ -69,7 +70,7 @@ def sweep(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> 
 
 
 def fit(features: np.ndarray, labels: np.ndarray, measure: str = ACCURACY) -> Probe:
-    """Fit the probe of the best strength, on all images."""
+    """Fit the probe of the best strength, on the features [images, width] of all images."""
     return next(fits(features, labels, [sweep(features, labels, measure)]))
 
 

@@ -49,8 +49,8 @@ def ways(model: TwoTowers) -> dict:
 
 
 def drawn(prediction: Prediction, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the model's input and its reconstruction, both uint8 images: removed patches are grey, or as predicted;
-    all others are the image's own."""
+    """Return the model's input and its reconstruction, both uint8 [images, side, side, 3]: removed patches are grey, or
+    as predicted; all others are the image's own."""
     removed, patches = prediction.removed[:, :, None], patchify(images, prediction.targets.patch)
     predicted = prediction.targets.undo(prediction.values, images).round().clamp(0, 255).to(torch.uint8)
     found = (torch.where(removed, new, patches) for new in (torch.full_like(patches, GREY), predicted))
@@ -78,7 +78,8 @@ class Error:
 
 
 def stacks(images: Tensor, prediction: Prediction) -> list:
-    """Return cells of a sheet: each image, below it its kept patches, below that the reconstruction."""
+    """Return cells of a sheet for uint8 [images, side, side, 3]: each image, below it its kept patches, below that the
+    reconstruction."""
     rows = [images, *drawn(prediction, images)]
     return [[cell(image.cpu().numpy()) for image in three] for three in zip(*rows, strict=True)]
 

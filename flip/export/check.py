@@ -55,7 +55,8 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def own_features(model: TwoTowers, images: Tensor, image_only: bool) -> Tensor:
-    """Return features of uint8 images: before the projection if the other model is an image tower alone."""
+    """Return features [images, embedding] of uint8 [images, side, side, 3]: before the projection if the other model is
+    an image tower alone."""
     if not image_only:
         return model.encode_image(images)
     assert model.vision is not None

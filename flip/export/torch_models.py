@@ -99,7 +99,7 @@ class TextProgram(nn.Module):
 
 
 def program(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """Trace a module for batches of any size."""
+    """Trace a module for batches of any size; `example` is [batch, ...]."""
     return torch.export.export(module.eval(), (example,), dynamic_shapes=({0: BATCH},))
 
 

@@ -158,5 +158,6 @@ class Transformers:
 
 
 def pooled(features: Any) -> Tensor:
-    """Return features as they are, or take them from the output object of newer versions of transformers."""
+    """Return features [items, embedding] as they are, or take them from the output object of newer versions of
+    transformers."""
     return getattr(features, "pooler_output", features)

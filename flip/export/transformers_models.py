@@ -160,7 +160,8 @@ class VitMaeDecoder(VitMae):
         return loaded
 
     def further(self, model: TwoTowers, images: Tensor, ids: Tensor | None) -> Tensor:
-        """Return the predicted patches of uint8 images, under masks that are equal in every call."""
+        """Return the predicted patches [images, patches, values] of uint8 [images, side, side, 3], under masks that are
+        equal in every call."""
         shuffled = noise(images, model.params.model.patches).argsort(dim=1)
         assert model.vision is not None
         encoded = model.vision(images, shuffled[:, : model.params.kept_patches])

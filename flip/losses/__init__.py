@@ -57,7 +57,7 @@ def readers(chosen: list[Objective], params: Params, batch_type: str) -> list[Ob
 
 
 def named_losses(chosen: list[Objective], batch: Batch, outputs: dict[str, Tensor], share: float = 1.0) -> dict:
-    """Compute all losses by name, as parts of those of the global batch, which `batch` is a `share` of."""
+    """Compute all losses, scalars by name, as parts of those of the global batch, which `batch` is a `share` of."""
     named: dict[str, Tensor] = {}
     for objective in chosen:
         losses = objective(batch, outputs)

@@ -39,15 +39,15 @@ class SingleProcess:
         return rows
 
     def shift(self, x: Tensor) -> Callable[[], Tensor]:
-        """Return a function that returns x, what the previous process would send."""
+        """Return a function that returns x [...], what the previous process would send."""
         return lambda: x
 
     def logsumexp(self, x: Tensor) -> Tensor:
-        """Return the log-sum-exp over processes: x."""
+        """Return the log-sum-exp over processes of each of x [...]: x."""
         return x
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum over processes: x."""
+        """Return the sum over processes of each of x [...]: x."""
         return x
 
 

@@ -111,7 +111,8 @@ Rows = tuple[Tensor, PackedBatch | None, Tensor | None]
 
 
 def split_rows(x: Tensor, packing: PackedBatch | None, slot: Tensor | None, tokens: int) -> list[Rows]:
-    """Split the rows of a batch into parts of about so many tokens: (x, packing, slot) of each."""
+    """Split the rows of a batch into parts of about so many tokens: (x [tokens, width], packing, slot [rows]) of
+    each."""
     rows = len(x if packing is None else packing.valid)
     count = min(round(x.shape[:-1].numel() / tokens), rows)
     if count <= 1:

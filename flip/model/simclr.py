@@ -20,7 +20,7 @@ WEIGHT = "weight of "  # names of outputs that are no rows of the batch, but wei
 
 
 def no_gather(rows: Tensor) -> Tensor:
-    """Return the rows of a single process, as there are no others to gather."""
+    """Return the rows [rows, ...] of a single process, as there are no others to gather."""
     return rows
 
 

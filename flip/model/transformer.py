@@ -25,8 +25,8 @@ recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Convert results to at least float32 for the losses: in bfloat16, logits and squared errors would keep two digits.
-    float64 stays."""
+    """Convert results [...] to at least float32 for the losses: in bfloat16, logits and squared errors would keep two
+    digits. float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -43,11 +43,11 @@ class LawForm:
         return 3 if self.irreducible else 2
 
     def share(self, power: np.ndarray) -> np.ndarray:
-        """Return share(z) of log z."""
+        """Return share(z) of log z, [points]."""
         return expit(power) if self.odds else np.exp(np.minimum(power, LIMIT))
 
     def error(self, x: np.ndarray, log_a: float, b: float, floor: float = -np.inf) -> np.ndarray:
-        """Return the error in percent at x, the logarithm of compute / reference."""
+        """Return the error in percent at x [points], the logarithm of compute / reference."""
         c = PERCENT * expit(floor)
         return c + (PERCENT - c) * self.share(log_a - b * x)
 
@@ -69,14 +69,15 @@ class LawForm:
         return np.where((b > 0) & (share > 0), found, np.inf)
 
     def begin(self, x: np.ndarray, errors: np.ndarray) -> list[float]:
-        """Return parameters to begin a fit with: a straight line through logarithms, above half of the least error."""
+        """Return parameters to begin a fit of [points] with: a straight line through logarithms, above half of the
+        least error."""
         c = errors.min() / 2 if self.irreducible else 0.0
         share = np.clip((errors - c) / (PERCENT - c), TINY, 1 - TINY)
         slope, level = np.polyfit(x, logit(share) if self.odds else np.log(share), 1)
         return [level, -slope, *([logit(np.clip(c / PERCENT, TINY, 1 - TINY))] if self.irreducible else [])]
 
     def fit(self, x: np.ndarray, errors: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Return the parameters of least squares in points.
+        """Return the parameters [parameters] of least squares in points; x, errors and seeds are [points].
 
         Raises:
             RuntimeError: none are found.
@@ -231,7 +232,7 @@ class FittedLaw:
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """Return that of the parameters, of runs of one seed whose variance is 1."""
+        """Return that of the parameters, [parameters, parameters], of runs of one seed whose variance is 1."""
         return np.linalg.pinv(self.gradient.T * self.curve.seeds @ self.gradient)
 
     def predict(self, flops: float, seeds: int) -> Estimate:

@@ -238,7 +238,8 @@ class Viewer:
 
     @torch.no_grad()
     def drawings(self, shown: ShownImage, words: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return, for each objective that predicts pixels, the masked image and its reconstruction."""
+        """Return, for each objective that predicts pixels, the masked image and its reconstruction, both
+        uint8 [side, side, 3]."""
         batch = {"images": torch.from_numpy(shown.pixels)[None], "ids": self.tokenize([words])}
         batch["positions"] = torch.tensor([shown.number])
         batch = {name: one.to(self.device) for name, one in batch.items()}

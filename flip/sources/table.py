@@ -168,8 +168,8 @@ def part_paths(folder: str | Path, parts: int) -> list[Path]:
 
 
 def dealt(table: pa.Table, first: int, parts: int, by_image: bool) -> np.ndarray:
-    """Return the part of each row, of which `first` rows came before: in turns, or by the image's name, so that all
-    captions of an image come together."""
+    """Return the part of each row, int64 [rows], of which `first` rows came before: in turns, or by the image's name,
+    so that all captions of an image come together."""
     if by_image:
         return np.array([crc32((name or "").encode()) % parts for name in table["url"].to_pylist()], np.int64)
     return (first + np.arange(len(table))) % parts

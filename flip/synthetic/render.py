@@ -62,7 +62,7 @@ def silhouette(polygons: Sequence[np.ndarray], scene: Scene) -> np.ndarray:
 
 
 def shadow(image: np.ndarray, mask: np.ndarray, random: Random) -> None:
-    """Darken the image, in place, in a shadow that the mask casts."""
+    """Darken the image [height, width, 3], in place, in a shadow that the mask casts."""
     reach = min(mask.shape) * 0.03
     shift = np.array([[1, 0, random.uniform(-reach, reach)], [0, 1, random.uniform(0.3, 1) * reach]], np.float32)
     soft = cv2.warpAffine(cv2.blur(mask, (5, 5)), shift, mask.shape[::-1])
@@ -85,7 +85,7 @@ def draw_thing(image: np.ndarray, thing: Thing, scene: Scene, random: Random, fi
 
 
 def light(image: np.ndarray, random: Random) -> np.ndarray:
-    """Return the image with light that falls off to one side."""
+    """Return the image [height, width, 3] with light that falls off to one side."""
     height, width = image.shape[:2]
     x, y = random.uniform(-0.18, 0.18), random.uniform(-0.18, 0.18)
     ramp = np.linspace(-x, x, width, dtype=np.float32) + np.linspace(-y, y, height, dtype=np.float32)[:, None]

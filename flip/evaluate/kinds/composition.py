@@ -30,7 +30,7 @@ def preference(image: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, batch: int) -> dict[str, np.ndarray]:
-    """Return by kind `preference` for each sample that has such a pair, its mean where it has several; as `by_image`
+    """Return by kind `preference` [samples] for each that has such a pair, its mean where it has several; as `by_image`
     stores it, since an image may be there in several samples."""
     found, owners, alike, side = defaultdict(list), defaultdict(list), Firsts(), model.params.model.image
     every = chain.from_iterable(map(samples, tars(folder)))
@@ -52,7 +52,7 @@ def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, ba
 
 
 def measure(trial: Trial) -> dict[str, np.ndarray]:
-    """Return `outcomes` by "-<kind of pair>", if the model has a space for both sides."""
+    """Return `outcomes` [samples] by "-<kind of pair>", if the model has a space for both sides."""
     if not trial.params.aligned:
         return {}
     found = outcomes(trial.model, trial.tokenize, trial.folder, trial.device, trial.params.evaluate.batch)

@@ -64,8 +64,8 @@ def features(
 def outcomes(
     model: TwoTowers, tokenize: Tokenize, folder: Path, loaders: Mapping[str, ImageLoader], device: str
 ) -> dict[str, np.ndarray]:
-    """Return by task, image or text, 1 where the probe is right, else 0, as `by_image` stores it, since an image may be
-    there with several statements; those that the model can do.
+    """Return by task, image or text, 1 where the probe is right, else 0, [statements], as `by_image` stores it, since
+    an image may be there with several statements; those that the model can do.
 
     `loaders` give images and labels of the splits train and test.
     """
@@ -81,7 +81,7 @@ def outcomes(
 
 
 def measure(trial: Trial) -> dict[str, np.ndarray]:
-    """Return `outcomes` by "-image" and "-text", where there is a training split to fit probes to."""
+    """Return `outcomes` [statements] by "-image" and "-text", where there is a training split to fit probes to."""
     if not trial.probed:
         return {}
     loaders = {split: trial.read(split) for split in ("train", "test")}

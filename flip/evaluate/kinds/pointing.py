@@ -58,8 +58,8 @@ def hits(maps: Tensor, boxes: Tensor) -> Tensor:
 
 @torch.no_grad()
 def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, batch: int) -> np.ndarray:
-    """Return 1 where the model points at what is named, else 0, as `by_image` stores it: an image may be there with
-    several boxes."""
+    """Return 1 where the model points at what is named, else 0, [images], as `by_image` stores it: an image may be
+    there with several boxes."""
     found, alike, side = [], Firsts(), model.params.model.image
     for tar in tars(folder):
         every = list(samples(tar))
@@ -75,7 +75,8 @@ def outcomes(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str, ba
 
 
 def framed(image: np.ndarray, square: tuple[float, ...]) -> np.ndarray:
-    """Draw a box on a cell, its edges as shares of the sides: white next to black, visible on any image."""
+    """Draw a box on a cell, uint8 [side, side, 3], its edges as shares of the sides: white next to black, visible on
+    any image."""
     image = image.copy()  # which is drawn into
     left, top, right, bottom = (round(edge * (SIDE - 1)) for edge in square)
     for value, thickness in ((0, 3), (255, 1)):
@@ -124,7 +125,7 @@ def maps_of(model: TwoTowers, tokenize: Tokenize, folder: Path, device: str) -> 
 
 
 def measure(trial: Trial) -> dict[str, np.ndarray]:
-    """Return `outcomes` under "", if the model has a space for both sides."""
+    """Return `outcomes` [images] under "", if the model has a space for both sides."""
     if not trial.params.aligned:
         return {}
     batch = trial.params.evaluate.batch
