@@ -49,6 +49,7 @@ def asked(job) -> Request:
         partition=said.get("slurm_partition"),
         account=said.get("slurm_account"),
         constraint=said.get("constraint"),
+        qos=said.get("qos") or os.environ.get("SBATCH_QOS"),
     )
 
 

@@ -18,8 +18,10 @@ from tests.test_slurm import slower
 
 pytestmark = pytest.mark.slurm
 ACCOUNTS = (
+    ("qos", "short", "MaxWall=20", "MaxSubmitJobsPerUser=7", "MaxTRESPerJob=gres/gpu=2,mem=6G", "GrpTRES=cpu=6"),
+    ("qos", "theirs"),
     ("account", "lab", "teaching"),
-    ("user", "root", "account=lab", "DefaultAccount=lab"),
+    ("user", "root", "account=lab", "DefaultAccount=lab", "QOS=normal,short", "DefaultQOS=normal"),
     ("user", "root", "account=teaching", "MaxSubmitJobs=1", "MaxWall=90"),
 )
 SITE = {"SBATCH_PARTITION": "cpu-long", "SBATCH_GPU_PARTITION": "accelerated", "SBATCH_ACCOUNT": "lab"}
@@ -67,6 +69,11 @@ def test_what_fits_is_not_complained_of(strict):
         (changed(GPU, nodes=2), "2 x (8 cores, 8000 MB, 4 GPUs): 1 of the 1 nodes of partition 'accelerated' have"),
         (changed(CPU, memory_mb=64000), "the most of each is 8 cores, 16000 MB, 4 GPUs"),
         (changed(GPU, constraint="a100"), "constraint 'a100': a feature of no node of partition 'accelerated'"),
+        (changed(CPU, qos="theirs"), "QOS 'theirs': not one of root's with this account, which are: normal, short"),
+        (changed(CPU, minutes=30, qos="short"), "minutes = 30: QOS 'short' allows 20"),
+        (changed(GPU, minutes=9, memory_mb=10, cores=1, qos="short"), "gres/gpu = 4: QOS 'short' allows a job 2;"),
+        (changed(CPU, minutes=9, memory_mb=7000, qos="short"), "mem = 7000: QOS 'short' allows a job 6144;"),
+        (changed(CPU, minutes=9, cores=8, qos="short"), "cpu = 8: QOS 'short' allows a job 6;"),
         # What only sbatch knows: the partition denies this account.
         (changed(GPU, account="teaching"), "Invalid account or account/partition combination specified"),
     ],
@@ -89,7 +96,9 @@ def test_the_doctor_looks_at_the_cluster_before_there_is_anything_to_run(strict)
 
 def test_limits_of_submissions_are_known(strict):
     [found] = cluster.faults(slurm.Cluster(), [changed(CPU, account="teaching")], jobs=100)
-    assert found == "jobs = 100: root may have 1 at a time; say --jobs 1, or less"
+    assert found == "jobs = 100: root may have 1 at a time (account 'teaching'); say --jobs 1, or less"
+    [found] = cluster.faults(slurm.Cluster(), [changed(CPU, minutes=9, qos="short"), GPU], jobs=100)
+    assert found == "jobs = 100: root may have 7 at a time (QOS 'short'); say --jobs 7, or less"
 
 
 def test_status_comes_from_where_it_is_remembered(strict):
@@ -100,7 +109,7 @@ def test_status_comes_from_where_it_is_remembered(strict):
 def test_a_memory_too_short_without_accounting_is_said():
     one = slurm.Cluster(seconds=20)
     one.settings = {"MinJobAge": "30 sec", "AccountingStorageType": "accounting_storage/none", "MaxJobCount": "10000"}
-    [found] = cluster.site_faults(one, 100, {None})
+    [found] = cluster.site_faults(one, 100, [])
     assert found.endswith("might miss the end of a job; say --seconds-between-status-checks 10")
 
 

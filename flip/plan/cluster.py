@@ -16,7 +16,7 @@ from typing import Any
 import yte
 
 from flip.config.sections.resources import JobResources, Resources
-from flip.plan.slurm import LOOKS, Cluster, NoAnswer, Request, ask, count_gpus, limit, minutes
+from flip.plan.slurm import LOOKS, Cluster, Limits, NoAnswer, Request, ask, count_gpus, limit, minutes
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
 # What sbatch says of a job that would wait: for nodes that are down or in use.
@@ -40,7 +40,7 @@ def requests_of(resources: Resources, site: Mapping[str, Any]) -> list[Request]:
         one = Request(name, job.minutes, job.memory_mb, processes * job.threads, gpus=processes * job.gpus)
         where = [place(site, key, job.gpus) for key in ("partition", "constraint")]
         one = replace(one, nodes=getattr(job, "nodes", 1), partition=where[0], constraint=where[1])
-        found.append(replace(one, account=site.get("slurm_account")))
+        found.append(replace(one, account=site.get("slurm_account"), qos=os.environ.get("SBATCH_QOS")))
     return found
 
 
@@ -71,7 +71,7 @@ def partition_faults(cluster: Cluster, request: Request) -> Iterator[str]:
 
 
 def account_faults(cluster: Cluster, request: Request) -> Iterator[str]:
-    if "associations" not in cluster.settings.get("AccountingStorageEnforce", ""):
+    if not cluster.enforces("associations"):
         return
     there = sorted({one["Account"] for one in cluster.associations})
     if not there:
@@ -81,14 +81,27 @@ def account_faults(cluster: Cluster, request: Request) -> Iterator[str]:
         yield f"{said}; {SITE.format('SBATCH_ACCOUNT')}"
 
 
-def time_faults(cluster: Cluster, request: Request, partition: dict[str, str]) -> Iterator[str]:
-    """Find a limit below the minutes asked for, with which a job may wait for ever."""
-    name = partition["PartitionName"]
-    limits = {f"partition '{name}'": minutes(partition.get("MaxTime", ""))}
-    limits |= {f"account '{one['Account']}'": minutes(one["MaxWall"]) for one in cluster.limits(request.account, name)}
-    for who, most in limits.items():
-        if request.minutes > most:
-            yield f"minutes = {request.minutes}: {who} allows {most:g}; {ASKED} (training goes on in further jobs)"
+def qos_faults(cluster: Cluster, request: Request) -> Iterator[str]:
+    """Find a quality of service that is not this user's; its limits are `limit_faults`."""
+    if not request.qos or not cluster.enforces("qos"):
+        return
+    there = sorted({name for one in cluster.accounts(request) for name in one["QOS"].split(",")})
+    if there and request.qos not in there:
+        said = f"QOS '{request.qos}': not one of {cluster.user}'s with this account, which are: {', '.join(there)}"
+        yield f"{said}; {SITE.format('SBATCH_QOS')}"
+
+
+def limit_faults(cluster: Cluster, request: Request, partition: dict[str, str]) -> Iterator[str]:
+    """Find a limit below the minutes or the resources asked for, with which a job may wait for ever."""
+    name, asked = partition["PartitionName"], request.resources()
+    allowed = [Limits(f"partition '{name}'", minutes(partition.get("MaxTime", "")), {}, 0), *cluster.limits(request)]
+    for one in allowed:
+        if request.minutes > one.minutes:
+            said = f"minutes = {request.minutes}: {one.who} allows {one.minutes:g}"
+            yield f"{said}; {ASKED} (training goes on in further jobs)"
+        for what, most in one.resources.items():
+            if asked.get(what, 0) > most:
+                yield f"{what} = {asked[what]}: {one.who} allows a job {most:g}; {ASKED}"
 
 
 def size_faults(cluster: Cluster, request: Request, partition: dict[str, str]) -> Iterator[str]:
@@ -119,16 +132,18 @@ def described(size: Mapping[str, float]) -> str:
     return ", ".join(f"{value:.0f} {unit}" for unit, value in size.items())
 
 
-def site_faults(cluster: Cluster, jobs: int, accounts: set[str | None]) -> Iterator[str]:
+def site_faults(cluster: Cluster, jobs: int, requests: Sequence[Request]) -> Iterator[str]:
     """Find what is wrong whatever jobs ask for."""
     if cluster.forgets and not cluster.keeps_accounts:
         yield (
             f"MinJobAge = {cluster.min_job_age} s, and there is no accounting: looks every {cluster.seconds} s might "
             f"miss the end of a job; say --seconds-between-status-checks {max(cluster.min_job_age // LOOKS, 1)}"
         )
-    own = [limit(one, "MaxSubmitJobs") for account in accounts for one in cluster.limits(account)]
-    if jobs > (most := min([limit(cluster.settings, "MaxJobCount"), *own])):
-        yield f"jobs = {jobs}: {cluster.user} may have {most:g} at a time; say --jobs {most:g}, or less"
+    own = {one.who: one.jobs for request in requests for one in cluster.limits(request)}
+    own["MaxJobCount"] = limit(cluster.settings, "MaxJobCount")
+    who = min(own, key=lambda name: own[name])
+    if jobs > (most := own[who]):
+        yield f"jobs = {jobs}: {cluster.user} may have {most:g} at a time ({who}); say --jobs {most:g}, or less"
 
 
 def refusals(request: Request) -> Iterator[str]:
@@ -141,10 +156,10 @@ def refusals(request: Request) -> Iterator[str]:
 
 
 def request_faults(cluster: Cluster, request: Request) -> Iterator[str]:
-    found = [*partition_faults(cluster, request), *account_faults(cluster, request)]
+    found = [*partition_faults(cluster, request), *account_faults(cluster, request), *qos_faults(cluster, request)]
     partition = cluster.partition(request)
     if partition:
-        found += [*time_faults(cluster, request, partition), *size_faults(cluster, request, partition)]
+        found += [*limit_faults(cluster, request, partition), *size_faults(cluster, request, partition)]
     yield from found or refusals(request)
 
 
@@ -159,7 +174,7 @@ def faults(cluster: Cluster, requests: Sequence[Request], jobs: int) -> list[str
         return found
     rules: dict[str, list[str]] = defaultdict(list)
     try:
-        found = [*site_faults(cluster, jobs, {one.account for one in requests})]
+        found = [*site_faults(cluster, jobs, requests)]
         for request in requests:
             for fault in request_faults(cluster, request):
                 rules[fault].append(request.name)

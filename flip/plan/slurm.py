@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 SECONDS = 30  # for which an answer is waited for
+RESOURCES = ["MaxTRES", "GrpTRES", "GrpSubmit"]  # limits that accounts and qualities of service share
+UNITS = {"": 1, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}  # of memory, in MB
 LOOKS = 3  # of Snakemake that may fail, while a job that has ended is remembered
 
 
@@ -27,13 +29,29 @@ class Request:
     partition: str | None = None
     account: str | None = None
     constraint: str | None = None
+    qos: str | None = None
 
     def options(self) -> list[str]:
         """Return the request as options of sbatch."""
-        named = {"partition": self.partition, "account": self.account, "constraint": self.constraint}
+        named = {key: getattr(self, key) for key in ("partition", "account", "constraint", "qos")}
         words = [f"--{key}={value}" for key, value in named.items() if value]
         words += [f"--time={self.minutes}", f"--mem={self.memory_mb}", f"--nodes={self.nodes}"]
         return [*words, f"--cpus-per-task={self.cores}", *([f"--gres=gpu:{self.gpus}"] if self.gpus else [])]
+
+    def resources(self) -> dict[str, int]:
+        """Return what a job has in all, by Slurm's names (memory in MB)."""
+        one = {"cpu": self.cores, "mem": self.memory_mb, "node": 1, "gres/gpu": self.gpus}
+        return {name: self.nodes * count for name, count in one.items()}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hold what an account or a QOS (`who`) allows at most: minutes and resources of a job, jobs that are submitted."""
+
+    who: str
+    minutes: float
+    resources: dict[str, float]
+    jobs: float
 
 
 def ask(*words: str) -> str:
@@ -49,6 +67,12 @@ def ask(*words: str) -> str:
     if done.returncode:
         raise NoAnswer(f"{words[0]}: {' '.join((done.stderr or done.stdout).split()) or 'failed without a word'}")
     return done.stdout
+
+
+def accounting(names: list[str], *what: str) -> list[dict[str, str]]:
+    """Return these fields of what `sacctmgr show` knows."""
+    lines = ask("sacctmgr", "--noheader", "--parsable2", "show", *what, f"format={','.join(names)}").splitlines()
+    return [dict(zip(names, line.split("|"), strict=True)) for line in lines if line]
 
 
 def records(text: str) -> list[dict[str, str]]:
@@ -76,6 +100,22 @@ def limit(record: dict[str, str], key: str) -> float:
     return int(record[key]) if record.get(key, "").isdigit() else float("inf")
 
 
+def resources(text: str) -> dict[str, float]:
+    """Read numbers of resources as sacctmgr prints them: cpu=6,mem=64G,gres/gpu=2; memory becomes MB."""
+    found = re.findall(r"([a-z/]+)=(\d+)([KMGT]?)", text)
+    return {name: int(number) * UNITS[unit] for name, number, unit in found}
+
+
+def limits(who: str, record: dict[str, str]) -> Limits:
+    """Read what sacctmgr says of an account or a QOS; a job alone cannot have what all together may not."""
+    most: dict[str, float] = {}
+    for key in ("MaxTRES", "MaxTRESPU", "GrpTRES"):
+        for name, number in resources(record.get(key, "")).items():
+            most[name] = min(number, most.get(name, number))
+    jobs = min(limit(record, key) for key in ("MaxSubmitJobs", "MaxSubmitPU", "GrpSubmit"))
+    return Limits(who, minutes(record["MaxWall"]), most, jobs)
+
+
 @dataclass
 class Cluster:
     """Ask a cluster about itself, each asked once; `seconds` pass between Snakemake's looks at its jobs."""
@@ -99,17 +139,37 @@ class Cluster:
     @cached_property
     def associations(self) -> list[dict[str, str]]:
         """Return this user's accounts with their limits, which include those of the accounts above."""
-        names = ("Account", "Partition", "MaxWall", "MaxSubmitJobs", "DefaultAccount")
-        words = ["show", "user", self.user, "withassoc", f"cluster={self.settings['ClusterName']}"]
-        lines = ask("sacctmgr", "--noheader", "--parsable2", *words, f"format={','.join(names)}").splitlines()
-        return [dict(zip(names, line.split("|"), strict=True)) for line in lines if line]
+        names = ["Account", "Partition", "MaxWall", "MaxSubmitJobs", "DefaultAccount", "QOS", "DefaultQOS"]
+        return accounting(
+            [*names, *RESOURCES], "user", self.user, "withassoc", f"cluster={self.settings['ClusterName']}"
+        )
 
-    def limits(self, account: str | None, partition: str = "") -> list[dict[str, str]]:
-        """Return the associations that a job of an account (none: the default one) falls under."""
-        if not self.keeps_accounts:
+    @cached_property
+    def qualities(self) -> dict[str, dict[str, str]]:
+        """Return qualities of service with their limits, by name."""
+        found = accounting(["Name", "MaxWall", "MaxSubmitPU", "MaxTRESPU", *RESOURCES], "qos")
+        return {one["Name"]: one for one in found}
+
+    def accounts(self, request: Request) -> list[dict[str, str]]:
+        """Return the associations that a request (without an account: by the default one) falls under."""
+        partition = self.partition(request)
+        name = partition["PartitionName"] if partition else ""
+        own = [one for one in self.associations if one["Account"] == (request.account or one["DefaultAccount"])]
+        return [one for one in own if one["Partition"] in ("", name)]
+
+    def limits(self, request: Request) -> list[Limits]:
+        """Return the limits that a request falls under: of its account, its QOS, and that of its partition."""
+        if not self.enforces("limits"):
             return []
-        own = [one for one in self.associations if one["Account"] == (account or one["DefaultAccount"])]
-        return [one for one in own if one["Partition"] in ("", partition)]
+        accounts = self.accounts(request)
+        names = {request.qos} if request.qos else {one["DefaultQOS"] for one in accounts}
+        names.add((self.partition(request) or {}).get("QoS"))
+        found = [limits(f"account '{one['Account']}'", one) for one in accounts]
+        return found + [limits(f"QOS '{name}'", one) for name, one in self.qualities.items() if name in names]
+
+    def enforces(self, what: str) -> bool:
+        """Return whether the cluster enforces `associations`, `limits` or `qos`."""
+        return what in self.settings.get("AccountingStorageEnforce", "").split(",")
 
     @property
     def keeps_accounts(self) -> bool:
