@@ -26,6 +26,7 @@ from tests.miniature import copy_workflow, environment, shrink, write_params
 
 ALONE, ONE, ALL = "Snakemake alone", "one process of its tree", "the whole tree"
 LONGEST = 8.0  # seconds between two kills, drawn from 0.2 on
+AROUND = {"flip.provenance.receipt", "flip.train.launch"}  # what starts the commands of stages
 GRACE = 30.0  # seconds after which what is left is an orphan
 
 
@@ -82,6 +83,15 @@ def strike(process: psutil.Popen, target: str, draw: random.Random) -> None:
             one.kill()
 
 
+def at_work(process: psutil.Popen) -> set[str]:
+    """Return the stages whose commands a workflow is running (flip.<stage>); `planning` where it runs none."""
+    found = set()
+    for one in tree(process):
+        with suppress(psutil.Error):
+            found.update(word for word in one.cmdline() if word.startswith("flip.") and word not in AROUND)
+    return found or {"planning"}
+
+
 def orphans(folder: Path) -> int:
     """Return how many processes of a workflow that has ended still run after `GRACE`; they are killed then."""
     until = time.monotonic() + GRACE
@@ -115,8 +125,14 @@ def storm(folder: Path, kills: int, draw: random.Random, found: Counter) -> list
             process = start(folder)
             continue
         target = draw.choice([ALONE, ONE, ALL])
+        found.update(["kills", target, *at_work(process)])
         strike(process, target, draw)
-        found.update(["kills", target])
+
+
+def stages(found: Counter) -> str:
+    """Return how often each stage was at work when a kill came."""
+    names = {name: count for name, count in found.items() if name.startswith("flip.") or name == "planning"}
+    return ", ".join(f"{name.removeprefix('flip.')} {names[name]}" for name in sorted(names))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -126,8 +142,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of moments and targets (default: 0)")
     options = parser.parse_args(argv)
     draw, failed = random.Random(options.seed), False
-    print("| processes of a training | kills | complete runs | equal to the last bit | left after 30 s |")
-    print("|---|---|---|---|---|")
+    print(
+        "| processes of a training | kills | complete runs | equal to the last bit | left after 30 s | at work when hit |"
+    )
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as base:
         for processes in (1, 2):
             folder, found = project(Path(base) / str(processes), processes), Counter()
@@ -139,9 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             equal = sum(one == expected for one in ended)
             failed |= equal < len(ended) or bool(found["orphans"])
             hits = ", ".join(f"{found[target]} {target}" for target in (ALONE, ONE, ALL))
-            print(
-                f"| {processes} | {found['kills']} ({hits}) | {len(ended)} | {equal} | {found['orphans']} |", flush=True
-            )
+            counts = f"{len(ended)} | {equal} | {found['orphans']}"
+            print(f"| {processes} | {found['kills']} ({hits}) | {counts} | {stages(found)} |", flush=True)
     sys.exit(failed)
 
 

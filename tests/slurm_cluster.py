@@ -220,8 +220,9 @@ class Cluster:
         daemon.send_signal(number)
         daemon.wait()
 
-    def start_node(self, name: str) -> None:
-        self.start(name, "slurmd", "-D", "-N", name)
+    def start_node(self, name: str, *within: str) -> None:
+        """A node; its daemon is what the command `within` runs, if there is one."""
+        self.start(name, *within, "slurmd", "-D", "-N", name)
 
     def start_controller(self, *words: str) -> None:
         self.start("slurmctld", "slurmctld", "-D", *words)
@@ -253,9 +254,12 @@ class Cluster:
         self.start_controller("-c")
         for name in self.shape.nodes:
             self.start_node(name)
+        self.wait_for_nodes()
+        return self
+
+    def wait_for_nodes(self) -> None:
         idle = f"{len(self.shape.nodes)} idle"
         until(lambda: slurm("sinfo", "-h", "-o", "%D %t", *self.first_partition, check=False) == idle, "idle nodes")
-        return self
 
     @property
     def first_partition(self) -> tuple[str, str]:

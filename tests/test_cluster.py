@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flip.plan import cluster, slurm
+from flip.plan import cluster, nodes, slurm
 from tests.miniature import ROOT, copy_workflow, environment, write_params
 from tests.slurm_cluster import SOON, STRICT, Unavailable, succeeds, until
 from tests.slurm_cluster import cluster as real
@@ -92,6 +92,38 @@ def test_the_doctor_looks_at_the_cluster_before_there_is_anything_to_run(strict)
     done = subprocess.run(words, env=os.environ | wrong, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "data, pretrain, evaluate: partition 'cpu': there is none of this name" in done.stderr
+
+
+@pytest.fixture
+def without_folder(strict, tmp_path):
+    """A node, the only one of its partition, on which another folder lies in the place of this one."""
+    strict.crash("c2")
+    hide = 'mount -t tmpfs none "$0" && exec "$@"'
+    strict.start_node("c2", "unshare", "--mount", "--propagation=private", "sh", "-c", hide, str(tmp_path))
+    strict.wait_for_nodes()
+    yield
+    strict.crash("c2")
+    strict.start_node("c2")
+    strict.wait_for_nodes()
+
+
+def test_a_folder_that_nodes_do_not_mount_is_a_line(strict, without_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = changed(GPU, gpus=2)
+    (fault,), unknown = nodes.look([CPU, changed(CPU, constraint="a100"), GPU, other], late=0.5)
+    assert fault.startswith(f"partition 'accelerated': its nodes do not see {tmp_path}, or {sys.executable}, as this")
+    assert [line.startswith("sbatch: ") and "feature" in line for line in unknown] == [True]
+    assert [*nodes.FOLDER.iterdir()] == []
+
+
+def test_a_partition_that_is_busy_is_not_known(strict, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    busy = ask(
+        "sbatch", "--parsable", "--partition=accelerated", "--exclusive", "--output=/dev/null", "--wrap=sleep 99"
+    )
+    until(lambda: ask("squeue", "--noheader", f"--jobs={busy}", "--format=%T") == "RUNNING", "the job")
+    assert nodes.look([GPU], late=1, busy=0) == ([], ["partition 'accelerated': no node was free for 0 s"])
+    ask("scancel", busy)
 
 
 def test_limits_of_submissions_are_known(strict):

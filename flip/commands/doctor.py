@@ -18,7 +18,8 @@ def doctor(
     """Look at what a scale reads from elsewhere, before any job.
 
     That is its source's files, its test sets and the space for images. Headers and first lines alone are read. Each tar
-    in a bucket is compared with what was listed of it. It ends with 1 if anything is wrong.
+    in a bucket is compared with what was listed of it. A cluster is asked whether it would take such jobs; a tiny one
+    in each partition reads and writes in this folder. It ends with 1 if anything is wrong.
     """
     from flip.config.resolve import read_project
     from flip.plan.cluster import profile_faults
@@ -30,11 +31,11 @@ def doctor(
     at = Layout(project.scale)
     tars = elsewhere.listed(at.table_folder)
     found = [*faults(project), *space_faults(project), *elsewhere.changed(tars)]
-    if profile:
-        found += profile_faults(project.baseline.resources)
+    refused, unknown = profile_faults(project.baseline.resources) if profile else ([], [])
+    found += refused
     if as_json:
-        facts = {"scale": project.scale, "faults": found, "reports": [*project.reports], "left_out": project.left_out}
-        print(json.dumps(facts, indent=1))
+        facts = {"scale": project.scale, "faults": found, "unknown": unknown, "reports": [*project.reports]}
+        print(json.dumps(facts | {"left_out": project.left_out}, indent=1))
         raise typer.Exit(bool(found))
     if found:
         raise ValueError(told(project.scale, found))
@@ -43,5 +44,7 @@ def doctor(
         print(
             f"Not listed: {len(more)} tars that came later, as {more[0]}; delete {at.receipts.data('table')} for that"
         )
+    for reason in unknown:
+        print(f"Whether nodes see this folder is not known: {reason}")
     for name, reason in project.left_out.items():
         print(f"Left out: report '{name}', as of {reason}")

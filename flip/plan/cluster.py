@@ -16,6 +16,7 @@ from typing import Any
 import yte
 
 from flip.config.sections.resources import JobResources, Resources
+from flip.plan import nodes
 from flip.plan.slurm import LOOKS, Cluster, Limits, NoAnswer, Request, ask, count_gpus, limit, minutes
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol")
@@ -44,12 +45,16 @@ def requests_of(resources: Resources, site: Mapping[str, Any]) -> list[Request]:
     return found
 
 
-def profile_faults(resources: Resources, profile: str = "slurm/config.yaml") -> list[str]:
-    """Find for which jobs of a scale the cluster would refuse or never run, by the profile that Snakemake would use."""
+def profile_faults(resources: Resources, profile: str = "slurm/config.yaml") -> tuple[list[str], list[str]]:
+    """Find which jobs of a scale the cluster would refuse or never run, by the profile that Snakemake would use, and
+    where nodes do not see this folder. Return the faults, and why nodes could not look at it.
+    """
     with open(profile) as file:
         read = yte.process_yaml(file)
     cluster = Cluster(read["seconds-between-status-checks"])
-    return faults(cluster, requests_of(resources, read["default-resources"]), read["jobs"])
+    requests = requests_of(resources, read["default-resources"])
+    found = faults(cluster, requests, read["jobs"])
+    return (found, []) if found else nodes.look(requests, read["latency-wait"])
 
 
 def command_faults() -> Iterator[str]:
