@@ -142,9 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of moments and targets (default: 0)")
     options = parser.parse_args(argv)
     draw, failed = random.Random(options.seed), False
-    print(
-        "| processes of a training | kills | complete runs | equal to the last bit | left after 30 s | at work when hit |"
-    )
+    print("| processes of a training | kills | complete runs | equal bits | left after 30 s | at work when hit |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as base:
         for processes in (1, 2):

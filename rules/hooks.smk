@@ -5,7 +5,7 @@ import shlex
 
 from flip.plan import cluster
 from flip.plan.slurm import Cluster, Request
-from flip.provenance.receipt import read_by
+from flip.provenance.receipt import read_by, refusal
 from flip.report import watch
 
 
@@ -53,6 +53,21 @@ def asked(job) -> Request:
     )
 
 
+def give_up_on_refusals(tell_error):
+    """Let Snakemake not try again what no retry mends: a job that sbatch refuses, which waits for what passes
+    (slurm/bin), and one that its inputs or its code, changed since, do not let begin.
+    """
+
+    def reported(self, job_info, msg=None, **kwargs):
+        job = job_info.job
+        refused = any(refusal(path).exists() for path in job.output)
+        if refused or (msg or "").startswith("SLURM sbatch failed"):
+            job.attempt = job.restart_times + 1
+        tell_error(self, job_info, msg, **kwargs)
+
+    return reported
+
+
 def look_at_cluster() -> None:
     """Refuse to begin what Slurm would refuse; and ask it about jobs in the way that it can answer."""
     from snakemake_executor_plugin_slurm import Executor
@@ -68,6 +83,7 @@ def look_at_cluster() -> None:
     if found := [*found, *doctor.space_faults(PROJECT)]:
         raise WorkflowError(cluster.told(found))
     workflow.executor_settings.status_command = one.status_command
+    Executor.report_job_error = give_up_on_refusals(Executor.report_job_error)
     # The plugin would look more and more seldom while nothing ends, and miss what a cluster soon forgets.
     Executor.next_seconds_between_status_checks = property(
         lambda self: seconds, lambda self, value: None

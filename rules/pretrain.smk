@@ -105,6 +105,7 @@ rule preflight:
         temp(AT.preflight),
     log:
         AT.log("preflight"),
+    retries: 0  # no retry mends what it finds
     localrule: True
     params:
         variants=lambda wildcards: sorted(TO_TRAIN),

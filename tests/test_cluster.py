@@ -3,6 +3,7 @@ what it would refuse is said before any job, a line each; what passes by itself 
 silence of the controller and of the database, and a cancelled job that only the database remembers."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from flip.plan import cluster, nodes, slurm
-from tests.miniature import ROOT, copy_workflow, environment, write_params
+from tests.miniature import ROOT, copy_workflow, edit, environment, write_params
 from tests.slurm_cluster import SOON, STRICT, Unavailable, succeeds, until
 from tests.slurm_cluster import cluster as real
 from tests.slurm_cluster import slurm as ask
@@ -192,6 +193,44 @@ def test_a_workflow_that_the_cluster_would_refuse_does_not_begin(strict, folder)
     assert "submitted" not in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 60
+
+
+def jobs(state):
+    """Those of the cluster in a state, by rule."""
+    lines = ask("squeue", "--noheader", f"--states={state}", "--format=%k %i").splitlines()
+    return {words.split("_wildcards")[0].removeprefix("rule_"): number for words, number in map(str.split, lines)}
+
+
+def test_what_no_retry_mends_is_tried_once(strict, folder):
+    """A job whose code has changed since it was submitted, and one that sbatch refuses after others have run."""
+    log, partition = folder / "log", "PartitionName=cpu-long"
+    targets = ["receipts/tiny/data/download/0000.json", "receipts/tiny/data/tests/fine.json"]
+    ask("scontrol", "update", partition, "State=DOWN")
+    with (
+        open(log, "w") as file,
+        subprocess.Popen(
+            ["snakemake", "--profile", "slurm", *SOON, *targets],
+            cwd=folder,
+            env=environment(folder) | SITE,
+            stdout=file,
+            stderr=file,
+        ) as process,
+    ):
+        waiting = until(lambda: process.poll() or (len(found := jobs("PENDING")) == 2 and found), "two jobs")
+        ask("scontrol", "hold", waiting["test_sets"])
+        edit(folder, "flip/synthetic/testsets.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
+        ask("scontrol", "update", partition, "State=UP")
+        until(lambda: "table" in jobs("RUNNING"), "the table's job")
+        ask("scontrol", "update", partition, "AllowAccounts=teaching")
+        until(lambda: "sbatch failed" in log.read_text() or process.poll() is not None, "the refusal")
+        ask("scontrol", "update", partition, "AllowAccounts=ALL")
+        ask("scontrol", "release", waiting["test_sets"])
+        process.wait(timeout=300)
+    said = log.read_text()
+    assert process.returncode == 1
+    assert "Trying to restart" not in said
+    assert {*re.findall(r"^Error in rule (\w+):", said, re.MULTILINE)} == {"download", "test_sets"}
+    assert "have changed since this job was planned" in said
 
 
 def test_a_workflow_outlives_silence_and_a_job_that_was_cancelled(strict, folder):

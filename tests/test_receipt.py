@@ -14,7 +14,7 @@ from flip.config.frozen import dump
 from flip.files import file_hash, known_hash, place_hash, read_json, write_atomic, write_json
 from flip.provenance import environment as provenance
 from flip.provenance.freshness import align
-from flip.provenance.receipt import SEAL, main, read, read_by, save
+from flip.provenance.receipt import SEAL, main, read, read_by, refusal, save
 from flip.provenance.sources import source_hash
 from flip.provenance.tracked import NOTES, Conflict, clear_damaged_notes, tracked
 from tests.miniature import ROOT
@@ -123,8 +123,14 @@ def test_code_that_changed_since_the_job_was_planned_is_refused(folder, capsys):
     plan(code="another")
     with pytest.raises(SystemExit, match="1"):
         make()
-    assert "the sources of flip.files have changed since this job was planned" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the sources of flip.files have changed since this job was planned" in said
     assert not (folder / "count").exists()
+    # Whoever would try again reads that it is in vain, until the job is another.
+    assert refusal("receipts/one.json").read_text() == said
+    plan()
+    make()
+    assert not refusal("receipts/one.json").exists()
 
 
 def test_a_command_that_fails_or_makes_nothing_leaves_no_receipt(folder, capsys):

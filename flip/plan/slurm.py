@@ -163,7 +163,7 @@ class Cluster:
             return []
         accounts = self.accounts(request)
         names = {request.qos} if request.qos else {one["DefaultQOS"] for one in accounts}
-        names.add((self.partition(request) or {}).get("QoS"))
+        names.add((self.partition(request) or {}).get("QoS", ""))
         found = [limits(f"account '{one['Account']}'", one) for one in accounts]
         return found + [limits(f"QOS '{name}'", one) for name, one in self.qualities.items() if name in names]
 

@@ -20,13 +20,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flip.files import PLANNED, expand, file_hash, known_hash, place_hash, read_json, write_json
+from flip.files import PLANNED, expand, file_hash, known_hash, place_hash, read_json, write_atomic, write_json
 from flip.processes import end_with_parent, exit_code, foreground
 from flip.provenance.environment import git_state, machine, versions
 from flip.provenance.lease import leased
 from flip.provenance.sources import source_hash
 
 SEAL = "seal"
+REFUSED = Path(".flip/refused")  # a file for each receipt whose job refused to begin, until it is run again
 # Fields that the receipts of an earlier version, which had no seal, have, too.
 PARTS = {"spec", "made_from", "made", "beside", "scratch"}
 
@@ -168,6 +169,11 @@ def require(receipts: Sequence[str | Path], command: Sequence[str] = ()) -> None
                 )
 
 
+def refusal(receipt: str | Path) -> Path:
+    """Return the file that is there if the last job for a receipt found a fault of its inputs, which no retry mends."""
+    return REFUSED / str(receipt).replace("/", "_")
+
+
 def frozen(spec: str, command: list[str]) -> dict[str, str]:
     """Return SHA-256 of the frozen parameters that a command reads, by path: it must read what was planned."""
     folder = f"{Path(spec).parts[0]}/"
@@ -226,12 +232,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     end_with_parent()
     options.upstream, options.outputs = expand(options.upstream), [Path(path) for path in expand(options.outputs)]
+    refusal(options.out).unlink(missing_ok=True)
     try:
         require(options.upstream, options.command)
         with leased(str(options.out)) as lease:
             os.environ.update(lease)
             make(options, parser)
     except (ValueError, OSError) as error:
+        if isinstance(error, ValueError):
+            write_atomic(refusal(options.out), f"{error}\n")
         parser.exit(1, f"{error}\n")
 
 
