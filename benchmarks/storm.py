@@ -1,4 +1,4 @@
-"""Kill the workflow a hundred times, at random moments and places, and compare what it ends with to an undisturbed run.
+"""Kill the workflow a hundred times, at random moments of each stage, and compare its end with an undisturbed run's.
 
     python -m benchmarks.storm --kills 100
 
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 import psutil
@@ -25,7 +26,16 @@ from flip.files import read_json
 from tests.miniature import copy_workflow, environment, shrink, write_params
 
 ALONE, ONE, ALL = "Snakemake alone", "one process of its tree", "the whole tree"
-LONGEST = 8.0  # seconds between two kills, drawn from 0.2 on
+# Which are hit in turn; as one workflow runs from the first to the last, so do the kills.
+STAGES = [
+    "flip.synthetic.download",
+    "flip.data.shards",
+    "flip.train",
+    "flip.train",
+    "flip.evaluate",
+    "flip.report.tables",
+]
+LATEST = 1.0  # seconds after a stage was seen at work, within which it is hit
 AROUND = {"flip.provenance.receipt", "flip.train.launch"}  # what starts the commands of stages
 GRACE = 30.0  # seconds after which what is left is an orphan
 
@@ -109,24 +119,34 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def reach(process: psutil.Popen, stage: str | None) -> int | None:
+    """Wait until a stage is at work, and return None; or until the workflow has ended, and return its exit code."""
+    while (code := process.poll()) is None and stage not in at_work(process):
+        time.sleep(0.05)
+    return code
+
+
 def storm(folder: Path, kills: int, draw: random.Random, found: Counter) -> list[dict[str, str]]:
     """Run the workflow from nothing until so many kills have hit it; return what each complete run ended with."""
     ended: list[dict[str, str]] = []
-    process = start(folder)
+    stages, process = cycle(STAGES), start(folder)
+    stage = next(stages)
     while True:
-        with suppress(psutil.TimeoutExpired):
-            code = process.wait(draw.uniform(0.2, LONGEST) if found["kills"] < kills else None)
-            found["orphans"] += orphans(folder)
-            if code == 0:
-                ended.append(identities(folder))
-                if found["kills"] >= kills:
-                    return ended
-                clear(folder)
-            process = start(folder)
+        code = reach(process, stage if found["kills"] < kills else None)
+        if code is None:
+            time.sleep(draw.uniform(0, LATEST))
+            target = draw.choice([ALONE, ONE, ALL])
+            found.update(["kills", target, *at_work(process)])
+            strike(process, target, draw)
+            stage = next(stages)
             continue
-        target = draw.choice([ALONE, ONE, ALL])
-        found.update(["kills", target, *at_work(process)])
-        strike(process, target, draw)
+        found["orphans"] += orphans(folder)
+        if code == 0:
+            ended.append(identities(folder))
+            if found["kills"] >= kills:
+                return ended
+            clear(folder)
+        process = start(folder)
 
 
 def stages(found: Counter) -> str:
