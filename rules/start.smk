@@ -19,6 +19,9 @@ from flip.provenance.locks import enter
 from flip.provenance.specs import write_specs
 from flip.provenance.tracked import Conflict, clear_damaged_notes, tracked
 
+# What makes a repository of a folder that came without one, as from a ZIP.
+BECOME = " DVC needs Git: `git init && git add --all && git commit --message Start` makes this folder a repository."
+
 # Receipts as they were at the start; a job on a cluster, which runs what it was given, has none.
 RECEIPTS = None
 
@@ -61,6 +64,7 @@ if workflow.is_main_process:
     if reason := state.get("why"):
         logger.warning(
             f"Git cannot be asked about this folder, so receipts will name no commit: {reason}."
+            + BECOME * (not Path(".git").exists())
         )
     if unknown := leftovers(HERE.results, PROJECT.variants):
         logger.warning(

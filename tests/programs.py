@@ -17,6 +17,7 @@ PACKAGES = {
     "slurmdbd": "slurmdbd",
     "mariadbd": "mariadb-server-core",
     "java": "default-jre-headless",
+    "kubectl": "kubernetes-client",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SLURM = ("munged", "slurmctld", "slurmd", "sbatch")

@@ -1,7 +1,9 @@
 """Run img2dataset on what a part is missing, in a process that ends with this one, and as often as it takes."""
 
+import errno
 import os
 import re
+import sys
 import threading
 from functools import partial
 from importlib import import_module
@@ -15,6 +17,7 @@ from tqdm import tqdm
 from flip.config.schema import Params
 from flip.download.shards import DownloadShards
 from flip.processes import background, given_options
+from flip.space import is_full
 
 FAILED_AT_ONCE = 100  # rows that img2dataset collects before it writes them
 ATTEMPTS = 3  # at a shard, and at starting img2dataset where that was killed
@@ -88,7 +91,12 @@ def run_child() -> None:
     distributor: Any = import_module("img2dataset.distributor")
     pool = partial(ShardProcesses, options.pop("stall"))
     distributor.get_context = lambda _: SimpleNamespace(Pool=pool)
-    module.download(**options)
+    try:
+        module.download(**options)
+    except Exception as error:
+        if is_full(error):
+            sys.exit(errno.ENOSPC)
+        raise
 
 
 def show_progress(shards: DownloadShards, stop: threading.Event) -> None:
@@ -127,11 +135,14 @@ def complete(params: Params, shards: DownloadShards, log: Path, proxy: str | Non
 
     Raises:
         ValueError: shards are missing afterwards.
+        OSError: the disk is full.
     """
     missing = started = shards.discard_incomplete()
     for _ in range(ATTEMPTS):
         code = fetch(params, shards, log, proxy) if missing else 0
         missing = shards.discard_incomplete() if missing else []
+        if code == errno.ENOSPC:
+            raise OSError(code, os.strerror(code), str(shards.folder))
         if code >= 0:
             break
     if missing:

@@ -26,6 +26,7 @@ from flip.download.shards import DownloadShards
 from flip.files import file_hash, workspace, write_json
 from flip.sources.columns import UNREADABLE
 from flip.sources.images import MORE, by_image
+from flip.space import full
 
 # Raised when an image's bytes become other pixels than before, so that no data set mixes the two.
 # 2: upright, 16 bits scaled, as flip.formats.images decodes. 3: in sRGB.
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None, download: Callable[..., dict] = download
         params = load(options.params)
         account = download(params, options.table, options.out, options.spec, options.log)
     except (ValueError, OSError) as error:
-        parser.exit(1, f"{error}\n")
+        parser.exit(1, f"{full(error) or error}\n")
     print(f"{account['arrived']} of {account['wanted']} images arrived in {time.monotonic() - started:.0f} s")
     for line in advice(params, account):
         print(line)

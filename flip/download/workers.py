@@ -4,9 +4,12 @@ It takes seconds to import img2dataset, so one process does it for all: the othe
 memory. So each shard can have a process of its own, and one that the kernel kills fails that shard alone.
 """
 
+import errno
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -19,6 +22,7 @@ from img2dataset.logger import LoggerProcess
 from flip.download.fetch import Fetcher
 from flip.download.hosts import Hosts
 from flip.processes import end_with_parent
+from flip.space import is_full
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([__name__, "flip.download.resize"])
@@ -40,8 +44,31 @@ class ForkedLogger(ForkServerProcess, LoggerProcess):
         super().run()
 
 
+@contextmanager
+def ending_when_full() -> Iterator[None]:
+    """End this process, with the code ENOSPC, where the disk is full: img2dataset would try the next image, or hang."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error):
+            os._exit(errno.ENOSPC)
+        raise
+
+
+def careful(writer: Any) -> type:
+    """Return a writer of samples like another, whose process ends at a full disk."""
+
+    class Writer(writer):
+        write = ending_when_full()(writer.write)
+        close = ending_when_full()(writer.close)
+
+    return Writer
+
+
 class KeptDownloader(Downloader):
     """Download a shard as img2dataset does, in a process that ends with it, but fetch images by `Fetcher`."""
+
+    sample_writer_class: Any
 
     def __init__(self, fetching: dict[str, Any], *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -49,6 +76,7 @@ class KeptDownloader(Downloader):
 
     def __call__(self, row: Shard) -> None:
         end_with_parent(signal.SIGKILL)
+        self.sample_writer_class = careful(self.sample_writer_class)
         hosts = Hosts(**self.fetching.pop("hosts"))
         downloader.download_image_with_retry = Fetcher(**self.fetching, hosts=hosts)
         done, _ = super().__call__(row)
@@ -102,7 +130,11 @@ class ShardProcesses:
             yield from self._ended(running)
 
     def _ended(self, running: list[Running]) -> Iterator[Result]:
-        """Wait for a moment; yield the results of processes that have ended, and remove these."""
+        """Wait for a moment; yield the results of processes that have ended, and remove these.
+
+        Raises:
+            OSError: one has found the disk full.
+        """
         connection.wait([one.process.sentinel for one in running], CHECK)
         for one in [*running]:
             if one.process.is_alive() and one.idle() > self.stall:
@@ -111,6 +143,8 @@ class ShardProcesses:
                 one.process.join()
             if not one.process.is_alive():
                 running.remove(one)
-                if (code := one.process.exitcode) not in (0, 1):
+                if (code := one.process.exitcode) == errno.ENOSPC:
+                    raise OSError(code, os.strerror(code), str(one.files[0]))
+                if code not in (0, 1):
                     print(f"Error: the process of shard {one.shard[0]} ended with {code} (-9: killed, by the kernel?)")
                 yield code == 0, one.shard

@@ -35,7 +35,7 @@ HOOK = """#!/bin/sh
 """
 AUTHOR = "flip"  # of the commits that are rows, and of no experiment
 POINTS = 100  # of a curve of the loss
-SHORT = {"contrastive": "softmax", "reconstruction": "pixels"}  # DVC's columns are as wide as their values
+SHORT = {"contrastive": "nce", "reconstruction": "mae"}  # DVC's columns are as wide as their values
 # The parameters that `parameters` shows, by the end of their keys.
 SHOWN = ("masking.image", "masking.text", "train.batch", "train.batch_scale", "train.base_lr", "train.epochs")
 
@@ -88,8 +88,8 @@ def leading(project: Project) -> dict[str, str]:
     retrieval. DVC's own columns leave room for few."""
     metrics = project.metrics(next(iter(project.tables)))
     found = {str(metrics[0]): str(metrics[0])}
-    retrieved = [metric for metric in metrics if metric.task in SIDES]
-    return found | {metric.ending.strip("-"): str(metric) for metric in retrieved[:1]}
+    retrieved = [str(metric) for metric in metrics if metric.task in SIDES]
+    return found | {name.rsplit("-", 1)[1]: name for name in retrieved[:1]}
 
 
 def row(project: Project, variant: str, runs: list[Evaluated], cost: dict | None, name: str) -> Row:
@@ -98,13 +98,28 @@ def row(project: Project, variant: str, runs: list[Evaluated], cost: dict | None
     measured = means([run.metrics for run in runs])
     found = {title: round(measured[name], 2) for title, name in leading(project).items() if name in measured}
     if cost:
-        found["tflop"] = float(f"{cost['flops_per_sample'] * training[0]['samples'] / 1e12:.3g}")
+        found["tflop"] = float(f"{cost['flops_per_sample'] * training[0]['samples'] / 1e12:.2g}")
     found["time"] = round(sum(one["seconds"] for one in training) / len(runs), 1)
     found["seeds"] = len(runs)
     said = parameters(runs[0].training["spec"]["parameters"])
     return Row(
         name, max(run.receipt["end"] for run in runs), said, found, loss_curve(project.scale, variant, runs[0].seed)
     )
+
+
+def differing(some: list[Row]) -> list[Row]:
+    """Return rows without the parameters, and the number of seeds, that are alike in all of them: a screen has 120
+    columns."""
+    first, alike = some[0] if some else None, set()
+    if first and len(some) > 1:
+        same = [first.parameters.items() & one.parameters.items() for one in some]
+        alike = {key for key, _ in set.intersection(*same)}
+        alike |= {"seeds"} if len({one.metrics["seeds"] for one in some}) == 1 else set()
+
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in alike}
+
+    return [one._replace(parameters=kept(one.parameters), metrics=kept(one.metrics)) for one in some]
 
 
 def rows(project: Project, found: dict[str, dict]) -> Iterator[Row]:
@@ -144,7 +159,8 @@ def show(project: Project, state: str = HERE) -> None:
     commit, there = git("rev-parse", "HEAD").strip(), experiments()
     below = f"{REFS}/{commit[:2]}/{commit[2:]}/"
     taken = {name.removeprefix(below) for name, (author, _) in there.items() if author != AUTHOR}
-    wanted = [one for one in rows(project, receipts(state, project.scale)) if one.name not in taken]
+    every = differing([*rows(project, receipts(state, project.scale))])
+    wanted = [one for one in every if one.name not in taken]
     subprocess.run(["git", "fast-import", "--quiet", "--force"], input=imported(wanted, commit), check=True)
     kept = {below + one.name for one in wanted}
     for name, (author, found) in there.items():
@@ -214,7 +230,8 @@ def leave(project: Project) -> None:
     runs, measured = evaluated(found), costs(found)
     name = next(iter(changed_variants(project, runs)), project.baseline.variant)
     if name in runs:
-        one = row(project, name, runs[name], measured.get(name), name)
+        own = row(project, name, runs[name], measured.get(name), name)
+        one, *_ = differing([own, *rows(project, found)])
         said = {"variant": name} | one.parameters | changed_parameters()
         for path, text in one._replace(parameters=said).files().items():
             write_atomic(path, text)
