@@ -234,7 +234,7 @@ def test_what_no_retry_mends_is_tried_once(strict, folder):
 
 
 def test_a_workflow_outlives_silence_and_a_job_that_was_cancelled(strict, folder):
-    """The controller is away for about 20 s while jobs are to be submitted, then the database."""
+    """The controller is away while jobs are to be submitted, then the database."""
     targets = ["receipts/tiny/data/table.json", "receipts/tiny/data/tests/fine.json"]
     words = ["snakemake", "--profile", "slurm", *SOON, "--seconds-between-status-checks=11", *targets]
     log = folder / "log"
@@ -244,7 +244,7 @@ def test_a_workflow_outlives_silence_and_a_job_that_was_cancelled(strict, folder
     ):
         until(lambda: "Execute 2 jobs" in log.read_text() or process.poll() is not None, "submissions")
         strict.stop("slurmctld")
-        time.sleep(20)
+        time.sleep(8)
         strict.start_controller()
         until(lambda: succeeds("squeue"), "the controller")
         job = until(lambda: ask("squeue", "--noheader", "--format=%i").split(), "a job")[0]

@@ -83,6 +83,31 @@ def files(folder) -> set:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def end(*arguments) -> int:
+    """The exit code of a job, forked from this process, which has imported torch."""
+    child = multiprocessing.get_context("fork").Process(target=body, args=arguments)
+    child.start()
+    child.join(120)
+    return child.exitcode
+
+
+def names_the_path(disk, said) -> None:
+    place, _, what = said.strip().splitlines()[-1].partition(": ")
+    assert what.startswith("no space left on its disk, or in its quota; free some and start the workflow again"), said
+    assert (disk / place).is_relative_to(disk)
+    assert "Traceback" not in said
+
+
+def test_what_surrounds_a_job_says_so_too(disk, tmp_path):
+    """Its lease is the first file that is written."""
+    receipt = read(disk / "receipts/tiny/data/table.json")
+    words = ["--out", "receipts/tiny/data/table.json", "--spec", receipt["made_from"]["spec"]["path"]]
+    command = ["flip.provenance.receipt", *words, "--outputs", *receipt["made"], "--", sys.executable, "-c", "pass"]
+    fill(disk, 0)
+    assert end(disk, tmp_path / "log", command) == 1
+    names_the_path(disk, (tmp_path / "log").read_text())
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_ends_in_a_line_that_names_the_path(disk, tmp_path, job):
     free, again = JOBS[job]
@@ -95,15 +120,7 @@ def test_a_job_ends_in_a_line_that_names_the_path(disk, tmp_path, job):
     fill(disk, free)
     command = shlex.split(receipt["command"])
     module = len(command) - command[::-1].index("-m")  # behind flip.train.launch, which starts it
-    # Forked, as this process has imported torch.
-    child = multiprocessing.get_context("fork").Process(target=body, args=(disk, tmp_path / "log", command[module:]))
-    child.start()
-    child.join(120)
-    assert child.exitcode == 1
-    *_, said = (tmp_path / "log").read_text().strip().splitlines()
-    place, _, what = said.partition(": ")
-    assert what.startswith("no space left on its disk, or in its quota; free some and start the workflow again"), said
-    assert (disk / place).is_relative_to(disk)
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert end(disk, tmp_path / "log", command[module:]) == 1
+    names_the_path(disk, (tmp_path / "log").read_text())
     left = {path for path in files(disk) - before if Path(path).name.startswith(".") and not path.startswith(".flip/")}
     assert {Path(path).name for path in left} <= {MARK}

@@ -25,6 +25,7 @@ from flip.processes import end_with_parent, exit_code, foreground
 from flip.provenance.environment import git_state, machine, versions
 from flip.provenance.lease import leased
 from flip.provenance.sources import source_hash
+from flip.space import full
 
 SEAL = "seal"
 REFUSED = Path(".flip/refused")  # a file for each receipt whose job refused to begin, until it is run again
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if isinstance(error, ValueError):
             write_atomic(refusal(options.out), f"{error}\n")
-        parser.exit(1, f"{error}\n")
+        parser.exit(1, f"{full(error) or error}\n")
 
 
 def make(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
