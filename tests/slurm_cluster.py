@@ -48,7 +48,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1
 ReturnToService=2
 SlurmdTimeout=8
-KillWait=10
+KillWait=6
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu

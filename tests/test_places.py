@@ -4,6 +4,8 @@ project as it was: nothing runs again, and what changes is made and recorded."""
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -36,20 +38,24 @@ def test_a_zip_of_a_commit_becomes_a_project_by_what_is_said(work, tmp_path):
 
 
 @pytest.fixture
-def shared(work, tmp_path):
-    """The folder of a group: set-group-ID folders, files that the group may write."""
+def shared(recorded):
+    """The folder of a group, where all can come to: set-group-ID folders, files that the group may write."""
     if os.geteuid():
         pytest.skip("needs root, who can be two users")
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o777)
+        yield open_to_a_group(Path(shutil.copytree(recorded[0], f"{base}/work", symlinks=True)))
+
+
+def open_to_a_group(work):
     call(work, "bash", "-c", f"chgrp -R {OTHER} . && chmod -R g+w . && find . -type d -exec chmod g+s {{}} +")
     call(work, "git", "config", "core.sharedRepository", "group")
-    (tmp_path / "home").mkdir(mode=0o777)
-    (tmp_path / "home").chmod(0o777)
     return work
 
 
-def test_two_users_of_one_folder_make_and_record_what_changed(shared, tmp_path):
+def test_two_users_of_one_folder_make_and_record_what_changed(shared):
     trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    env = environment(shared) | WHO | trust | {"HOME": str(tmp_path / "home")}
+    env = environment(shared) | WHO | trust | {"HOME": str(shared.parent)}
 
     def run(*words):
         done = subprocess.run(

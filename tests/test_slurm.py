@@ -1,5 +1,5 @@
 """On a real Slurm: jobs go through sbatch and get what they ask for; a training job that is
-stopped ahead of its time limit or ended by it, cancelled, queued again, preempted, or loses its node goes on from its
+stopped ahead of its time limit or ended by it, cancelled, preempted, or loses its node goes on from its
 checkpoint, once each in a single run, and ends with the weights of one that nobody disturbed; several processes, on a
 node and on several, train what one does."""
 
@@ -109,13 +109,17 @@ class Disturbed:
         words = ["--partition=urgent", "--exclusive", f"--nodelist={job['node']}", "--output=/dev/null", "--wrap=true"]
         slurm("sbatch", *words)
 
+    def lose_node(self, job: dict) -> None:
+        """Its power goes; the controller, which would notice that for itself after a while, is told."""
+        self.cluster.crash(job["node"])
+        slurm("scontrol", "update", f"NodeName={job['node']}", "State=DOWN", "Reason=power")
+
     def go(self) -> None:
         """Failures come first: Snakemake looks more seldom the longer nothing ends."""
         self.meet("scancel", lambda job: slurm("scancel", job["number"]))
         self.meet("timeout", self.run_out_of_time)
-        self.meet("requeue", lambda job: slurm("scontrol", "requeue", job["number"]))
         self.meet("preemption", self.preempt)
-        self.meet("node", lambda job: self.cluster.crash(job["node"]))
+        self.meet("node", self.lose_node)
         self.meet("limit", self.run_into_limit)
         # Not before: the order to end the job, which the node could not be given, reaches it when it is back, and would
         # end the same job's next run there.
@@ -191,7 +195,7 @@ def test_a_job_gets_what_its_stage_asks_for(run):
     assert "rule_pretrain_wildcards_tiny_long_0" in run.queue
 
 
-@pytest.mark.parametrize("what", ["scancel", "timeout", "requeue", "preemption", "node", "limit"])
+@pytest.mark.parametrize("what", ["scancel", "timeout", "preemption", "node", "limit"])
 def test_a_run_goes_on_from_its_checkpoint(run, what):
     met, total = run.seen[what], read_json(run.folder / RUN / "training.json")["samples"]
     assert met["began"] >= 100 * met["samples"] // total >= 1
