@@ -158,7 +158,7 @@ def test_every_command_that_says_something_says_it_as_json_too(name, one):
 def test_what_doctor_finds_is_json_and_an_exit_status(tmp_path, capsys):
     flip("doctor", "--json")
     assert json.loads(capsys.readouterr().out) | {"reports": []} == {
-        "scale": "tiny", "faults": [], "reports": [], "left_out": {}
+        "scale": "tiny", "faults": [], "unknown": [], "reports": [], "left_out": {}
     }  # fmt: skip
     flip("doctor", "--scale", "cc12m", "--json", code=1)
     assert json.loads(capsys.readouterr().out)["faults"]
