@@ -265,6 +265,7 @@ class Params(Objectives):
     @model_validator(mode="after")
     def captions_are_possible(self) -> Self:
         self.form.text.check(self.captions, self.masking)
+        self.masking.check_words(self.captions)
         if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:

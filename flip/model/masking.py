@@ -100,6 +100,13 @@ def complementary(order: MaskOrder, kept: int) -> list[Tensor]:
     return list(slots.split(kept, dim=1))
 
 
+def highest_tokens(scores: Tensor, valid: Tensor, kept: int) -> Tensor:
+    """Return the token positions with the highest scores, ascending: int64 [batch, kept], for float [batch, slots] and
+    valid, bool [batch, slots]. Of equal ones the first is kept, and padding only where a caption has fewer tokens."""
+    order = scores.masked_fill(~valid, -math.inf).sort(dim=1, descending=True, stable=True).indices
+    return order[:, :kept].sort(dim=1).values
+
+
 def mask_tokens(seed: int, positions: Tensor, valid: Tensor, kept: int, policy: str, stream: str = "text") -> Tensor:
     """Draw the token positions that are kept, ascending: int64 [batch, kept], for valid, bool [batch, slots].
 

@@ -16,7 +16,7 @@ from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
-from flip.model.masking import MaskOrder, mask_patches, mask_tokens
+from flip.model.masking import MaskOrder, highest_tokens, mask_patches, mask_tokens
 from flip.model.packing import true_counts
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision
@@ -39,8 +39,13 @@ def draw_captions(params: Params, batch: Batch, seed: int) -> Batch:
     valid = batch["ids"] != PAD
     if not params.masking.text:
         return batch | {"lengths": true_counts(valid)}
-    kept = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
-    return batch | {"kept_slots": kept, "lengths": true_counts(valid.gather(1, kept))}
+    kept, policy = params.kept_tokens, params.masking.text_policy
+    if params.masking.reads_words:
+        scores, batch = batch["token_scores"], {name: x for name, x in batch.items() if name != "token_scores"}
+        slots = highest_tokens(scores, valid, kept)
+    else:
+        slots = mask_tokens(seed, batch["positions"], valid, kept, policy)
+    return batch | {"kept_slots": slots, "lengths": true_counts(valid.gather(1, slots))}
 
 
 CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpoints, where it has another name

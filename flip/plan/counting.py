@@ -166,6 +166,8 @@ def make_batch(params: Params, pairs: int) -> Batch:
         batch["images"] = make_images(params, pairs)
     if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
+    if kind != IMAGES and params.masking.reads_words:
+        batch["token_scores"] = torch.empty(pairs, params.model.tokens, dtype=torch.float64)
     if any(one.views(params) for one in wanted(params).values()):
         batch["views"] = make_images(params, pairs, 2)
     for one in wanted(params).values():

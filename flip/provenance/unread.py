@@ -63,6 +63,8 @@ ADDED: dict[str, Any] = {
     "train.lora": None,
     "masking.image_policy": "random",
     "masking.gaussian_variance": 0.2,
+    "masking.frequency_threshold": 0.000001,
+    "tokenizer.least_count": 5,
 }
 
 
@@ -127,11 +129,19 @@ DUPLICATES = (
     | but(NOT_READ, *below("shards", "samples_per_shard", "compact", "only"), "tokenizer", *MEASURED)
 )
 SHARDS = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "tokenizer", *MEASURED)
-TOKENIZER = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "shards", "tokenizer.multilingual", *MEASURED)
+TOKENIZER = (
+    DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "shards", *below("tokenizer", "multilingual", "least_count"), *MEASURED)
+)
+ALL_WORDS = (
+    DATA_CODE
+    | OTHER_SECTIONS
+    | but(NOT_READ, "shards", *below("tokenizer", "kind", "vocabulary", "path", "multilingual"), *MEASURED)
+)
 TRANSLATIONS = (
     DATA_CODE
     | but(UPSTREAM, *below("source", "caption_column", "sha256_column", "filters", "sample"))
-    | but(NOT_READ, "world.probe", "download", "shards", *below("tokenizer", "kind", "vocabulary", "path"), *MEASURED)
+    | but(NOT_READ, "world.probe", "download", "shards", *MEASURED)
+    | but(NOT_READ, *below("tokenizer", "kind", "vocabulary", "path", "least_count"))
 )
 TRANSLATED_SET = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", "evaluate.batch", *MEASURED[1:]

@@ -21,6 +21,8 @@ from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
+from flip.data.word_scores import WordScores
+from flip.data.word_table import words_path
 from flip.device import ToDevice
 from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.lora import adapt
@@ -54,6 +56,8 @@ def build_loader(
     captions = CaptionReader(tokens, order, shards.most, sources, seed, params.captions.synthetic_share)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
+    if params.masking.reads_words:
+        transforms.append(WordScores(params.masking, tokens.tokenizer, words_path(data), seed))
     return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
 
 

@@ -217,6 +217,9 @@ class TextTower(TrainedTower):
         self.must_be_there(params, "text")
 
 
+BY_WORDS = ("frequency", "syntax")
+
+
 class Masking(Section):
     image: Share = Field(description="share of patches removed; a class token always stays")
     text: Share = Field(description="share of token slots removed")
@@ -228,9 +231,32 @@ class Masking(Section):
     gaussian_variance: float = Field(
         0.2, description="of the density that image_policy gaussian adds, over [-1, 1]", ge=0.01, le=100
     )
-    text_policy: Literal["random", "prioritized", "truncation", "block"] = Field(
-        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row"
+    text_policy: Literal["random", "prioritized", "truncation", "block", "frequency", "syntax"] = Field(
+        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row; "
+        "frequency keeps rare words more often (CLIPF), syntax nouns before adjectives, verbs and others (CLIPA)"
     )
+    frequency_threshold: float = Field(
+        1e-6,
+        description="t of text_policy frequency, which removes a word of frequency f with the probability "
+        "1 - sqrt(t / f)",
+        gt=0,
+        le=1,
+    )
+
+    @property
+    def reads_words(self) -> bool:
+        """Return whether what is kept of a caption depends on its words."""
+        return bool(self.text) and self.text_policy in BY_WORDS
+
+    def check_words(self, captions: "Captions") -> None:
+        """Raise ValueError where masks choose by words, and captions have others than those that are known."""
+        if not self.reads_words:
+            return
+        if captions.translated:
+            raise ValueError(
+                f"masking.text_policy = '{self.text_policy}' counts the words of captions as they come: set "
+                f"captions.languages to [en], or use another policy; it has {', '.join(captions.languages)}"
+            )
 
 
 def must_keep(key: str, kept: int, slots: int) -> None:
