@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flip.config.sections.data import ENGLISH
-from flip.config.sections.model import Masking
+from flip.config.sections.masking import Masking
 from flip.data.batch_types import PAD, Batch
 from flip.data.syntax import PARTS, part_of_speech
 from flip.data.tokenizer import CaptionTokenizer, clip_vocabulary

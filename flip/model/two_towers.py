@@ -80,6 +80,10 @@ class TwoTowers(nn.Module):
         self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
         self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
         initialize_model(self)
+        # What attentive masks look with: flip.train.ema has it begin as the tower, and follow it.
+        self.looking: VisionEncoder | None = None
+        if params.masking.is_attentive:
+            self.looking = VisionEncoder(model, form.vision).requires_grad_(False)
         for module in self.modules():
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations
@@ -117,6 +121,14 @@ class TwoTowers(nn.Module):
         """
         assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep, lengths))
+
+    def mask_order(self, images: Tensor, positions: Tensor, seed: int) -> MaskOrder:
+        """Choose which patches of uint8 images [batch, height, width, 3] at positions of the training order, int64
+        [batch], are kept."""
+        params = self.params
+        attention = None if self.looking is None else self.looking.attention_map
+        patches, kept = params.model.patches, params.kept_patches
+        return mask_patches(seed, positions, patches, kept, params.masking, images=images, attention=attention)
 
     @property
     def scale(self) -> Tensor:
@@ -168,12 +180,9 @@ class Forward:
     @cached_property
     def order(self) -> MaskOrder | None:
         """Draw which patches the batch's positions keep; None where all are kept."""
-        params = self.params
-        if not params.masking.image:
+        if not self.params.masking.image:
             return None
-        return mask_patches(
-            self.seed, self.batch["positions"], params.model.patches, params.kept_patches, params.masking
-        )
+        return self.model.mask_order(self.batch["images"], self.batch["positions"], self.seed)
 
     @property
     def _ids_keep(self) -> Tensor | None:

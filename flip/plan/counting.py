@@ -185,7 +185,7 @@ def count_weights(params: Params) -> Weights:
 def count_encoding(params: Params) -> Encoding:
     """Count the encoding of one image and of one caption, nothing of them masked, by the encoders that there are."""
     with FAKE, torch.no_grad():
-        model, image, text = make_model(params), Ledger(), Ledger()
+        model, image, text = make_model(params).eval(), Ledger(), Ledger()
         if model.vision is not None:
             with image:
                 model.encode_image(make_images(params, 1))

@@ -63,6 +63,10 @@ ADDED: dict[str, Any] = {
     "train.lora": None,
     "masking.image_policy": "random",
     "masking.gaussian_variance": 0.2,
+    "form.vision.merged": 0.0,
+    "form.vision.merges_at_evaluation": True,
+    "masking.anchors": 0.05,
+    "masking.momentum": 0.996,
     "masking.frequency_threshold": 0.000001,
     "tokenizer.least_count": 5,
 }
@@ -167,6 +171,7 @@ EMBED = (
     | BUILT
 )
 FORM_BESIDE_PIXELS = ("pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon")
+FORM_BESIDE_PIXELS += ("merged", "merges_at_evaluation")
 CODEBOOK = (
     ALWAYS
     | FASTER

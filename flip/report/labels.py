@@ -65,6 +65,14 @@ FACTS = {
         ),
         ["form.vision.pooling", "form.vision.positions", "form.vision.pre_norm"],
     ),
+    "merged tokens": (
+        lambda p: (
+            f"{100 * p.form.vision.merged:g}%" + " in training" * (not p.form.vision.merges_at_evaluation)
+            if p.form.vision.merged
+            else ""
+        ),
+        ["form.vision.merged", "form.vision.merges_at_evaluation"],
+    ),
     "text tower": (
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,
         ["form.text.pooling", "form.text.causal"],

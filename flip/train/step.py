@@ -27,6 +27,7 @@ from flip.device import ToDevice
 from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.lora import adapt
 from flip.model.two_towers import TwoTowers, draw_captions
+from flip.train import ema
 from flip.train.compile import prepare
 from flip.train.gradcache import backward_in_parts
 from flip.train.guards import not_finite
@@ -130,6 +131,7 @@ class TrainingRun:
         self.to_device = ToDevice(group.device)
         if params.train.lora:
             adapt(model, params.train.lora, seed)
+        ema.begin(model)
         prepare(model, params.train, group.device)
         split = params.train.shard_weights and group.size > 1
         self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, params.mix is not None)
@@ -217,6 +219,7 @@ class TrainingRun:
         self.optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.model.clamp_scale()
+        ema.follow(self.model, ema.momentum(self.params.masking.momentum, self.done / self.steps))
         self.done += 1
         return spoilt
 
