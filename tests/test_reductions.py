@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.waits import PAIRS, count
+from flip.config.faults import ParameterError
 from flip.data.word_counts import count_words, write_counts
 from flip.data.word_table import words_path
 from flip.files import read_json
@@ -23,6 +24,8 @@ REDUCED = (
     "flip-50-cluster",
     "flip-50-pgs",
     "flip-50-attentive",
+    "flip-50-two-views",
+    "flip-50-attentive-two-views",
     "flip-50-tome",
     "text-frequency",
     "text-syntax",
@@ -87,7 +90,7 @@ def test_a_restarted_run_ends_with_the_same_bits(change, data, variant):
     assert found["model"].keys() == expected["model"].keys()
     assert all(torch.equal(found["model"][name], weight) for name, weight in expected["model"].items())
     looking = [name for name in expected["model"] if name.startswith("looking.")]
-    assert bool(looking) == (variant == "flip-50-attentive")
+    assert bool(looking) == ("attentive" in variant)
     for name in looking:
         tower = expected["model"][name.replace("looking.", "vision.")]
         assert not torch.equal(expected["model"][name], tower), name
@@ -95,7 +98,8 @@ def test_a_restarted_run_ends_with_the_same_bits(change, data, variant):
 
 @pytest.mark.parametrize("variant", REDUCED)
 def test_a_step_does_not_wait_and_is_counted(project, variant):
-    """Masks cost a hundredth of a step's FLOPs at most, but for the tower that looks; merging saves at evaluation."""
+    """Masks by pixels cost about nothing, and the tower that looks as much as it computes, for each view; a second view
+    costs an image tower; merging saves at evaluation, too."""
     warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
     params = changed(project.resolve(variant), "train", batch=PAIRS, batch_scale=1)
     assert count(params).copies == []
@@ -103,8 +107,41 @@ def test_a_step_does_not_wait_and_is_counted(project, variant):
     plain = changed(project.resolve(before), "train", batch=PAIRS, batch_scale=1)
     flops, others = (step_flops(work(one)) for one in (params, plain))
     image, whole = encoding(params).image, encoding(plain).image
-    if variant == "flip-50-attentive":
-        assert others + PAIRS * 0.95 * whole < flops < others + PAIRS * 1.1 * whole
-    elif variant != "flip-50-tome":
-        assert flops < 1.01 * others
+    looks = PAIRS * whole * variant.count("attentive") * (1 + variant.count("two-views"))
+    least, most = (1.5, 2.0) if "two-views" in variant else (0.0, 1.0) if "text" in variant else (1.0, 1.1)
+    assert least * others + 0.95 * looks <= flops <= most * others + 1.1 * looks
     assert (image < 0.7 * whole) == (variant == "flip-50-tome")
+
+
+def test_two_views_are_two_crops_with_masks_of_their_own_and_one_mean_loss(change, data):
+    """The text tower runs once; the loss is the mean of the two that each view alone would have."""
+    run = make_run(ProcessGroup(), parameters(change, "flip-50-two-views"), data)
+    batch = run.on_device(next(run.batches()))
+    assert batch["second"].shape == batch["images"].shape
+    assert not torch.equal(batch["second"], batch["images"])
+    alone = make_run(ProcessGroup(), parameters(change, "flip-50"), data).loader
+    assert torch.equal(alone.batch(0, BATCH)["images"], batch["images"])
+    orders = [
+        run.model.mask_order(batch["images"], batch["positions"], 0, stream) for stream in ("image", "second image")
+    ]
+    assert not torch.equal(orders[0].ids_keep, orders[1].ids_keep)
+    outputs = run.outputs(batch)
+    (loss,) = run.losses(batch).values()
+    each = [
+        run.objectives[0](batch, {name: outputs[name] for name in ("text", "scale")} | {"image": outputs[view]})
+        for view in ("image", "second")
+    ]
+    torch.testing.assert_close(loss, sum(one["contrastive"] for one in each) / 2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("mae", "views = 2 is read by losses of pairs alone"),
+        ("clip-noise", r"views = 2 has no place for noise\.images = 0\.2"),
+        ("slip", r"views = 2 has no place for simclr\.weight = 1"),
+    ],
+)
+def test_two_views_are_refused_where_nothing_would_read_them(change, variant, message):
+    with pytest.raises(ParameterError, match=message):
+        change(variant, {"masking": {"views": 2}})

@@ -251,6 +251,7 @@ class Params(Objectives):
             )
         if self.form.vision.pooling == "map" and not self.trains_pooling:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
+        self.masking.check_views(self)
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
         return self

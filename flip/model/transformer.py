@@ -5,8 +5,9 @@ all captions one after another [tokens, width], with a PackedBatch saying where 
 attention itself then costs nothing for padding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,8 @@ class Transformer(nn.Module):
 
     def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
+        blocks: Any = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
+        self.blocks: Sequence[Block] = blocks
         self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.recompute, self.chunk_on_cpu = False, True
 
@@ -176,11 +178,11 @@ class Transformer(nn.Module):
     def attended(self, x: Tensor, queries: int | None) -> Tensor:
         """Compute how much each of the dense tokens is attended to by the first `queries` (None: by all), the mean over
         blocks, [batch, slots]."""
-        total: Tensor | int = 0
+        found = []
         for block in self.blocks:
             x, weights = block.look(x, x.shape[1] if queries is None else queries)
-            total = total + weights
-        return total / len(self.blocks)
+            found.append(weights)
+        return torch.stack(found).mean(dim=0)
 
     def _through(self, x: Tensor, packing: PackedBatch | None, slot: Tensor | None) -> Tensor:
         recompute = self.recompute and torch.is_grad_enabled()

@@ -122,13 +122,13 @@ class TwoTowers(nn.Module):
         assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep, lengths))
 
-    def mask_order(self, images: Tensor, positions: Tensor, seed: int) -> MaskOrder:
+    def mask_order(self, images: Tensor, positions: Tensor, seed: int, stream: str = "image") -> MaskOrder:
         """Choose which patches of uint8 images [batch, height, width, 3] at positions of the training order, int64
-        [batch], are kept."""
+        [batch], are kept; `stream` names the random numbers."""
         params = self.params
         attention = None if self.looking is None else self.looking.attention_map
         patches, kept = params.model.patches, params.kept_patches
-        return mask_patches(seed, positions, patches, kept, params.masking, images=images, attention=attention)
+        return mask_patches(seed, positions, patches, kept, params.masking, stream, images, attention)
 
     @property
     def scale(self) -> Tensor:
@@ -204,6 +204,14 @@ class Forward:
             features = self.model.encode_image(self.batch["images"], self._ids_keep)
         return F.normalize(full_precision(features), dim=-1)
 
+    @property
+    def second(self) -> Tensor:
+        """Compute features of the images' second views [batch, embedding], of unit length, with masks of their own."""
+        images, kept = self.batch["second"], None
+        if self.params.masking.image:
+            kept = self.model.mask_order(images, self.batch["positions"], self.seed, "second image").ids_keep
+        return F.normalize(full_precision(self.model.encode_image(images, kept)), dim=-1)
+
     @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
@@ -217,6 +225,8 @@ class Forward:
         if start_gather:
             outputs["gathered"] = start_gather(outputs["image"])
         outputs |= {"text": self.text_features, "scale": self.model.scale}
+        if "second" in self.batch:
+            outputs["second"] = self.second
         if self.model.logit_bias is not None:
             # Not the parameter itself: it may become a leaf of its own.
             outputs["bias"] = self.model.logit_bias.clone()

@@ -164,6 +164,8 @@ def make_batch(params: Params, pairs: int) -> Batch:
         batch["features"] = torch.empty(pairs, params.embedding)
     elif kind != TEXTS:
         batch["images"] = make_images(params, pairs)
+    if kind != TEXTS and params.masking.views == 2:
+        batch["second"] = make_images(params, pairs)
     if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
     if kind != IMAGES and params.masking.reads_words:

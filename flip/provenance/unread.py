@@ -65,6 +65,7 @@ ADDED: dict[str, Any] = {
     "masking.gaussian_variance": 0.2,
     "form.vision.merged": 0.0,
     "form.vision.merges_at_evaluation": True,
+    "masking.views": 1,
     "masking.anchors": 0.05,
     "masking.momentum": 0.996,
     "masking.frequency_threshold": 0.000001,
@@ -170,8 +171,10 @@ EMBED = (
     | but(SPEED, "evaluate.batch")
     | BUILT
 )
-FORM_BESIDE_PIXELS = ("pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon")
-FORM_BESIDE_PIXELS += ("merged", "merges_at_evaluation")
+FORM_BESIDE_PIXELS = (
+    "pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon", "merged",
+    "merges_at_evaluation",
+)  # fmt: skip
 CODEBOOK = (
     ALWAYS
     | FASTER

@@ -75,10 +75,11 @@ def build_images(
 ) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
     views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
-    images = shards, order, params.model.image, params.augmentation, seed, views, torch.device(device).type == "cuda"
+    pinned, second = torch.device(device).type == "cuda", params.masking.views == 2
+    images = shards, order, params.model.image, params.augmentation, seed, views, pinned, second
     if features:
         return FeatureReader(features, *images)
-    decode = gpu_decoder(params, device, views) if params.train.decoder == "gpu" else None
+    decode = gpu_decoder(params, device, views is not None or second) if params.train.decoder == "gpu" else None
     return GpuImageReader(decode, device, *images) if decode else ImageReader(*images)
 
 

@@ -1,6 +1,6 @@
 """Define parameters of masks: which patches and tokens a training step leaves out."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ class Masking(Section):
         description="which patches stay: any, as many of each window of 2 x 2 (CLIPA), all but a block (CLIPA), more "
         "at the centre (GLIP), those least like random anchors (cluster masking; CLIP-PGS, whole or with one of its "
         "parts), or those that a slow copy of the tower looks at (A-CLIP)",
+    )
+    views: Literal[1, 2] = Field(
+        1, description="crops of each image that losses of pairs read, each with a mask of its own (A-CLIP: 2)"
     )
     anchors: float = Field(
         0.05,
@@ -59,6 +62,21 @@ class Masking(Section):
     def reads_words(self) -> bool:
         """Return whether what is kept of a caption depends on its words."""
         return bool(self.text) and self.text_policy in BY_WORDS
+
+    def check_views(self, params: Any) -> None:
+        """Raise ValueError where an image has a second view, and nothing would read it, or not as it is."""
+        if self.views == 1:
+            return
+        if not params.aligned:
+            raise ValueError(
+                "masking.views = 2 is read by losses of pairs alone: set contrastive.weight or sigmoid.weight above 0, "
+                "or masking.views to 1"
+            )
+        for key, value in {"noise.images": params.noise.images, "simclr.weight": params.simclr.weight}.items():
+            if value:
+                raise ValueError(
+                    f"masking.views = 2 has no place for {key} = {value:g}: set one of the two to its default"
+                )
 
     def check_words(self, captions: "Captions") -> None:
         """Raise ValueError where masks choose by words, and captions have others than those that are known."""

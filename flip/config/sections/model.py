@@ -200,6 +200,7 @@ class ImageTower(TrainedTower):
         augmentation = params.augmentation
         plain = {
             "masking.image": (params.masking.image, 0.0),
+            "masking.views": (params.masking.views, 1),
             "noise.images": (params.noise.images, 0.0),
             "reconstruction.weight": (params.reconstruction.weight, 0.0),
             "simclr.weight": (params.simclr.weight, 0.0),
