@@ -26,11 +26,19 @@ def _lists(language: str) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())
 
 
+def words_of(language: str, part: str) -> list[str]:
+    """Return the words that are listed as a part of speech.
+
+    Raises:
+        ValueError: nothing is known of the language.
+    """
+    return _lists(language)["words"][part].split()
+
+
 @cache
 def _listed(language: str) -> dict[str, str]:
     """Map the words of a language's lists to their parts; where a word is in several, the first of `PARTS` counts."""
-    words = _lists(language)["words"]
-    return {word: part for part in reversed(PARTS) for word in words[part].split()}
+    return {word: part for part in reversed(PARTS) for word in words_of(language, part)}
 
 
 @cache
