@@ -30,14 +30,16 @@ from flip.data.word_counts import write_counts
 from flip.data.word_scores import WordScores
 
 LIMIT = 1.03  # of a step's time over that at random
-HALF = {"masking": {"image": 0.5}}
 IMAGES: dict[str, dict[str, Any]] = {
     policy: {"masking": {"image": 0.5, "image_policy": policy}}
     for policy in ("grid", "block", "gaussian", "cluster", "pgs", "attentive")
 } | {"merged tokens": {"masking": {"image": 0.0}, "form": {"vision": {"merged": 0.98}}}}
 UNLIMITED = ("attentive", "merged tokens")  # they compute something else
-CAPTIONS = {policy: {"masking": {"text": 0.5, "text_policy": policy}} for policy in ("syntax", "frequency")}
-AT_RANDOM = {"masking": {"text": 0.5, "text_policy": "prioritized"}}
+CAPTIONS: dict[str, dict[str, Any]] = {
+    policy: {"masking": {"text": 0.5, "text_policy": policy}} for policy in ("syntax", "frequency")
+}
+AT_RANDOM = {"masking": {"image": 0.5}}
+PRIORITIZED = {"masking": {"text": 0.5, "text_policy": "prioritized"}}
 
 
 def parameters(name: str, delta: dict[str, Any], batch: int) -> Params:
@@ -78,11 +80,11 @@ def build(name: str, delta: dict[str, Any], batch: int) -> Callable[[], object]:
 
 
 def compare(name: str, batch: int, rounds: int) -> Iterator[Row]:
-    """Yield a row for each policy of one model."""
-    every = {"at random": HALF, **IMAGES, "prioritized": AT_RANDOM, **CAPTIONS}
-    found = measure({key: Form(build, (name, delta, batch), keep=True) for key, delta in every.items()}, rounds)
-    for policy in (*IMAGES, *CAPTIONS):
-        peer = "prioritized" if policy in CAPTIONS else "at random"
+    """Yield a row for each policy of one model, which takes turns with its peer alone."""
+    for policy, delta in (IMAGES | CAPTIONS).items():
+        peer, other = ("prioritized", PRIORITIZED) if policy in CAPTIONS else ("at random", AT_RANDOM)
+        forms = {key: Form(build, (name, one, batch), keep=True) for key, one in ((policy, delta), (peer, other))}
+        found = measure(forms, rounds)
         title, ours, theirs = f"{name}, {policy}: time per pair", found[policy].seconds, found[peer].seconds
         if policy in UNLIMITED:
             share = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

@@ -165,9 +165,8 @@ EMBED = (
     | SAVED
     | but(OWN, "seeds")
     | but(UPSTREAM, "start", "text_tower", "image_tower.lr_scale", *DATA)
-    | but(
-        NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "masking", "codebook", *MEASURED
-    )
+    | but(NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "codebook", *MEASURED)
+    | but(UNUSED, "masking")
     | but(SPEED, "evaluate.batch")
     | BUILT
 )
