@@ -15,7 +15,7 @@ TEXT ?= a red star on grass
 # What else `flip plan --help` lists: make plan PLAN='--gpus-per-job 8 --gigabits 10'.
 PLAN ?=
 
-.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export watch queue bench bench-losses bench-steps bench-loading bench-whole bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
+.PHONY: help setup retry ablations systems sweep report reconcile tidy compare show curve plan export watch queue bench bench-losses bench-steps bench-loading bench-whole bench-remote bench-pixels bench-regime bench-duplicates bench-order bench-float8 bench-reductions bench-evaluation bench-pipeline bench-gpu storm rehearse test lint format results results-systems results-scaling results-performance docs lock
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -99,6 +99,9 @@ bench-duplicates: .venv/ready ## which changed copies of images are found, and w
 
 bench-float8: .venv/ready ## accuracy after training in float8 (emulated, if need be): 20 minutes on one core
 	$(RUN) benchmarks float8
+
+bench-reductions: .venv/ready ## what choosing patches and tokens adds to a step, policy by policy against random: about 20 minutes on one core
+	$(RUN) benchmarks reductions
 
 bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and linear probes: about 20 minutes on one core
 	$(RUN) benchmarks evaluation

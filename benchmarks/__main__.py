@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from benchmarks.harness import ROUNDS
 
 PARTS = ["losses", "steps", "loading", "whole", "evaluation", "pipeline"]  # by default
-ALLOWED = [*PARTS, "remote", "pixels", "regime", "duplicates", "float8", "gpu"]
+ALLOWED = [*PARTS, "remote", "pixels", "regime", "duplicates", "float8", "reductions", "gpu"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -46,6 +47,12 @@ def device_name(device: str | torch.device) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Return a context whose products keep the type of what is multiplied, as where sums must be exact."""
+    known = device.type in ("cpu", "cuda")  # shapes alone (meta) have no autocast
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 class ToDevice:

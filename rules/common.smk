@@ -174,7 +174,7 @@ def compared_receipts(wildcards) -> list[str]:
 def steps_receipts(names) -> list[str]:
     """What the steps of variants are measured on."""
     found = codebook_receipt(names) + translation_receipts(names)
-    return data_receipts("manifest", "tokenizer") + found
+    return data_receipts("manifest", "tokenizer") + found + words_receipt(names)
 
 
 def compared_parameters(wildcards) -> list[str]:

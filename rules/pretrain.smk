@@ -21,7 +21,7 @@ def training_receipts(wildcards) -> list[str]:
     if params.features:
         found.append(receipts.features(params.features, seed))
     own = [wildcards.variant]
-    found += codebook_receipt(own) + translation_receipts(own)
+    found += codebook_receipt(own) + translation_receipts(own) + words_receipt(own)
     return data_receipts("manifest", "tokenizer") + found
 
 

@@ -128,7 +128,7 @@ def test_masked_inference_is_training_masking_and_the_ensemble_covers_all(change
     masked = Masked(model, seed=3)
     features = torch.cat([masked.encode_image(part) for part in images.split(4)])
     assert torch.allclose(features, Masked(model, seed=3).encode_image(images), atol=1e-6)
-    views = Ensemble(model, seed=3).views(6, "cpu")
+    views = Ensemble(model, seed=3).views(images)
     assert len(views) == 4
     expected = sum(F.normalize(model.encode_image(images, view), dim=-1) for view in views) / 4
     assert torch.allclose(Ensemble(model, seed=3).encode_image(images), expected)

@@ -41,7 +41,7 @@ def test_every_scale_resolves(scale):
         (
             ["base", "masking", "text_policy"],
             "some",
-            r"masking.text_policy: Input should be 'random', 'prioritized', 'truncation' or 'block'",
+            r"masking.text_policy: Input should be 'random', 'prioritized', 'truncation', 'block', 'frequency' or ",
         ),
         (
             ["variants", "clip", "masking"],

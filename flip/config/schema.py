@@ -13,18 +13,17 @@ from flip.config.sections.data import Augmentation, Captions, Compact, Mix, Nois
 from flip.config.sections.download import Download
 from flip.config.sections.evaluate import Evaluate
 from flip.config.sections.image_tokenizer import Codebook
+from flip.config.sections.masking import Masking, must_keep
 from flip.config.sections.model import (
     Blocks,
     Form,
     ImageTower,
     Logits,
-    Masking,
     Model,
     TextForm,
     TextTower,
     Tower,
     VisionForm,
-    must_keep,
 )
 from flip.config.sections.resources import JobResources, Resources
 from flip.config.sections.source import Cache, Filters, Source
@@ -244,8 +243,15 @@ class Params(Objectives):
         if not self.objectives:
             keys = ", ".join(f"{name}.{key}" for name in NAMES for key in type(getattr(self, name)).weights)
             raise ValueError(f"no loss: give one of these a value above 0: {keys}")
+        whole = [name for name, one in self.objectives.items() if one.reads_patches]
+        if self.form.vision.merged and whole:
+            raise ValueError(
+                f"form.vision.merged = {self.form.vision.merged:g} leaves no patch as it was, and {whole[0]} reads "
+                "patches: set it to 0.0, or leave that objective out"
+            )
         if self.form.vision.pooling == "map" and not self.trains_pooling:
             raise ValueError("form.vision.pooling = 'map' has nothing that would train it: use 'mean' or 'class'")
+        self.masking.check_views(self)
         if self.masking.text and not self.aligned:
             raise ValueError("masking.text has no text tower to act on: set it to 0, or contrastive.weight above 0")
         return self
@@ -254,6 +260,11 @@ class Params(Objectives):
     def additions_are_possible(self) -> Self:
         if self.train.lora and not self.start:
             raise ValueError("train.lora adds to trained weights: let start name them, or set it to null")
+        if self.train.lora and self.masking.is_attentive:
+            raise ValueError(
+                "masking.image_policy = 'attentive' looks with an average of all weights, and train.lora trains "
+                "additions to them: use another policy, or set train.lora to null"
+            )
         return self
 
     @model_validator(mode="after")
@@ -265,6 +276,7 @@ class Params(Objectives):
     @model_validator(mode="after")
     def captions_are_possible(self) -> Self:
         self.form.text.check(self.captions, self.masking)
+        self.masking.check_words(self.captions)
         if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:

@@ -83,7 +83,8 @@ class ShardReader:
 class ImageReader:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
-    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
+    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]; with `second`,
+    another crop of it: uint8 [batch, side, side, 3]. `broken` counts
     images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory lets a GPU copy
     images asynchronously.
     """
@@ -97,9 +98,11 @@ class ImageReader:
         seed: int,
         views: Views | None = None,
         pinned: bool = False,
+        second: bool = False,
     ):
         self.shards, self.order, self.side, self.augmentation = shards, order, side, augmentation
-        self.seed, self.views, self.pinned = seed, views, pinned
+        self.seed, self.views, self.pinned, self.second = seed, views, pinned, second
+        self.further: list[Augmentation] = [views] * 2 if views else [augmentation] * second
         self.broken = 0
 
     def expect(self, position: int) -> None:
@@ -113,12 +116,22 @@ class ImageReader:
         draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
         if self.views:
             return self._with_views(positions, images, draws)
+        if self.second:
+            return self._with_second(positions, images, draws)
         rows = zip(positions.tolist(), images.numpy(), draws, strict=True)
         return {"images": images}, [self._pair(position, [image], [one]) for position, image, one in rows]
 
     def _room(self, *images: int) -> Tensor:
         """Allocate uint8 [*images, side, side, 3]."""
         return torch.empty(*images, self.side, self.side, 3, dtype=torch.uint8, pin_memory=self.pinned)
+
+    def _with_second(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
+        """Read as `__call__`, with another crop of each image."""
+        second = self._room(len(images))
+        others = uniform(self.seed, "second view", positions, CROP).numpy()
+        rows = zip(positions.tolist(), images.numpy(), second.numpy(), draws, others, strict=True)
+        places = [self._pair(position, [image, other], [one, its]) for position, image, other, one, its in rows]
+        return {"images": images, "second": second}, places
 
     def _with_views(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
         """Read as `__call__`, with two views of each image."""
@@ -145,7 +158,7 @@ class ImageReader:
         """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
         where it cannot be decoded."""
         out, draws = where
-        ways = list(zip([self.augmentation, *([self.views] * 2 if self.views else [])], draws, strict=True))
+        ways = list(zip([self.augmentation, *self.further], draws, strict=True))
 
         def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]

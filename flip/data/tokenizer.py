@@ -109,6 +109,11 @@ def _clip() -> tuple[Encode, dict[str, int]]:
     return lambda texts: [clip.encode(text) for text in texts], {"start": clip.sot_token_id, "end": clip.eot_token_id}
 
 
+def clip_vocabulary() -> dict[str, int]:
+    """Return the ids of the tokens of CLIP's BPE."""
+    return _bpe().encoder
+
+
 def _clip_definition() -> dict:
     """Return the content of tokenizer.json for CLIP's BPE."""
     return {"kind": "clip", "vocabulary": _bpe().vocab_size, "definition": None}

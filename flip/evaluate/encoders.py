@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.model.masking import complementary, mask_patches
+from flip.model.masking import complementary
 from flip.model.two_towers import TwoTowers
 
 Tokenize = Callable[[list[str]], Tensor]  # texts -> token ids int64 [texts, tokens]
@@ -40,17 +40,15 @@ class Masked(Full):
         self.seed = seed
         self.seen = 0
 
-    def views(self, count: int, device: str | torch.device) -> list[Tensor]:
-        """Return complementary ids_keep [count, kept] for the next images of the set; the first is the training's
+    def views(self, images: Tensor) -> list[Tensor]:
+        """Return complementary ids_keep [images, kept] for the next images of the set; the first is the training's
         mask."""
-        params = self.model.params
-        positions = torch.arange(self.seen, self.seen + count, device=device)
-        self.seen += count
-        order = mask_patches(self.seed, positions, params.model.patches, params.kept_patches, params.masking)
-        return complementary(order, params.kept_patches)
+        positions = torch.arange(self.seen, self.seen + len(images), device=images.device)
+        self.seen += len(images)
+        return complementary(self.model.mask_order(images, positions, self.seed), self.model.params.kept_patches)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        return self.model.encode_image(images, self.views(len(images), images.device)[0])
+        return self.model.encode_image(images, self.views(images)[0])
 
 
 class Ensemble(Masked):
@@ -58,6 +56,6 @@ class Ensemble(Masked):
     them)."""
 
     def encode_image(self, images: Tensor) -> Tensor:
-        views = self.views(len(images), images.device)
+        views = self.views(images)
         units = (F.normalize(self.model.encode_image(images, ids_keep), dim=-1) for ids_keep in views)
         return sum(units) / len(views)  # type: ignore[return-value]  # there is at least one

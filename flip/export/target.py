@@ -34,6 +34,12 @@ class Need:
 
 
 IMAGE_TOWER = Need("has_image_tower", (True,), "it is an image tower, which is only built where a loss reads images")
+NOT_MERGED = Need(
+    "form.vision.merged",
+    (0.0,),
+    "it sees every patch, and this model merges tokens (form.vision.merges_at_evaluation)",
+    lambda params: params.form.vision.merges_at_evaluation,
+)
 TWO_TOWERS = Need("aligned", (True,), "it has a text tower, which is only trained where a loss ties it to images")
 
 
@@ -91,7 +97,7 @@ class ReadTarget(Target, Protocol):
 
 def faults(target: Target, params: Params) -> list[str]:
     """Return a message for each requirement of a target that the parameters do not meet."""
-    return [fault for need in target.needs if (fault := need.fault(params))]
+    return [fault for need in (NOT_MERGED, *target.needs) if (fault := need.fault(params))]
 
 
 def own_weights(model: TwoTowers) -> dict[str, Tensor]:

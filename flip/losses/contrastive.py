@@ -25,6 +25,8 @@ class ContrastiveObjective(Objective):
     def __call__(self, batch: Batch, outputs: dict[str, Any]) -> dict[str, Tensor]:
         image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
         loss = info_nce(image, text, scale, group=self.group, gathered=outputs.get("gathered"))
+        if "second" in outputs:
+            loss = (loss + info_nce(outputs["second"], text, scale, group=self.group)) / 2
         return {"contrastive": self.weight * loss}
 
 

@@ -26,7 +26,10 @@ class SigmoidObjective(Objective):
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         image, text, scale = (outputs[name] for name in ("image", "text", "scale"))
         bias = outputs["bias"] if "bias" in outputs else scale.new_zeros(())
-        return {"sigmoid": self.weight * pairwise_sigmoid(image, text, scale, bias, group=self.group)}
+        loss = pairwise_sigmoid(image, text, scale, bias, group=self.group)
+        if "second" in outputs:
+            loss = (loss + pairwise_sigmoid(outputs["second"], text, scale, bias, group=self.group)) / 2
+        return {"sigmoid": self.weight * loss}
 
 
 def pairwise_sigmoid(

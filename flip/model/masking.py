@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flip.config.schema import Masking
+from flip.model.pixel_masks import near_anchors
 from flip.rng import logical_shift, random_bits, uniform
 
 WINDOW = 2  # patches a side
@@ -28,33 +29,50 @@ class MaskOrder(NamedTuple):
     ids_restore: Tensor
 
 
-# (seed, positions [batch], grid, stream, variance) -> keys [batch, grid^2], of which the smallest are kept
-Keys = Callable[[int, Tensor, int, str, float], Tensor]
+class Draw(NamedTuple):
+    """Hold what a policy may draw masks from.
+
+    positions: int64 [batch], in the training order. grid: patches a side. images: uint8 [batch, side, side, 3];
+    attention: computes how much each patch of them is looked at, float [batch, patches]; for the policies that read
+    these.
+    """
+
+    seed: int
+    stream: str
+    positions: Tensor
+    grid: int
+    masking: Masking | None
+    images: Tensor | None
+    attention: Callable[[Tensor], Tensor] | None
 
 
-def _random(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+Keys = Callable[[Draw], Tensor]  # -> [batch, grid^2], of which the smallest are kept
+
+
+def _random(draw: Draw) -> Tensor:
     """Order patches uniformly at random (MAE, section 3; FLIP, section 3)."""
-    return random_bits(seed, stream, positions, grid**2)
+    return random_bits(draw.seed, draw.stream, draw.positions, draw.grid**2)
 
 
-def _grid(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+def _grid(draw: Draw) -> Tensor:
     """Order patches so that every window of 2 x 2 keeps as many as any other, give or take one.
 
     MAE (Figure 6) and CLIPA keep one of every four; here which one is drawn anew for each window and sample.
     """
-    bits = random_bits(seed, stream, positions, grid**2)
+    bits, grid = _random(draw), draw.grid
     split = (grid // WINDOW, WINDOW, grid // WINDOW, WINDOW)
     windows = bits.unflatten(1, split).transpose(2, 3).flatten(3).flatten(1, 2)  # [batch, windows, 4]
     rank = windows.argsort(dim=2).argsort(dim=2).unflatten(2, (WINDOW, WINDOW)).unflatten(1, split[::2])
     return rank.transpose(2, 3).flatten(1) * 2**60 + logical_shift(bits, 3)
 
 
-def _block(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+def _block(draw: Draw) -> Tensor:
     """Order patches by their distance from a random centre, the farthest first: what is removed is one block.
 
     MAE (Figure 6) and CLIPA remove random blocks; the rule of their code is not known here. This one has the aspect
     ratios of BEiT's blocks, and exactly as many patches as were asked for.
     """
+    seed, stream, positions, grid, *_ = draw
     y, x, aspect, *_ = uniform(seed, f"{stream} block", positions, 3).unbind(1)
     stretch = torch.exp(math.log(0.3) * (1 - 2 * aspect)).sqrt()[:, None, None]
     lines = torch.arange(grid, device=positions.device) + 0.5
@@ -64,26 +82,65 @@ def _block(seed: int, positions: Tensor, grid: int, stream: str, variance: float
     return -torch.maximum(rows, columns).flatten(1) + ties
 
 
-def _gaussian(seed: int, positions: Tensor, grid: int, stream: str, variance: float) -> Tensor:
+def _gaussian(draw: Draw) -> Tensor:
     """Order patches by a uniform number plus a Gaussian density around the image's centre, the largest first (GLIP,
     Liang and Larson 2024, arXiv 2403.15837; as in its code, with `gaussian_variance` over [-1, 1])."""
-    line = torch.linspace(-1, 1, grid, dtype=torch.float64, device=positions.device)
+    assert draw.masking is not None
+    variance = draw.masking.gaussian_variance
+    line = torch.linspace(-1, 1, draw.grid, dtype=torch.float64, device=draw.positions.device)
     density = torch.exp(-(line[:, None] ** 2 + line**2) / (2 * variance)) / (2 * math.pi * variance)
-    return -(uniform(seed, stream, positions, grid**2) + density.flatten())
+    return -(uniform(draw.seed, draw.stream, draw.positions, draw.grid**2) + density.flatten())
 
 
-PATCHES: dict[str, Keys] = {"random": _random, "grid": _grid, "block": _block, "gaussian": _gaussian}
+def _anchored(*parts: str) -> Keys:
+    """Order patches by how little they look like an anchor (flip.model.pixel_masks)."""
+
+    def keys(draw: Draw) -> Tensor:
+        assert draw.masking is not None
+        assert draw.images is not None
+        share = draw.masking.anchors
+        return near_anchors(draw.seed, draw.stream, draw.positions, draw.images, draw.grid, share, frozenset(parts))
+
+    return keys
+
+
+def _attentive(draw: Draw) -> Tensor:
+    """Order patches by how much they are looked at, the most first (A-CLIP, Yang et al. 2023, arXiv 2212.08653)."""
+    assert draw.attention is not None
+    assert draw.images is not None
+    return -draw.attention(draw.images)
+
+
+PATCHES: dict[str, Keys] = {
+    "random": _random,
+    "grid": _grid,
+    "block": _block,
+    "gaussian": _gaussian,
+    "cluster": _anchored(),
+    "pgs": _anchored("edges", "transport"),
+    "pgs-edges": _anchored("edges"),
+    "pgs-transport": _anchored("transport"),
+    "attentive": _attentive,
+}
 
 
 def mask_patches(
-    seed: int, positions: Tensor, patches: int, kept: int, masking: Masking | None = None, stream: str = "image"
+    seed: int,
+    positions: Tensor,
+    patches: int,
+    kept: int,
+    masking: Masking | None = None,
+    stream: str = "image",
+    images: Tensor | None = None,
+    attention: Callable[[Tensor], Tensor] | None = None,
 ) -> MaskOrder:
     """Draw which `kept` of a square image's patches each sample keeps, by `masking.image_policy`; None: at random.
 
-    `positions`, int64 [batch], are those in the training order.
+    `positions`, int64 [batch], are those in the training order; what else policies read is in `Draw`.
     """
-    policy, variance = (masking.image_policy, masking.gaussian_variance) if masking else ("random", 0.0)
-    order = PATCHES[policy](seed, positions, math.isqrt(patches), stream, variance).argsort(dim=1)
+    policy = masking.image_policy if masking else "random"
+    draw = Draw(seed, stream, positions, math.isqrt(patches), masking, images, attention)
+    order = PATCHES[policy](draw).argsort(dim=1)
     return MaskOrder(order[:, :kept], order.argsort(dim=1))
 
 
@@ -98,6 +155,13 @@ def complementary(order: MaskOrder, kept: int) -> list[Tensor]:
     views = -(-total // kept)
     slots = torch.cat([slots, slots[:, : views * kept - total]], dim=1)
     return list(slots.split(kept, dim=1))
+
+
+def highest_tokens(scores: Tensor, valid: Tensor, kept: int) -> Tensor:
+    """Return the token positions with the highest scores, ascending: int64 [batch, kept], for float [batch, slots] and
+    valid, bool [batch, slots]. Of equal ones the first is kept, and padding only where a caption has fewer tokens."""
+    order = scores.masked_fill(~valid, -math.inf).sort(dim=1, descending=True, stable=True).indices
+    return order[:, :kept].sort(dim=1).values
 
 
 def mask_tokens(seed: int, positions: Tensor, valid: Tensor, kept: int, policy: str, stream: str = "text") -> Tensor:

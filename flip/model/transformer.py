@@ -5,8 +5,9 @@ all captions one after another [tokens, width], with a PackedBatch saying where 
 attention itself then costs nothing for padding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from flip.config.schema import Blocks, Tower
 from flip.model.embedding import Bottleneck
+from flip.model.merging import Merged, merge, merged_count
 from flip.model.packing import PackedBatch, select_token, split_rows
 
 # Tokens that go through the blocks together on a CPU: few enough for what a block makes of them to stay in its cache,
@@ -66,12 +68,16 @@ class Attention(nn.Module):
         qkv = self.qkv(x)
         if packing is not None:
             qkv = packing.unpack(qkv)
-        # Of each, [batch, heads, slots, width / heads]; taken apart where their gradients need one copy, no second.
-        q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2))
+        q, k, v = self.split_heads(qkv)
         # Padding comes last, so what looks back alone does not see it.
         seen = None if packing is None or self.causal else packing.valid[:, None, None, :]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
         return self.out(x if packing is None else packing.pack(x))
+
+    def split_heads(self, qkv: Tensor) -> list[Tensor]:
+        """Split [batch, slots, 3 x width] into queries, keys and values of each head, [batch, heads, slots, width /
+        heads] each; taken apart where their gradients need one copy, no second."""
+        return [part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)]
 
     def one_query(self, x: Tensor, packing: PackedBatch | None, slot: Tensor) -> Tensor:
         """Attend from each row's token in slot `slot`, int64 [batch], alone: [batch, width]."""
@@ -107,6 +113,24 @@ class Block(nn.Module):
         x = before + self.attention(self.norm1(x), packing, slot)
         return x + self.mlp(self.norm2(x))
 
+    def merge(self, x: Merged, count: int, first: int) -> Merged:
+        """Compute all tokens, dense, with `count` of them merged before the MLP (flip.model.merging); the `first`
+        ones stay."""
+        q, k, v = self.attention.split_heads(self.attention.qkv(self.norm1(x.tokens)))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=x.bias(q.dtype)).transpose(1, 2).flatten(2)
+        tokens = x.tokens + self.attention.out(mixed)
+        x = merge(Merged(tokens, x.size), k.detach().mean(dim=1), count, first)
+        return Merged(x.tokens + self.mlp(self.norm2(x.tokens)), x.size)
+
+    def look(self, x: Tensor, queries: int) -> tuple[Tensor, Tensor]:
+        """Compute all tokens, dense, and how much each is attended to by the first `queries` of them, [batch, slots]:
+        the mean over these and over heads."""
+        q, k, v = self.attention.split_heads(self.attention.qkv(self.norm1(x)))
+        logits = full_precision(q[:, :, :queries] @ k.mT) * q.shape[-1] ** -0.5
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.attention.out(mixed)
+        return x + self.mlp(self.norm2(x)), logits.softmax(dim=-1).mean(dim=(1, 2))
+
 
 class Transformer(nn.Module):
     """Apply blocks and a final LayerNorm; shapes stay as they are.
@@ -118,7 +142,8 @@ class Transformer(nn.Module):
 
     def __init__(self, tower: Tower, form: Blocks, causal: bool = False):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
+        blocks: Any = nn.ModuleList(Block(tower, form, causal) for _ in range(tower.layers))
+        self.blocks: Sequence[Block] = blocks
         self.norm = nn.LayerNorm(tower.width, eps=form.norm_epsilon)
         self.recompute, self.chunk_on_cpu = False, True
 
@@ -133,6 +158,31 @@ class Transformer(nn.Module):
             return self._through(x, packing, slot)
         done = [self._through(*part) for part in split_rows(x, packing, slot, PART)]
         return done[0] if len(done) == 1 else torch.cat(done)
+
+    def merge(self, x: Tensor, count: int, first: int) -> Merged:
+        """Compute dense tokens [batch, slots, width], of which each block merges `count`; the `first` ones stay."""
+        parts = [x]
+        if self.chunk_on_cpu and x.device.type == "cpu":
+            parts = [part for part, *_ in split_rows(x, None, None, PART)]
+        done = [self._merge(Merged.begin(part), count, first) for part in parts]
+        tokens, size = map(torch.cat, zip(*done, strict=True))
+        return Merged(self.norm(tokens), size)
+
+    def _merge(self, x: Merged, count: int, first: int) -> Merged:
+        recompute = self.recompute and torch.is_grad_enabled()
+        for block in self.blocks:
+            inputs = (x, merged_count(x.tokens.shape[1], count, first), first)
+            x = recomputed(block.merge, *inputs) if recompute else block.merge(*inputs)
+        return x
+
+    def attended(self, x: Tensor, queries: int | None) -> Tensor:
+        """Compute how much each of the dense tokens is attended to by the first `queries` (None: by all), the mean over
+        blocks, [batch, slots]."""
+        found = []
+        for block in self.blocks:
+            x, weights = block.look(x, x.shape[1] if queries is None else queries)
+            found.append(weights)
+        return torch.stack(found).mean(dim=0)
 
     def _through(self, x: Tensor, packing: PackedBatch | None, slot: Tensor | None) -> Tensor:
         recompute = self.recompute and torch.is_grad_enabled()

@@ -16,7 +16,7 @@ from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
-from flip.model.masking import MaskOrder, mask_patches, mask_tokens
+from flip.model.masking import MaskOrder, highest_tokens, mask_patches, mask_tokens
 from flip.model.packing import true_counts
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision
@@ -39,8 +39,13 @@ def draw_captions(params: Params, batch: Batch, seed: int) -> Batch:
     valid = batch["ids"] != PAD
     if not params.masking.text:
         return batch | {"lengths": true_counts(valid)}
-    kept = mask_tokens(seed, batch["positions"], valid, params.kept_tokens, params.masking.text_policy)
-    return batch | {"kept_slots": kept, "lengths": true_counts(valid.gather(1, kept))}
+    kept, policy = params.kept_tokens, params.masking.text_policy
+    if params.masking.reads_words:
+        scores, batch = batch["token_scores"], {name: x for name, x in batch.items() if name != "token_scores"}
+        slots = highest_tokens(scores, valid, kept)
+    else:
+        slots = mask_tokens(seed, batch["positions"], valid, kept, policy)
+    return batch | {"kept_slots": slots, "lengths": true_counts(valid.gather(1, slots))}
 
 
 CHECKPOINT = {"simclr": "views"}  # what a section's module is called in checkpoints, where it has another name
@@ -75,6 +80,10 @@ class TwoTowers(nn.Module):
         self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
         self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
         initialize_model(self)
+        # What attentive masks look with: flip.train.ema has it begin as the tower, and follow it.
+        self.looking: VisionEncoder | None = None
+        if params.masking.is_attentive:
+            self.looking = VisionEncoder(model, form.vision).requires_grad_(False)
         for module in self.modules():
             if isinstance(module, Transformer):
                 module.recompute = params.train.checkpoint_activations
@@ -112,6 +121,14 @@ class TwoTowers(nn.Module):
         """
         assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep, lengths))
+
+    def mask_order(self, images: Tensor, positions: Tensor, seed: int, stream: str = "image") -> MaskOrder:
+        """Choose which patches of uint8 images [batch, height, width, 3] at positions of the training order, int64
+        [batch], are kept; `stream` names the random numbers."""
+        params = self.params
+        attention = None if self.looking is None else self.looking.attention_map
+        patches, kept = params.model.patches, params.kept_patches
+        return mask_patches(seed, positions, patches, kept, params.masking, stream, images, attention)
 
     @property
     def scale(self) -> Tensor:
@@ -163,12 +180,9 @@ class Forward:
     @cached_property
     def order(self) -> MaskOrder | None:
         """Draw which patches the batch's positions keep; None where all are kept."""
-        params = self.params
-        if not params.masking.image:
+        if not self.params.masking.image:
             return None
-        return mask_patches(
-            self.seed, self.batch["positions"], params.model.patches, params.kept_patches, params.masking
-        )
+        return self.model.mask_order(self.batch["images"], self.batch["positions"], self.seed)
 
     @property
     def _ids_keep(self) -> Tensor | None:
@@ -190,6 +204,14 @@ class Forward:
             features = self.model.encode_image(self.batch["images"], self._ids_keep)
         return F.normalize(full_precision(features), dim=-1)
 
+    @property
+    def second(self) -> Tensor:
+        """Compute features of the images' second views [batch, embedding], of unit length, with masks of their own."""
+        images, kept = self.batch["second"], None
+        if self.params.masking.image:
+            kept = self.model.mask_order(images, self.batch["positions"], self.seed, "second image").ids_keep
+        return F.normalize(full_precision(self.model.encode_image(images, kept)), dim=-1)
+
     @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
@@ -203,6 +225,8 @@ class Forward:
         if start_gather:
             outputs["gathered"] = start_gather(outputs["image"])
         outputs |= {"text": self.text_features, "scale": self.model.scale}
+        if "second" in self.batch:
+            outputs["second"] = self.second
         if self.model.logit_bias is not None:
             # Not the parameter itself: it may become a leaf of its own.
             outputs["bias"] = self.model.logit_bias.clone()

@@ -73,11 +73,14 @@ class AttentionPooling(nn.Module):
         self.mlp = mlp(tower.width, form.activation)
         nn.init.normal_(self.probe, std=tower.width**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool [batch, slots, width] into [batch, width]."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Pool [batch, slots, width] into [batch, width]; `bias`, [batch, 1, 1, slots], is added to attention's
+        logits."""
         query = self.query(self.probe).unflatten(0, (self.heads, 1, -1)).expand(x.shape[0], -1, -1, -1)
         keys, values = self.keys_values(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = self.out(F.scaled_dot_product_attention(query, keys, values).flatten(1))  # one query: [batch, width]
+        bias = None if bias is None else bias.to(query.dtype)
+        pooled = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
+        x = self.out(pooled.flatten(1))  # one query: [batch, width]
         return x + self.mlp(self.norm(x))
 
 
@@ -111,6 +114,11 @@ class VisionEncoder(nn.Module):
         if self.form.pooling == "class":
             self.class_token = nn.Parameter(std * torch.randn(width))
 
+    @property
+    def first(self) -> int:
+        """Count the tokens before those of patches."""
+        return int(self.class_token is not None)
+
     def normalize(self, patches: Tensor) -> Tensor:
         """Convert patches of uint8 pixels [..., patch * patch * 3] to floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std
@@ -124,11 +132,36 @@ class VisionEncoder(nn.Module):
 
     def feature(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Encode each image as one vector [batch, width]: `pool` of `forward`, at less cost where tokens are not
-        read."""
+        read, and with tokens merged where the form says so."""
+        if self.merges:
+            return self._merged_feature(images, ids_keep)
         if self.class_token is None:
             return self.pool(self(images, ids_keep))
         x = self.tokens(images, ids_keep)
         return self.transformer(x, slot=torch.zeros(x.shape[0], dtype=torch.long, device=x.device))
+
+    @property
+    def merges(self) -> bool:
+        """Tell whether blocks merge tokens now: in training, and at evaluation unless the form says otherwise."""
+        return self.form.merged > 0 and (self.training or self.form.merges_at_evaluation)
+
+    def _merged_feature(self, images: Tensor, ids_keep: Tensor | None) -> Tensor:
+        """Encode each image as one vector, as `feature`, from tokens that count as often as the patches that they stand
+        for."""
+        tokens = self.tokens(images, ids_keep)
+        each = int(self.form.merged * (tokens.shape[1] - self.first) / len(self.transformer.blocks))
+        x = self.transformer.merge(tokens, each, self.first)
+        if self.attention_pooling is not None:
+            return self.attention_pooling(x.tokens, x.bias(x.tokens.dtype))
+        if self.form.pooling == "mean":
+            return (x.tokens * x.size[:, :, None]).sum(dim=1) / x.size.sum(dim=1, keepdim=True)
+        return self.pool(x.tokens)
+
+    @torch.no_grad()
+    def attention_map(self, images: Tensor) -> Tensor:
+        """Compute how much each patch is attended to by the class token, or without one by all patches: float32 [batch,
+        patches], the mean over blocks and heads."""
+        return self.transformer.attended(self.tokens(images), self.first or None)[:, self.first :]
 
     def pre_norm_states(self, images: Tensor, masked: Tensor, mask: Tensor | None) -> Tensor:
         """Encode all patches into states before the last LayerNorm [batch, slots, width].

@@ -164,8 +164,12 @@ def make_batch(params: Params, pairs: int) -> Batch:
         batch["features"] = torch.empty(pairs, params.embedding)
     elif kind != TEXTS:
         batch["images"] = make_images(params, pairs)
+    if kind != TEXTS and params.masking.views == 2:
+        batch["second"] = make_images(params, pairs)
     if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
+    if kind != IMAGES and params.masking.reads_words:
+        batch["token_scores"] = torch.empty(pairs, params.model.tokens, dtype=torch.float64)
     if any(one.views(params) for one in wanted(params).values()):
         batch["views"] = make_images(params, pairs, 2)
     for one in wanted(params).values():
@@ -183,7 +187,7 @@ def count_weights(params: Params) -> Weights:
 def count_encoding(params: Params) -> Encoding:
     """Count the encoding of one image and of one caption, nothing of them masked, by the encoders that there are."""
     with FAKE, torch.no_grad():
-        model, image, text = make_model(params), Ledger(), Ledger()
+        model, image, text = make_model(params).eval(), Ledger(), Ledger()
         if model.vision is not None:
             with image:
                 model.encode_image(make_images(params, 1))

@@ -100,6 +100,8 @@ DATA = {
     "shards": Stage("flip.data.shards", unread.SHARDS),
     "manifest": Stage("flip.data.manifest"),
     "tokenizer": Stage("flip.data.tokenizer", unread.TOKENIZER),
+    "words": Stage("flip.data.word_counts"),
+    "all_words": Stage("flip.data.word_table", unread.ALL_WORDS),
 }
 TRANSLATIONS = Stage("flip.data.translate", unread.TRANSLATIONS, "flip.synthetic.translate")
 TRANSLATED_SET = Stage("flip.testsets.revision", unread.TRANSLATED_SET, "flip.synthetic.testsets")

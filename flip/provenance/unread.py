@@ -63,6 +63,13 @@ ADDED: dict[str, Any] = {
     "train.lora": None,
     "masking.image_policy": "random",
     "masking.gaussian_variance": 0.2,
+    "form.vision.merged": 0.0,
+    "form.vision.merges_at_evaluation": True,
+    "masking.views": 1,
+    "masking.anchors": 0.05,
+    "masking.momentum": 0.996,
+    "masking.frequency_threshold": 0.000001,
+    "tokenizer.least_count": 5,
 }
 
 
@@ -127,11 +134,19 @@ DUPLICATES = (
     | but(NOT_READ, *below("shards", "samples_per_shard", "compact", "only"), "tokenizer", *MEASURED)
 )
 SHARDS = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "tokenizer", *MEASURED)
-TOKENIZER = DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "shards", "tokenizer.multilingual", *MEASURED)
+TOKENIZER = (
+    DATA_CODE | OTHER_SECTIONS | but(NOT_READ, "shards", *below("tokenizer", "multilingual", "least_count"), *MEASURED)
+)
+ALL_WORDS = (
+    DATA_CODE
+    | OTHER_SECTIONS
+    | but(NOT_READ, "shards", *below("tokenizer", "kind", "vocabulary", "path", "multilingual"), *MEASURED)
+)
 TRANSLATIONS = (
     DATA_CODE
     | but(UPSTREAM, *below("source", "caption_column", "sha256_column", "filters", "sample"))
-    | but(NOT_READ, "world.probe", "download", "shards", *below("tokenizer", "kind", "vocabulary", "path"), *MEASURED)
+    | but(NOT_READ, "world.probe", "download", "shards", *MEASURED)
+    | but(NOT_READ, *below("tokenizer", "kind", "vocabulary", "path", "least_count"))
 )
 TRANSLATED_SET = DATA_CODE | but(
     NOT_READ, "source", "download", "shards", "tokenizer", "evaluate.batch", *MEASURED[1:]
@@ -150,13 +165,15 @@ EMBED = (
     | SAVED
     | but(OWN, "seeds")
     | but(UPSTREAM, "start", "text_tower", "image_tower.lr_scale", *DATA)
-    | but(
-        NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "masking", "codebook", *MEASURED
-    )
+    | but(NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "codebook", *MEASURED)
+    | but(UNUSED, "masking")
     | but(SPEED, "evaluate.batch")
     | BUILT
 )
-FORM_BESIDE_PIXELS = ("pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon")
+FORM_BESIDE_PIXELS = (
+    "pooling", "positions", "pre_norm", "patch_bias", "projection", "activation", "norm_epsilon", "merged",
+    "merges_at_evaluation",
+)  # fmt: skip
 CODEBOOK = (
     ALWAYS
     | FASTER

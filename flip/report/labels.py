@@ -51,8 +51,12 @@ def _of_section(name: str, read: Callable[[Section], str], params: Params) -> st
 # Facts in the field's words; each replaces the keys named beside it.
 FACTS = {
     "image mask": (
-        lambda p: f"{100 * p.masking.image:g}%" + f" {p.masking.image_policy}" * (p.masking.image_policy != "random"),
-        ["masking.image", "masking.image_policy"],
+        lambda p: (
+            f"{100 * p.masking.image:g}%"
+            + f" {p.masking.image_policy}" * (p.masking.image_policy != "random")
+            + " of two views" * (p.masking.views == 2)
+        ),
+        ["masking.image", "masking.image_policy", "masking.views"],
     ),
     "text mask": (
         lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
@@ -64,6 +68,14 @@ FACTS = {
             + ", extra LayerNorm" * p.form.vision.pre_norm
         ),
         ["form.vision.pooling", "form.vision.positions", "form.vision.pre_norm"],
+    ),
+    "merged tokens": (
+        lambda p: (
+            f"{100 * p.form.vision.merged:g}%" + " in training" * (not p.form.vision.merges_at_evaluation)
+            if p.form.vision.merged
+            else ""
+        ),
+        ["form.vision.merged", "form.vision.merges_at_evaluation"],
     ),
     "text tower": (
         lambda p: f"{p.form.text.pooling} pooling" + ", causal" * p.form.text.causal,

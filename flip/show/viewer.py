@@ -26,7 +26,6 @@ from flip.evaluate.kinds.pointing import relevance
 from flip.evaluate.reconstruction import drawn, ways
 from flip.files import atomic, file_hash, read_json
 from flip.formats.images import decode
-from flip.model.masking import mask_patches
 from flip.provenance.sources import source_hash
 from flip.provenance.trained import Trained
 from flip.testsets.cache import Squares
@@ -226,9 +225,9 @@ class Viewer:
         """Return ids_keep [1, kept] of the mask that training would draw for the image; None without masking."""
         if not self.params.masking.image:
             return None
-        positions = torch.tensor([shown.number])
-        seed, patches = self.trained.seed, self.params.model.patches
-        return mask_patches(seed, positions, patches, self.params.kept_patches, self.params.masking).ids_keep
+        positions = torch.tensor([shown.number], device=self.device)
+        images = torch.from_numpy(shown.pixels)[None].to(self.device)
+        return self.model.mask_order(images, positions, self.trained.seed).ids_keep.cpu()
 
     @torch.no_grad()
     def relevance(self, shown: ShownImage, sentence: str) -> np.ndarray:

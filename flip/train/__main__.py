@@ -15,6 +15,7 @@ from flip.config.frozen import dump, load
 from flip.config.schema import Params
 from flip.data.feature_cache import FeatureCache
 from flip.data.translations import translations_path
+from flip.data.word_table import words_path
 from flip.device import keep_memory
 from flip.files import file_hash, read_json, workspace, write_atomic
 from flip.model.codebook import codebook_path
@@ -100,7 +101,8 @@ def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> N
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
     translations = translations_path(options.data, params.captions)
     towers = options.image_tower, options.text_tower
-    files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, translations
+    words = words_path(options.data) if params.masking.reads_words else None
+    files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, translations, words
     inputs = [file_hash(path) if path else "none" for path in files]
     if group.first:
         workspace(options.checkpoints, " ".join([manifest["id"], str(options.seed), *inputs]))

@@ -53,7 +53,7 @@ class FSDPModel:
     """Shard weights, gradients and optimizer state over the processes (FSDP2), for towers that fill a device."""
 
     def __init__(self, model: nn.Module, group: ProcessGroup):
-        from torch.distributed.fsdp import FSDPModule, fully_shard
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
         self.model: Any = model
         self.forward = model
@@ -65,6 +65,8 @@ class FSDPModel:
         for module in model.modules():
             if isinstance(module, Block):
                 fully_shard(module)
+                for method in ("merge", "look"):
+                    register_fsdp_forward_method(module, method)
             elif isinstance(module, Transformer):
                 module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others
         fully_shard(model, ignored_params=self.numbers)

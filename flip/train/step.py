@@ -21,10 +21,13 @@ from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
 from flip.data.translations import Translations, translations_path
+from flip.data.word_scores import WordScores
+from flip.data.word_table import words_path
 from flip.device import ToDevice
 from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
 from flip.model.lora import adapt
 from flip.model.two_towers import TwoTowers, draw_captions
+from flip.train import ema
 from flip.train.compile import prepare
 from flip.train.gradcache import backward_in_parts
 from flip.train.guards import not_finite
@@ -54,6 +57,8 @@ def build_loader(
     captions = CaptionReader(tokens, order, shards.most, sources, seed, params.captions.synthetic_share)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
+    if params.masking.reads_words:
+        transforms.append(WordScores(params.masking, tokens.tokenizer, words_path(data), seed))
     return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
 
 
@@ -70,10 +75,11 @@ def build_images(
 ) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
     views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
-    images = shards, order, params.model.image, params.augmentation, seed, views, torch.device(device).type == "cuda"
+    pinned, second = torch.device(device).type == "cuda", params.masking.views == 2
+    images = shards, order, params.model.image, params.augmentation, seed, views, pinned, second
     if features:
         return FeatureReader(features, *images)
-    decode = gpu_decoder(params, device, views) if params.train.decoder == "gpu" else None
+    decode = gpu_decoder(params, device, views is not None or second) if params.train.decoder == "gpu" else None
     return GpuImageReader(decode, device, *images) if decode else ImageReader(*images)
 
 
@@ -126,6 +132,7 @@ class TrainingRun:
         self.to_device = ToDevice(group.device)
         if params.train.lora:
             adapt(model, params.train.lora, seed)
+        ema.begin(model)
         prepare(model, params.train, group.device)
         split = params.train.shard_weights and group.size > 1
         self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, params.mix is not None)
@@ -213,6 +220,7 @@ class TrainingRun:
         self.optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.model.clamp_scale()
+        ema.follow(self.model, ema.momentum(self.params.masking.momentum, self.done / self.steps))
         self.done += 1
         return spoilt
 

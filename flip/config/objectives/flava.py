@@ -18,6 +18,7 @@ class Flava(ObjectiveSection):
     """
 
     weights: ClassVar[tuple[str, ...]] = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
+    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "FLAVA losses": (lambda one: " + ".join(name for name in one.weights if getattr(one, name)), weights),
         "samples as": (lambda one: one.mix.text, ("mix.pairs", "mix.images", "mix.texts")),

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from flip.config.objectives.section import IMAGE, TEXT, Facts, ObjectiveSection
-from flip.config.sections.model import Decoder, Model, must_keep
+from flip.config.sections.masking import must_keep
+from flip.config.sections.model import Decoder, Model
 from flip.config.sections.types import Share, Weight
 
 
@@ -14,6 +15,7 @@ class Generative(Decoder, ObjectiveSection):
     MAE-CLIP)."""
 
     weights: ClassVar[tuple[str, ...]] = ("pixels", "words")
+    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "masked pass": (
             lambda one: f"{one.pixels:g} pixels + {one.words:g} words, {one.encoder} encoder" if one.wanted else "",

@@ -12,6 +12,7 @@ from flip.config.sections.types import Weight
 class Reconstruction(Decoder, ObjectiveSection):
     """Describe MAE's decoder (FLIP, Table 1f; MAE, section 3)."""
 
+    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "pixels": (lambda one: "raw" if one.weight and not one.normalize else "", ("normalize",)),
         "reconstruction weight": (lambda one: f"{one.weight:g}", ("weight",)),

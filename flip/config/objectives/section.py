@@ -25,6 +25,7 @@ class ObjectiveSection(Section):
     weights: ClassVar[tuple[str, ...]] = ("weight",)  # keys, of which one above 0 builds it
     aligns: ClassVar[bool] = False  # whether it ties images to captions in a common space
     trains_pooling: ClassVar[bool] = False  # whether it reads pooled image features, where it aligns nothing
+    reads_patches: ClassVar[bool] = False  # whether it reads what single patches have become, which merging ends
     # What distinguishes a row of a table: words -> how to say it, and the keys that it stands for.
     facts: ClassVar[Facts] = {}
 

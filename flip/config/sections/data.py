@@ -53,6 +53,13 @@ class Tokenizer(Section):
         description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
         "their own with"
     )
+    least_count: int = Field(
+        5,
+        description="how often a word must be in the training captions to have a frequency of its own, where masks "
+        "choose by words (CLIPF: 5)",
+        ge=1,
+        le=10**9,
+    )
 
     @model_validator(mode="after")
     def is_somewhere(self) -> Self:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flip.config.sections.masking import Masking
 from flip.config.sections.types import Few, Pixels, Place, Section, Share, Temperature, Tiny, Width
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class VisionForm(Blocks):
     positions: Literal["sincos", "learned"]
     pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")
     patch_bias: bool = Field(description="bias of the patch projection")
+    merged: Share = Field(
+        0.0,
+        description="share of an image's tokens that blocks merge with similar ones (ToMe), as many in each, before "
+        "what is pooled",
+    )
+    merges_at_evaluation: bool = Field(True, description="whether they are merged when a trained model is used, too")
     projection: Literal["none", "linear", "affine"] = Field(
         description="into the common space, without or with bias; none: that space is as wide as the tower"
     )
@@ -101,7 +108,7 @@ class TextForm(Blocks):
         """Return the width of the embedding bottleneck of a tower of this width, if it has one."""
         return None if self.bottleneck is None else max(round(self.bottleneck * width), 1)
 
-    def check(self, captions: "Captions", masking: "Masking") -> None:
+    def check(self, captions: "Captions", masking: Masking) -> None:
         """Raise ValueError where the feature is the end or the start token's, and captions do not keep one."""
         token = {"last": "end", "first": "start"}.get(self.pooling)
         if token and not getattr(captions, token):
@@ -193,6 +200,7 @@ class ImageTower(TrainedTower):
         augmentation = params.augmentation
         plain = {
             "masking.image": (params.masking.image, 0.0),
+            "masking.views": (params.masking.views, 1),
             "noise.images": (params.noise.images, 0.0),
             "reconstruction.weight": (params.reconstruction.weight, 0.0),
             "simclr.weight": (params.simclr.weight, 0.0),
@@ -215,28 +223,6 @@ class TextTower(TrainedTower):
 
     def check(self, params: Any) -> None:
         self.must_be_there(params, "text")
-
-
-class Masking(Section):
-    image: Share = Field(description="share of patches removed; a class token always stays")
-    text: Share = Field(description="share of token slots removed")
-    image_policy: Literal["random", "grid", "block", "gaussian"] = Field(
-        "random",
-        description="which patches stay: any, as many of each window of 2 x 2 (CLIPA), all but a block (CLIPA), or "
-        "more at the centre (GLIP)",
-    )
-    gaussian_variance: float = Field(
-        0.2, description="of the density that image_policy gaussian adds, over [-1, 1]", ge=0.01, le=100
-    )
-    text_policy: Literal["random", "prioritized", "truncation", "block"] = Field(
-        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row"
-    )
-
-
-def must_keep(key: str, kept: int, slots: int) -> None:
-    """Raise ValueError where a mask, named by its key, leaves no position."""
-    if kept < 1:
-        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
 
 
 class Logits(Section):

@@ -1,0 +1,95 @@
+"""Define parameters of masks: which patches and tokens a training step leaves out."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from flip.config.sections.types import Section, Share
+
+if TYPE_CHECKING:
+    from flip.config.sections.data import Captions
+
+BY_WORDS = ("frequency", "syntax")
+
+
+class Masking(Section):
+    image: Share = Field(description="share of patches removed; a class token always stays")
+    text: Share = Field(description="share of token slots removed")
+    image_policy: Literal[
+        "random", "grid", "block", "gaussian", "cluster", "pgs", "pgs-edges", "pgs-transport", "attentive"
+    ] = Field(
+        "random",
+        description="which patches stay: any, as many of each window of 2 x 2 (CLIPA), all but a block (CLIPA), more "
+        "at the centre (GLIP), those least like random anchors (cluster masking; CLIP-PGS, whole or with one of its "
+        "parts), or those that a slow copy of the tower looks at (A-CLIP)",
+    )
+    views: Literal[1, 2] = Field(
+        1, description="crops of each image that losses of pairs read, each with a mask of its own (A-CLIP: 2)"
+    )
+    anchors: float = Field(
+        0.05,
+        description="share of patches that are anchors of image_policy cluster and pgs (CLIP-PGS: 0.05)",
+        gt=0,
+        le=1,
+    )
+    momentum: float = Field(
+        0.996,
+        description="of the weights that image_policy attentive looks with, at the start; 1 at the end, by a cosine",
+        ge=0,
+        le=1,
+    )
+    gaussian_variance: float = Field(
+        0.2, description="of the density that image_policy gaussian adds, over [-1, 1]", ge=0.01, le=100
+    )
+    text_policy: Literal["random", "prioritized", "truncation", "block", "frequency", "syntax"] = Field(
+        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row; "
+        "frequency keeps rare words more often (CLIPF), syntax nouns before adjectives, verbs and others (CLIPA)"
+    )
+    frequency_threshold: float = Field(
+        1e-6,
+        description="t of text_policy frequency, which removes a word of frequency f with the probability "
+        "1 - sqrt(t / f)",
+        gt=0,
+        le=1,
+    )
+
+    @property
+    def is_attentive(self) -> bool:
+        """Return whether patches are chosen by what a slow copy of the image tower attends to."""
+        return bool(self.image) and self.image_policy == "attentive"
+
+    @property
+    def reads_words(self) -> bool:
+        """Return whether what is kept of a caption depends on its words."""
+        return bool(self.text) and self.text_policy in BY_WORDS
+
+    def check_views(self, params: Any) -> None:
+        """Raise ValueError where an image has a second view, and nothing would read it, or not as it is."""
+        if self.views == 1:
+            return
+        if not params.aligned:
+            raise ValueError(
+                "masking.views = 2 is read by losses of pairs alone: set contrastive.weight or sigmoid.weight above 0, "
+                "or masking.views to 1"
+            )
+        for key, value in {"noise.images": params.noise.images, "simclr.weight": params.simclr.weight}.items():
+            if value:
+                raise ValueError(
+                    f"masking.views = 2 has no place for {key} = {value:g}: set one of the two to its default"
+                )
+
+    def check_words(self, captions: "Captions") -> None:
+        """Raise ValueError where masks choose by words, and captions have others than those that are known."""
+        if not self.reads_words:
+            return
+        if captions.translated:
+            raise ValueError(
+                f"masking.text_policy = '{self.text_policy}' counts the words of captions as they come: set "
+                f"captions.languages to [en], or use another policy; it has {', '.join(captions.languages)}"
+            )
+
+
+def must_keep(key: str, kept: int, slots: int) -> None:
+    """Raise ValueError where a mask, named by its key, leaves no position."""
+    if kept < 1:
+        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
