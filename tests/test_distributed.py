@@ -73,7 +73,7 @@ THROUGHOUT = ("flip-75-mae", "slip", "flava")
 
 @pytest.mark.parametrize(
     ("variant", "settings"),
-    [*((name, way) for name in THROUGHOUT for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL)],
+    [*((name, way) for name in THROUGHOUT for way in WAYS), ("m3ae", ALL), ("mae-clip", ALL), ("coca", ALL)],
 )
 def test_so_they_are_with_every_way_to_save_memory(change, small_data, variant, settings):
     expected = step(ProcessGroup(), parameters(change, variant), small_data)

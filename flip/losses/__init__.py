@@ -47,7 +47,8 @@ def build_heads(params: Params, vocabulary: int) -> dict[str, Head]:
     found = {}
     for name, one in wanted(params).items():
         if (module := one.module(params, vocabulary)) is not None:
-            found[name] = Head(module, one.reads(params), one.scope is Scope.GLOBAL_BATCH, one.reads_patches)
+            everywhere, tokens = one.scope is Scope.GLOBAL_BATCH, one.reads_tokens(params)
+            found[name] = Head(module, one.reads(params), everywhere, one.reads_patches, tokens)
     return found
 
 

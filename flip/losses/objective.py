@@ -60,6 +60,11 @@ class Objective:
         return frozenset({PAIRS})
 
     @classmethod
+    def reads_tokens(cls, params: Params) -> bool:
+        """Tell whether its module reads the encoded tokens of the towers' forward."""
+        return False
+
+    @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
         """Build what is trained for it beside the towers, if anything.
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
+from flip.model.decoder import Decoder
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
-from flip.model.packing import true_counts
+from flip.model.packing import PackedBatch, true_counts
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import VisionEncoder
@@ -76,7 +77,7 @@ class TwoTowers(nn.Module):
         self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
         initialize_model(self)
         for module in self.modules():
-            if isinstance(module, Transformer):
+            if isinstance(module, Transformer | Decoder):
                 module.recompute = params.train.checkpoint_activations
 
     @property
@@ -113,6 +114,12 @@ class TwoTowers(nn.Module):
         assert self.text is not None
         return self.text_projection(self.text(ids, ids_keep, lengths))
 
+    def project_text(self, states: Tensor, packing: PackedBatch) -> Tensor:
+        """Pool and project encoded tokens, packed [tokens, width], of the text tower into text features [batch,
+        embedding]."""
+        assert self.text is not None
+        return self.text_projection(self.text.pool(states, packing))
+
     @property
     def scale(self) -> Tensor:
         """Return the logit scale (1 / temperature), a scalar."""
@@ -142,7 +149,8 @@ class TwoTowers(nn.Module):
         """
         kind, batch = batch_type(batch), draw_captions(self.params, batch, seed)
         heads = [one for one in self.heads if kind in one.reads and (one.over_global_batch or not features_only)]
-        towers = Forward(self, batch, seed, reads_patches=any(one.reads_patches for one in heads))
+        patches, tokens = (any(getattr(one, f"reads_{part}") for one in heads) for part in ("patches", "tokens"))
+        towers = Forward(self, batch, seed, patches, tokens)
         outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
         for head in heads:
             outputs |= head.module(towers, batch, seed)
@@ -153,11 +161,14 @@ class Forward:
     """Compute each part of the towers' forward over a batch once, when it is first read.
 
     `vision` and `text` are the towers themselves, for objectives that give them another input. Where an objective
-    `reads_patches`, image features are made of the states that it reads, too.
+    `reads_patches` or `reads_tokens`, image or text features are made of the states that it reads, too.
     """
 
-    def __init__(self, model: TwoTowers, batch: Batch, seed: int, reads_patches: bool = False):
-        self.model, self.batch, self.seed, self.reads_patches = model, batch, seed, reads_patches
+    def __init__(
+        self, model: TwoTowers, batch: Batch, seed: int, reads_patches: bool = False, reads_tokens: bool = False
+    ):
+        self.model, self.batch, self.seed = model, batch, seed
+        self.reads_patches, self.reads_tokens = reads_patches, reads_tokens
         self.vision, self.text, self.params = model.vision, model.text, model.params
 
     @cached_property
@@ -191,10 +202,22 @@ class Forward:
         return F.normalize(full_precision(features), dim=-1)
 
     @cached_property
+    def text_states(self) -> tuple[Tensor, PackedBatch]:
+        """Encode the tokens that are kept, packed [tokens, width], and say where each belongs."""
+        assert self.text is not None
+        return self.text.encode(*self._captions)
+
+    @property
+    def _captions(self) -> tuple[Tensor, Tensor | None, np.ndarray]:
+        return self.batch["ids"], self.batch.get("kept_slots"), self.batch["lengths"]
+
+    @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
-        batch = self.batch
-        features = self.model.encode_text(batch["ids"], batch.get("kept_slots"), batch["lengths"])
+        if self.reads_tokens:
+            features = self.model.project_text(*self.text_states)
+        else:
+            features = self.model.encode_text(*self._captions)
         return F.normalize(full_precision(features), dim=-1)
 
     def aligned(self, start_gather: Callable | None) -> dict:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flip.model.decoder import DecoderBlock
 from flip.model.transformer import Block, Transformer
 from flip.train.process_group import ProcessGroup
 
@@ -63,7 +64,7 @@ class FSDPModel:
         # FSDP cannot split a number; the temperature is replicated on each process.
         self.numbers = {parameter for parameter in model.parameters() if not parameter.ndim}
         for module in model.modules():
-            if isinstance(module, Block):
+            if isinstance(module, Block | DecoderBlock):
                 fully_shard(module)
             elif isinstance(module, Transformer):
                 module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others
