@@ -81,6 +81,7 @@ SMALL = {
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
     "generative": {"layers": 1, "width": 16, "heads": 2},
     "simclr": {"hidden": 24, "width": 8},
+    "self_distillation": {"crops": 2, "hidden": 24, "width": 8, "prototypes": 12},
     "flava": {"multimodal": {"layers": 1, "width": 16, "heads": 2}},
     "codebook": {"codes": 16, "code_width": 4, "width": 8, "blocks": 1, "samples": 480, "batch": 24,
                  "lr": 0.01, "decay": 0.9},

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flip.config.schema import Params, Views
+from flip.config.schema import Params
 from flip.data.crops import crop_box
 from flip.data.loader import CROP, Batch, ImageReader, Place
+from flip.data.views import ViewSet
 from flip.formats.jpeg import is_plain_jpeg
 from flip.rng import uniform
 
@@ -83,7 +84,7 @@ class GpuImageReader(ImageReader):
         return resize_crop(image, crop_box(height, width, self.augmentation, draws[1:].reshape(-1, 4)), self.side)
 
 
-def gpu_decoder(params: Params, device: str | torch.device, views: Views | None) -> Decode | None:
+def gpu_decoder(params: Params, device: str | torch.device, views: ViewSet | None) -> Decode | None:
     """Return the function that decodes a run's images on the GPU; None, with a warning, where that is impossible."""
     reason = _hindrance(params, device, views)
     if not reason:
@@ -97,7 +98,7 @@ def gpu_decoder(params: Params, device: str | torch.device, views: Views | None)
     return None
 
 
-def _hindrance(params: Params, device: str | torch.device, views: Views | None) -> str | None:
+def _hindrance(params: Params, device: str | torch.device, views: ViewSet | None) -> str | None:
     if torch.device(device).type != "cuda":
         return "no GPU is at hand"
     if views or params.noise.images:

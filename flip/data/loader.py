@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flip.config.schema import Augmentation, Views
+from flip.config.schema import Augmentation
 from flip.data.batch_types import IMAGES, TEXTS
 from flip.data.crops import Box, crop_box, decode_crops, mirror
 from flip.data.fetch_ahead import FetchAhead
@@ -23,7 +23,7 @@ from flip.data.sampler import AnyOrder
 from flip.data.shard import check_shard, open_shard, remote_file
 from flip.data.tar_cache import TarCache, not_fetched
 from flip.data.token_cache import Tokens, words
-from flip.data.views import DRAWS, recolour
+from flip.data.views import DRAWS, ViewSet, recolour
 from flip.formats.remote import RemoteFile
 from flip.rng import uniform
 
@@ -83,9 +83,9 @@ class ShardReader:
 class ImageReader:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
-    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]. `broken` counts
-    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory lets a GPU copy
-    images asynchronously.
+    With `views`, there are augmented views of each image, too, with a side of their own, from position `views_from` of
+    the order on: uint8 [batch, number, side, side, 3]. `broken` counts images that could not be decoded; each is
+    replaced by the next pair of its shard. `pinned` memory lets a GPU copy images asynchronously.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class ImageReader:
         side: int,
         augmentation: Augmentation,
         seed: int,
-        views: Views | None = None,
+        views: ViewSet | None = None,
         pinned: bool = False,
     ):
         self.shards, self.order, self.side, self.augmentation = shards, order, side, augmentation
         self.seed, self.views, self.pinned = seed, views, pinned
-        self.broken = 0
+        self.broken = self.views_from = 0
 
     def expect(self, position: int) -> None:
         """Prepare to read from a position on."""
@@ -109,27 +109,30 @@ class ImageReader:
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
         """Return the model's inputs by name, and the places of the pairs that they are of; `positions` is int64
         [batch]."""
-        images = self._room(len(positions))
+        images = self._room(self.side, len(positions))
         draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
-        if self.views:
-            return self._with_views(positions, images, draws)
+        if self.views and positions[0] >= self.views_from:
+            return self._with_views(self.views, positions, images, draws)
         rows = zip(positions.tolist(), images.numpy(), draws, strict=True)
         return {"images": images}, [self._pair(position, [image], [one]) for position, image, one in rows]
 
-    def _room(self, *images: int) -> Tensor:
+    def _room(self, side: int, *images: int) -> Tensor:
         """Allocate uint8 [*images, side, side, 3]."""
-        return torch.empty(*images, self.side, self.side, 3, dtype=torch.uint8, pin_memory=self.pinned)
+        return torch.empty(*images, side, side, 3, dtype=torch.uint8, pin_memory=self.pinned)
 
-    def _with_views(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
-        """Read as `__call__`, with two views of each image."""
-        assert self.views is not None
-        views, places = self._room(len(images), 2), []
-        of_views = uniform(self.seed, "views", positions, 2 * (CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
+    def _with_views(
+        self, wanted: ViewSet, positions: Tensor, images: Tensor, draws: np.ndarray
+    ) -> tuple[Batch, list[Place]]:
+        """Read as `__call__`, with views of each image."""
+        how, number, side = wanted
+        views, places = self._room(side, len(images), number), []
+        of_views = uniform(self.seed, "views", positions, number * (CROP + DRAWS)).numpy()
+        of_views = of_views.reshape(len(views), number, -1)
         rows = positions.tolist(), images.numpy(), draws, views.numpy(), of_views
-        for position, image, one, both, theirs in zip(*rows, strict=True):
-            places.append(self._pair(position, [image, *both], [one, *theirs]))
-            for view, numbers in zip(both, theirs[:, CROP:], strict=True):
-                view[:] = recolour(view, self.views, numbers)
+        for position, image, one, every, theirs in zip(*rows, strict=True):
+            places.append(self._pair(position, [image, *every], [one, *theirs]))
+            for view, numbers in zip(every, theirs[:, CROP:], strict=True):
+                view[:] = recolour(view, how, numbers)
         return {"images": images, "views": views}, places
 
     def _pair(self, position: int, *where: list) -> Place:
@@ -145,7 +148,8 @@ class ImageReader:
         """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
         where it cannot be decoded."""
         out, draws = where
-        ways = list(zip([self.augmentation, *([self.views] * 2 if self.views else [])], draws, strict=True))
+        views = [self.views.how] * (len(out) - 1) if self.views else []
+        ways = list(zip([self.augmentation, *views], draws, strict=True))
 
         def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]

@@ -4,7 +4,7 @@ Each is there only where the parameters ask for it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -74,7 +74,7 @@ class TwoTowers(nn.Module):
         decoder = heads.pop("reconstruction", None)
         self.decoder = None if decoder is None else decoder.module
         self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
-        self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
+        self.heads = {"reconstruction": decoder} | heads if decoder else heads
         initialize_model(self)
         for module in self.modules():
             if isinstance(module, Transformer | Decoder):
@@ -136,19 +136,26 @@ class TwoTowers(nn.Module):
             self.log_scale.clamp_(0, math.log(limit))
 
     def forward(
-        self, batch: Batch, seed: int, features_only: bool = False, start_gather: Callable | None = None
+        self,
+        batch: Batch,
+        seed: int,
+        features_only: bool = False,
+        start_gather: Callable | None = None,
+        waiting: Collection[str] = (),
     ) -> Batch:
         """Compute what the objectives read from a batch of images, ids and positions (in the training order).
 
         In place of images there may be the features [batch, embedding] that a locked image tower has for them. Outputs
         for pairs are left out where the batch has images or captions alone.
 
-        With `features_only`, only what losses over the global batch read is computed. `start_gather` is called with
+        With `features_only`, only what losses over the global batch read is computed; what the objectives that are
+        `waiting`, by section, would read, never is. `start_gather` is called with
         image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
         what it returns.
         """
         kind, batch = batch_type(batch), draw_captions(self.params, batch, seed)
-        heads = [one for one in self.heads if kind in one.reads and (one.over_global_batch or not features_only)]
+        begun = [one for name, one in self.heads.items() if name not in waiting]
+        heads = [one for one in begun if kind in one.reads and (one.over_global_batch or not features_only)]
         patches, tokens = (any(getattr(one, f"reads_{part}") for one in heads) for part in ("patches", "tokens"))
         towers = Forward(self, batch, seed, patches, tokens)
         outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}

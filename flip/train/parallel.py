@@ -101,8 +101,3 @@ def set_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -
 
     full = StateDictOptions(full_state_dict=True, cpu_offload=True)
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=full)
-
-
-def local_part(x: Tensor) -> Tensor:
-    """Return this process's part of a tensor that may be sharded."""
-    return x.to_local() if hasattr(x, "to_local") else x

@@ -127,8 +127,7 @@ class Step:
 
 
 class Turns:
-    """Run steps of several batch types that take turns (flava.mix), each with its share: what they cost on average,
-    and the most
+    """Run steps of several kinds (flip.train.work.turns), each with its share: what they cost on average, and the most
     memory that one needs."""
 
     def __init__(self, params: Params, *where: Any):
@@ -147,7 +146,7 @@ class Turns:
 
 def timed(params: Params, data: Path, manifest: dict, device: str) -> Step | Turns:
     """Return what a variant's costs are measured on."""
-    kind: type[Step | Turns] = Step if len(params.flava.mix.shares) == 1 else Turns
+    kind: type[Step | Turns] = Step if len([*turns(params)]) == 1 else Turns
     return kind(params, data, manifest, device)
 
 
