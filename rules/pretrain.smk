@@ -2,24 +2,30 @@
 # Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
 # pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
 # receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
+# What a variant learns from is embedded likewise: receipts/<scale>/teachers/<variant>/seed-<seed>/embed_pairs.json, behind
+# it data/<scale>/teachers/<variant>/seed-<seed>/, intermediate.
 # Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/train/launch.py
 # starts its processes and takes it over a job's time limit.
 
 
-from flip.config.schema import WEIGHTS
+from flip.config.schema import STARTED, WEIGHTS
 
 # Folders of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
 FEATURES = AT.features("{variant}", "{seed}")
+EMBEDDINGS = AT.embeddings("{variant}", "{seed}")
 
 
 def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
+    """What training builds on: the data, weights that it begins with, features of a locked image tower, a teacher's
+    embeddings, codes."""
     params = PROJECT.variants[wildcards.variant]
     receipts, seed = HERE.receipts, wildcards.seed
     found = [receipts.variant(name, "pretrain", seed) for name in params.before]
     if params.features:
         found.append(receipts.features(params.features, seed))
+    if params.embeddings:
+        found.append(receipts.embeddings(params.embeddings, seed))
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own)
     return data_receipts("manifest", "tokenizer") + found
@@ -65,6 +71,34 @@ def tower_receipts(wildcards) -> list[str]:
 def tower_weights(wildcards) -> str:
     file = PROJECT.variants[wildcards.variant].image_tower.file
     return weights_of(file or wildcards.variant, wildcards)
+
+
+def teacher(wildcards) -> dict[str, str]:
+    """The imported folder that a variant learns from: its parameters, weights and tokenizer; none of a variant's own."""
+    folder = PROJECT.variants[wildcards.variant].distillation.teacher
+    if PROJECT.variants[wildcards.variant].embeddings != wildcards.variant:
+        return {}
+    return {one: f"{folder}/{one}" for one in ("params.yaml", *STARTED)}
+
+
+def teacher_receipts(wildcards) -> list[str]:
+    """What embeddings of pairs follow from: the data, and the training of the variant that teaches."""
+    own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
+    return data_receipts("manifest", "tokenizer") + [own] * (not teacher(wildcards))
+
+
+def teacher_options(wildcards) -> list[str]:
+    """Options of the command that embeds pairs: whose towers these are."""
+    found, name = teacher(wildcards), wildcards.variant
+    if found:
+        params, weights, tokenizer = found.values()
+        return ["--params", params, "--weights", weights, "--tokenizer", tokenizer]
+    return [
+        "--params",
+        HERE.params(name),
+        "--weights",
+        HERE.weights(name, wildcards.seed),
+    ]
 
 
 def several_nodes(job) -> dict:
@@ -144,6 +178,40 @@ rule embed:
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
         " -m flip.train.precompute_features --params {params.frozen:q}"
         " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
+        " --out {params.out:q} 2> {log:q}"
+
+
+rule embed_pairs:
+    """Compute what {wildcards.variant}, or the model that it learns from, makes of all training pairs, once."""
+    input:
+        spec=AT.specs.embeddings("{variant}"),
+        upstream=teacher_receipts,
+    output:
+        update(AT.receipts.embeddings("{variant}", "{seed}")),
+    log:
+        AT.log("embed_pairs", "{variant}", "seed-{seed}"),
+    priority: 1
+    threads: JOB.cores
+    resources:
+        **gpus(JOB.processes * JOB.gpus, JOB.nodes),
+        **several_nodes(JOB),
+        mem_mb=JOB.memory_mb,
+        runtime=JOB.minutes,
+    params:
+        out=EMBEDDINGS,
+        outputs=[
+            f"{EMBEDDINGS}/{part}/features.json" for part in ("images", "captions")
+        ],
+        sources=lambda wildcards: outside(*teacher(wildcards).values()),
+        towers=teacher_options,
+        threads=threads_each,
+    shell:
+        RECEIPT
+        + " --sources {params.sources:q} --facts {params.outputs[0]:q} --intermediate --"
+        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
+        " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
+        " -m flip.train.precompute_pairs {params.towers:q}"
+        " --data {HERE.data} --spec {input.spec:q} --threads {params.threads}"
         " --out {params.out:q} 2> {log:q}"
 
 

@@ -97,11 +97,13 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory, change):
-    """Three shards of plain coloured images with captions, their manifest, a tokenizer and random codes."""
+    """Three shards of plain coloured images with captions, a manifest, a tokenizer, random codes and embeddings."""
     import numpy as np
     import simplejpeg
     import webdataset
 
+    from flip.data.feature_cache import FACTS, write_features
+    from flip.data.pair_embeddings import PARTS
     from flip.data.shard_index import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
@@ -135,6 +137,12 @@ def small_data(tmp_path_factory, change):
     (folder / "captions.txt").write_text("\n".join(captions))
     torch.manual_seed(0)
     save_weights(folder / "codebook" / "weights.safetensors", VQTokenizer(change("flava", SMALL)).state_dict())
+    for seed in (0, 1):
+        for part in PARTS:
+            place = folder / "teachers" / "clip" / f"seed-{seed}" / part
+            write_json(place / FACTS, {"manifest": "f" * 64, "weights": "e" * 64, "width": 6})
+            for shard in shards:
+                write_features(place, shard["name"], random.normal(size=(shard["samples"], 6)).astype(np.float32))
     return folder
 
 

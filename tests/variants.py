@@ -17,6 +17,7 @@ EVERY_KIND = (
     "captioner-parallel",
     "local-distillation",
     "masked-distillation",
+    "distilled",
 )
 # Those that draw removed patches, by a decoder of patches alone and by one that sees words, too.
 DRAW_PATCHES, DRAW_BESIDE_WORDS = ("mae", "mae-class", "mae-raw", "flip-50-mae"), ("mae-clip", "m3ae")

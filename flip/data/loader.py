@@ -191,17 +191,19 @@ class CaptionReader:
         """Return the ids of the captions at positions of the training order: int64 [captions, tokens]."""
         return self._ids([self.order.locate(position) for position in positions], positions)
 
-    def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
-        opened = [self.words(number) for number, _ in places]
+    def drawn(self, places: list[Place], positions: Sequence[int]) -> list[int]:
+        """Return which of its shard's captions each sample has at a position."""
+        several = [self.words(number)[1] for number, _ in places]
         items = [item for _, item in places]
-        if any(several is not None for _, several in opened):
-            draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
-            found = zip(opened, items, draws, strict=True)
-            items = [
-                item if several is None else several.drawn(item, draw, self.synthetic)
-                for (_, several), item, draw in found
-            ]
-        texts = [words(stored, item) for (stored, _), item in zip(opened, items, strict=True)]
+        if all(one is None for one in several):
+            return items
+        draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
+        found = zip(several, items, draws, strict=True)
+        return [item if one is None else one.drawn(item, draw, self.synthetic) for one, item, draw in found]
+
+    def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
+        items = self.drawn(places, positions)
+        texts = [words(self.words(number)[0], item) for (number, _), item in zip(places, items, strict=True)]
         return torch.from_numpy(self.tokens.tokenizer.arranged(texts))
 
     def _exchanged(self, start: int, places: list[Place]) -> list[Place]:
@@ -214,7 +216,7 @@ class CaptionReader:
 
 class Loader:
     """Build batches of images, captions (None: there are none to read) and positions, int64 [batch], and apply
-    `transforms`.
+    `transforms`. With `embeddings`, there are a teacher's of the pairs, too.
 
     `order` says which sample is at a position, and of which type a step is: a batch of images alone has no ids, and one
     of captions alone no images.
@@ -226,7 +228,9 @@ class Loader:
         images: ImageReader,
         captions: CaptionReader | None,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
+        embeddings: Callable[[list[Place], list[int]], Batch] | None = None,
     ):
+        self.embeddings = embeddings
         self.order, self.images, self.captions, self.transforms = order, images, captions, transforms
 
     def batch(self, start: int, size: int) -> Batch:
@@ -241,6 +245,8 @@ class Loader:
         batch = batch | {"positions": positions}
         if self.captions and batch_type != IMAGES:
             batch["ids"] = self.captions(start, places)
+            if self.embeddings:
+                batch |= self.embeddings(places, self.captions.drawn(places, range(start, start + size)))
         for transform in self.transforms:
             batch = transform(batch)
         return batch

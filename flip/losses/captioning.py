@@ -1,5 +1,5 @@
-"""Compute the cross entropy of each token of a caption, given its image and the tokens before it (CoCa, Yu et al. 2022,
-equation 3; CapPa, Tschannen et al. 2023)."""
+"""Compute the cross entropy of each token of a caption, given its image and the tokens before it (CoCa, Yu et al. 2022;
+CapPa, Tschannen et al. 2023)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,5 +1,5 @@
-"""Compute the cross entropy between the answers of a teacher and those of the image tower (DINO, Caron et al. 2021,
-equation 1; iBOT, Zhou et al. 2022, equation 2)."""
+"""Compute the cross entropy between the answers of a teacher and those of the image tower (DINO, Caron et al. 2021;
+iBOT, Zhou et al. 2022)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Decode captions from an image's patches (CoCa, Yu et al. 2022, section 3.2; CapPa, Tschannen et al. 2023).
+"""Decode captions from an image's patches (CoCa, Yu et al. 2022; CapPa, Tschannen et al. 2023).
 
 CoCa's decoder goes on from the states of the causal text tower. That of CapPa, and of LocCa and SigLIP 2 after it, has
 embeddings of its own, so that some captions can be predicted in parallel: from the image alone, with every token
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, Batch
-from flip.model.decoder import CrossAttention, Decoder
+from flip.model.decoder import CrossAttention, TextDecoder
 from flip.model.packing import PackedBatch, true_counts
 from flip.model.towers import Towers
 from flip.model.transformer import full_precision
@@ -41,7 +41,7 @@ def count_predicted(params: Params, batch: Batch) -> Batch:
 
 
 class PatchPooling(nn.Module):
-    """Pool patches by multi-head attention into as many states as there are learned queries (CoCa, section 3.2)."""
+    """Pool patches by multi-head attention into as many states as there are learned queries (CoCa)."""
 
     def __init__(self, width: int, heads: int, queries: int, epsilon: float):
         super().__init__()
@@ -94,7 +94,7 @@ class CaptionDecoder(nn.Module):
         if section.queries:
             heads, epsilon = model.vision.heads, form.vision.norm_epsilon
             self.pooling = PatchPooling(model.vision.width, heads, section.queries, epsilon)
-        self.decoder = Decoder(model.text, section.layers, form.text, model.vision.width)
+        self.decoder = TextDecoder(model.text, section.layers, form.text, model.vision.width)
         self.predict = nn.Linear(model.text.width, vocabulary)
 
     def forward(self, towers: Towers, batch: Batch, seed: int) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class DecoderBlock(nn.Module):
         return x + self.mlp(self.norm3(x))
 
 
-class Decoder(nn.Module):
+class TextDecoder(nn.Module):
     """Apply decoder blocks and a final LayerNorm; arguments and shapes as of `DecoderBlock`.
 
     With `recompute`, as in flip.model.transformer.Transformer, training keeps the input of each block alone.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
-from flip.model.decoder import Decoder
+from flip.model.decoder import TextDecoder
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
 from flip.model.masking import MaskOrder, mask_patches, mask_tokens
@@ -77,7 +77,7 @@ class TwoTowers(nn.Module):
         self.heads = {"reconstruction": decoder} | heads if decoder else heads
         initialize_model(self)
         for module in self.modules():
-            if isinstance(module, Transformer | Decoder):
+            if isinstance(module, Transformer | TextDecoder):
                 module.recompute = params.train.checkpoint_activations
 
     @property

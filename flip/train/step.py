@@ -17,6 +17,7 @@ from flip.data.corruption import Corruption
 from flip.data.feature_cache import FeatureCache, FeatureReader
 from flip.data.gpu_decode import GpuImageReader, gpu_decoder
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
+from flip.data.pair_embeddings import PairEmbeddings, embeddings_path, open_embeddings
 from flip.data.sampler import AnyOrder, build_order
 from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
@@ -36,12 +37,13 @@ from flip.train.process_group import ProcessGroup
 
 def build_loader(
     params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
-    features: FeatureCache | None = None, device: str = "cpu",
+    features: FeatureCache | None = None, device: str = "cpu", embeddings: PairEmbeddings | None = None,
 ) -> Loader:  # fmt: skip
     """Build the loader of the training pairs of `data` in their order.
 
     Captions are read with its tokenizer unless another file is named, and the images' `features` in place of pixels
-    where those are given. `device` may decode images (`train.decoder`).
+    where those are given. `device` may decode images (`train.decoder`). A teacher's `embeddings` are those of `data`
+    unless others are given.
     """
     window, batch = params.train.shuffle_shards, params.train.global_batch
     order = build_order(manifest, params.mix, batch, seed, window, params.train.source_weights)
@@ -55,7 +57,9 @@ def build_loader(
     captions = CaptionReader(tokens, order, shards.most, sources, seed, params.captions.synthetic_share)
     for one in wanted(params).values():
         transforms += one.transforms(params, seed, captions)
-    return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
+    if embeddings is None and (folder := embeddings_path(params, data, seed)):
+        embeddings = open_embeddings(folder, manifest)
+    return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms, embeddings)
 
 
 def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | None) -> Tokens:

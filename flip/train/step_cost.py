@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
+from flip.data.pair_embeddings import PairEmbeddings
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
 from flip.provenance.unread import RUN, nested
@@ -39,8 +40,8 @@ STEPS = 2
 
 
 def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:
-    """Make up features as a locked image tower's, for steps whose results do not count: no tower has to be trained
-    first."""
+    """Make up features as a locked image tower's, or a teacher's, for steps whose results do not count: nothing has to
+    be trained first."""
     row = np.ones((1, params.embedding), np.float32)
     return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
 
@@ -54,7 +55,9 @@ class Step:
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
         features: Any = stand_in(params, manifest) if params.image_tower.locked else None
-        self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
+        rows = stand_in(params, manifest)
+        given: Any = PairEmbeddings(rows, rows) if params.distillation.weight else None
+        self.loader = build_loader(self.params, data, manifest, 0, None, features, device, given)
         self.data = data
         self.device = device
 

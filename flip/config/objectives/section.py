@@ -50,6 +50,11 @@ class ObjectiveSection(Section):
         return self.model_copy(update={"starts_at": 0.0} if self.begins <= share else dict.fromkeys(self.weights, 0.0))
 
     @property
+    def builds_on(self) -> str | None:
+        """Return the variant, or the imported folder, that has to be trained before; None: none."""
+        return None
+
+    @property
     def relates(self) -> bool:
         """Tell whether it trains what says how an image and a caption go together."""
         return self.aligns
