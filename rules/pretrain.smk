@@ -8,7 +8,7 @@
 # starts its processes and takes it over a job's time limit.
 
 
-from flip.config.schema import STARTED, WEIGHTS
+from flip.config.schema import STARTED, TOKENIZER, WEIGHTS
 
 # Folders of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
@@ -87,18 +87,15 @@ def teacher_receipts(wildcards) -> list[str]:
     return data_receipts("manifest", "tokenizer") + [own] * (not teacher(wildcards))
 
 
+def teacher_params(wildcards) -> str:
+    return teacher(wildcards).get("params.yaml") or HERE.params(wildcards.variant)
+
+
 def teacher_options(wildcards) -> list[str]:
-    """Options of the command that embeds pairs: whose towers these are."""
-    found, name = teacher(wildcards), wildcards.variant
-    if found:
-        params, weights, tokenizer = found.values()
-        return ["--params", params, "--weights", weights, "--tokenizer", tokenizer]
-    return [
-        "--params",
-        HERE.params(name),
-        "--weights",
-        HERE.weights(name, wildcards.seed),
-    ]
+    """Options of the command that embeds pairs: weights of the towers, and an imported model's tokenizer."""
+    if found := teacher(wildcards):
+        return ["--weights", found[WEIGHTS], "--tokenizer", found[TOKENIZER]]
+    return ["--weights", HERE.weights(wildcards.variant, wildcards.seed)]
 
 
 def several_nodes(job) -> dict:
@@ -203,6 +200,7 @@ rule embed_pairs:
             f"{EMBEDDINGS}/{part}/features.json" for part in ("images", "captions")
         ],
         sources=lambda wildcards: outside(*teacher(wildcards).values()),
+        frozen=teacher_params,
         towers=teacher_options,
         threads=threads_each,
     shell:
@@ -210,7 +208,7 @@ rule embed_pairs:
         + " --sources {params.sources:q} --facts {params.outputs[0]:q} --intermediate --"
         " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
         " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train.precompute_pairs {params.towers:q}"
+        " -m flip.train.precompute_pairs --params {params.frozen:q} {params.towers:q}"
         " --data {HERE.data} --spec {input.spec:q} --threads {params.threads}"
         " --out {params.out:q} 2> {log:q}"
 

@@ -272,9 +272,10 @@ def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(chang
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--out"]
     towers = ["--weights", tmp_path / "weights.safetensors"]
     for name, stage, more in (("embed", embed, towers), ("embed_pairs", pairs, towers), ("codebook", codebook, [])):
-        watch = Watch(monkeypatch)
-        watch.follow(stage)
-        stage.main([str(word) for word in [*words, tmp_path / name, *more]])
+        with monkeypatch.context() as patch:
+            watch = Watch(patch)
+            watch.follow(embed if stage is pairs else stage)  # whose command it is
+            stage.main([str(word) for word in [*words, tmp_path / name, *more]])
         assert watch.read
         assert watch.untrue(STAGES[name]) == set()
 

@@ -34,7 +34,7 @@ class Captioning(ObjectiveSection):
         description="what the first block reads: states of the causal text tower (CoCa), or embeddings of its own"
     )
     queries: Few | None = Field(
-        description="learned queries that pool the patches for the decoder (CoCa: 256); null: it reads all patches"
+        description="learned queries that pool the patches for the decoder, as CoCa's; null: it reads all patches"
     )
     parallel: Share = Field(
         description="share of the captions predicted from the image alone, all tokens at once (CapPa; SigLIP 2: 0.5)"
