@@ -18,6 +18,7 @@ EVERY_KIND = (
     "local-distillation",
     "masked-distillation",
     "distilled",
+    "sub-captions",
 )
 # Those that draw removed patches, by a decoder of patches alone and by one that sees words, too.
 DRAW_PATCHES, DRAW_BESIDE_WORDS = ("mae", "mae-class", "mae-raw", "flip-50-mae"), ("mae-clip", "m3ae")

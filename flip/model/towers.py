@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from flip.model.masking import MaskOrder
@@ -23,3 +24,7 @@ class Towers(Protocol):
     order: MaskOrder
     encoded: Tensor
     text_states: tuple[Tensor, PackedBatch]
+
+    def encode_text(self, ids: Tensor, lengths: np.ndarray) -> Tensor:
+        """Compute text features [captions, embedding] of unit length of other captions, ids int64 [captions, slots]."""
+        ...

@@ -218,6 +218,10 @@ class Forward:
     def _captions(self) -> tuple[Tensor, Tensor | None, np.ndarray]:
         return self.batch["ids"], self.batch.get("kept_slots"), self.batch["lengths"]
 
+    def encode_text(self, ids: Tensor, lengths: np.ndarray) -> Tensor:
+        """Compute text features [captions, embedding] of unit length of other captions, ids int64 [captions, slots]."""
+        return F.normalize(full_precision(self.model.encode_text(ids, None, lengths)), dim=-1)
+
     @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
