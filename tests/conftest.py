@@ -95,6 +95,21 @@ SMALL = {
 }  # fmt: skip
 
 
+def write_embeddings(folder, shards):
+    """Random embeddings of all pairs, as a teacher's, for two seeds."""
+    import numpy as np
+
+    from flip.data.feature_cache import FACTS, write_features
+    from flip.data.pair_embeddings import PARTS
+    from flip.files import write_json
+
+    random = np.random.default_rng(0)
+    for part in (folder / f"seed-{seed}" / part for seed in (0, 1) for part in PARTS):
+        write_json(part / FACTS, {"manifest": "f" * 64, "weights": "e" * 64, "width": 6})
+        for shard in shards:
+            write_features(part, shard["name"], random.normal(size=(shard["samples"], 6)).astype(np.float32))
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory, change):
     """Three shards of plain coloured images with captions, a manifest, a tokenizer, random codes and embeddings."""
@@ -102,8 +117,6 @@ def small_data(tmp_path_factory, change):
     import simplejpeg
     import webdataset
 
-    from flip.data.feature_cache import FACTS, write_features
-    from flip.data.pair_embeddings import PARTS
     from flip.data.shard_index import write_index
     from flip.data.tokenizer import train_wordpiece
     from flip.files import file_hash, write_json
@@ -137,12 +150,7 @@ def small_data(tmp_path_factory, change):
     (folder / "captions.txt").write_text("\n".join(captions))
     torch.manual_seed(0)
     save_weights(folder / "codebook" / "weights.safetensors", VQTokenizer(change("flava", SMALL)).state_dict())
-    for seed in (0, 1):
-        for part in PARTS:
-            place = folder / "teachers" / "clip" / f"seed-{seed}" / part
-            write_json(place / FACTS, {"manifest": "f" * 64, "weights": "e" * 64, "width": 6})
-            for shard in shards:
-                write_features(place, shard["name"], random.normal(size=(shard["samples"], 6)).astype(np.float32))
+    write_embeddings(folder / "teachers" / "clip", shards)
     return folder
 
 
