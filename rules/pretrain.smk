@@ -1,19 +1,14 @@
-# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all images once.
-# Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
-# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
-# receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
-# What a variant learns from is embedded likewise: receipts/<scale>/teachers/<variant>/seed-<seed>/embed_pairs.json, behind
-# it data/<scale>/teachers/<variant>/seed-<seed>/, intermediate.
+# Training: frozen parameters -> weights.
+# Needs the receipts of data.smk and embed.smk, and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
+# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
 # Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/train/launch.py
 # starts its processes and takes it over a job's time limit.
 
 
-from flip.config.schema import STARTED, TOKENIZER, WEIGHTS
+from flip.config.schema import WEIGHTS
 
-# Folders of a job, with its wildcards.
+# Folder of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
-FEATURES = AT.features("{variant}", "{seed}")
-EMBEDDINGS = AT.embeddings("{variant}", "{seed}")
 
 
 def training_receipts(wildcards) -> list[str]:
@@ -61,43 +56,6 @@ def tower_files(wildcards) -> list[str]:
     return outside(*towers, *params.start_files.values())
 
 
-def tower_receipts(wildcards) -> list[str]:
-    """What image features follow from: the images, and the training of the variant whose tower it is."""
-    own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return data_receipts("manifest") + [own] * (not file)
-
-
-def tower_weights(wildcards) -> str:
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return weights_of(file or wildcards.variant, wildcards)
-
-
-def teacher(wildcards) -> dict[str, str]:
-    """The imported folder that a variant learns from: its parameters, weights and tokenizer; none of a variant's own."""
-    folder = PROJECT.variants[wildcards.variant].distillation.teacher
-    if PROJECT.variants[wildcards.variant].embeddings != wildcards.variant:
-        return {}
-    return {one: f"{folder}/{one}" for one in ("params.yaml", *STARTED)}
-
-
-def teacher_receipts(wildcards) -> list[str]:
-    """What embeddings of pairs follow from: the data, and the training of the variant that teaches."""
-    own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
-    return data_receipts("manifest", "tokenizer") + [own] * (not teacher(wildcards))
-
-
-def teacher_params(wildcards) -> str:
-    return teacher(wildcards).get("params.yaml") or HERE.params(wildcards.variant)
-
-
-def teacher_options(wildcards) -> list[str]:
-    """Options of the command that embeds pairs: weights of the towers, and an imported model's tokenizer."""
-    if found := teacher(wildcards):
-        return ["--weights", found[WEIGHTS], "--tokenizer", found[TOKENIZER]]
-    return ["--weights", HERE.weights(wildcards.variant, wildcards.seed)]
-
-
 def several_nodes(job) -> dict:
     """What the executor must know to leave starting the processes to srun."""
     if job.nodes == 1:
@@ -143,74 +101,6 @@ rule preflight:
         "{PYTHON:q} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
-
-
-rule embed:
-    """Compute what the locked image tower of {wildcards.variant} gives for all training images, once."""
-    input:
-        spec=AT.specs.features("{variant}"),
-        upstream=tower_receipts,
-    output:
-        update(AT.receipts.features("{variant}", "{seed}")),
-    log:
-        AT.log("embed", "{variant}", "seed-{seed}"),
-    priority: 1
-    threads: JOB.cores
-    resources:
-        **gpus(JOB.processes * JOB.gpus, JOB.nodes),
-        **several_nodes(JOB),
-        mem_mb=JOB.memory_mb,
-        runtime=JOB.minutes,
-    params:
-        frozen=AT.params("{variant}"),
-        out=FEATURES,
-        outputs=f"{FEATURES}/features.json",
-        sources=tower_files,
-        weights=tower_weights,
-        threads=threads_each,
-    shell:
-        RECEIPT
-        + " --sources {params.sources:q} --facts {params.outputs:q} --intermediate --"
-        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
-        " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train.precompute_features --params {params.frozen:q}"
-        " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
-        " --out {params.out:q} 2> {log:q}"
-
-
-rule embed_pairs:
-    """Compute what {wildcards.variant}, or the model that it learns from, makes of all training pairs, once."""
-    input:
-        spec=AT.specs.embeddings("{variant}"),
-        upstream=teacher_receipts,
-    output:
-        update(AT.receipts.embeddings("{variant}", "{seed}")),
-    log:
-        AT.log("embed_pairs", "{variant}", "seed-{seed}"),
-    priority: 1
-    threads: JOB.cores
-    resources:
-        **gpus(JOB.processes * JOB.gpus, JOB.nodes),
-        **several_nodes(JOB),
-        mem_mb=JOB.memory_mb,
-        runtime=JOB.minutes,
-    params:
-        out=EMBEDDINGS,
-        outputs=[
-            f"{EMBEDDINGS}/{part}/features.json" for part in ("images", "captions")
-        ],
-        sources=lambda wildcards: outside(*teacher(wildcards).values()),
-        frozen=teacher_params,
-        towers=teacher_options,
-        threads=threads_each,
-    shell:
-        RECEIPT
-        + " --sources {params.sources:q} --facts {params.outputs[0]:q} --intermediate --"
-        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
-        " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train.precompute_pairs --params {params.frozen:q} {params.towers:q}"
-        " --data {HERE.data} --spec {input.spec:q} --threads {params.threads}"
-        " --out {params.out:q} 2> {log:q}"
 
 
 rule pretrain:
