@@ -124,8 +124,7 @@ def small_data(tmp_path_factory, change):
     from flip.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    captions, shards = [], []
+    random, captions, shards = np.random.default_rng(0), [], []
     (folder / "shards" / "0000").mkdir(parents=True)
     for number, count in enumerate((40, 37, 43)):
         name = f"0000/{number:05d}.tar"
