@@ -268,7 +268,8 @@ def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_p
 def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, monkeypatch):
     params = change("lit", SMALL)
     write_atomic(tmp_path / "params.yaml", dump(params))
-    save_weights(tmp_path / "weights.safetensors", build_model(params, 100, 0, "cpu").state_dict())
+    vocabulary = read_json(small_data / "tokenizer.json")["vocabulary"]
+    save_weights(tmp_path / "weights.safetensors", build_model(params, vocabulary, 0, "cpu").state_dict())
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--out"]
     towers = ["--weights", tmp_path / "weights.safetensors"]
     for name, stage, more in (("embed", embed, towers), ("embed_pairs", pairs, towers), ("codebook", codebook, [])):
