@@ -99,3 +99,8 @@ class FromDevice:
         if self.event:
             self.event.synchronize()
         return self.copy.item()
+
+
+def local_part(x: Tensor) -> Tensor:
+    """Return this process's part of a tensor that may be sharded."""
+    return x.to_local() if hasattr(x, "to_local") else x

@@ -1,25 +1,26 @@
-# Training: frozen parameters -> weights; with a locked image tower, after computing its features of all images once.
-# Needs the receipts of data.smk and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
-# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}; and
-# receipts/<scale>/features/<variant>/seed-<seed>/embed.json, behind it features/<scale>/<variant>/seed-<seed>/, intermediate.
+# Training: frozen parameters -> weights.
+# Needs the receipts of data.smk and embed.smk, and specs/<scale>/. Gives receipts/<scale>/variants/<variant>/seed-<seed>/
+# pretrain.json, and behind it results/<scale>/<variant>/seed-<seed>/{weights.safetensors, training.json, log.csv}.
 # Before the first, preflight looks whether it can go well. A run in progress lives in checkpoints/; flip/train/launch.py
 # starts its processes and takes it over a job's time limit.
 
 
 from flip.config.schema import WEIGHTS
 
-# Folders of a job, with its wildcards.
+# Folder of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
-FEATURES = AT.features("{variant}", "{seed}")
 
 
 def training_receipts(wildcards) -> list[str]:
-    """What training builds on: the data, weights that it begins with, features of a locked image tower, codes."""
+    """What training builds on: the data, weights that it begins with, features of a locked image tower, a teacher's
+    embeddings, codes."""
     params = PROJECT.variants[wildcards.variant]
     receipts, seed = HERE.receipts, wildcards.seed
     found = [receipts.variant(name, "pretrain", seed) for name in params.before]
     if params.features:
         found.append(receipts.features(params.features, seed))
+    if params.embeddings:
+        found.append(receipts.embeddings(params.embeddings, seed))
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own) + words_receipt(own)
     return data_receipts("manifest", "tokenizer") + found
@@ -53,18 +54,6 @@ def tower_files(wildcards) -> list[str]:
     params = PROJECT.variants[wildcards.variant]
     towers = params.image_tower.file, params.text_tower.file
     return outside(*towers, *params.start_files.values())
-
-
-def tower_receipts(wildcards) -> list[str]:
-    """What image features follow from: the images, and the training of the variant whose tower it is."""
-    own = AT.receipts.variant("{variant}", "pretrain", "{seed}")
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return data_receipts("manifest") + [own] * (not file)
-
-
-def tower_weights(wildcards) -> str:
-    file = PROJECT.variants[wildcards.variant].image_tower.file
-    return weights_of(file or wildcards.variant, wildcards)
 
 
 def several_nodes(job) -> dict:
@@ -113,39 +102,6 @@ rule preflight:
         "{PYTHON:q} -m flip.plan.preflight --params {HERE.project} --data {HERE.data}"
         " --variants {params.variants:q}"
         " --out {output:q} 2> {log:q}"
-
-
-rule embed:
-    """Compute what the locked image tower of {wildcards.variant} gives for all training images, once."""
-    input:
-        spec=AT.specs.features("{variant}"),
-        upstream=tower_receipts,
-    output:
-        update(AT.receipts.features("{variant}", "{seed}")),
-    log:
-        AT.log("embed", "{variant}", "seed-{seed}"),
-    priority: 1
-    threads: JOB.cores
-    resources:
-        **gpus(JOB.processes * JOB.gpus, JOB.nodes),
-        **several_nodes(JOB),
-        mem_mb=JOB.memory_mb,
-        runtime=JOB.minutes,
-    params:
-        frozen=AT.params("{variant}"),
-        out=FEATURES,
-        outputs=f"{FEATURES}/features.json",
-        sources=tower_files,
-        weights=tower_weights,
-        threads=threads_each,
-    shell:
-        RECEIPT
-        + " --sources {params.sources:q} --facts {params.outputs:q} --intermediate --"
-        " {PYTHON:q} -m flip.train.launch --nodes {JOB.nodes} --processes {JOB.processes} --threads {params.threads}"
-        " --gpus {JOB.gpus} --stop-seconds {JOB.stop_seconds} --"
-        " -m flip.train.precompute_features --params {params.frozen:q}"
-        " --data {HERE.data} --weights {params.weights:q} --spec {input.spec:q} --threads {params.threads}"
-        " --out {params.out:q} 2> {log:q}"
 
 
 rule pretrain:

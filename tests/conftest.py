@@ -81,6 +81,7 @@ SMALL = {
     "reconstruction": {"layers": 1, "width": 16, "heads": 2},
     "generative": {"layers": 1, "width": 16, "heads": 2},
     "simclr": {"hidden": 24, "width": 8},
+    "self_distillation": {"crops": 2, "hidden": 24, "width": 8, "prototypes": 12},
     "flava": {"multimodal": {"layers": 1, "width": 16, "heads": 2}},
     "codebook": {"codes": 16, "code_width": 4, "width": 8, "blocks": 1, "samples": 480, "batch": 24,
                  "lr": 0.01, "decay": 0.9},
@@ -94,9 +95,24 @@ SMALL = {
 }  # fmt: skip
 
 
+def write_embeddings(folder, shards):
+    """Random embeddings of all pairs, as a teacher's, for two seeds."""
+    import numpy as np
+
+    from flip.data.feature_cache import FACTS, write_features
+    from flip.data.pair_embeddings import PARTS
+    from flip.files import write_json
+
+    random = np.random.default_rng(0)
+    for part in (folder / f"seed-{seed}" / part for seed in (0, 1) for part in PARTS):
+        write_json(part / FACTS, {"manifest": "f" * 64, "weights": "e" * 64, "width": 6})
+        for shard in shards:
+            write_features(part, shard["name"], random.normal(size=(shard["samples"], 6)).astype(np.float32))
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory, change):
-    """Three shards of plain coloured images with captions, their manifest, a tokenizer and random codes."""
+    """Three shards of plain coloured images with captions, a manifest, a tokenizer, random codes and embeddings."""
     import numpy as np
     import simplejpeg
     import webdataset
@@ -108,8 +124,7 @@ def small_data(tmp_path_factory, change):
     from flip.model.weights import save_weights
 
     folder = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    captions, shards = [], []
+    random, captions, shards = np.random.default_rng(0), [], []
     (folder / "shards" / "0000").mkdir(parents=True)
     for number, count in enumerate((40, 37, 43)):
         name = f"0000/{number:05d}.tar"
@@ -134,6 +149,7 @@ def small_data(tmp_path_factory, change):
     (folder / "captions.txt").write_text("\n".join(captions))
     torch.manual_seed(0)
     save_weights(folder / "codebook" / "weights.safetensors", VQTokenizer(change("flava", SMALL)).state_dict())
+    write_embeddings(folder / "teachers" / "clip", shards)
     return folder
 
 

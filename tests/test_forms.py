@@ -11,10 +11,12 @@ from flip.config.schema import Tower, VisionForm
 from flip.config.tree import read_tree
 from flip.export.names import OPEN_CLIP, TIMM, TRANSFORMERS_CLIP, TRANSFORMERS_SIGLIP, applied, exported
 from flip.losses import Setting, build_towers, named_losses, objectives
+from flip.losses.sigmoid import pairwise_sigmoid
 from flip.model.masking import mask_patches
 from flip.model.packing import PackedBatch, split_rows
 from flip.model.text import PAD
 from flip.model.transformer import Transformer
+from flip.model.vision import patchify
 from flip.train.loop import build_model
 from flip.train.optimizer import build_optimizer
 from tests.test_model import MODEL, VOCABULARY, build, captions, part, random_images
@@ -142,6 +144,35 @@ def test_siglip_equals_transformers(change):
         return found.image_embeds, found.text_embeds, found.loss
 
     compare(model, theirs, TRANSFORMERS_SIGLIP, embeddings, data)
+
+
+def test_siglip2s_towers_equal_transformers_at_a_fixed_size(change):
+    """SigLIP 2 kept SigLIP's towers; transformers' class takes patches in rows, and keeps positions in float32."""
+    from transformers import Siglip2Config, Siglip2Model
+
+    model = build(change("clip", SIGLIP))
+    settings = configs(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6)
+    settings["text_config"]["projection_size"] = WIDTH
+    del settings["vision_config"]["image_size"]
+    settings["vision_config"]["num_patches"] = 64
+    theirs, data = Siglip2Model(Siglip2Config(**settings, attn_implementation="sdpa")).double(), batch()
+    weights = exported(TRANSFORMERS_SIGLIP, dict(model.named_parameters()))
+    name = "vision_model.embeddings.patch_embedding.weight"
+    weights[name] = weights[name].permute(0, 2, 3, 1).flatten(1)
+    assert weights.keys() == dict(theirs.named_parameters()).keys()
+    theirs.load_state_dict(weights, strict=False)
+    data["ids"] = torch.where(data["ids"] == PAD, END, data["ids"])
+    images = model.vision.normalize(patchify(data["images"], 8))
+    sizes = {
+        "pixel_attention_mask": torch.ones(images.shape[:2], dtype=torch.int64),
+        "spatial_shapes": torch.tensor([[8, 8]] * len(images)),
+    }
+    found = theirs(input_ids=data["ids"], pixel_values=images.double(), **sizes, return_loss=True)
+    outputs = model(data, 0)
+    for ours, expected in (("image", found.image_embeds), ("text", found.text_embeds)):
+        torch.testing.assert_close(outputs[ours], expected, rtol=1e-6, atol=1e-6)
+    loss = pairwise_sigmoid(*(outputs[one] for one in ("image", "text", "scale", "bias")))
+    torch.testing.assert_close(loss, found.loss, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])

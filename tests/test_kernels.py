@@ -74,6 +74,8 @@ def gradients(run, start):
         ("clip-form", {"micro_batch": 8, "checkpoint_activations": True}),
         ("m3ae", {}),
         ("flava", {}),
+        ("coca", {}),
+        ("captioner-parallel", {"checkpoint_activations": True}),
     ],
 )
 def test_compiled_blocks_compute_the_same_and_once(change, small_data, variant, settings):

@@ -55,7 +55,7 @@ class Cyclic(Objective):
         return {"cyclic": self.weight * loss}
 '''
 FILES = {"flip/config/objectives/cyclic.py": SECTION, "flip/losses/cyclic.py": LOSS}
-# One that owns modules, as CoCa's captioning does (Yu et al. 2022, arXiv:2205.01917).
+# One that owns modules, as a captioning decoder does.
 CAPTIONER = '''
 """Describe the parameters of a captioning decoder."""
 
@@ -148,7 +148,7 @@ def folders(tmp_path_factory):
         (found[1] / path).write_text(text.lstrip())
     base = "  contrastive: {weight: 1.0}\n"
     edit(found[1], "params.yaml", base, f"{base}  cyclic: {{weight: 0.0}}\n  captioner: {{weight: 0.0}}\n")
-    variants = "  cyclip: {cyclic: {weight: 0.25}}\n  coca: {captioner: {weight: 2.0}}\n"
+    variants = "  cyclip: {cyclic: {weight: 0.25}}\n  captioned: {captioner: {weight: 2.0}}\n"
     edit(found[1], "params.yaml", "\nvariants:\n", f"\nvariants:\n{variants}")
     return found
 
@@ -160,7 +160,7 @@ def test_it_is_two_files():
 def test_what_was_there_depends_on_nothing_new(folders):
     """No variant is trained or evaluated again, no table made again, as a new objective exists."""
     before, after = (json.loads(run(folder, SPECS)) for folder in folders)
-    assert before == {path: spec for path, spec in after.items() if not {"cyclip", "coca"} & set(path.split("/"))}
+    assert before == {path: spec for path, spec in after.items() if not {"cyclip", "captioned"} & set(path.split("/"))}
     spec = after["specs/tiny/variants/cyclip/pretrain.json"]
     assert spec["parameters"]["cyclic"] == {"weight": 0.25}
     assert {"flip.losses.cyclic", "flip.config.objectives.cyclic"} < set(spec["plugins"])
@@ -193,7 +193,7 @@ from flip.config.resolve import read_project
 from flip.plan.step import step_flops
 from flip.train.work import work
 project = read_project("params.yaml", "tiny")
-print(*[step_flops(work(project.resolve(name))) for name in ("clip", "cyclip", "coca")])
+print(*[step_flops(work(project.resolve(name))) for name in ("clip", "cyclip", "captioned")])
 """
 
 

@@ -115,7 +115,7 @@ def test_every_scale_resolves(scale):
         (
             ["variants", "clip", "contrastive"],
             {"weight": 0.0},
-            "no loss: give one of these a value above 0: contrastive.weight",
+            "no loss: give one of these a value above 0: captioning.weight, contrastive.weight",
         ),
         (["variants", "mae", "masking"], {"image": 0.75, "text": 0.5}, "masking.text has no text tower"),
         (["variants", "mae", "form"], {"vision": {"pooling": "map"}}, "nothing that would train it"),

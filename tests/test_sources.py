@@ -340,7 +340,18 @@ def test_a_value_that_a_command_names_counts(tmp_path):
 
 
 def test_every_rule_of_the_workflow_has_an_identity():
-    names = {*specs.DATA, "pretrain", "embed", "codebook", "evaluate", "transfer", "cost", "tables", "page"}
+    names = {
+        *specs.DATA,
+        "pretrain",
+        "embed",
+        "embed_pairs",
+        "codebook",
+        "evaluate",
+        "transfer",
+        "cost",
+        "tables",
+        "page",
+    }
     found = {name: rule_hash(name, ROOT / "rules") for name in sorted(names)}
     assert len(set(found.values())) == len(names)
     with pytest.raises(ValueError, match="no rule 'none'"):

@@ -49,7 +49,7 @@ def test_bfloat16_learns_too_and_keeps_float32_weights(change, small_data, varia
     assert {tensor.dtype for tensor in weights(run).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "m3ae", "mae-clip", "flava"])
+@pytest.mark.parametrize("variant", ["flip-75-mae", "sigmoid-noise", "m3ae", "mae-clip", "flava", "coca"])
 def test_a_resumed_run_has_the_same_bits(change, small_data, variant):
     params = change(variant, SMALL)
     whole = make_run(params, small_data)

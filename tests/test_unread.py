@@ -24,13 +24,20 @@ from flip.synthetic import testsets
 from flip.train import __main__ as pretrain
 from flip.train import image_tokenizer as codebook
 from flip.train import precompute_features as embed
+from flip.train import precompute_pairs as pairs
 from flip.train.step import build_model
 from tests.conftest import SMALL
 from tests.miniature import ROOT
 from tests.variants import EVERY_KIND
 
 STAGES = specs.DATA | {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
-STAGES |= {"pretrain": specs.PRETRAIN, "embed": specs.EMBED, "codebook": specs.CODEBOOK, "evaluate": specs.EVALUATE}
+STAGES |= {
+    "pretrain": specs.PRETRAIN,
+    "embed": specs.EMBED,
+    "embed_pairs": specs.EMBED_PAIRS,
+    "codebook": specs.CODEBOOK,
+    "evaluate": specs.EVALUATE,
+}
 STAGES |= {"cost": specs.COST, "tables": specs.TABLES, "candidate": specs.SWEEP, "choose": specs.CHOOSE}
 STAGES |= {"transfer": specs.TRANSFER[HEADS], "finetuning": specs.TRANSFER["finetuning"]}
 
@@ -234,7 +241,8 @@ def test_no_stage_of_the_miniature_reads_what_is_said_not_to_be_read(folder, nam
 def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
     before = {"pretrain": {*specs.DATA, "codebook", "translations"}, "codebook": {*specs.DATA}}
     before |= {key: {*specs.DATA, "codebook", "translations"} for key in ("candidate", "choose")}
-    before |= {"embed": {*specs.DATA, "pretrain"}, "cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
+    before |= {name: {*specs.DATA, "pretrain"} for name in ("embed", "embed_pairs")}
+    before |= {"cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
     before |= {name: {*specs.DATA, "pretrain", "translated_set"} for name in ("evaluate", "transfer", "finetuning")}
     for name, stage in STAGES.items():
         for key, why in (stage.unread or {}).items():
@@ -260,13 +268,15 @@ def test_no_training_reads_what_is_said_not_to_be_read(change, small_data, tmp_p
 def test_no_tower_and_no_image_tokenizer_reads_what_is_said_not_to_be_read(change, small_data, tmp_path, monkeypatch):
     params = change("lit", SMALL)
     write_atomic(tmp_path / "params.yaml", dump(params))
-    save_weights(tmp_path / "weights.safetensors", build_model(params, 100, 0, "cpu").state_dict())
+    vocabulary = read_json(small_data / "tokenizer.json")["vocabulary"]
+    save_weights(tmp_path / "weights.safetensors", build_model(params, vocabulary, 0, "cpu").state_dict())
     words = ["--params", tmp_path / "params.yaml", "--data", small_data, "--out"]
     towers = ["--weights", tmp_path / "weights.safetensors"]
-    for name, stage, more in (("embed", embed, towers), ("codebook", codebook, [])):
-        watch = Watch(monkeypatch)
-        watch.follow(stage)
-        stage.main([str(word) for word in [*words, tmp_path / name, *more]])
+    for name, stage, more in (("embed", embed, towers), ("embed_pairs", pairs, towers), ("codebook", codebook, [])):
+        with monkeypatch.context() as patch:
+            watch = Watch(patch)
+            watch.follow(embed if stage is pairs else stage)  # whose command it is
+            stage.main([str(word) for word in [*words, tmp_path / name, *more]])
         assert watch.read
         assert watch.untrue(STAGES[name]) == set()
 

@@ -47,6 +47,18 @@ def towers_must_fit(params: Params, variants: dict[str, Params]) -> None:
             raise ParameterError(f"params.yaml, {key}: {fault}")
 
 
+def teacher_must_align(params: Params, variants: dict[str, Params]) -> None:
+    """Raise ParameterError unless the variant that this one learns from can compare images with captions."""
+    if (name := params.embeddings) in (None, params.variant):
+        return
+    key = f"params.yaml, variants.{params.variant}.distillation.teacher"
+    must_know([name], variants, "variant", key)
+    if fault := variants[name].unaligned:
+        raise ParameterError(f"{key}: '{name}' can teach no similarities: {fault}")
+    if variants[name].embeddings == name:
+        raise ParameterError(f"{key}: '{name}' learns from a folder, and shares its embeddings' name; name the folder")
+
+
 def metrics_must_be(metrics: list[str], sets: dict[str, roles.TestSet], where: str) -> None:
     """Raise ParameterError for all metrics that the scale's sets do not have."""
     if faults := [(where, fault) for metric in metrics if (fault := roles.fault(metric, sets))]:

@@ -41,6 +41,7 @@ class Scale:
         for params in found.values():
             with faults.collected():
                 consistency.towers_must_fit(params, found)
+                consistency.teacher_must_align(params, found)
         faults.raise_all()
         return found
 

@@ -151,7 +151,8 @@ class Params(Objectives):
     @property
     def before(self) -> list[str]:
         """Return the variants whose training this one builds on."""
-        named = (self.start, self.image_tower.variant, self.text_tower.variant)
+        taught = [one.builds_on for one in self.objectives.values()]
+        named = (self.start, self.image_tower.variant, self.text_tower.variant, *taught)
         return sorted({one for one in named if one is not None and not is_folder(one)})
 
     @property
@@ -165,6 +166,11 @@ class Params(Objectives):
         """Return the name of the precomputed image features: the variant whose tower computes them, or, with a tower
         from a file, this one; None if the tower is trained."""
         return (self.image_tower.variant or self.variant) if self.image_tower.locked else None
+
+    @property
+    def embeddings(self) -> str | None:
+        """Return the name of the stored embeddings that are learned from; None if there are none."""
+        return self.distillation.stored_as(self.variant)
 
     @property
     def embedding(self) -> int:

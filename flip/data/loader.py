@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flip.config.schema import Augmentation, Views
+from flip.config.schema import Augmentation
 from flip.data.batch_types import IMAGES, TEXTS
 from flip.data.crops import Box, crop_box, decode_crops, mirror
 from flip.data.fetch_ahead import FetchAhead
@@ -23,7 +23,7 @@ from flip.data.sampler import AnyOrder
 from flip.data.shard import check_shard, open_shard, remote_file
 from flip.data.tar_cache import TarCache, not_fetched
 from flip.data.token_cache import Tokens, words
-from flip.data.views import DRAWS, recolour
+from flip.data.views import DRAWS, ViewSet, recolour
 from flip.formats.remote import RemoteFile
 from flip.rng import uniform
 
@@ -83,10 +83,10 @@ class ShardReader:
 class ImageReader:
     """Read the images at positions of the training order: uint8 [batch, side, side, 3].
 
-    With `views`, there are two augmented views of each image, too: uint8 [batch, 2, side, side, 3]; with `second`,
-    another crop of it: uint8 [batch, side, side, 3]. `broken` counts
-    images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory lets a GPU copy
-    images asynchronously.
+    With `views`, there are augmented views of each image, too, with a side of their own, from position `views_from` of
+    the order on: uint8 [batch, number, side, side, 3]; with `second`, another crop of it: uint8 [batch, side, side, 3].
+    `broken` counts images that could not be decoded; each is replaced by the next pair of its shard. `pinned` memory
+    lets a GPU copy images asynchronously.
     """
 
     def __init__(
@@ -96,14 +96,13 @@ class ImageReader:
         side: int,
         augmentation: Augmentation,
         seed: int,
-        views: Views | None = None,
+        views: ViewSet | None = None,
         pinned: bool = False,
         second: bool = False,
     ):
         self.shards, self.order, self.side, self.augmentation = shards, order, side, augmentation
         self.seed, self.views, self.pinned, self.second = seed, views, pinned, second
-        self.further: list[Augmentation] = [views] * 2 if views else [augmentation] * second
-        self.broken = 0
+        self.broken = self.views_from = 0
 
     def expect(self, position: int) -> None:
         """Prepare to read from a position on."""
@@ -112,37 +111,40 @@ class ImageReader:
     def __call__(self, positions: Tensor) -> tuple[Batch, list[Place]]:
         """Return the model's inputs by name, and the places of the pairs that they are of; `positions` is int64
         [batch]."""
-        images = self._room(len(positions))
+        images = self._room(self.side, len(positions))
         draws = uniform(self.seed, "augmentation", positions, CROP).numpy()
-        if self.views:
-            return self._with_views(positions, images, draws)
+        if self.views and positions[0] >= self.views_from:
+            return self._with_views(self.views, positions, images, draws)
         if self.second:
             return self._with_second(positions, images, draws)
         rows = zip(positions.tolist(), images.numpy(), draws, strict=True)
         return {"images": images}, [self._pair(position, [image], [one]) for position, image, one in rows]
 
-    def _room(self, *images: int) -> Tensor:
+    def _room(self, side: int, *images: int) -> Tensor:
         """Allocate uint8 [*images, side, side, 3]."""
-        return torch.empty(*images, self.side, self.side, 3, dtype=torch.uint8, pin_memory=self.pinned)
+        return torch.empty(*images, side, side, 3, dtype=torch.uint8, pin_memory=self.pinned)
 
     def _with_second(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
         """Read as `__call__`, with another crop of each image."""
-        second = self._room(len(images))
+        second = self._room(self.side, len(images))
         others = uniform(self.seed, "second view", positions, CROP).numpy()
         rows = zip(positions.tolist(), images.numpy(), second.numpy(), draws, others, strict=True)
         places = [self._pair(position, [image, other], [one, its]) for position, image, other, one, its in rows]
         return {"images": images, "second": second}, places
 
-    def _with_views(self, positions: Tensor, images: Tensor, draws: np.ndarray) -> tuple[Batch, list[Place]]:
-        """Read as `__call__`, with two views of each image."""
-        assert self.views is not None
-        views, places = self._room(len(images), 2), []
-        of_views = uniform(self.seed, "views", positions, 2 * (CROP + DRAWS)).numpy().reshape(len(views), 2, -1)
+    def _with_views(
+        self, wanted: ViewSet, positions: Tensor, images: Tensor, draws: np.ndarray
+    ) -> tuple[Batch, list[Place]]:
+        """Read as `__call__`, with views of each image."""
+        how, number, side = wanted
+        views, places = self._room(side, len(images), number), []
+        of_views = uniform(self.seed, "views", positions, number * (CROP + DRAWS)).numpy()
+        of_views = of_views.reshape(len(views), number, -1)
         rows = positions.tolist(), images.numpy(), draws, views.numpy(), of_views
-        for position, image, one, both, theirs in zip(*rows, strict=True):
-            places.append(self._pair(position, [image, *both], [one, *theirs]))
-            for view, numbers in zip(both, theirs[:, CROP:], strict=True):
-                view[:] = recolour(view, self.views, numbers)
+        for position, image, one, every, theirs in zip(*rows, strict=True):
+            places.append(self._pair(position, [image, *every], [one, *theirs]))
+            for view, numbers in zip(every, theirs[:, CROP:], strict=True):
+                view[:] = recolour(view, how, numbers)
         return {"images": images, "views": views}, places
 
     def _pair(self, position: int, *where: list) -> Place:
@@ -158,7 +160,8 @@ class ImageReader:
         """Decode the crops of a place into `out`: the image, then its views, each cropped by its `draws`; return False
         where it cannot be decoded."""
         out, draws = where
-        ways = list(zip([self.augmentation, *self.further], draws, strict=True))
+        further = self.views.how if self.views else self.augmentation
+        ways = list(zip([self.augmentation, *[further] * (len(out) - 1)], draws, strict=True))
 
         def boxes(height: int, width: int) -> list[Box]:
             return [crop_box(height, width, way, one[1:CROP].reshape(-1, 4)) for way, one in ways]
@@ -200,17 +203,19 @@ class CaptionReader:
         """Return the ids of the captions at positions of the training order: int64 [captions, tokens]."""
         return self._ids([self.order.locate(position) for position in positions], positions)
 
-    def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
-        opened = [self.words(number) for number, _ in places]
+    def drawn(self, places: list[Place], positions: Sequence[int]) -> list[int]:
+        """Return which of its shard's captions each sample has at a position."""
+        several = [self.words(number)[1] for number, _ in places]
         items = [item for _, item in places]
-        if any(several is not None for _, several in opened):
-            draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
-            found = zip(opened, items, draws, strict=True)
-            items = [
-                item if several is None else several.drawn(item, draw, self.synthetic)
-                for (_, several), item, draw in found
-            ]
-        texts = [words(stored, item) for (stored, _), item in zip(opened, items, strict=True)]
+        if all(one is None for one in several):
+            return items
+        draws = uniform(self.seed, "caption", torch.tensor(positions), 1)[:, 0].tolist()
+        found = zip(several, items, draws, strict=True)
+        return [item if one is None else one.drawn(item, draw, self.synthetic) for one, item, draw in found]
+
+    def _ids(self, places: list[Place], positions: Sequence[int]) -> Tensor:
+        items = self.drawn(places, positions)
+        texts = [words(self.words(number)[0], item) for (number, _), item in zip(places, items, strict=True)]
         return torch.from_numpy(self.tokens.tokenizer.arranged(texts))
 
     def _exchanged(self, start: int, places: list[Place]) -> list[Place]:
@@ -223,7 +228,7 @@ class CaptionReader:
 
 class Loader:
     """Build batches of images, captions (None: there are none to read) and positions, int64 [batch], and apply
-    `transforms`.
+    `transforms`. With `embeddings`, there are a teacher's of the pairs, too.
 
     `order` says which sample is at a position, and of which type a step is: a batch of images alone has no ids, and one
     of captions alone no images.
@@ -235,7 +240,9 @@ class Loader:
         images: ImageReader,
         captions: CaptionReader | None,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
+        embeddings: Callable[[list[Place], list[int]], Batch] | None = None,
     ):
+        self.embeddings = embeddings
         self.order, self.images, self.captions, self.transforms = order, images, captions, transforms
 
     def batch(self, start: int, size: int) -> Batch:
@@ -250,6 +257,8 @@ class Loader:
         batch = batch | {"positions": positions}
         if self.captions and batch_type != IMAGES:
             batch["ids"] = self.captions(start, places)
+            if self.embeddings:
+                batch |= self.embeddings(places, self.captions.drawn(places, range(start, start + size)))
         for transform in self.transforms:
             batch = transform(batch)
         return batch

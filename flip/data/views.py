@@ -1,12 +1,24 @@
-"""Augment the colours of SimCLR's views (Chen et al. 2020, appendix A): jitter, grey, blur, on bytes and given numbers.
+"""Augment the colours of views of images (SimCLR, Chen et al. 2020, appendix A): jitter, grey, blur, on bytes and given
+numbers.
 
 The four changes of the jitter are torchvision's on images of bytes, to the last bit or two of each.
 """
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from flip.config.schema import Views
+
+
+class ViewSet(NamedTuple):
+    """Say how further views of each image are made, how many, and how many pixels a side each has."""
+
+    how: Views
+    number: int
+    side: int
+
 
 DRAWS = 12  # whether to jitter, 4 for the order, 4 amounts; gray; whether to blur, how far
 LEVELS = np.arange(256)

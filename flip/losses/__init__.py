@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flip.config.objectives.section import defined_in
 from flip.config.schema import Params
+from flip.data.views import ViewSet
 from flip.losses.objective import Batch, Objective, Scope, Setting
 from flip.model.head import Head
 from flip.model.two_towers import TwoTowers
@@ -23,6 +24,7 @@ __all__ = [
     "named_losses",
     "objectives",
     "readers",
+    "views_of",
     "wanted",
 ]
 
@@ -47,8 +49,14 @@ def build_heads(params: Params, vocabulary: int) -> dict[str, Head]:
     found = {}
     for name, one in wanted(params).items():
         if (module := one.module(params, vocabulary)) is not None:
-            found[name] = Head(module, one.reads(params), one.scope is Scope.GLOBAL_BATCH, one.reads_patches)
+            everywhere, tokens = one.scope is Scope.GLOBAL_BATCH, one.reads_tokens(params)
+            found[name] = Head(module, one.reads(params), everywhere, one.reads_patches, tokens)
     return found
+
+
+def views_of(params: Params) -> ViewSet | None:
+    """Say which further views of each image are read, if any."""
+    return next(filter(None, (one.views(params) for one in wanted(params).values())), None)
 
 
 def readers(chosen: list[Objective], params: Params, batch_type: str) -> list[Objective]:

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from flip.config.schema import Params, Views
+from flip.config.schema import Params
 from flip.data.batch_types import PAIRS, Batch
+from flip.data.views import ViewSet
 from flip.losses.tiling import SINGLE_PROCESS, BatchGroup
+
+if TYPE_CHECKING:
+    from flip.model.two_towers import TwoTowers
 
 
 class Scope(Enum):
@@ -55,9 +59,19 @@ class Objective:
         """Prepare for a run."""
 
     @classmethod
+    def name(cls) -> str:
+        """Return the name of its section."""
+        return cls.__module__.rpartition(".")[2]
+
+    @classmethod
     def reads(cls, params: Params) -> frozenset[str]:
         """Name the batch types (flip.data.batch_types) that it has a loss for."""
         return frozenset({PAIRS})
+
+    @classmethod
+    def reads_tokens(cls, params: Params) -> bool:
+        """Tell whether its module reads the encoded tokens of the towers' forward."""
+        return False
 
     @classmethod
     def module(cls, params: Params, vocabulary: int) -> nn.Module | None:
@@ -69,8 +83,8 @@ class Objective:
         return None
 
     @classmethod
-    def views(cls, params: Params) -> Views | None:
-        """Say how two more views of each image are made, if it needs them: batch["views"]."""
+    def views(cls, params: Params) -> ViewSet | None:
+        """Say which further views of each image it reads, if any: batch["views"]."""
         return None
 
     @classmethod
@@ -90,6 +104,13 @@ class Objective:
     def encode(self, batch: Batch) -> Batch:
         """Add to a batch what is computed on the device, without gradients, before the step."""
         return batch
+
+    def begin(self, model: "TwoTowers") -> None:
+        """Prepare the model before the first step in which it has a loss."""
+
+    def follow(self, model: "TwoTowers", spoilt: Tensor) -> None:
+        """Change what its module keeps beside weights after a step; `spoilt`, a scalar, is 1 where the step was not
+        finite and must change nothing, else 0."""
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute losses by name, each a number with its weight applied, from a batch and the model's outputs."""

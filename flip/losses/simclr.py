@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from flip.config.schema import Params, Views
+from flip.config.schema import Params
+from flip.data.views import ViewSet
 from flip.losses.objective import Batch, Objective, Scope, Setting
 from flip.losses.tiling import SINGLE_PROCESS, BatchGroup, pick_side, strips
 from flip.model.simclr import WEIGHT, EncodedViews, ProjectionHead
@@ -29,8 +30,8 @@ class SimCLRObjective(Objective):
         return EncodedViews(params.model.vision.width, params.simclr)
 
     @classmethod
-    def views(cls, params: Params) -> Views:
-        return params.simclr.views
+    def views(cls, params: Params) -> ViewSet:
+        return ViewSet(params.simclr.views, 2, params.model.image)
 
     def __call__(self, batch: Batch, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         weights = {name: outputs[WEIGHT + name] for name, _ in self.head.named_parameters()}

@@ -14,10 +14,11 @@ class Head:
             outputs [batch, ...].
         reads: the batch types (flip.data.batch_types) that it is called for.
         over_global_batch: whether losses over the global batch read its outputs.
-        reads_patches: whether it reads the encoded patches of the towers' forward.
+        reads_patches, reads_tokens: whether it reads the encoded patches, or tokens, of the towers' forward.
     """
 
     module: nn.Module
     reads: frozenset[str]
     over_global_batch: bool
     reads_patches: bool
+    reads_tokens: bool

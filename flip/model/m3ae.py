@@ -72,7 +72,7 @@ class SeparateEncoders(nn.Module):
         """Encode kept patches [batch, kept, width] and kept tokens, packed [tokens, width]."""
         vision = towers.vision
         patches = vision.patches(vision(batch["images"], visible.patches.ids_keep))
-        words = towers.text.encode(batch["ids"], visible.slots, visible.lengths)
+        words, _ = towers.text.encode(batch["ids"], visible.slots, visible.lengths)
         return self.patches(patches), self.words(words)
 
 

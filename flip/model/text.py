@@ -45,23 +45,31 @@ class TextEncoder(nn.Module):
         self.embedding_norm = nn.LayerNorm(model.text.width, eps=form.norm_epsilon) if form.embedding_norm else None
         self.transformer = Transformer(model.text, form, form.causal)
 
-    def encode(self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None) -> Tensor:
-        """Encode ids, int64 [batch, slots] that end in PAD, into packed states [tokens, width], caption by caption.
+    def encode(
+        self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None
+    ) -> tuple[Tensor, PackedBatch]:
+        """Encode ids, int64 [batch, slots] that end in PAD, into packed states [tokens, width], caption by caption, and
+        say where each belongs.
 
         `ids_keep`, int64 [batch, kept], ascending, names the slots that are not masked; None: all. `lengths`, int64
         [batch], says how many tokens these have, where it is known.
         """
-        return self.transformer(*self.tokens(ids, ids_keep, lengths))
+        x, packing = self.tokens(ids, ids_keep, lengths)
+        return self.transformer(x, packing), packing
 
     def forward(self, ids: Tensor, ids_keep: Tensor | None = None, lengths: np.ndarray | None = None) -> Tensor:
-        """Encode each caption, as for `encode`, into one vector [batch, width]; zero where no token is kept."""
+        """Encode each caption, as for `encode`, into one vector [batch, width], at less cost where tokens are not read;
+        zero where no token is kept."""
         x, packing = self.tokens(ids, ids_keep, lengths)
+        if self.slot is None or not packing.min_length:
+            return self.pool(self.transformer(x, packing), packing)
+        return self.transformer(x, packing, self.slot(packing.lengths))
+
+    def pool(self, states: Tensor, packing: PackedBatch) -> Tensor:
+        """Pool packed states [tokens, width] into one vector per caption [batch, width]; zero where it has no token."""
         if self.slot is None:
-            return mean_state(self.transformer(x, packing), packing)
-        slot = self.slot(packing.lengths)
-        if packing.min_length:
-            return self.transformer(x, packing, slot)
-        return select_state(self.transformer(x, packing), packing, slot)
+            return mean_state(states, packing)
+        return select_state(states, packing, self.slot(packing.lengths))
 
     def pre_norm_states(
         self, ids: Tensor, masked: Tensor, mask: Tensor | None, lengths: np.ndarray | None = None

@@ -62,7 +62,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, packing: PackedBatch | None, slot: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, packing: PackedBatch | None, slot: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Compute attention as flip.model.transformer.Transformer's arguments say; `mask`, bool [batch, 1, slots,
+        slots], says which tokens each one attends to, whatever `causal` is."""
         if slot is not None:
             return self.one_query(x, packing, slot)
         qkv = self.qkv(x)
@@ -71,7 +75,8 @@ class Attention(nn.Module):
         q, k, v = self.split_heads(qkv)
         # Padding comes last, so what looks back alone does not see it.
         seen = None if packing is None or self.causal else packing.valid[:, None, None, :]
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal).transpose(1, 2).flatten(2)
+        causal, seen = (self.causal, seen) if mask is None else (False, mask)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal).transpose(1, 2).flatten(2)
         return self.out(x if packing is None else packing.pack(x))
 
     def split_heads(self, qkv: Tensor) -> list[Tensor]:

@@ -4,7 +4,7 @@ Each is there only where the parameters ask for it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from flip.config.schema import Params
 from flip.data.batch_types import PAD, PAIRS, Batch, batch_type
+from flip.model.decoder import TextDecoder
 from flip.model.head import Head
 from flip.model.initialization import initialize_model
 from flip.model.masking import MaskOrder, highest_tokens, mask_patches, mask_tokens
-from flip.model.packing import true_counts
+from flip.model.packing import PackedBatch, true_counts
 from flip.model.text import TextEncoder
 from flip.model.transformer import Transformer, full_precision
 from flip.model.vision import VisionEncoder
@@ -78,14 +79,14 @@ class TwoTowers(nn.Module):
         decoder = heads.pop("reconstruction", None)
         self.decoder = None if decoder is None else decoder.module
         self.passes = nn.ModuleDict({CHECKPOINT.get(name, name): head.module for name, head in heads.items()})
-        self.heads = [decoder, *heads.values()] if decoder else [*heads.values()]
+        self.heads = {"reconstruction": decoder} | heads if decoder else heads
         initialize_model(self)
         # What attentive masks look with: flip.train.ema has it begin as the tower, and follow it.
         self.looking: VisionEncoder | None = None
         if params.masking.is_attentive:
             self.looking = VisionEncoder(model, form.vision).requires_grad_(False)
         for module in self.modules():
-            if isinstance(module, Transformer):
+            if isinstance(module, Transformer | TextDecoder):
                 module.recompute = params.train.checkpoint_activations
 
     @property
@@ -130,6 +131,12 @@ class TwoTowers(nn.Module):
         patches, kept = params.model.patches, params.kept_patches
         return mask_patches(seed, positions, patches, kept, params.masking, stream, images, attention)
 
+    def project_text(self, states: Tensor, packing: PackedBatch) -> Tensor:
+        """Pool and project encoded tokens, packed [tokens, width], of the text tower into text features [batch,
+        embedding]."""
+        assert self.text is not None
+        return self.text_projection(self.text.pool(states, packing))
+
     @property
     def scale(self) -> Tensor:
         """Return the logit scale (1 / temperature), a scalar."""
@@ -146,20 +153,28 @@ class TwoTowers(nn.Module):
             self.log_scale.clamp_(0, math.log(limit))
 
     def forward(
-        self, batch: Batch, seed: int, features_only: bool = False, start_gather: Callable | None = None
+        self,
+        batch: Batch,
+        seed: int,
+        features_only: bool = False,
+        start_gather: Callable | None = None,
+        waiting: Collection[str] = (),
     ) -> Batch:
         """Compute what the objectives read from a batch of images, ids and positions (in the training order).
 
         In place of images there may be the features [batch, embedding] that a locked image tower has for them. Outputs
         for pairs are left out where the batch has images or captions alone.
 
-        With `features_only`, only what losses over the global batch read is computed. `start_gather` is called with
+        With `features_only`, only what losses over the global batch read is computed; what the objectives that are
+        `waiting`, by section, would read, never is. `start_gather` is called with
         image features before text features are computed, so that an all-gather overlaps text encoding; `gathered` is
         what it returns.
         """
         kind, batch = batch_type(batch), draw_captions(self.params, batch, seed)
-        heads = [one for one in self.heads if kind in one.reads and (one.over_global_batch or not features_only)]
-        towers = Forward(self, batch, seed, reads_patches=any(one.reads_patches for one in heads))
+        begun = [one for name, one in self.heads.items() if name not in waiting]
+        heads = [one for one in begun if kind in one.reads and (one.over_global_batch or not features_only)]
+        patches, tokens = (any(getattr(one, f"reads_{part}") for one in heads) for part in ("patches", "tokens"))
+        towers = Forward(self, batch, seed, patches, tokens)
         outputs = towers.aligned(start_gather) if self.params.aligned and kind == PAIRS else {}
         for head in heads:
             outputs |= head.module(towers, batch, seed)
@@ -170,11 +185,14 @@ class Forward:
     """Compute each part of the towers' forward over a batch once, when it is first read.
 
     `vision` and `text` are the towers themselves, for objectives that give them another input. Where an objective
-    `reads_patches`, image features are made of the states that it reads, too.
+    `reads_patches` or `reads_tokens`, image or text features are made of the states that it reads, too.
     """
 
-    def __init__(self, model: TwoTowers, batch: Batch, seed: int, reads_patches: bool = False):
-        self.model, self.batch, self.seed, self.reads_patches = model, batch, seed, reads_patches
+    def __init__(
+        self, model: TwoTowers, batch: Batch, seed: int, reads_patches: bool = False, reads_tokens: bool = False
+    ):
+        self.model, self.batch, self.seed = model, batch, seed
+        self.reads_patches, self.reads_tokens = reads_patches, reads_tokens
         self.vision, self.text, self.params = model.vision, model.text, model.params
 
     @cached_property
@@ -213,10 +231,26 @@ class Forward:
         return F.normalize(full_precision(self.model.encode_image(images, kept)), dim=-1)
 
     @cached_property
+    def text_states(self) -> tuple[Tensor, PackedBatch]:
+        """Encode the tokens that are kept, packed [tokens, width], and say where each belongs."""
+        assert self.text is not None
+        return self.text.encode(*self._captions)
+
+    @property
+    def _captions(self) -> tuple[Tensor, Tensor | None, np.ndarray]:
+        return self.batch["ids"], self.batch.get("kept_slots"), self.batch["lengths"]
+
+    def encode_text(self, ids: Tensor, lengths: np.ndarray) -> Tensor:
+        """Compute text features [captions, embedding] of unit length of other captions, ids int64 [captions, slots]."""
+        return F.normalize(full_precision(self.model.encode_text(ids, None, lengths)), dim=-1)
+
+    @cached_property
     def text_features(self) -> Tensor:
         """Compute text features [batch, embedding] of unit length, of the tokens that are kept."""
-        batch = self.batch
-        features = self.model.encode_text(batch["ids"], batch.get("kept_slots"), batch["lengths"])
+        if self.reads_tokens:
+            features = self.model.project_text(*self.text_states)
+        else:
+            features = self.model.encode_text(*self._captions)
         return F.normalize(full_precision(features), dim=-1)
 
     def aligned(self, start_gather: Callable | None) -> dict:

@@ -56,6 +56,17 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
+def resampling(grid: int, other: int) -> Tensor:
+    """Return the matrix, float32 [other^2, grid^2], that takes positions of a square grid of patches to another one:
+    bicubic, antialiased interpolation, as timm's.
+
+    As a product with a matrix, it has the same bits each time, and so have its gradients.
+    """
+    every = torch.eye(grid**2).unflatten(1, (grid, grid))[:, None]  # each position by itself
+    found = F.interpolate(every, (other, other), mode="bicubic", antialias=True)
+    return found.flatten(1).T.contiguous()
+
+
 class AttentionPooling(nn.Module):
     """Pool by multi-head attention: one learned query attends to all tokens (SigLIP's MAP head; Zhai et al. 2022).
 
@@ -130,14 +141,17 @@ class VisionEncoder(nn.Module):
         """
         return self.transformer(self.tokens(images, ids_keep))
 
-    def feature(self, images: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+    def feature(self, images: Tensor, ids_keep: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Encode each image as one vector [batch, width]: `pool` of `forward`, at less cost where tokens are not
-        read, and with tokens merged where the form says so."""
+        read, and with tokens merged where the form says so.
+
+        `positions` [patches, width] are those of images of another size; None: the tower's own.
+        """
         if self.merges:
-            return self._merged_feature(images, ids_keep)
+            return self._merged_feature(images, ids_keep, positions)
+        x = self.tokens(images, ids_keep, positions=positions)
         if self.class_token is None:
-            return self.pool(self(images, ids_keep))
-        x = self.tokens(images, ids_keep)
+            return self.pool(self.transformer(x))
         return self.transformer(x, slot=torch.zeros(x.shape[0], dtype=torch.long, device=x.device))
 
     @property
@@ -145,10 +159,10 @@ class VisionEncoder(nn.Module):
         """Tell whether blocks merge tokens now: in training, and at evaluation unless the form says otherwise."""
         return self.form.merged > 0 and (self.training or self.form.merges_at_evaluation)
 
-    def _merged_feature(self, images: Tensor, ids_keep: Tensor | None) -> Tensor:
+    def _merged_feature(self, images: Tensor, ids_keep: Tensor | None, positions: Tensor | None) -> Tensor:
         """Encode each image as one vector, as `feature`, from tokens that count as often as the patches that they stand
         for."""
-        tokens = self.tokens(images, ids_keep)
+        tokens = self.tokens(images, ids_keep, positions=positions)
         each = int(self.form.merged * (tokens.shape[1] - self.first) / len(self.transformer.blocks))
         x = self.transformer.merge(tokens, each, self.first)
         if self.attention_pooling is not None:
@@ -171,14 +185,19 @@ class VisionEncoder(nn.Module):
         return self.transformer.pre_norm_states(self.tokens(images, None, masked, mask))
 
     def tokens(
-        self, images: Tensor, ids_keep: Tensor | None = None, masked: Tensor | None = None, mask: Tensor | None = None
+        self,
+        images: Tensor,
+        ids_keep: Tensor | None = None,
+        masked: Tensor | None = None,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Compute the input of the blocks [batch, kept, width]: embedded patches, after a class token.
 
         Removed patches are dropped while they are still bytes: nothing is ever computed from them.
         """
         patches = patchify(images, self.patch)
-        positions = self.positions
+        positions = self.positions if positions is None else positions
         if ids_keep is not None:
             # A patch is looked up as one; take_along_dim would look up each of its bytes.
             patches = patches[torch.arange(len(patches), device=patches.device)[:, None], ids_keep]

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from flip.config.schema import Params
 from flip.config.tiles import SIDE
 from flip.data.batch_types import IMAGES, PAIRS, TEXTS, Batch, batch_type
-from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, wanted
+from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, views_of, wanted
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.plan.counts import Counted, Encoding, PartCost, Uncounted, Weights, way_of_training
@@ -148,8 +148,7 @@ def make_run(params: Params) -> TrainingRun:
     return _runs[key]
 
 
-def make_images(params: Params, *count: int) -> Tensor:
-    side = params.model.image
+def make_images(side: int, *count: int) -> Tensor:
     return torch.empty(*count, side, side, 3, dtype=torch.uint8)
 
 
@@ -163,15 +162,15 @@ def make_batch(params: Params, pairs: int) -> Batch:
     if kind != TEXTS and params.image_tower.locked:
         batch["features"] = torch.empty(pairs, params.embedding)
     elif kind != TEXTS:
-        batch["images"] = make_images(params, pairs)
+        batch["images"] = make_images(params.model.image, pairs)
     if kind != TEXTS and params.masking.views == 2:
-        batch["second"] = make_images(params, pairs)
+        batch["second"] = make_images(params.model.image, pairs)
     if kind != IMAGES:
         batch["ids"] = make_ids(params, pairs)
     if kind != IMAGES and params.masking.reads_words:
         batch["token_scores"] = torch.empty(pairs, params.model.tokens, dtype=torch.float64)
-    if any(one.views(params) for one in wanted(params).values()):
-        batch["views"] = make_images(params, pairs, 2)
+    if views := views_of(params):
+        batch["views"] = make_images(views.side, pairs, views.number)
     for one in wanted(params).values():
         batch = one.example(params, batch)
     return batch
@@ -190,7 +189,7 @@ def count_encoding(params: Params) -> Encoding:
         model, image, text = make_model(params).eval(), Ledger(), Ledger()
         if model.vision is not None:
             with image:
-                model.encode_image(make_images(params, 1))
+                model.encode_image(make_images(params.model.image, 1))
         if model.text is not None and params.aligned:
             with text:
                 model.encode_text(make_ids(params, 1))

@@ -73,12 +73,13 @@ def batch_faults(variants: dict[str, Params], samples: int) -> Iterator[str]:
 
 def disk_needed(variants: dict[str, Params], samples: int) -> int:
     """Return the bytes of all weights, of the checkpoints of the largest run with the one being written, and of what
-    locked image
-    towers give for so many images."""
+    locked image towers give for so many images, and teachers for so many pairs (as wide as what learns from them)."""
     numbers = [weights(params) for params in variants.values()]
     seeds = len(next(iter(variants.values())).seeds)
     kept = max(params.train.keep_checkpoints for params in variants.values()) + 1
     towers = {params.features: FULL * params.embedding * samples for params in variants.values() if params.features}
+    taught = [params for params in variants.values() if params.embeddings]
+    towers |= {f"{params.embeddings}'s pairs": 2 * FULL * params.embedding * samples for params in taught}
     largest = max(one.total + ADAM * one.trained for one in numbers)
     return seeds * (FULL * sum(one.total for one in numbers) + sum(towers.values())) + kept * FULL * largest
 

@@ -59,6 +59,9 @@ class Records:
     def features(self, variant: str, seed: int | str | None = None) -> str:
         return _seeded(self.root, "features", variant, seed=seed, stage="embed")
 
+    def embeddings(self, variant: str, seed: int | str | None = None) -> str:
+        return _seeded(self.root, "teachers", variant, seed=seed, stage="embed_pairs")
+
     def candidate(self, variant: str, candidate: str) -> str:
         """Return the path for one candidate of a sweep; all of them have one spec, 'candidate'."""
         return f"{self.root}/sweeps/{variant}/{candidate}.json"
@@ -231,6 +234,10 @@ class Layout:
 
     def features(self, variant: str, seed: int | str) -> str:
         return f"features/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def embeddings(self, variant: str, seed: int | str) -> str:
+        """Return the folder of a teacher's embeddings of all pairs."""
+        return f"{self.data}/teachers/{variant}/{seed_folder(seed)}"
 
     def curve(self, variant: str, seed: int | str) -> str:
         return f"curves/{self.scale}/{variant}/{seed_folder(seed)}"

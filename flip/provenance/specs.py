@@ -11,6 +11,7 @@
     specs/<scale>/choices/<variant>/<stage>.json      of what it chooses
     specs/<scale>/times/<variant>/<stage>.json        of the timing of a variant that takes another one's time
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
+    specs/<scale>/teachers/<variant>/<stage>.json     of one whose embeddings are learned from
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
     specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
     specs/<scale>/page.json                           the page of all reports
@@ -107,6 +108,7 @@ TRANSLATIONS = Stage("flip.data.translate", unread.TRANSLATIONS, "flip.synthetic
 TRANSLATED_SET = Stage("flip.testsets.revision", unread.TRANSLATED_SET, "flip.synthetic.testsets")
 PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
+EMBED_PAIRS = Stage("flip.train.precompute_pairs", unread.EMBED)
 CODEBOOK = Stage("flip.train.image_tokenizer", unread.CODEBOOK)
 EVALUATE = Stage("flip.evaluate", unread.EVALUATE)
 SWEEP = Stage("flip.sweep", unread.SWEEP)
@@ -191,6 +193,10 @@ def stages(project: Project) -> Iterator[Spec]:
             yield Spec(at.step_time(variant), STEP_TIME, pair, [variants[name] for name in pair])
     for name in {params.features for params in variants.values() if params.features is not None}:
         yield Spec(at.features(name), EMBED, EMBED.parameters(variants[name]), [variants[name]])
+    for name in {params.embeddings for params in variants.values() if params.embeddings is not None}:
+        built = [] if variants[name].embeddings == name else [variants[name]]  # what it teaches may lie outside
+        taught = EMBED_PAIRS.parameters(variants[name]) if built else {"teacher": variants[name].distillation.teacher}
+        yield Spec(at.embeddings(name), EMBED_PAIRS, taught, built)
     for report in project.reports:
         yield from report_stages(project, report)
     yield Spec(at.page, PAGE, {"reports": project.tree["reports"]})

@@ -19,7 +19,7 @@ def of_variant(at: Layout, name: str) -> list[str]:
     records = at.receipts
     files = [records.variant(name, ""), records.features(name), records.candidate(name, ""), records.choice(name)]
     files += [records.step_time(name), at.run(name, 0), at.checkpoints(name, 0), at.candidate(name, "0")]
-    files += [at.features(name, 0), at.curve(name, 0)]
+    files += [at.features(name, 0), at.embeddings(name, 0), records.embeddings(name), at.curve(name, 0)]
     folders = [str(Path(file).parent) for file in files]
     return [*folders, at.variant(name) + SUFFIX, at.choice(name), at.step_time(name), at.shown(name)]
 

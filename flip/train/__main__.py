@@ -13,7 +13,8 @@ import torch
 
 from flip.config.frozen import dump, load
 from flip.config.schema import Params
-from flip.data.feature_cache import FeatureCache
+from flip.data.feature_cache import FACTS, FeatureCache
+from flip.data.pair_embeddings import IMAGES, embeddings_path
 from flip.data.translations import translations_path
 from flip.data.word_table import words_path
 from flip.device import keep_memory
@@ -104,6 +105,8 @@ def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> N
     words = words_path(options.data) if params.masking.reads_words else None
     files = options.spec or options.params, options.start, options.tokenizer, *towers, codes, translations, words
     inputs = [file_hash(path) if path else "none" for path in files]
+    if taught := embeddings_path(params, options.data, options.seed):
+        inputs.append(file_hash(taught / IMAGES / FACTS))
     if group.first:
         workspace(options.checkpoints, " ".join([manifest["id"], str(options.seed), *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))

@@ -14,6 +14,7 @@ from torch import nn
 
 from flip.config.schema import Train
 from flip.config.sections.train import FLOAT8_NEEDS
+from flip.model.decoder import DecoderBlock
 from flip.model.transformer import Block
 
 # A form of a block (dense or packed, all tokens or one, with gradients or without) is compiled by itself.
@@ -50,9 +51,9 @@ def repeat_bits(wanted: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
 
 
-def blocks(model: nn.Module) -> list[Block]:
+def blocks(model: nn.Module) -> list[Block | DecoderBlock]:
     """List the transformer blocks of a model."""
-    return [module for module in model.modules() if isinstance(module, Block)]
+    return [module for module in model.modules() if isinstance(module, Block | DecoderBlock)]
 
 
 def compile_blocks(model: nn.Module, device: str | torch.device, backend: str = "inductor") -> None:

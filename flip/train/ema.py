@@ -2,18 +2,10 @@
 
 import math
 
-import torch
-from torch import nn
+from torch import Tensor
 
+from flip.model.average import copy_weights, move_average
 from flip.model.two_towers import TwoTowers
-from flip.train.parallel import local_part
-
-
-def _pairs(model: TwoTowers) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return the weights of the average, and of the tower, of which this process has a part."""
-    towers: list[nn.Module] = [model.looking, model.vision]  # type: ignore[list-item]  # called where both are there
-    slow, fast = ([local_part(one.detach()) for one in tower.parameters()] for tower in towers)
-    return slow, fast
 
 
 def momentum(start: float, progress: float) -> float:
@@ -22,15 +14,14 @@ def momentum(start: float, progress: float) -> float:
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
 
 
-@torch.no_grad()
 def begin(model: TwoTowers) -> None:
     """Set the average to the tower's weights, where the model has one."""
-    if model.looking is not None:
-        torch._foreach_copy_(*_pairs(model))
+    if model.looking is not None and model.vision is not None:
+        copy_weights(model.looking, model.vision)
 
 
-@torch.no_grad()
-def follow(model: TwoTowers, weight: float) -> None:
-    """Move the average by 1 - `weight` of the way to the tower's weights, where the model has one."""
-    if model.looking is not None:
-        torch._foreach_lerp_(*_pairs(model), 1 - weight)
+def follow(model: TwoTowers, weight: float, spoilt: Tensor) -> None:
+    """Move the average by 1 - `weight` of the way to the tower's weights, where the model has one; not where `spoilt`,
+    a scalar on the device, is 1, as the step changed nothing."""
+    if model.looking is not None and model.vision is not None:
+        move_average(model.looking, model.vision, (1 - spoilt) * (1 - weight))

@@ -13,8 +13,8 @@ from threading import Event, Thread
 import torch
 from torch import Tensor
 
+from flip.device import local_part
 from flip.files import write_json
-from flip.train.parallel import local_part
 
 STOP_FILE = "FLIP_STOP_FILE"
 INTERRUPTED = 143  # what the shell reports of a process that SIGTERM ended

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flip.model.decoder import DecoderBlock
 from flip.model.transformer import Block, Transformer
 from flip.train.process_group import ProcessGroup
 
@@ -63,7 +64,7 @@ class FSDPModel:
         # FSDP cannot split a number; the temperature is replicated on each process.
         self.numbers = {parameter for parameter in model.parameters() if not parameter.ndim}
         for module in model.modules():
-            if isinstance(module, Block):
+            if isinstance(module, Block | DecoderBlock):
                 fully_shard(module)
                 for method in ("merge", "look"):
                     register_fsdp_forward_method(module, method)
@@ -102,8 +103,3 @@ def set_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -
 
     full = StateDictOptions(full_state_dict=True, cpu_offload=True)
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=full)
-
-
-def local_part(x: Tensor) -> Tensor:
-    """Return this process's part of a tensor that may be sharded."""
-    return x.to_local() if hasattr(x, "to_local") else x

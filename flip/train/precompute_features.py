@@ -11,10 +11,12 @@ where that is bfloat16.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from flip.config.frozen import load
@@ -33,6 +35,11 @@ from flip.train.guards import INTERRUPTED, Interrupted, stoppable
 from flip.train.process_group import ProcessGroup, start, stop
 
 WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
+
+
+def stored_in(half: bool, features: Tensor) -> np.ndarray:
+    """Return features as they are stored: in float16 where `half`, else float32."""
+    return features.cpu().numpy().astype(np.float16 if half else np.float32)
 
 
 class ImageEncoder:
@@ -58,7 +65,7 @@ class ImageEncoder:
         kind = torch.device(self.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.is_bfloat16):
             features = self.model.encode_image(torch.from_numpy(images).to(self.device))
-        return full_precision(features).cpu().numpy().astype(np.float16 if self.is_bfloat16 else np.float32)
+        return stored_in(self.is_bfloat16, full_precision(features))
 
 
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,14 +123,13 @@ def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> Non
         write_json(options.out / FACTS, facts | {"width": params.embedding, "shards": len(manifest["shards"])})
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flip.train.precompute_features", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--params", required=True, help="frozen parameters of a variant with this tower")
+def command(argv: list[str] | None, name: str, about: str, work: Callable) -> None:
+    """Run `work(options, params, group)` as a command, which says what it is about."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--params", required=True, help="frozen parameters of a variant with these towers")
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.json and shards")
-    parser.add_argument("--weights", required=True, help="safetensors file with the tower's weights")
+    parser.add_argument("--weights", required=True, help="safetensors file with the towers' weights")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of these weights (default: the data's)")
     parser.add_argument("--spec", help="file that changes with the recipe (default: --params); features of others go")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, required=True, help="folder for an array per shard and features.json")
@@ -132,13 +138,18 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     try:
         params, group = load(options.params), start(WAIT)
-        run(options, params, group)
+        work(options, params, group)
         stop(group)
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         parser.exit(INTERRUPTED)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(1, f"{error}\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    command(argv, "flip.train.precompute_features", __doc__.splitlines()[0], run)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Everything random is a function of the seed and the position in the training ord
 ends with the weights of one that was not, on any number of processes.
 """
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from flip.data.corruption import Corruption
 from flip.data.feature_cache import FeatureCache, FeatureReader
 from flip.data.gpu_decode import GpuImageReader, gpu_decoder
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
+from flip.data.pair_embeddings import PairEmbeddings, embeddings_path, open_embeddings
 from flip.data.sampler import AnyOrder, build_order
 from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
@@ -24,7 +26,7 @@ from flip.data.translations import Translations, translations_path
 from flip.data.word_scores import WordScores
 from flip.data.word_table import words_path
 from flip.device import ToDevice
-from flip.losses import Setting, build_towers, named_losses, objectives, readers, wanted
+from flip.losses import Objective, Setting, build_towers, named_losses, objectives, readers, views_of, wanted
 from flip.model.lora import adapt
 from flip.model.two_towers import TwoTowers, draw_captions
 from flip.train import ema
@@ -38,12 +40,13 @@ from flip.train.process_group import ProcessGroup
 
 def build_loader(
     params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
-    features: FeatureCache | None = None, device: str = "cpu",
+    features: FeatureCache | None = None, device: str = "cpu", embeddings: PairEmbeddings | None = None,
 ) -> Loader:  # fmt: skip
     """Build the loader of the training pairs of `data` in their order.
 
     Captions are read with its tokenizer unless another file is named, and the images' `features` in place of pixels
-    where those are given. `device` may decode images (`train.decoder`).
+    where those are given. `device` may decode images (`train.decoder`). A teacher's `embeddings` are those of `data`
+    unless others are given.
     """
     window, batch = params.train.shuffle_shards, params.train.global_batch
     order = build_order(manifest, params.mix, batch, seed, window, params.train.source_weights)
@@ -59,7 +62,9 @@ def build_loader(
         transforms += one.transforms(params, seed, captions)
     if params.masking.reads_words:
         transforms.append(WordScores(params.masking, tokens.tokenizer, words_path(data), seed))
-    return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms)
+    if embeddings is None and (folder := embeddings_path(params, data, seed)):
+        embeddings = open_embeddings(folder, manifest)
+    return Loader(order, build_images(params, shards, order, seed, features, device), captions, transforms, embeddings)
 
 
 def build_tokens(params: Params, data: Path, manifest: dict, tokenizer: Path | None) -> Tokens:
@@ -74,8 +79,7 @@ def build_images(
     params: Params, shards: ShardReader, order: AnyOrder, seed: int, features: FeatureCache | None, device: str
 ) -> ImageReader:  # fmt: skip
     """Build the reader of images, or of their features."""
-    views = next(filter(None, (one.views(params) for one in wanted(params).values())), None)
-    pinned, second = torch.device(device).type == "cuda", params.masking.views == 2
+    views, pinned, second = views_of(params), torch.device(device).type == "cuda", params.masking.views == 2
     images = shards, order, params.model.image, params.augmentation, seed, views, pinned, second
     if features:
         return FeatureReader(features, *images)
@@ -92,6 +96,11 @@ def build_model(params: Params, vocabulary: int, seed: int, device: str | torch.
     if params.image_tower.locked:
         model.image_tower.requires_grad_(False)
     return model
+
+
+def steps_differ(params: Params) -> bool:
+    """Tell whether steps differ in which parameters they use: by the type of their batch, or as losses begin later."""
+    return params.mix is not None or any(one.begins for one in params.objectives.values())
 
 
 def count_steps(params: Params, samples: int) -> int:
@@ -135,13 +144,14 @@ class TrainingRun:
         ema.begin(model)
         prepare(model, params.train, group.device)
         split = params.train.shard_weights and group.size > 1
-        self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, params.mix is not None)
+        self.parallel = FSDPModel(model, group) if split else DDPModel(model, group, steps_differ(params))
         self.model = model
         tower = params.image_tower
         trained = model.image_tower if tower.has_lower_lr else None
         self.optimizer = build_optimizer(model, params.train, trained, tower.lr_scale)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.objectives = objectives(Setting(params, seed, group, data))
+        self.objectives = {one.name(): one for one in objectives(Setting(params, seed, group, data))}
+        self.begins = {name: math.ceil(params.objectives[name].begins * steps) for name in self.objectives}
         self.done = self.skipped = 0
         self.latest: dict[str, torch.Tensor] = {}
         self.log: list[dict] = []
@@ -154,7 +164,8 @@ class TrainingRun:
 
     def batches(self) -> Generator[dict, None, None]:
         """Return an iterator over this process's batches from the current position on."""
-        train = self.params.train
+        train, first_step = self.params.train, max(self.begins.values())
+        self.loader.images.views_from = first_step * train.global_batch if views_of(self.params) else 0
         first = self.seen + self.group.rank * self.local_pairs
         return self.loader.batches(first, self.local_pairs, train.workers, train.global_batch)
 
@@ -163,11 +174,17 @@ class TrainingRun:
         `start_gather` as in flip.model.two_towers.TwoTowers.forward."""
         mixed = self.params.train.autocast == "bfloat16"
         with torch.autocast(torch.device(self.group.device).type, torch.bfloat16) if mixed else nullcontext():
-            return self.parallel.forward(batch, self.seed, features_only, start_gather)
+            waiting = self.objectives.keys() - self.begun.keys()
+            return self.parallel.forward(batch, self.seed, features_only, start_gather, waiting)
+
+    @property
+    def begun(self) -> dict[str, Objective]:
+        """Return the objectives that have a loss in the current step."""
+        return {name: one for name, one in self.objectives.items() if self.done >= self.begins[name]}
 
     def readers(self, batch: dict) -> list:
         """Pick the objectives that read a batch of its type."""
-        return readers(self.objectives, self.params, batch_type(batch))
+        return readers([*self.begun.values()], self.params, batch_type(batch))
 
     def losses(self, batch: dict) -> dict[str, torch.Tensor]:
         """Compute the weighted losses of a batch on the device by name: this process's part of the sum over all."""
@@ -194,10 +211,10 @@ class TrainingRun:
         that the device computes.
         """
         batch = draw_captions(self.params, batch, self.seed)
-        for one in self.objectives:
+        for one in self.begun.values():
             batch = one.prepare(batch)
         batch = self.to_device(batch)
-        for one in self.objectives:
+        for one in self.begun.values():
             batch = one.encode(batch)
         return batch
 
@@ -205,6 +222,9 @@ class TrainingRun:
         """Run the first half of a step: compute this process's losses, detached, and the gradients of the global
         batch."""
         self.optimizer.zero_grad(set_to_none=True)
+        for name, one in self.objectives.items():
+            if self.done == self.begins[name]:
+                one.begin(self.model)
         return self.backward(self.on_device(batch))
 
     def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -220,7 +240,9 @@ class TrainingRun:
         self.optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # what torch's fused optimizers look at, as it is what GradScaler gives them
         self.optimizer.step()
         self.model.clamp_scale()
-        ema.follow(self.model, ema.momentum(self.params.masking.momentum, self.done / self.steps))
+        ema.follow(self.model, ema.momentum(self.params.masking.momentum, self.done / self.steps), spoilt)
+        for one in self.begun.values():
+            one.follow(self.model, spoilt)
         self.done += 1
         return spoilt
 

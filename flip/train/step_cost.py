@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from flip.config.frozen import load
 from flip.config.schema import Params
+from flip.data.pair_embeddings import PairEmbeddings
 from flip.device import device_name, keep_memory, pick_device
 from flip.files import read_json, write_json
 from flip.provenance.unread import RUN, nested
@@ -39,8 +40,8 @@ STEPS = 2
 
 
 def stand_in(params: Params, manifest: dict) -> Callable[[int], np.ndarray]:
-    """Make up features as a locked image tower's, for steps whose results do not count: no tower has to be trained
-    first."""
+    """Make up features as a locked image tower's, or a teacher's, for steps whose results do not count: nothing has to
+    be trained first."""
     row = np.ones((1, params.embedding), np.float32)
     return lambda number: np.broadcast_to(row, (manifest["shards"][number]["samples"], params.embedding))
 
@@ -54,7 +55,9 @@ class Step:
             update={"train": params.train.model_copy(update={"batch": self.batch, "batch_scale": 1})}
         )
         features: Any = stand_in(params, manifest) if params.image_tower.locked else None
-        self.loader = build_loader(self.params, data, manifest, 0, features=features, device=device)
+        rows = stand_in(params, manifest)
+        given: Any = PairEmbeddings(rows, rows) if params.distillation.weight else None
+        self.loader = build_loader(self.params, data, manifest, 0, None, features, device, given)
         self.data = data
         self.device = device
 
@@ -127,8 +130,7 @@ class Step:
 
 
 class Turns:
-    """Run steps of several batch types that take turns (flava.mix), each with its share: what they cost on average,
-    and the most
+    """Run steps of several kinds (flip.train.work.turns), each with its share: what they cost on average, and the most
     memory that one needs."""
 
     def __init__(self, params: Params, *where: Any):
@@ -147,7 +149,7 @@ class Turns:
 
 def timed(params: Params, data: Path, manifest: dict, device: str) -> Step | Turns:
     """Return what a variant's costs are measured on."""
-    kind: type[Step | Turns] = Step if len(params.flava.mix.shares) == 1 else Turns
+    kind: type[Step | Turns] = Step if len([*turns(params)]) == 1 else Turns
     return kind(params, data, manifest, device)
 
 

@@ -63,10 +63,19 @@ def in_parts(work: Work, size: int | None) -> Work:
 
 
 def turns(params: Params) -> Iterator[tuple[float, Params]]:
-    """Give each type of batch that takes turns (flava.mix), with its share of the steps, as parameters of its own."""
-    for name, share in params.flava.mix.shares.items():
-        mix = params.flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {name: 1.0})
-        yield share, changed(params, "flava", mix=mix)
+    """Give each kind of step, with its share of the steps, as parameters of its own: in each part of a training
+    (`parts`), each type of batch that takes turns (flava.mix)."""
+    for part, these in parts(params):
+        for name, share in these.flava.mix.shares.items():
+            mix = these.flava.mix.model_copy(update=dict.fromkeys(Mix.model_fields, 0.0) | {name: 1.0})
+            yield part * share, changed(these, "flava", mix=mix)
+
+
+def parts(params: Params) -> Iterator[tuple[float, Params]]:
+    """Give each part of a training in which the same objectives have losses, with its share of the steps."""
+    starts = sorted({0.0, *(one.begins for one in params.objectives.values())})
+    for start, end in zip(starts, [*starts[1:], 1.0], strict=True):
+        yield end - start, params.model_copy(update={name: one.at(start) for name, one in params.objectives.items()})
 
 
 def job_gpus(job: Training) -> int:

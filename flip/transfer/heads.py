@@ -9,45 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flip.config.schema import Blocks, Tower
+from flip.model.decoder import DecoderBlock
 from flip.model.packing import PackedBatch
-from flip.model.transformer import Attention, Transformer, initialize, mlp
+from flip.model.transformer import Transformer, initialize
 from flip.transfer.words import END, PAD, START
 
 FORM = Blocks(activation="gelu", norm_epsilon=1e-6)
-
-
-class CrossAttention(nn.Module):
-    """Attend from each word to all states of the encoder."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.keys_values = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, states: Tensor) -> Tensor:
-        """Compute attention: [batch, words, width], states [batch, patches, width] -> [batch, words, width]."""
-        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        keys, values = self.keys_values(states).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2))
-
-
-class DecoderBlock(nn.Module):
-    """Compute causal self-attention, cross-attention and an MLP, each after a LayerNorm and with a residual."""
-
-    def __init__(self, tower: Tower, form: Blocks) -> None:
-        super().__init__()
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(tower.width, eps=form.norm_epsilon) for _ in range(3))
-        self.attention = Attention(tower.width, tower.heads, causal=True)
-        self.cross_attention = CrossAttention(tower.width, tower.heads)
-        self.mlp = mlp(tower.width, form.activation)
-
-    def forward(self, x: Tensor, states: Tensor) -> Tensor:
-        """Compute the block: [batch, words, width], states [batch, patches, width] -> [batch, words, width]."""
-        x = x + self.attention(self.norm1(x), None)
-        x = x + self.cross_attention(self.norm2(x), states)
-        return x + self.mlp(self.norm3(x))
 
 
 def embedded(table: nn.Embedding, positions: Tensor, ids: Tensor) -> Tensor:

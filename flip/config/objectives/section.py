@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from flip.config.sections.data import Mix
 from flip.config.sections.types import Section
@@ -38,6 +38,22 @@ class ObjectiveSection(Section):
     def towers(self) -> frozenset[str]:
         """Name the towers that it trains."""
         return frozenset({IMAGE, TEXT})
+
+    @property
+    def begins(self) -> float:
+        """Return the share of the training before its losses begin."""
+        return getattr(self, "starts_at", 0.0)
+
+    def at(self, share: float) -> Self:
+        """Return the section as it is at a share of the training: with losses from the beginning on, or with none."""
+        if not self.begins:
+            return self
+        return self.model_copy(update={"starts_at": 0.0} if self.begins <= share else dict.fromkeys(self.weights, 0.0))
+
+    @property
+    def builds_on(self) -> str | None:
+        """Return the variant, or the imported folder, that has to be trained before; None: none."""
+        return None
 
     @property
     def relates(self) -> bool:
