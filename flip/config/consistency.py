@@ -101,6 +101,8 @@ def names(project: "Project") -> Iterator[tuple[str, str]]:
     """Find names that are used for something else already."""
     for name in (one for one in project.tree["reports"] if one in rules()):
         yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
+    for name in {one.group for one in project.reports.values() if one.group} & {*rules(), *project.tree["reports"]}:
+        yield "reports", f"group '{name}' has the name of a report or a rule, which are targets, too; choose another"
     for name in (one for one in project.tree["tables"] if one in BESIDE):
         yield f"tables.{name}", "has the name of a file that reports write beside their tables; choose another name"
 

@@ -63,6 +63,7 @@ ADDED: dict[str, Any] = {
     "train.lora": None,
     "masking.image_policy": "random",
     "masking.gaussian_variance": 0.2,
+    "model.first_image": None,
 }
 
 

@@ -54,6 +54,10 @@ FACTS = {
         lambda p: f"{100 * p.masking.image:g}%" + f" {p.masking.image_policy}" * (p.masking.image_policy != "random"),
         ["masking.image", "masking.image_policy"],
     ),
+    "image side": (
+        lambda p: f"{p.model.image}" + (f" after {p.model.first_image}" if p.model.first_image else ""),
+        ["model.image", "model.first_image"],
+    ),
     "text mask": (
         lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
         ["masking.text", "masking.text_policy"],

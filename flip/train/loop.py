@@ -199,7 +199,7 @@ class Begin:
             ValueError: they have another shape.
         """
         if self.start:
-            load_weights(self.start, model, strict=False)
+            load_weights(self.start, model, strict=False, resample=True)
         if self.image_tower:
             projection = None if model.params.image_tower.has_lower_lr else "image_projection"
             load_weights(self.image_tower, model.image_tower, strict=False, optional=projection)
