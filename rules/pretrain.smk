@@ -20,6 +20,8 @@ def training_receipts(wildcards) -> list[str]:
     found = [receipts.variant(name, "pretrain", seed) for name in params.before]
     if params.features:
         found.append(receipts.features(params.features, seed))
+    if params.curation:
+        found.append(receipts.curation(params.variant, "select_pairs", seed))
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own)
     return data_receipts("manifest", "tokenizer") + found
@@ -45,6 +47,8 @@ def beginning(wildcards) -> list[str]:
             words += [f"--{side}-tower", weights_of(origin, wildcards)]
     if params.features:
         words += ["--features", HERE.features(params.features, wildcards.seed)]
+    if params.curation:
+        words += ["--selection", HERE.selection(params.variant, wildcards.seed)]
     return words
 
 

@@ -11,7 +11,7 @@ from flip.config import roles, sweep
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
 from flip.config.kinds import KINDS, LEARNED
-from flip.config.schema import Model, Params
+from flip.config.schema import Model, Params, is_folder
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
 from flip.formats.notes import SHOWN
@@ -65,7 +65,9 @@ def check(project: "Project") -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, elsewhere, kinds, differ, swept, timed, shown, measured, read_codes_alike, transferable)
+    _collect(
+        faults, project, elsewhere, kinds, differ, swept, timed, scored, shown, measured, read_codes_alike, transferable
+    )
     faults.raise_all()
 
 
@@ -220,6 +222,21 @@ def unmasked(project: "Project", name: str, table: Table) -> Iterator[tuple[str,
         for metric in project.metrics(name):
             if metric.task in (MASKED, ENSEMBLE):
                 yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
+
+
+def scored(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find scores of pairs by a variant that there is not, that compares no images with captions, or that was trained
+    on chosen pairs itself."""
+    for name, params in project.variants.items():
+        if params.curation is None or (by := params.curation.by) is None or is_folder(by):
+            continue
+        place = f"variants.{name}.curation.by"
+        if by not in project.variants:
+            yield place, f"unknown variant '{by}'; {nearest(by, project.variants)}"
+        elif why := project.variants[by].unaligned:
+            yield place, f"'{by}' has {why}; name one that compares images with captions"
+        elif curated := [one for one in project.chain(by) if project.variants[one].curation]:
+            yield place, f"'{by}' builds on chosen pairs ('{curated[0]}'); name a variant that is trained on all"
 
 
 def read_codes_alike(project: "Project") -> Iterator[tuple[str, str]]:

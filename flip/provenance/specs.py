@@ -11,6 +11,7 @@
     specs/<scale>/choices/<variant>/<stage>.json      of what it chooses
     specs/<scale>/times/<variant>/<stage>.json        of the timing of a variant that takes another one's time
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
+    specs/<scale>/curation/<variant>/<stage>.json     of the choice of one variant's pairs
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
     specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
     specs/<scale>/page.json                           the page of all reports
@@ -105,6 +106,12 @@ TRANSLATIONS = Stage("flip.data.translate", unread.TRANSLATIONS, "flip.synthetic
 TRANSLATED_SET = Stage("flip.testsets.revision", unread.TRANSLATED_SET, "flip.synthetic.testsets")
 PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
+CURATION = {
+    "count_words": Stage("flip.curate.count", unread.CURATE),
+    "sum_words": Stage("flip.curate.total"),
+    "score_pairs": Stage("flip.curate.score", unread.CURATE),
+    "select_pairs": Stage("flip.curate.select", unread.CURATE),
+}
 CODEBOOK = Stage("flip.train.image_tokenizer", unread.CODEBOOK)
 EVALUATE = Stage("flip.evaluate", unread.EVALUATE)
 SWEEP = Stage("flip.sweep", unread.SWEEP)
@@ -181,6 +188,8 @@ def stages(project: Project) -> Iterator[Spec]:
         yield Spec(at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
         yield Spec(at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places, [params])
+        if params.curation:
+            yield from curation_stages(project, params)
         if tried := sweep.grid(params):
             common = sweep_recipe(project, variant)
             yield Spec(at.candidate(variant, "candidate"), SWEEP, common, [params])
@@ -192,6 +201,14 @@ def stages(project: Project) -> Iterator[Spec]:
     for report in project.reports:
         yield from report_stages(project, report)
     yield Spec(at.page, PAGE, {"reports": project.tree["reports"]})
+
+
+def curation_stages(project: Project, params: Params) -> Iterator[Spec]:
+    """Yield the specs of choosing a variant's pairs."""
+    at, by = Layout(project.scale).specs, params.curation.by if params.curation else None
+    scorer = project.variants.get(by or "")
+    for name, stage in CURATION.items():
+        yield Spec(at.curation(params.variant, name), stage, stage.parameters(params), [scorer] if scorer else [])
 
 
 def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flip.config.objectives import NAMES, Objectives
-from flip.config.schema import Params, Section
+from flip.config.schema import Curation, Params, Section
 from flip.metrics.names import FINETUNED, PROBE, Metric
 
 
@@ -79,6 +79,10 @@ FACTS = {
     ),
     "towers": (_size, [f"model.{side}.{key}" for side in ("vision", "text") for key in ("layers", "width", "heads")]),
     "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
+    "curation": (
+        lambda p: p.curation.text if p.curation else "",
+        ["curation", *(f"curation.{key}" for key in Curation.model_fields)],
+    ),
     "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),
     "token entries": (
         lambda p: f"{entry} wide" if (entry := p.form.text.entry(p.model.text.width)) else "",
