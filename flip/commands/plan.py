@@ -10,6 +10,7 @@ from flip.commands.complete import names
 from flip.commands.options import Csv, Json, Params, Scale
 
 if TYPE_CHECKING:
+    from flip.config.resolve import Project
     from flip.plan.estimate import ScalePlan
 
 
@@ -63,6 +64,12 @@ StoredBytes = Annotated[
 Gigabits = Annotated[float, typer.Option(parser=positive, help="Bandwidth, Gbit/s.")]
 
 
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=positive, help="GPU-hours of one training: say what to choose for them, by what is measured."),
+]
+
+
 def stated(context: typer.Context, kind: type) -> dict[str, Any]:
     """Return the options that have the name of a field of a data class, by that name."""
     return {field.name: context.params[field.name] for field in fields(kind) if field.name in context.params}
@@ -79,6 +86,25 @@ def show(estimate: "ScalePlan", as_json: bool, as_csv: bool) -> None:
         print(json.dumps(estimate.as_dict(), indent=1) if as_json else rows(estimate).rstrip("\n"))
     else:
         print(text(estimate))
+
+
+def show_choices(project: "Project", hours: float, gpu: str, utilization: float | None, as_json: bool) -> None:
+    """Print what to choose for a budget."""
+    import json
+    from dataclasses import asdict
+
+    from flip.plan.budget import MeasuredRuns
+    from flip.plan.facts import facts, find_gpu
+    from flip.plan.show import choices_text
+
+    found, products = find_gpu(gpu), project.baseline.train.products
+    share = utilization or facts().utilization[found.generation].of(products)
+    choices = MeasuredRuns(project, found, share).choices(hours)
+    print(
+        json.dumps([asdict(one) for one in choices], indent=1)
+        if as_json
+        else choices_text(choices, project.primary_set)
+    )
 
 
 def plan(
@@ -98,6 +124,7 @@ def plan(
     original_bytes: OriginalBytes = None,
     stored_bytes: StoredBytes = None,
     gigabits: Gigabits = 2.0,
+    budget: Budget = None,
     params: Params = Path("params.yaml"),
     as_json: Json = False,
     as_csv: Csv = False,
@@ -105,6 +132,7 @@ def plan(
     """Estimate what a scale costs: FLOPs, GPU-hours, memory, days.
 
         flip plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
+        flip plan --scale cc12m --gpu h100 --budget 500
 
     Nothing is trained. What is neither measured nor stated is assumed, and the output says by whom.
     """
@@ -115,6 +143,8 @@ def plan(
     from flip.plan.schedule import job_limit
 
     project = read_project(params, scale).check()
+    if budget:
+        return show_choices(project, budget, gpu, utilization, as_json)
     size = {"gpus": cluster_gpus(project, nodes, gpus, gpus_per_job), "jobs": jobs or job_limit()}
     estimate, left_out = planned(project, report, Assumptions(**stated(context, Assumptions) | size))
     show(estimate, as_json, as_csv)
