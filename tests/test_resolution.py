@@ -6,6 +6,7 @@ from timm.layers import resample_abs_pos_embed
 
 from flip.config.frozen import merge
 from flip.config.resolve import read_project
+from flip.evaluate.__main__ import at_full_size
 from flip.losses import build_towers
 from flip.model.vision import fixed_positions, resample_positions, sincos_positions
 from flip.model.weights import save_weights
@@ -53,6 +54,23 @@ def test_a_stage_begins_with_the_weights_before_and_their_positions(project, tmp
     Begin(start=tmp_path / "low.safetensors").load(again)
     images = torch.randint(0, 256, (2, low.params.model.image, low.params.model.image, 3), dtype=torch.uint8)
     assert torch.equal(again.encode_image(images), low.encode_image(images))
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned"])
+def test_a_model_of_small_images_takes_full_ones_with_interpolated_positions(project, positions):
+    learned = {"form": {"vision": {"positions": positions}}}
+    tree = merge(project.tree, {"variants": {"resize-75": merge(project.tree["variants"]["resize-75"], learned)}})
+    model = build_towers(type(project)(tree, project.scale).resolve("resize-75"), 50)
+    images = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8)
+    small, before = images[:, :24, :24], model.vision.positions.clone()
+    features = model.encode_image(small)
+    found = at_full_size(model)
+    expected = resample_abs_pos_embed(before[None], [6, 6], num_prefix_tokens=0)[0]
+    torch.testing.assert_close(found.vision.positions.detach(), expected.detach(), rtol=0, atol=1e-6)
+    assert found.encode_image(images).shape == features.shape
+    assert torch.equal(model.encode_image(small), features)
+    assert found.params.model.image == 48
+    assert project.resolve("clip").model.full_image is project.resolve("stages-high").model.full_image is None
 
 
 def test_fewer_pixels_cost_what_as_few_patches_do(project):

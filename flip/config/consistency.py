@@ -15,7 +15,7 @@ from flip.config.schema import Model, Params, is_folder
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
 from flip.formats.notes import SHOWN
-from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
+from flip.metrics.names import ENSEMBLE, FINETUNED, FULL, MASKED, Metric
 
 if TYPE_CHECKING:
     from flip.config.resolve import Project
@@ -217,11 +217,15 @@ def measured(project: "Project") -> Iterator[tuple[str, str]]:
 
 
 def unmasked(project: "Project", name: str, table: Table) -> Iterator[tuple[str, str]]:
-    """Find metrics of masked inference in a table of variants that mask nothing."""
+    """Find metrics of masked inference in a table of variants that mask nothing, and of full images where all are."""
     if not any(project.variants[one].masking.image for one in table.variants):
         for metric in project.metrics(name):
             if metric.task in (MASKED, ENSEMBLE):
                 yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
+    if not any(project.variants[one].model.full_image for one in table.variants):
+        for metric in project.metrics(name):
+            if metric.task == FULL:
+                yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has a resolution below 1"
 
 
 def scored(project: "Project") -> Iterator[tuple[str, str]]:

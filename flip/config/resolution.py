@@ -34,8 +34,9 @@ def at_resolution(tree: dict, where: str) -> dict:
     side, patch = (model.get(key) for key in ("image", "patch"))
     if ratio == 1 or not all(type(one) is int and one > 0 for one in (side, patch)):
         return rest  # what is no size, the model's schema refuses
-    patches = max(round(side * ratio / patch), 1)
-    return rest | {"model": model | {"image": patch * patches}}
+    image = patch * max(round(side * ratio / patch), 1)
+    full = {"full_image": side} if image < side and side % patch == 0 else {}
+    return rest | {"model": model | {"image": image} | full}
 
 
 def with_first_image(tree: dict, first: dict) -> dict:

@@ -127,6 +127,11 @@ class VisionEncoder(nn.Module):
         if self.form.pooling == "class":
             self.class_token = nn.Parameter(std * torch.randn(width))
 
+    def resize(self, grid: int) -> None:
+        """Take images of another size from now on, of so many patches a side: positions are interpolated."""
+        positions = resample_positions(self.positions.detach(), grid)
+        self.positions = nn.Parameter(positions) if self.form.positions == "learned" else positions
+
     def normalize(self, patches: Tensor) -> Tensor:
         """Convert patches of uint8 pixels [..., patch * patch * 3] to floats of about unit variance, same shape."""
         return (patches - self.mean) / self.std

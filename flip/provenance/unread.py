@@ -64,6 +64,7 @@ ADDED: dict[str, Any] = {
     "masking.image_policy": "random",
     "masking.gaussian_variance": 0.2,
     "model.first_image": None,
+    "model.full_image": None,
     "curation": None,
 }
 

@@ -56,7 +56,7 @@ FACTS = {
     ),
     "image side": (
         lambda p: f"{p.model.image}" + (f" after {p.model.first_image}" if p.model.first_image else ""),
-        ["model.image", "model.first_image"],
+        ["model.image", "model.first_image", "model.full_image"],
     ),
     "text mask": (
         lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
