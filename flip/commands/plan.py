@@ -75,8 +75,8 @@ def stated(context: typer.Context, kind: type) -> dict[str, Any]:
     return {field.name: context.params[field.name] for field in fields(kind) if field.name in context.params}
 
 
-def show(estimate: "ScalePlan", as_json: bool, as_csv: bool) -> None:
-    """Print a plan."""
+def show(estimate: "ScalePlan", left_out: list[str], as_json: bool, as_csv: bool) -> None:
+    """Print a plan, and why variants are left out."""
     import json
 
     from flip.plan.show import as_csv as rows
@@ -86,6 +86,8 @@ def show(estimate: "ScalePlan", as_json: bool, as_csv: bool) -> None:
         print(json.dumps(estimate.as_dict(), indent=1) if as_json else rows(estimate).rstrip("\n"))
     else:
         print(text(estimate))
+    if left_out:
+        typer.echo("\n".join(["\nLeft out:", *left_out]), err=as_json or as_csv)
 
 
 def show_choices(project: "Project", hours: float, gpu: str, utilization: float | None, as_json: bool) -> None:
@@ -147,6 +149,4 @@ def plan(
         return show_choices(project, budget, gpu, utilization, as_json)
     size = {"gpus": cluster_gpus(project, nodes, gpus, gpus_per_job), "jobs": jobs or job_limit()}
     estimate, left_out = planned(project, report, Assumptions(**stated(context, Assumptions) | size))
-    show(estimate, as_json, as_csv)
-    if left_out:
-        typer.echo("\n".join(["\nLeft out:", *left_out]), err=as_json or as_csv)
+    show(estimate, left_out, as_json, as_csv)

@@ -61,7 +61,7 @@ class MeasuredRun:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BudgetChoice:
     """Hold what a curve promises for a budget: accuracy in percent with its interval; how often the schedule of `like`;
     by which way, from which runs, of how many seeds each."""
 
@@ -181,7 +181,7 @@ class MeasuredRuns:
         between = both(lambda one, two: (1 - share) * one + share * two, *ends)
         return between, "interpolated", [last, rest[0]], hours
 
-    def choices(self, hours: float) -> list[Choice]:
+    def choices(self, hours: float) -> list[BudgetChoice]:
         """Return what each curve promises for a budget of GPU-hours, the best first.
 
         Raises:
@@ -198,12 +198,12 @@ class MeasuredRuns:
         found = [self._choice(runs, label, hours) for runs, label in zip(affordable, named, strict=True)]
         return sorted(found, key=lambda one: -one.accuracy)
 
-    def _choice(self, runs: list[MeasuredRun], label: str, hours: float) -> Choice:
+    def _choice(self, runs: list[MeasuredRun], label: str, hours: float) -> BudgetChoice:
         error, way, basis, used = self._promise(runs, hours)
         low, high = error.interval(self.confidence)
         like = max((one for one in runs if one.hours <= hours * (1 + CLOSE)), key=lambda one: one.hours)
         ends, seeds = (PERCENT - error.value, PERCENT - high, PERCENT - low), {one.variant: one.seeds for one in basis}
-        return Choice(like.variant, label, *ends, used / like.hours, used, way, seeds)
+        return BudgetChoice(like.variant, label, *ends, used / like.hours, used, way, seeds)
 
     def _without_schedule(self, variant: str) -> Params:
         """Return a variant's parameters with the schedule of all, for a label that says what is left."""

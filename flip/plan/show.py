@@ -4,7 +4,7 @@ import csv
 import io
 from dataclasses import asdict
 
-from flip.plan.budget import Choice
+from flip.plan.budget import BudgetChoice
 from flip.plan.estimate import ScalePlan, VariantPlan
 from flip.plan.facts import facts
 
@@ -138,7 +138,7 @@ def text(estimate: ScalePlan) -> str:
     return "\n\n".join(parts)
 
 
-def choices_text(choices: list[Choice], metric: str, more: int = 5) -> str:
+def choices_text(choices: list[BudgetChoice], metric: str, more: int = 5) -> str:
     """Return the best choices for a budget as a table, and whether the first is told apart from the others."""
     best, *others = choices
     shown = [
