@@ -148,5 +148,4 @@ def plan(
     if budget:
         return show_choices(project, budget, gpu, utilization, as_json)
     size = {"gpus": cluster_gpus(project, nodes, gpus, gpus_per_job), "jobs": jobs or job_limit()}
-    estimate, left_out = planned(project, report, Assumptions(**stated(context, Assumptions) | size))
-    show(estimate, left_out, as_json, as_csv)
+    show(*planned(project, report, Assumptions(**stated(context, Assumptions) | size)), as_json, as_csv)
