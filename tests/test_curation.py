@@ -20,7 +20,9 @@ from flip.evaluate.inputs import read_model
 from flip.files import read_json, write_json
 from flip.formats.texts import Texts
 from flip.model.weights import save_weights
+from flip.train import __main__ as pretrain
 from flip.train.precompute_features import pixels
+from tests.conftest import SMALL
 
 FREQUENCY = {"policy": "frequency", "share": 0.5, "word_threshold": 0.01}
 BALANCE = {"policy": "balance", "cap": 0.1}
@@ -172,6 +174,25 @@ def test_the_training_order_has_each_pair_that_is_kept_once_an_epoch(parts, cura
     assert sorted(order.from_item(0, shard, item)) == selection.items(shard).tolist()
     cut = manifest | {"shards": [one | {"samples": 5} for one in manifest["shards"][:1]]}
     assert Selection(tmp_path / "selection.json", cut, 0).counts.tolist() == [kept[:5].sum()]
+
+
+def test_a_variant_trains_on_what_is_kept_and_says_how_much(parts, change, tmp_path, capsys):
+    """Equal epochs are equal steps, whatever is kept; without a selection, or with one that nobody asked for, it does
+    not train."""
+    data, manifest, *_ = parts
+    small = merge(SMALL, {"train": {"batch": 20, "epochs": 1.0, "warmup_samples": 0}})
+    params = change("clip", merge(small, {"curation": BALANCE}))
+    _, found = chosen(parts, params, tmp_path)
+    words = ["--data", data, "--seed", 0, "--checkpoints", tmp_path / "checkpoints", "--out", tmp_path / "out"]
+    words = [*map(str, words), "--params", str(tmp_path / "clip.yaml")]
+    pretrain.main([*words, "--selection", str(tmp_path / "selection.json")])
+    training = read_json(tmp_path / "out/training.json")
+    assert training["curation"] == found["ledger"]
+    assert training["pictures"] == found["ledger"]["used"] < manifest["samples"]
+    assert training["samples"] == manifest["samples"] // 20 * 20
+    with pytest.raises(SystemExit):
+        pretrain.main(words)
+    assert "give both or none" in capsys.readouterr().err
 
 
 def test_a_selection_of_other_data_or_of_too_few_pairs_is_refused(parts, curated, tmp_path):

@@ -31,6 +31,7 @@ from tests.variants import EVERY_KIND
 
 STAGES = specs.DATA | {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
 STAGES |= {"pretrain": specs.PRETRAIN, "embed": specs.EMBED, "codebook": specs.CODEBOOK, "evaluate": specs.EVALUATE}
+STAGES |= specs.CURATION
 STAGES |= {"cost": specs.COST, "tables": specs.TABLES, "candidate": specs.SWEEP, "choose": specs.CHOOSE}
 STAGES |= {"transfer": specs.TRANSFER[HEADS], "finetuning": specs.TRANSFER["finetuning"]}
 
@@ -235,6 +236,7 @@ def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
     before = {"pretrain": {*specs.DATA, "codebook", "translations"}, "codebook": {*specs.DATA}}
     before |= {key: {*specs.DATA, "codebook", "translations"} for key in ("candidate", "choose")}
     before |= {"embed": {*specs.DATA, "pretrain"}, "cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
+    before |= {name: {*specs.DATA, "pretrain"} for name in specs.CURATION}
     before |= {name: {*specs.DATA, "pretrain", "translated_set"} for name in ("evaluate", "transfer", "finetuning")}
     for name, stage in STAGES.items():
         for key, why in (stage.unread or {}).items():
