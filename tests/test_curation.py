@@ -188,7 +188,7 @@ def test_a_variant_trains_on_what_is_kept_and_says_how_much(parts, change, tmp_p
     pretrain.main([*words, "--selection", str(tmp_path / "selection.json")])
     training = read_json(tmp_path / "out/training.json")
     assert training["curation"] == found["ledger"]
-    assert training["pictures"] == found["ledger"]["used"] < manifest["samples"]
+    assert training["images"] == found["ledger"]["used"] < manifest["samples"]
     assert training["samples"] == manifest["samples"] // 20 * 20
     with pytest.raises(SystemExit):
         pretrain.main(words)
