@@ -3,6 +3,7 @@
 #   snakemake                                      the tables at the default scale (params.yaml: scale)
 #   snakemake ablations --config scale=cc12m       at another one
 #   snakemake systems siglip languages hybrids     other systems of the family: SigLIP, MAE, SLIP, FLAVA, ...
+#   snakemake beyond                               reports of later methods: those whose group is `beyond`
 #   snakemake refresh                              the reports that have been made here, where something changed (dvc repro)
 #   snakemake report                               one page of all reports; some: --config reports=ablations,systems
 #   snakemake reported; snakemake reported --report report.zip     tables and figures in Snakemake's own report
@@ -22,6 +23,7 @@ include: "rules/testsets.smk"
 include: "rules/languages.smk"
 include: "rules/codebook.smk"
 include: "rules/words.smk"
+include: "rules/curate.smk"
 include: "rules/pretrain.smk"
 include: "rules/embed.smk"
 include: "rules/evaluate.smk"
@@ -48,6 +50,17 @@ for report in PROJECT.reports:
         default_target: report == next(iter(PROJECT.reports))
         input:
             HERE.receipts.tables(report, "tables"),
+        localrule: True
+
+
+# The reports of a group together, by its name.
+for group, members in PROJECT.groups.items():
+
+    rule:
+        name:
+            group
+        input:
+            [HERE.receipts.tables(one, "tables") for one in members],
         localrule: True
 
 

@@ -21,6 +21,8 @@ def training_receipts(wildcards) -> list[str]:
         found.append(receipts.features(params.features, seed))
     if params.embeddings:
         found.append(receipts.embeddings(params.embeddings, seed))
+    if params.curation:
+        found.append(receipts.curation(params.variant, "select_pairs", seed))
     own = [wildcards.variant]
     found += codebook_receipt(own) + translation_receipts(own) + words_receipt(own)
     return data_receipts("manifest", "tokenizer") + found
@@ -46,6 +48,8 @@ def beginning(wildcards) -> list[str]:
             words += [f"--{side}-tower", weights_of(origin, wildcards)]
     if params.features:
         words += ["--features", HERE.features(params.features, wildcards.seed)]
+    if params.curation:
+        words += ["--selection", HERE.selection(params.variant, wildcards.seed)]
     return words
 
 

@@ -107,9 +107,17 @@ def test_like_carries_start_along(reading):
     assert project.resolve("elsewhere").start == "flip-75"
     anew = project.resolve("anew")
     assert (anew.start, anew.masking.image, anew.train.epochs) == (None, 0.25, project.resolve("clip").train.epochs)
-    chained = reading(variants={"a": {"like": "flip-50-tuned"}, "b": {"start": "a"}})
-    with pytest.raises(ParameterError, match="start 'a' is itself tuned"):
-        chained.resolve("b")
+
+
+def test_a_variant_may_start_from_a_tuned_one(reading):
+    """Each stage is the one before with the scale's tuning, and what it says itself."""
+    project = reading(variants={"a": {"like": "flip-50-tuned"}, "b": {"start": "a", "train": {"epochs": 2.0}}})
+    a, b = project.resolve("a"), project.resolve("b")
+    expected = a.model_dump() | {"variant": "b", "start": "a", "train": a.train.model_dump() | {"epochs": 2.0}}
+    assert b.model_dump() == expected
+    circle = reading(variants={"a": {"start": "b"}, "b": {"start": "a"}})
+    with pytest.raises(ParameterError, match="start: b -> a -> b is a circle"):
+        circle.resolve("b")
 
 
 def test_a_scale_and_a_table_may_be_like_another(reading):

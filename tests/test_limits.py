@@ -210,7 +210,16 @@ def test_the_rules_are_those_of_the_workflow():
     )
     listed = set(re.findall(r"^(\w+)(?: \(.*)?$", said.stdout, re.MULTILINE))
     assert consistency.rules() <= listed
-    assert listed - consistency.rules() == set(read_project().reports)
+    project = read_project()
+    assert listed - consistency.rules() == {*project.reports, *project.groups}
+
+
+@pytest.mark.parametrize("group", ["variant", "systems"])
+def test_a_group_of_reports_has_a_name_of_its_own(project, group):
+    changed = broken(project, ["reports", "reductions", "group"], group)
+    with pytest.raises(ParameterError, match=f"group '{group}' has the name of a report or a rule"):
+        changed.check()
+    assert {"reductions", "resolution", "curation"} <= {*project.groups["beyond"]}
 
 
 @pytest.mark.parametrize("name", ["tables", "ledger", "figure-costs", "time-jobs", "scaling-laws"])

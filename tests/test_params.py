@@ -63,7 +63,9 @@ def test_every_scale_resolves(scale):
             "flop-50",
             r"start: unknown variant 'flop-50'; did you mean 'flip-50'\?",
         ),
-        (["variants", "flip-50-tuned", "start"], "flip-75-tuned", "is itself tuned"),
+        (["variants", "flip-50-tuned", "start"], "flip-50-tuned", "flip-50-tuned -> flip-50-tuned is a circle"),
+        (["variants", "resize-75", "resolution"], 0, "resize-75' at scale 'tiny': resolution: .*greater than or equal"),
+        (["variants", "resize-75", "resolution"], "half", "resize-75' at scale 'tiny': resolution: .*valid number"),
         (
             ["tables", "a", "variants"],
             ["clip", "flop-50"],

@@ -128,7 +128,9 @@ def test_two_views_are_two_crops_with_masks_of_their_own_and_one_mean_loss(chang
     outputs = run.outputs(batch)
     (loss,) = run.losses(batch).values()
     each = [
-        run.objectives["contrastive"](batch, {name: outputs[name] for name in ("text", "scale")} | {"image": outputs[view]})
+        run.objectives["contrastive"](
+            batch, {name: outputs[name] for name in ("text", "scale")} | {"image": outputs[view]}
+        )
         for view in ("image", "second")
     ]
     torch.testing.assert_close(loss, sum(one["contrastive"] for one in each) / 2)

@@ -133,10 +133,14 @@ scaling flip-50-larger-half flickr30k-text-r1 93.1
 """
 
 
-# Zero-shot ImageNet: CLIPA as a note of it says, GLIP's and CLIPF's READMEs.
+# Zero-shot ImageNet: CLIPA as a note of it says, GLIP's, CLIPF's and WFPP's READMEs.
 REDUCTIONS = """
 image-masks flip-75 imagenet1k 67.6    image-masks flip-75-grid imagenet1k 67.3
-image-masks flip-75-block imagenet1k 68.5
+image-masks flip-75-block imagenet1k 68.5 image-masks resize-75 imagenet1k 68.9
+resize clip imagenet1k 36.5            resize flip-75 imagenet1k 32.0
+resize flip-75-tuned imagenet1k 32.6   resize resize-75 imagenet1k 33.0
+resize resize-75-tuned imagenet1k 33.4 pruning clip-short imagenet1k 34.8
+pruning pruned-random imagenet1k 28.2  pruning pruned-frequency imagenet1k 29.8
 centred-masks flip-50 imagenet1k 36.1  centred-masks flip-50-gaussian imagenet1k 37.1
 centred-masks flip-75 imagenet1k 32.0  centred-masks flip-75-gaussian imagenet1k 33.9
 text-masks flip-75 imagenet1k 32.0     text-masks text-truncation imagenet1k 32.8

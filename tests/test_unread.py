@@ -38,6 +38,7 @@ STAGES |= {
     "codebook": specs.CODEBOOK,
     "evaluate": specs.EVALUATE,
 }
+STAGES |= specs.CURATION
 STAGES |= {"cost": specs.COST, "tables": specs.TABLES, "candidate": specs.SWEEP, "choose": specs.CHOOSE}
 STAGES |= {"transfer": specs.TRANSFER[HEADS], "finetuning": specs.TRANSFER["finetuning"]}
 
@@ -243,6 +244,7 @@ def test_what_comes_with_an_earlier_result_counts_for_one_that_made_it():
     before |= {key: {*specs.DATA, "codebook", "translations"} for key in ("candidate", "choose")}
     before |= {name: {*specs.DATA, "pretrain"} for name in ("embed", "embed_pairs")}
     before |= {"cost": {*specs.DATA, "codebook"}, "translations": {*specs.DATA}}
+    before |= {name: {*specs.DATA, "pretrain"} for name in specs.CURATION}
     before |= {name: {*specs.DATA, "pretrain", "translated_set"} for name in ("evaluate", "transfer", "finetuning")}
     for name, stage in STAGES.items():
         for key, why in (stage.unread or {}).items():

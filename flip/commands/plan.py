@@ -10,6 +10,7 @@ from flip.commands.complete import names
 from flip.commands.options import Csv, Json, Params, Scale
 
 if TYPE_CHECKING:
+    from flip.config.resolve import Project
     from flip.plan.estimate import ScalePlan
 
 
@@ -63,13 +64,19 @@ StoredBytes = Annotated[
 Gigabits = Annotated[float, typer.Option(parser=positive, help="Bandwidth, Gbit/s.")]
 
 
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=positive, help="GPU-hours of one training: say what to choose for them, by what is measured."),
+]
+
+
 def stated(context: typer.Context, kind: type) -> dict[str, Any]:
     """Return the options that have the name of a field of a data class, by that name."""
     return {field.name: context.params[field.name] for field in fields(kind) if field.name in context.params}
 
 
-def show(estimate: "ScalePlan", as_json: bool, as_csv: bool) -> None:
-    """Print a plan."""
+def show(estimate: "ScalePlan", left_out: list[str], as_json: bool, as_csv: bool) -> None:
+    """Print a plan, and why variants are left out."""
     import json
 
     from flip.plan.show import as_csv as rows
@@ -79,6 +86,27 @@ def show(estimate: "ScalePlan", as_json: bool, as_csv: bool) -> None:
         print(json.dumps(estimate.as_dict(), indent=1) if as_json else rows(estimate).rstrip("\n"))
     else:
         print(text(estimate))
+    if left_out:
+        typer.echo("\n".join(["\nLeft out:", *left_out]), err=as_json or as_csv)
+
+
+def show_choices(project: "Project", hours: float, gpu: str, utilization: float | None, as_json: bool) -> None:
+    """Print what to choose for a budget."""
+    import json
+    from dataclasses import asdict
+
+    from flip.plan.budget import MeasuredRuns
+    from flip.plan.facts import facts, find_gpu
+    from flip.plan.show import choices_text
+
+    found, products = find_gpu(gpu), project.baseline.train.products
+    share = utilization or facts().utilization[found.generation].of(products)
+    choices = MeasuredRuns(project, found, share).choices(hours)
+    print(
+        json.dumps([asdict(one) for one in choices], indent=1)
+        if as_json
+        else choices_text(choices, project.primary_set)
+    )
 
 
 def plan(
@@ -98,6 +126,7 @@ def plan(
     original_bytes: OriginalBytes = None,
     stored_bytes: StoredBytes = None,
     gigabits: Gigabits = 2.0,
+    budget: Budget = None,
     params: Params = Path("params.yaml"),
     as_json: Json = False,
     as_csv: Csv = False,
@@ -105,6 +134,7 @@ def plan(
     """Estimate what a scale costs: FLOPs, GPU-hours, memory, days.
 
         flip plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
+        flip plan --scale cc12m --gpu h100 --budget 500
 
     Nothing is trained. What is neither measured nor stated is assumed, and the output says by whom.
     """
@@ -115,8 +145,7 @@ def plan(
     from flip.plan.schedule import job_limit
 
     project = read_project(params, scale).check()
+    if budget:
+        return show_choices(project, budget, gpu, utilization, as_json)
     size = {"gpus": cluster_gpus(project, nodes, gpus, gpus_per_job), "jobs": jobs or job_limit()}
-    estimate, left_out = planned(project, report, Assumptions(**stated(context, Assumptions) | size))
-    show(estimate, as_json, as_csv)
-    if left_out:
-        typer.echo("\n".join(["\nLeft out:", *left_out]), err=as_json or as_csv)
+    show(*planned(project, report, Assumptions(**stated(context, Assumptions) | size)), as_json, as_csv)

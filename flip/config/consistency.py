@@ -11,11 +11,11 @@ from flip.config import roles, sweep
 from flip.config.faults import Faults, ParameterError, must_know, nearest
 from flip.config.faults import check as checked
 from flip.config.kinds import KINDS, LEARNED
-from flip.config.schema import Model, Params
+from flip.config.schema import Model, Params, is_folder
 from flip.config.sections.report import Table
 from flip.config.towers import misfit
 from flip.formats.notes import SHOWN
-from flip.metrics.names import ENSEMBLE, FINETUNED, MASKED, Metric
+from flip.metrics.names import ENSEMBLE, FINETUNED, FULL, MASKED, Metric
 
 if TYPE_CHECKING:
     from flip.config.resolve import Project
@@ -77,7 +77,9 @@ def check(project: "Project") -> None:
             getattr(project, part)
     _collect(faults, project, models, names, scales)
     faults.raise_all()
-    _collect(faults, project, elsewhere, kinds, differ, swept, timed, shown, measured, read_codes_alike, transferable)
+    _collect(
+        faults, project, elsewhere, kinds, differ, swept, timed, scored, shown, measured, read_codes_alike, transferable
+    )
     faults.raise_all()
 
 
@@ -113,6 +115,8 @@ def names(project: "Project") -> Iterator[tuple[str, str]]:
     """Find names that are used for something else already."""
     for name in (one for one in project.tree["reports"] if one in rules()):
         yield f"reports.{name}", "has the name of a rule of the workflow, and both are targets; choose another name"
+    for name in {one.group for one in project.reports.values() if one.group} & {*rules(), *project.tree["reports"]}:
+        yield "reports", f"group '{name}' has the name of a report or a rule, which are targets, too; choose another"
     for name in (one for one in project.tree["tables"] if one in BESIDE):
         yield f"tables.{name}", "has the name of a file that reports write beside their tables; choose another name"
 
@@ -225,11 +229,30 @@ def measured(project: "Project") -> Iterator[tuple[str, str]]:
 
 
 def unmasked(project: "Project", name: str, table: Table) -> Iterator[tuple[str, str]]:
-    """Find metrics of masked inference in a table of variants that mask nothing."""
+    """Find metrics of masked inference in a table of variants that mask nothing, and of full images where all are."""
     if not any(project.variants[one].masking.image for one in table.variants):
         for metric in project.metrics(name):
             if metric.task in (MASKED, ENSEMBLE):
                 yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has masking.image above 0"
+    if not any(project.variants[one].model.full_image for one in table.variants):
+        for metric in project.metrics(name):
+            if metric.task == FULL:
+                yield f"tables.{name}.metrics", f"'{metric}', but no variant of the table has a resolution below 1"
+
+
+def scored(project: "Project") -> Iterator[tuple[str, str]]:
+    """Find scores of pairs by a variant that there is not, that compares no images with captions, or that was trained
+    on chosen pairs itself."""
+    for name, params in project.variants.items():
+        if params.curation is None or (by := params.curation.by) is None or is_folder(by):
+            continue
+        place = f"variants.{name}.curation.by"
+        if by not in project.variants:
+            yield place, f"unknown variant '{by}'; {nearest(by, project.variants)}"
+        elif why := project.variants[by].unaligned:
+            yield place, f"'{by}' has {why}; name one that compares images with captions"
+        elif curated := [one for one in project.chain(by) if project.variants[one].curation]:
+            yield place, f"'{by}' builds on chosen pairs ('{curated[0]}'); name a variant that is trained on all"
 
 
 def read_codes_alike(project: "Project") -> Iterator[tuple[str, str]]:

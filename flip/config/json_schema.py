@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from flip.config.resolution import Resolution
 from flip.config.scale import LESS_MEMORY
 from flip.config.schema import Params
 from flip.config.sections.report import Report, Table, Tradeoff
@@ -56,7 +57,8 @@ def schema() -> dict:
     less = {key: parts["Train"]["properties"][key] for key in LESS_MEMORY}
     fit = entries({"type": "object", "additionalProperties": False, "properties": less})
     size = {"anyOf": [{"type": "string", "description": "a name in models"}, {"$ref": "#/$defs/Model"}]}
-    parts["Delta"] = with_keys(delta, LIKE | NAMED | {"model": size, "to_fit": fit})
+    resolution = partial(Resolution.model_json_schema()["properties"])
+    parts["Delta"] = with_keys(delta, LIKE | NAMED | resolution | {"model": size, "to_fit": fit})
     parts["Table"] = with_keys(parts["Table"], LIKE)
     whole = {"tables": entries({"$ref": "#/$defs/Table"}), "tradeoff": {"$ref": "#/$defs/Tradeoff"}}
     parts["Report"] = with_keys(parts["Report"], whole)

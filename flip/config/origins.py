@@ -68,17 +68,24 @@ class Layers:
         scales = [(f"scales.{name}", self.tree["scales"][name]) for name in likes(self.tree["scales"], project.scale)]
         plain = [("base", self.tree["base"]), *scales]
         tuning = [(f"{place}.tuning", (tree or {}).get("tuning")) for place, tree in plain]
-        start = (project.tree["variants"][variant] or {}).get("start")
-        own = [*self._of_variant(variant), *self._to_fit(scales)]
-        begun = [] if start is None or is_folder(start) else self._of_variant(start)
-        stated = [*plain, *begun, *(tuning if start else []), *own]
-        self.places = [(f"{file.name}, {place}", tree or {}) for place, tree in stated]
-        if is_folder(start):
-            self.places.insert(len(plain), (f"{start}/params.yaml", project.tree[IMPORTED][start]))
+        stages = self._stages(variant, [(f"{file.name}, {place}", tree or {}) for place, tree in tuning])
+        stated = [(f"{file.name}, {place}", tree or {}) for place, tree in plain]
+        fitted = [(f"{file.name}, {place}", tree) for place, tree in self._to_fit(scales)]
+        self.places = [*stated, *stages, *fitted]
         self.larger = merge(project.tree["base"], project.tree["scales"][project.scale] or {}).get("larger")
 
-    def _of_variant(self, name: str) -> list[tuple[str, dict]]:
-        return [(f"variants.{one}", self.tree["variants"][one]) for one in likes(self.tree["variants"], name)]
+    def _stages(self, name: str, tuning: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
+        """Return what is stated of a variant, after what is of those that it builds on."""
+        own = [
+            (f"{self.file.name}, variants.{one}", self.tree["variants"][one] or {})
+            for one in likes(self.tree["variants"], name)
+        ]
+        start = (self.project.tree["variants"][name] or {}).get("start")
+        if start is None:
+            return own
+        if is_folder(start):
+            return [(f"{start}/params.yaml", self.project.tree[IMPORTED][start]), *tuning, *own]
+        return [*self._stages(start, tuning), *tuning, *own]
 
     def _to_fit(self, scales: list[tuple[str, dict]]) -> Iterator[tuple[str, dict]]:
         """Yield by which keys of `train` scales say that the variant takes less memory."""
@@ -99,7 +106,11 @@ class Layers:
         yield Stated(place, value)
 
     def _computed(self, key: str, value: Any) -> Stated:
-        """Return what gives a value that params.yaml does not: a sweep, a schedule of equal time, or a default."""
+        """Return what gives a value that params.yaml does not: a resolution, a sweep, a schedule of equal time, or a
+        default."""
+        resolutions = [one for place, tree in self.places for one in self._at(place, tree, ("resolution",))]
+        if key == "model.image" and resolutions:
+            return Stated(f"{resolutions[-1].place}, resolution {resolutions[-1].value:g}", value)
         folder = self.file.parent / CHOSEN / self.project.scale
         if key in self.project.choices.get(self.variant, {}).get("values", {}):
             return Stated(str(folder / SWEEPS / f"{self.variant}.json"), value)

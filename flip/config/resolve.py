@@ -44,6 +44,15 @@ class Project(Scale):
         return {name: self._led(one) for name, one in found.items() if name not in elsewhere}
 
     @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Return the reports that the scale can make, by the groups that some are in."""
+        found: dict[str, list[str]] = {}
+        for name, one in self.reports.items():
+            if one.group and name not in self.left_out:
+                found.setdefault(one.group, []).append(name)
+        return found
+
+    @cached_property
     def reports_of_all_scales(self) -> dict[str, Report]:
         """Return the reports of params.yaml; names of scales in them must be known."""
         found, faults = self._checked("reports", Report), Faults()

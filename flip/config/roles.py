@@ -12,10 +12,10 @@ from flip.config import public
 from flip.config.kinds import KINDS, LEARNED
 from flip.config.kinds.kind import Kind
 from flip.formats.layout import stated_kind
-from flip.metrics.names import ENSEMBLE, MASKED, Metric
+from flip.metrics.names import INFERENCE, Metric
 from flip.metrics.sets import TRANSFERS, WORLD
 
-WITH_MASKS = (f"-{MASKED}", f"-{ENSEMBLE}")  # of the primary set alone
+OTHERWISE = tuple(f"-{task}" for task in INFERENCE)  # measured of the primary set alone
 ANY = tuple(dict.fromkeys(ending for kind in KINDS.values() for ending in kind.endings))
 
 
@@ -50,7 +50,7 @@ class TestSet:
     def endings(self) -> tuple[str, ...]:
         """Return what may follow the role in a metric's name."""
         found = self._declared.endings_at(self.place) if self._declared else ANY
-        return (*found, *WITH_MASKS) if self.primary else found
+        return (*found, *OTHERWISE) if self.primary else found
 
     @property
     def is_open(self) -> bool:

@@ -10,6 +10,7 @@ from flip.config.equal_time import StepTime, schedule
 from flip.config.faults import Faults, ParameterError, check, must_know
 from flip.config.frozen import merge
 from flip.config.imported import IMPORTED
+from flip.config.resolution import at_resolution, with_first_image
 from flip.config.schema import Params, is_folder
 from flip.config.sweep import SHARED, delta, with_values
 from flip.config.tree import Files, place
@@ -96,22 +97,25 @@ class Scale:
         if shared := SHARED & delta.keys():
             fault = f"{', '.join(sorted(shared))} belongs to the whole scale; move it to scales.{self.scale}"
             raise ParameterError((where, fault))
-        deltas = [delta]
-        if (start := delta.get("start")) is not None:
-            deltas = [self._begun(start, variant), self.tuning, delta]
-        return self._with_deltas(deltas, where, variant=variant)
+        deltas = self._deltas(delta, [variant])
+        tree = self._merged(deltas, where, variant)
+        if delta.get("start") is not None:
+            tree = with_first_image(tree, self._merged(deltas[:1], where, variant)["model"])
+        return self._checked_params(tree, where, variant=variant)
 
-    def _begun(self, start: object, variant: str) -> dict:
-        """Return what is said of the variant that this one starts from, or what the folder that it starts from
-        decides."""
+    def _deltas(self, delta: dict, chain: list[str]) -> list[dict]:
+        """Return what is said of the last variant of a chain of starts, after what is said of those that it builds
+        on: each stage is the one before with the scale's tuning."""
+        start = delta.get("start")
+        if start is None:
+            return [delta]
         if is_folder(start):
-            return self.tree[IMPORTED][start]
-        self._must_know("variant", [start], f"variants.{variant}.start")
-        found = self.tree["variants"][start] or {}
-        if found.get("start") is not None:
-            fault = f"start '{start}' is itself tuned; name a variant that is not"
-            raise ParameterError((self._where(variant), fault))
-        return found
+            return [self.tree[IMPORTED][start], self.tuning, delta]
+        self._must_know("variant", [start], f"variants.{chain[-1]}.start")
+        if start in chain:
+            fault = f"start: {' -> '.join([*chain, start])} is a circle; let one of them begin anew"
+            raise ParameterError((self._where(chain[0]), fault))
+        return [*self._deltas(self.tree["variants"][start] or {}, [*chain, start]), self.tuning, delta]
 
     def _must_know(self, what: str, names: Iterable[object], where: str) -> None:
         must_know(names, self.tree[f"{what}s"], what, self.place(where))
@@ -126,14 +130,22 @@ class Scale:
         must_know([name], models, "model", where)
         return tree | {"model": models[name]}
 
-    def _with_deltas(self, deltas: list[dict], where: str, **names: str) -> Params:
-        """Merge base <- scale <- deltas."""
+    def _with_deltas(self, deltas: list[dict], where: str, variant: str) -> Params:
+        """Resolve base <- scale <- deltas."""
+        return self._checked_params(self._merged(deltas, where, variant), where, variant=variant)
+
+    def _merged(self, deltas: list[dict], where: str, variant: str) -> dict:
+        """Merge base <- scale <- deltas, with the sizes of the model that they name."""
         tree = merge(self.tree["base"], self.tree["scales"][self.scale] or {})
         tree.pop("tuning", None)
-        fitted = self._to_fit(tree.pop("to_fit", {})).get(names["variant"])
+        fitted = self._to_fit(tree.pop("to_fit", {})).get(variant)
         for one in ({}, *deltas, {"train": fitted} if fitted else {}):
             tree = self._with_size(merge(tree, one), where)
         tree.pop("larger", None)
+        return at_resolution(tree, where)
+
+    def _checked_params(self, tree: dict, where: str, **names: str) -> Params:
+        """Return a merged tree as parameters, with what a sweep has chosen."""
         tree = merge(tree, self._chosen(tree, names["variant"]))
         return check(Params, tree | {"scale": self.scale} | names, where)
 

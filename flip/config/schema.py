@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from flip.config.objectives import NAMES, Objectives
+from flip.config.sections.curation import Curation
 from flip.config.sections.data import Augmentation, Captions, Compact, Mix, Noise, Shards, Tokenizer, Views
 from flip.config.sections.download import Download
 from flip.config.sections.evaluate import Evaluate
@@ -40,6 +41,7 @@ __all__ = [
     "Captions",
     "Codebook",
     "Compact",
+    "Curation",
     "File",
     "Filters",
     "Form",
@@ -132,6 +134,7 @@ class Params(Objectives):
     shards: Shards
     tokenizer: Tokenizer
     captions: Captions
+    curation: Curation | None = Field(None, description="which pairs are trained on; null: all of the scale")
     model: Model
     form: Form
     image_tower: ImageTower
@@ -151,8 +154,9 @@ class Params(Objectives):
     @property
     def before(self) -> list[str]:
         """Return the variants whose training this one builds on."""
-        taught = [one.builds_on for one in self.objectives.values()]
-        named = (self.start, self.image_tower.variant, self.text_tower.variant, *taught)
+        builds_on = [one.builds_on for one in self.objectives.values()]
+        scorer = self.curation.by if self.curation else None
+        named = (self.start, self.image_tower.variant, self.text_tower.variant, scorer, *builds_on)
         return sorted({one for one in named if one is not None and not is_folder(one)})
 
     @property
@@ -277,6 +281,8 @@ class Params(Objectives):
     def towers_are_possible(self) -> Self:
         self.image_tower.check(self)
         self.text_tower.check(self)
+        if self.curation:
+            self.curation.check(self)
         return self
 
     @model_validator(mode="after")

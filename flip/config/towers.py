@@ -11,7 +11,8 @@ def image_facts(params: Params) -> dict:
     model, form = params.model, params.form.vision.model_dump()
     if not params.aligned:
         form["projection"] = "none"
-    sizes = {"model.image": model.image, "model.patch": model.patch, "model.embedding": params.embedding}
+    sizes = {"model.image": model.image, "model.patch": model.patch, "model.first_image": model.first_image}
+    sizes |= {"model.embedding": params.embedding}
     sizes |= {f"model.vision.{name}": value for name, value in model.vision.model_dump().items()}
     return sizes | {f"form.vision.{name}": value for name, value in form.items()}
 

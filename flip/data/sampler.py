@@ -10,6 +10,7 @@ import torch
 
 from flip.config.schema import Mix
 from flip.data.batch_types import PAIRS
+from flip.data.selection import Selection
 from flip.rng import uniform
 
 Shares = list[tuple[str, float]]
@@ -19,12 +20,16 @@ NO_WEIGHTS: Weights = MappingProxyType({})
 
 
 def build_order(
-    manifest: dict, mix: Mix | None, batch: int, seed: int, window: int, weights: Weights = NO_WEIGHTS
-) -> "AnyOrder":
-    """Order the samples of a manifest's shards: as pairs or, with a mix, in steps of `batch` samples of one type."""
+    manifest: dict, mix: Mix | None, batch: int, seed: int, window: int, weights: Weights = NO_WEIGHTS,
+    selection: Selection | None = None,
+) -> "AnyOrder":  # fmt: skip
+    """Order the samples of a manifest's shards: as pairs, of which some may be chosen, or, with a mix, in steps of
+    `batch` samples of one type."""
     shards = manifest["shards"]
     if mix:
         return Mixture(shards, mix, batch, seed, window, weights)
+    if selection:
+        return order_of(shards, seed, window, weights, selection.counts, selection.items)
     return order_of(shards, seed, window, weights, np.array([shard["samples"] for shard in shards]))
 
 

@@ -10,6 +10,7 @@ sheets/, sheets of where the model looks and what it draws.
 import argparse
 import io
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from flip.config.kinds import of_folder
 from flip.config.schema import Params
 from flip.device import keep_memory, pick_device, use_threads
 from flip.evaluate import zeroshot
-from flip.evaluate.encoders import Ensemble, Masked, Tokenize
+from flip.evaluate.encoders import Ensemble, Full, Masked, Tokenize
 from flip.evaluate.inputs import read, read_model
 from flip.evaluate.kinds import MEASURE
 from flip.evaluate.sheets import sheets, write_sheets
 from flip.evaluate.trial import Trial
 from flip.files import file_hash, read_json, write_atomic, write_json
-from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric
+from flip.metrics.names import ENSEMBLE, FULL, MASKED, PROBE, Metric
 from flip.metrics.scoring import number
 from flip.model.two_towers import TwoTowers
 from flip.testsets import mirror
@@ -49,24 +50,38 @@ def skipped(params: Params, sets: dict[str, dict]) -> dict[str, str]:
     return {metric: split["missing"] for metric, split in training.items() if "missing" in split}
 
 
-def masked(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
-    """Return outcomes per test item of the primary set's images [images], masked: zero-shot classification."""
-    name = model.params.evaluate.primary_set
-    loader = read(model.params, data, name)
-    classes, templates = prompts(set_folder(model.params, data, name))
+def otherwise(model: TwoTowers, seed: int) -> dict[str, Full]:
+    """Return other ways to encode images than whole and as large as in training, by the task of their metrics."""
+    params, found = model.params, dict[str, Full]()
+    if params.masking.image:
+        found |= {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
+    return found | ({FULL: Full(at_full_size(model))} if params.model.full_image else {})
+
+
+def at_full_size(model: TwoTowers) -> TwoTowers:
+    """Return a copy of a model that was trained on smaller images, for those of full size."""
+    found, size = deepcopy(model), model.params.model
+    found.params = model.params.model_copy(update={"model": size.model_copy(update={"image": size.full_image})})
+    assert found.vision is not None
+    found.vision.resize(found.params.model.grid)
+    return found
+
+
+def classified(encoder: Full, task: str, tokenize: Tokenize, data: Path, device: str) -> dict[str, np.ndarray]:
+    """Return outcomes [images] of the primary set's images, encoded otherwise: zero-shot classification."""
+    params = encoder.model.params
+    name = params.evaluate.primary_set
+    loader, measure = read(params, data, name), params.evaluate.measure(name)
+    classes, templates = prompts(set_folder(params, data, name))
     assert classes is not None
     assert templates is not None
-    encoders = {MASKED: Masked(model, seed), ENSEMBLE: Ensemble(model, seed)}
-    measure = model.params.evaluate.measure(name)
-    return {
-        str(Metric(name, task)): zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
-        for task, encoder in encoders.items()
-    }
+    found = zeroshot.outcomes(encoder, tokenize, loader, classes, templates, device, measure)
+    return {str(Metric(name, task)): found}
 
 
 def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device: str) -> dict[str, np.ndarray]:
     """Return outcomes [items, ...] of every metric: of each set, what its kind measures, and of the primary one
-    `<set>-masked` and `<set>-ensemble`.
+    `<set>-masked` and `<set>-ensemble`, or `<set>-full`.
 
     A model without a space for both sides is probed, and that is all; one without an image tower on its words.
     """
@@ -78,8 +93,8 @@ def evaluate(model: TwoTowers, tokenize: Tokenize, data: Path, seed: int, device
         trial = Trial(model, tokenize, data, name, device, probed)
         outcomes = MEASURE[of_folder(trial.folder).name](trial)
         found |= {name + ending: values for ending, values in outcomes.items()}
-    if params.aligned and params.masking.image:
-        found |= masked(model, tokenize, data, seed, device)
+    for task, encoder in otherwise(model, seed).items() if params.aligned else ():
+        found |= classified(encoder, task, tokenize, data, device)
     return found
 
 

@@ -8,8 +8,10 @@ from flip.metrics.measures import ACCURACY
 from flip.metrics.sets import JAVA, PRIMARY, RECALLS, SCORES, TRANSFERS, retrieval_in
 
 PROBE, FINETUNED = "probe", "finetuned"
-MASKED, ENSEMBLE = "masked", "ensemble"  # ways of inference of what is measured on whole images, too
-CLASSIFYING = ("", MASKED, ENSEMBLE, PROBE, FINETUNED)
+# Ways of inference of what is measured on whole images as large as in training, too: masked ones, several masks of
+# each, and images at the model's full size.
+INFERENCE = MASKED, ENSEMBLE, FULL = "masked", "ensemble", "full"
+CLASSIFYING = ("", *INFERENCE, PROBE, FINETUNED)
 SIDES = ("image", "text")
 HEADS = "heads"  # the job that trains these
 
@@ -19,9 +21,9 @@ class Metric:
     """Name one number: the test set that it is measured on, what is done there, and how that is scored.
 
     `task`: '' for what the set is for (zero-shot classification, pointing, captioning, answering), 'probe',
-    'finetuned', 'masked', 'ensemble', 'image' or 'text' (what is looked for), a kind of pairs ('replace-object'), of
-    questions ('colour') or a domain ('near-domain'). `score`: 'accuracy', or what else the name ends with: 'r1',
-    'cider'.
+    'finetuned', 'masked', 'ensemble', 'full', 'image' or 'text' (what is looked for), a kind of pairs
+    ('replace-object'), of questions ('colour') or a domain ('near-domain'). `score`: 'accuracy', or what else the name
+    ends with: 'r1', 'cider'.
     """
 
     set: str

@@ -19,7 +19,7 @@ from flip.model.masking import MaskOrder, mask_patches, mask_tokens
 from flip.model.packing import PackedBatch, masked_tokens, put_tokens, true_counts
 from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
-from flip.model.vision import sincos_line, sincos_positions
+from flip.model.vision import fixed_positions, sincos_line
 
 
 class Visible(NamedTuple):
@@ -132,7 +132,7 @@ class CrossModal(nn.Module):
         head, model = params.generative, params.model
         self.params = params
         self.encoder = ENCODERS[head.encoder](params, vocabulary)
-        self.image = Side(sincos_positions(head.width, model.grid))
+        self.image = Side(fixed_positions(head.width, model))
         self.text = Side(sincos_line(head.width, model.tokens).float())
         self.transformer = Transformer(head, params.form.vision)
         self.pixels = nn.Linear(head.width, 3 * model.patch**2) if head.pixels else None

@@ -7,7 +7,7 @@ from flip.config.objectives.reconstruction import Reconstruction
 from flip.config.schema import Model, Tower, VisionForm
 from flip.model.towers import Towers
 from flip.model.transformer import Transformer, full_precision
-from flip.model.vision import sincos_positions
+from flip.model.vision import fixed_positions
 
 
 def restore(kept: Tensor, mask_token: Tensor, ids_restore: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class PixelDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(head.width))
         self.transformer = Transformer(Tower(layers=head.layers, width=head.width, heads=head.heads), form)
         self.predict = nn.Linear(head.width, 3 * model.patch**2)
-        self.register_buffer("positions", sincos_positions(head.width, model.grid), persistent=False)
+        self.register_buffer("positions", fixed_positions(head.width, model), persistent=False)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, towers: Towers, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -42,6 +42,22 @@ def sincos_positions(width: int, grid: int) -> Tensor:
     return torch.cat([rows, columns], dim=1).float()
 
 
+def resample_positions(positions: Tensor, grid: int) -> Tensor:
+    """Interpolate positions [old grid^2, width] to [grid^2, width]: bicubic, antialiased, as timm does."""
+    old = math.isqrt(len(positions))
+    if old == grid:
+        return positions
+    square = positions.float().T.unflatten(1, (old, old))[None]
+    found = F.interpolate(square, size=(grid, grid), mode="bicubic", antialias=True)
+    return found[0].flatten(1).T.contiguous().to(positions.dtype)
+
+
+def fixed_positions(width: int, model: Model) -> Tensor:
+    """Return fixed 2-D positions float32 [patches, width] of images as large as the model's; where its first stage had
+    others, those of that one, interpolated."""
+    return resample_positions(sincos_positions(width, model.first_grid), model.grid)
+
+
 def patchify(images: Tensor, patch: int) -> Tensor:
     """Split images [batch, height, width, 3] into patches [batch, patches, patch * patch * 3], row by row."""
     x = images.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # [batch, rows, patch, columns, patch, 3]
@@ -119,7 +135,7 @@ class VisionEncoder(nn.Module):
         std = width**-0.5  # CLIP's and SigLIP's released code
         self.class_token = None
         if self.form.positions == "sincos":
-            self.register_buffer("positions", sincos_positions(width, model.grid), persistent=False)
+            self.register_buffer("positions", fixed_positions(width, model), persistent=False)
         else:
             self.positions = nn.Parameter(std * torch.randn(model.patches, width))
         if self.form.pooling == "class":
@@ -129,6 +145,11 @@ class VisionEncoder(nn.Module):
     def first(self) -> int:
         """Count the tokens before those of patches."""
         return int(self.class_token is not None)
+
+    def resize(self, grid: int) -> None:
+        """Take images of another size from now on, of so many patches a side: positions are interpolated."""
+        positions = resample_positions(self.positions.detach(), grid)
+        self.positions = nn.Parameter(positions) if self.form.positions == "learned" else positions
 
     def normalize(self, patches: Tensor) -> Tensor:
         """Convert patches of uint8 pixels [..., patch * patch * 3] to floats of about unit variance, same shape."""

@@ -1,5 +1,6 @@
 """Read and write the weights of a finished run, as safetensors."""
 
+import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from flip.files import read_json, write_atomic
+from flip.model.vision import resample_positions
 
 FACTS = "training.json"  # beside weights that were trained here; says, among other things, their file's SHA-256
+POSITIONS = "vision.positions"  # where they are learned
 
 
 def serialize(weights: dict[str, Tensor]) -> bytes:
@@ -42,16 +45,21 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a whole safetensors file ({error}); delete it and train again") from None
 
 
-def load_weights(path: str | Path, model: nn.Module, strict: bool = True, optional: str | None = None) -> None:
+def load_weights(
+    path: str | Path, model: nn.Module, strict: bool = True, optional: str | None = None, resample: bool = False
+) -> None:
     """Copy the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
 
-    A part of the model named `optional` stays as it is where the file has nothing of it.
+    A part of the model named `optional` stays as it is where the file has nothing of it. With `resample`,
+    learned positions of images of another size are interpolated.
 
     Raises:
         ValueError: as `read_weights`, a missing weight, or one of another shape.
     """
     stored = read_weights(path)
     wanted = model.state_dict()
+    if resample and POSITIONS in wanted and POSITIONS in stored:
+        stored[POSITIONS] = resample_positions(stored[POSITIONS], math.isqrt(len(wanted[POSITIONS])))
     if optional and not any(name.startswith(optional) for name in stored):
         wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(optional)}
     for name, tensor in wanted.items():

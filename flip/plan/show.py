@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import asdict
 
+from flip.plan.budget import BudgetChoice
 from flip.plan.estimate import ScalePlan, VariantPlan
 from flip.plan.facts import facts
 
@@ -135,6 +136,25 @@ def text(estimate: ScalePlan) -> str:
         parts.append(f"{title}\n{named(misfits)}")
     parts.append(f"What this rests on\n{named(basis(estimate))}")
     return "\n\n".join(parts)
+
+
+def choices_text(choices: list[BudgetChoice], metric: str, more: int = 5) -> str:
+    """Return the best choices for a budget as a table, and whether the first is told apart from the others."""
+    best, *others = choices
+    shown = [
+        [
+            f"{one.like} x {one.schedule:.3g}" + (f" ({one.label})" if one.label else ""),
+            f"{one.accuracy:.1f} [{one.low:.1f}, {one.high:.1f}]",
+            number(one.hours),
+            f"{one.way}: {', '.join(f'{name} ({seeds})' for name, seeds in one.runs.items())}",
+        ]
+        for one in (best, *others[:more])
+    ]
+    alike = [one.like for one in others if one.high >= best.low]
+    told = f"not told apart from the first: {', '.join(alike)}" if alike else "the first is told apart from all others"
+    left = f"{len(others) - more} more curves; --json has them" if len(others) > more else ""
+    table = aligned([["run x schedule", f"{metric}, %", "GPU-hours", "rests on (seeds)"], *shown])
+    return "\n".join(filter(None, [table, told, left]))
 
 
 def as_csv(estimate: ScalePlan) -> str:

@@ -62,6 +62,10 @@ class Records:
     def embeddings(self, variant: str, seed: int | str | None = None) -> str:
         return _seeded(self.root, "teachers", variant, seed=seed, stage="embed_pairs")
 
+    def curation(self, variant: str, stage: str, seed: int | str | None = None) -> str:
+        """Return the path for a stage that chooses a variant's pairs, or for one part of it, as 'score_pairs/0001'."""
+        return _seeded(self.root, "curation", variant, seed=seed, stage=stage)
+
     def candidate(self, variant: str, candidate: str) -> str:
         """Return the path for one candidate of a sweep; all of them have one spec, 'candidate'."""
         return f"{self.root}/sweeps/{variant}/{candidate}.json"
@@ -161,6 +165,10 @@ class Layout:
         """Return the path of the account of a part's shards."""
         return f"{self.shards}/{part}.json"
 
+    def samples_of(self, part: str) -> str:
+        """Return the path of the list of a part's samples."""
+        return f"{self.shards}/{part}/samples.parquet"
+
     @property
     def manifest(self) -> str:
         return f"{self.data}/manifest.json"
@@ -238,6 +246,22 @@ class Layout:
     def embeddings(self, variant: str, seed: int | str) -> str:
         """Return the folder of a teacher's embeddings of all pairs."""
         return f"{self.data}/teachers/{variant}/{seed_folder(seed)}"
+
+    def curated(self, variant: str, seed: int | str) -> str:
+        """Return the folder of what a variant's pairs are chosen by."""
+        return f"curated/{self.scale}/{variant}/{seed_folder(seed)}"
+
+    def selection(self, variant: str, seed: int | str) -> str:
+        """Return the path of what says which pairs a variant is trained on."""
+        return f"{self.curated(variant, seed)}/selection.json"
+
+    def mentions(self, variant: str, seed: int | str, part: str = "all") -> str:
+        """Return the path of how often the captions of a part have each word, or those of all parts."""
+        return f"{self.curated(variant, seed)}/mentions/{part}.parquet"
+
+    def scores(self, variant: str, seed: int | str, part: str) -> str:
+        """Return the path of the scores of a part's pairs."""
+        return f"{self.curated(variant, seed)}/scores/{part}.npy"
 
     def curve(self, variant: str, seed: int | str) -> str:
         return f"curves/{self.scale}/{variant}/{seed_folder(seed)}"

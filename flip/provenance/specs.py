@@ -12,6 +12,7 @@
     specs/<scale>/times/<variant>/<stage>.json        of the timing of a variant that takes another one's time
     specs/<scale>/features/<variant>/<stage>.json     of one locked image tower
     specs/<scale>/teachers/<variant>/<stage>.json     of one whose embeddings are learned from
+    specs/<scale>/curation/<variant>/<stage>.json     of the choice of one variant's pairs
     specs/<scale>/tables/<report>/<stage>.json        of all variants that a report compares
     specs/<scale>/tables/<report>/<variant>/<job>/<stage>.json    of a model that is trained to be evaluated
     specs/<scale>/page.json                           the page of all reports
@@ -109,6 +110,12 @@ TRANSLATED_SET = Stage("flip.testsets.revision", unread.TRANSLATED_SET, "flip.sy
 PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
 EMBED_PAIRS = Stage("flip.train.precompute_pairs", unread.EMBED)
+CURATION = {
+    "count_words": Stage("flip.curate.count", unread.CURATE),
+    "sum_words": Stage("flip.curate.total"),
+    "score_pairs": Stage("flip.curate.score", unread.CURATE),
+    "select_pairs": Stage("flip.curate.select", unread.CURATE),
+}
 CODEBOOK = Stage("flip.train.image_tokenizer", unread.CODEBOOK)
 EVALUATE = Stage("flip.evaluate", unread.EVALUATE)
 SWEEP = Stage("flip.sweep", unread.SWEEP)
@@ -185,6 +192,8 @@ def stages(project: Project) -> Iterator[Spec]:
         yield Spec(at.variant(variant, "pretrain"), PRETRAIN, recipe(project, variant), [params])
         places = {"places": params.evaluate.of(params.captions.languages)}
         yield Spec(at.variant(variant, "evaluate"), EVALUATE, EVALUATE.parameters(params) | places, [params])
+        if params.curation:
+            yield from curation_stages(project, params)
         if tried := sweep.grid(params):
             common = sweep_recipe(project, variant)
             yield Spec(at.candidate(variant, "candidate"), SWEEP, common, [params])
@@ -200,6 +209,14 @@ def stages(project: Project) -> Iterator[Spec]:
     for report in project.reports:
         yield from report_stages(project, report)
     yield Spec(at.page, PAGE, {"reports": project.tree["reports"]})
+
+
+def curation_stages(project: Project, params: Params) -> Iterator[Spec]:
+    """Yield the specs of choosing a variant's pairs."""
+    at, by = Layout(project.scale).specs, params.curation.by if params.curation else None
+    scorer = project.variants.get(by or "")
+    for name, stage in CURATION.items():
+        yield Spec(at.curation(params.variant, name), stage, stage.parameters(params), [scorer] if scorer else [])
 
 
 def data_stages(project: Project) -> Iterator[tuple[str, Stage]]:

@@ -17,9 +17,16 @@ from flip.provenance.tracked import SUFFIX, file_of
 def of_variant(at: Layout, name: str) -> list[str]:
     """Return the places of all that belongs to a variant: folders and files; `name` may be a pattern."""
     records = at.receipts
-    files = [records.variant(name, ""), records.features(name), records.candidate(name, ""), records.choice(name)]
+    files = [
+        records.variant(name, ""),
+        records.features(name),
+        records.curation(name, ""),
+        records.candidate(name, ""),
+        records.choice(name),
+    ]
     files += [records.step_time(name), at.run(name, 0), at.checkpoints(name, 0), at.candidate(name, "0")]
-    files += [at.features(name, 0), at.embeddings(name, 0), records.embeddings(name), at.curve(name, 0)]
+    files += [at.features(name, 0), at.embeddings(name, 0), records.embeddings(name), at.curated(name, 0)]
+    files += [at.curve(name, 0)]
     folders = [str(Path(file).parent) for file in files]
     return [*folders, at.variant(name) + SUFFIX, at.choice(name), at.step_time(name), at.shown(name)]
 

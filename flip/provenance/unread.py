@@ -25,7 +25,7 @@ LISTED = "what the stage reads of it is listed beside the parameters"
 
 LOSSES = ("logits", *NAMES)
 MODEL = ("start", "model", "form", "image_tower", "text_tower", "masking", *LOSSES)
-TRAINED = (*MODEL, "captions", "augmentation", "noise", "codebook", "train")
+TRAINED = (*MODEL, "captions", "curation", "augmentation", "noise", "codebook", "train")
 DATA = ("source", "world", "download", "shards", "tokenizer")
 MEASURED = ("evaluate", "transfer", "bootstrap", "cost")
 
@@ -70,6 +70,9 @@ ADDED: dict[str, Any] = {
     "masking.momentum": 0.996,
     "masking.frequency_threshold": 0.000001,
     "tokenizer.least_count": 5,
+    "model.first_image": None,
+    "model.full_image": None,
+    "curation": None,
 }
 
 
@@ -165,7 +168,9 @@ EMBED = (
     | SAVED
     | but(OWN, "seeds")
     | but(UPSTREAM, "start", "text_tower", "image_tower.lr_scale", *DATA)
-    | but(NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "codebook", *MEASURED)
+    | but(
+        NOT_READ, *below("train", *STEPS, "shuffle_shards"), "augmentation", "noise", "curation", "codebook", *MEASURED
+    )
     | but(UNUSED, "masking")
     | but(SPEED, "evaluate.batch")
     | BUILT
@@ -181,7 +186,17 @@ CODEBOOK = (
     | but(UPSTREAM, *DATA)
     | but(NOT_READ, *below("model", "embedding", "vision", "text", "tokens"), "form.text", "form.initialization")
     | but(NOT_READ, *below("form.vision", *FORM_BESIDE_PIXELS), *below("train", *STEPS, "precision"))
-    | but(NOT_READ, "start", "image_tower", "text_tower", "masking", *LOSSES, "captions", "noise", *MEASURED)
+    | but(
+        NOT_READ, "start", "image_tower", "text_tower", "masking", *LOSSES, "captions", "curation", "noise", *MEASURED
+    )
+)
+CURATE = (
+    ALWAYS
+    | FASTER
+    | SAVED
+    | but(OWN, "seeds")
+    | but(UPSTREAM, *DATA)
+    | but(NOT_READ, *(key for key in TRAINED if key != "curation"), *MEASURED)
 )
 SWEEP = (
     ALWAYS
@@ -198,7 +213,7 @@ EVALUATE = (
     | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
     | but(LISTED, *below("evaluate", "sets", "languages", "validation_set"))
     | BUILT
-    | but(NOT_READ, "augmentation", "noise", "codebook", "train", *MEASURED[1:])
+    | but(NOT_READ, "augmentation", "noise", "curation", "codebook", "train", *MEASURED[1:])
 )
 TRANSFER = (
     ALWAYS
@@ -206,7 +221,7 @@ TRANSFER = (
     | but(UPSTREAM, *DATA, "start", "image_tower", "text_tower", "evaluate.measures")
     | BUILT
     | but(UNUSED, *below("evaluate", "languages", "validation_set"))
-    | but(NOT_READ, "augmentation", "noise", "codebook", "train", "bootstrap", "cost")
+    | but(NOT_READ, "augmentation", "noise", "curation", "codebook", "train", "bootstrap", "cost")
 )
 HEADS = but(NOT_READ, "transfer.finetuning")
 FINETUNING = but(
@@ -216,7 +231,7 @@ FINETUNING = but(
 )
 # Which run it is, and how long; none of it changes what a step costs.
 RUN = (
-    "variant", "start", "seeds", "sweep", "image_tower.weights", "text_tower.weights",
+    "variant", "start", "seeds", "sweep", "curation", "image_tower.weights", "text_tower.weights",
     *below("train", "data_share", "source_weights", "epochs", "epochs_scale", "equal_time", "base_lr"),
     *below("train", "warmup_samples", "warmup_scale"),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from flip.config.resolve import Project
 from flip.config.sections.report import Table
-from flip.metrics.names import ENSEMBLE, MASKED, PROBE, Metric, lacking
+from flip.metrics.names import INFERENCE, PROBE, Metric, lacking
 from flip.report import costs, formats
 from flip.report.columns import Cell, Column, TableRow, of_metric
 from flip.report.costs import cost
@@ -18,8 +18,6 @@ from flip.report.paper import tested as tested_by_paper
 from flip.report.results import Results
 from flip.report.swept import swept
 from flip.report.verdicts import ONE_RUN, Contrast, holm
-
-INFERENCE = {MASKED, ENSEMBLE}  # ways to measure what is measured on whole images, too
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flip.config.objectives import NAMES, Objectives
-from flip.config.schema import Params, Section
+from flip.config.schema import Curation, Params, Section
 from flip.metrics.names import FINETUNED, PROBE, Metric
 
 
@@ -58,6 +58,10 @@ FACTS = {
         ),
         ["masking.image", "masking.image_policy", "masking.views"],
     ),
+    "image side": (
+        lambda p: f"{p.model.image}" + (f" after {p.model.first_image}" if p.model.first_image else ""),
+        ["model.image", "model.first_image", "model.full_image"],
+    ),
     "text mask": (
         lambda p: f"{100 * p.masking.text:g}%" + (f" {p.masking.text_policy}" if p.masking.text else ""),
         ["masking.text", "masking.text_policy"],
@@ -87,6 +91,10 @@ FACTS = {
     ),
     "towers": (_size, [f"model.{side}.{key}" for side in ("vision", "text") for key in ("layers", "width", "heads")]),
     "data": (lambda p: f"{100 * p.train.data_share:g}%", ["train.data_share"]),
+    "curation": (
+        lambda p: p.curation.text if p.curation else "",
+        ["curation", *(f"curation.{key}" for key in Curation.model_fields)],
+    ),
     "languages": (lambda p: " ".join(p.captions.languages), ["captions.languages"]),
     "token entries": (
         lambda p: f"{entry} wide" if (entry := p.form.text.entry(p.model.text.width)) else "",

@@ -40,6 +40,12 @@ class Results:
         return {name: content for run in reversed(self.runs.values()) for name, content in run.sets.items()}
 
     @property
+    def curated(self) -> dict[str, dict]:
+        """Return the ledger rows of the variants whose pairs were chosen, of their first seed."""
+        ledgers = {name: run.training[0].get("curation") for name, run in self.runs.items()}
+        return {name: one for name, one in ledgers.items() if one}
+
+    @property
     def share_used(self) -> float:
         return self.ledger["total"]["used"] / self.ledger["total"]["wanted"]
 

@@ -69,20 +69,22 @@ def figure_records(
             for table in tables
             for one in tried(found.project, [row.variant for row in table.rows])
         ],
-        "ledger": ledger_records(found.ledger),
+        "ledger": ledger_records(found.ledger, found.curated),
     }
 
 
-def ledger_records(ledger: dict) -> list[dict]:
-    """Return the counts of the table (tars have none of their own), of each source by its name, and of each part."""
+def ledger_records(ledger: dict, curated: dict[str, dict]) -> list[dict]:
+    """Return the counts of the table (tars have none of their own), of each source by its name, of each part, and of
+    what was chosen for a variant."""
     table = ledger["table"]
     counted = {"table": {"rows": table["rows"], "lost": table["lost"]}} if "rows" in table else {}
     counted |= ledger.get("sources", {}) | ledger["parts"]
+    counted |= {f"curation of {name}": one for name, one in curated.items()}
     return [
         {"part": part, "what": what, "images": count}
         for part, one in counted.items()
         for what, count in {
-            **{stage: one[stage] for stage in ("rows", *COUNTS) if stage in one},
+            **{stage: one[stage] for stage in ("rows", *COUNTS, "pairs") if stage in one},
             **{f"lost: {why}": count for why, count in one["lost"].items()},
         }.items()
     ]

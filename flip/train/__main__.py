@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--features", type=Path, help="folder with what a locked image tower gives (flip.train.precompute_features)"
     )
+    parser.add_argument("--selection", type=Path, help="which pairs are trained on (flip.curate; params: curation)")
     parser.add_argument("--checkpoints", type=Path, required=True, help="folder for a run in progress")
     parser.add_argument(
         "--spec", help="file that changes with the recipe (default: --params); a checkpoint of another is thrown away"
@@ -99,6 +100,10 @@ def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> N
     """Train in the folder of checkpoints that belongs to these inputs, resuming there; it is deleted when the run has
     ended."""
     manifest = read_json(options.data / "manifest.json")
+    if bool(params.curation) != bool(options.selection):
+        raise ValueError(
+            f"--selection {options.selection}: the parameters say curation = {params.curation}; give both or none"
+        )
     features, codes = features_of(options, params, manifest), codebook_path(params, options.data)
     translations = translations_path(options.data, params.captions)
     towers = options.image_tower, options.text_tower
@@ -107,11 +112,14 @@ def train(options: argparse.Namespace, params: Params, group: ProcessGroup) -> N
     inputs = [file_hash(path) if path else "none" for path in files]
     if taught := embeddings_path(params, options.data, options.seed):
         inputs.append(file_hash(taught / IMAGES / FACTS))
+    inputs += [file_hash(options.selection)] if options.selection else []
     if group.first:
         workspace(options.checkpoints, " ".join([manifest["id"], str(options.seed), *inputs]))
         write_atomic(options.out / "params.yaml", dump(params))
     group.barrier()
-    begin = Begin(options.start, options.tokenizer, options.image_tower, features, options.text_tower)
+    begin = Begin(
+        options.start, options.tokenizer, options.image_tower, features, options.text_tower, options.selection
+    )
     pretrain(params, options.data, manifest, options.seed, group, options.checkpoints, options.out, begin)
     group.barrier()
     if group.first:

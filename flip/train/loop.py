@@ -17,6 +17,7 @@ from tqdm import tqdm
 from flip.config.schema import Params
 from flip.data.feature_cache import FeatureCache
 from flip.data.manifest import first_pairs
+from flip.data.selection import Selection
 from flip.device import FromDevice, device_name
 from flip.files import write_atomic, write_json
 from flip.model.lora import merged
@@ -183,7 +184,7 @@ class Begin:
 
     start: file of weights (unmasked tuning). tokenizer: file of the tokenizer that these were trained with, where it is
     not the data's. image_tower, text_tower: files of weights whose tower is taken. features: what a locked image tower
-    gives for all images.
+    gives for all images. selection: file that says which pairs are trained on.
     """
 
     start: Path | None = None
@@ -191,6 +192,7 @@ class Begin:
     image_tower: Path | None = None
     features: FeatureCache | None = None
     text_tower: Path | None = None
+    selection: Path | None = None
 
     def load(self, model: TwoTowers) -> None:
         """Load the weights into a model.
@@ -199,7 +201,7 @@ class Begin:
             ValueError: they have another shape.
         """
         if self.start:
-            load_weights(self.start, model, strict=False)
+            load_weights(self.start, model, strict=False, resample=True)
         if self.image_tower:
             projection = None if model.params.image_tower.has_lower_lr else "image_projection"
             load_weights(self.image_tower, model.image_tower, strict=False, optional=projection)
@@ -241,7 +243,10 @@ def pretrain(
     """
     began = datetime.now(UTC)
     chosen = first_pairs(manifest, params.train.pairs(manifest["samples"]))
-    loader = build_loader(params, data, chosen, seed, begin.tokenizer, begin.features, group.device)
+    selection = Selection(begin.selection, chosen, params.train.global_batch) if begin.selection else None
+    loader = build_loader(
+        params, data, chosen, seed, begin.tokenizer, begin.features, group.device, selection=selection
+    )
     assert loader.captions is not None
     tokens = loader.captions.tokens
     tokens.encode(group.rank, group.size, params.train.workers)
@@ -255,7 +260,9 @@ def pretrain(
     if not group.first:
         return
     write_atomic(out / "log.csv", log_csv(run.log))
-    facts = _facts(run, state, parameters, manifest, chosen["samples"], began)
+    images = int(selection.counts.sum()) if selection else chosen["samples"]
+    facts = _facts(run, state, parameters, manifest, images, began)
+    facts |= {"curation": selection.facts["ledger"]} if selection else {}
     weights = serialize(merged(state["model"], params.train.lora))
     write_json(out / FACTS, facts | {"weights": sha256(weights).hexdigest()})
     write_atomic(out / "weights.safetensors", weights)

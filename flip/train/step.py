@@ -19,6 +19,7 @@ from flip.data.gpu_decode import GpuImageReader, gpu_decoder
 from flip.data.loader import CaptionReader, ImageReader, Loader, ShardReader
 from flip.data.pair_embeddings import PairEmbeddings, embeddings_path, open_embeddings
 from flip.data.sampler import AnyOrder, build_order
+from flip.data.selection import Selection
 from flip.data.tar_cache import TarCache
 from flip.data.token_cache import Tokens
 from flip.data.tokenizer import CaptionTokenizer, tokenizer_path
@@ -41,15 +42,16 @@ from flip.train.process_group import ProcessGroup
 def build_loader(
     params: Params, data: Path, manifest: dict, seed: int, tokenizer: Path | None = None,
     features: FeatureCache | None = None, device: str = "cpu", embeddings: PairEmbeddings | None = None,
+    selection: Selection | None = None,
 ) -> Loader:  # fmt: skip
     """Build the loader of the training pairs of `data` in their order.
 
     Captions are read with its tokenizer unless another file is named, and the images' `features` in place of pixels
     where those are given. `device` may decode images (`train.decoder`). A teacher's `embeddings` are those of `data`
-    unless others are given.
+    unless others are given. A `selection` says which pairs take part.
     """
     window, batch = params.train.shuffle_shards, params.train.global_batch
-    order = build_order(manifest, params.mix, batch, seed, window, params.train.source_weights)
+    order = build_order(manifest, params.mix, batch, seed, window, params.train.source_weights, selection)
     shards = ShardReader(manifest, data / "shards", order.breadth, TarCache(params.source.cache))
     tokens = build_tokens(params, data, manifest, tokenizer)
     transforms: list[Callable[[dict], dict]] = []

@@ -30,6 +30,16 @@ class Model(Section):
 
     image: Pixels = Field(description="side of the input image, pixels")
     patch: Pixels = Field(description="side of a patch, pixels")
+    first_image: Pixels | None = Field(
+        None,
+        description="side of the images of the first stage, pixels: fixed positions are those of its grid, "
+        "interpolated; follows from `start`; null: image",
+    )
+    full_image: Pixels | None = Field(
+        None,
+        description="side of images that are evaluated, too, where a `resolution` below 1 makes those of training "
+        "smaller, pixels; follows from it; null: none",
+    )
     embedding: Width = Field(description="width of the common space, where form.vision projects into it")
     vision: Tower
     text: Tower
@@ -39,6 +49,9 @@ class Model(Section):
     def patches_tile(self) -> Self:
         if self.image % self.patch:
             raise ValueError(f"image {self.image} is not a multiple of patch {self.patch}")
+        for name in ("first_image", "full_image"):
+            if (getattr(self, name) or self.image) % self.patch:
+                raise ValueError(f"{name} {getattr(self, name)} is not a multiple of patch {self.patch}")
         if self.patches > MANY_PATCHES:
             raise ValueError(
                 f"image {self.image} has {self.patches:,} patches of side {self.patch}; allowed: up to {MANY_PATCHES:,}"
@@ -51,6 +64,11 @@ class Model(Section):
     def grid(self) -> int:
         """Return the number of patches along a side."""
         return self.image // self.patch
+
+    @property
+    def first_grid(self) -> int:
+        """Return that number in the first stage."""
+        return (self.first_image or self.image) // self.patch
 
     @property
     def patches(self) -> int:

@@ -50,6 +50,7 @@ class Report(Section):
     question: Prose = Field(description="what its tables answer")
     about: Prose = Field(description="what it compares, in a few sentences")
     scaling: Scaling | None = Field(None, description="laws of scaling among the rows of its tables")
+    group: Name | None = Field(None, description="target that makes this report and all others of the group")
     scales: Distinct[Name] | None = Field(None, description="where it is made; null: wherever it can be", min_length=1)
 
     def unmeasured(self, tables: dict[str, "Table"]) -> str | None:

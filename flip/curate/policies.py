@@ -1,0 +1,56 @@
+"""Score captions by the words of all: the higher, the rather a pair is kept."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+
+from flip.config.sections.curation import Curation
+from flip.curate.captions import mentioned, words
+
+Score = Callable[[str, str], float]  # of a key and a caption
+FEWEST, LONGEST = 5, 30  # of a word in all captions; of words of a caption: as in WFPP's released code
+NEVER = -math.inf
+
+
+def frequency(counts: Mapping[str, int], threshold: float) -> Score:
+    """Return the score of WFPP (Liang and Larson 2024, arXiv 2410.10879; as in its released code): (1 - the product of
+    P(w) over a caption's words) / their number, where P(w) = 1 - sqrt(threshold / f(w)).
+
+    Words that are rarer than the threshold, or hardly there, have no part in the product.
+    """
+    common = {word: count for word, count in counts.items() if count >= FEWEST}
+    total = sum(common.values())
+    removed = {word: 1 - math.sqrt(threshold * total / count) for word, count in common.items()}
+    removed = {word: share for word, share in removed.items() if share >= 0}
+
+    def score(_: str, caption: str) -> float:
+        found = words(caption)[:LONGEST]
+        return (1 - math.prod(removed.get(word, 1.0) for word in found)) / len(found) if found else NEVER
+
+    return score
+
+
+def draw(seed: int, key: str, entry: str) -> float:
+    """Draw a uniform number in [0, 1) that follows from seed, key and entry alone."""
+    digest = blake2b(f"{seed}\0{key}\0{entry}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) * 2.0**-53
+
+
+def balance(counts: Mapping[str, int], cap: float, entries: Callable[[str], Iterable[str]], seed: int) -> Score:
+    """Return the score of MetaCLIP (Xu et al. 2024, arXiv 2309.16671, algorithm 1): a pair is kept, with a score of 0
+    or more, if one of its caption's entries draws below its probability, min(cap / captions that have it, 1)."""
+
+    def score(key: str, caption: str) -> float:
+        draws = (min(cap / counts[entry], 1.0) - draw(seed, key, entry) for entry in entries(caption))
+        return max(draws, default=NEVER)
+
+    return score
+
+
+def by_words(curation: Curation, counts: Mapping[str, int], pairs: int, seed: int) -> Score:
+    """Return the score of a policy that reads words, of which there are counts over so many pairs."""
+    if curation.policy == "frequency":
+        assert curation.word_threshold is not None
+        return frequency(counts, curation.word_threshold)
+    assert curation.cap is not None
+    return balance(counts, curation.cap * pairs, mentioned(curation), seed)
