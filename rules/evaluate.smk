@@ -33,8 +33,8 @@ def transfer_sources(wildcards) -> list[str]:
     heads are told, which no hash of a set covers."""
     asked = BASE.transfer.model_dump(include=set(tasks_of(wildcards)) & set(TRANSFERS))
     tests = Path("data", SCALE, "tests")
-    told = [str(notes_path(tests / name, split)) for split, name in SHOWN.items()]
-    return outside(*asked.values()) + told * ("world" in asked.values())
+    notes = [str(notes_path(tests / name, split)) for split, name in SHOWN.items()]
+    return outside(*asked.values()) + notes * ("world" in asked.values())
 
 
 rule evaluate:

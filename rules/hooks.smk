@@ -81,7 +81,7 @@ def look_at_cluster() -> None:
     one = Cluster(seconds)
     found = cluster.faults(one, [asked(job) for job in jobs.values()], workflow.nodes)
     if found := [*found, *doctor.space_faults(PROJECT)]:
-        raise WorkflowError(cluster.told(found))
+        raise WorkflowError(cluster.message(found))
     workflow.executor_settings.status_command = one.status_command
     Executor.report_job_error = give_up_on_refusals(Executor.report_job_error)
     # The plugin would look more and more seldom while nothing ends, and miss what a cluster soon forgets.
@@ -94,7 +94,7 @@ def look_at_cluster() -> None:
 onstart:
     # Not of a dry run, nor where what these make is what is missing.
     if faults and not {"mirror", "specs"} & set(sys.argv):
-        raise WorkflowError(doctor.told(SCALE, faults))
+        raise WorkflowError(doctor.message(SCALE, faults))
     if wanted := to_be_pulled(workflow.dag.needrun_jobs()):
         raise WorkflowError(
             f"Jobs read what DVC has recorded and what is not here: `dvc pull {' '.join(wanted)}` fetches it."

@@ -81,4 +81,4 @@ if workflow.is_main_process:
     if faults := doctor.faults(
         PROJECT, lambda path: path in RECEIPTS.known and path not in RECEIPTS.stale
     ):
-        logger.warning(doctor.told(SCALE, faults))
+        logger.warning(doctor.message(SCALE, faults))

@@ -23,7 +23,7 @@ def doctor(
     """
     from flip.config.resolve import read_project
     from flip.plan.cluster import profile_faults
-    from flip.plan.doctor import faults, space_faults, told
+    from flip.plan.doctor import faults, message, space_faults
     from flip.provenance.layout import Layout
     from flip.sources import elsewhere
 
@@ -38,7 +38,7 @@ def doctor(
         print(json.dumps(facts | {"left_out": project.left_out}, indent=1))
         raise typer.Exit(bool(found))
     if found:
-        raise ValueError(told(project.scale, found))
+        raise ValueError(message(project.scale, found))
     print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
     if tars and (more := elsewhere.unlisted(project.baseline.source, tars)):
         print(

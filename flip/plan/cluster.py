@@ -168,7 +168,7 @@ def request_faults(cluster: Cluster, request: Request) -> Iterator[str]:
     yield from found or refusals(request)
 
 
-def told(found: list[str]) -> str:
+def message(found: list[str]) -> str:
     """Say all that was found."""
     return "\n  ".join(["The cluster would not run these jobs:", *found])
 

@@ -160,6 +160,6 @@ def faults(project: Project, made: Made = lambda receipt: False) -> list[str]:
     return [*found, *set_faults(params, made)]
 
 
-def told(scale: str, found: list[str]) -> str:
+def message(scale: str, found: list[str]) -> str:
     """Say all that was found."""
     return "\n  ".join([f"Jobs at scale '{scale}' would fail:", *found])

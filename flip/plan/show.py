@@ -151,10 +151,10 @@ def choices_text(choices: list[BudgetChoice], metric: str, more: int = 5) -> str
         for one in (best, *others[:more])
     ]
     alike = [one.like for one in others if one.high >= best.low]
-    told = f"not told apart from the first: {', '.join(alike)}" if alike else "the first is told apart from all others"
+    rank = f"not told apart from the first: {', '.join(alike)}" if alike else "the first is told apart from all others"
     left = f"{len(others) - more} more curves; --json has them" if len(others) > more else ""
     table = aligned([["run x schedule", f"{metric}, %", "GPU-hours", "rests on (seeds)"], *shown])
-    return "\n".join(filter(None, [table, told, left]))
+    return "\n".join(filter(None, [table, rank, left]))
 
 
 def as_csv(estimate: ScalePlan) -> str:

@@ -225,15 +225,9 @@ def _facts(run: TrainingRun, state: dict, parameters: int, manifest: dict, image
 
 
 def pretrain(
-    params: Params,
-    data: Path,
-    manifest: dict,
-    seed: int,
-    group: ProcessGroup,
-    checkpoints: Path,
-    out: Path,
+    params: Params, data: Path, manifest: dict, seed: int, group: ProcessGroup, checkpoints: Path, out: Path,
     begin: Begin,
-) -> None:
+) -> None:  # fmt: skip
     """Train one variant with one seed; the first process writes log.csv, training.json and weights.safetensors (last)
     to `out`.
 
@@ -244,9 +238,8 @@ def pretrain(
     began = datetime.now(UTC)
     chosen = first_pairs(manifest, params.train.pairs(manifest["samples"]))
     selection = Selection(begin.selection, chosen, params.train.global_batch) if begin.selection else None
-    loader = build_loader(
-        params, data, chosen, seed, begin.tokenizer, begin.features, group.device, selection=selection
-    )
+    files = begin.tokenizer, begin.features
+    loader = build_loader(params, data, chosen, seed, *files, group.device, selection=selection)
     assert loader.captions is not None
     tokens = loader.captions.tokens
     tokens.encode(group.rank, group.size, params.train.workers)
