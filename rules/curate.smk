@@ -1,7 +1,7 @@
-# Which pairs a variant is trained on, where `curation` says so: words of captions -> scores of pairs -> what is kept.
+# Which pairs a variant is trained on, where `curation` says so: entries of captions -> scores of pairs -> what is kept.
 #
-#   count_words     per part       score_pairs     per part, from the sums of all parts, or by a trained model
-#   sum_words       one file       select_pairs    one file: the threshold, and how many of each shard are kept
+#   count_mentions  per part       score_pairs     per part, from the sums of all parts, or by a trained model
+#   sum_mentions    one file       select_pairs    one file: the threshold, and how many of each shard are kept
 #
 # Needs the receipts of data.smk, specs/<scale>/ and, for clip-score, the training of the variant that scores. Gives
 # receipts/<scale>/curation/<variant>/seed-<seed>/, and behind them curated/<scale>/<variant>/seed-<seed>/, intermediate.
@@ -14,22 +14,22 @@ def curation_of(wildcards):
 
 
 def scored_by(wildcards) -> list[str]:
-    """What the pairs of a part are scored by: words of all captions, or a trained variant."""
+    """What the pairs of a part are scored by: words or entries of all captions, or a trained variant."""
     curation, seed = curation_of(wildcards), wildcards.seed
     if curation.reads_words:
-        return [HERE.receipts.curation(wildcards.variant, "sum_words", seed)]
+        return [HERE.receipts.data("all_words")]
+    if curation.reads_mentions:
+        return [HERE.receipts.curation(wildcards.variant, "sum_mentions", seed)]
     by = PROJECT.variants.get(curation.by)
     return [HERE.receipts.variant(by.variant, "pretrain", seed)] if by else []
 
 
 def scoring(wildcards) -> list[str]:
-    """Options of scoring: the list of the part's samples with all words, or the model's files."""
+    """Options of scoring: the list of the part's samples with all counts, or the model's files."""
     curation, variant, seed = curation_of(wildcards), wildcards.variant, wildcards.seed
-    if curation.reads_words:
-        return [
-            *("--samples", HERE.samples_of(wildcards.part)),
-            *("--words", HERE.mentions(variant, seed)),
-        ]
+    if curation.reads_words or curation.reads_mentions:
+        counts = HERE.words if curation.reads_words else HERE.mentions(variant, seed)
+        return ["--samples", HERE.samples_of(wildcards.part), "--words", counts]
     if curation.by in PROJECT.variants:
         files = HERE.params(curation.by), HERE.weights(curation.by, seed)
         return ["--scorer", files[0], "--weights", files[1]]
@@ -47,15 +47,15 @@ def curation_files(wildcards) -> list[str]:
     return outside(curation.entries, by)
 
 
-rule count_words:
-    """Count what the captions of part {wildcards.part} mention, for {wildcards.variant}."""
+rule count_mentions:
+    """Count the entries in the captions of part {wildcards.part} mention, for {wildcards.variant}."""
     input:
-        spec=AT.specs.curation("{variant}", "count_words"),
+        spec=AT.specs.curation("{variant}", "count_mentions"),
         upstream=data_receipts("manifest"),
     output:
-        update(AT.receipts.curation("{variant}", "count_words/{part}", "{seed}")),
+        update(AT.receipts.curation("{variant}", "count_mentions/{part}", "{seed}")),
     log:
-        AT.log("count_words", "{variant}", "seed-{seed}", "{part}"),
+        AT.log("count_mentions", "{variant}", "seed-{seed}", "{part}"),
     threads: BASE.resources.data.threads
     resources:
         mem_mb=BASE.resources.data.memory_mb,
@@ -71,33 +71,33 @@ rule count_words:
         " --samples {params.samples:q} --out {params.outputs:q} 2> {log:q}"
 
 
-rule sum_words:
+rule sum_mentions:
     """Sum these counts of all parts, for {wildcards.variant}."""
     input:
-        spec=AT.specs.curation("{variant}", "sum_words"),
+        spec=AT.specs.curation("{variant}", "sum_mentions"),
         upstream=[
-            AT.receipts.curation("{variant}", f"count_words/{part}", "{seed}")
+            AT.receipts.curation("{variant}", f"count_mentions/{part}", "{seed}")
             for part in PARTS
         ],
     output:
-        update(AT.receipts.curation("{variant}", "sum_words", "{seed}")),
+        update(AT.receipts.curation("{variant}", "sum_mentions", "{seed}")),
     log:
-        AT.log("sum_words", "{variant}", "seed-{seed}"),
+        AT.log("sum_mentions", "{variant}", "seed-{seed}"),
     localrule: True
     params:
         outputs=AT.mentions("{variant}", "{seed}"),
-        words=lambda wildcards: ranged(
+        counts=lambda wildcards: ranged(
             lambda part: HERE.mentions(wildcards.variant, wildcards.seed, part), PARTS
         ),
         receipts=lambda wildcards: ranged(
             lambda part: HERE.receipts.curation(
-                wildcards.variant, f"count_words/{part}", wildcards.seed
+                wildcards.variant, f"count_mentions/{part}", wildcards.seed
             ),
             PARTS,
         ),
     shell:
         RECEIPT_OF_MANY + " --intermediate --"
-        " {PYTHON:q} -m flip.curate.total --words {params.words:q} --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.curate.total --counts {params.counts:q} --out {params.outputs:q} 2> {log:q}"
 
 
 rule score_pairs:

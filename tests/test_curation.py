@@ -12,6 +12,7 @@ from flip.config.faults import ParameterError
 from flip.config.frozen import dump, merge
 from flip.curate import captions, policies, score, select, total
 from flip.curate import count as counting
+from flip.data import word_counts, word_table
 from flip.data.pairs import SampleList
 from flip.data.sampler import build_order
 from flip.data.selection import Selection
@@ -61,9 +62,9 @@ def test_entries_are_substrings_that_begin_and_end_at_spaces_or_punctuation():
 
 
 def test_frequent_words_make_a_caption_less_worth():
-    """WFPP: (1 - the product of 1 - sqrt(t / f)) / words, where words rarer than t, or than 5 times, do not count."""
-    counts, threshold = {"a": 900, "dog": 80, "heron": 20, "once": 4}, 1e-3
-    frequencies = {word: count / 1000 for word, count in counts.items() if count >= 5}
+    """WFPP: (1 - the product of 1 - sqrt(t / f)) / words, where words rarer than t, or uncounted, do not count."""
+    counts, threshold = {"a": 900, "dog": 80, "heron": 20, ",": 4000}, 1e-3
+    frequencies = {word: count / 1000 for word, count in counts.items() if word != ","}
     score_of = policies.frequency(counts, threshold)
 
     def expected(*words):
@@ -112,9 +113,14 @@ def chosen(parts, params, out, *scoring, seed=0):
     data, _, part, samples = parts
     (out / "clip.yaml").write_text(dump(params))
     common = ["--params", str(out / "clip.yaml")]
-    counting.main([*common, "--samples", str(samples), "--out", str(out / f"words/{part}.parquet")])
-    total.main(["--words", str(out / f"words/{part}.parquet"), "--out", str(out / "words/all.parquet")])
-    words = ["--samples", str(samples), "--words", str(out / "words/all.parquet")]
+    counted, counts = out / f"words/{part}.parquet", out / "words/all.parquet"
+    if params.curation.reads_words:
+        word_counts.main(["--list", str(samples), "--out", str(counted)])
+        word_table.main([*common, "--counts", str(counted), "--out", str(counts)])
+    else:
+        counting.main([*common, "--samples", str(samples), "--out", str(counted)])
+        total.main(["--counts", str(counted), "--out", str(counts)])
+    words = ["--samples", str(samples), "--words", str(counts)]
     where = ["--data", str(data), "--part", part, "--seed", str(seed), "--out", str(out / f"scores/{part}.npy")]
     score.main([*common, *where, *(scoring or words)])
     paths = ["--scores", str(out / f"scores/{part}.npy"), "--out", str(out / "selection.json")]
@@ -129,8 +135,11 @@ def test_pairs_are_chosen_by_the_words_of_all_captions(parts, curated, tmp_path,
     scores, found = chosen(parts, params, tmp_path)
     shards = [open_shard(data / "shards", one) for one in manifest["shards"]]
     pairs = [(one.key(item), one.caption(item)) for one in shards for item in range(len(one))]
-    mentioned = captions.mentioned(params.curation)
-    counts = Counter(word for _, caption in pairs for word in mentioned(caption))
+    if curation is FREQUENCY:  # words of all captions, those that are there five times
+        found_words = Counter(" ".join(f"{caption} another caption" for _, caption in pairs).lower().split())
+        counts = {word: count for word, count in found_words.items() if count >= 5}
+    else:  # the captions that are read
+        counts = Counter(word for _, caption in pairs for word in {*caption.lower().split()})
     of = policies.by_words(params.curation, counts, len(pairs), 0)
     assert scores.tolist() == [pytest.approx(np.float32(of(*pair))) for pair in pairs]
     kept = int((scores >= np.float32(found["threshold"])).sum())

@@ -269,18 +269,14 @@ def read_codes_alike(project: "Project") -> Iterator[tuple[str, str]]:
 
 def transferable(project: "Project") -> Iterator[tuple[str, str]]:
     """Find the first metric of the tables that has no training data."""
-    tables = {
-        name: table
-        for name, table in project.tables.items()
-        if any(project.variants[one].has_image_tower for one in table.variants)
-    }
+    seeing = {name for name, params in project.variants.items() if params.has_image_tower}
+    tables = [name for name, table in project.tables.items() if seeing & {*table.variants}]
     wanted = dict.fromkeys(metric for name in tables for metric in project.metrics(name) if metric.job)
     yield from list(filter(None, (unlearnable(metric, project.baseline) for metric in wanted)))[:1]
 
 
 def unlearnable(metric: Metric, params: Params) -> tuple[str, str] | None:
-    """Return where and why there is nothing to learn from for a metric that something is trained for; None if there
-    is."""
+    """Return where and why a metric that something is trained for has nothing to learn from; None if it has."""
     role = metric.set
     if metric.task == FINETUNED:
         fault = f"'{metric}': {role} has no training split here; name it in evaluate.probe, too"
@@ -290,12 +286,11 @@ def unlearnable(metric: Metric, params: Params) -> tuple[str, str] | None:
         return "transfer", fault
     if getattr(params.transfer, role) == "world" and not shows_world(params):
         train, test = SHOWN["train"], SHOWN["test"]
-        fault = (
+        return "transfer", (
             f"transfer.{role} = 'world' shows the world's {test} set, and heads learn from what {train}'s probe is "
-            f"fitted to: set evaluate.sets.{test} and .{train} to world and name {train} in evaluate.probe, or give a "
-            "folder"
+            f"fitted to: set evaluate.sets.{test} and .{train} to world and name {train} in evaluate.probe, or give "
+            "a folder"
         )
-        return "transfer", fault
     return None
 
 

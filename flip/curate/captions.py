@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flip.config.sections.curation import Curation
 from flip.data.pairs import batches
+from flip.data.word_counts import split_words
 
-WORD = re.compile(r"\w+")
 PUNCTUATION = re.compile(r"([,.;:?!`])")
 
 
@@ -20,9 +20,14 @@ def first_captions(samples: str | Path) -> Iterator[tuple[str, str]]:
         yield next(same)
 
 
+def is_word(found: str) -> bool:
+    """Tell a word from punctuation."""
+    return found[0].isalnum()
+
+
 def words(caption: str) -> list[str]:
-    """Return the words of a caption, in small letters."""
-    return WORD.findall(caption.lower())
+    """Return the words of a caption, in small letters, without punctuation."""
+    return [word for word in split_words(caption) if is_word(word)]
 
 
 def spaced(text: str) -> list[str]:
@@ -47,9 +52,7 @@ class EntryMatcher:
 
 
 def mentioned(curation: Curation) -> Callable[[str], Iterable[str]]:
-    """Return the function from a caption to what is counted in it: all of its words, or each of its entries once."""
-    if curation.policy == "frequency":
-        return words
+    """Return the function from a caption to its entries, each once; without a list of them, to its words."""
     if curation.entries is None:
         return lambda caption: set(words(caption))
     return EntryMatcher(Path(curation.entries).read_text().splitlines())

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 from flip.config.sections.curation import Curation
-from flip.curate.captions import mentioned, words
+from flip.curate.captions import is_word, mentioned, words
 
 Score = Callable[[str, str], float]  # of a key and a caption
-FEWEST, LONGEST = 5, 30  # of a word in all captions; of words of a caption: as in WFPP's released code
+LONGEST = 30  # words of a caption that count, as in WFPP's released code
 NEVER = -math.inf
 
 
@@ -16,9 +16,9 @@ def frequency(counts: Mapping[str, int], threshold: float) -> Score:
     """Return the score of WFPP (Liang and Larson 2024, arXiv 2410.10879; as in its released code): (1 - the product of
     P(w) over a caption's words) / their number, where P(w) = 1 - sqrt(threshold / f(w)).
 
-    Words that are rarer than the threshold, or hardly there, have no part in the product.
+    Words that are rarer than the threshold, or have no count, have no part in the product.
     """
-    common = {word: count for word, count in counts.items() if count >= FEWEST}
+    common = {word: count for word, count in counts.items() if is_word(word)}
     total = sum(common.values())
     removed = {word: 1 - math.sqrt(threshold * total / count) for word, count in common.items()}
     removed = {word: share for word, share in removed.items() if share >= 0}

@@ -1,7 +1,7 @@
 """Score the pairs of a part, by words of all captions or by a model.
 
     python -m flip.curate.score --params specs/tiny/params/balance.yaml --data data/tiny --part 0000 --seed 0 \\
-        --words curated/tiny/balance/seed-0/words/all.parquet --out curated/tiny/balance/seed-0/scores/0000.npy
+        --words curated/tiny/balance/seed-0/mentions/all.parquet --out curated/tiny/balance/seed-0/scores/0000.npy
 
 Writes an array float32 [pairs of the part], in the order of its shards.
 """
@@ -16,8 +16,8 @@ from flip.config.frozen import load
 from flip.config.schema import Curation
 from flip.curate import clip_score, read_curation
 from flip.curate.captions import first_captions
-from flip.curate.count import read_counts
 from flip.curate.policies import by_words
+from flip.data.word_table import read_counts
 from flip.device import keep_memory, pick_device
 from flip.evaluate.inputs import read_model
 from flip.files import atomic, read_json
@@ -32,8 +32,8 @@ def score(options: argparse.Namespace, curation: Curation) -> np.ndarray:
     manifest = read_json(options.data / "manifest.json")
     shards = [one for one in manifest["shards"] if one["name"].startswith(f"{options.part}/")]
     expected = sum(one["samples"] for one in shards)
-    if curation.reads_words:
-        of = by_words(curation, read_counts([options.words]), manifest["samples"], options.seed)
+    if options.words:
+        of = by_words(curation, read_counts(options.words), manifest["samples"], options.seed)
         found = np.fromiter((of(*one) for one in first_captions(options.samples)), np.float32)
     else:
         device = pick_device()
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--part", required=True)
     parser.add_argument("--seed", type=int, required=True, help="of what balance draws")
     parser.add_argument("--samples", help="list of the part's samples (parquet)")
-    parser.add_argument("--words", help="counts of the words of all captions (parquet)")
+    parser.add_argument("--words", help="counts of the words, or entries, of all captions (parquet)")
     parser.add_argument("--scorer", help="frozen parameters of the model that scores")
     parser.add_argument("--weights", help="its weights (safetensors)")
     parser.add_argument("--tokenizer", help="its tokenizer (default: the data's)")

@@ -252,15 +252,13 @@ class Layout:
         return f"curated/{self.scale}/{variant}/{seed_folder(seed)}"
 
     def selection(self, variant: str, seed: int | str) -> str:
-        """Return the path of what says which pairs a variant is trained on."""
         return f"{self.curated(variant, seed)}/selection.json"
 
     def mentions(self, variant: str, seed: int | str, part: str = "all") -> str:
-        """Return the path of how often the captions of a part have each word, or those of all parts."""
+        """Return the path of how many captions of a part, or of all parts, mention each entry."""
         return f"{self.curated(variant, seed)}/mentions/{part}.parquet"
 
     def scores(self, variant: str, seed: int | str, part: str) -> str:
-        """Return the path of the scores of a part's pairs."""
         return f"{self.curated(variant, seed)}/scores/{part}.npy"
 
     def curve(self, variant: str, seed: int | str) -> str:

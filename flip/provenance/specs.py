@@ -111,8 +111,8 @@ PRETRAIN = Stage("flip.train", unread.PRETRAIN)
 EMBED = Stage("flip.train.precompute_features", unread.EMBED)
 EMBED_PAIRS = Stage("flip.train.precompute_pairs", unread.EMBED)
 CURATION = {
-    "count_words": Stage("flip.curate.count", unread.CURATE),
-    "sum_words": Stage("flip.curate.total"),
+    "count_mentions": Stage("flip.curate.count", unread.CURATE),
+    "sum_mentions": Stage("flip.curate.total"),
     "score_pairs": Stage("flip.curate.score", unread.CURATE),
     "select_pairs": Stage("flip.curate.select", unread.CURATE),
 }

@@ -60,8 +60,13 @@ class Curation(Section):
 
     @property
     def reads_words(self) -> bool:
-        """Tell whether it counts the words of all captions first."""
-        return self.policy != "clip-score"
+        """Tell whether it reads how often words are in all captions."""
+        return self.policy == "frequency"
+
+    @property
+    def reads_mentions(self) -> bool:
+        """Tell whether it counts first how many captions mention each entry."""
+        return self.policy == "balance"
 
     def check(self, params: object) -> None:
         """Raise ValueError where samples are not pairs."""
