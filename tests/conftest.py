@@ -15,37 +15,14 @@ torch.set_num_threads(1)  # forked children (flip.train.step_cost) must not inhe
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# Files that take longest begin first, as each is one process's: some wait, for the cluster and for one program after
-# another, others count or compile.
-LONGEST = (
-    "test_slurm.py",
-    "test_cluster.py",
-    "test_dvc.py",
-    "test_dvc_kills.py",
-    "test_plan.py",
-    "test_java.py",
-    "test_pipeline.py",
-    "test_download.py",
-    "test_workflow.py",
-    "test_outages.py",
-    "test_kernels.py",
-    "test_readme.py",
-    "test_sweep.py",
-    "test_outside.py",
-    "test_limits.py",
-    "test_restart.py",
-    "test_distributed.py",
-    "test_trace.py",
-)
-
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="all 10,000 mutations of params.yaml, which take half an hour")
 
 
 def pytest_collection_modifyitems(items):
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    """Begin with the files that take longest, as each is one process's."""
+    items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("long")))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from flip.config.resolve import read_project
 from flip.files import read_json, write_json
 from tests.miniature import ROOT
 
+pytestmark = pytest.mark.long(4)
+
 
 def sleeper(seconds: float, size: int):
     return lambda: (time.sleep(seconds), b"x" * size)

@@ -17,7 +17,7 @@ from tests.slurm_cluster import cluster as real
 from tests.slurm_cluster import slurm as ask
 from tests.test_slurm import slower
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.long(4)]
 ACCOUNTS = (
     ("qos", "short", "MaxWall=20", "MaxSubmitJobsPerUser=7", "MaxTRESPerJob=gres/gpu=2,mem=6G", "GrpTRES=cpu=6"),
     ("qos", "theirs"),

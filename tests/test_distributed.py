@@ -20,6 +20,8 @@ from tests.conftest import SMALL
 from tests.processes import together
 from tests.variants import EVERY_KIND
 
+pytestmark = pytest.mark.long(1)
+
 BATCH = 24  # 2, 3 and 4 divide it
 
 

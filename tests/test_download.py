@@ -34,6 +34,8 @@ from flip.synthetic.table import batches
 from flip.testsets import fingerprints as of_sets
 from tests.dropping import drop
 
+pytestmark = pytest.mark.long(2)
+
 FAULTS = {
     "not_found": 0.08, "forbidden": 0.05, "slow": 0.03, "reset": 0.04, "truncated": 0.06, "html": 0.04, "tiny": 0.04,
     "huge": 0.02,

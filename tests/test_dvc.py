@@ -25,6 +25,8 @@ from tests.miniature import (
 )
 from tests.versioned import commit, is_up_to_date, reconcile
 
+pytestmark = pytest.mark.long(5)
+
 WORK = {"table", "download", "shards", "tokenizer", "pretrain", "evaluate", "cost", "tables"}
 # Of the miniature, whose variants have one seed each and mask no text.
 METRICS, PARAMETERS = ["fine", "r1", "tflop", "time"], ["mask", "batch", "lr", "epochs", "loss"]

@@ -28,6 +28,8 @@ from tests.miniature import (
 )
 from tests.versioned import commit, is_up_to_date, reconcile
 
+pytestmark = pytest.mark.long(4)
+
 
 def until(condition, process):
     while not condition():

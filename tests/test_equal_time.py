@@ -21,6 +21,8 @@ from flip.sweep.times import MOST, settled, uncertainty
 from tests.miniature import ROOT, planned, snakemake, write_params
 from tests.results_world import write_world
 
+pytestmark = pytest.mark.long(2)
+
 NAME = "flip-50-equal-time"
 
 

@@ -32,6 +32,8 @@ from tests.conftest import TOWERS
 from tests.hub import UploadHandler, serving
 from tests.miniature import ROOT
 
+pytestmark = pytest.mark.long(3)
+
 quiet("transformers")
 VARIANTS = read_tree("params.yaml")["variants"]
 BIASED = {"form": {"vision": {"pre_norm": False, "patch_bias": True, "projection": "affine"}}}

@@ -18,6 +18,8 @@ from flip.files import MARK
 from flip.provenance.receipt import outputs, read
 from flip.space import report
 
+pytestmark = pytest.mark.long(1)
+
 DISK = 48 << 20  # bytes
 DATA = "data/tiny"
 # By job: the bytes that are free, and what is to be made again besides its results. Nothing is free at first; images,

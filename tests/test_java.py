@@ -16,6 +16,8 @@ from flip.synthetic.shifts import captions_of
 from flip.transfer import java
 from flip.transfer.words import words
 
+pytestmark = pytest.mark.long(1)
+
 needs_meteor = pytest.mark.skipif(java.missing("meteor") is not None, reason=str(java.missing("meteor")))
 
 

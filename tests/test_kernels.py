@@ -27,6 +27,7 @@ from tests.test_train import advance, make_run, weights
 
 # Torch asks and hides the warning by itself, where warnings are no errors.
 pytestmark = [
+    pytest.mark.long(2),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
     pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated"),
 ]

@@ -22,6 +22,8 @@ from flip.synthetic import composition, questions, shifts
 from tests.commands import flip
 from tests.test_params import broken
 
+pytestmark = pytest.mark.long(2)
+
 SMALL = {"embedding": 8, "tokens": 9} | {side: {"layers": 1, "width": 8, "heads": 1} for side in ("vision", "text")}
 HUGE = (float("inf"), float("-inf"), float("nan"), 1e31, -1e31, 2**70, -(2**70))
 NO_TEXT = ("", " ", " x", "x\n", "a\0b", "a\x1bb", "\u200b", "x" * 20_000)

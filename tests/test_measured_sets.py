@@ -37,11 +37,14 @@ from tests.colour_sets import write_set
 from tests.conftest import COLOURS, SMALL
 from tests.results_world import write_world
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore::ResourceWarning",
-    r"ignore:WebDataset\(shardshuffle:UserWarning",
-)
+pytestmark = [
+    pytest.mark.long(1),
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+        "ignore::ResourceWarning",
+        r"ignore:WebDataset\(shardshuffle:UserWarning",
+    ),
+]
 ITEMS, OWN = 64, Metric("own")
 NAMES = list(COLOURS)
 WHOLE = {"crop_area": [1.0, 1.0], "crop_aspect": [1.0, 1.0], "flip": False}

@@ -18,6 +18,8 @@ from flip.config.resolve import read_project
 from tests.miniature import ROOT
 from tests.mutations import TEXT, mutated, short
 
+pytestmark = pytest.mark.long(2)
+
 SHORT = short()
 SOME, ALL = range(200), range(10_000)
 FULL_FILE = 20  # each so many-th mutation is one of the whole file

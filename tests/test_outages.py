@@ -30,6 +30,8 @@ from flip.synthetic.table import batches
 from tests.layouts import photo
 from tests.sites import site
 
+pytestmark = pytest.mark.long(2)
+
 PHOTO = (200, {}, photo(1))
 
 

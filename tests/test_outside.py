@@ -10,6 +10,8 @@ import yaml
 from flip.files import read_json, write_atomic
 from tests.miniature import call, copy_workflow, edit, planned, snakemake, write_params
 
+pytestmark = pytest.mark.long(1)
+
 PLACES = {
     "table": "lists/*.tsv",
     "translations": "translated/*.parquet",

@@ -47,6 +47,8 @@ from tests.own_data import arrive, finish
 from tests.sites import site
 from tests.test_tars import write_random
 
+pytestmark = pytest.mark.long(2)
+
 HOW = Shards(samples_per_shard=5, compact=None, buckets=1, only=None)
 CROP = Augmentation(crop_area=(0.5, 1.0), crop_aspect=(0.75, 1.3333333), flip=True)
 

@@ -21,6 +21,8 @@ from flip.report.columns import Cell, of_metric
 from flip.report.results import read_results
 from tests.results_world import write_world
 
+pytestmark = pytest.mark.long(2)
+
 FINE = of_metric(Metric("fine"))
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 

@@ -13,6 +13,8 @@ import pytest
 from flip.files import read_json
 from tests.miniature import VARIANTS, edit, planned, snakemake
 
+pytestmark = pytest.mark.long(1)
+
 
 def test_tables_are_there_with_their_evidence(made):
     table = pd.read_csv(made / "tables/tiny/ablations/tables.csv")

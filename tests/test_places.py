@@ -12,6 +12,8 @@ import pytest
 from tests.miniature import WHO, call, dvc, edit, environment, ran, snakemake
 from tests.versioned import is_up_to_date
 
+pytestmark = pytest.mark.long(2)
+
 OTHER = 65534  # a user and a group that own nothing here
 # Who may read everything here, as Python may lie in somebody's home, and is otherwise like any other user.
 AS_OTHER = ["setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups"]

@@ -36,6 +36,8 @@ from tests.commands import flip
 from tests.conftest import SMALL
 from tests.miniature import copy_workflow, planned, snakemake
 
+pytestmark = pytest.mark.long(3)
+
 GIVEN = Assumptions(gpu="h100", gpus=8, jobs=100)
 
 

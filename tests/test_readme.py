@@ -26,6 +26,8 @@ from flip.report import published
 from flip.report.published import RESULTS, replace_between
 from tests.miniature import ROOT, copy_workflow, snakemake
 
+pytestmark = pytest.mark.long(2)
+
 PAGES = {
     path: path.read_text()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/methods").glob("*.md")]

@@ -35,6 +35,8 @@ from tests.own_data import arrive, finish
 from tests.s3 import served
 from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_table, write_tar  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.long(3)
+
 TARS, EACH = 8, 6
 
 

@@ -28,6 +28,8 @@ from flip.report.results import read_results
 from flip.report.verdicts import ONE_RUN, VERDICTS
 from tests import results_world as world
 
+pytestmark = pytest.mark.long(2)
+
 FINE = of_metric(Metric("fine"))
 # FLIP, Table 1, copied by hand: table, variant, metric, value.
 TABLE_1 = """

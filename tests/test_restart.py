@@ -17,6 +17,8 @@ from tests.disturbed import pretrain_with
 from tests.processes import ended
 from tests.test_train import make_run
 
+pytestmark = pytest.mark.long(1)
+
 STEPS = 12
 
 

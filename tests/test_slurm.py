@@ -18,7 +18,7 @@ from tests.miniature import ROOT, call, copy_workflow, edit, environment, planne
 from tests.miniature import write_params as change_params
 from tests.slurm_cluster import NODES, SOON, Unavailable, cluster, kill_where, slurm, until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.long(5)]
 # As a site would; GPU jobs go elsewhere.
 SITE = {"SBATCH_PARTITION": "normal", "SBATCH_GPU_PARTITION": "gpu"}
 WORDS = ["snakemake", "--profile", "slurm", "--jobs", "4", *SOON]

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.long(2)
+
 UNUSED = {
     "flip.provenance.receipt": {"torch", "numpy", "pydantic", "yaml"},
     "flip.sources.table": {"torch", "pandas", "sklearn"},

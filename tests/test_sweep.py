@@ -18,6 +18,8 @@ from flip.report import charts
 from flip.report.swept import swept, tried
 from tests.miniature import ROOT, call, planned, snakemake, write_params
 
+pytestmark = pytest.mark.long(1)
+
 RATES = [0.001, 0.002, 0.004]
 
 

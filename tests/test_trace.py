@@ -14,6 +14,8 @@ from flip.provenance.receipt import save
 from flip.report.compare import rows
 from tests.miniature import VARIANTS, call
 
+pytestmark = pytest.mark.long(1)
+
 
 def trace(folder, *words, check=True):
     return call(folder, "python", "-m", "flip", "trace", *words, check=check)

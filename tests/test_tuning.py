@@ -21,6 +21,8 @@ from flip.report.interpolation import mixed
 from tests.commands import flip
 from tests.miniature import ROOT, copy_workflow, shrink, snakemake, write_params
 
+pytestmark = pytest.mark.long(2)
+
 LORA = Lora(rank=4, alpha=8.0)
 
 

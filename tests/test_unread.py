@@ -30,6 +30,8 @@ from tests.conftest import SMALL
 from tests.miniature import ROOT
 from tests.variants import EVERY_KIND
 
+pytestmark = pytest.mark.long(1)
+
 STAGES = specs.DATA | {"translations": specs.TRANSLATIONS, "translated_set": specs.TRANSLATED_SET}
 STAGES |= {
     "pretrain": specs.PRETRAIN,

@@ -15,6 +15,8 @@ from flip.files import read_json
 from flip.provenance.layout import RUN_LOSS, RUN_METRICS, RUN_PARAMS
 from tests.miniature import ROOT, copy_workflow, edit, planned, snakemake
 
+pytestmark = pytest.mark.long(2)
+
 
 @pytest.fixture
 def copy(tmp_path):
