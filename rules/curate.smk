@@ -75,7 +75,8 @@ rule sum_mentions:
     """Sum these counts of all parts, for {wildcards.variant}."""
     input:
         spec=AT.specs.curation("{variant}", "sum_mentions"),
-        upstream=[
+        upstream=data_receipts("manifest")
+        + [
             AT.receipts.curation("{variant}", f"count_mentions/{part}", "{seed}")
             for part in PARTS
         ],
@@ -83,21 +84,29 @@ rule sum_mentions:
         update(AT.receipts.curation("{variant}", "sum_mentions", "{seed}")),
     log:
         AT.log("sum_mentions", "{variant}", "seed-{seed}"),
-    localrule: True
+    threads: BASE.resources.data.threads
+    resources:
+        mem_mb=BASE.resources.data.memory_mb,
+        runtime=BASE.resources.data.minutes,
     params:
+        frozen=AT.params("{variant}"),
         outputs=AT.mentions("{variant}", "{seed}"),
         counts=lambda wildcards: ranged(
             lambda part: HERE.mentions(wildcards.variant, wildcards.seed, part), PARTS
         ),
-        receipts=lambda wildcards: ranged(
-            lambda part: HERE.receipts.curation(
-                wildcards.variant, f"count_mentions/{part}", wildcards.seed
+        receipts=lambda wildcards: [
+            HERE.receipts.data("manifest"),
+            ranged(
+                lambda part: HERE.receipts.curation(
+                    wildcards.variant, f"count_mentions/{part}", wildcards.seed
+                ),
+                PARTS,
             ),
-            PARTS,
-        ),
+        ],
     shell:
         RECEIPT_OF_MANY + " --intermediate --"
-        " {PYTHON:q} -m flip.curate.total --counts {params.counts:q} --out {params.outputs:q} 2> {log:q}"
+        " {PYTHON:q} -m flip.curate.total --params {params.frozen:q} --data {HERE.data}"
+        " --counts {params.counts:q} --out {params.outputs:q} 2> {log:q}"
 
 
 rule score_pairs:

@@ -117,9 +117,9 @@ def chosen(parts, params, out, *scoring, seed=0):
     if params.curation.reads_words:
         word_counts.main(["--list", str(samples), "--out", str(counted)])
         word_table.main([*common, "--counts", str(counted), "--out", str(counts)])
-    else:
+    elif params.curation.reads_mentions:
         counting.main([*common, "--samples", str(samples), "--out", str(counted)])
-        total.main(["--counts", str(counted), "--out", str(counts)])
+        total.main([*common, "--data", str(data), "--counts", str(counted), "--out", str(counts)])
     words = ["--samples", str(samples), "--words", str(counts)]
     where = ["--data", str(data), "--part", part, "--seed", str(seed), "--out", str(out / f"scores/{part}.npy")]
     score.main([*common, *where, *(scoring or words)])

@@ -1,6 +1,7 @@
 """Masks that choose by words: counts are those of the captions, a word's tokens stay together, and what is kept follows
 from seed, position and caption alone."""
 
+from collections import Counter
 from itertools import chain
 
 import numpy as np
@@ -17,7 +18,7 @@ from flip.data.syntax import PARTS, part_of_speech
 from flip.data.tokenizer import CaptionTokenizer, train_wordpiece
 from flip.data.word_counts import count_words, split_words, write_counts
 from flip.data.word_scores import TokenWords, WordScores, removal
-from flip.data.word_table import add_up, read_counts, words_path
+from flip.data.word_table import read_counts, summed, words_path
 from flip.files import write_json
 from flip.model.masking import highest_tokens
 from flip.rng import uniform
@@ -48,16 +49,31 @@ def test_parts_add_up_to_the_counts_of_all_captions(tmp_path, change):
         word_counts.main(["--list", f"{tmp_path}/list-{part}.parquet", "--out", f"{tmp_path}/{part}.parquet"])
     counts = [f"{tmp_path}/{part}.parquet" for part in "01"]
     expected = count_words(CAPTIONS)
-    assert add_up(counts, 1) == expected
     from flip.config.frozen import dump
 
     (tmp_path / "params.yaml").write_text(dump(change("clip", {"tokenizer": {"least_count": 3}})))
     out = tmp_path / "words.parquet"
     word_table.main(["--params", f"{tmp_path}/params.yaml", "--counts", *counts, "--out", str(out)])
     assert read_counts(out) == {word: count for word, count in expected.items() if count >= 3} == {"the": 7, "a": 3}
-    assert pq.read_table(out)["word"].to_pylist() == ["the", "a"]
+    assert [*read_counts(out)] == ["the", "a"]
     with pytest.raises(ValueError, match="missing; `snakemake variant"):
         read_counts(tmp_path / "none.parquet")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 10**6])
+def test_sorted_files_are_added_up_side_by_side(tmp_path, rows):
+    """However few rows of each are held; one file ends before the others, and one is empty."""
+    random, found = np.random.default_rng(rows), []
+    words = [f"{'aé中😀'[number % 4]}{number}" for number in range(200)]
+    for part, size in enumerate((150, 0, 20, 200)):
+        counts = Counter({str(word): int(random.integers(1, 9)) for word in random.permutation(words)[:size]})
+        write_counts(counts, tmp_path / f"{part}.parquet")
+        found.append(counts)
+    tables = [*summed([f"{tmp_path}/{part}.parquet" for part in range(4)], rows)]
+    table = pa.concat_tables(tables)
+    assert table["word"].to_pylist() == sorted({word for counts in found for word in counts})
+    assert dict(zip(*table.to_pydict().values(), strict=True)) == sum(found, Counter())
+    assert max(map(len, tables)) <= max(8 * rows, 8)
 
 
 @pytest.fixture(scope="module", params=["scale", "clip"])

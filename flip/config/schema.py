@@ -210,7 +210,7 @@ class Params(Objectives):
         if self.masking.image_policy == "grid" and self.model.grid % 2:
             raise ValueError(
                 f"masking.image_policy = 'grid' takes windows of 2 x 2 patches, and there are {self.model.grid} a "
-                "side; change model.image or model.patch, or use another policy"
+                "side; change model.image (or resolution) or model.patch, or use another policy"
             )
         batch, compact = self.train.global_batch, self.shards.compact
         if compact and compact.image_size < self.model.image:

@@ -38,13 +38,22 @@ def draw(seed: int, key: str, entry: str) -> float:
 
 def balance(counts: Mapping[str, int], cap: float, entries: Callable[[str], Iterable[str]], seed: int) -> Score:
     """Return the score of MetaCLIP (Xu et al. 2024, arXiv 2309.16671, algorithm 1): a pair is kept, with a score of 0
-    or more, if one of its caption's entries draws below its probability, min(cap / captions that have it, 1)."""
+    or more, if one of its caption's entries draws below its probability, min(cap / captions that have it, 1).
+
+    Entries without a count are in `cap` captions at most.
+    """
 
     def score(key: str, caption: str) -> float:
-        draws = (min(cap / counts[entry], 1.0) - draw(seed, key, entry) for entry in entries(caption))
+        draws = (min(cap / counts.get(entry, cap), 1.0) - draw(seed, key, entry) for entry in entries(caption))
         return max(draws, default=NEVER)
 
     return score
+
+
+def captions_of_an_entry(curation: Curation, pairs: int) -> float:
+    """Return of how many captions of an entry `balance` keeps each, of so many pairs."""
+    assert curation.cap is not None
+    return curation.cap * pairs
 
 
 def by_words(curation: Curation, counts: Mapping[str, int], pairs: int, seed: int) -> Score:
@@ -52,5 +61,4 @@ def by_words(curation: Curation, counts: Mapping[str, int], pairs: int, seed: in
     if curation.policy == "frequency":
         assert curation.word_threshold is not None
         return frequency(counts, curation.word_threshold)
-    assert curation.cap is not None
-    return balance(counts, curation.cap * pairs, mentioned(curation), seed)
+    return balance(counts, captions_of_an_entry(curation, pairs), mentioned(curation), seed)

@@ -39,10 +39,11 @@ class FeatureCache:
             when a shard is first read.
     """
 
-    def __init__(self, folder: str | Path, manifest: dict, weights: str, width: int, of_samples: bool = True):
+    def __init__(self, folder: str | Path, manifest: dict, weights: str, width: int):
         """Open a folder of features; `weights` is the SHA-256 of the tower's file, `width` the width of its features.
 
-        They are those `of_samples`, or of captions, of which samples may have several.
+        A shard may have more of them than the manifest has samples: of captions, of which samples have several, and
+        where it is cut (train.data_share).
         """
         self.folder, self.width = Path(folder), width
         self.good: set[int] = set()
@@ -53,8 +54,8 @@ class FeatureCache:
             if facts[name] != wanted:
                 raise ValueError(f"{self.folder / FACTS}: {name} {facts[name]}, expected {wanted}; {self._remedy()}")
         for number, shard in enumerate(manifest["shards"]):
-            found = self._mapped(number).shape
-            if found != (expected := (shard["samples"] if of_samples else found[0], width)):
+            found, expected = self._mapped(number).shape, (shard["samples"], width)
+            if found[1:] != expected[1:] or found[0] < expected[0]:
                 raise ValueError(f"{self.paths[number]}: shape {found}, expected {expected}; {self._remedy()}")
 
     def __call__(self, number: int) -> np.ndarray:

@@ -53,5 +53,5 @@ def open_embeddings(folder: Path, manifest: dict) -> PairEmbeddings:
         if not (path := folder / part / FACTS).exists():
             raise ValueError(f"{path}: missing; `python -m flip.train.precompute_pairs` makes it")
         facts = read_json(path)
-        found.append(FeatureCache(folder / part, manifest, facts["weights"], facts["width"], of_samples=part == IMAGES))
+        found.append(FeatureCache(folder / part, manifest, facts["weights"], facts["width"]))
     return PairEmbeddings(*found)

@@ -34,9 +34,8 @@ def count_words(captions: Iterable[str | None]) -> Counter[str]:
 
 
 def write_counts(counts: Counter[str], path: str | Path) -> None:
-    """Write counts (parquet: `SCHEMA`), the most frequent word first."""
-    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
-    columns = list(zip(*rows, strict=True)) or [(), ()]
+    """Write counts (parquet: `SCHEMA`), in the order of the words, by which files are added up."""
+    columns = list(zip(*sorted(counts.items()), strict=True)) or [(), ()]
     with atomic(path) as file:
         pq.write_table(pa.table([pa.array(column) for column in columns], schema=SCHEMA), file)
 
@@ -46,7 +45,7 @@ def count_list(path: str | Path) -> Counter[str]:
     found: Counter[str] = Counter()
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH, columns=["caption"]):
-            found += count_words(batch["caption"].to_pylist())
+            found.update(count_words(batch["caption"].to_pylist()))
     return found
 
 

@@ -21,6 +21,7 @@ from flip.data.word_table import read_counts
 from flip.rng import random_bits, uniform
 
 KEEP = np.inf  # start and end tokens
+BATCH = 65_536  # words that are looked up at a time
 Starts = Callable[[np.ndarray], np.ndarray]  # ids -> where a word begins, bool, same shape
 
 
@@ -77,6 +78,11 @@ class TokenWords:
     def hashes_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the hashes of what the tokenizer takes as words in `words`, uint64, and the number of the word that
         each is from, int64. Words of more tokens than a caption has slots are left out: none is ever seen whole."""
+        parts = [self._hashes_of(words[first : first + BATCH]) for first in range(0, len(words) or 1, BATCH)]
+        numbers = [number + place * BATCH for place, (_, number) in enumerate(parts)]
+        return np.concatenate([hashes for hashes, _ in parts]), np.concatenate(numbers)
+
+    def _hashes_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
         rows, slots = self.tokenizer.encode(words), self.tokenizer.slots
         ids = np.full((len(rows), slots), PAD)
         for row, tokens in zip(ids, rows, strict=True):

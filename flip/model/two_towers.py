@@ -100,6 +100,11 @@ class TwoTowers(nn.Module):
         parts = ("text", "text_projection") if self.params.aligned else ("text",)
         return nn.ModuleDict({name: getattr(self, name) for name in parts})
 
+    @property
+    def beside_towers(self) -> list[str]:
+        """Name the modules of objectives and masks, which begin anew where weights of a start have none of them."""
+        return ["looking", "decoder", *(f"passes.{name}" for name in self.passes)]
+
     def project_image(self, encoded: Tensor) -> Tensor:
         """Pool and project encoded tokens [batch, kept, width] of the vision tower into image features [batch,
         embedding]."""

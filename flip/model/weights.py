@@ -1,6 +1,7 @@
 """Read and write the weights of a finished run, as safetensors."""
 
 import math
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,11 +47,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(
-    path: str | Path, model: nn.Module, strict: bool = True, optional: str | None = None, resample: bool = False
+    path: str | Path, model: nn.Module, strict: bool = True, optional: Iterable[str] = (), resample: bool = False
 ) -> None:
     """Copy the weights at `path` into `model`; with `strict` off, surplus ones (a decoder) are ignored.
 
-    A part of the model named `optional` stays as it is where the file has nothing of it. With `resample`,
+    Parts of the model named in `optional` stay as they are where the file has nothing of them. With `resample`,
     learned positions of images of another size are interpolated.
 
     Raises:
@@ -60,8 +61,8 @@ def load_weights(
     wanted = model.state_dict()
     if resample and POSITIONS in wanted and POSITIONS in stored:
         stored[POSITIONS] = resample_positions(stored[POSITIONS], math.isqrt(len(wanted[POSITIONS])))
-    if optional and not any(name.startswith(optional) for name in stored):
-        wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(optional)}
+    new = tuple(f"{part}." for part in optional if not any(name.startswith(f"{part}.") for name in stored))
+    wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(new)}
     for name, tensor in wanted.items():
         if name not in stored:
             raise ValueError(f"{path}: no weight '{name}'; was it trained with other parameters (model, tokenizer)?")
@@ -72,4 +73,4 @@ def load_weights(
             )
     if surplus := stored.keys() - wanted.keys() if strict else None:
         raise ValueError(f"{path}: weights that the model has no place for: {', '.join(sorted(surplus))}")
-    model.load_state_dict({name: stored[name] for name in wanted}, strict=optional is None)
+    model.load_state_dict({name: stored[name] for name in wanted}, strict=not new)

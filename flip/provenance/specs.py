@@ -112,7 +112,7 @@ EMBED = Stage("flip.train.precompute_features", unread.EMBED)
 EMBED_PAIRS = Stage("flip.train.precompute_pairs", unread.EMBED)
 CURATION = {
     "count_mentions": Stage("flip.curate.count", unread.CURATE),
-    "sum_mentions": Stage("flip.curate.total"),
+    "sum_mentions": Stage("flip.curate.total", unread.CURATE),
     "score_pairs": Stage("flip.curate.score", unread.CURATE),
     "select_pairs": Stage("flip.curate.select", unread.CURATE),
 }

@@ -201,12 +201,12 @@ class Begin:
             ValueError: they have another shape.
         """
         if self.start:
-            load_weights(self.start, model, strict=False, resample=True)
+            load_weights(self.start, model, strict=False, optional=model.beside_towers, resample=True)
         if self.image_tower:
-            projection = None if model.params.image_tower.has_lower_lr else "image_projection"
+            projection = () if model.params.image_tower.has_lower_lr else ("image_projection",)
             load_weights(self.image_tower, model.image_tower, strict=False, optional=projection)
         if self.text_tower:
-            load_weights(self.text_tower, model.text_tower, strict=False, optional="text_projection")
+            load_weights(self.text_tower, model.text_tower, strict=False, optional=["text_projection"])
 
 
 def _facts(run: TrainingRun, state: dict, parameters: int, manifest: dict, images: int, began: datetime) -> dict:

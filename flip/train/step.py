@@ -154,6 +154,7 @@ class TrainingRun:
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.objectives = {one.name(): one for one in objectives(Setting(params, seed, group, data))}
         self.begins = {name: math.ceil(params.objectives[name].begins * steps) for name in self.objectives}
+        self.followers: list[Objective] = []  # that read the batch of the current step
         self.done = self.skipped = 0
         self.latest: dict[str, torch.Tensor] = {}
         self.log: list[dict] = []
@@ -166,8 +167,9 @@ class TrainingRun:
 
     def batches(self) -> Generator[dict, None, None]:
         """Return an iterator over this process's batches from the current position on."""
-        train, first_step = self.params.train, max(self.begins.values())
-        self.loader.images.views_from = first_step * train.global_batch if views_of(self.params) else 0
+        train = self.params.train
+        seeing = [step for name, step in self.begins.items() if wanted(self.params)[name].views(self.params)]
+        self.loader.images.views_from = min(seeing, default=0) * train.global_batch
         first = self.seen + self.group.rank * self.local_pairs
         return self.loader.batches(first, self.local_pairs, train.workers, train.global_batch)
 
@@ -212,11 +214,11 @@ class TrainingRun:
         What decides how large tensors will be is drawn before, in main memory: from here on a step waits for nothing
         that the device computes.
         """
-        batch = draw_captions(self.params, batch, self.seed)
-        for one in self.begun.values():
+        batch, reading = draw_captions(self.params, batch, self.seed), self.readers(batch)
+        for one in reading:
             batch = one.prepare(batch)
         batch = self.to_device(batch)
-        for one in self.begun.values():
+        for one in reading:
             batch = one.encode(batch)
         return batch
 
@@ -227,6 +229,7 @@ class TrainingRun:
         for name, one in self.objectives.items():
             if self.done == self.begins[name]:
                 one.begin(self.model)
+        self.followers = self.readers(batch)
         return self.backward(self.on_device(batch))
 
     def update(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -243,7 +246,7 @@ class TrainingRun:
         self.optimizer.step()
         self.model.clamp_scale()
         ema.follow(self.model, ema.momentum(self.params.masking.momentum, self.done / self.steps), spoilt)
-        for one in self.begun.values():
+        for one in self.followers:
             one.follow(self.model, spoilt)
         self.done += 1
         return spoilt

@@ -41,6 +41,10 @@ class Captioning(ObjectiveSection):
     )
 
     @property
+    def reads_patches(self) -> bool:
+        return True
+
+    @property
     def towers(self) -> frozenset[str]:
         return frozenset({IMAGE, TEXT} if self.input == "text_tower" else {IMAGE})
 

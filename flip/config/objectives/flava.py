@@ -18,7 +18,6 @@ class Flava(ObjectiveSection):
     """
 
     weights: ClassVar[tuple[str, ...]] = ("mmm_image", "mmm_text", "itm", "mim", "mlm")
-    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "FLAVA losses": (lambda one: " + ".join(name for name in one.weights if getattr(one, name)), weights),
         "samples as": (lambda one: one.mix.text, ("mix.pairs", "mix.images", "mix.texts")),
@@ -37,6 +36,10 @@ class Flava(ObjectiveSection):
     mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
     multimodal: Tower = Field(description="the encoder over both sides' states")
     mix: Mix
+
+    @property
+    def reads_patches(self) -> bool:
+        return True
 
     @property
     def towers(self) -> frozenset[str]:

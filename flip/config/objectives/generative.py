@@ -15,7 +15,6 @@ class Generative(Decoder, ObjectiveSection):
     MAE-CLIP)."""
 
     weights: ClassVar[tuple[str, ...]] = ("pixels", "words")
-    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "masked pass": (
             lambda one: f"{one.pixels:g} pixels + {one.words:g} words, {one.encoder} encoder" if one.wanted else "",
@@ -32,6 +31,10 @@ class Generative(Decoder, ObjectiveSection):
         description="each tower encodes what is left of its own side (MAE-CLIP), or the vision tower of both (M3AE)"
     )
     normalize: bool = Field(description="pixels are predicted normalised per patch")
+
+    @property
+    def reads_patches(self) -> bool:
+        return True
 
     @property
     def towers(self) -> frozenset[str]:

@@ -12,7 +12,6 @@ from flip.config.sections.types import Weight
 class Reconstruction(Decoder, ObjectiveSection):
     """Describe MAE's decoder (FLIP, Table 1f; MAE, section 3)."""
 
-    reads_patches: ClassVar[bool] = True
     facts: ClassVar[Facts] = {
         "pixels": (lambda one: "raw" if one.weight and not one.normalize else "", ("normalize",)),
         "reconstruction weight": (lambda one: f"{one.weight:g}", ("weight",)),
@@ -20,6 +19,10 @@ class Reconstruction(Decoder, ObjectiveSection):
 
     weight: Weight = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder")
     normalize: bool = Field(description="targets are normalised per patch")
+
+    @property
+    def reads_patches(self) -> bool:
+        return True
 
     @property
     def towers(self) -> frozenset[str]:

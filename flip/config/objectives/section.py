@@ -25,7 +25,6 @@ class ObjectiveSection(Section):
     weights: ClassVar[tuple[str, ...]] = ("weight",)  # keys, of which one above 0 builds it
     aligns: ClassVar[bool] = False  # whether it ties images to captions in a common space
     trains_pooling: ClassVar[bool] = False  # whether it reads pooled image features, where it aligns nothing
-    reads_patches: ClassVar[bool] = False  # whether it reads what single patches have become, which merging ends
     # What distinguishes a row of a table: words -> how to say it, and the keys that it stands for.
     facts: ClassVar[Facts] = {}
 
@@ -33,6 +32,11 @@ class ObjectiveSection(Section):
     def wanted(self) -> bool:
         """Tell whether a weight is above 0."""
         return any(getattr(self, name) for name in self.weights)
+
+    @property
+    def reads_patches(self) -> bool:
+        """Tell whether it reads what single patches have become, which merging ends."""
+        return False
 
     @property
     def towers(self) -> frozenset[str]:

@@ -41,6 +41,10 @@ class SelfDistillation(ObjectiveSection):
     center_momentum: Share = Field(description="share of the teacher's mean answer that stays at each step")
 
     @property
+    def reads_patches(self) -> bool:
+        return bool(self.masked)
+
+    @property
     def towers(self) -> frozenset[str]:
         return frozenset({IMAGE})
 

@@ -1,8 +1,9 @@
 """Define parameters of masks: which patches and tokens a training step leaves out."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flip.config.sections.types import Section, Share
 
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
     from flip.config.sections.data import Captions
 
 BY_WORDS = ("frequency", "syntax")
+# Keys that some policies read: side of the pair that is masked, and these policies.
+READ_BY = {
+    "anchors": ("image", ("cluster", "pgs", "pgs-edges", "pgs-transport")),
+    "momentum": ("image", ("attentive",)),
+    "gaussian_variance": ("image", ("gaussian",)),
+    "frequency_threshold": ("text", ("frequency",)),
+}
 
 
 class Masking(Section):
@@ -53,6 +61,17 @@ class Masking(Section):
         le=1,
     )
 
+    @model_validator(mode="after")
+    def keys_are_read(self) -> Self:
+        for key, (side, policies) in READ_BY.items():
+            value, policy = getattr(self, key), getattr(self, f"{side}_policy")
+            if getattr(self, side) and policy not in policies and value != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"{key} = {value:g} is not read by {side}_policy = '{policy}', but by {', '.join(policies)}: leave "
+                    "it out, or choose one of these"
+                )
+        return self
+
     @property
     def is_attentive(self) -> bool:
         """Return whether patches are chosen by what a slow copy of the image tower attends to."""
@@ -67,15 +86,16 @@ class Masking(Section):
         """Raise ValueError where an image has a second view, and nothing would read it, or not as it is."""
         if self.views == 1:
             return
-        if not params.aligned:
+        if not (params.contrastive.weight or params.sigmoid.weight):
             raise ValueError(
                 "masking.views = 2 is read by losses of pairs alone: set contrastive.weight or sigmoid.weight above 0, "
                 "or masking.views to 1"
             )
-        for key, value in {"noise.images": params.noise.images, "simclr.weight": params.simclr.weight}.items():
+        others = ("noise.images", "simclr.weight", "self_distillation.local")
+        for key, value in ((key, attrgetter(key)(params)) for key in others):
             if value:
                 raise ValueError(
-                    f"masking.views = 2 has no place for {key} = {value:g}: set one of the two to its default"
+                    f"masking.views = 2 has no place for {key} = {value:g}: set {key} to 0, or masking.views to 1"
                 )
 
     def check_words(self, captions: "Captions") -> None:
