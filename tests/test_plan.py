@@ -371,14 +371,40 @@ def test_remedies_are_settings_that_params_yaml_allows(change):
         assert trained(change, "flip-75-mae", micro_batch=one.params.train.micro_batch)
 
 
-def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path):
+@pytest.mark.parametrize("report", ["systems", "objectives", "curation", "languages"])
+def test_the_schedule_has_the_jobs_of_the_workflow(tmp_path, report):
+    """With words, codes, embeddings, translations and scores of pairs, where variants of the report read them."""
     project = read_project("params.yaml", "tiny")
-    jobs = planned(snakemake(copy_workflow(tmp_path), "-n", "ablations"))
-    found = [*data_jobs(project), *variant_jobs(project.of("ablations"), 1)]
+    jobs = planned(snakemake(copy_workflow(tmp_path), "-n", report))
+    found = [*data_jobs(project), *variant_jobs(project.of(report), 1)]
     rules = [job.rule for job in found]
-    assert {rule: rules.count(rule) for rule in rules} == {rule: n for rule, n in jobs.items() if rule != "ablations"}
+    assert {rule: rules.count(rule) for rule in rules} == {rule: n for rule, n in jobs.items() if rule != report}
     names = {job.name for job in found}
+    assert len(names) == len(found)
     assert all(before in names for job in found for before in job.after)
+
+
+def test_what_is_computed_once_for_trainings_counts_once():
+    """Embeddings of all pairs for two variants, by three seeds; pairs are scored by a model, and by words."""
+    given = Assumptions(gpu="h100", gpus=4, jobs=10)
+    found = ScalePlan(read_project("params.yaml", "tiny").of("objectives"), given)
+    used, seeds = found.data.used, len(found.base.seeds)
+    each = [encoding(found.project.variants[name]) for name in ("clip", "clip-larger")]
+    expected = seeds * used * sum(one.image + one.text for one in each)
+    assert found.totals["flops"] - sum(row.flops for row in found.rows) == pytest.approx(expected)
+    assert found.totals["prepared_bytes"] == seeds * used * sum(
+        2 * 4 * found.project.variants[name].embedding for name in ("clip", "clip-larger")
+    )
+    curated = ScalePlan(read_project("params.yaml", "tiny").of("curation"), given)
+    scored = [name for name, one in curated.project.variants.items() if one.curation and name in curated.project.named]
+    assert curated.totals["prepared_bytes"] == pytest.approx(4 * used * seeds * len(scored))
+    pair = encoding(curated.project.variants["clip-short"])
+    assert curated.totals["flops"] - sum(row.flops for row in curated.rows) == pytest.approx(
+        seeds * used * (pair.image + pair.text)
+    )
+    times = curated.times
+    assert times["pretrain/curated-clip-score/0"][0] >= times["select_pairs/curated-clip-score/0"][1]
+    assert "of embeddings and scores of pairs, made before trainings in" in text(curated)
 
 
 def test_times_follow_dependencies_jobs_and_gpus():

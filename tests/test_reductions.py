@@ -45,7 +45,7 @@ def data(small_data, tmp_path_factory):
 
 def parameters(change, variant, **train):
     model = SMALL["model"] | {"vision": DEEPER}
-    delta = {**SMALL, "model": model, "masking": {"momentum": 0.5}}
+    delta = {**SMALL, "model": model, "masking": {"momentum": 0.5} if "attentive" in variant else {}}
     return change(variant, {**delta, "train": {**SMALL["train"], "batch": BATCH, **train}})
 
 

@@ -26,6 +26,7 @@ from flip.config.schema import Params
 from flip.config.tiles import SIDE
 from flip.data.batch_types import IMAGES, PAIRS, TEXTS, Batch, batch_type
 from flip.losses import Scope, Setting, build_towers, named_losses, objectives, readers, views_of, wanted
+from flip.model.image_tokenizer import VQTokenizer
 from flip.model.transformer import Transformer
 from flip.model.two_towers import TwoTowers
 from flip.plan.counts import Counted, Encoding, PartCost, Uncounted, Weights, way_of_training
@@ -194,6 +195,17 @@ def count_encoding(params: Params) -> Encoding:
             with text:
                 model.encode_text(make_ids(params, 1))
     return Encoding(image.flops, text.flops)
+
+
+def count_codebook(params: Params) -> PartCost:
+    """Count training the scale's image tokenizer on one image."""
+    with FAKE, Ledger() as ledger:
+        model = VQTokenizer(params)
+        pixels = model.targets(make_images(params.model.image, 1))
+        encoded = model.encode(pixels)
+        model.nearest(encoded.detach())
+        model.decode(encoded).sum().backward()
+    return PartCost(ledger.flops, ledger.peak)
 
 
 def count_again(params: Params, pairs: int) -> PartCost:

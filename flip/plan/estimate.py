@@ -10,6 +10,7 @@ from typing import Any
 from flip.config.resolve import Project
 from flip.config.schema import Params
 from flip.files import read_json
+from flip.plan import prepared
 from flip.plan.data import Data, download_hours, find_data, stored_bytes
 from flip.plan.facts import facts, find_gpu
 from flip.plan.schedule import PlannedJob, data_jobs, simulate, variant_jobs
@@ -79,7 +80,8 @@ class ScalePlan:
         self.data: Data = find_data(self.base, given.rows, given.arrival)
         self.measured = self._measurements()
         self.rows = [self._row(project.variants[name]) for name in project.named]
-        self.times = simulate(self._jobs(), self._hours, given.jobs, given.gpus)
+        self.jobs = data_jobs(project) + variant_jobs(project, self.per_job)
+        self.times = simulate(self.jobs, self._hours, given.jobs, given.gpus)
 
     def work(self, params: Params) -> Work:
         return work(params, self.per_job, self.given.caption_tokens)
@@ -138,7 +140,7 @@ class ScalePlan:
         """Return the GPU-hours of all training in each precision; empty where times are not from rates."""
         if self.given.samples_per_second or self.measured:
             return {}
-        total = sum(row.gpu_hours for row in self.rows) * self.rate(self.base)
+        total = self.totals_of_gpus["gpu_hours"] * self.rate(self.base)
         return {one: total / (self.share_in(one) * self.gpu.rate(one)) for one in PRODUCTS}
 
     def _row(self, params: Params) -> VariantPlan:
@@ -147,14 +149,13 @@ class ScalePlan:
         flops = flops_per_sample(load)
         hours = samples * self.seconds_per_sample(params) / self.per_job / 3600
         peak, count = memory(load).peak, weights(params)
-        features = encoding(params).image * self.data.used if params.features else 0  # of a locked tower, once
         return VariantPlan(
             variant=params.variant,
             samples=samples * seeds,
             flops_per_sample=flops,
             relative_flops=flops / flops_per_sample(self.work(self.base)),
-            flops=(flops * samples + features) * seeds,
-            gpu_hours=(hours * self.per_job + features / self.rate(params) / 3600) * seeds,
+            flops=flops * samples * seeds,
+            gpu_hours=hours * self.per_job * seeds,
             hours=hours,
             restarts=int(hours * 60 // limit),
             memory_bytes=peak,
@@ -199,9 +200,6 @@ class ScalePlan:
     def _fits(self, way: Work) -> bool:
         return memory(way).peak <= self.room
 
-    def _jobs(self) -> list[PlannedJob]:
-        return data_jobs(self.project) + variant_jobs(self.project, self.per_job)
-
     def _hours(self, job: PlannedJob) -> float:
         """Return how long a job runs, with what it waits for at its start."""
         images, base = facts().images, self.base
@@ -218,7 +216,7 @@ class ScalePlan:
             return overhead + next(row.hours for row in self.rows if row.variant == job.name.split("/")[1])
         if job.rule == "evaluate":
             return overhead + self.evaluation_hours
-        return overhead
+        return overhead + prepared.hours(self.project, job, self.data.used, self.rate(base))
 
     @property
     def evaluation_hours(self) -> float:
@@ -248,6 +246,18 @@ class ScalePlan:
         return self.base.source.kind == "tars" and not self.base.shards.compact
 
     @property
+    def totals_of_gpus(self) -> dict[str, float]:
+        """Sum FLOPs and GPU-hours over variants and over what is computed once for them, which is given by itself,
+        too."""
+        once = sum(prepared.flops(self.project, job, self.data.used) for job in self.jobs)
+        hours = once / self.rate(self.base) / 3600
+        return {
+            "flops": once + sum(row.flops for row in self.rows),
+            "gpu_hours": hours + sum(row.gpu_hours for row in self.rows),
+            "prepared_gpu_hours": hours,
+        }
+
+    @property
     def totals(self) -> dict[str, float]:
         """Sum over variants; bytes; hours until the data is there and until all is done."""
         original = self.given.original_bytes or facts().images.original_bytes
@@ -255,8 +265,8 @@ class ScalePlan:
         largest = sorted((row.checkpoint_bytes for row in self.rows), reverse=True)
         return {
             "samples": sum(row.samples for row in self.rows),
-            "flops": sum(row.flops for row in self.rows),
-            "gpu_hours": sum(row.gpu_hours for row in self.rows),
+            **self.totals_of_gpus,
+            "prepared_bytes": sum(prepared.stored_bytes(self.project, job, self.data.used) for job in self.jobs),
             "download_bytes": self.data.wanted * original if self.downloads else 0,
             "shard_bytes": 0 if self.stays else self.data.used * self.stored["in a shard"],
             "scratch_bytes": 0 if self.base.source.kind == "tars" else self.data.used * self.stored["as downloaded"],

@@ -61,6 +61,7 @@ class Facts(Section):
     gpus: dict[str, Gpu]
     utilization: dict[Name, Utilization]
     usable_memory: Share
+    captions_per_job: Positive = Field(description="captions per second whose words are counted, or scored")
     rows: dict[str, Count] = Field(description="source.table -> rows of a URL list that is not here")
     images: ImageFacts
 

@@ -9,6 +9,7 @@ import yaml
 
 from flip.config.faults import ParameterError
 from flip.config.resolve import Project
+from flip.config.schema import Params
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,84 @@ def data_jobs(project: Project) -> list[PlannedJob]:
 
 def variant_jobs(project: Project, gpus: int) -> list[PlannedJob]:
     """Return the jobs of rules/pretrain.smk, evaluate.smk and tables.smk; a training job holds `gpus` GPUs."""
-    found, base = [PlannedJob("preflight", 0, ("tokenizer",))], project.baseline
+    base, named = project.baseline, [project.variants[name] for name in project.named]
+    found = [*prepared_jobs(project, gpus), PlannedJob("preflight", 0, ("tokenizer",))]
     one = min(base.resources.evaluate.gpus, gpus)
     for seed in base.seeds:
-        for name, params in ((name, project.variants[name]) for name in project.named):
-            before = tuple(f"pretrain/{one}/{seed}" for one in params.before)
-            found.append(PlannedJob(f"pretrain/{name}/{seed}", gpus, ("preflight", *before)))
-        found += [PlannedJob(f"evaluate/{name}/{seed}", one, (f"pretrain/{name}/{seed}",)) for name in project.named]
+        for params in named:
+            found.append(PlannedJob(f"pretrain/{params.variant}/{seed}", gpus, ("preflight", *awaited(params, seed))))
+        for params in named:
+            before = f"pretrain/{params.variant}/{seed}", *translated_sets(params)
+            found.append(PlannedJob(f"evaluate/{params.variant}/{seed}", one, before))
     evaluated = tuple(job.name for job in found if job.rule == "evaluate")
-    cost = PlannedJob("cost", base.resources.pretrain.gpus and 1, ("tokenizer",))
+    read = dict.fromkeys(name for params in named for name in read_by_steps(params))
+    cost = PlannedJob("cost", base.resources.pretrain.gpus and 1, ("tokenizer", *read))
     return [*found, cost, PlannedJob("tables", 0, (*evaluated, "cost"))]
+
+
+def read_by_steps(params: Params) -> list[str]:
+    """Name the jobs whose results each step of a variant reads, whatever the seed."""
+    words = ["all_words"] if params.masking.reads_words else []
+    codes = ["codebook"] if params.flava.reads_codes else []
+    return [*words, *codes, *([f"translations/{params.captions.language_key}"] if params.captions.translated else [])]
+
+
+def translated_sets(params: Params) -> list[str]:
+    """Name the jobs that make test sets in the languages that a variant reads."""
+    return [f"translated_set/{one}" for one in params.captions.languages if one in params.evaluate.languages]
+
+
+def awaited(params: Params, seed: int) -> list[str]:
+    """Name the jobs that a training waits for."""
+    found = [f"pretrain/{one}/{seed}" for one in params.before] + read_by_steps(params)
+    found += [f"embed/{params.features}/{seed}"] if params.features else []
+    found += [f"embed_pairs/{params.embeddings}/{seed}"] if params.embeddings else []
+    return found + ([f"select_pairs/{params.variant}/{seed}"] if params.curation else [])
+
+
+def prepared_jobs(project: Project, gpus: int) -> list[PlannedJob]:
+    """Return the jobs of rules/words.smk, codebook.smk, languages.smk, embed.smk and curate.smk."""
+    base, named = project.baseline, [project.variants[name] for name in project.named]
+    found, parts, read = [], base.download.part_names, {name for one in named for name in read_by_steps(one)}
+    if "all_words" in read or any(one.curation.reads_words for one in named if one.curation):
+        found += [PlannedJob(f"words/{part}", 0, (f"shards/{part}",)) for part in parts]
+        found.append(PlannedJob("all_words", 0, tuple(f"words/{part}" for part in parts)))
+    if "codebook" in read:
+        found.append(PlannedJob("codebook", min(base.resources.pretrain.gpus, gpus), ("manifest",)))
+    spoken = [*(name for name in read if "/" in name), *{name for one in named for name in translated_sets(one)}]
+    found += [PlannedJob(name, 0, ("manifest",) if name.startswith("translations") else ()) for name in sorted(spoken)]
+    for seed in base.seeds:
+        found += encoding_jobs(project, seed, gpus)
+        for params in (one for one in named if one.curation):
+            found += curation_jobs(params, seed, parts, min(base.resources.evaluate.gpus, gpus))
+    return found
+
+
+def encoding_jobs(project: Project, seed: int, gpus: int) -> list[PlannedJob]:
+    """Return the jobs that embed all images, or pairs, for the trainings of a seed."""
+    named, data, found = [project.variants[name] for name in project.named], ("manifest", "tokenizer"), []
+    for name in sorted({one.features for one in named if one.features}):
+        own = () if project.variants[name].image_tower.file else (f"pretrain/{name}/{seed}",)
+        found.append(PlannedJob(f"embed/{name}/{seed}", gpus, ("manifest", *own)))
+    for name in sorted({one.embeddings for one in named if one.embeddings}):
+        own = () if project.variants[name].embeddings == name else (f"pretrain/{name}/{seed}",)
+        found.append(PlannedJob(f"embed_pairs/{name}/{seed}", gpus, (*data, *own)))
+    return found
+
+
+def curation_jobs(params: Params, seed: int, parts: list[str], gpus: int) -> list[PlannedJob]:
+    """Return the jobs that choose a variant's pairs."""
+    curation, run, found = params.curation, f"{params.variant}/{seed}", []
+    assert curation is not None
+    before = [f"pretrain/{curation.by}/{seed}"] if curation.by in params.before else []
+    if curation.reads_words:
+        before = ["all_words"]
+    if curation.reads_mentions:
+        found = [PlannedJob(f"count_mentions/{run}/{part}", 0, ("manifest",)) for part in parts]
+        found.append(PlannedJob(f"sum_mentions/{run}", 0, tuple(job.name for job in found)))
+        before = [f"sum_mentions/{run}"]
+    scores = [PlannedJob(f"score_pairs/{run}/{part}", gpus, ("manifest", "tokenizer", *before)) for part in parts]
+    return [*found, *scores, PlannedJob(f"select_pairs/{run}", 0, tuple(job.name for job in scores))]
 
 
 def job_limit(profile: str | Path = "slurm/config.yaml") -> int:

@@ -86,6 +86,9 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
+    if total["prepared_bytes"] or total["prepared_gpu_hours"]:
+        what = f"{size(total['prepared_bytes'])} of embeddings and scores of pairs"
+        found.insert(4, ("", f"{what}, made before trainings in {number(total['prepared_gpu_hours'])} GPU-hours"))
     by_precision = [("precision", "; ".join(precisions))] if precisions else []
     return [found[0], *by_precision, found[1], *host_lines(estimate), *found[2:]]
 
