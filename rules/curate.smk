@@ -6,7 +6,7 @@
 # Needs the receipts of data.smk, specs/<scale>/ and, for clip-score, the training of the variant that scores. Gives
 # receipts/<scale>/curation/<variant>/seed-<seed>/, and behind them curated/<scale>/<variant>/seed-<seed>/, intermediate.
 
-from flip.config.schema import TOKENIZER, WEIGHTS
+from flip.config.schema import STARTED, TOKENIZER
 
 
 def curation_of(wildcards):
@@ -41,10 +41,11 @@ def scoring(wildcards) -> list[str]:
 
 
 def curation_files(wildcards) -> list[str]:
-    """Files from outside that pairs are chosen by."""
+    """Files from outside that pairs are chosen by: entries, or what an imported folder has."""
     curation = curation_of(wildcards)
-    by = curation.by if curation.by not in PROJECT.variants else None
-    return outside(curation.entries, by)
+    folder = curation.by if is_folder(curation.by) else None
+    model = [f"{folder}/{one}" for one in ("params.yaml", *STARTED)] if folder else []
+    return outside(curation.entries, *model)
 
 
 rule count_mentions:

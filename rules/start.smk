@@ -58,7 +58,7 @@ if workflow.is_main_process:
     page = HERE.receipts.page
     if has_other_upstream(RECEIPTS, page, reports_on_page()):
         set_time(page, STALE_TIME)  # of other reports
-    if faults := unavailable(RECEIPTS, weights_files()):
+    if faults := unavailable(RECEIPTS, files_from_outside()):
         raise WorkflowError("\n".join(faults))
     state = git_state()
     if reason := state.get("why"):

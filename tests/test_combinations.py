@@ -6,21 +6,35 @@ import torch
 
 from flip.config.faults import ParameterError
 from flip.config.frozen import merge
+from flip.data.manifest import first_pairs
+from flip.files import read_json
 from flip.model.weights import load_weights, save_weights
 from flip.train.loop import Begin
-from flip.train.step import build_model
+from flip.train.process_group import ProcessGroup
+from flip.train.step import TrainingRun, build_loader, build_model
 from tests.conftest import SMALL
+from tests.processes import together
 from tests.test_train import advance, make_run, weights
 
 CAPTIONING = {"captioning": {"weight": 1.0, "input": "tokens", "layers": 1, "queries": None}}
+SUB_CAPTIONS = {"sub_captions": {"weight": 1.0}}
 LATER = {"self_distillation": {"local": 0.0, "masked": 1.0, "starts_at": 0.1}}  # from the sixth of 45 steps on
 MIX = {"flava": {"mim": 1.0, "mlm": 0.0, "mix": {"pairs": 0.7, "images": 0.3, "texts": 0.0}}}
 TOGETHER = {
     "sub-captions alone": ("sub-captions", {"contrastive": {"weight": 0.0}}),
     "captions beside images alone": ("flava-init", merge(CAPTIONING, MIX)),
-    "parts of captions beside images alone": ("flava-init", merge({"sub_captions": {"weight": 1.0}}, MIX)),
+    "parts of captions beside images alone": ("flava-init", merge(SUB_CAPTIONS, MIX)),
     "views before a teacher": ("slip", LATER),
     "a teacher beside other batches": ("flava-init", merge({"self_distillation": {"masked": 1.0}}, MIX)),
+}
+
+ATTENTIVE = {"masking": {"image": 0.5, "image_policy": "attentive", "momentum": 0.5, "views": 2}}
+PROCESSES = {
+    "siglip2 with sub-captions": (
+        "siglip2",
+        {"sub_captions": {"weight": 1.0}, "self_distillation": {"starts_at": 0.0}},
+    ),
+    "a-clip from a teacher": ("distilled", ATTENTIVE),
 }
 
 
@@ -40,6 +54,26 @@ def test_parts_and_a_restart_are_as_the_whole(change, small_data, name):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4)
 
 
+def walk(group, params, data):
+    """Weights after four steps in float64."""
+    manifest = read_json(data / "manifest.json")
+    loader = build_loader(params, data, manifest, 0)
+    model = build_model(params, loader.captions.tokens.tokenizer.vocabulary, 0, "cpu").double()
+    run = TrainingRun(params, loader, model, 45, 0, group, data)
+    advance(run, 4)
+    return run.state()["model"]
+
+
+@pytest.mark.parametrize("name", [*TOGETHER, *PROCESSES])
+def test_two_processes_are_as_one(change, small_data, name):
+    variant, delta = (TOGETHER | PROCESSES)[name]
+    params = change(variant, merge(SMALL, delta))
+    expected = walk(ProcessGroup(), params, small_data)
+    found = together(2, walk, params, small_data)[0]  # which has the state
+    for key, x in expected.items():
+        torch.testing.assert_close(found[key], x, rtol=1e-6, atol=1e-8, msg=key)
+
+
 def test_a_teachers_centre_stays_where_a_step_does_not_ask_it(change, small_data):
     """Steps of images alone, which no loss of the teacher reads, move neither the centre nor the teacher."""
     delta = merge({"self_distillation": {"masked": 1.0, "momentum": 0.5}}, MIX)
@@ -57,10 +91,6 @@ def test_a_teachers_centre_stays_where_a_step_does_not_ask_it(change, small_data
 
 def test_embeddings_of_all_pairs_serve_a_share_of_them(change, small_data):
     params = change("distilled", merge(SMALL, {"train": {"data_share": 0.5}}))
-    from flip.data.manifest import first_pairs
-    from flip.files import read_json
-    from flip.train.step import build_loader
-
     manifest = read_json(small_data / "manifest.json")
     loader = build_loader(params, small_data, first_pairs(manifest, 60), 0)
     assert loader.order.total == 60

@@ -173,6 +173,10 @@ def test_the_workflow_embeds_pairs_before_it_trains_on_them(tmp_path):
         return tree
 
     write_params(folder, few)
+    said = snakemake(folder, "-n", "variant", "--config", "variant=outside", check=False)
+    assert "variants.outside.distillation.teacher: 'imported/other/weights.safetensors': no such file; copy it" in said
+    (folder / "imported" / "other").mkdir(parents=True)
+    (folder / "imported" / "other" / "weights.safetensors").touch()
     jobs = planned(snakemake(folder, "-n", "variant", "--config", "variant=distilled"))
     assert (jobs["embed_pairs"], jobs["pretrain"]) == (1, 2)
     jobs = planned(snakemake(folder, "-n", "variant", "--config", "variant=outside"))
