@@ -18,7 +18,6 @@ from flip.config.overrides import chosen_reports, chosen_variants, configured
 from flip.formats.remote import is_remote
 from flip.provenance.layout import Layout
 from flip.config.faults import ParameterError
-from flip.config.schema import WEIGHTS, is_folder
 from flip.provenance.specs import (
     DATA,
     TRANSLATED_SET,
@@ -115,37 +114,6 @@ def reports_on_page() -> list[str]:
     """The tables that the page of reports shows."""
     names = chosen_reports(config, PROJECT)
     return [HERE.receipts.tables(name, "tables") for name in names]
-
-
-def files_of(params) -> dict[str, str | None]:
-    """Files from outside that a variant begins with, learns from or chooses pairs by, by its keys that name them or their
-    folders; the folder of `start` was read with params.yaml."""
-    found = {
-        f"{side}_tower.weights": getattr(params, f"{side}_tower").file
-        for side in ("image", "text")
-    }
-    models = {
-        "distillation.teacher": (
-            params.distillation.teacher if params.distillation.wanted else None
-        )
-    }
-    if params.curation:
-        models["curation.by"] = params.curation.by
-        found["curation.entries"] = params.curation.entries
-    return found | {
-        key: f"{place}/{WEIGHTS}" for key, place in models.items() if is_folder(place)
-    }
-
-
-def files_from_outside() -> dict[str, str]:
-    """Those of all variants, and the image tokenizer's weights, by their keys in params.yaml."""
-    found = {
-        f"variants.{name}.{key}": file
-        for name, params in PROJECT.variants.items()
-        for key, file in files_of(params).items()
-    }
-    found["codebook.weights"] = BASE.codebook.weights
-    return {key: file for key, file in found.items() if file}
 
 
 def gpus(per_node: int, nodes: int = 1) -> dict:

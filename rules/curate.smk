@@ -6,7 +6,7 @@
 # Needs the receipts of data.smk, specs/<scale>/ and, for clip-score, the training of the variant that scores. Gives
 # receipts/<scale>/curation/<variant>/seed-<seed>/, and behind them curated/<scale>/<variant>/seed-<seed>/, intermediate.
 
-from flip.config.schema import STARTED, TOKENIZER
+from flip.config.schema import STARTED, TOKENIZER, WEIGHTS, is_folder
 
 
 def curation_of(wildcards):

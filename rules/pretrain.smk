@@ -5,6 +5,8 @@
 # starts its processes and takes it over a job's time limit.
 
 
+from flip.config.schema import WEIGHTS
+
 # Folder of a job, with its wildcards.
 TRAINED = AT.run("{variant}", "{seed}")
 

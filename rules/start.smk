@@ -4,6 +4,7 @@
 
 import subprocess
 
+from flip.config.schema import WEIGHTS, is_folder
 from flip.plan import doctor
 from flip.provenance.environment import git_state, unmerged
 from flip.provenance.freshness import (
@@ -32,6 +33,37 @@ def record() -> None:
         subprocess.run(
             [PYTHON, "-m", "flip.report.record", "--scale", SCALE], check=False
         )
+
+
+def files_of(params) -> dict[str, str | None]:
+    """Files from outside that a variant begins with, learns from or chooses pairs by, by its keys that name them or their
+    folders; the folder of `start` was read with params.yaml."""
+    found = {
+        f"{side}_tower.weights": getattr(params, f"{side}_tower").file
+        for side in ("image", "text")
+    }
+    models = {
+        "distillation.teacher": (
+            params.distillation.teacher if params.distillation.wanted else None
+        )
+    }
+    if params.curation:
+        models["curation.by"] = params.curation.by
+        found["curation.entries"] = params.curation.entries
+    return found | {
+        key: f"{place}/{WEIGHTS}" for key, place in models.items() if is_folder(place)
+    }
+
+
+def files_from_outside() -> dict[str, str]:
+    """Those of all variants, and the image tokenizer's weights, by their keys in params.yaml."""
+    found = {
+        f"variants.{name}.{key}": file
+        for name, params in PROJECT.variants.items()
+        for key, file in files_of(params).items()
+    }
+    found["codebook.weights"] = BASE.codebook.weights
+    return {key: file for key, file in found.items() if file}
 
 
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
