@@ -104,7 +104,8 @@ def test_tokens_belong_to_the_words_that_the_tokenizer_makes_them_of(tokenizer):
 
 def scores_of(tokenizer, tmp_path, change, policy, counts, threshold=1e-3):
     write_counts(counts, tmp_path / "words.parquet")
-    delta = {"masking": {"text": 0.5, "text_policy": policy, "frequency_threshold": threshold}}
+    own = {"frequency_threshold": threshold} if policy == "frequency" else {}
+    delta = {"masking": {"text": 0.5, "text_policy": policy, **own}}
     return WordScores(change("clip", delta).masking, tokenizer, tmp_path / "words.parquet", 3)
 
 
