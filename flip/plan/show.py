@@ -91,13 +91,12 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
 
 
 def host_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
-    """Say how often a host is asked at most: limits are those of a part."""
-    polite, at_once = estimate.base.download, min(estimate.given.jobs, estimate.base.download.parts)
-    if not estimate.downloads:
+    """Say how often a host is asked at most."""
+    polite = estimate.base.download
+    if not estimate.base.source.downloads:
         return []
-    rate = f", {at_once * polite.per_host_second:g} requests a second" if polite.per_host_second else ""
-    asked = f"{at_once * polite.per_host:,} connections to one host at most{rate}, of {at_once} parts at once"
-    return [("", f"{asked}; download.per_host and `--jobs` lower that")]
+    rate = f", {polite.per_host_second:g} requests a second" if polite.per_host_second else ""
+    return [("", f"{polite.per_host:,} connections to one host at most{rate}, by {polite.sharing} parts at once")]
 
 
 def basis(estimate: ScalePlan) -> list[tuple[str, str]]:
