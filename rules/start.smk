@@ -34,6 +34,30 @@ def record() -> None:
         )
 
 
+def look_elsewhere(table, dry) -> None:
+    """Let the tars of others be listed again where they are not what they were, if asked to look: otherwise no server is."""
+    if table not in RECEIPTS.known or not any(
+        map(is_remote, BASE.source.places.values())
+    ):
+        return
+    if "look" not in config:
+        logger.warning(
+            f"{BASE.source.place}: taken to be as listed; `--config scale={SCALE} look=sources` compares."
+        )
+        return
+    from flip.sources import elsewhere  # here, as it takes a fifth of a second
+
+    if news := elsewhere.news(BASE.source, HERE.table_folder):
+        logger.warning(
+            "\n  ".join(["Tars are listed again, and what depends on them:", *news])
+        )
+        # A job finds what it was made from unchanged, unless it has no receipt.
+        if dry:
+            set_time(table, STALE_TIME)
+        else:
+            Path(table).unlink()
+
+
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
     if clashes := " ".join(unmerged()):
@@ -73,9 +97,11 @@ if workflow.is_main_process:
         )
     # What `dvc exp show` shows lies below a commit, and there is another one.
     rows = Path(HERE.rows)
-    if RECEIPTS.known and not {"-n", "--dry-run"} & set(sys.argv):
+    dry = {"-n", "--dry-run"} & set(sys.argv)
+    if RECEIPTS.known and not dry:
         if state["commit"] != (rows.read_text() if rows.exists() else None):
             record()
+    look_elsewhere(HERE.receipts.data("table"), dry)
     for name, reason in PROJECT.left_out.items():
         logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
     if faults := doctor.faults(
