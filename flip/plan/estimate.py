@@ -255,6 +255,7 @@ class ScalePlan:
             "download_bytes": self.data.wanted * original if self.base.source.downloads else 0,
             "shard_bytes": 0 if self.stays else self.data.used * self.stored["in a shard"],
             "scratch_bytes": 0 if self.base.source.kind == "tars" else self.data.used * self.stored["as downloaded"],
+            "search_bytes": self.data.used * facts().images.search_bytes,
             "weights_bytes": sum(row.weights_bytes for row in self.rows),
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],
