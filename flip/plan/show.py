@@ -83,7 +83,7 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
         ("duplicates", f"searched in {buckets} job{'s' * (buckets > 1)} of {search} of memory each"),
-        ("", f"by {size(total['search_bytes'])} of storage, which may go before there are shards"),
+        ("", f"and {size(total['search_bytes'])} of storage in all, which may be deleted before shards are written"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
