@@ -109,8 +109,8 @@ bench-evaluation: .venv/ready ## of `make bench`, retrieval, zero-shot heads and
 bench-pipeline: .venv/ready ## of `make bench`, what dry runs, starts of jobs, intervals and tables take: about ten minutes on one core
 	$(RUN) benchmarks pipeline
 
-rehearse: .venv/ready ## table, search for duplicates, order and plan of SCALE with ROWS made-up rows (default: 4000000)
-	$(RUN) benchmarks.rehearse --scale $(SCALE) $(if $(ROWS),--rows $(ROWS))
+rehearse: .venv/ready ## table, search for duplicates, order and plan of SCALE with ROWS made-up rows (default: 4000000), one bucket in EVERY searched
+	$(RUN) benchmarks.rehearse --scale $(SCALE) $(if $(ROWS),--rows $(ROWS)) $(if $(EVERY),--every $(EVERY))
 
 storm: .venv/ready ## kill the workflow a hundred times at random: equal bits, nothing left behind; half an hour
 	$(RUN) benchmarks.storm

@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearse", description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="laion400m", help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=4_000_000, help="made-up rows (default: %(default)s)")
-    parser.add_argument("--folder", type=Path, help="for about 2,600 bytes a row; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="for about 2,400 bytes a row; default: a temporary one")
     parser.add_argument("--every", type=int, default=1, help="one bucket of so many is searched (default: all)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="in this order (default: all)")
     options = parser.parse_args(argv)

@@ -39,6 +39,11 @@ def of_the_web(wildcards, input) -> list[str]:
     return ["--log", HERE.log("download", wildcards.part), *drawn_by]
 
 
+# Each part has its share of what a host is asked at most, whatever machine it is on, so no more may run at once than have one.
+if "downloads" not in workflow.global_resources:
+    workflow.register_resource("downloads", BASE.download.sharing)
+
+
 rule download:
     """Fetch part {wildcards.part}: download images of {BASE.download.image_size} pixels, pack files, or index tars."""
     input:
@@ -52,6 +57,7 @@ rule download:
     resources:
         mem_mb=BASE.resources.data.memory_mb,
         runtime=BASE.resources.data.minutes,
+        downloads=int(BASE.source.downloads),
     params:
         outputs=AT.download("{part}"),
         table=AT.table("{part}"),

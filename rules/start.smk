@@ -66,6 +66,24 @@ def files_from_outside() -> dict[str, str]:
     return {key: file for key, file in found.items() if file}
 
 
+def tars_differ(table) -> bool:
+    """Whether tars elsewhere are not what was listed of them; their servers are asked if `look=sources` says so."""
+    if table not in RECEIPTS.known or not any(
+        map(is_remote, BASE.source.places.values())
+    ):
+        return False
+    if "look" not in config:
+        logger.warning(
+            f"{BASE.source.place}: taken to be as listed; `--config scale={SCALE} look=sources` compares."
+        )
+        return False
+    from flip.sources import elsewhere  # here, as it takes a fifth of a second
+
+    if news := elsewhere.news(BASE.source, HERE.table_folder):
+        logger.warning("\n  ".join(["Tars are listed again:", *news]))
+    return bool(news)
+
+
 # By the main process alone: a job on a cluster sees what it wrote, and must not move the times of files in use.
 if workflow.is_main_process:
     if clashes := " ".join(unmerged()):
@@ -105,9 +123,16 @@ if workflow.is_main_process:
         )
     # What `dvc exp show` shows lies below a commit, and there is another one.
     rows = Path(HERE.rows)
-    if RECEIPTS.known and not {"-n", "--dry-run"} & set(sys.argv):
+    dry = {"-n", "--dry-run"} & set(sys.argv)
+    if RECEIPTS.known and not dry:
         if state["commit"] != (rows.read_text() if rows.exists() else None):
             record()
+    if not busy and tars_differ(table := HERE.receipts.data("table")):
+        if dry:
+            set_time(table, STALE_TIME)
+        else:  # a job whose receipt is there finds that it was made from the same
+            Path(table).unlink()
+            RECEIPTS = align(HERE.receipts.root, HERE.specs.root, places)
     for name, reason in PROJECT.left_out.items():
         logger.warning(f"Left out at scale '{SCALE}': report '{name}', as of {reason}")
     if faults := doctor.faults(

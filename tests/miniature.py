@@ -104,7 +104,7 @@ def shrink(tree):
     """params.yaml with a world, a model and a list of variants that train in seconds."""
     probe = {"coarse": 32, "fine": 256, "validation": 128, "entailment": 64}
     tree["base"]["world"] |= {"images": 300, "duplicates": 0.1, "leaked": 0.02, "tests": COUNTS, "probe": probe}
-    tree["base"]["download"] |= {"timeout": 5, "retries": 0, "samples_per_shard": 100}
+    tree["base"]["download"] |= {"at_once": 1, "timeout": 5, "retries": 0, "samples_per_shard": 100}
     tree["base"]["shards"]["samples_per_shard"] = 50
     tree["base"]["bootstrap"]["resamples"] = 200
     tree["models"]["tiny"] = {**SMALL["model"], "tokens": 12}

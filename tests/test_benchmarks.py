@@ -14,6 +14,7 @@ from benchmarks.harness import Form, Missing, measure, peer, same
 from benchmarks.table import MARKS, Row, against, alone, attempt, cells, main, markdown, publish, restored, stored
 from flip.config.resolve import read_project
 from flip.files import read_json, write_json
+from flip.train.work import changed
 from tests.miniature import ROOT
 
 pytestmark = pytest.mark.long(4)
@@ -188,3 +189,19 @@ def test_a_rehearsal_finds_the_copies_that_it_made_up(tmp_path, monkeypatch, cap
     assert len(hashes) == 4000
     assert said["dropped"] == f"{4000 - len(set(hashes))} images"
     assert said["manifest"] == "4000 samples in 4 shards"
+
+
+def test_a_rehearsal_may_search_one_bucket_in_some(tmp_path):
+    """What those find, of what all find: any pair that they search meets in other buckets, too."""
+    tiny = read_project(ROOT / "params.yaml", "tiny").baseline
+    params, found = changed(tiny, "shards", buckets=8), {}
+    for every in (1, 4):
+        made = rehearse.Rehearsal(params, 2000, tmp_path / str(every), every)
+        made.folder.mkdir()
+        made.fingerprints()
+        made.buckets()
+        assert made.duplicates().startswith(f"{8 // every} of 8 jobs")
+        made.dropped()
+        tables = [pq.read_table(path) for path in sorted((made.folder / "dropped").glob("*.parquet"))]
+        found[every] = {(number, key) for number, one in enumerate(tables) for key in one["key"].to_pylist()}
+    assert set() < found[4] <= found[1]

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -262,27 +263,38 @@ def test_bombs_stay_within_the_memory_of_the_stage(part, tmp_path):
     assert peak[0] / 1e6 < params.resources.data.memory_mb, f"{peak[0] / 1e6:.0f} MB"
 
 
-def test_hosts_are_asked_as_they_wish(change, tmp_path):
-    """By the log of the world's server: nothing that robots.txt forbids, few requests at once, no browser's name."""
+@pytest.mark.parametrize("parts", [1, 2])
+def test_hosts_are_asked_as_they_wish(parts, change, tmp_path):
+    """By the log of the world's server: nothing that robots.txt forbids, few requests at once of all parts that run at
+    once, no browser's name."""
     faults = dict.fromkeys(change().world.faults.model_dump(), 0.0) | {"disallowed": 0.1, "busy": 0.05}
     wanted = {"images": 120, "faults": faults, "duplicates": 0.0, "leaked": 0.0}
-    options = {"parts": 1, "processes": 2, "threads": 8, "per_host": 3, "samples_per_shard": 60, "timeout": 20}
-    params = change(delta={"world": wanted, "download": options, "train": {"warmup_samples": 0}})
+    options = {"parts": parts, "at_once": 2, "processes": 2, "threads": 8, "per_host": 4, "samples_per_shard": 60}
+    params = change(delta={"world": wanted, "download": options | {"timeout": 20}, "train": {"warmup_samples": 0}})
     table.write_parts(params, tmp_path / "table", batches)
     with open(tmp_path / "log", "w") as log, serve.server(params.world, 20, log=log) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        account = run(tmp_path, params, proxy=serve.address(server))
+
+        def arrive(part: int) -> dict:
+            name, proxy = f"{part:04d}", serve.address(server)
+            return download.download(
+                params, tmp_path / f"table/{name}.parquet", tmp_path / f"download/{name}.json", proxy=proxy
+            )
+
+        with ThreadPoolExecutor(parts) as pool:
+            accounts = list(pool.map(arrive, range(parts)))
         server.shutdown()
     forbidden = [row for row in range(120) if world.fault(params.world, row) == "disallowed"]
     busy = [row for row in range(120) if world.fault(params.world, row) == "busy"]
-    assert account == {"wanted": 120, "arrived": 120 - len(forbidden), "failed": {"robots.txt": len(forbidden)}}
+    assert sum(one["arrived"] for one in accounts) == 120 - len(forbidden)
+    assert sum((Counter(one["failed"]) for one in accounts), Counter()) == {"robots.txt": len(forbidden)}
     lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
     asked = Counter(url for _, url in lines)
     assert forbidden
     assert busy
     assert not [url for url in asked if world.FORBIDDEN in url]
-    assert max(int(at_once) for at_once, _ in lines) <= 3
-    assert asked.pop(f"{world.HOST}robots.txt") == 1
+    assert max(int(at_once) for at_once, _ in lines) <= 4
+    assert asked.pop(f"{world.HOST}robots.txt") == parts
     assert asked == {url: 2 if world.row_of(url) in busy else 1 for url in asked}
 
 

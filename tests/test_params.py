@@ -81,6 +81,11 @@ def test_every_scale_resolves(scale):
         (["models", "tiny", "vision", "heads"], 5, "model.vision: width 96 is not a multiple of heads 5"),
         (["base", "world", "faults", "html"], 0.99, "world.faults: the shares add up to"),
         (
+            ["base", "download", "per_host"],
+            1,
+            "at_once = 2 parts share it, and each needs .*lower at_once to 1 at most",
+        ),
+        (
             ["scales", "tiny", "evaluate", "sets", "fine"],
             None,
             "primary_set = 'fine', which sets has not; allowed: co",

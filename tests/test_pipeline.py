@@ -40,6 +40,13 @@ def test_the_ledger_adds_up_and_names_the_webs_faults(made):
     assert total["lost"]["exact duplicate"] + total["lost"]["near duplicate"] > 10
 
 
+def test_no_more_parts_are_downloaded_at_once_than_share_what_hosts_are_asked(made):
+    """Here one."""
+    receipts = [read_json(path) for path in made.glob("receipts/tiny/data/download/*.json")]
+    first, second = sorted((one["start"], one["end"]) for one in receipts)
+    assert first[1] <= second[0]
+
+
 def test_checkpoints_are_gone_and_weights_are_there(made):
     for name in VARIANTS:
         assert (made / f"results/tiny/{name}/seed-0/weights.safetensors").exists()

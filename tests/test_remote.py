@@ -4,6 +4,7 @@ them never takes more room than it may."""
 import hashlib
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ from tests.conftest import SMALL
 from tests.hub import COMMIT, serving
 from tests.layouts import classified, photo
 from tests.loaders import pairs_loader
-from tests.miniature import call, copy_workflow, shrink, snakemake, write_params
+from tests.miniature import call, copy_workflow, planned, shrink, snakemake, write_params
 from tests.own_data import arrive, finish
 from tests.s3 import served
 from tests.test_own_data import CROP, HOW, pair, source, tokens_of, write_table, write_tar  # noqa: F401  (a fixture)
@@ -292,6 +293,17 @@ def test_the_workflow_trains_from_a_bucket_and_a_folder_and_says_what_came_of_ea
     said = call(folder, "flip", "trace", "a", "clip", "birds")
     assert "here: 16 used of 17 wanted, of 17 rows; lost: 1 no such file" in said
     assert not store.faults
+    shutil.copy(tmp_path / "store/bucket/in/0.tar", tmp_path / "store/bucket/in/later.tar")
+    said = snakemake(folder, "-n", "data")
+    assert "taken to be as listed; `--config scale=mine look=sources` compares" in said
+    assert "Nothing to be done" in said
+    look = ("data", "--config", "look=sources")
+    said = snakemake(folder, "-n", *look)
+    assert "s3://bucket/in/later.tar: not listed" in said
+    assert {"table", "download", "fingerprints", "manifest"} <= planned(said).keys()
+    snakemake(folder, "--cores", "2", *look)
+    assert read_json(folder / "data/mine/ledger.json")["sources"]["bucket"]["wanted"] == (TARS + 1) * EACH
+    assert "Nothing to be done" in snakemake(folder, "-n", *look)
 
 
 HUB = """

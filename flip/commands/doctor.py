@@ -41,9 +41,8 @@ def doctor(
         raise ValueError(message(project.scale, found))
     print(f"Scale '{project.scale}': its source and its test sets can be read; reports: {', '.join(project.reports)}")
     if tars and (more := elsewhere.unlisted(project.baseline.source, tars)):
-        print(
-            f"Not listed: {len(more)} tars that came later, as {more[0]}; delete {at.receipts.data('table')} for that"
-        )
+        asks = f"`snakemake data --config scale={project.scale} look=sources` takes them in"
+        print(f"Not listed: {len(more)} tars that came later, as {more[0]}; {asks}")
     for reason in unknown:
         print(f"Whether nodes see this folder is not known: {reason}")
     for name, reason in project.left_out.items():

@@ -1,12 +1,13 @@
-"""Read what `snakemake --config` names: scale, variant, reports; a word that nothing reads, or one given twice, is
-refused."""
+"""Read what `snakemake --config` names: scale, variant, reports, what to look at again; a word that nothing reads, or
+one given twice, is refused."""
 
 from pathlib import Path
 
 from flip.config.faults import ParameterError, must_know
 from flip.config.resolve import Project, read_project
 
-KEYS = ("scale", "variant", "reports")
+KEYS = ("scale", "variant", "reports", "look")
+SOURCES = "sources"  # of `look`: compare tars elsewhere with what was listed of them
 
 
 def given(words: list[str]) -> list[str]:
@@ -101,6 +102,7 @@ def configured(path: str | Path, config: dict, words: list[str]) -> Project:
         ParameterError: what is wrong with either.
     """
     must_be_names(config)
+    must_know(config.get("look", SOURCES).split(), [SOURCES], "word", "--config look")
     must_be_named_once(config, words)
     must_be_read(config, words)
     project = read_project(path, config.get("scale")).check()

@@ -7,7 +7,7 @@
 Of equal images the first by key stays. Equal bytes meet in the bucket of their SHA-256. Images that look alike are
 those of which two views (as it is, mirrored, three centres) differ in few bits of their perceptual hashes and have the
 same colours. Such views share one of the 10 words of their hashes, or most likely do, and meet in the bucket of that
-word. Memory is about 4.5 kB per image over the number of buckets; each bucket reads its share of 2.1 kB per image, and
+word. Memory is about 4.5 kB per image over the number of buckets; each bucket reads its share of 1.7 kB per image, and
 the colours of its candidates.
 
 Measured by `python -m benchmarks.duplicates --images`: percent of the copies that are found, in brackets by one hash of

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flip.config.schema import Params
+from flip.config.sections.download import Download
 from flip.download.shards import DownloadShards
 from flip.processes import background, given_options
 from flip.space import is_full
@@ -57,6 +58,13 @@ def img2dataset_options(shards: DownloadShards, params: Params) -> dict:
     }
 
 
+def shares(options: Download) -> dict[str, float | None]:
+    """Return a part's share of what a host is asked at most: equal ones hold on any machines, which need no word of
+    each other."""
+    second = options.per_host_second
+    return {"connections": options.per_host // options.sharing, "per_second": second and second / options.sharing}
+
+
 def fetching(params: Params, hosts: str) -> dict:
     """Return how each image is fetched (flip.download.fetch.Fetcher); `hosts` is a folder for what is known of them."""
     options = params.download
@@ -66,7 +74,7 @@ def fetching(params: Params, hosts: str) -> dict:
         "contact": options.contact,
         "deadline": options.deadline,
         "largest": options.largest_body,
-        "hosts": {"folder": hosts, "connections": options.per_host, "per_second": options.per_host_second},
+        "hosts": {"folder": hosts, **shares(options)},
     }
 
 

@@ -134,8 +134,8 @@ def may_pass(error: BaseException) -> bool:
 
 
 AS_BEFORE = (
-    "it is not what was listed or indexed; bring that back, or delete receipts/<scale>/data/table.json and run the "
-    "pipeline again, which takes in what there is"
+    "it is not what was listed or indexed; bring that back, or run `snakemake` with `--config look=sources`, which "
+    "takes in what there is"
 )
 
 

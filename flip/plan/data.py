@@ -65,7 +65,7 @@ def stored_bytes(side: int) -> float:
 def download_hours(params: Params, data: Data, original: float, gigabits: float, at_once: int) -> float:
     """Return the hours of one part: by its processes, or by its share of the line while `at_once` parts are under
     way."""
-    images, at_once = data.wanted / params.download.parts, min(at_once, params.download.parts)
+    images, at_once = data.wanted / params.download.parts, min(at_once, params.download.sharing)
     by_processes = images / (facts().images.download_per_process * params.download.processes)
     by_line = images * original * 8 * at_once / (gigabits * 1e9)
     return max(by_processes, by_line) / 3600

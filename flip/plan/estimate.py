@@ -205,7 +205,7 @@ class ScalePlan:
         images, base = facts().images, self.base
         overhead = self.given.overhead_minutes / 60
         part = self.data.wanted / base.download.parts
-        if job.rule == "download" and self.downloads:
+        if job.rule == "download" and base.source.downloads:
             original = self.given.original_bytes or images.original_bytes
             return overhead + download_hours(base, self.data, original, self.given.gigabits, self.given.jobs)
         if job.rule in ("download", "fingerprints", "shards"):
@@ -236,11 +236,6 @@ class ScalePlan:
         return {where: self.given.stored_bytes or stored_bytes(side) for where, side in sides.items()}
 
     @property
-    def downloads(self) -> bool:
-        """Return whether images come from the web, one by one."""
-        return any(one.kind in ("urls", "world") for one in self.base.source.named.values())
-
-    @property
     def stays(self) -> bool:
         """Return whether all images stay in tars of others."""
         return self.base.source.kind == "tars" and not self.base.shards.compact
@@ -267,9 +262,10 @@ class ScalePlan:
             "samples": sum(row.samples for row in self.rows),
             **self.totals_of_gpus,
             "prepared_bytes": sum(prepared.stored_bytes(self.project, job, self.data.used) for job in self.jobs),
-            "download_bytes": self.data.wanted * original if self.downloads else 0,
+            "download_bytes": self.data.wanted * original if self.base.source.downloads else 0,
             "shard_bytes": 0 if self.stays else self.data.used * self.stored["in a shard"],
             "scratch_bytes": 0 if self.base.source.kind == "tars" else self.data.used * self.stored["as downloaded"],
+            "search_bytes": self.data.used * facts().images.search_bytes,
             "weights_bytes": sum(row.weights_bytes for row in self.rows),
             "checkpoint_bytes": sum(largest[:at_once]),
             "data_hours": self.times["tokenizer"][1],

@@ -55,6 +55,7 @@ class ImageFacts(Section):
     per_job: Positive = Field(description="images per second")
     compared_per_job: Positive = Field(description="images per second over which the search for duplicates goes")
     compared_bytes: Count = Field(description="memory of that search per image, over the number of its buckets")
+    search_bytes: Count = Field(description="bytes on the disk per image for that search, until it has ended")
 
 
 class Facts(Section):

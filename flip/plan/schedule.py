@@ -25,6 +25,15 @@ class PlannedJob:
         return self.name.split("/")[0]
 
 
+def download_jobs(base: Params) -> list[PlannedJob]:
+    """Return the jobs of the rule download: no more run at once than share what a host is asked, so each waits for one
+    of as many before it."""
+    names = [f"download/{part}" for part in base.download.part_names]
+    at_once = base.download.sharing if base.source.downloads else len(names)
+    before = [*[("table",)] * at_once, *(("table", name) for name in names)]
+    return [PlannedJob(name, 0, after) for name, after in zip(names, before, strict=False)]
+
+
 def data_jobs(project: Project) -> list[PlannedJob]:
     """Return the jobs of rules/data.smk and duplicates.smk."""
     base = project.baseline
@@ -34,7 +43,7 @@ def data_jobs(project: Project) -> list[PlannedJob]:
     return [
         PlannedJob("table", 0, ()),
         *(PlannedJob(f"test_sets/{name}", 0, ()) for name in sets),
-        *(PlannedJob(f"download/{part}", 0, ("table",)) for part in parts),
+        *download_jobs(base),
         *(PlannedJob(f"fingerprints/{part}", 0, (f"download/{part}",)) for part in parts),
         PlannedJob("test_fingerprints", 0, tuple(f"test_sets/{name}" for name in sets)),
         *(PlannedJob(f"buckets/{group}", 0, before) for group, before in prints.items()),

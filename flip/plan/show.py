@@ -83,6 +83,7 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
         ("storage", f"{downloaded} of images as downloaded, {shards} as shards"),
         ("", f"{size(total['weights_bytes'])} of weights, {kept} of checkpoints of what runs at once"),
         ("duplicates", f"searched in {buckets} job{'s' * (buckets > 1)} of {search} of memory each"),
+        ("", f"and {size(total['search_bytes'])} of storage in all, which may be deleted before shards are written"),
         ("wall-clock", f"{done} on {given.gpus} x {given.gpu}"),
         ("", f"{estimate.per_job} per training job, at most {given.jobs} jobs at a time"),
     ]
@@ -94,13 +95,12 @@ def total_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
 
 
 def host_lines(estimate: ScalePlan) -> list[tuple[str, str]]:
-    """Say how often a host is asked at most: limits are those of a part."""
-    polite, at_once = estimate.base.download, min(estimate.given.jobs, estimate.base.download.parts)
-    if not estimate.downloads:
+    """Say how often a host is asked at most."""
+    polite = estimate.base.download
+    if not estimate.base.source.downloads:
         return []
-    rate = f", {at_once * polite.per_host_second:g} requests a second" if polite.per_host_second else ""
-    asked = f"{at_once * polite.per_host:,} connections to one host at most{rate}, of {at_once} parts at once"
-    return [("", f"{asked}; download.per_host and `--jobs` lower that")]
+    rate = f", {polite.per_host_second:g} requests a second" if polite.per_host_second else ""
+    return [("", f"{polite.per_host:,} connections to one host at most{rate}, by {polite.sharing} parts at once")]
 
 
 def basis(estimate: ScalePlan) -> list[tuple[str, str]]:

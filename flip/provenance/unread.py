@@ -109,7 +109,7 @@ ROWS = but(NOT_READ, "world.probe", "source.translations")  # the world's images
 IMAGES = ("image_size", "timeout", "retries", "min_image_size", "max_aspect_ratio", "quality", "samples_per_shard")
 THREADS = but(SPEED, "download.processes", "download.threads")
 HOSTS = but(POLITE, *below("download", "deadline", "largest_body", "private_addresses", "contact"))
-HOSTS |= but(POLITE, *below("download", "per_host", "per_host_second")) | but(
+HOSTS |= but(POLITE, *below("download", "at_once", "per_host", "per_host_second")) | but(
     RESTART, *below("download", "least_share", "stall_minutes")
 )
 OTHER_SECTIONS = but(NOT_READ, "source", "world", "download")

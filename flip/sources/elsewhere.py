@@ -34,3 +34,11 @@ def unlisted(source: Source, known: dict[str, remote.RemoteFile]) -> list[str]:
     """List the tars elsewhere that a source has beyond those that were listed. Raises ValueError as `find_tars`."""
     tars = [one for one in source.named.values() if one.kind == "tars" and remote.is_remote(one.place)]
     return sorted({url for one in tars for url in find_tars(one.place)} - known.keys())
+
+
+def news(source: Source, folder: str | Path) -> list[str]:
+    """Say which tars elsewhere have changed, come or gone since they were dealt to the parts in a folder; nothing where
+    none were. Raises ValueError as `find_tars`."""
+    if not (known := listed(folder)):
+        return []
+    return [*changed(known), *(f"{url}: not listed" for url in unlisted(source, known))]

@@ -1,8 +1,8 @@
 """Define parameters of the download."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flip.config.sections.types import (
     Distinct,
@@ -28,6 +28,10 @@ class Download(Section):
         description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
     )
     parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
+    at_once: Few = Field(
+        description="parts that Snakemake downloads at the same time, on all machines; they share per_host and "
+        "per_host_second"
+    )
     image_size: Pixels = Field(description="shorter side of the stored images, pixels; smaller ones stay as they are")
     processes: Few
     threads: Few
@@ -44,8 +48,8 @@ class Download(Section):
     contact: Text | None = Field(
         description="whom a host's owner may write to, in the User-Agent: a page or an address"
     )
-    per_host: Few = Field(description="connections to one host at once, of a part")
-    per_host_second: Positive | None = Field(description="requests a second to one host, of a part; null: no limit")
+    per_host: Few = Field(description="connections to one host at once, of all parts; at least one for each")
+    per_host_second: Positive | None = Field(description="requests a second to one host, of all parts; null: no limit")
     least_share: Share = Field(
         description="share of the images that a part asks for that have to arrive; below it the stage stops, and asks "
         "again when it is run again"
@@ -57,6 +61,20 @@ class Download(Section):
     max_aspect_ratio: float = Field(ge=1, le=1000)
     quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
     samples_per_shard: Shard
+
+    @model_validator(mode="after")
+    def leaves_each_part_a_connection(self) -> Self:
+        if self.sharing > self.per_host:
+            raise ValueError(
+                f"per_host = {self.per_host}: at_once = {self.at_once} parts share it, and each needs a connection; "
+                f"lower at_once to {self.per_host} at most"
+            )
+        return self
+
+    @property
+    def sharing(self) -> int:
+        """Return how many parts share what a host is asked at most."""
+        return min(self.at_once, self.parts)
 
     @property
     def part_names(self) -> list[str]:

@@ -128,6 +128,11 @@ class Source(Section):
         return "files" if self.images else "world" if self.table == "world" else "urls"
 
     @property
+    def downloads(self) -> bool:
+        """Return whether images come from the web, one by one."""
+        return any(one.kind in ("urls", "world") for one in self.named.values())
+
+    @property
     def named(self) -> dict[str, "Source"]:
         """Return each source by its name; the only one by ''.
 
