@@ -24,17 +24,21 @@ class Flava(ObjectiveSection):
         "samples as": (lambda one: one.mix.text, ("mix.pairs", "mix.images", "mix.texts")),
     }
 
-    mim: Weight = Field(description="weight: codes of hidden patches, from the image")
-    mlm: Weight = Field(description="weight: hidden words, from the caption")
-    mmm_image: Weight = Field(description="weight: codes of hidden patches, from image and caption")
-    mmm_text: Weight = Field(description="weight: hidden words, from image and caption")
-    itm: Weight = Field(description="weight: whether the caption is the image's own")
-    mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
+    mim: Weight = Field(description="weight of masked image modeling: codes of masked patches, from the image")
+    mlm: Weight = Field(description="weight of masked language modeling: masked words, from the caption")
+    mmm_image: Weight = Field(
+        description="weight of multimodal masking: codes of masked patches, from image and caption"
+    )
+    mmm_text: Weight = Field(description="weight of multimodal masking: masked words, from image and caption")
+    itm: Weight = Field(description="weight of image-text matching: does the caption belong to the image")
+    mask_image: Share = Field(description="largest share of patches to mask, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
-    mask_text: Share = Field(description="share of words to hide, each by itself")
-    random_words: Share = Field(description="share of hidden words shown as a random word, not as the mask (BERT: 0.1)")
-    kept_words: Share = Field(description="share of hidden words shown as they are, and yet predicted (BERT: 0.1)")
-    mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
+    mask_text: Share = Field(description="share of words to mask, independently")
+    random_words: Share = Field(
+        description="share of masked words replaced by a random word instead of the mask token (BERT: 0.1)"
+    )
+    kept_words: Share = Field(description="share of masked words left unchanged, but still predicted (BERT: 0.1)")
+    mismatched: Share = Field(description="share of pairs with a wrong caption for itm")
     multimodal: Tower = Field(description="the encoder over both sides' states")
     mix: Mix
 
