@@ -273,7 +273,7 @@ class Params(Objectives):
             raise ValueError("train.lora adds to trained weights: let start name them, or set it to null")
         if self.train.lora and self.masking.is_attentive:
             raise ValueError(
-                "masking.image_policy = 'attentive' looks with an average of all weights, and train.lora trains "
+                "masking.image_policy = 'attentive' uses an average of all weights, and train.lora trains "
                 "additions to them: use another policy, or set train.lora to null"
             )
         return self
@@ -293,5 +293,7 @@ class Params(Objectives):
         if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:
-            raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
+            raise ValueError(
+                f"model.tokens = {self.model.tokens} leaves no token position for words beside captions' own tokens"
+            )
         return self

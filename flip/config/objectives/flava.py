@@ -86,29 +86,27 @@ class Flava(ObjectiveSection):
     def check(self, params: Any) -> None:
         self._check_pairs(params)
         if self.hides_patches and params.image_tower.locked:
-            raise ValueError(
-                "flava.mim, .mmm_image, .mmm_text and .itm hide patches from a tower that is locked: set 0"
-            )
+            raise ValueError("flava.mim, .mmm_image, .mmm_text and .itm mask patches of a locked tower: set them to 0")
         if self.hides_patches and not self.hidden_patches(params.model.patches):
             raise ValueError(
-                f"flava.mask_image = {self.mask_image:g} hides none of the {params.model.patches} patches; allowed: "
+                f"flava.mask_image = {self.mask_image:g} masks none of the {params.model.patches} patches; allowed: "
                 f"{1 / params.model.patches:.4f} to 1"
             )
         if self.hides_patches and self.smallest_block > self.mask_image:
             raise ValueError(
                 f"flava.smallest_block = {self.smallest_block:g} is larger than all that flava.mask_image = "
-                f"{self.mask_image:g} hides; allowed: 0 to {self.mask_image:g}"
+                f"{self.mask_image:g} masks; allowed: 0 to {self.mask_image:g}"
             )
         if self.hides_words and not self.mask_text:
-            raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")
+            raise ValueError("flava.mask_text = 0 masks no word; allowed: above 0, up to 1 (BERT: 0.15)")
         if self.random_words + self.kept_words > 1:
             raise ValueError(
                 f"flava.random_words = {self.random_words:g} and flava.kept_words = {self.kept_words:g} are shares of "
-                "the hidden words; allowed: 1 together"
+                "the masked words; allowed: 1 together"
             )
         if self.hides_words and params.captions.fill:
             raise ValueError(
-                "captions.fill puts end tokens where no words are; flava's losses would hide them: use false"
+                "captions.fill puts end tokens where no words are; flava's losses would mask them: use false"
             )
         if self.itm and not 0 < self.mismatched < 1:
             raise ValueError(f"flava.mismatched = {self.mismatched:g} leaves itm one answer; allowed: between 0 and 1")

@@ -85,7 +85,7 @@ class Evaluate(Section):
         for language, place in self.languages.items():
             if place == "world" and language not in WORLD_LANGUAGES:
                 raise ValueError(
-                    f"languages.{language} = 'world', which does not speak it; known: {', '.join(WORLD_LANGUAGES)}, or "
+                    f"languages.{language} = 'world', which does not have this language; known: {', '.join(WORLD_LANGUAGES)}, or "
                     "give a folder"
                 )
         return self

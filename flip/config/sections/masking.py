@@ -76,7 +76,7 @@ class Masking(Section):
         for key, value in {"noise.images": params.noise.images, "simclr.weight": params.simclr.weight}.items():
             if value:
                 raise ValueError(
-                    f"masking.views = 2 has no place for {key} = {value:g}: set one of the two to its default"
+                    f"masking.views = 2 cannot be combined with {key} = {value:g}: set one of the two to its default"
                 )
 
     def check_words(self, captions: "Captions") -> None:
@@ -93,4 +93,4 @@ class Masking(Section):
 def must_keep(key: str, kept: int, slots: int) -> None:
     """Raise ValueError where a mask, named by its key, leaves no position."""
     if kept < 1:
-        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
+        raise ValueError(f"{key} keeps none of the {slots} positions; allowed: 0 to {1 - 1 / slots:.4f}")
