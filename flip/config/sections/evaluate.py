@@ -85,8 +85,8 @@ class Evaluate(Section):
         for language, place in self.languages.items():
             if place == "world" and language not in WORLD_LANGUAGES:
                 raise ValueError(
-                    f"languages.{language} = 'world', which does not have this language; known: {', '.join(WORLD_LANGUAGES)}, or "
-                    "give a folder"
+                    f"languages.{language} = 'world', which does not have this language; known: "
+                    f"{', '.join(WORLD_LANGUAGES)}, or give a folder"
                 )
         return self
 
