@@ -1,4 +1,4 @@
-"""Pages of the documentation that stand elsewhere, or in the code: the README, CONTRIBUTING, the reference.
+"""Add the pages that are not files in docs/: the README, CONTRIBUTING and the reference, which is made from the code.
 
 MkDocs calls `on_files` and `on_page_markdown`.
 """
@@ -29,7 +29,7 @@ LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that do not stand in docs/."""
+    """Add the pages that are not files in docs/."""
     pages = {name: (ROOT / name).read_text() for name in OUTSIDE} | {"index.md": (ROOT / "README.md").read_text()}
     pages |= {"reference/parameters.md": parameters(), "reference/commands.md": commands()}
     for name, text in pages.items():
@@ -38,12 +38,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Fill in what pages of methods take from elsewhere, and let links lead to where the pages are in the site."""
+    """Fill in tables and deviations, and point links at the pages' places in the site."""
     filled = re.sub(r"<!-- deviations: (.*?) -->", lambda found: deviating(found[1].split()), markdown)
     filled = re.sub(r"<!-- table: (\S+) -->", lambda found: table(found[1]), filled)
     if "/" in page.file.src_uri:
         return filled
-    inside = re.sub(r"\]\((?:\.\./|docs/)(?=[\w-]+\.(?:md|svg))", "](", filled)
+    inside = re.sub(r"\]\((?:\.\./|docs/)(?=[\w/-]+\.(?:md|svg))", "](", filled)
     # Files without a page are named, not linked.
     return re.sub(r"\[([\w.]+)\]\((?:\.\./)?(?:LICENSE|CITATION\.cff|README\.md)\)", r"`\1`", inside)
 
@@ -59,7 +59,7 @@ def table(name: str) -> str:
     """Return a table, with its notes, from the pages of results.
 
     Raises:
-        ValueError: none of them has it.
+        ValueError: no page has this table.
     """
     for page in RESULTS:
         text = (ROOT / "docs" / page).read_text()
@@ -69,12 +69,12 @@ def table(name: str) -> str:
 
 
 def parameters() -> str:
-    """Describe every key of params.yaml: what it allows, its value in `base`, what it means."""
+    """Describe every key of params.yaml: allowed values, value in `base`, meaning."""
     schema, base = params_schema(), yaml.safe_load((ROOT / "params.yaml").read_text())["base"]
     text = [
         "# Parameters",
         "",
-        "Made from `flip/config/`, whose checks these are. `base` is the section of `params.yaml`.",
+        "All keys of `params.yaml`, by section. The column `base` has the value in the section `base` of that file.",
     ]
     for section, entry in sorted(schema["properties"].items()):
         found = list(rows(schema, resolved(schema, entry), section, base.get(section)))
@@ -90,7 +90,7 @@ def params_schema() -> dict:
 
 
 def resolved(schema: dict, entry: dict) -> dict:
-    """Follow a reference of a JSON schema; of alternatives, the one that has keys."""
+    """Follow a reference of a JSON schema; among alternatives, choose the one that has keys."""
     for one in [entry, *entry.get("anyOf", []), *entry.get("allOf", [])]:
         if "$ref" in one:
             return schema["$defs"][one["$ref"].rpartition("/")[2]] | {
@@ -100,7 +100,7 @@ def resolved(schema: dict, entry: dict) -> dict:
 
 
 def rows(schema: dict, entry: dict, key: str, value: object) -> Iterator[str]:
-    """Yield a line per key of a section, those of its sections too."""
+    """Yield a line per key of a section, including its subsections."""
     if "properties" in entry:
         for name, one in entry["properties"].items():
             below = value.get(name) if isinstance(value, dict) else None
@@ -128,16 +128,16 @@ def allowed(schema: dict, entry: dict) -> str:
 
 
 def commands() -> str:
-    """Describe the commands for people, with their options, and list the stages, which are modules."""
+    """Describe the commands with their options, and list the stages, which are modules."""
     lines = [f"| `python -m {name}` | {about} |" for name, about in stages().items()]
-    head = ["# Commands", "", "`flip` is for people; `make help` lists the targets of the Makefile."]
+    head = ["# Commands", "", "`flip --help` lists these commands; `make help` lists the targets of the Makefile."]
     text = [*head, *described(typer.main.get_command(app), "flip"), "", "## Stages", ""]
-    text += ["Snakemake calls these, with files in place of names. Each has `--help`.", "", "| stage | |", "|---|---|"]
+    text += ["Snakemake calls these with paths of files. Each has `--help`.", "", "| stage | |", "|---|---|"]
     return "\n".join([*text, *lines]) + "\n"
 
 
 def described(command: Any, name: str) -> Iterator[str]:
-    """Yield the lines about a command: what it does, its arguments and options; of a group, about those in it."""
+    """Yield the lines about a command (purpose, arguments, options) or about all commands of a group."""
     if inner := getattr(command, "commands", None):
         for part, one in inner.items():
             yield from described(one, f"{name} {part}")
@@ -151,7 +151,7 @@ def described(command: Any, name: str) -> Iterator[str]:
 
 
 def stages() -> dict[str, str]:
-    """Return the modules that are commands, with the first line of what each says of itself."""
+    """Return the modules that are commands, with the first line of each docstring."""
     found = {}
     for path in sorted((ROOT / "flip").rglob("*.py")):
         text = path.read_text()

@@ -79,7 +79,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists():
-        raise ValueError(f"{path}: is there already; delete it, or choose another place")
+        raise ValueError(f"{path}: already exists; delete it, or choose another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:

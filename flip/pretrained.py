@@ -124,7 +124,7 @@ def of_folder(place: Path) -> Files:
     params, own = weights.with_name("params.yaml"), weights.with_name("tokenizer.json")
     if missing := [str(path) for path in (params, weights) if not path.is_file()]:
         raise ValueError(
-            f"{', '.join(missing)}: not here; name a variant, the folder of a training run "
+            f"{', '.join(missing)}: not found; name a variant, the folder of a training run "
             f"(results/<scale>/<variant>/seed-<seed>) or what `flip import` made; an export is loaded by its library"
         )
     trained = load_params(params)
@@ -170,6 +170,6 @@ def load(
     params = load_params(found.params)
     path = Path(tokenizer or found.tokenizer or tokenizer_path(found.data, params.captions))
     if not path.is_file():
-        raise ValueError(f"{path}: not here; `dvc pull data` may bring it, or name another one by tokenizer=")
+        raise ValueError(f"{path}: not found; `dvc pull data` may bring it, or name another one by tokenizer=")
     towers, _ = read_model(params, found.data, found.weights, device or pick_device(), path)
     return PretrainedModel(towers, CaptionTokenizer(path, params.model.tokens, params.captions))

@@ -97,7 +97,7 @@ onstart:
         raise WorkflowError(doctor.message(SCALE, faults))
     if wanted := to_be_pulled(workflow.dag.needrun_jobs()):
         raise WorkflowError(
-            f"Jobs read what DVC has recorded and what is not here: `dvc pull {' '.join(wanted)}` fetches it."
+            f"Jobs need files that DVC has recorded, but that are missing: `dvc pull {' '.join(wanted)}` fetches them."
         )
     if workflow.executor_plugin.cli_prefix == "slurm":
         look_at_cluster()

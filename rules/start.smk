@@ -118,7 +118,7 @@ if workflow.is_main_process:
         )
     if unknown := leftovers(HERE.results, PROJECT.variants):
         logger.warning(
-            f"Results of no variant in params.yaml, left as they are: {', '.join(unknown)}. Give the variant its old "
+            f"Results of no variant in params.yaml, left unchanged: {', '.join(unknown)}. Give the variant its old "
             "name back, or have all deleted that is left of it: `make tidy`."
         )
     # What `dvc exp show` shows lies below a commit, and there is another one.

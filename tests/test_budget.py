@@ -120,6 +120,6 @@ def test_the_command_prints_a_table_and_json_and_refuses_where_nothing_is_measur
     flip(*words)
     shown = capsys.readouterr().out
     assert "flip-50 x 1" in shown
-    assert "not told apart from the first: clip" in shown
+    assert "no significant difference from the first: clip" in shown
     flip(*words, "--json")
     assert [one["like"] for one in json.loads(capsys.readouterr().out)] == ["flip-50", "clip"]

@@ -102,7 +102,7 @@ def test_only_losses_that_read_codes_ask_for_it(change, params, tmp_path):
     assert load_codebook(change("clip", SMALL), tmp_path, "cpu") is None
     assert load_codebook(change("flava", {**SMALL, "flava": {"mim": 0.0, "mmm_image": 0.0}}), tmp_path, "cpu") is None
     with pytest.raises(
-        ValueError, match=r"codebook/weights.safetensors: not here, though .* run flip.train.image_tokenizer first"
+        ValueError, match=r"codebook/weights.safetensors: not found, though .* run flip.train.image_tokenizer first"
     ):
         load_codebook(params, tmp_path, "cpu")
 

@@ -138,7 +138,7 @@ def test_what_cannot_be_followed_is_said(folder, change):
     for variant, params, message in (
         ("clip", None, "'clip' has not been trained"),
         ("flava-text", small(change, "flava-text"), "no image tower"),
-        ("flip-50", small(change, "flip-50"), "weights.safetensors: not here; `snakemake variant"),
+        ("flip-50", small(change, "flip-50"), "weights.safetensors: not found; `snakemake variant"),
     ):
         if params:
             write_params(folder, params)

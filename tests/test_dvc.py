@@ -232,7 +232,7 @@ def test_what_is_left_of_a_variant_goes_with_one_command(work):
     path = work / "params.yaml"
     path.write_text(path.read_text().replace("flip-75-mae", "flip-75-pixels"))
     said = snakemake(work, "-n", "ablations")
-    assert "Results of no variant in params.yaml, left as they are: results/tiny/flip-75-mae." in said
+    assert "Results of no variant in params.yaml, left unchanged: results/tiny/flip-75-mae." in said
     assert planned(said)["pretrain"] == 1
     tidy = ("python", "-m", "flip", "tidy")
     places = ["checkpoints/tiny/flip-75-mae", "receipts/tiny/variants/flip-75-mae"]

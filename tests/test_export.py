@@ -331,7 +331,7 @@ def test_the_cards_commands_run(variant, name, result, data, tmp_path):
         (["--format", "open_clip"], "has no form that --format open_clip can express"),
         (["--format", "timm", "--receipt", "RECEIPT"], "the receipt of other weights"),
         (["--format", "timm", "--weights", "CUT"], "not a whole safetensors file"),
-        (["--format", "timm", "--out", "."], "is there already"),
+        (["--format", "timm", "--out", "."], "already exists"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(more, message, result, data, tmp_path, capsys):
@@ -388,7 +388,7 @@ def test_what_cannot_be_pushed_is_one_line(tmp_path, upload):
     with serving("you/model", {}, UploadHandler) as hub:
         hub.token = "another"
         cases = [(tmp_path, "you/model", "Invalid username or password"), (tmp_path, "model", "USER/NAME")]
-        cases += [(tmp_path / "none", "you/model", "no README.md here, so it is no export")]
+        cases += [(tmp_path / "none", "you/model", "no README.md here, so it is not an export")]
         for folder, repo, message in cases:
             done = upload(hub, folder, "--repo", repo)
             assert done.returncode == 1

@@ -209,5 +209,5 @@ def test_of_equal_classes_the_first_are_best_and_what_is_no_number_is_right_nowh
 def test_images_without_a_score_have_no_order(measure, targets):
     """NaN would be sorted behind all else, and so be a score like any other."""
     logits = np.array([[0.1, 0.2], [np.nan, 0.3], [0.5, np.nan]])
-    with pytest.raises(ValueError, match=f"{measure}: scores of 2 of 3 images are no numbers"):
+    with pytest.raises(ValueError, match=f"{measure}: scores of 2 of 3 images are not numbers"):
         scoring.kept(measure, logits, np.array(targets))

@@ -112,7 +112,7 @@ def build(change, small_data, variant="clip", device="cuda", **settings):
 
 
 def test_without_a_gpu_the_processor_decodes_and_it_is_said(change, small_data):
-    with pytest.warns(UserWarning, match="train.decoder: gpu: no GPU is at hand; the processor decodes"):
+    with pytest.warns(UserWarning, match="train.decoder: gpu: no GPU is available; the processor decodes"):
         assert type(build(change, small_data, device="cpu").images) is ImageReader
 
 

@@ -130,7 +130,7 @@ def test_every_number_of_the_tables_is_on_the_page(folder, reader):
 
 def test_page_gives_the_data_its_losses_and_the_papers_side(project, reader):
     text = "".join(reader.words)
-    assert "Of 15,000 rows of the source, 12,000 were wanted and 10,970 are used" in " ".join(text.split())
+    assert "Of 15,000 rows of the source, 12,000 were requested and 10,970 are used" in " ".join(text.split())
     for line in ("lost: not found", "lost: in a test set", "LAION-400M", "ViT-L/16", "5e5e5e5e5e5e", "chance 0.78%"):
         assert line in text
     assert all(f"Table {name}: {table.title}" in text for name, table in project.tables.items())
@@ -302,7 +302,7 @@ def test_a_variant_without_a_gallery_is_named(project, results):
         run.metrics[0]["sheets"] = {}
     builder = Builder(results)
     text = page.render([page.Part(results, builder.tables(), {})], {})
-    assert re.search(r"Without such a sheet: clip\b.*`snakemake variant --config variant=clip` makes it again", text)
+    assert re.search(r"Not shown: clip\b.*`snakemake variant --config variant=clip` makes it", text)
 
 
 def test_one_page_has_every_report_that_is_there_and_names_the_others(tmp_path):

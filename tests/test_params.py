@@ -46,7 +46,7 @@ def test_every_scale_resolves(scale):
         (
             ["variants", "clip", "masking"],
             {"image": 0.99},
-            r"masking.image keeps none of the 36 slots; allowed: 0 to 0.9722",
+            r"masking.image keeps none of the 36 positions; allowed: 0 to 0.9722",
         ),
         (
             ["variants", "clip"],
@@ -135,7 +135,11 @@ def test_every_scale_resolves(scale):
             {"masking": {"text": 0.5}, "captions": {"end": True}, "form": {"text": {"pooling": "last"}}},
             "masking.text would remove the end token",
         ),
-        (["variants", "clip"], {"model": {"tokens": 1}, "captions": {"end": True}}, "leaves no slot for words"),
+        (
+            ["variants", "clip"],
+            {"model": {"tokens": 1}, "captions": {"end": True}},
+            "leaves no token position for words",
+        ),
         (["variants", "clip"], {"model": {"tokns": 9}}, r"model.tokns: unknown key; did you mean 'tokens'\?"),
         (["variants", "clip"], {"tokenizer": {"kind": "clip"}}, "tokenizer belongs to the whole scale; move it"),
         (["variants", "clip"], {"sigmoid": {"bias": "equal"}}, "sigmoid.bias.*'matched'"),

@@ -120,15 +120,15 @@ def test_a_model_is_found_by_name_folder_and_file(folder, tmp_path, monkeypatch)
 def test_what_cannot_be_loaded_or_encoded_is_said(folder, tmp_path):
     for name, message in (
         ("flop-50", "unknown variant 'flop-50'; did you mean 'flip-50'?"),
-        ("clip", "weights.safetensors: not here; `snakemake variant --config scale=tiny variant=clip` trains it"),
-        ("./nowhere", "nowhere/params.yaml, nowhere/weights.safetensors: not here; name a variant"),
+        ("clip", "weights.safetensors: not found; `snakemake variant --config scale=tiny variant=clip` trains it"),
+        ("./nowhere", "nowhere/params.yaml, nowhere/weights.safetensors: not found; name a variant"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             flip.load(name)
     with pytest.raises(ValueError, match="--seed 3: 'flip-50' is trained with"):
         flip.load("flip-50", seed=3)
     alone = shutil.copytree(folder / "results/tiny/flip-50/seed-0", tmp_path / "a/b/c/d/e")
-    with pytest.raises(ValueError, match=r"tokenizer.json: not here; .*name another one by tokenizer="):
+    with pytest.raises(ValueError, match=r"tokenizer.json: not found; .*name another one by tokenizer="):
         flip.load(alone)
     assert flip.load(alone, tokenizer=folder / "data/tiny/tokenizer.json")
     write_json(tmp_path / "other.json", read_json(folder / "data/tiny/tokenizer.json") | {"vocabulary": 7})

@@ -110,7 +110,7 @@ def test_a_missing_or_changed_input_is_named_before_the_command_runs(folder, cap
     make()
     for spoil, message in (
         (lambda: (folder / "one.txt").write_text("spoiled"), "one.txt: not what receipts/one.json says it is"),
-        (lambda: (folder / "one.txt").unlink(), "one.txt: not here, though receipts/one.json says"),
+        (lambda: (folder / "one.txt").unlink(), "one.txt: not found, though receipts/one.json says"),
     ):
         spoil()
         with pytest.raises(SystemExit, match="1"):
@@ -259,7 +259,7 @@ def test_records_of_dvc_with_a_conflict_are_named_all_at_once(folder):
     texts = {"data/tiny/shards": "<<<<<<< ours\nouts:\n", "data/tiny/tests/b": "[", "tables/tiny/a": ""}
     for name, text in texts.items():
         write_atomic(f"{name}.dvc", text)
-    found = ", ".join(rf"{name}\.dvc" for name in texts) + r": no record of DVC's, for instance with a conflict"
+    found = ", ".join(rf"{name}\.dvc" for name in texts) + r": not a valid DVC record, for instance because of a merge"
     with pytest.raises(Conflict, match=found):
         tracked("tiny")
 

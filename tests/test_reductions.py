@@ -140,8 +140,8 @@ def test_two_views_are_two_crops_with_masks_of_their_own_and_one_mean_loss(chang
     ("variant", "message"),
     [
         ("mae", "views = 2 is read by losses of pairs alone"),
-        ("clip-noise", r"views = 2 has no place for noise\.images = 0\.2"),
-        ("slip", r"views = 2 has no place for simclr\.weight = 1"),
+        ("clip-noise", r"views = 2 cannot be combined with noise\.images = 0\.2"),
+        ("slip", r"views = 2 cannot be combined with simclr\.weight = 1"),
     ],
 )
 def test_two_views_are_refused_where_nothing_would_read_them(change, variant, message):

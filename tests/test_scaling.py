@@ -209,7 +209,7 @@ def test_one_run_concludes_nothing():
     facts = facts_of(curve(errors(ODDS, -1.6, 0.9), held=[(32e12, 90.0)], seeds=1), spread=Spread(0.0, 0.0, 0))
     assert facts["points"][-1]["verdict"] == ONE_RUN
     assert headline(facts) == {"judged": 0, "inside": 0, "one_run": 1, "outside": {}}
-    assert said_of(facts)[0].startswith("Whether the laws predict held-out runs is not known")
+    assert said_of(facts)[0].startswith("It is unknown whether the laws predict held-out runs")
     assert said_of(facts)[2].endswith("(one run).")
 
 

@@ -211,12 +211,12 @@ def test_sentences_are_shown_as_the_model_reads_them(show):
 def test_what_is_not_there_is_said_with_the_command_that_makes_it(refused, folder, tmp_path, change, monkeypatch):
     assert "unknown variant 'flop-50'; did you mean 'flip-50'?" in refused("flop-50", "red")
     said = refused("flip-75", "red")
-    assert "results/tiny/flip-75/seed-0/params.yaml: not here" in said
+    assert "results/tiny/flip-75/seed-0/params.yaml: not found" in said
     assert "`snakemake variant --config scale=tiny variant=flip-75` trains it" in said
     assert "--seed 3: 'clip' is trained with 0" in refused("clip", "red", "--seed", 3)
     assert "unknown scale 'tinny'" in refused("clip", "red", "--scale", "tinny")
     write_params(folder, small(change, "flip-50-small-batch"))
-    assert "weights.safetensors: not here" in refused("flip-50-small-batch", "red")
+    assert "weights.safetensors: not found" in refused("flip-50-small-batch", "red")
     assert "'flava-text' has no image tower" in refused("flava-text", "red")
 
 

@@ -362,7 +362,7 @@ def test_no_member_is_unpickled(tmp_path, monkeypatch):
         lambda: revision(several, "mine", "x", measure="map"),
         lambda: list(read_set(several, 16, 4)),
     ):
-        with pytest.raises(ValueError, match=r"000\.npy is no array .Object arrays cannot be loaded"):
+        with pytest.raises(ValueError, match=r"000\.npy is not an array .Object arrays cannot be loaded"):
             read()
     assert not Path("CODE_HAS_RUN").exists()
     with warnings.catch_warnings():

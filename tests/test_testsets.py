@@ -201,7 +201,7 @@ def test_a_set_that_became_public_leaves_no_images_of_the_world(folders, make, c
     ("file", "content", "message"),
     [
         ("test/nshards.txt", None, "nshards.txt: missing; evaluate.sets wants 'world' or a folder"),
-        ("test/nshards.txt", "many", "'many' is no number of tars"),
+        ("test/nshards.txt", "many", "'many' is not a number of tars"),
         ("test/nshards.txt", "2", "1.tar: missing"),
         ("classnames.txt", None, "classnames.txt: missing"),
         (

@@ -46,7 +46,7 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Look at parameters, runs and results of this project. `snakemake` makes them, `dvc` shares them."""
+    """Inspect parameters, runs and results of this project. `snakemake` runs jobs, `dvc` shares results."""
 
 
 for one in (show, curve, interpolate, watch, compare, trace, plan, doctor, params, reconcile, tidy, export, push):
@@ -57,7 +57,7 @@ for group in (mirror, samples):
 
 
 def message_of(error: Exception) -> str:
-    """Return what an error says; of a command that was called elsewhere than in a project, that."""
+    """Return the message of an error, or that the command was called outside a project."""
     if isinstance(error, FileNotFoundError) and error.filename == "params.yaml":
         return "params.yaml: not in this folder; change to the project's folder, where it is"
     return str(error)

@@ -10,7 +10,7 @@ from flip.commands.options import Csv, Json, Scale
 def compare(
     states: Annotated[
         list[str] | None,
-        typer.Argument(help="Git revisions, names of DVC's experiments, or . for what is here. [default: .]"),
+        typer.Argument(help="Git revisions, names of DVC experiments, or . for the working tree. [default: .]"),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="Metrics to show. [default: as many as fit]")
@@ -19,11 +19,11 @@ def compare(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Compare variants, here or in other states: metrics and costs.
+    """Compare metrics and costs of variants, also across commits.
 
         flip compare main . my-experiment
 
-    Everything is read from receipts, which Git keeps: nothing has to be pulled. --csv and --json have every column.
+    Everything is read from receipts, which are in Git, so nothing has to be pulled. --csv and --json have all columns.
     """
     from flip.config.resolve import read_project
     from flip.report import compare as compared

@@ -11,7 +11,7 @@ from flip.commands.options import Json, Scale, Seed, Variant
 
 def curve(
     variant: Variant,
-    follow: Annotated[bool, typer.Option("--follow", help="Look again until the training has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep updating until the training has ended.")] = False,
     scale: Scale = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: curves/<scale>/<variant>/seed-<seed>]")] = None,
@@ -19,8 +19,8 @@ def curve(
 ) -> None:
     """Draw accuracy against samples seen, while a variant trains.
 
-    Its checkpoints are evaluated on one thread and with the lowest priority, in the end its weights. Points are kept
-    from call to call, as a training keeps its newest checkpoints only.
+    Checkpoints, and finally the weights, are evaluated on one thread with the lowest priority. Points of earlier calls
+    are kept, as a training keeps only its newest checkpoints.
     """
     import torch
 

@@ -12,14 +12,14 @@ from flip.commands.options import Json, Params, Scale
 def doctor(
     scale: Scale = None,
     params: Params = Path("params.yaml"),
-    profile: Annotated[Literal["slurm"] | None, typer.Option(help="Look at the cluster, too, by this profile.")] = None,
+    profile: Annotated[Literal["slurm"] | None, typer.Option(help="Also check the cluster of this profile.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at what a scale reads from elsewhere, before any job.
+    """Check a scale's sources, test sets and cluster before any job.
 
-    That is its source's files, its test sets and the space for images. Headers and first lines alone are read. Each tar
-    in a bucket is compared with what was listed of it. A cluster is asked whether it would take such jobs; a tiny one
-    in each partition reads and writes in this folder. It ends with 1 if anything is wrong.
+    It checks the files of the source (only headers and first lines), the test sets and the disk space. Each tar in a
+    bucket is compared with its recorded size and ETag. With --profile, it asks the cluster whether it would accept the
+    jobs, and runs a tiny job in each partition. The exit status is 1 if anything is wrong.
     """
     from flip.config.resolve import read_project
     from flip.plan.cluster import profile_faults

@@ -11,35 +11,35 @@ from flip.commands.complete import names
 from flip.commands.options import Json, Params, Scale, Seed
 from flip.export.libraries import Format, Library
 
-NewFolder = Annotated[Path, typer.Option(help="Folder to make; it must not be there.")]
+NewFolder = Annotated[Path, typer.Option(help="Folder to create; it must not exist.")]
 
 
 def export(
-    library: Annotated[Format, typer.Option("--format", help="Library to write for; torch: programs of its own.")],
+    library: Annotated[Format, typer.Option("--format", help="Library to write for; torch: torch.export programs.")],
     out: NewFolder,
     variant: Annotated[
         str | None,
         typer.Option(
-            help="Takes its results, data and receipt from where the workflow puts them.",
+            help="Variant of params.yaml: use its results, data and receipt.",
             autocompletion=names("variants"),
         ),
     ] = None,
     scale: Scale = None,
     seed: Seed = 0,
     params: Annotated[Path | None, typer.Option(help="Frozen parameters.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="File of weights (safetensors).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights file (safetensors).")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with tokenizer.json and, for the card, the ledger.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json of the weights. [default: the data's]")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json. [default: that of --data]")] = None,
     receipt: Annotated[Path | None, typer.Option(help="Receipt of the evaluation, for the card.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the weights, for the card. [default: none is stated]")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, for the card. [default: none]")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a variant for open_clip, transformers, timm or torch.
 
         flip export --variant flip-50 --format timm --out exported/flip-50
 
-    It has a model card, and is loaded back: its features have to equal those of the variant to 1e-5, or the folder is
-    deleted.
+    The export has a model card. It is loaded again, and its features must equal the variant's to 1e-5; otherwise the
+    folder is deleted.
     """
     from flip.export.exports import Origin, export_model, locate
     from flip.export.formats import quiet
@@ -53,9 +53,9 @@ def export(
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(help="What `flip export` made.")],
-    repo: Annotated[str, typer.Option(help="USER/NAME on the hub; it is made if it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="A new repository that only you see.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder that `flip export` made.")],
+    repo: Annotated[str, typer.Option(help="USER/NAME on the hub; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch. [default: main]")] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,7 +63,7 @@ def push(
 
         flip push exported/flip-50 --repo you/flip-50
 
-    Its card then says how to load it from there. `hf auth login` or HF_TOKEN says who you are.
+    Loading instructions are added to its card. Log in with `hf auth login`, or set HF_TOKEN.
     """
     from flip.export.hub import push as upload
 
@@ -72,12 +72,12 @@ def push(
 
 
 def import_(
-    library: Annotated[Library, typer.Option("--format", help="Library that the checkpoint is for.")],
-    source: Annotated[Path, typer.Option(help="Folder, or file of weights.")],
-    variant: Annotated[str, typer.Option(help="What to call it in params.yaml: [a-z0-9-]+")],
+    library: Annotated[Library, typer.Option("--format", help="Library of the checkpoint.")],
+    source: Annotated[Path, typer.Option(help="Folder or weights file.")],
+    variant: Annotated[str, typer.Option(help="Name of the new variant: [a-z0-9-]+")],
     out: NewFolder,
     architecture: Annotated[
-        str | None, typer.Option(help="Of a file: a name of open_clip's or timm's, as ViT-B-32.")
+        str | None, typer.Option(help="Architecture of a weights file: a name in open_clip or timm, as ViT-B-32.")
     ] = None,
     params: Params = Path("params.yaml"),
     scale: Scale = None,
@@ -87,8 +87,8 @@ def import_(
 
         flip import --format open_clip --source models/vit-b-32 --variant vit-b-32 --out imported/vit-b-32
 
-    It can be evaluated, and trained on. No code in it is run. What it does not state (data, training, test sets) is
-    taken from a scale of params.yaml.
+    The result can be evaluated and tuned. No code of the checkpoint is run. Other parameters (data, training, test
+    sets) are taken from a scale of params.yaml.
     """
     from flip.config.faults import must_be_name
     from flip.config.resolve import read_project

@@ -13,19 +13,21 @@ def interpolate(
     shares: Annotated[
         str | None, typer.Option(help="Shares of the tuned weights, from 0 to 1. [default: 0,0.25,0.5,0.75,1]")
     ] = None,
-    keep: Annotated[float | None, typer.Option(help="Write the mixture of this share, too; needs --to.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder to make for it; it must not be there.")] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="Write the interpolated weights of this share; needs --to.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for --keep; it must not exist.")] = None,
     scale: Scale = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. [default: curves/<scale>/<variant>/seed-<seed>]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure mixtures of a tuned variant and its start (WiSE-FT).
+    """Evaluate averages of a tuned variant and its start (WiSE-FT).
 
         flip interpolate vit-b-32-tuned --keep 0.5 --to mixed/vit-b-32
 
-    A mixture is the average of the weights that it began with and those that tuning gave; every test set is measured.
-    Points are kept from call to call. `flip.load`, `flip export --params ...` take the folder of a mixture.
+    Weighted averages of the original and the tuned weights are evaluated on every test set. Points of earlier calls are
+    kept. `flip.load` and `flip export --params ...` accept the folder written by --keep.
     """
     from flip.report.interpolation import SHARES, run
 

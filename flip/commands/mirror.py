@@ -15,7 +15,7 @@ mirror = typer.Typer(name="mirror", help="Pin public test sets to commits of the
 def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars.")], as_json: Json = False) -> None:
     """Print the newest commit of a public set.
 
-    It goes into evaluate.sets, as {cars: wds/cars@COMMIT}.
+    Write it into evaluate.sets, as {cars: wds/cars@COMMIT}.
     """
     from flip.testsets.mirror import newest
 
@@ -25,9 +25,9 @@ def newest(name: Annotated[str, typer.Argument(help="A public set, as wds/cars."
 
 @mirror.command()
 def pin(
-    file: Annotated[Path, typer.Argument(help="File of parameters.")] = Path("params.yaml"), as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="Parameter file.")] = Path("params.yaml"), as_json: Json = False
 ) -> None:
-    """Pin each public set that a file names to its newest commit."""
+    """Pin each public set in a parameter file to its newest commit."""
     from flip.testsets.mirror import pin
 
     found = pin(file)

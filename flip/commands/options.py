@@ -13,6 +13,6 @@ Scale = Annotated[
     typer.Option(help="Scale. [default: the one that params.yaml names]", autocompletion=names("scales")),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the training run.")]
-Params = Annotated[Path, typer.Option(help="File with all parameters.")]
+Params = Annotated[Path, typer.Option(help="Parameter file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]

@@ -44,10 +44,10 @@ def params(
         str | None, typer.Argument(help="A variant of params.yaml.", autocompletion=names("variants"))
     ] = None,
     key: Annotated[
-        str | None, typer.Argument(help="A parameter, as train.base_lr, or a section, as train: where it comes from.")
+        str | None, typer.Argument(help="Show where this parameter (train.base_lr) or section (train) comes from.")
     ] = None,
     scale: Scale = None,
-    file: Annotated[Path, typer.Option("--params", help="File with all parameters.")] = Path("params.yaml"),
+    file: Annotated[Path, typer.Option("--params", help="Parameter file.")] = Path("params.yaml"),
     as_json: Json = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of params.yaml.")] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def params(
 
         flip params flip-50 train.base_lr
 
-    Without a variant, all are listed, with what each has of its own.
+    Without a variant, list all variants and their overrides.
     """
     import json
     from dataclasses import asdict

@@ -28,45 +28,45 @@ def positive(value: str) -> float:
     return number
 
 
-Report = Annotated[str, typer.Option(help="Whose variants are trained.", autocompletion=names("reports"))]
+Report = Annotated[str, typer.Option(help="Report whose variants are trained.", autocompletion=names("reports"))]
 Gpu = Annotated[str, typer.Option(help="Kind of GPU, as in flip/plan/facts.yaml.")]
 Nodes = Annotated[int | None, typer.Option(min=1, help="Nodes of the cluster. [default: those of one training job]")]
 Gpus = Annotated[int, typer.Option(min=1, help="GPUs per node.")]
 GpusPerJob = Annotated[
     int | None, typer.Option(min=1, help="GPUs that train a variant. [default: resources.pretrain of the scale]")
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Jobs at a time. [default: `jobs` of slurm/config.yaml]")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Simultaneous jobs. [default: `jobs` of slurm/config.yaml]")]
 Utilization = Annotated[
     float | None,
-    typer.Option(parser=share, help="Share of the GPU's rate that is reached. [default: flip/plan/facts.yaml]"),
+    typer.Option(parser=share, help="GPU utilization, from 0 to 1. [default: flip/plan/facts.yaml]"),
 ]
 SamplesPerSecond = Annotated[
     float | None,
-    typer.Option(parser=positive, help="Of the baseline on one GPU; other variants follow by their FLOPs."),
+    typer.Option(parser=positive, help="Throughput of the baseline on one GPU; others are scaled by FLOPs."),
 ]
 CaptionTokens = Annotated[
     float | None,
-    typer.Option(parser=positive, help="Mean tokens per caption. [default: all slots are full, an upper bound]"),
+    typer.Option(parser=positive, help="Mean tokens per caption. [default: full captions, an upper bound]"),
 ]
 Rows = Annotated[
     int | None,
     typer.Option(min=1, help="Rows of the source. [default: ledger, params.yaml, its files, flip/plan/facts.yaml]"),
 ]
 Arrival = Annotated[
-    float, typer.Option(parser=share, help="Share of rows that becomes pairs (LAION-400M: 0.68 in 2024).")
+    float, typer.Option(parser=share, help="Share of rows that become pairs (LAION-400M: 0.68 in 2024).")
 ]
 OriginalBytes = Annotated[
-    float | None, typer.Option(parser=positive, help="Per image on the wire. [default: flip/plan/facts.yaml]")
+    float | None, typer.Option(parser=positive, help="Bytes downloaded per image. [default: flip/plan/facts.yaml]")
 ]
 StoredBytes = Annotated[
-    float | None, typer.Option(parser=positive, help="Per image in a shard. [default: by download.image_size]")
+    float | None, typer.Option(parser=positive, help="Bytes stored per image. [default: by download.image_size]")
 ]
 Gigabits = Annotated[float, typer.Option(parser=positive, help="Bandwidth, Gbit/s.")]
 
 
 Budget = Annotated[
     float | None,
-    typer.Option(parser=positive, help="GPU-hours of one training: say what to choose for them, by what is measured."),
+    typer.Option(parser=positive, help="GPU-hours of one training: recommend a recipe, based on measured runs."),
 ]
 
 
@@ -136,7 +136,7 @@ def plan(
         flip plan --scale laion400m --gpu h100 --nodes 2 --gpus 8
         flip plan --scale cc12m --gpu h100 --budget 500
 
-    Nothing is trained. What is neither measured nor stated is assumed, and the output says by whom.
+    Nothing is trained. The output lists all assumptions with their sources.
     """
     from flip.config.resolve import read_project
     from flip.plan.estimate import Assumptions

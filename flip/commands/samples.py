@@ -24,14 +24,14 @@ def as_text(counts: dict[str, int], as_json: bool) -> str:
 def missing(
     wanted: Annotated[str, typer.Option(help="Parquet file or glob: key, url, caption, sha256.")],
     have: Annotated[str, typer.Option(help="Parquet file or glob: caption, sha256.")],
-    out: Annotated[Path | None, typer.Option(help="Where the rows that are missing go (parquet).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file for the missing rows (parquet).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which pairs of a list are not in another.
+    """List the pairs of one list that are not in another.
 
     flip samples missing --wanted 'theirs/shards/*/samples.parquet' --have 'data/tiny/shards/*/samples.parquet'
 
-    What --out holds can be downloaded (source.table).
+    Use --out as source.table to download the missing pairs.
     """
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, missing
@@ -43,12 +43,12 @@ def missing(
 def intersect(
     of: Annotated[str, typer.Option(help="Parquet file or glob: key, url, caption, sha256.")],
     other: Annotated[str, typer.Option("--with", help="Parquet file or glob: caption, sha256.")],
-    out: Annotated[Path, typer.Option(help="Where the rows of --of that are in both go (parquet).")],
+    out: Annotated[Path, typer.Option(help="Output file for the rows of --of that are in both (parquet).")],
     as_json: Json = False,
 ) -> None:
-    """Write the pairs that are in both of two lists.
+    """Write the pairs that are in both lists.
 
-    A run can be restricted to them (shards.only).
+    Use --out as shards.only to restrict a run to these pairs.
     """
     from flip.data.pairs import SCHEMA, files
     from flip.data.samples import PAIR, intersect

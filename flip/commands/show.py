@@ -11,26 +11,24 @@ from flip.commands.options import Scale, Seed, Variant
 def show(
     variant: Variant,
     sentence: Annotated[
-        str | None, typer.Argument(help="[default: the class of the primary set that fits the image best]")
+        str | None, typer.Argument(help="Sentence. [default: the primary set's class that matches the image best]")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option(help="Image file. [default: the test image that fits the sentence best]")
+        Path | None, typer.Option(help="Image file. [default: the test image that matches the sentence best]")
     ] = None,
-    number: Annotated[
-        int | None, typer.Option(help="A test image, by its place in the first of the sets, from 0.")
-    ] = None,
+    number: Annotated[int | None, typer.Option(help="Index of a test image in the first set, from 0.")] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", help="Test set to search; may be repeated. [default: primary, probed, captions]"),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Best matches to show.")] = 12,
+    count: Annotated[int, typer.Option(min=1, help="Number of best matches to show.")] = 12,
     scale: Scale = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="The page. [default: shown/<scale>/<variant>.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output page. [default: shown/<scale>/<variant>.html]")] = None,
 ) -> None:
-    """Write a page of what a variant makes of a sentence or image.
+    """Write a page with a variant's results for a sentence or image.
 
-    It has the best test images, class scores, the patches that a mask keeps, and where the model looks:
+    The page has the best test images, class scores, unmasked patches, and maps of where the model looks:
 
         flip show flip-50 "a red star on grass"
     """

@@ -12,18 +12,18 @@ def trace(
     table: Annotated[str, typer.Argument(help="A table of a report.", autocompletion=table_names)],
     variant: Annotated[str, typer.Argument(help="Its row.", autocompletion=table_part("variants"))],
     metric: Annotated[str, typer.Argument(help="Its column.", autocompletion=table_part("metrics"))],
-    parameters: Annotated[bool, typer.Option("--parameters", help="Print the variant's parameters, too.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Also print the variant's parameters.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hash the files behind it, and evaluate the weights again.")
+        bool, typer.Option("--verify", help="Hash the files involved and evaluate the weights again.")
     ] = False,
     scale: Scale = None,
     as_json: Json = False,
 ) -> None:
-    """Say where a cell of a table comes from, and verify it.
+    """Trace a cell of a table to its origins, and verify it.
 
         flip trace a flip-50 fine --verify
 
-    It names weights, metrics, images, data, code and machine, from the receipts of the runs; --json prints them whole.
+    It prints weights, metrics, images, data, code and machine, from the receipts of the runs. --json prints everything.
     """
     import json
 

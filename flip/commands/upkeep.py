@@ -9,10 +9,10 @@ from flip.commands.options import Json, Scale
 
 
 def reconcile(as_json: Json = False) -> None:
-    """Check after a clone and `dvc pull` that files are as recorded.
+    """Check that files are as recorded, after clone and `dvc pull`.
 
-    A file that has another content is named, and nothing is touched. Otherwise `snakemake -n` compares contents, and
-    no job runs again for a new file time.
+    Files with different content are listed, and nothing is changed. If there are none, `snakemake -n` compares
+    contents, so that no job runs again only because of new file times.
     """
     from flip.provenance.reconcile import reconcile
 
@@ -27,14 +27,16 @@ def reconcile(as_json: Json = False) -> None:
 
 def tidy(
     scale: Scale = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be deleted, and delete nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Delete results, too, that DVC has not recorded.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be deleted, without deleting it.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also delete results that DVC has not recorded.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete what is left of variants that params.yaml has no more.
+    """Delete the results of variants that params.yaml no longer has.
 
-    That is results, receipts, checkpoints and choices, those of reports, too. What was committed stays in Git, and what
-    was pushed in DVC's remote.
+    It deletes their results, receipts, checkpoints and sweep choices, and those of deleted reports. What was committed
+    remains in Git, and what was pushed remains in the DVC remote.
     """
     from flip.config.resolve import read_project
     from flip.provenance.tidy import tidy

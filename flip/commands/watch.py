@@ -10,17 +10,17 @@ from flip.commands.options import Json, Scale
 
 
 def watch(
-    command: Annotated[list[str] | None, typer.Argument(help="After --: what to start.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="Command to start, after --.")] = None,
     scale: Scale = None,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds between looks.")] = 5.0,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds between updates.")] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """Show how far a run is: jobs, share of the work, losses.
+    """Show the progress of a run: jobs, share of the work, losses.
 
         flip watch -- snakemake ablations
 
-    Without a command it is the newest run in this folder, with --json how far that is now and no more. What is started
-    is logged whole, in a file that is named; the last lines name the page and its headline.
+    Without a command, show the newest run in this folder; with --json, print its present state and exit. With a
+    command, write its full output to a log file and end by naming the report and its headline.
     """
     from flip.config.resolve import read_project
     from flip.provenance.layout import Layout

@@ -30,7 +30,9 @@ class Project(Scale):
         """Return the variant of the first row of the first table, which stands for its scale where variants do not
         differ."""
         if not self.tables:
-            raise ParameterError(f"params.yaml, tables: none is shown at scale '{self.scale}'; add one, or its scale")
+            raise ParameterError(
+                f"params.yaml, tables: no table is shown at scale '{self.scale}'; add one, or its scale"
+            )
         return self.variants[next(iter(self.tables.values())).variants[0]]
 
     @cached_property

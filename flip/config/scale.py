@@ -61,7 +61,9 @@ class Scale:
         """Return what the scale changes of a variant that another one starts from."""
         found = merge(self.tree["base"], self.tree["scales"][self.scale] or {}).get("tuning", {})
         if not isinstance(found, dict):
-            raise ParameterError(f"params.yaml, tuning at scale '{self.scale}': no mapping of keys (value: {found!r})")
+            raise ParameterError(
+                f"params.yaml, tuning at scale '{self.scale}': not a mapping of keys (value: {found!r})"
+            )
         return found
 
     def plain(self) -> Params:

@@ -71,7 +71,7 @@ __all__ = [
 class Bootstrap(Section):
     resamples: Natural = Field(le=10**6)
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    fewest: Count = Field(description="test items, of each class for auc, below which there is no number in a table")
+    fewest: Count = Field(description="smallest number of test items (for AUC: per class) for a number in a table")
 
     @model_validator(mode="after")
     def has_tails(self) -> Self:
@@ -84,8 +84,8 @@ class Bootstrap(Section):
 
 
 class CostSection(Section):
-    rounds: int = Field(description="interleaved rounds of timed steps; the median counts", ge=3, le=10_000)
-    batch: Batch = Field(description="pairs per measured step at most: what one device holds")
+    rounds: int = Field(description="interleaved rounds of timed steps, of which the median is used", ge=3, le=10_000)
+    batch: Batch = Field(description="largest batch of a measured step, pairs: what fits on one device")
 
 
 STARTED = WEIGHTS, TOKENIZER = "weights.safetensors", "tokenizer.json"  # in a folder that a variant starts from
@@ -119,14 +119,15 @@ class Params(Objectives):
     scale: Name
     variant: Name
     start: Place | None = Field(
-        None, description="variant whose weights this one starts from, or folder (with a /) that `flip import` made"
+        None, description="variant whose weights this one starts from, or a folder (with a /) that `flip import` made"
     )
     seeds: Distinct[Seed] = Field(min_length=1, max_length=1000)
     sweep: dict[
         str, Annotated[Distinct[float | int | str | bool | None], Field(min_length=2, max_length=100)] | None
     ] = Field(
-        description="parameter, as train.base_lr -> values of which `snakemake sweep` chooses the best on "
-        "evaluate.validation_set; all combinations of several parameters; null: not swept, whatever this is like"
+        description="parameter (as train.base_lr) -> values, of which `snakemake sweep` chooses the best on "
+        "evaluate.validation_set; for several parameters, all combinations; null: not swept, even if "
+        "`like` says so"
     )
     source: Source
     world: World
@@ -272,7 +273,7 @@ class Params(Objectives):
             raise ValueError("train.lora adds to trained weights: let start name them, or set it to null")
         if self.train.lora and self.masking.is_attentive:
             raise ValueError(
-                "masking.image_policy = 'attentive' looks with an average of all weights, and train.lora trains "
+                "masking.image_policy = 'attentive' uses an average of all weights, and train.lora trains "
                 "additions to them: use another policy, or set train.lora to null"
             )
         return self
@@ -292,5 +293,7 @@ class Params(Objectives):
         if self.source.kind == "world" and (fault := self.captions.untranslated(self.source)):
             raise ValueError(fault)
         if self.model.tokens <= self.captions.start + self.captions.end:
-            raise ValueError(f"model.tokens = {self.model.tokens} leaves no slot for words beside captions' own tokens")
+            raise ValueError(
+                f"model.tokens = {self.model.tokens} leaves no token position for words beside captions' own tokens"
+            )
         return self

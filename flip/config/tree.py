@@ -78,7 +78,7 @@ def _read_report(path: Path, where: str) -> dict:
 def _with_tables(tables: dict, own: dict, report: str, where: str) -> dict:
     """Return all tables, those of a report with its name; what is none is left for the schema to refuse."""
     if not isinstance(own, dict):
-        raise ParameterError((f"{where}tables", f"no mapping of names to tables (value: {own!r})"))
+        raise ParameterError((f"{where}tables", f"not a mapping of names to tables (value: {own!r})"))
     if twice := [name for name in own if name in tables]:
         raise ParameterError((f"{where}tables.{twice[0]}", "another report has a table of that name; choose another"))
     named = {"report": report}
@@ -90,7 +90,7 @@ def _only_one(tradeoff: dict | None, own: dict | None, report: str, where: str) 
     if own is None:
         return tradeoff
     if tradeoff is not None:
-        raise ParameterError((f"{where}tradeoff", "another report has such a figure, and there is one; remove one"))
+        raise ParameterError((f"{where}tradeoff", "another report has this figure, and only one may; remove one"))
     return own | {"report": report} if isinstance(own, dict) else own
 
 

@@ -99,7 +99,7 @@ def gpu_decoder(params: Params, device: str | torch.device, views: bool) -> Deco
 
 def _hindrance(params: Params, device: str | torch.device, views: bool) -> str | None:
     if torch.device(device).type != "cuda":
-        return "no GPU is at hand"
+        return "no GPU is available"
     if views or params.noise.images:
         return "views of images and noise in place of them are made by the processor"
     return None

@@ -34,7 +34,7 @@ def push(folder: Path, repo: str, private: bool, revision: str | None) -> str:
     if not REPOSITORY.fullmatch(repo):
         raise ValueError(f"--repo {repo}: no name; allowed: USER/NAME, of letters, digits, '-', '_', '.'")
     if not (folder / CARD).is_file():
-        raise ValueError(f"{folder}: no {CARD} here, so it is no export; `flip export --out {folder}` makes one")
+        raise ValueError(f"{folder}: no {CARD} here, so it is not an export; `flip export --out {folder}` makes one")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD)
     card = of_hub((folder / CARD).read_text(), repo).encode()
     added = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]

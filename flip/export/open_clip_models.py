@@ -104,7 +104,7 @@ def own_tower(visual: Any) -> dict[str, Any]:
         ValueError: it is another image tower, or has no class token.
     """
     if not isinstance(visual, VisionTransformer) or visual.pool_type != "tok" or visual.attn_pool is not None:
-        raise ValueError("its image tower is no vision transformer with a class token as its feature")
+        raise ValueError("its image tower is not a vision transformer with a class token as its feature")
     block = visual.transformer.resblocks[0]
     size = {"layers": len(visual.transformer.resblocks), "width": visual.transformer.width}
     form = {"pooling": "class", "positions": "learned", "pre_norm": bool(list(visual.ln_pre.parameters()))}

@@ -92,7 +92,7 @@ def stored_tokenizer(tokenizer: Any, vocabulary: int) -> tuple[dict[str, Any], d
     clean = getattr(getattr(tokenizer, "clean_fn", None), "__name__", None)
     theirs = getattr(tokenizer, "tokenizer", tokenizer)  # open_clip keeps transformers' in its own
     if not hasattr(theirs, "backend_tokenizer"):
-        raise ValueError(f"{type(theirs).__name__}: no tokenizer.json beside the weights; convert the tokenizer first")
+        raise ValueError(f"{type(theirs).__name__}: no tokenizer.json next to the weights; convert the tokenizer first")
     definition = json.loads(theirs.backend_tokenizer.to_str())
     if clean:
         steps = [*CLEAN[clean], *([definition["normalizer"]] if definition["normalizer"] else [])]

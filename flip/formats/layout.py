@@ -107,7 +107,7 @@ def tars(folder: Path, split: str = "test") -> list[Path]:
     path = folder / split / "nshards.txt"
     count = text(present(path).read_bytes(), path).strip()
     if not is_number(count) or int(count) < 1:
-        raise ValueError(f"{path}: '{count}' is no number of tars; write how many {split}/<number>.tar there are")
+        raise ValueError(f"{path}: '{count}' is not a number of tars; write how many {split}/<number>.tar there are")
     return [present(folder / split / f"{number}.tar") for number in range(int(count))]
 
 
@@ -157,7 +157,9 @@ def labels(content: bytes, where: str, classes: int) -> "np.ndarray":
     try:
         found = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # of numpy, or of Python's parser, which reads the header
-        raise ValueError(f"{where}.npy is no array ({' '.join(str(error).split())}); export the set again") from None
+        raise ValueError(
+            f"{where}.npy is not an array ({' '.join(str(error).split())}); export the set again"
+        ) from None
     if found.ndim != 1 or found.dtype.kind not in "biuf" or not np.isin(found, (0, 1)).all():
         raise ValueError(
             f"{where}.npy is {found.dtype} of shape {found.shape}, not one 0 or 1 per class; export the set again"

@@ -33,6 +33,6 @@ def read_notes(folder: Path, split: str) -> Iterator[dict[str, list]]:
     """
     place = notes_path(folder, split)
     if not place.exists():
-        raise ValueError(f"{place}: not here; delete the receipt of {folder}, and start the workflow again")
+        raise ValueError(f"{place}: not found; delete the receipt of {folder}, and start the workflow again")
     with open(place, encoding="utf-8") as file:
         yield from map(json.loads, file)

@@ -169,7 +169,7 @@ def kept(measure: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     if why := undefined(measure, logits.shape[1], targets.ndim == 2):
         raise ValueError(f"evaluate.measures: {why}")
     if KEEP[measure] in (_scored, _labelled) and (lost := int(np.isnan(logits).any(axis=1).sum())):
-        raise ValueError(f"{measure}: scores of {lost} of {len(logits)} images are no numbers, so they have no order")
+        raise ValueError(f"{measure}: scores of {lost} of {len(logits)} images are not numbers, so they have no order")
     return KEEP[measure](logits, targets).astype(np.float32)
 
 

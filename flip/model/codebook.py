@@ -26,7 +26,7 @@ def codebook_path(params: Params, data: Path) -> Path | None:
     path = Path(data) / "codebook" / "weights.safetensors"
     if not path.exists():
         raise ValueError(
-            f"{path}: not here, though flava.mim or flava.mmm_image reads codes; run flip.train.image_tokenizer first"
+            f"{path}: not found, though flava.mim or flava.mmm_image reads codes; run flip.train.image_tokenizer first"
         )
     return path
 

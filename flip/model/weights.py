@@ -69,8 +69,8 @@ def load_weights(
         if stored[name].shape != tensor.shape:
             raise ValueError(
                 f"{path}: '{name}' has shape {list(stored[name].shape)}, the model asks for {list(tensor.shape)}; "
-                "use the params.yaml beside the weights"
+                "use the params.yaml next to the weights"
             )
     if surplus := stored.keys() - wanted.keys() if strict else None:
-        raise ValueError(f"{path}: weights that the model has no place for: {', '.join(sorted(surplus))}")
+        raise ValueError(f"{path}: weights that the model does not have: {', '.join(sorted(surplus))}")
     model.load_state_dict({name: stored[name] for name in wanted}, strict=not new)

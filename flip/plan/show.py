@@ -142,7 +142,7 @@ def text(estimate: ScalePlan) -> str:
 
 
 def choices_text(choices: list[BudgetChoice], metric: str, more: int = 5) -> str:
-    """Return the best choices for a budget as a table, and whether the first is told apart from the others."""
+    """Return the best choices for a budget as a table, and whether the first differs significantly from the others."""
     best, *others = choices
     shown = [
         [
@@ -154,7 +154,11 @@ def choices_text(choices: list[BudgetChoice], metric: str, more: int = 5) -> str
         for one in (best, *others[:more])
     ]
     alike = [one.like for one in others if one.high >= best.low]
-    rank = f"not told apart from the first: {', '.join(alike)}" if alike else "the first is told apart from all others"
+    rank = (
+        f"no significant difference from the first: {', '.join(alike)}"
+        if alike
+        else "the first differs significantly from all others"
+    )
     left = f"{len(others) - more} more curves; --json has them" if len(others) > more else ""
     table = aligned([["run x schedule", f"{metric}, %", "GPU-hours", "rests on (seeds)"], *shown])
     return "\n".join(filter(None, [table, rank, left]))

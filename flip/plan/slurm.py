@@ -65,7 +65,7 @@ def ask(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoAnswer(f"{words[0]}: {error}") from None
     if done.returncode:
-        raise NoAnswer(f"{words[0]}: {' '.join((done.stderr or done.stdout).split()) or 'failed without a word'}")
+        raise NoAnswer(f"{words[0]}: {' '.join((done.stderr or done.stdout).split()) or 'failed without a message'}")
     return done.stdout
 
 

@@ -160,7 +160,7 @@ def require(receipts: Sequence[str | Path], command: Sequence[str] = ()) -> None
         for output, content in read_by(command, read(path)).items():
             if not Path(output).exists():
                 raise ValueError(
-                    f"{output}: not here, though {path} says that it was made; fetch it (`dvc pull {output}`), or "
+                    f"{output}: not found, though {path} says that it was made; fetch it (`dvc pull {output}`), or "
                     f"delete {path} to have it made again"
                 )
             if not is_there(output, content):

@@ -44,7 +44,7 @@ def tracked(scale: str) -> dict[str, dict[str, Any]]:
     found = {str(path): parse(path.read_text(errors="replace")) for path in files}
     if damaged := [path for path, content in found.items() if content is None]:
         raise Conflict(
-            f"{', '.join(damaged)}: no record of DVC's, for instance with a conflict of a merge in it; delete it, and "
+            f"{', '.join(damaged)}: not a valid DVC record, for instance because of a merge conflict; delete it, and "
             f"what is here is recorded again, or `git checkout` it"
         )
     return {path.removesuffix(SUFFIX): content for path, content in found.items() if content}

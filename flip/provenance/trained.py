@@ -61,7 +61,7 @@ class Trained:
         """
         path = self.folder / "params.yaml"
         if not path.exists():
-            raise ValueError(f"{path}: not here, so '{self.variant}' has not been trained; {self.remedy}")
+            raise ValueError(f"{path}: not found, so '{self.variant}' has not been trained; {self.remedy}")
         return load(path)
 
     @property
@@ -73,7 +73,7 @@ class Trained:
         """
         path = self.folder / "weights.safetensors"
         if not path.exists():
-            raise ValueError(f"{path}: not here; {self.remedy}")
+            raise ValueError(f"{path}: not found; {self.remedy}")
         return path
 
 

@@ -73,7 +73,7 @@ class Curve:
             raise ValueError(f"'{trained.variant}' has no image tower: there is no accuracy on images to follow")
         made = made_folder(self.params, trained.data, self.set) / "revision.json"
         if not made.exists():
-            raise ValueError(f"{made}: not here; {trained.data_remedy}")
+            raise ValueError(f"{made}: not found; {trained.data_remedy}")
         if not self.params.aligned and "missing" in read_json(made).get("train", {"missing": ""}):
             raise ValueError(
                 f"'{trained.variant}' has {self.params.unaligned}, and evaluate.probe does not probe {self.set}"

@@ -56,7 +56,7 @@ class Interpolation:
     def __init__(self, trained: Trained, out: Path):
         self.trained, self.params, self.out = trained, trained.params, out
         if not self.params.start:
-            raise ValueError(f"'{trained.variant}' has no start in params.yaml: there is nothing to mix it with")
+            raise ValueError(f"'{trained.variant}' has no start in params.yaml: there are no weights to average with")
         if not self.params.aligned:
             raise ValueError(f"'{trained.variant}' has {self.params.unaligned}: nothing is measured without training")
         self.first = read_weights(start_weights(trained))

@@ -56,7 +56,7 @@ function facts(pairs) {
 }
 
 function parameters(rows, here, first) {
-  if (!rows.length) return [element("p", `The first row, ${first}: what the others' parameters are compared with.`, { className: "soft" })];
+  if (!rows.length) return [element("p", `The first row, ${first}. Parameters of the other rows are compared with it.`, { className: "soft" })];
   const box = element("div", "", { className: "scroll", tabIndex: 0 }), table = element("table"), body = element("tbody");
   const head = element("tr");
   head.append(...["Parameter", here, first].map((text) => element("th", text, { scope: "col" })));

@@ -123,7 +123,7 @@ def verify_files(receipts: dict[str, dict]) -> list[str]:
         for product, content in (receipt["made"] | receipt["beside"]).items():
             if not Path(product).exists():
                 if not receipt["scratch"]:
-                    faults.append(f"{product}: not here; `dvc pull {product}` may bring it")
+                    faults.append(f"{product}: not found; `dvc pull {product}` may bring it")
             elif file_hash(product) != content["sha256"]:
                 faults.append(f"{product}: not what {path} says")
     return faults

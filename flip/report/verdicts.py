@@ -15,12 +15,12 @@ REPRODUCED, OTHER_SIZE, UNDECIDED, CONTRADICTED = VERDICTS = (
 )
 ONE_RUN = "one run"
 DEFINITIONS = {
-    REPRODUCED: "our interval of the difference meets that of the paper's.",
-    OTHER_SIZE: "they do not meet; our difference is not 0, and it has the paper's sign.",
-    CONTRADICTED: "they do not meet; our difference is not 0, and it does not have the paper's sign.",
-    UNDECIDED: "they do not meet, but our difference may be 0.",
-    ONE_RUN: "the row, or what it is compared with, was trained with one seed. Intervals are then over test images "
-    "alone; how far another training run would be is not known, so nothing is concluded.",
+    REPRODUCED: "our interval of the difference overlaps the paper's.",
+    OTHER_SIZE: "the intervals do not overlap; our difference is not 0 and has the paper's sign.",
+    CONTRADICTED: "the intervals do not overlap; our difference is not 0 and does not have the paper's sign.",
+    UNDECIDED: "the intervals do not overlap, but our difference may be 0.",
+    ONE_RUN: "the row, or the one it is compared with, was trained with one seed. Intervals are then over test images "
+    "only. The variation over training runs is unknown, so there is no verdict.",
 }
 
 Name = TypeVar("Name", bound=Hashable)

@@ -80,7 +80,7 @@ class Viewer:
                 f"'{trained.variant}' has no image tower, as no loss of it reads images: there is nothing to show"
             )
         if not (path := tokenizer_path(self.data, self.params.captions)).exists():
-            raise ValueError(f"{path}: not here; {trained.data_remedy}")
+            raise ValueError(f"{path}: not found; {trained.data_remedy}")
         self.device = pick_device()
         self.weights = file_hash(trained.weights)
         self.model, self.tokenize = read_model(self.params, self.data, trained.weights, self.device)
@@ -117,7 +117,7 @@ class Viewer:
             raise ValueError(f"--set {name}: no such test set; {nearest(name, sets)}")
         folder, made = set_folder(self.params, self.data, name), made_folder(self.params, self.data, name)
         if not (made / "revision.json").exists():
-            raise ValueError(f"{made}: not here; {self.trained.data_remedy}")
+            raise ValueError(f"{made}: not found; {self.trained.data_remedy}")
         if (kind := of_folder(folder).name) not in ("classification", "retrieval"):
             raise ValueError(f"--set {name}: its images have {kind}, not classes or captions; name others")
         squares, revision = read(self.params, self.data, name), read_json(made / "revision.json")["sha256"]

@@ -17,9 +17,11 @@ def of_folder(folder: str | Path) -> Kind:
     """Return what the set in a folder is for; classification unless its dataset_type.txt says otherwise.
 
     Raises:
-        ValueError: it says what is no kind of set.
+        ValueError: it says what is not a kind of test set.
     """
     found = layout.stated_kind(folder)
     if found not in KINDS:
-        raise ValueError(f"{Path(folder) / layout.KIND}: '{found}' is no kind of set; allowed: {', '.join(KINDS)}")
+        raise ValueError(
+            f"{Path(folder) / layout.KIND}: '{found}' is not a kind of test set; allowed: {', '.join(KINDS)}"
+        )
     return KINDS[found]

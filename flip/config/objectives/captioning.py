@@ -28,16 +28,17 @@ class Captioning(ObjectiveSection):
         ),
     }
 
-    weight: Weight = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder")
+    weight: Weight = Field(description="weight of the loss; 0 builds no decoder")
     layers: Few = Field(description="decoder blocks: causal attention, attention to the image, MLP")
     input: Literal["text_tower", "tokens"] = Field(
-        description="what the first block reads: states of the causal text tower (CoCa), or embeddings of its own"
+        description="input of the first block: states of the causal text tower (CoCa), or its own embeddings"
     )
     queries: Few | None = Field(
-        description="learned queries that pool the patches for the decoder, as CoCa's; null: it reads all patches"
+        description="number of learned queries that pool the patches for the decoder (CoCa); null: it reads all patches"
     )
     parallel: Share = Field(
-        description="share of the captions predicted from the image alone, all tokens at once (CapPa; SigLIP 2: 0.5)"
+        description="share of captions predicted in parallel, all tokens at once from the image alone (CapPa; SigLIP "
+        "2: 0.5)"
     )
 
     @property

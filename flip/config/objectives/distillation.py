@@ -19,10 +19,8 @@ class Distillation(ObjectiveSection):
     }
 
     weight: Weight = Field(description="weight of the loss; 0 reads no embeddings")
-    teacher: Place | None = Field(
-        description="variant whose embeddings are learned from, or folder (with a /) that `flip import` made"
-    )
-    temperature: Temperature = Field(description="the teacher's cosines are divided by it")
+    teacher: Place | None = Field(description="teacher: a variant, or a folder (with a /) that `flip import` made")
+    temperature: Temperature = Field(description="temperature by which the teacher's cosines are divided")
 
     @property
     def builds_on(self) -> str | None:

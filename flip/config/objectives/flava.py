@@ -23,17 +23,21 @@ class Flava(ObjectiveSection):
         "samples as": (lambda one: one.mix.text, ("mix.pairs", "mix.images", "mix.texts")),
     }
 
-    mim: Weight = Field(description="weight: codes of hidden patches, from the image")
-    mlm: Weight = Field(description="weight: hidden words, from the caption")
-    mmm_image: Weight = Field(description="weight: codes of hidden patches, from image and caption")
-    mmm_text: Weight = Field(description="weight: hidden words, from image and caption")
-    itm: Weight = Field(description="weight: whether the caption is the image's own")
-    mask_image: Share = Field(description="share of patches to hide, at most, in blocks (BEiT: 75 of 196)")
+    mim: Weight = Field(description="weight of masked image modeling: codes of masked patches, from the image")
+    mlm: Weight = Field(description="weight of masked language modeling: masked words, from the caption")
+    mmm_image: Weight = Field(
+        description="weight of multimodal masking: codes of masked patches, from image and caption"
+    )
+    mmm_text: Weight = Field(description="weight of multimodal masking: masked words, from image and caption")
+    itm: Weight = Field(description="weight of image-text matching: does the caption belong to the image")
+    mask_image: Share = Field(description="largest share of patches to mask, in blocks (BEiT: 75 of 196)")
     smallest_block: Share = Field(description="share of patches in the smallest block drawn (BEiT: 16 of 196)")
-    mask_text: Share = Field(description="share of words to hide, each by itself")
-    random_words: Share = Field(description="share of hidden words shown as a random word, not as the mask (BERT: 0.1)")
-    kept_words: Share = Field(description="share of hidden words shown as they are, and yet predicted (BERT: 0.1)")
-    mismatched: Share = Field(description="share of pairs that get another caption for itm, where it has a weight")
+    mask_text: Share = Field(description="share of words to mask, independently")
+    random_words: Share = Field(
+        description="share of masked words replaced by a random word instead of the mask token (BERT: 0.1)"
+    )
+    kept_words: Share = Field(description="share of masked words left unchanged, but still predicted (BERT: 0.1)")
+    mismatched: Share = Field(description="share of pairs with a wrong caption for itm")
     multimodal: Tower = Field(description="the encoder over both sides' states")
     mix: Mix
 
@@ -85,29 +89,27 @@ class Flava(ObjectiveSection):
     def check(self, params: Any) -> None:
         self._check_pairs(params)
         if self.hides_patches and params.image_tower.locked:
-            raise ValueError(
-                "flava.mim, .mmm_image, .mmm_text and .itm hide patches from a tower that is locked: set 0"
-            )
+            raise ValueError("flava.mim, .mmm_image, .mmm_text and .itm mask patches of a locked tower: set them to 0")
         if self.hides_patches and not self.hidden_patches(params.model.patches):
             raise ValueError(
-                f"flava.mask_image = {self.mask_image:g} hides none of the {params.model.patches} patches; allowed: "
+                f"flava.mask_image = {self.mask_image:g} masks none of the {params.model.patches} patches; allowed: "
                 f"{1 / params.model.patches:.4f} to 1"
             )
         if self.hides_patches and self.smallest_block > self.mask_image:
             raise ValueError(
                 f"flava.smallest_block = {self.smallest_block:g} is larger than all that flava.mask_image = "
-                f"{self.mask_image:g} hides; allowed: 0 to {self.mask_image:g}"
+                f"{self.mask_image:g} masks; allowed: 0 to {self.mask_image:g}"
             )
         if self.hides_words and not self.mask_text:
-            raise ValueError("flava.mask_text = 0 hides no word; allowed: above 0, up to 1 (BERT: 0.15)")
+            raise ValueError("flava.mask_text = 0 masks no word; allowed: above 0, up to 1 (BERT: 0.15)")
         if self.random_words + self.kept_words > 1:
             raise ValueError(
                 f"flava.random_words = {self.random_words:g} and flava.kept_words = {self.kept_words:g} are shares of "
-                "the hidden words; allowed: 1 together"
+                "the masked words; allowed: 1 together"
             )
         if self.hides_words and params.captions.fill:
             raise ValueError(
-                "captions.fill puts end tokens where no words are; flava's losses would hide them: use false"
+                "captions.fill puts end tokens where no words are; flava's losses would mask them: use false"
             )
         if self.itm and not 0 < self.mismatched < 1:
             raise ValueError(f"flava.mismatched = {self.mismatched:g} leaves itm one answer; allowed: between 0 and 1")

@@ -23,14 +23,17 @@ class Generative(Decoder, ObjectiveSection):
         "words hidden": (lambda one: f"{100 * one.mask_text:g}%" if one.wanted else "", ("mask_text",)),
     }
 
-    pixels: Weight = Field(description="weight of the error of removed patches, MAE-CLIP's w_i; 0: not predicted")
-    words: Weight = Field(description="weight of the entropy of removed words, MAE-CLIP's w_t; 0: not predicted")
-    mask_image: Share = Field(description="share of patches removed in this pass; a class token always stays")
-    mask_text: Share = Field(description="share of token slots removed in this pass, padding like words")
-    encoder: Literal["separate", "shared"] = Field(
-        description="each tower encodes what is left of its own side (MAE-CLIP), or the vision tower of both (M3AE)"
+    pixels: Weight = Field(
+        description="weight of the squared error of removed patches (MAE-CLIP's w_i); 0: not predicted"
     )
-    normalize: bool = Field(description="pixels are predicted normalised per patch")
+    words: Weight = Field(description="weight of the cross-entropy of removed words (MAE-CLIP's w_t); 0: not predicted")
+    mask_image: Share = Field(description="share of patches removed in this pass; a class token always stays")
+    mask_text: Share = Field(description="share of token positions removed in this pass, including padding")
+    encoder: Literal["separate", "shared"] = Field(
+        description="separate: each tower encodes its own modality (MAE-CLIP); shared: the vision tower encodes both "
+        "(M3AE)"
+    )
+    normalize: bool = Field(description="normalise target pixels per patch")
 
     @property
     def reads_patches(self) -> bool:

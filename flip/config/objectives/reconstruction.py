@@ -17,8 +17,8 @@ class Reconstruction(Decoder, ObjectiveSection):
         "reconstruction weight": (lambda one: f"{one.weight:g}", ("weight",)),
     }
 
-    weight: Weight = Field(description="weight of the loss beside the contrastive one; 0 builds no decoder")
-    normalize: bool = Field(description="targets are normalised per patch")
+    weight: Weight = Field(description="weight of the loss; 0 builds no decoder")
+    normalize: bool = Field(description="normalise targets per patch")
 
     @property
     def reads_patches(self) -> bool:

@@ -25,20 +25,28 @@ class SelfDistillation(ObjectiveSection):
         "from": (lambda one: f"{100 * one.starts_at:g}% of training" if one.wanted else "", ("starts_at",)),
     }
 
-    local: Weight = Field(description="weight: local crops predict the teacher's feature of the image (SigLIP 2: 1.0)")
-    masked: Weight = Field(description="weight: masked patches predict the teacher's states of them (SigLIP 2: 0.25)")
+    local: Weight = Field(
+        description="weight of the local loss: local crops predict the teacher's feature of the image (SigLIP 2: 1.0)"
+    )
+    masked: Weight = Field(
+        description="weight of the masked loss: predict the teacher's states of masked patches (SigLIP 2: 0.25)"
+    )
     starts_at: Part = Field(description="share of the training before these losses begin (SigLIP 2: 0.8)")
-    momentum: Share = Field(description="share of the teacher that stays at each step")
-    crops: Few = Field(description="local crops of an image (SigLIP 2: 8)")
-    crop: Share = Field(description="side of a local crop over the image's, to whole patches (DINO: 96 of 224)")
+    momentum: Share = Field(description="momentum of the EMA teacher: share of its weights kept at each step")
+    crops: Few = Field(description="local crops per image (SigLIP 2: 8)")
+    crop: Share = Field(
+        description="side of a local crop relative to the image's, rounded to whole patches (DINO: 96 of 224)"
+    )
     views: Views
-    mask_image: Share = Field(description="share of patches that are masked (SigLIP 2: 0.5)")
+    mask_image: Share = Field(description="share of patches to mask (SigLIP 2: 0.5)")
     hidden: Width = Field(description="width of the heads' two hidden layers")
-    width: Width = Field(description="width of the space that prototypes lie in")
-    prototypes: Width = Field(description="directions that teacher and student classify states by")
-    temperature: Temperature = Field(description="the student's cosines with prototypes are divided by it")
-    teacher_temperature: Temperature = Field(description="the teacher's cosines are divided by it")
-    center_momentum: Share = Field(description="share of the teacher's mean answer that stays at each step")
+    width: Width = Field(description="width of the prototypes")
+    prototypes: Width = Field(description="number of prototypes, the classes that teacher and student predict")
+    temperature: Temperature = Field(
+        description="temperature by which the student's cosines with prototypes are divided"
+    )
+    teacher_temperature: Temperature = Field(description="temperature by which the teacher's cosines are divided")
+    center_momentum: Share = Field(description="momentum of the centre, the moving average of the teacher's outputs")
 
     @property
     def reads_patches(self) -> bool:

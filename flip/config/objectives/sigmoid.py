@@ -15,7 +15,8 @@ class Sigmoid(ObjectiveSection):
     aligns: ClassVar[bool] = True
     weight: Weight = Field(description="weight of the loss; 0 builds no bias")
     bias: Annotated[float, Field(ge=-1000, le=1000)] | Literal["matched"] | None = Field(
-        description="learned bias of the logits at the start; matched: log 1 / (batch - 1), the prior; null: no bias"
+        description="initial value of the learned bias of the logits; matched: log 1 / (batch - 1), the prior; null: "
+        "no bias"
     )
 
     def initial_bias(self, batch: int) -> float | None:

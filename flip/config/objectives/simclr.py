@@ -16,8 +16,8 @@ class SimCLR(ObjectiveSection):
     trains_pooling: ClassVar[bool] = True
     facts: ClassVar[Facts] = {"SimCLR weight": (lambda one: f"{one.weight:g}", ("weight",))}
 
-    weight: Weight = Field(description="weight of the loss beside the contrastive one; 0 makes no views")
-    temperature: Temperature = Field(description="cosines are divided by it")
+    weight: Weight = Field(description="weight of the loss; 0 makes no views")
+    temperature: Temperature = Field(description="temperature by which cosines are divided")
     hidden: Width = Field(description="width of the projection head's two hidden layers")
     width: Width = Field(description="width of the space in which views are compared")
     views: Views

@@ -23,5 +23,5 @@ class SubCaptions(ObjectiveSection):
     weight: Weight = Field(description="weight of the loss, the mean over an image's parts of its caption")
     captions: Few = Field(description="parts of each caption")
     share: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="share of a caption's words in a part: as many in a row, one at least"
+        description="share of a caption's words in a part, contiguous, at least one word"
     )

@@ -20,22 +20,24 @@ class Curation(Section):
     take equal compute."""
 
     policy: Literal["clip-score", "frequency", "balance"] = Field(
-        description="what decides: cosines of a trained model's features (CLIP score), rare words of captions (WFPP), "
-        "or an equal share of what captions mention (MetaCLIP)"
+        description="rule of selection: cosines of a trained model's features (CLIP score), rare words in captions "
+        "(WFPP), or balanced entries in captions (MetaCLIP)"
     )
     by: Place | None = Field(
-        None, description="variant, or folder (with a /) that `flip import` made, whose features clip-score compares"
+        None, description="model for clip-score: a variant, or a folder (with a /) that `flip import` made"
     )
-    share: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="share of the pairs that are kept")
-    threshold: float | None = Field(None, description="the least cosine that clip-score keeps", ge=-1, le=1)
+    share: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="share of the pairs to keep")
+    threshold: float | None = Field(None, description="smallest cosine that clip-score keeps", ge=-1, le=1)
     word_threshold: Tiny | None = Field(
         None, description="t of frequency: a word of frequency f counts 1 - sqrt(t / f)"
     )
     cap: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="captions of an entry that balance keeps, about, over all pairs (MetaCLIP's t over its pool)"
+        None,
+        description="approximate limit of pairs per entry for balance, as a share of all pairs (MetaCLIP's t over its "
+        "pool size)",
     )
     entries: Place | None = Field(
-        None, description="file of what balance looks for in captions, a line each; null: every word of the captions"
+        None, description="file of entries for balance, one per line; null: all words of the captions"
     )
 
     @model_validator(mode="after")

@@ -27,16 +27,14 @@ class Compact(Section):
     """Describe resized copies of the images, stored at the size that training needs."""
 
     image_size: Pixels = Field(description="shorter side, pixels; smaller images stay as they are")
-    quality: int = Field(description="of the JPEGs", ge=1, le=100)
+    quality: int = Field(description="JPEG quality", ge=1, le=100)
 
 
 class Shards(Section):
     samples_per_shard: Shard
     compact: Compact | None = Field(description="null: images stay as they were downloaded, to the byte")
-    buckets: Few = Field(description="jobs that share the search for duplicates, by hash")
-    only: Place | None = Field(
-        description="parquet file (or glob) with a column sha256: images that are not in it are dropped"
-    )
+    buckets: Few = Field(description="number of jobs for the duplicate search, split by hash")
+    only: Place | None = Field(description="parquet file (or glob) with a column sha256; images not in it are dropped")
 
     @property
     def bucket_names(self) -> list[str]:
@@ -47,16 +45,15 @@ class Tokenizer(Section):
     kind: Literal["wordpiece", "clip", "bert"] = Field(
         description="WordPiece trained on the captions, CLIP's BPE (from open_clip), or bert-base-uncased"
     )
-    vocabulary: Vocabulary = Field(description="entries at most; wordpiece only")
+    vocabulary: Vocabulary = Field(description="largest vocabulary, entries; wordpiece only")
     path: Place | None = Field(description="bert: a local folder or hub name")
     multilingual: Vocabulary = Field(
-        description="entries at most of the WordPiece that captions in several languages are trained a tokenizer of "
-        "their own with"
+        description="largest vocabulary, entries, of the WordPiece tokenizer for captions in several languages"
     )
     least_count: int = Field(
         5,
-        description="how often a word must be in the training captions to have a frequency of its own, where masks "
-        "choose by words (CLIPF: 5)",
+        description="smallest count of a word in the training captions to have its own frequency, for masks by words "
+        "(CLIPF: 5)",
         ge=1,
         le=10**9,
     )
@@ -72,21 +69,21 @@ class Captions(Section):
     """Describe how a caption becomes tokens, and how these fill token positions; padding is never attended to."""
 
     tokenizer: Literal["scale", "clip"] | Annotated[Place, Field(pattern=r"\.json$")] = Field(
-        description="the scale's own, CLIP's BPE, which needs no training (open_clip), or the file of another one, as "
+        description="the scale's tokenizer, CLIP's BPE (from open_clip, needs no training), or a tokenizer file as "
         "`flip import` writes it"
     )
     languages: Distinct[Language] = Field(
-        description="languages that images have their captions in, each image's in one of them; en: as they come",
+        description="languages of the captions; each image has its caption in one of them; en: the original captions",
         min_length=1,
     )
     synthetic_share: Share | None = Field(
         None,
-        description="how often one of an image's synthetic captions is drawn (source.synthetic_captions); null: each "
-        "caption of an image as often as the others",
+        description="probability of drawing a synthetic caption of an image (source.synthetic_captions); null: all "
+        "its captions are equally likely",
     )
     start: bool = Field(description="a start token before each caption")
-    end: bool = Field(description="an end token after each caption, however short it has to be cut")
-    fill: bool = Field(description="end tokens in the slots that are left, which are attended to (SigLIP)")
+    end: bool = Field(description="an end token after each caption, also after truncation")
+    fill: bool = Field(description="pad with end tokens, which are attended to (SigLIP)")
 
     @property
     def tokenizer_file(self) -> str | None:
@@ -137,7 +134,7 @@ class Augmentation(Section):
     """Describe the random resized crop; there are no colour changes (FLIP, appendix)."""
 
     crop_area: Range[Annotated[float, Field(gt=0, le=1)]] = Field(
-        description="smallest and largest share of the area; [1, 1]: the whole image"
+        description="smallest and largest share of the image's area; [1, 1]: the whole image"
     )
     crop_aspect: Range[Annotated[float, Field(ge=0.01, le=100)]] = Field(
         description="smallest and largest aspect ratio"
@@ -150,7 +147,7 @@ class Noise(Section):
 
     images: Share = Field(description="share of images replaced by uniform noise")
     texts: Share = Field(description="share of captions whose words are replaced by random tokens")
-    pairs: Share = Field(description="share of captions that are exchanged for each other within a global batch")
+    pairs: Share = Field(description="share of captions that are shuffled within a global batch")
 
     @property
     def any(self) -> bool:
@@ -165,12 +162,12 @@ class Views(Augmentation):
     torchvision's ColorJitter.
     """
 
-    jitter_share: Share = Field(description="share of views in other colours")
+    jitter_share: Share = Field(description="share of views with colour jitter")
     brightness: Share
     contrast: Share
     saturation: Share
-    hue: float = Field(description="largest turn of the hue, as a share of the circle", ge=0, le=0.5)
-    gray_share: Share = Field(description="share of views without colours")
+    hue: float = Field(description="largest shift of the hue, as a share of the circle", ge=0, le=0.5)
+    gray_share: Share = Field(description="share of views converted to grey")
     blur_share: Share = Field(description="share of views that are blurred")
     blur_sigma: Range[Annotated[float, Field(gt=0, le=100)]] = Field(
         description="smallest and largest sigma of the blur, pixels"
@@ -181,9 +178,9 @@ class Mix(Section):
     """Say what the samples are used as: shares of the data, which do not overlap, and of the steps, which take turns
     (FLAVA, Table A.2: 0.70 pairs, 0.15 images, 0.15 texts, of a data set each)."""
 
-    pairs: Share = Field(description="share of the samples whose image and caption all losses read")
-    images: Share = Field(description="share of the samples whose image alone is read, by mim")
-    texts: Share = Field(description="share of the samples whose caption alone is read, by mlm")
+    pairs: Share = Field(description="share of the samples used as pairs, by all losses")
+    images: Share = Field(description="share of the samples used as images alone, by mim")
+    texts: Share = Field(description="share of the samples used as captions alone, by mlm")
 
     @model_validator(mode="after")
     def is_all(self) -> Self:

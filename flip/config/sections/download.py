@@ -25,39 +25,36 @@ class Download(Section):
     """Hold img2dataset's options."""
 
     schemes: Distinct[Literal["http", "https", "ftp", "file", "data"]] = Field(
-        description="schemes of the URLs that are fetched; rows with others are counted as refused", min_length=1
+        description="allowed URL schemes; rows with others are counted as refused", min_length=1
     )
-    parts: Natural = Field(description="parts of the URL table, one job each", le=10**5)
+    parts: Natural = Field(description="number of parts of the URL table; each is one job", le=10**5)
     at_once: Few = Field(
-        description="parts that Snakemake downloads at the same time, on all machines; they share per_host and "
-        "per_host_second"
+        description="parts that are downloaded at the same time, on all machines; they share the limits per host"
     )
     image_size: Pixels = Field(description="shorter side of the stored images, pixels; smaller ones stay as they are")
     processes: Few
     threads: Few
     timeout: Natural = Field(description="seconds", le=3600)
     deadline: Natural = Field(
-        description="seconds that an image may take in all: its turn, redirects, retries and waits between them",
+        description="time limit of an image in seconds, including queueing, redirects, retries and waits",
         le=86_400,
     )
-    retries: int = Field(description="further attempts at what fails for a reason that passes", ge=0, le=100)
-    largest_body: Natural = Field(description="bytes; longer files are refused", le=2**31)
-    private_addresses: bool = Field(
-        description="whether URLs may lead to addresses that are not public: of this machine, or of its network"
-    )
+    retries: int = Field(description="retries after temporary failures", ge=0, le=100)
+    largest_body: Natural = Field(description="largest file size, bytes; larger files are refused", le=2**31)
+    private_addresses: bool = Field(description="allow URLs that lead to this machine or its network")
     contact: Text | None = Field(
-        description="whom a host's owner may write to, in the User-Agent: a page or an address"
+        description="contact address in the User-Agent, for owners of hosts: a web page or an e-mail address"
     )
-    per_host: Few = Field(description="connections to one host at once, of all parts; at least one for each")
-    per_host_second: Positive | None = Field(description="requests a second to one host, of all parts; null: no limit")
+    per_host: Few = Field(description="simultaneous connections of all parts to one host; at least one for each")
+    per_host_second: Positive | None = Field(description="requests per second of all parts to one host; null: no limit")
     least_share: Share = Field(
-        description="share of the images that a part asks for that have to arrive; below it the stage stops, and asks "
-        "again when it is run again"
+        description="smallest share of a part's images that must arrive; below it the stage stops, and retries when "
+        "it is run again"
     )
-    stall_minutes: Minutes = Field(
-        description="a shard that has not grown for so long, as its process hangs, is begun again"
+    stall_minutes: Minutes = Field(description="restart a shard that has not grown for this long, minutes")
+    min_image_size: int = Field(
+        description="smallest image size (shorter side), pixels; smaller images are refused", ge=0, le=65_536
     )
-    min_image_size: int = Field(description="smaller images (shorter side, pixels) are refused", ge=0, le=65_536)
     max_aspect_ratio: float = Field(ge=1, le=1000)
     quality: int = Field(description="JPEG quality of the stored images", ge=1, le=100)
     samples_per_shard: Shard

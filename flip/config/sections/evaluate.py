@@ -15,33 +15,30 @@ from flip.metrics.sets import PRIMARY, TRANSFERS, WORLD, retrieval_in
 
 class Evaluate(Section):
     primary_set: Name = Field(
-        description="the set of `sets`, of one class per image, that leads: masked inference is measured on it, curves "
-        "and figures show it, and `primary` stands for it in the metrics of tables, of the trade-off and of laws"
+        description="main test set, one of `sets`, with one class per image: it is used for masked inference, curves "
+        "and figures, and `primary` refers to it in the metrics of tables, trade-off and laws"
     )
     validation_set: Name | None = Field(
-        description="the set of `sets` that sweeps choose by, which no table may show; null: there is none"
+        description="set for choosing values in sweeps, one of `sets`; tables may not show it; null: none"
     )
     sets: dict[Name, Place] = Field(
-        description="name -> 'world', a folder in clip-benchmark's webdataset layout, or a public set of "
-        "flip/config/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake mirror` fetches "
-        "once; "
-        "null: the scale has none, and tables leave its metrics out. What a folder is for stands "
-        "in its dataset_type.txt: "
-        "retrieval (a .txt of captions beside each image), pointing (.txt, and a box in .json), entailment (.cls, "
-        "and two lines in .txt), composition (as SugarCrepe: a .txt of one line per pair, with its kind, a right "
-        "caption and a wrong one, and tabs between them); classes (.cls) where there is no such file"
+        description="name -> 'world' (the synthetic set), a folder in clip-benchmark's webdataset layout, or a public "
+        "set of flip/config/public.yaml with its commit on the hub, as wds/cars@COMMIT, which `snakemake "
+        "mirror` fetches once; null: none, and tables leave its metrics out. A folder's dataset_type.txt "
+        "gives its kind: retrieval (a .txt of captions next to each image), pointing (.txt, and a box in "
+        ".json), entailment (.cls, and two lines in .txt), composition (as SugarCrepe: a .txt with one "
+        "line per pair: kind, right caption, wrong caption, separated by tabs); without this file: "
+        "classification (.cls)"
     )
     languages: dict[Language, Place] = Field(
         description="language -> 'world', or a folder as in sets (XM3600): the set retrieval-<language>, for variants "
-        "that read it; its images are not looked for in the training data, so name a "
-        "set with the same ones in sets, too; null: the scale has none"
+        "that read this language; duplicates of its images are not removed from the training data, so "
+        "name a set with the same images in sets, too; null: none"
     )
-    probe: Distinct[Name] = Field(
-        description="sets with classes that a linear probe is fitted to, too, where the set has a training split"
-    )
+    probe: Distinct[Name] = Field(description="classification sets for linear probes; each needs a training split")
     measures: dict[Name, Literal[*MEASURES]] = Field(  # type: ignore[valid-type]
-        description="set -> how classification (zero-shot, by a probe, fine-tuned) becomes a number; not named: as "
-        "flip/config/public.yaml says of a public set, or of a copy in testsets/<data set on the hub>, and accuracy "
+        description="set -> score for classification (zero-shot, probe, fine-tuned); default: as in "
+        "flip/config/public.yaml for a public set or its copy in testsets/<data set on the hub>, accuracy "
         "for others"
     )
     batch: Batch
@@ -88,8 +85,8 @@ class Evaluate(Section):
         for language, place in self.languages.items():
             if place == "world" and language not in WORLD_LANGUAGES:
                 raise ValueError(
-                    f"languages.{language} = 'world', which does not speak it; known: {', '.join(WORLD_LANGUAGES)}, or "
-                    "give a folder"
+                    f"languages.{language} = 'world', which does not have this language; known: "
+                    f"{', '.join(WORLD_LANGUAGES)}, or give a folder"
                 )
         return self
 

@@ -12,20 +12,24 @@ class Codebook(Section):
     a scale."""
 
     weights: Place | None = Field(
-        description="DALL-E's encoder in its place: a .safetensors file of transformers' FlavaImageCodebook "
-        "(facebook/flava-image-codebook), with codes: 8192; null: one is trained"
+        description=".safetensors file of DALL-E's encoder, from transformers' FlavaImageCodebook "
+        "(facebook/flava-image-codebook), to be used with codes: 8192; null: train a tokenizer"
     )
     codes: Annotated[int, Field(ge=2, le=2**20)] = Field(
         description="entries of the codebook (DALL-E's, which FLAVA and BEiT use, has 8192)"
     )
-    code_width: Width = Field(description="numbers of an entry, which has unit length")
-    width: Width = Field(description="channels of its encoder and its decoder")
-    blocks: int = Field(description="residual 3 x 3 convolutions over the patches, on either side", ge=0, le=1000)
-    commitment: Positive = Field(description="weight of the pull of encoded patches towards their codes")
-    decay: Part = Field(description="share that a step leaves of the moving averages which the codes are")
-    samples: Count = Field(description="images that it is trained on, counted with repetition")
+    code_width: Width = Field(description="width of an entry, which has unit length")
+    width: Width = Field(description="channels of the encoder and the decoder")
+    blocks: int = Field(
+        description="residual 3 x 3 convolutions over the patches, in the encoder and in the decoder", ge=0, le=1000
+    )
+    commitment: Positive = Field(
+        description="weight of the commitment loss, which pulls encoded patches towards their codes"
+    )
+    decay: Part = Field(description="decay of the moving averages that define the codes")
+    samples: Count = Field(description="training samples: images, counted with repetition")
     batch: Batch = Field(description="images per step")
-    lr: Rate = Field(description="learning rate at the start, then a cosine to 0")
+    lr: Rate = Field(description="initial learning rate; decays to 0 along a cosine")
 
     @model_validator(mode="after")
     def has_a_step(self) -> Self:

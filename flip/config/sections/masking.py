@@ -22,41 +22,42 @@ READ_BY = {
 
 class Masking(Section):
     image: Share = Field(description="share of patches removed; a class token always stays")
-    text: Share = Field(description="share of token slots removed")
+    text: Share = Field(description="share of token positions removed")
     image_policy: Literal[
         "random", "grid", "block", "gaussian", "cluster", "pgs", "pgs-edges", "pgs-transport", "attentive"
     ] = Field(
         "random",
-        description="which patches stay: any, as many of each window of 2 x 2 (CLIPA), all but a block (CLIPA), more "
-        "at the centre (GLIP), those least like random anchors (cluster masking; CLIP-PGS, whole or with one of its "
-        "parts), or those that a slow copy of the tower looks at (A-CLIP)",
+        description="patches to keep: random; the same number in each 2 x 2 window (grid, CLIPA); all but a block "
+        "(CLIPA); more near the centre (gaussian, GLIP); those least similar to random anchors (cluster "
+        "masking; CLIP-PGS, whole or one of its parts); or those that an EMA of the tower attends to "
+        "(attentive, A-CLIP)",
     )
     views: Literal[1, 2] = Field(
-        1, description="crops of each image that losses of pairs read, each with a mask of its own (A-CLIP: 2)"
+        1, description="crops of each image for contrastive losses, each with its own mask (A-CLIP: 2)"
     )
     anchors: float = Field(
         0.05,
-        description="share of patches that are anchors of image_policy cluster and pgs (CLIP-PGS: 0.05)",
+        description="share of patches that are anchors, for image_policy cluster and pgs (CLIP-PGS: 0.05)",
         gt=0,
         le=1,
     )
     momentum: float = Field(
         0.996,
-        description="of the weights that image_policy attentive looks with, at the start; 1 at the end, by a cosine",
+        description="initial momentum of the EMA weights for image_policy attentive; rises to 1 along a cosine",
         ge=0,
         le=1,
     )
     gaussian_variance: float = Field(
-        0.2, description="of the density that image_policy gaussian adds, over [-1, 1]", ge=0.01, le=100
+        0.2, description="variance of the density for image_policy gaussian, over [-1, 1]", ge=0.01, le=100
     )
     text_policy: Literal["random", "prioritized", "truncation", "block", "frequency", "syntax"] = Field(
-        description="prioritized removes padding first; truncation keeps the first tokens, block as many in a row; "
-        "frequency keeps rare words more often (CLIPF), syntax nouns before adjectives, verbs and others (CLIPA)"
+        description="prioritized removes padding first; truncation keeps the first tokens; block keeps contiguous "
+        "tokens; frequency keeps rare words more often (CLIPF); syntax keeps nouns before adjectives, "
+        "verbs and others (CLIPA)"
     )
     frequency_threshold: float = Field(
         1e-6,
-        description="t of text_policy frequency, which removes a word of frequency f with the probability "
-        "1 - sqrt(t / f)",
+        description="t of text_policy frequency, which removes a word of frequency f with probability 1 - sqrt(t / f)",
         gt=0,
         le=1,
     )
@@ -95,7 +96,7 @@ class Masking(Section):
         for key, value in ((key, attrgetter(key)(params)) for key in others):
             if value:
                 raise ValueError(
-                    f"masking.views = 2 has no place for {key} = {value:g}: set {key} to 0, or masking.views to 1"
+                    f"masking.views = 2 cannot be combined with {key} = {value:g}: set {key} to 0 or masking.views to 1"
                 )
 
     def check_words(self, captions: "Captions") -> None:
@@ -112,4 +113,4 @@ class Masking(Section):
 def must_keep(key: str, kept: int, slots: int) -> None:
     """Raise ValueError where a mask, named by its key, leaves no position."""
     if kept < 1:
-        raise ValueError(f"{key} keeps none of the {slots} slots; allowed: 0 to {1 - 1 / slots:.4f}")
+        raise ValueError(f"{key} keeps none of the {slots} positions; allowed: 0 to {1 - 1 / slots:.4f}")

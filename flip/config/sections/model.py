@@ -32,13 +32,13 @@ class Model(Section):
     patch: Pixels = Field(description="side of a patch, pixels")
     first_image: Pixels | None = Field(
         None,
-        description="side of the images of the first stage, pixels: fixed positions are those of its grid, "
-        "interpolated; follows from `start`; null: image",
+        description="image side of the first stage, pixels: fixed positions are interpolated from its grid; derived "
+        "from `start`; null: same as image",
     )
     full_image: Pixels | None = Field(
         None,
-        description="side of images that are evaluated, too, where a `resolution` below 1 makes those of training "
-        "smaller, pixels; follows from it; null: none",
+        description="full image side for an additional evaluation if `resolution` is below 1, pixels; derived from "
+        "it; null: none",
     )
     embedding: Width = Field(description="width of the common space, where form.vision projects into it")
     vision: Tower
@@ -79,7 +79,7 @@ class Blocks(Section):
     """Hold what transformers of one size still differ in."""
 
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = Field(
-        description="exact, its tanh approximation (SigLIP's), or x sigmoid(1.702 x) (OpenAI's CLIP weights)"
+        description="GELU: exact, tanh approximation (SigLIP), or x sigmoid(1.702 x) (OpenAI's CLIP weights)"
     )
     norm_epsilon: Tiny = Field(description="added to the variance in every LayerNorm")
 
@@ -93,33 +93,34 @@ class VisionForm(Blocks):
         "value of each channel (CLIPpy)"
     )
     positions: Literal["sincos", "learned"]
-    pre_norm: bool = Field(description="LayerNorm before the blocks, too (CLIP)")
+    pre_norm: bool = Field(description="add a LayerNorm before the blocks (CLIP)")
     patch_bias: bool = Field(description="bias of the patch projection")
     merged: Share = Field(
         0.0,
-        description="share of an image's tokens that blocks merge with similar ones (ToMe), as many in each, before "
-        "what is pooled",
+        description="share of an image's tokens that the blocks merge with similar ones before pooling (ToMe), the "
+        "same number in each block",
     )
-    merges_at_evaluation: bool = Field(True, description="whether they are merged when a trained model is used, too")
+    merges_at_evaluation: bool = Field(True, description="also merge tokens at evaluation")
     projection: Literal["none", "linear", "affine"] = Field(
-        description="into the common space, without or with bias; none: that space is as wide as the tower"
+        description="linear projection into the common space, without or with bias; none: that space is as wide as "
+        "the tower"
     )
-    mean: tuple[Share, Share, Share] = Field(
-        description="subtracted from red, green and blue (0 to 1) before the towers see them"
+    mean: tuple[Share, Share, Share] = Field(description="mean of red, green and blue (0 to 1), subtracted from pixels")
+    std: tuple[Deviation, Deviation, Deviation] = Field(
+        description="standard deviation of red, green and blue (0 to 1), by which pixels are divided"
     )
-    std: tuple[Deviation, Deviation, Deviation] = Field(description="what they are then divided by")
 
 
 class TextForm(Blocks):
     pooling: Literal["mean", "last", "first"] = Field(
-        description="mean of the caption's tokens, or the state of the last, the end token, or of the first, the start"
+        description="mean of the caption's tokens, or the state of the last token, the end token or the start token"
     )
     embedding_norm: bool = Field(description="LayerNorm right after the embeddings (BERT, FLAVA)")
     bottleneck: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        description="width of tokens' entries over the tower's, into which a matrix takes them (mSigLIP: 96 / 768); "
-        "null: entries are as wide as the tower"
+        description="embedding bottleneck: width of token embeddings relative to the tower's, to which a matrix "
+        "projects them (mSigLIP: 96 / 768); null: no bottleneck"
     )
-    causal: bool = Field(description="a token sees only those before it")
+    causal: bool = Field(description="causal attention: a token sees only earlier tokens")
     projection: Literal["linear", "affine"] = Field(description="into the common space, without or with bias")
 
     def entry(self, width: int) -> int | None:
@@ -149,7 +150,7 @@ class Form(Section):
     vision: VisionForm
     text: TextForm
     initialization: Literal["xavier", "clip", "siglip", "flava"] = Field(
-        description="initial weights: Xavier-uniform (MAE, FLIP, M3AE), or those of CLIP's, SigLIP's or FLAVA's code"
+        description="initial weights: Xavier uniform (MAE, FLIP, M3AE), or as in CLIP's, SigLIP's or FLAVA's code"
     )
 
 
@@ -157,8 +158,8 @@ class TrainedTower(Section):
     """Describe the initial weights of a tower and its projection: random, or trained ones."""
 
     weights: Place | None = Field(
-        description="variant, or .safetensors file with this project's names, whose tower it begins with, and whose "
-        "projection into the common space, if it has one; null: a new one"
+        description="variant, or .safetensors file with this project's names, to load the tower from, with its "
+        "projection into the common space if there is one; null: new weights"
     )
 
     @property
@@ -190,8 +191,8 @@ class ImageTower(TrainedTower):
     rate, and without weight decay), or not at all (LiT)."""
 
     lr_scale: Share = Field(
-        description="learning rate over that of the rest; below 1 without weight decay; 0: locked, its features of all "
-        "images are computed once"
+        description="learning rate relative to the rest; below 1: without weight decay; 0: locked, with features of "
+        "all images computed once"
     )
 
     @model_validator(mode="after")
@@ -246,9 +247,9 @@ class TextTower(TrainedTower):
 class Logits(Section):
     """Describe how cosines become logits: times a learned scale."""
 
-    temperature: Temperature = Field(description="1 / scale at the start")
+    temperature: Temperature = Field(description="initial temperature, 1 / scale")
     max_scale: float | None = Field(
-        description="the scale is kept between 1 and this; null: free, as in SigLIP", gt=1, le=1e4
+        description="upper limit of the scale, whose lower limit is 1; null: no limits (SigLIP)", gt=1, le=1e4
     )
 
     @model_validator(mode="after")

@@ -22,9 +22,11 @@ class Training(JobResources):
     nodes: Few
     processes: Few = Field(description="processes per node")
     gpu_memory_mb: Count | None = Field(
-        description="memory of a GPU, MB; steps that need more are refused; null: not looked at"
+        description="memory of a GPU, MB; steps that need more are refused; null: not checked"
     )
-    stop_seconds: Count = Field(description="this long before the time limit a checkpoint is written and the job ends")
+    stop_seconds: Count = Field(
+        description="seconds before the time limit at which a checkpoint is written and the job ends"
+    )
 
     @model_validator(mode="after")
     def has_time_to_train(self) -> Self:

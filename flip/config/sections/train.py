@@ -14,7 +14,7 @@ class Lora(Section):
     """Describe low-rank additions to the matrices of a model that is tuned (LoRA, section 4.1)."""
 
     rank: Natural = Field(le=4096)
-    alpha: Positive = Field(description="an addition counts alpha / rank times")
+    alpha: Positive = Field(description="scale: the low-rank product is multiplied by alpha / rank")
 
     @property
     def scale(self) -> float:
@@ -25,26 +25,27 @@ class Train(Section):
     """Describe AdamW with a cosine schedule counted in samples (FLIP, Table 10)."""
 
     batch: Batch = Field(description="pairs per step of the unmasked baseline")
-    batch_scale: Natural = Field(description="this variant's batch over the baseline's", le=10**4)
+    batch_scale: Natural = Field(description="this variant's batch relative to the baseline's", le=10**4)
     micro_batch: Batch | None = Field(
-        description="pairs whose activations are held at a time, for one more forward pass; null: the whole batch"
+        description="pairs whose activations are in memory at a time, at the cost of one more forward pass; null: the "
+        "whole batch"
     )
     data_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="share of the pairs that are trained on: those of the first shards"
+        description="share of the pairs to train on, from the first shards"
     )
     source_weights: dict[Name, Positive] = Field(
-        description="how often the pairs of a source (source.several) are seen, relative to those of sources "
-        "that are not named here, which have 1"
+        description="weight of each source (source.several): how often its pairs are seen, relative to sources not "
+        "named here, which have weight 1"
     )
-    epochs: Positive = Field(description="passes over the pairs that are trained on")
-    epochs_scale: Positive = Field(description="this variant's epochs over the baseline's")
+    epochs: Positive = Field(description="passes over the training pairs")
+    epochs_scale: Positive = Field(description="this variant's epochs relative to the baseline's")
     equal_time: Name | None = Field(
-        description="variant whose training time this one takes: once `snakemake sweep` has timed the steps of both, "
-        "epochs_scale and warmup_scale follow from it; until then they are as given"
+        description="variant whose training time this one matches: `snakemake sweep` times the steps of both and then "
+        "derives epochs_scale and warmup_scale; until then the given values are used"
     )
     base_lr: Rate = Field(description="learning rate at a batch of 256; scales linearly")
-    warmup_samples: int = Field(description="pairs until the peak learning rate, of the baseline", ge=0, le=10**12)
-    warmup_scale: Positive = Field(description="this variant's warm-up over the baseline's")
+    warmup_samples: int = Field(description="warm-up of the baseline, pairs", ge=0, le=10**12)
+    warmup_scale: Positive = Field(description="this variant's warm-up relative to the baseline's")
     lora: Lora | None = Field(
         None,
         description="train low-rank additions to the blocks' matrices alone, of a variant with a start; null: all",
@@ -53,34 +54,34 @@ class Train(Section):
     betas: tuple[Part, Part]
     epsilon: Tiny
     precision: Literal["float32", "tf32", "bfloat16", "float8"] = Field(
-        description="of products; tf32: of float32 numbers rounded to 11 bits, on NVIDIA GPUs since the A100; "
-        "float8: in the towers' blocks, of bfloat16 numbers, needs torchao"
+        description="precision of matrix products; tf32: float32 inputs rounded to 11 bits, on NVIDIA GPUs since the "
+        "A100; float8: in the towers' blocks, with bfloat16 elsewhere, needs torchao"
     )
     deterministic: bool = Field(
-        description="let a GPU compute the same bits each time, so that a killed run ends as one that was not; slower, "
-        "and what has no such form is an error; processors do so in any case"
+        description="use deterministic algorithms on GPUs, so that a resumed run ends with the same bits; slower; "
+        "operations without a deterministic version raise an error; CPUs are always deterministic"
     )
-    compile: bool = Field(description="compute blocks as torch.compile makes them, which pays on GPUs")
-    checkpoint_activations: bool = Field(description="compute activations twice rather than keep them; same results")
-    shuffle_shards: Natural = Field(description="shards whose samples are shuffled together", le=10**6)
-    workers: int = Field(description="threads that prepare batches ahead; 0: none", ge=0, le=10_000)
+    compile: bool = Field(description="compile the towers' blocks with torch.compile; faster on GPUs")
+    checkpoint_activations: bool = Field(
+        description="recompute activations in the backward pass to save memory; same results"
+    )
+    shuffle_shards: Natural = Field(description="number of shards whose samples are shuffled together", le=10**6)
+    workers: int = Field(description="threads that prepare batches in advance; 0: none", ge=0, le=10_000)
     decoder: Literal["cpu", "gpu"] = Field(
-        description="what decodes images; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
+        description="image decoder; gpu: nvJPEG, needs torchcodec, pixels differ by rounding"
     )
     shard_weights: bool = Field(
         description="split weights, gradients and optimizer state over the processes (FSDP2) instead of copying (DDP)"
     )
     checkpoint_minutes: Minutes = Field(description="wall-clock minutes between checkpoints")
     checkpoint_samples: Count | None = Field(description="samples between checkpoints, instead of minutes")
-    keep_checkpoints: Natural = Field(
-        description="checkpoints that are kept while training goes on, the newest", le=10**6
-    )
+    keep_checkpoints: Natural = Field(description="number of newest checkpoints to keep during training", le=10**6)
     skip_nonfinite: int = Field(
-        description="steps that may be left out since a loss or gradient is not finite; the next one ends the run",
+        description="number of steps with a non-finite loss or gradient that are skipped; the next one ends the run",
         ge=0,
         le=10**6,
     )
-    stall_minutes: Minutes = Field(description="a run in which no step ends for so long ends itself")
+    stall_minutes: Minutes = Field(description="minutes without a finished step after which a run exits")
 
     @model_validator(mode="after")
     def micro_batches_tile(self) -> Self:

@@ -9,8 +9,8 @@ from flip.config.sections.model import Tower
 from flip.config.sections.types import Batch, Count, Natural, Part, Place, Rate, Section
 
 LAYOUT = (
-    "a folder in clip-benchmark's webdataset layout with train and test, whose images are not looked for in the "
-    "training data, so name a set with the same ones in evaluate.sets, too; null: the scale has none"
+    "a folder in clip-benchmark's webdataset layout with train and test; duplicates of its images are not removed from "
+    "the training data, so name a set with the same images in evaluate.sets, too; null: none"
 )
 
 
@@ -19,8 +19,8 @@ class Schedule(Section):
 
     steps: Count
     batch: Batch = Field(description="captions, questions or images per step")
-    lr: Rate = Field(description="learning rate after the warm-up; a cosine leads it to 0")
-    warmup: Part = Field(description="share of the steps over which the learning rate grows")
+    lr: Rate = Field(description="peak learning rate, after the warm-up; decays to 0 along a cosine")
+    warmup: Part = Field(description="share of the steps used for warm-up")
     weight_decay: float = Field(ge=0, le=10)
 
 
@@ -28,8 +28,10 @@ class Finetuning(Schedule):
     """Describe fine-tuning of the image tower with a new linear classifier on its pooled features (FLIP, Table 12), on
     the training split of each set of which a table names `<set>-finetuned`."""
 
-    layer_decay: float = Field(description="ratio of a layer's learning rate to that of the layer above it", gt=0, le=1)
-    smoothing: Part = Field(description="share of the target that is spread over all classes")
+    layer_decay: float = Field(
+        description="layer-wise decay: ratio of a layer's learning rate to that of the layer above it", gt=0, le=1
+    )
+    smoothing: Part = Field(description="label smoothing: share of the target spread over all classes")
     augmentation: Augmentation
 
 
@@ -38,18 +40,20 @@ class Transfer(Schedule):
     table names such metrics (FLIP, section 4.2, trains the tower, too)."""
 
     caption: Place | None = Field(
-        description=f"'world', or {LAYOUT}; beside each image a .txt of captions, a line each (as COCO's)"
+        description=f"'world', or {LAYOUT}; next to each image is a .txt of captions, one per line (as COCO's)"
     )
     nocaps: Place | None = Field(
-        description="a folder as for caption, of which the test split alone is read: what captions are tested on, too, "
-        "and by domain, where a .domain says it beside each image (as nocaps); null: the scale has none"
+        description="additional test set for captioning: a folder as for caption, of which only the test split is "
+        "read; scored by domain if there is a .domain file next to each image (as nocaps); null: none"
     )
     vqa: Place | None = Field(
-        description=f"'world', or {LAYOUT}; beside each image a .json of "
+        description=f"'world', or {LAYOUT}; next to each image is a .json of "
         '[{"question": text, "answers": [those of all annotators]}] (as VQAv2)'
     )
-    words: Natural = Field(description="words of a caption or a question at most", le=1000)
-    least: Count = Field(description="times that a word, or an answer, must occur in the training split to be known")
+    words: Natural = Field(description="largest number of words of a caption or a question", le=1000)
+    least: Count = Field(
+        description="smallest count of a word or an answer in the training split to be in the vocabulary"
+    )
     captioning: Tower = Field(description="encoder, and decoder that attends to it")
     fusion: Tower = Field(description="encoder of patches and question together")
     finetuning: Finetuning

@@ -61,7 +61,7 @@ def ascending(pair: tuple[float, float]) -> tuple[float, float]:
         ValueError: it is.
     """
     if pair[0] > pair[1]:
-        raise ValueError(f"{pair[0]:g} to {pair[1]:g} is no range; put the smaller number first")
+        raise ValueError(f"{pair[0]:g} to {pair[1]:g} is not a range; put the smaller number first")
     return pair
 
 

@@ -17,14 +17,14 @@ class NetworkErrors(Section):
 
     not_found: Share
     forbidden: Share
-    slow: Share = Field(description="answers only after the download's time-out")
+    slow: Share = Field(description="respond only after the download's time-out")
     reset: Share = Field(description="connection reset before the body")
     truncated: Share = Field(description="JPEG cut in the middle")
     html: Share = Field(description="an HTML page instead of an image, with status 200")
     tiny: Share = Field(description="a tracking pixel")
     huge: Share = Field(description="an image of many megapixels")
-    disallowed: Share = Field(description="an image in a folder that robots.txt forbids")
-    busy: Share = Field(description="429 when it is first asked for, with Retry-After")
+    disallowed: Share = Field(description="an image in a folder that robots.txt disallows")
+    busy: Share = Field(description="429 with Retry-After on the first request")
 
     @model_validator(mode="after")
     def at_most_all(self) -> Self:
@@ -42,13 +42,13 @@ class TestSets(Section):
 
     coarse: Rendered
     fine: Rendered
-    validation: Rendered = Field(description="images of fine's classes that sweeps choose by")
+    validation: Rendered = Field(description="validation images for sweeps, with fine's classes")
     shifted: Rendered = Field(description="images in each of the shifted sets")
     retrieval: Rendered = Field(description="images with five captions each")
     pointing: Rendered = Field(
-        description="images of two or three things, of which one is named; composition has the same ones"
+        description="images with two or three objects, of which the caption names one; also used for composition"
     )
-    entailment: Rendered = Field(description="images, fine's first, each with a statement about it")
+    entailment: Rendered = Field(description="images with a statement each, starting with those of fine")
 
 
 class ProbeSets(Section):
@@ -66,8 +66,8 @@ class World(Section):
     seed: Seed
     images: Natural = Field(description="rows of the URL table", le=10**9)
     wrong_captions: Share = Field(description="share of captions that describe another image")
-    duplicates: Share = Field(description="share of rows whose image is that of an earlier row")
-    leaked: Share = Field(description="share of rows that show an image of a test set, pointing aside")
+    duplicates: Share = Field(description="share of rows that repeat the image of an earlier row")
+    leaked: Share = Field(description="share of rows with an image of a test set, except pointing")
     faults: NetworkErrors
     tests: TestSets
     probe: ProbeSets
