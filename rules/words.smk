@@ -25,7 +25,7 @@ rule words:
         runtime=BASE.resources.data.minutes,
     params:
         outputs=AT.words_of("{part}"),
-        samples=AT.samples("{part}"),
+        samples=AT.samples_of("{part}"),
     shell:
         RECEIPT + " --intermediate --"
         " {PYTHON:q} -m flip.data.word_counts --list {params.samples:q}"

@@ -121,7 +121,7 @@ def test_what_a_start_has_not_begins_anew(change, small_data, tmp_path, delta):
     [
         ("distilled-alone", {"masking": {"views": 2}}, "views = 2 is read by losses of pairs alone"),
         ("sub-captions", {"masking": {"views": 2}, "contrastive": {"weight": 0.0}}, "views = 2 is read by losses"),
-        ("local-distillation", {"masking": {"views": 2}}, r"no place for self_distillation\.local = 1"),
+        ("local-distillation", {"masking": {"views": 2}}, r"cannot be combined with self_distillation\.local = 1"),
         ("coca", {"form": {"vision": {"merged": 0.5}}}, "captioning reads patches"),
         ("masked-distillation", {"form": {"vision": {"merged": 0.5}}}, "self_distillation reads patches"),
         ("flip-50", {"masking": {"anchors": 0.2}}, r"anchors = 0.2 is not read by image_policy = 'random', but by cl"),

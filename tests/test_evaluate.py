@@ -189,7 +189,7 @@ def test_the_command_writes_metrics_with_their_evidence(parameters, data, tmp_pa
     assert facts["sets"]["pointing"]["samples"] == len(outcomes["pointing"]) == POINTED
     assert facts["manifest"] == json.loads((data / "manifest.json").read_text())["id"]
     assert facts["skipped"] == {}
-    assert facts["images"].keys() == {"relevance-pointing", "matches-retrieval"}
+    assert facts["sheets"].keys() == {"relevance-pointing", "matches-retrieval"}
     assert (tmp_path / "out" / "sheets" / "relevance-pointing.webp").stat().st_size > 1000
 
 
@@ -203,13 +203,13 @@ def test_a_set_without_a_training_split_is_left_out_with_its_reason(parameters, 
 def test_a_model_without_a_text_tower_is_probed_and_that_is_all(parameters, data, tmp_path):
     facts, outcomes = run(parameters("mae", ["fine"]), data, tmp_path)
     assert set(facts["metrics"]) == set(outcomes) == {"fine-probe"}
-    assert facts["images"].keys() == {"reconstruction"}
+    assert facts["sheets"].keys() == {"reconstruction"}
 
 
 def test_the_tower_sees_each_image_once(parameters, data):
     seen = []
     model = build_towers(parameters("clip", ["fine"]), 4).eval()
-    model.vision.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    model.vision.transformer.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     evaluate(model, lambda texts: torch.zeros(len(texts), 1).long(), data, 0, "cpu")
     assert sum(seen) == 3 * IMAGES + 60 + POINTED
 

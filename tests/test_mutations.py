@@ -50,6 +50,15 @@ def expected(tree: dict, scale: str, variant: str) -> dict:
     for delta in [*start, own, fitted]:
         found = sized(merged(found, delta), tree["models"])
     found.pop("larger")
+    model, ratio = found["model"], found.pop("resolution", 1.0)
+    if ratio != 1:  # fewer or more complete patches
+        side = model["patch"] * max(round(model["image"] * ratio / model["patch"]), 1)
+        whole = {"full_image": model["image"]} if side < model["image"] and not model["image"] % model["patch"] else {}
+        found["model"] = {**model, "image": side, **whole}
+    if start and found["form"]["vision"]["positions"] == "sincos":  # positions are those of the first stage
+        first = expected(tree, scale, own["start"])["model"]
+        first = first.get("first_image") or first["image"]
+        found["model"] = {**found["model"], "first_image": first if first != found["model"]["image"] else None}
     for sets in ("sets", "languages"):
         places = found["evaluate"][sets]
         found["evaluate"] = {

@@ -633,7 +633,7 @@ def test_each_source_has_its_own_parts_ledger_and_share_of_the_samples(source, c
     }  # fmt: skip
     assert full["sources"]["web"]["used"] == 6
     assert total["rows"] == total["used"] + 1 == 29
-    assert {"part": "few", "what": "lost: no such file", "images": 1} in ledger_records(full)
+    assert {"part": "few", "what": "lost: no such file", "images": 1} in ledger_records(full, {})
     tokens_of(tmp_path, data)
     order = build_loader(params, tmp_path, data, 0).order
     drawn = Counter(data["shards"][order.locate(position)[0]]["source"] for position in range(580))

@@ -147,6 +147,14 @@ centred-masks flip-50 imagenet1k 36.1  centred-masks flip-50-gaussian imagenet1k
 centred-masks flip-75 imagenet1k 32.0  centred-masks flip-75-gaussian imagenet1k 33.9
 text-masks flip-75 imagenet1k 32.0     text-masks text-truncation imagenet1k 32.8
 text-masks text-prioritized imagenet1k 33.7 text-masks text-block imagenet1k 34.3
+text-masks text-syntax imagenet1k 32.2     text-masks text-frequency imagenet1k 35.5
+pgs-parts flip-30-cluster imagenet1k 35.9  pgs-parts flip-30-pgs-edges imagenet1k 36.8
+pgs-parts flip-30-pgs-transport imagenet1k 36.7 pgs-parts flip-30-pgs imagenet1k 38.6
+attentive-masks flip-50 imagenet1k 35.0    attentive-masks flip-50 flickr30k-image-r1 32.5
+attentive-masks flip-50-two-views imagenet1k 38.0 attentive-masks flip-50-two-views flickr30k-image-r1 34.4
+attentive-masks flip-50-attentive imagenet1k 39.5 attentive-masks flip-50-attentive flickr30k-image-r1 36.6
+attentive-masks flip-50-attentive-two-views imagenet1k 41.3
+attentive-masks flip-50-attentive-two-views flickr30k-image-r1 38.4
 """
 
 

@@ -295,7 +295,7 @@ def test_markdown_says_what_the_page_says(part, folder):
     said = [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
     assert len(said) == 1 + len(facts["laws"]) + len(facts["exponents"]) + len(facts["savings"])
     (first,) = [line.strip("*") for line in text.splitlines() if line.startswith("**")]
-    assert "not known" in first
+    assert "unknown" in first
     for sentence in [first, *said]:
         assert sentence in page
 

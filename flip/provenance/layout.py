@@ -181,10 +181,6 @@ class Layout:
     def tokenizer(self) -> str:
         return f"{self.data}/tokenizer.json"
 
-    def samples(self, part: str) -> str:
-        """Return the path of the list of a part's samples (flip.data.pairs)."""
-        return f"{self.shards}/{part}/samples.parquet"
-
     def words_of(self, part: str) -> str:
         """Return the path of the counts of a part's words."""
         return f"{self.data}/words/{part}.parquet"

@@ -32,8 +32,11 @@ class Masking(Section):
         "masking; CLIP-PGS, whole or one of its parts); or those that an EMA of the tower attends to "
         "(attentive, A-CLIP)",
     )
-    views: Literal[1, 2] = Field(
-        1, description="crops of each image for contrastive losses, each with its own mask (A-CLIP: 2)"
+    views: int = Field(
+        1,
+        description="crops of each image for contrastive losses, each with its own mask (A-CLIP: 2)",
+        ge=1,
+        le=2,
     )
     anchors: float = Field(
         0.05,
