@@ -18,6 +18,7 @@ import yaml
 
 import flip
 from flip.commands import app
+from flip.config.faults import ParameterError
 from flip.config.frozen import dump
 from flip.config.resolve import read_project
 from flip.files import write_json
@@ -48,6 +49,18 @@ def test_make_targets_are_there():
     assert {"ablations", "test"} <= targets
     for target in targets | set(re.findall(r"`make ([a-z0-9-]+)", ALL)):
         subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/variants.md"])
+def test_the_message_of_a_mistake_is_the_printed_one(page, tmp_path):
+    """Wrapped, as lines are of one length."""
+    (shown,) = re.findall(r"```\n(params\.yaml, variant 'flip-60'.*?)\n```", PAGES[ROOT / page], re.DOTALL)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    wrong = "\nvariants:\n  flip-60: {like: flip-50, masking: {imgae: 0.6}}\n"
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("\nvariants:\n", wrong))
+    with pytest.raises(ParameterError) as said:
+        read_project(tmp_path / "params.yaml", "tiny").resolve("flip-60")
+    assert shown.split() == str(said.value).split()
 
 
 def test_the_readme_can_be_read_in_a_minute():
