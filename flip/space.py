@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-WORDS = [os.strerror(number) for number in FULL]  # as libraries repeat them, which raise errors of their own
+# As libraries repeat them, which raise errors of their own; and NumPy's of a short write, which has no number.
+WORDS = [*map(os.strerror, sorted(FULL)), "requested and"]
 LEAST = 1 << 20  # bytes, below which a disk counts as full
 
 
@@ -22,7 +23,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_full(error: BaseException) -> bool:
     """Return whether an error says that a disk, or a quota, is full."""
-    return getattr(error, "errno", None) in FULL or any(words in str(error) for words in WORDS)
+    return getattr(error, "errno", None) in FULL or any(words in f"{error} {error.args}" for words in WORDS)
 
 
 def full(error: BaseException) -> str | None:

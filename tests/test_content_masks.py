@@ -282,5 +282,5 @@ def test_a_variant_without_it_has_no_average(change):
 
 def test_additions_to_weights_are_refused(change):
     delta = {"start": "clip", "train": {"lora": {"rank": 2, "alpha": 4}}}
-    with pytest.raises(ParameterError, match="attentive' looks with an average of all weights"):
+    with pytest.raises(ParameterError, match="attentive' uses an average of all weights"):
         change("flip-50-attentive", delta)

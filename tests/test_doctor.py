@@ -22,7 +22,7 @@ from tests.miniature import ROOT
 
 ROWS = {"url": ["http://x/1.jpg"] * 5000, "caption": ["a boat"] * 5000}
 # The scale of one's own that the documentation shows.
-DOCS = (ROOT / "docs/data.md").read_text().partition("## A scale of your own")[2]
+DOCS = (ROOT / "docs/data.md").read_text().partition("## Your own scale")[2]
 MINE = yaml.safe_load(re.search(r"```yaml\n(.*?)```", DOCS, re.DOTALL)[1])["scales"]["mine"]
 HERE = {"source": {"table": "mine.parquet"}, "evaluate": {"sets": {"birds": "./birds"}}}
 

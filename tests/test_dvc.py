@@ -163,7 +163,7 @@ def test_tables_alone_are_pulled_and_weights_on_request(clone):
     assert "Nothing to be done" in snakemake(clone, "-n", "ablations")
     edit(clone, "flip/report/formats.py", "\n\ndef ", "\n\nNEW = 1\n\n\ndef ")
     failed = snakemake(clone, "ablations", check=False)
-    pulled = re.search(r"`dvc pull (.*)` fetches it", failed)[1].split()
+    pulled = re.search(r"`dvc pull (.*)` fetches them", failed)[1].split()
     assert pulled == [
         "data/tiny/ledger.json",
         "data/tiny/manifest.json",

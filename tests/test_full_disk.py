@@ -28,7 +28,7 @@ JOBS = {
     "data/table": (0, []),
     "data/download/0000": (50_000, [f"{DATA}/download"]),
     "data/fingerprints/0000": (0, []),
-    "data/buckets/0": (60_000, []),
+    "data/buckets/0": (10_000, []),
     "data/duplicates/0": (0, []),
     "data/dropped/0": (0, []),
     "data/shards/0000": (50_000, [f"{DATA}/shards"]),

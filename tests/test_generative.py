@@ -255,7 +255,7 @@ def test_the_contrastive_pass_of_mae_clip_is_that_of_clip(change):
     [
         ("m3ae", {"generative": {"mask_image": 0.0}}, "set mask_image above 0, or pixels to 0"),
         ("m3ae", {"generative": {"mask_text": 0.0}}, "set mask_text above 0, or words to 0"),
-        ("m3ae", {"generative": {"mask_text": 0.99}}, "generative.mask_text keeps none of the 32 slots"),
+        ("m3ae", {"generative": {"mask_text": 0.99}}, "generative.mask_text keeps none of the 32 positions"),
         ("m3ae", {"generative": {"width": 18}}, "width 18 is not a multiple of 4"),
         ("m3ae", {"contrastive": {"weight": 1.0}}, "'shared' has none, so set both to 0"),
         ("mae-clip", {"contrastive": {"weight": 0.0}}, "'separate' reads the text tower"),

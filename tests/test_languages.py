@@ -406,7 +406,11 @@ def altered(project, path, value):
         ),
         (["variants", "msiglip", "captions", "languages"], [], "captions.languages: List should have at least 1"),
         (["variants", "msiglip", "captions", "languages"], ["German"], "captions.languages.0: String should match"),
-        (["base", "evaluate", "languages"], {"fr": "world"}, "languages.fr = 'world', which does not speak it"),
+        (
+            ["base", "evaluate", "languages"],
+            {"fr": "world"},
+            "languages.fr = 'world', which does not have this language",
+        ),
         (["variants", "clip", "form"], {"text": {"bottleneck": 0.0}}, "form.text.bottleneck: .*greater than 0"),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_fault_of_a_report_names_the_file_that_it_stands_in(tmp_path, changes,
         ({"tables": {"a": {"title": "T"}}}, r"reports.more.tables.a: another report has a table of that name"),
         ({"tables": ["a"]}, r"reports.more.tables: not a mapping of names to tables"),
         ({"tables": {"new": 5}}, r"tables.new: Input should be"),
-        ({"tradeoff": {"metric": "fine", "curves": {}}}, r"reports.more.tradeoff: another report has such a figure"),
+        ({"tradeoff": {"metric": "fine", "curves": {}}}, r"reports.more.tradeoff: another report has this figure"),
     ],
 )
 def test_reports_do_not_overwrite_each_other(reading, more, message):
