@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from types import TracebackType
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # As libraries repeat them, which raise errors of their own; and NumPy's of a short write, which has no number.
-WORDS = [*map(os.strerror, sorted(FULL)), "requested and"]
+WORDS = re.compile("|".join([*map(os.strerror, sorted(FULL)), r"\d+ requested and \d+ written"]))
 LEAST = 1 << 20  # bytes, below which a disk counts as full
 
 
@@ -23,7 +24,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_full(error: BaseException) -> bool:
     """Return whether an error says that a disk, or a quota, is full."""
-    return getattr(error, "errno", None) in FULL or any(words in f"{error} {error.args}" for words in WORDS)
+    return getattr(error, "errno", None) in FULL or bool(WORDS.search(f"{error} {error.args}"))
 
 
 def full(error: BaseException) -> str | None:

@@ -78,13 +78,11 @@ def test_a_loss_moves_a_scale_at_its_limit(change, small_data):
 def test_no_step_leaves_the_limits(change, small_data, settings):
     train = {**SMALL["train"], "base_lr": 10.0, "warmup_samples": 0, **settings}
     run = make_run(change("clip", {**SMALL, "train": train}), small_data)
-    met = set()
     for _ in range(48):
         advance(run, 1)
-        met.add(run.model.log_scale.item())
         assert 0 <= run.model.log_scale.item() <= LIMIT.item()
         assert 1 <= run.record(run.latest, 1.0)["scale"] <= 100
-    assert met & {0.0, LIMIT.item()}, "no step came to a limit"
+    assert run.model.log_scale.item() in (0.0, LIMIT.item())
 
 
 def far(world, params, data):

@@ -39,7 +39,7 @@ def score(options: argparse.Namespace, curation: Curation) -> np.ndarray:
         device = pick_device()
         params = load(options.scorer)
         model, tokenize = read_model(params, options.data, options.weights, device, options.tokenizer)
-        parts = clip_score.scores(clip_score.PairScorer(model, tokenize, device), options.data, shards)
+        parts = clip_score.scores(model, tokenize, device, options.data, shards)
         found = np.concatenate([np.empty(0, np.float32), *parts])
     if len(found) != expected:
         raise ValueError(f"part {options.part}: {len(found)} pairs are scored of {expected}; run its stages again")

@@ -15,7 +15,7 @@ import numpy as np
 
 from flip.config.schema import Curation
 from flip.curate import read_curation
-from flip.data.selection import SCORES
+from flip.data.selection import SCORES, kept
 from flip.files import expand, read_json, write_json
 
 HALF = 16  # bits of a score that are counted at a time
@@ -70,13 +70,12 @@ def select(manifest: dict, paths: Sequence[str], curation: Curation) -> dict:
         scores, first = np.load(path, mmap_mode="r"), 0
         for one in (one for one in manifest["shards"] if one["name"].startswith(f"{Path(path).stem}/")):
             mine = scores[first : first + one["samples"]]
-            kept = int(np.count_nonzero(np.isfinite(mine) & (mine >= np.float32(least))))
-            shards[one["name"]] = {"first": first, "pairs": one["samples"], "kept": kept}
+            shards[one["name"]] = {"first": first, "pairs": one["samples"], "kept": int(kept(mine, least).sum())}
             first += one["samples"]
         if first != len(scores):
             raise ValueError(f"{path}: {len(scores)} scores of {first} pairs; delete it and run the pipeline again")
-    pairs, kept = (sum(one[name] for one in shards.values()) for name in ("pairs", "kept"))
-    ledger = {"pairs": pairs, "used": kept, "lost": {curation.policy: pairs - kept}}
+    pairs, used = (sum(one[name] for one in shards.values()) for name in ("pairs", "kept"))
+    ledger = {"pairs": pairs, "used": used, "lost": {curation.policy: pairs - used}}
     return {"manifest": manifest["id"], "threshold": least, "ledger": ledger, "shards": shards}
 
 

@@ -15,6 +15,11 @@ from flip.files import read_json
 SCORES = "scores"
 
 
+def kept(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Tell which pairs are kept by scores float32 [pairs]: bool [pairs]; none whose score is not finite."""
+    return np.isfinite(scores) & (scores >= np.float32(threshold))
+
+
 class Selection:
     """Hold which items of the shards of a manifest are kept.
 
@@ -29,9 +34,9 @@ class Selection:
             raise ValueError(f"{path}: chosen from other data than manifest.json has; run the pipeline again")
         self._scores = cache(lambda part: np.load(self.path.parent / SCORES / f"{part}.npy", mmap_mode="r"))
         self.counts = np.array([self._count(number) for number in range(len(self.shards))])
-        if (kept := int(self.counts.sum())) < batch:
+        if (pairs := int(self.counts.sum())) < batch:
             raise ValueError(
-                f"curation keeps {kept} pairs, fewer than a batch of {batch}; keep more of them, or lower train.batch"
+                f"curation keeps {pairs} pairs, fewer than a batch of {batch}; keep more of them, or lower train.batch"
             )
 
     def _count(self, number: int) -> int:
@@ -44,4 +49,4 @@ class Selection:
         name, samples = self.shards[number]["name"], self.shards[number]["samples"]
         first = self.facts["shards"][name]["first"]
         scores = self._scores(name.partition("/")[0])[first : first + samples]
-        return np.flatnonzero(np.isfinite(scores) & (scores >= np.float32(self.facts["threshold"])))
+        return np.flatnonzero(kept(scores, self.facts["threshold"]))

@@ -78,9 +78,7 @@ def resampling(grid: int, other: int) -> Tensor:
 
     As a product with a matrix, it has the same bits each time, and so have its gradients.
     """
-    every = torch.eye(grid**2).unflatten(1, (grid, grid))[:, None]  # each position by itself
-    found = F.interpolate(every, (other, other), mode="bicubic", antialias=True)
-    return found.flatten(1).T.contiguous()
+    return resample_positions(torch.eye(grid**2), other)  # each position by itself
 
 
 class AttentionPooling(nn.Module):

@@ -66,7 +66,8 @@ class FSDPModel:
         for module in model.modules():
             if isinstance(module, Block | DecoderBlock):
                 fully_shard(module)
-                for method in {"merge", "look"} & {*dir(module)}:
+            if isinstance(module, Block):
+                for method in ("merge", "look"):
                     register_fsdp_forward_method(module, method)
             elif isinstance(module, Transformer):
                 module.chunk_on_cpu = False  # every process has to gather a block's weights as often as the others

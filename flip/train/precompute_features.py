@@ -37,11 +37,6 @@ from flip.train.process_group import ProcessGroup, start, stop
 WAIT = 24 * 60  # minutes that processes may wait for the one with the most work
 
 
-def stored_in(half: bool, features: Tensor) -> np.ndarray:
-    """Return features as they are stored: in float16 where `half`, else float32."""
-    return features.cpu().numpy().astype(np.float16 if half else np.float32)
-
-
 class ImageEncoder:
     """Compute image features with the image side of a trained model.
 
@@ -54,18 +49,17 @@ class ImageEncoder:
         self.model = build_towers(params, vocabulary=1).to(device).eval()  # the text tower stays as it comes: untrained
         load_weights(weights, self.model.image_tower, strict=False)
 
-    @property
-    def is_bfloat16(self) -> bool:
-        """Tell whether the tower computes in bfloat16."""
-        return self.params.train.autocast == "bfloat16"
-
-    @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Compute features [images, width], not normalised, of uint8 images [images, side, side, 3]."""
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.is_bfloat16):
-            features = self.model.encode_image(torch.from_numpy(images).to(self.device))
-        return stored_in(self.is_bfloat16, full_precision(features))
+        return self._encoded(self.model.encode_image, images)
+
+    @torch.inference_mode()
+    def _encoded(self, encode: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
+        """Return features as they are stored: in float16 where the model computes in bfloat16, else in float32."""
+        half = self.params.train.autocast == "bfloat16"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
+            features = encode(torch.from_numpy(inputs).to(self.device))
+        return full_precision(features).cpu().numpy().astype(np.float16 if half else np.float32)
 
 
 def pixels(shard: Shard, items: range, side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from flip.config.schema import Params
 from flip.data.feature_cache import FACTS, features_path, write_features
@@ -19,42 +18,43 @@ from flip.data.pair_embeddings import CAPTIONS, IMAGES, PARTS
 from flip.data.token_cache import Tokens, words
 from flip.files import file_hash, read_json, workspace, write_json
 from flip.losses import build_towers
-from flip.model.transformer import full_precision
+from flip.model.two_towers import TwoTowers
 from flip.model.weights import load_weights
-from flip.train.precompute_features import ImageEncoder, command, embed, stored_in
+from flip.train.precompute_features import ImageEncoder, command, embed
 from flip.train.process_group import ProcessGroup
 from flip.train.step import build_tokens
 
 
 class PairEncoder(ImageEncoder):
-    """Compute image and text features of a trained model.
+    """Compute image and text features of a trained model with a common space."""
+
+    def __init__(self, model: TwoTowers, device: str):
+        self.params, self.model, self.device = model.params, model, device
+
+    def captions(self, ids: np.ndarray) -> np.ndarray:
+        """Compute features [captions, width], not normalised, of token ids int64 [captions, slots], batch by batch."""
+        size = self.params.evaluate.batch
+        parts = (ids[first : first + size] for first in range(0, len(ids), size))
+        return np.concatenate([self._encoded(self.model.encode_text, part) for part in parts])
+
+
+def read_teacher(params: Params, weights: str | Path, device: str, vocabulary: int) -> TwoTowers:
+    """Build a teacher with its weights.
 
     Raises:
         ValueError: weights of another shape, or parameters without a common space.
     """
-
-    def __init__(self, params: Params, weights: str | Path, device: str, vocabulary: int):
-        if params.unaligned:
-            raise ValueError(f"variant '{params.variant}' can teach no similarities: {params.unaligned}")
-        self.params, self.device = params, device
-        self.model = build_towers(params, vocabulary).to(device).eval()
-        load_weights(weights, self.model, strict=False)
-
-    @torch.inference_mode()
-    def captions(self, ids: np.ndarray) -> np.ndarray:
-        """Compute features [captions, width], not normalised, of token ids int64 [captions, slots]."""
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.is_bfloat16):
-            features = self.model.encode_text(torch.from_numpy(ids).to(self.device))
-        return stored_in(self.is_bfloat16, full_precision(features))
+    if params.unaligned:
+        raise ValueError(f"variant '{params.variant}' can teach no similarities: {params.unaligned}")
+    model = build_towers(params, vocabulary).to(device).eval()
+    load_weights(weights, model, strict=False)
+    return model
 
 
-def embed_captions(towers: PairEncoder, tokens: Tokens, number: int) -> np.ndarray:
-    """Compute features [captions, width] of all captions of a shard."""
-    stored, size = tokens(number), towers.params.evaluate.batch
-    texts = [words(stored, item) for item in range(len(tokens.captions(number)))]
-    parts = (texts[first : first + size] for first in range(0, len(texts), size))
-    return np.concatenate([towers.captions(tokens.tokenizer.arranged(part)) for part in parts])
+def ids_of(tokens: Tokens, number: int) -> np.ndarray:
+    """Return the ids of all captions of a shard, int64 [captions, slots]."""
+    stored = tokens(number)
+    return tokens.tokenizer.arranged([words(stored, item) for item in range(len(tokens.captions(number)))])
 
 
 def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> None:
@@ -65,12 +65,13 @@ def run(options: argparse.Namespace, params: Params, group: ProcessGroup) -> Non
     if group.first:
         workspace(options.out, " ".join([manifest["id"], weights, file_hash(options.spec or options.params)]))
     group.barrier()
-    towers = PairEncoder(params, options.weights, group.device, tokens.tokenizer.vocabulary)
+    teacher = read_teacher(params, options.weights, group.device, tokens.tokenizer.vocabulary)
+    towers = PairEncoder(teacher, group.device)
     embed(towers, options.data, manifest, group, options.out / IMAGES)
     for number in range(group.rank, len(manifest["shards"]), group.size):
         name = manifest["shards"][number]["name"]
         if not features_path(options.out / CAPTIONS, name).exists():
-            write_features(options.out / CAPTIONS, name, embed_captions(towers, tokens, number))
+            write_features(options.out / CAPTIONS, name, towers.captions(ids_of(tokens, number)))
     group.barrier()
     if group.first:
         facts = {"manifest": manifest["id"], "weights": weights, "width": params.embedding}
